@@ -65,12 +65,12 @@ def read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
 
 
 @OPS.register("scale", layouts=ANY)
-def scale(low: Lowering, node: Node, x: Blob) -> Blob:
+def scale(context: Lowering, node: Node, x: Blob) -> Blob:
     """Every value times a number."""
-    return low.layer("activation", x, layout=x.layout, linear={"alpha": node.attrs["by"]})
+    return context.layer("activation", x, layout=x.layout, linear={"alpha": node.attrs["by"]})
 
 
 @OPS.register("relu", layouts=ANY)
-def relu(low: Lowering, node: Node, x: Blob) -> Blob:
+def relu(context: Lowering, node: Node, x: Blob) -> Blob:
     """Negative values become zero."""
-    return low.layer("activation", x, layout=x.layout, ReLU={})
+    return context.layer("activation", x, layout=x.layout, ReLU={})

@@ -145,8 +145,8 @@ def run(argv: list[str]) -> int:
             raise
         sys.stderr.write(
             f"mlferry: unexpected {type(error).__name__}: {printable(str(error), lines=True)}\n"
-            "This is a defect of mlferry; `mlferry --debug ...` shows where, which is what a "
-            "report of it needs\n"
+            "This is a bug in mlferry. Please report it with the traceback that "
+            "`mlferry --debug ...` shows\n"
         )
         return 1
     return result if isinstance(result, int) else 0
@@ -168,7 +168,7 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
         )
         return f"\nIn a shell: {' '.join(given)}; 1..512 in the place of a number for a range.\n"
     if isinstance(error, LimitError) and error.enough is not None:
-        start = 0  # what is given last holds
+        start = 0  # the last one wins
         while arguments[start] == "--limit":
             start += 2
         raised = ["--limit", f"{error.limit}={error.enough}"]

@@ -6,7 +6,7 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ def run_options(function: F) -> F:
         click.option(
             "--function",
             metavar="NAME",
-            help="Of ML Programs: the function that runs, where there are several.",
+            help="The function of an ML Program to run, where it has several.",
         ),
         click.option(
             "--precision",
@@ -49,14 +49,14 @@ def run_options(function: F) -> F:
         click.option(
             "--threads",
             type=click.IntRange(1),
-            help="How many a prediction uses at most; by default as many as there are cores.",
+            help="Threads that a prediction may use; by default one per core.",
         ),
         click.option(
             "--engine",
             type=click.Choice(["numpy", "onnxruntime"]),
             default="numpy",
             show_default=True,
-            help="What runs networks.",
+            help="The library that runs the model.",
         ),
     ):
         function = option(function)
@@ -123,7 +123,7 @@ def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
 
 
 def several(items: tuple[str, ...], what: str) -> dict[str, list[str]]:
-    """``NAME=VALUE`` options as a dict of what is given for each name.
+    """``NAME=VALUE`` options as a dict from names to all values given for them.
 
     Raises:
         click.UsageError: one has no name.
@@ -156,15 +156,15 @@ def _number(text: str) -> float:
     return float(top) / float(bottom) if slash else float(top)
 
 
-def plain(value: Any) -> Any:
-    """Arrays, paths and NumPy's numbers as JSON has them."""
+def plain(value: object) -> Any:
+    """Convert arrays, paths and NumPy's numbers to what JSON has."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON; characters outside of ASCII as they are, where the stream has them."""
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print a value as JSON; non-ASCII characters stay if the stream can encode them."""
     text = readable_json(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")

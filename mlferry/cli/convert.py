@@ -51,7 +51,7 @@ examples:
     "images",
     multiple=True,
     metavar="NAME",
-    help="Make this input an image; again for another input.",
+    help="Make this input an image; repeat it for another input.",
 )
 @click.option(
     "--color",
@@ -62,12 +62,12 @@ examples:
 @click.option(
     "--scale",
     metavar="NUMBERS",
-    help="Pixels are multiplied by it: 1/255; one number, or one a channel.",
+    help="Multiply pixels by this: 1/255; one number, or one per channel.",
 )
 @click.option(
     "--bias",
     metavar="NUMBERS",
-    help="Added to scaled pixels; one number, or one a channel: -104,-117,-123.",
+    help="Add this to scaled pixels; one number, or one per channel: -104,-117,-123.",
 )
 @click.option(
     "--shape",
@@ -95,14 +95,14 @@ examples:
     "values",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What an input is for good: a number or an .npy file. It is no input then.",
+    help="Fix an input to a number or an .npy file; the model then has no such input.",
 )
 @click.option(
     "--output",
     "outputs",
     multiple=True,
     metavar="NAME",
-    help="An output that is wanted; by default all.",
+    help="An output to keep; by default all.",
 )
 @click.option(
     "--output-image",
@@ -111,24 +111,28 @@ examples:
     metavar="NAME",
     help="Make this output an image.",
 )
-@click.option("--labels", type=FILE, metavar="FILE", help="Make a classifier; one label a line.")
+@click.option(
+    "--labels", type=FILE, metavar="FILE", help="Make a classifier of these labels, one per line."
+)
 @click.option(
     "--label-output",
     metavar="NAME",
-    help="Of a classifier: the output with the likeliest label; by default classLabel.",
+    help="A classifier's output with the likeliest label; by default classLabel.",
 )
 @click.option(
     "--probabilities",
     metavar="NAME",
-    help="Of a classifier: the output that holds the probabilities; by default the only one.",
+    help="A classifier's output with the probabilities; by default the only one.",
 )
 @click.option(
     "--source",
     type=click.Choice(["keras", "onnx", "tensorflow"]),
-    help="The framework that SOURCE has to be of; by default its content decides.",
+    help="The framework of SOURCE; by default its content decides.",
 )
 @click.option(
-    "--signature", metavar="NAME", help="Of a SavedModel; by default serving_default, or the only."
+    "--signature",
+    metavar="NAME",
+    help="The signature of a SavedModel; by default serving_default, or the only one.",
 )
 @click.option(
     "--trace",
@@ -141,37 +145,37 @@ examples:
     type=click.Choice(["keep", "drop"]),
     default="keep",
     show_default=True,
-    help="What becomes of activations that the source rounds to few bits.",
+    help="What to do with activations that the source rounds to few bits.",
 )
 @click.option(
     "--deployment-target",
     "--target",
     "deployment_target",
     metavar="SYSTEM",
-    help='Fail where a newer system is needed than this, e.g. "iOS13".',
+    help='Fail if the model needs a newer system than this, e.g. "iOS13".',
 )
 @click.option(
     "--to",
     "--convert-to",
     "convert_to",
     type=click.Choice(["neuralnetwork", "mlprogram"]),
-    help="What is written; by default an ML Program where TARGET is an .mlpackage.",
+    help="What to write; by default an ML Program where TARGET is an .mlpackage.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float16", "float32"]),
-    help="What an ML Program computes with; by default float16.",
+    help="The precision of an ML Program; by default float16.",
 )
 @click.option(
     "--keep",
     multiple=True,
     metavar="NAME",
-    help="Of an ML Program: a value that stays in float32, as `mlferry precision` lists them.",
+    help="A value of an ML Program to keep in float32, as `mlferry precision` lists them.",
 )
 @click.option(
     "--states",
     is_flag=True,
-    help="Of an ML Program: make states of what stateful layers and caches keep.",
+    help="Make states of what stateful layers and caches keep (ML Programs).",
 )
 @json_option
 def convert(
@@ -262,7 +266,7 @@ def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[s
         )
     found = defined.get(name, {})
     if not isinstance(found, Mapping):
-        raise CustomLayerError(f"{name} in {path} is no dict")
+        raise CustomLayerError(f"{name} in {path} is not a dict")
     return found
 
 
@@ -297,7 +301,7 @@ def _pixels(
 
 
 def _tensors(types: Mapping[str, str], values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What is told of inputs that are no images, by name."""
+    """The options of inputs that are not images, by name."""
     made: dict[str, dict[str, Any]] = {name: {"dtype": text} for name, text in types.items()}
     for name, text in values.items():
         made.setdefault(name, {})["value"] = _value(text)

@@ -36,7 +36,7 @@ examples:
     "shapes",
     multiple=True,
     metavar="NAME=SHAPE",
-    help="Shape of an input; a word in the place of a number is an extent that varies.",
+    help="Shape of an input; a word in place of a number names an extent that varies.",
 )
 @click.option(
     "--precision",

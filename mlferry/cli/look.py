@@ -46,7 +46,7 @@ against_option = click.option(
     "--against",
     type=FILE,
     metavar="MODEL",
-    help="The model that this one was made of in fewer bits: tells how far each weight is from it.",
+    help="The model before compression: show how far each weight is from it.",
 )
 
 VERIFY_EPILOG = """\b
@@ -95,7 +95,7 @@ def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None)
     "--out",
     type=FILE,
     metavar="FILE.html",
-    help="Where to write the page; by default a temporary file.",
+    help="The page to write; by default a temporary file.",
 )
 @click.option("--open/--no-open", "opens", default=True, help="Open it in the browser.")
 @click.option(
@@ -154,10 +154,10 @@ def validate(model: Path, as_json: bool) -> int:
 @click.command(epilog=PRECISION_EPILOG)
 @model_argument
 @click.argument("folder", type=FILE)
-@click.option("--html", type=FILE, metavar="FILE.html", help="Write the report as a page, too.")
+@click.option("--html", type=FILE, metavar="FILE.html", help="Also write the report as a page.")
 @json_option
 def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> None:
-    """Show where the ML Program MODEL loses what it means by computing in float16.
+    """Show where the ML Program MODEL loses accuracy by computing in float16.
 
     It runs in both precisions on every sample in FOLDER.
     """
@@ -181,9 +181,15 @@ def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> No
     "--samples",
     type=FILE,
     metavar="FOLDER",
-    help="Pictures or arrays to run both on; random values without it.",
+    help="Pictures or arrays to run both on; by default random values.",
 )
-@click.option("--count", type=int, default=3, show_default=True, help="Random samples a size.")
+@click.option(
+    "--count",
+    type=int,
+    default=3,
+    show_default=True,
+    help="How many random samples to run for each size.",
+)
 @click.option(
     "--tolerance",
     type=float,

@@ -84,8 +84,8 @@ def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
     The name may be left out where the model has one input.
 
     Raises:
-        ModelFileError: a file cannot be read, or is none for its input.
-        click.UsageError: an argument is none of the kind.
+        ModelFileError: a file cannot be read, or does not fit its input. click.UsageError: an
+            argument has another form.
     """
     types = {feature.name: feature.type for feature in model.get_spec().description.input}
     given = list(items)

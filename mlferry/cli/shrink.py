@@ -45,7 +45,7 @@ examples:
 joint_option = click.option(
     "--joint",
     is_flag=True,
-    help="Compress further what is compressed, instead of anew: ML Programs.",
+    help="Compress an ML Program's compressed weights further, instead of anew.",
 )
 
 
@@ -61,12 +61,12 @@ joint_option = click.option(
     "lut_function of --custom.",
 )
 @click.option(
-    "--samples", type=FILE, metavar="FOLDER", help="Pictures on which outputs are kept close."
+    "--samples", type=FILE, metavar="FOLDER", help="Pictures on which to keep the outputs close."
 )
 @click.option(
     "--granularity",
     type=click.Choice(["per_tensor", "per_channel", "per_block", "per_grouped_channel"]),
-    help="Of ML Programs: for what there is a scale or a table of its own.",
+    help="What gets a scale or a table of its own (ML Programs).",
 )
 @click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
 @click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
@@ -129,9 +129,9 @@ def _size(path: Path) -> int:
 @click.command(epilog=PRUNE_EPILOG)
 @model_argument
 @out_option
-@click.option("--sparsity", type=float, help="The part of each weight that becomes zero.")
-@click.option("--threshold", type=float, help="What is not above it becomes zero.")
-@click.option("--ratio", metavar="N:M", help="Of M inputs one after another, N become zero.")
+@click.option("--sparsity", type=float, help="The fraction of each weight to set to zero.")
+@click.option("--threshold", type=float, help="Set values up to this magnitude to zero.")
+@click.option("--ratio", metavar="N:M", help="Set N of every M consecutive inputs to zero.")
 @joint_option
 @json_option
 def prune(
@@ -167,8 +167,8 @@ def prune(
 @click.argument("paths", nargs=-1, required=True, type=FILE, metavar="FIRST OTHER... FOLDER")
 @custom_classes_option
 @run_options
-@click.option("--nested", is_flag=True, help="Pictures in folders of FOLDER count, too.")
-@click.option("--html", type=FILE, metavar="FILE.html", help="Write the report as a page, too.")
+@click.option("--nested", is_flag=True, help="Include pictures in the subfolders of FOLDER.")
+@click.option("--html", type=FILE, metavar="FILE.html", help="Also write the report as a page.")
 @json_option
 def compare(
     paths: tuple[Path, ...],

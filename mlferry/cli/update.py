@@ -36,16 +36,16 @@ of the training inputs.
 @model_argument
 @click.argument("samples", type=FILE)
 @out_option
-@click.option("--epochs", type=int, help="How often each sample is looked at.")
+@click.option("--epochs", type=int, help="How often to go through the samples.")
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the training: learningRate, momentum, beta1, beta2, eps, miniBatchSize, "
-    "seed, shuffle, numberOfNeighbors.",
+    help="Set a parameter of the training: learningRate, momentum, beta1, beta2, eps, "
+    "miniBatchSize, seed, shuffle, numberOfNeighbors.",
 )
-@click.option("--curve", type=FILE, metavar="FILE.png", help="Draw the loss of the epochs.")
+@click.option("--curve", type=FILE, metavar="FILE.png", help="Draw the loss of each epoch.")
 @custom_classes_option
 @json_option
 def update(

@@ -32,20 +32,20 @@ examples:
     type=click.Choice(["float16", "float32"]),
     default="float16",
     show_default=True,
-    help="What it computes with.",
+    help="The precision to compute with.",
 )
 @click.option(
     "--keep",
     multiple=True,
     metavar="NAME",
-    help="A value that stays in float32, as `mlferry precision` lists them; again for another.",
+    help="A value to keep in float32, as `mlferry precision` lists them; repeat it for another.",
 )
 @click.option(
     "--deployment-target",
     "--target",
     "deployment_target",
     metavar="SYSTEM",
-    help='Fail where a newer system is needed than this, e.g. "iOS16".',
+    help='Fail if the program needs a newer system than this, e.g. "iOS16".',
 )
 @click.option(
     "--states",

@@ -45,7 +45,7 @@ example:
     type=click.Choice(["swift", "python", "both"]),
     default="both",
     show_default=True,
-    help="Which classes are written.",
+    help="The language of the classes.",
 )
 @click.option("--gpu", is_flag=True, help="Add encode(commandBuffer:inputs:outputs:) in Swift.")
 @click.option(
@@ -67,7 +67,7 @@ example:
     "gives here for the sample of --test.",
 )
 @custom_classes_option
-@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @json_option
 def scaffold(
     model: Path,

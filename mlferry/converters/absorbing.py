@@ -13,6 +13,7 @@ from mlferry.converters.values import CHANNELS_FIRST, Blob
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+Weighted = nn.ConvolutionLayerParams | nn.Convolution3DLayerParams | nn.InnerProductLayerParams
 _KINDS = ("convolution", "convolution3d", "innerProduct")
 _LOOK_BACK = 8  # layers that hold constants may stand between
 
@@ -43,7 +44,7 @@ def absorbed(
     layer = _maker(context, x)
     if array is None or layer is None or not _read_once(context, value):
         return None
-    params: Any = getattr(layer, layer.WhichOneof("layer") or "")
+    params: Weighted = getattr(layer, layer.WhichOneof("layer") or "")
     channels = params.outputChannels
     numbers = _a_channel(array, x, channels, channels_first)
     if numbers is None:
@@ -91,20 +92,22 @@ def _a_channel(
     return array.reshape(-1) if fits else None
 
 
-def _scale(params: Any, numbers: NDArray[Any]) -> bool:
+def _scale(params: Weighted, numbers: NDArray[Any]) -> bool:
     """Multiply the weights of every output channel."""
     encoding = weights.encoding(params.weights)
     if encoding is None or encoding.kind != "float32":
         return False
     stored = weights.stored(params.weights)
-    deconvolution = getattr(params, "isDeconvolution", False)
-    if deconvolution and params.nGroups > 1:
-        return False
-    if deconvolution:
-        inputs = getattr(params, "kernelChannels", 0) or params.inputChannels
-        wide = stored.reshape(inputs, params.outputChannels, -1)
-        scaled = wide * numbers[:, None]
-    else:
+    if isinstance(params, nn.InnerProductLayerParams) or not params.isDeconvolution:
         scaled = stored.reshape(params.outputChannels, -1) * numbers[:, None]
+    elif params.nGroups > 1:
+        return False
+    else:
+        inputs = (
+            params.kernelChannels
+            if isinstance(params, nn.ConvolutionLayerParams)
+            else params.inputChannels
+        )
+        scaled = stored.reshape(inputs, params.outputChannels, -1) * numbers[:, None]
     weights.write(params.weights, scaled.astype(np.float32).ravel())
     return True

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from mlferry.converters import classic_functions, layout as layouts
 from mlferry.converters.graph import Node
@@ -176,11 +177,12 @@ def layout_of(context: Lowering, function: CustomFunction) -> Layout:
     return CHANNELS_FIRST if asks and context.graph.channels_last else SOURCE
 
 
-def _as_params(answer: Any, node: Node, function: CustomFunction) -> CustomLayerParams | Any:
+def _as_params(
+    answer: object, node: Node, function: CustomFunction
+) -> CustomLayerParams | nn.CustomLayerParams:
     if isinstance(answer, CustomLayerParams):
         return answer
-    descriptor = getattr(answer, "DESCRIPTOR", None)
-    if descriptor is not None and descriptor.name == "CustomLayerParams":
+    if isinstance(answer, Message) and answer.DESCRIPTOR.name == "CustomLayerParams":
         return nn.CustomLayerParams.FromString(answer.SerializeToString())
     raise ConversionError(
         f"{name_of(function)} returned {answer!r}; return mlferry.CustomLayerParams("

@@ -27,11 +27,11 @@ class Number:
     """A number, or a vector of them, that is known or computed by layers.
 
     Attributes:
-        low: the lowering.
+        context: the lowering.
         value: an array of at most one axis, or a blob of one.
     """
 
-    low: Lowering
+    context: Lowering
     value: Any
 
     @property
@@ -39,22 +39,24 @@ class Number:
         """The values as a blob of one axis."""
         if isinstance(self.value, Blob):
             return vector(self.value)
-        return self.low.stored(Constant("", np.atleast_1d(np.asarray(self.value, np.float32))))
+        return self.context.stored(Constant("", np.atleast_1d(np.asarray(self.value, np.float32))))
 
     def _known(self, other: float | Number) -> bool:
         return not isinstance(self.value, Blob) and not isinstance(_value(other), Blob)
 
     def _layer(self, kind: str, other: float | Number) -> Number:
-        return Number(self.low, emit(self.low, kind, self.blob, _number(self.low, other).blob))
+        return Number(
+            self.context, emit(self.context, kind, self.blob, _number(self.context, other).blob)
+        )
 
     def _affine(self, scale: float, shift: float) -> Number:
-        return Number(self.low, affine(self.low, self.blob, scale, shift))
+        return Number(self.context, affine(self.context, self.blob, scale, shift))
 
     def __add__(self, other: float | Number) -> Number:
         if _is_one(other) and _value(other) == 0:
             return self
         if self._known(other):
-            return Number(self.low, np.float32(self.value + _value(other)))
+            return Number(self.context, np.float32(self.value + _value(other)))
         if _is_one(other):
             return self._affine(1.0, float(_value(other)))
         return self._layer("addBroadcastable", other)
@@ -63,17 +65,17 @@ class Number:
 
     def __sub__(self, other: float | Number) -> Number:
         if self._known(other):
-            return Number(self.low, np.float32(self.value - _value(other)))
+            return Number(self.context, np.float32(self.value - _value(other)))
         if _is_one(other):
             return self._affine(1.0, -float(_value(other)))
         return self._layer("subtractBroadcastable", other)
 
     def __rsub__(self, other: float | Number) -> Number:
-        return _number(self.low, other) - self
+        return _number(self.context, other) - self
 
     def __mul__(self, other: float | Number) -> Number:
         if self._known(other):
-            return Number(self.low, np.float32(self.value * _value(other)))
+            return Number(self.context, np.float32(self.value * _value(other)))
         if _is_one(other):
             return self._affine(float(_value(other)), 0.0)
         return self._layer("multiplyBroadcastable", other)
@@ -82,31 +84,31 @@ class Number:
 
     def __truediv__(self, other: float | Number) -> Number:
         if self._known(other):
-            return Number(self.low, np.float32(np.divide(self.value, _value(other))))
+            return Number(self.context, np.float32(np.divide(self.value, _value(other))))
         return self._layer("divideBroadcastable", other)
 
     def __rtruediv__(self, other: float | Number) -> Number:
-        return _number(self.low, other) / self
+        return _number(self.context, other) / self
 
     def at_least(self, other: float | Number) -> Number:
         """The larger of two."""
         if self._known(other):
-            return Number(self.low, np.float32(np.maximum(self.value, _value(other))))
+            return Number(self.context, np.float32(np.maximum(self.value, _value(other))))
         if _is_one(other) and _value(other) == 0:
-            return Number(self.low, emit(self.low, "activation", self.blob, ReLU={}))
+            return Number(self.context, emit(self.context, "activation", self.blob, ReLU={}))
         return self._layer("maxBroadcastable", other)
 
     def at_most(self, other: float | Number) -> Number:
         """The smaller of two."""
         if self._known(other):
-            return Number(self.low, np.float32(np.minimum(self.value, _value(other))))
+            return Number(self.context, np.float32(np.minimum(self.value, _value(other))))
         return self._layer("minBroadcastable", other)
 
     def floor(self) -> Number:
         """Rounded down."""
         if not isinstance(self.value, Blob):
-            return Number(self.low, np.floor(self.value))
-        return Number(self.low, emit(self.low, "floor", self.blob))
+            return Number(self.context, np.floor(self.value))
+        return Number(self.context, emit(self.context, "floor", self.blob))
 
     def ceil(self) -> Number:
         """Rounded up."""
@@ -115,8 +117,8 @@ class Number:
     def is_above(self, other: float) -> Number:
         """1 where it is above a number, else 0."""
         if not isinstance(self.value, Blob):
-            return Number(self.low, np.float32(self.value > other))
-        return Number(self.low, emit(self.low, "greaterThan", self.blob, alpha=other))
+            return Number(self.context, np.float32(self.value > other))
+        return Number(self.context, emit(self.context, "greaterThan", self.blob, alpha=other))
 
     def inside(self, size: Number) -> Number:
         """1 where a place is one of an axis of that size, else 0."""
@@ -167,11 +169,11 @@ def size_along(context: Lowering, x: Blob, axis: int) -> Number:
 def numbers(count: Number) -> Number:
     """0, 1, ..., one less than a number."""
     if isinstance(count.value, Blob):
-        output = count.low.layer(
+        output = count.context.layer(
             "rangeDynamic", count.blob, layout=SOURCE, startValue=0.0, stepSizeValue=1.0
         )
-        return Number(count.low, output)
-    return Number(count.low, np.arange(int(count.value), dtype=np.float32))
+        return Number(count.context, output)
+    return Number(count.context, np.arange(int(count.value), dtype=np.float32))
 
 
 def positions(axis: ResizedAxis, transform: str) -> Number:
@@ -180,10 +182,10 @@ def positions(axis: ResizedAxis, transform: str) -> Number:
     Raises:
         ConversionError: a transformation that is not computed at run time.
     """
-    low, size, out, factor = axis.out.low, axis.size, axis.out, axis.factor
+    context, size, out, factor = axis.out.context, axis.size, axis.out, axis.factor
     i = numbers(out)
     if axis.like is not None:
-        i = Number(low, emit(low, "addBroadcastable", i.blob, axis.like))
+        i = Number(context, emit(context, "addBroadcastable", i.blob, axis.like))
     if transform == "asymmetric":
         return i / factor
     middle: Number = (i + 0.5) / factor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,13 @@ class Value:
     axes: tuple[str, ...] = ()
 
 
+class Once(Protocol):
+    """What adds the layers of a mask: the `Lowering`."""
+
+    def once(self, make: Callable[[Any], Any]) -> Any:
+        """What a function adds, which is called the first time only."""
+
+
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Which entries of an input count, in sources that track it: 1 where they do, 0 elsewhere.
@@ -50,7 +57,7 @@ class Mask:
     is_certain: bool = True
     unless_listed: bool = False
 
-    def blob(self, context: Any) -> Blob | None:
+    def blob(self, context: Once) -> Blob | None:
         """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
         output: Blob | None = context.once(self.make)
         return output

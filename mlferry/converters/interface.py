@@ -25,7 +25,7 @@ from mlferry.numerics.shapes import Shape, show
 from mlferry.registry import did_you_mean
 from mlferry.spec import features
 from mlferry.spec.features import CHANNELS
-from mlferry.spec.proto import model_pb2
+from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 InputType = TensorType | ImageType
 OutputType = TensorType | ImageType | str
@@ -199,7 +199,7 @@ def _bind_array(context: Lowering, value: Value, wanted: TensorType, shape: _Ask
     context.bind(value, Blob(value.name, known, SOURCE if shape.extents else SCALAR))
 
 
-def _set_range(target: Any, extent: int | RangeDim) -> None:
+def _set_range(target: ft.SizeRange, extent: int | RangeDim) -> None:
     bounds = (
         (extent.lower_bound, extent.upper_bound)
         if isinstance(extent, RangeDim)
@@ -301,8 +301,9 @@ def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: lis
     )
 
 
-def _values(value: Any, channels: int, what: str) -> list[float]:
-    results = [float(value)] * channels if np.ndim(value) == 0 else [float(v) for v in value]
+def _values(value: float | Sequence[float], channels: int, what: str) -> list[float]:
+    numbers = np.asarray(value, float)
+    results = [float(numbers)] * channels if numbers.ndim == 0 else [float(v) for v in numbers]
     if len(results) != channels:
         raise ConversionError(f"{what}={value!r}: one number, or {channels} of them")
     return results

@@ -93,7 +93,7 @@ class Worker:
         name: str,
         call: str,
         told: Mapping[str, Any] | Sequence[str] | None,
-        parts: Sequence[bytes],
+        parts: Sequence[bytes | memoryview],
         seconds: float,
         memory: int = 0,
     ) -> list[bytes]:
@@ -226,7 +226,7 @@ def _abandon(process: subprocess.Popen[bytes], line: int) -> None:
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], header: dict[str, Any], parts: Sequence[bytes]
+    process: subprocess.Popen[bytes], header: dict[str, Any], parts: Sequence[bytes | memoryview]
 ) -> tuple[dict[str, Any], list[bytes]]:
     source, target = process.stdout, process.stdin
     assert source is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlferry.converters.frontend import Frontend
 from mlferry.converters.graph import Graph, Node
@@ -18,6 +18,10 @@ from mlferry.converters.stored_functions import StoredFunction
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
+
+if TYPE_CHECKING:
+    from mlferry.converters.keras.objects import KerasLayer
+    from mlferry.converters.keras.tracing import Called
 
 _Traced = tuple[Graph, Frontend]
 
@@ -92,7 +96,11 @@ class Tracer:
             return self._by_tensorflow(layer, node, inputs, takes)
 
     def _by_tensorflow(
-        self, layer: Any, node: Node, inputs: Sequence[tuple[Shape, str]], mask: Shape | None
+        self,
+        layer: KerasLayer | Called,
+        node: Node,
+        inputs: Sequence[tuple[Shape, str]],
+        mask: Shape | None,
     ) -> _Traced:
         from mlferry.converters.keras.calls import call_of
         from mlferry.converters.keras.tracing import arguments

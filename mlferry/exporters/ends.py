@@ -19,7 +19,7 @@ def described(feature: ft.FeatureType) -> list[int | None]:
     if len(shapes) > 2 and feature.multiArrayType.HasField("shapeRange"):
         shapes = shapes[1:]
     varying = [set(extents) for extents in zip(*shapes, strict=True)]
-    extents = [next(iter(found)) if len(found) == 1 else None for found in varying]
+    extents = [next(iter(candidates)) if len(candidates) == 1 else None for candidates in varying]
     return extents[-2:] if feature.HasField("imageType") else extents
 
 
@@ -34,7 +34,7 @@ _CLASSIC = {
 def ones_around(
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
-    given: Sequence[int | str | None],
+    shape: Sequence[int | str | None],
 ) -> tuple[int, int]:
     """How many axes of 1 make a blob of an array, in front and behind.
 
@@ -47,21 +47,21 @@ def ones_around(
         return 0, 0
     default = tuple(feature.type.multiArrayType.shape)
     possible = _CLASSIC.get(len(default), {len(default): (0, 0), 5: (0, 0)})
-    if len(given) not in possible:
+    if len(shape) not in possible:
         raise ExportError(
             f"input {feature.name!r} is described as {default}; with sequence and batch in front "
-            f"of it, or all five axes, but not as {tuple(given)}"
+            f"of it, or all five axes, but not as {tuple(shape)}"
         )
-    return possible[len(given)]
+    return possible[len(shape)]
 
 
 def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
     """The blob of every output; of a classifier the probabilities, and not the label."""
     description = spec.description
-    found: dict[str, str] = {}
+    blobs: dict[str, str] = {}
     special: tuple[str, ...] = ()
     if isinstance(network, nn.NeuralNetworkClassifier):
         special = (description.predictedFeatureName, description.predictedProbabilitiesName)
         blob = network.labelProbabilityLayerName or network.layers[-1].output[0]
-        found[description.predictedProbabilitiesName or blob] = blob
-    return found | {f.name: f.name for f in description.output if f.name not in special}
+        blobs[description.predictedProbabilitiesName or blob] = blob
+    return blobs | {f.name: f.name for f in description.output if f.name not in special}

@@ -26,7 +26,7 @@ def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[s
     behind it runs.
     """
     exposed: set[str] = set()
-    made: set[str] = set()
+    written: set[str] = set()
     before: set[str] = set()
     sure = True
     for layer in layers:
@@ -35,14 +35,14 @@ def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[s
         before |= writes
         sure = sure and not leaves(layer)
         if sure:
-            made |= writes
-    return exposed, made
+            written |= writes
+    return exposed, written
 
 
-def read_first_in_rounds(body: Layers, asked: Layers) -> set[str]:
+def read_first_in_rounds(body: Layers, condition: Layers) -> set[str]:
     """The blobs that a round reads before it surely made them, and then the condition behind it."""
-    exposed, made = read_first(body)
-    return exposed | (read_first(asked)[0] - made)
+    exposed, written = read_first(body)
+    return exposed | (read_first(condition)[0] - written)
 
 
 def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
@@ -52,20 +52,22 @@ def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
         ways = [read_first(body.layers) for body in networks.subnetworks(layer)]
         return reads.union(*(way[0] for way in ways)), ways[0][1] & ways[1][1]
     if kind == "loop":
-        asked, told = read_first(layer.loop.conditionNetwork.layers)
+        condition_reads, condition_writes = read_first(layer.loop.conditionNetwork.layers)
         inner, _ = read_first(layer.loop.bodyNetwork.layers)
         if layer.loop.conditionVar:
-            reads |= {layer.loop.conditionVar} - told
-        return reads | asked | (inner - told), told if layer.loop.conditionVar else set()
+            reads |= {layer.loop.conditionVar} - condition_writes
+        return reads | condition_reads | (
+            inner - condition_writes
+        ), condition_writes if layer.loop.conditionVar else set()
     return reads, writes
 
 
 def needs(layers: Layers, after: set[str]) -> list[set[str]]:
     """For every layer, the blobs that something behind it may read; `after` are read at the end."""
-    found: list[set[str]] = []
+    results: list[set[str]] = []
     needed = set(after)
     for layer in reversed(layers):
-        found.append(set(needed))
-        exposed, made = read_first([layer])
-        needed = (needed - made) | exposed
-    return found[::-1]
+        results.append(set(needed))
+        exposed, written = read_first([layer])
+        needed = (needed - written) | exposed
+    return results[::-1]

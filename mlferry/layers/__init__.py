@@ -2,7 +2,7 @@
 
 In a family's folder, `definition.py` says what its kinds are (inputs and outputs, defaults, rules,
 stored weights, shapes), `kernel.py` computes them with NumPy and `onnx.py` writes them as ONNX
-nodes. Beside the families lies what holds for all of them.
+nodes. Modules beside the families hold for all of them.
 """
 
 from mlferry import lazy

@@ -1,4 +1,4 @@
-"""Borders of height and width, as layers of windows store them, and the rules about them."""
+"""Borders of height and width, as layers with windows store them, and their rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def borders(params: Params, field: str = "paddingAmounts") -> tuple[Edges, Edges
     """A `BorderAmounts` field as ((top, bottom), (left, right)); unset is zero.
 
     Raises:
-        SpecError: amounts for other than two axes.
+        SpecError: there are not amounts for two axes.
     """
     amounts = getattr(params, field).borderAmounts
     if not amounts:
@@ -35,7 +35,7 @@ def padding_is_set(
 
 
 def borders_are_two(amounts: nn.BorderAmounts, field: str) -> Problems:
-    """Amounts are those of height and width, or none."""
+    """There are amounts for height and width, or none."""
     count = len(amounts.borderAmounts)
     if count not in (0, 2):
         yield error(f"{field} has amounts for {count} axes; possible are 0 or 2 (H, W)")

@@ -63,8 +63,8 @@ class Builder:
             kind: Core ML's name of the layer kind, e.g. ``"innerProduct"``.
             name: name of the layer; no other layer may have it.
             inputs: blobs that it reads; each must exist.
-            outputs: blobs that it makes; none may exist, but that a copy may overwrite one.
-            output_shapes: shapes of the outputs, where no rule can tell (custom layers).
+            outputs: blobs that it makes; none may exist, except that a copy may overwrite one.
+            output_shapes: shapes of the outputs, if no rule knows them (custom layers).
             params: fields of the layer's parameters; see `mlferry.spec.fields.fill`.
 
         Raises:
@@ -75,7 +75,7 @@ class Builder:
             self._check(kind, name, inputs, outputs)
             self._bytes += sum(map(stored_bytes, params.values()))
             limits.check_model(self._bytes)
-            # filled in its place: appending a message would copy its weights
+            # filled in place: appending a message would copy its weights
             layer = self.network.layers.add(name=name, input=inputs, output=outputs)
             try:
                 message = getattr(layer, kind)
@@ -113,12 +113,12 @@ class Builder:
 
     @contextmanager
     def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
-        """Layers added in the block go into a network of its own, for a branch or a loop.
+        """Add the layers of a `with` block to a separate network, for a branch or a loop.
 
-        They see the blobs around it; what they make is not seen outside, see `made_inside`.
+        They see the blobs around it; their own are not visible outside, see `made_inside`.
 
         Args:
-            kept: whether the network will be used; the names of one that is not are free again.
+            kept: whether the network will be used; otherwise its names are free again.
         """
         outer, shapes_outside, names = self.network, dict(self.shapes), set(self._names)
         size = self._bytes
@@ -135,7 +135,7 @@ class Builder:
             self.shapes.update(shapes_outside)
 
     def made_inside(self, blob: str, shape: Shape | None) -> None:
-        """Say that a branch or a loop leaves a blob, whichever way it goes."""
+        """Declare a blob that a branch or a loop always makes."""
         self.shapes[blob] = shape
 
     def input(self, name: str, shape: Shape, feature: features.FeatureType | None = None) -> None:
@@ -162,10 +162,10 @@ class Builder:
         described.type.CopyFrom(feature or features.multi_array(self.shapes[name]))
 
     def shapes_at(self, inputs: Mapping[str, Shape]) -> dict[str, Shape | None]:
-        """The shapes of all blobs for inputs of other shapes than those that were added.
+        """The shapes of all blobs for other shapes of the inputs.
 
         Raises:
-            SpecError: a layer does not take them.
+            SpecError: a layer does not accept them.
         """
         entries: dict[str, Shape | None] = {
             feature.name: inputs.get(feature.name, self.shapes[feature.name])
@@ -186,7 +186,7 @@ class Builder:
         return name in self._names or name in self.shapes or name in self._inner
 
     def unused_blob(self, name: str) -> str:
-        """`name`, or `name` with a number behind it, that no blob has."""
+        """`name`, or `name` with a number appended, that no blob has."""
         index, result = 0, name
         while result in self.shapes or result in self._inner:
             index += 1
@@ -194,7 +194,7 @@ class Builder:
         return result
 
     def unused_layer(self, name: str) -> str:
-        """`name`, or `name` with a number behind it, that no layer has."""
+        """`name`, or `name` with a number appended, that no layer has."""
         index, result = 0, name
         while result in self._names:
             index += 1
@@ -227,7 +227,7 @@ class Builder:
         self.shapes[new] = self.shapes.pop(old)
 
     def prune(self, keep: Iterable[str]) -> None:
-        """Drop the layers on which none of the blobs in `keep` depends."""
+        """Drop layers that none of the blobs in `keep` depends on."""
         needed = set(keep)
         for index in range(len(self.network.layers) - 1, -1, -1):
             layer = self.network.layers[index]
@@ -248,7 +248,7 @@ class Builder:
         predicted_feature_name: str = "classLabel",
         predicted_probabilities_name: str | None = None,
     ) -> Mapping[str, Any]:
-        """What `model` needs to know to write a classifier; see `model`."""
+        """The data that `model` needs to write a classifier."""
         if probabilities not in self.shapes:
             known = list(self.shapes)
             raise SpecError(
@@ -276,7 +276,7 @@ class Builder:
         return spec
 
     def finished(self, classifier: Mapping[str, Any] | None = None) -> model_pb2.Model:
-        """As `model`, but without a copy of the weights: the builder is used up."""
+        """As `model`, without copying the weights; the builder cannot be used again."""
         if classifier is not None:
             return self.model(classifier)
         self._spec.specificationVersion = versions.required(self._spec)
@@ -288,7 +288,7 @@ def write_classifier(
     network: nn.NeuralNetwork | nn.NeuralNetworkRegressor,
     classifier: Mapping[str, Any],
 ) -> None:
-    """Make a classifier of a network; `classifier` is what `Builder.classifier` gives."""
+    """Make a classifier of a network; `classifier` comes from `Builder.classifier`."""
     target = spec.neuralNetworkClassifier
     target.layers.extend(network.layers)
     target.preprocessing.extend(network.preprocessing)
@@ -313,7 +313,7 @@ def write_classifier(
 
 
 def stored_bytes(value: object) -> int:
-    """The bytes that the arrays of a layer's parameter take in a file."""
+    """The size of the arrays of a layer's parameter in a file, in bytes."""
     if isinstance(value, np.ndarray):
         return value.size * {"float16": 2, "uint8": 1}.get(str(value.dtype), 4)
     if isinstance(value, weights.Linear):

@@ -1,4 +1,4 @@
-"""What a layer kind is: blobs, defaults, rules, stored weights, versions and output shapes.
+"""Definitions of layer kinds: blobs, defaults, rules, stored weights, versions and output shapes.
 
 `layer_kind` registers a kind by the rule for its output shapes, which takes the layer's parameters
 and the shapes of its inputs. An extent is an int, or None where it depends on data or on a flexible
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -60,9 +60,9 @@ class Definition:
         shape: the rule for its output shapes.
         inputs: how many blobs it takes.
         outputs: how many blobs it makes.
-        evaluated: numbers of inputs with a clear meaning, though Core ML refuses some of them.
+        evaluated: numbers of inputs with a clear meaning, though Core ML rejects some of them.
         positive: sizes that have no default and are at least 1.
-        positive_alone: sizes that are so where no second input gives the data.
+        positive_alone: sizes that are so unless a second input gives the data.
         lists: the lists of a limited length.
         features: options that came with later specification versions.
         updatable: whether a device can train it.
@@ -101,7 +101,7 @@ def layer_kind(
 
     Args:
         kinds: their names in the format.
-        defaults: what a field means that is unset or zero; "a.b" is field b of the message a.
+        defaults: values of fields that are unset or zero; "a.b" is field b of the message a.
     """
 
     def register(shape: F) -> F:
@@ -141,7 +141,7 @@ def _set_default(kind: str, path: str, value: float | Sequence[int]) -> None:
 
 
 def definition_of(kind: str | None) -> Definition:
-    """What a layer kind is.
+    """The definition of a layer kind.
 
     Raises:
         SpecError: there is no such kind.
@@ -188,8 +188,8 @@ class Change:
         before: shapes at the described sizes.
         now: shapes at the others; of the same ranks.
         constant: which inputs are the same at all sizes.
-        recorded: whether the converter wrote down which sizes it computed with. Then a number in
-            the layer is the source's own; elsewhere it may stand for a size.
+        recorded: whether the converter recorded which sizes it computed with. Then a number in the
+            layer is the source's own; otherwise it may stand for a size.
     """
 
     before: tuple[Shape, ...]
@@ -224,10 +224,10 @@ class StoredWeight:
     Attributes:
         field: its path in the layer's parameters.
         message: what is stored.
-        shape: its shape; None where only the data that flows through tells.
+        shape: its shape; None if it depends on the data that flows through.
         switch: the boolean that turns it on, or why it is not used.
         used: whether it is used.
-        scales: how many scales a device allows, beside one.
+        scales: how many scales a device allows, besides one.
         channel_axis: the axis along which scales go.
         floats: the only encodings that a device allows; empty for all.
     """
@@ -258,7 +258,17 @@ stored_weights = WEIGHTS.register
 """Registers which weights layers of a kind store, from the layer and its parameter message."""
 
 
-def stored_bias(params: Any, size: int, *, stored: bool = True) -> StoredWeight:
+class Biased(Protocol):
+    """Parameters of a layer with the usual bias."""
+
+    hasBias: bool
+
+    @property
+    def bias(self) -> nn.WeightParams:
+        """The bias of every output channel."""
+
+
+def stored_bias(params: Biased, size: int, *, stored: bool = True) -> StoredWeight:
     """The usual field `bias`, switched on by `hasBias`."""
     switch = "hasBias" if stored else SECOND_INPUT
     return StoredWeight("bias", params.bias, (size,), switch, params.hasBias and stored)
@@ -301,9 +311,9 @@ def rules_of(kind: str) -> list[LayerRule]:
 
 
 def check_list(params: Message, field: str, wanted: Entries) -> Problems:
-    """A list has a length that is allowed, and entries that make sense.
+    """A list has an allowed length and sensible entries.
 
-    More than 5 axes are not an error: it is devices that end there.
+    More than 5 axes are only a warning: the limit is that of devices.
     """
     values = getattr(params, field)
     if len(values) not in wanted.lengths:

@@ -1,4 +1,4 @@
-"""Which sizes of a flexible input the layers take, found by the shape rules: nothing is run."""
+"""Which sizes of a flexible input the layers accept, by their shape rules: nothing is run."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ class Axis:
     Attributes:
         input: the name of the input.
         axis: its index in the shape of the array, or in (height, width); -1 for a list.
-        wanted: the range, or the list, for people.
+        wanted: the range, or the list, as text.
         listed: the shapes of the list.
         tried: extents that were tried, or indices into the list.
         accepted: those that every layer takes.
         complete: whether every size of the range was tried.
-        together: whether they were accepted only with all flexible axes of this range alike.
-        reasons: by refused extent, which layer does not take it.
+        together: whether they were accepted only with the same extent on all flexible axes of this
+            range.
+        reasons: by rejected extent, which layer does not accept it.
     """
 
     input: str
@@ -54,7 +55,7 @@ class Axis:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything that was tried is accepted."""
+        """Whether all that was tried is accepted."""
         return len(self.accepted) == len(self.tried)
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class Axis:
 
 
 def _series(values: Sequence[int]) -> str:
-    """A sorted list of extents for people."""
+    """A sorted list of extents as text."""
     if not values:
         return "none of it"
     steps = {b - a for a, b in itertools.pairwise(values)}
@@ -96,11 +97,11 @@ def _series(values: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What the layers take of the flexible inputs; prints as text.
+    """The sizes of flexible inputs that the layers accept; prints as text.
 
     Attributes:
         axes: every flexible extent.
-        opaque: custom layers whose shapes nothing tells: what comes behind them is not checked.
+        opaque: custom layers of unknown shapes; layers behind them are not checked.
         varying: outputs that are described as fixed but vary with the inputs.
     """
 
@@ -124,24 +125,24 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class _Tried:
-    """What some sizes lead to: the shapes of all blobs, and why the sizes are refused."""
+    """The result of trying sizes: the shapes of all blobs, and reasons for a rejection."""
 
     shapes: Known
     reasons: list[str]
 
 
 class _FlexibleNetwork:
-    """A network whose sizes are tried.
+    """A network to try sizes on.
 
     Attributes:
         base: the described sizes, by input.
-        plain: what these lead to.
+        plain: their result.
     """
 
     def __init__(
         self, spec: model_pb2.Model, custom: CustomShapes, new: Mapping[str, Collection[int]]
     ) -> None:
-        blob_shapes(spec)  # refuses what is not a network
+        blob_shapes(spec)  # raises if it is not a network
         network = networks.network_of(spec)
         assert network is not None
         self._spec, self._custom, self._new, self._network = spec, custom, new, network
@@ -155,7 +156,7 @@ class _FlexibleNetwork:
         return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
 
     def run(self, changes: Sizes) -> _Tried:
-        """Try some sizes; those that are left out are the described ones."""
+        """Try some sizes, with the described ones for the others."""
         traced = self._traced(changes)
         reasons = list(map(str, traced.refusals))
         changed = [
@@ -193,16 +194,16 @@ def acceptance(
 ) -> Acceptance:
     """Try the sizes of every flexible input of a network.
 
-    Along a range the first `most` sizes are tried (fewer in networks of hundreds of layers),
-    and the largest; the other axes keep their default. A size that is refused alone is tried
-    once more with all flexible axes of the same range alike.
+    Along a range, the first `most` sizes (fewer in networks of hundreds of layers) and the largest
+    are tried; the other axes keep their default. A size that is rejected alone is tried again with
+    the same extent on all flexible axes of this range.
 
     Args:
         spec: the model.
-        custom: tells the shapes of custom layers.
+        custom: gives the shapes of custom layers.
         most: how many sizes of a range are tried.
-        new: axes by input, counted from the end, that nobody has converted for several sizes:
-            layers that hold for the described size alone are refused there.
+        new: axes by input, counted from the end, that the model was not converted for: layers that
+            hold for the described size only are rejected there.
 
     Raises:
         SpecError: the model is not a neural network.
@@ -214,7 +215,7 @@ def acceptance(
         result
         for f in spec.description.input
         for result in _ranges(f.name, f.type)
-        if result.axis < len(base.get(f.name, ()))  # validate tells where there are more
+        if result.axis < len(base.get(f.name, ()))  # validate reports further ones
     ]
     axes = [_along(result, ranges, base, run, most) for result in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
@@ -226,12 +227,12 @@ def acceptance(
 def reasons_against(
     spec: model_pb2.Model, changed: Sizes, custom: CustomShapes = nothing_known
 ) -> list[str]:
-    """Why a network does not hold for other sizes than the described ones; [] where it does.
+    """Why a network does not hold for other sizes than the described ones; [] if it does.
 
     Args:
         spec: the model, converted for the described sizes.
         changed: shapes of arrays, (height, width) of images, by input.
-        custom: tells the shapes of custom layers.
+        custom: gives the shapes of custom layers.
 
     Raises:
         SpecError: the model is not a neural network.
@@ -254,7 +255,7 @@ class _Range:
 
 
 def _default(feature: ft.FeatureType) -> tuple[int, ...]:
-    """The described shape; where only its flexibility is described, the smallest one."""
+    """The described shape; if only its flexibility is described, the smallest one."""
     if feature.HasField("imageType"):
         return feature.imageType.height, feature.imageType.width
     array = feature.multiArrayType
@@ -356,7 +357,7 @@ def _varying(
     base: Sizes,
     run: Callable[[Sizes], _Tried],
 ) -> list[str]:
-    """Outputs of a fixed description whose shape is another one at other sizes."""
+    """Outputs that are described as fixed, but whose shape depends on the sizes."""
     fixed = [
         feature.name
         for feature in spec.description.output

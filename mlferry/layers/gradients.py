@@ -1,8 +1,8 @@
-"""The registry of gradients: one function a layer kind, the way back of its kernel.
+"""The registry of gradients: a function per layer kind, the backward pass of its kernel.
 
-A gradient gets the `LayerRun` that is looked back at, and the gradient with respect to each output
-of the layer; it returns one with respect to each input, in order: an array of its shape, or None
-where a change of that input changes nothing. What it makes of a stored weight it tells with
+A gradient function takes the `LayerRun` to differentiate and the gradient with respect to each
+output of the layer; it returns the gradient with respect to each input, in order: an array of its
+shape, or None if that input changes nothing. It reports the gradients of stored weights with
 `LayerRun.weight`.
 """
 
@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 Gradient = Callable[..., Any]
 Kept = str | Callable[[Params], str]
 
-# What a gradient reads of the arrays that went through the layer.
+# The arrays that a gradient reads.
 SHAPES, INPUTS, OUTPUTS, BOTH = "", "x", "y", "xy"
 
 GRADIENTS: RoomRegistry[Gradient] = RoomRegistry("gradient", LAYERS, "gradient")
@@ -36,9 +36,9 @@ def gradient(*kinds: str, keeps: Kept, weights_keep: str = "") -> Callable[[Grad
 
     Args:
         kinds: names of layer kinds.
-        keeps: which arrays it reads, of `SHAPES` (none), `INPUTS`, `OUTPUTS` and `BOTH`, or a
-            function that tells it of the layer's parameters. Others are not kept until then.
-        weights_keep: what it reads besides where the layer's own weights are trained.
+        keeps: which arrays it reads: `SHAPES` (none), `INPUTS`, `OUTPUTS` or `BOTH`, or a function
+            that decides by the layer's parameters. Other arrays are not kept.
+        weights_keep: what it also reads if the layer's own weights are trained.
     """
     return GRADIENTS.register(*kinds, keeps=keeps, weights_keep=weights_keep)
 
@@ -54,13 +54,13 @@ def _nothing(run: LayerRun, *gradients: Array) -> tuple[None, ...]:
 
 
 def has_none(kind: str) -> bool:
-    """Whether a change of the inputs of a layer of a kind changes nothing, or jumps."""
+    """Whether outputs of a layer kind do not change with the inputs, or jump."""
     entry = GRADIENTS.find(kind)
     return entry is not None and entry.value is _nothing
 
 
 def kept(kind: str, params: Params, *, trained: bool) -> str:
-    """What of "x" and "y", inputs and outputs, the gradient of a layer reads.
+    """Which of "x" and "y", inputs and outputs, the gradient of a layer reads.
 
     Raises:
         KeyError: the kind has no gradient.
@@ -75,17 +75,17 @@ def kept(kind: str, params: Params, *, trained: bool) -> str:
 
 @dataclass
 class LayerRun:
-    """One evaluation of a layer, as its gradient sees it.
+    """One evaluation of a layer, for its gradient.
 
     Attributes:
         params: the layer's parameters.
-        inputs: what went in; None each where the gradient said that it does not read them.
-        outputs: what came out, likewise.
+        inputs: the inputs; None each if the gradient does not read them.
+        outputs: the outputs, likewise.
         input_shapes: the shapes of the inputs.
         output_shapes: the shapes of the outputs.
-        wanted: for each input, whether its gradient is used; of the others None may be returned.
+        wanted: for each input, whether its gradient is used; for the others, None may be returned.
         trained: the fields of weights whose gradients are wanted.
-        weights: those gradients by field, once they are told.
+        weights: those gradients by field, once they are reported.
     """
 
     params: Params
@@ -98,17 +98,17 @@ class LayerRun:
     weights: dict[str, Array] = field(default_factory=dict)
 
     def weight(self, name: str, make: Callable[[], Array]) -> None:
-        """Tell the gradient of a stored weight by its field; it is made where it is wanted.
+        """Report the gradient of a stored weight by its field; `make` runs only if it is wanted.
 
-        A field of a message inside is told by its path: ``"weightParams.inputGateWeightMatrix"``.
+        A field of a nested message is given by its path: ``"weightParams.inputGateWeightMatrix"``.
         """
         if name in self.trained:
             self.weights[name] = make()
 
     def moved(self, kernel: Callable[..., Any], *gradients: Array) -> Array:
-        """The gradient of the first input of a kernel that only moves values, or drops some.
+        """The gradient of the first input of a kernel that only moves or drops values.
 
-        The kernel is given the places of values in place of values.
+        The kernel runs on the positions of values instead of values.
         """
         shape = self.input_shapes[0]
         places = np.arange(1, math.prod(shape) + 1, dtype=np.int64).reshape(shape)

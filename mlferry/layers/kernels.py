@@ -1,4 +1,4 @@
-"""The registry of kernels: one function a layer kind, parameters and float32 arrays in, arrays out.
+"""The registry of kernels: a function per layer kind, from parameters and float32 arrays to arrays.
 
 A kernel has the name of its kind and takes the layer's `Params` and its inputs. It works in
 both array mappings: "width" is axis -1, "height" -2, "channel" -3, "batch" -4, "sequence" -5.

@@ -1,8 +1,8 @@
 """Stored weights as constants of a graph; quantized ones stay quantized.
 
-Linear quantization becomes `DequantizeLinear` of uint8 values, with an `Add` where the bias is no
-whole multiple of the scale; a lookup table becomes a `Gather` from the table; half precision a
-`Cast`. onnxruntime computes these once, when it loads a model.
+Linear quantization becomes `DequantizeLinear` of uint8 values, with an `Add` if the bias is not a
+multiple of the scale; a lookup table becomes a `Gather` from the table; half precision a `Cast`.
+onnxruntime computes these once, when it loads the model.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _linear(emitter: Emitter, parts: weights.Linear, indices: str, axis: int, hi
 
 
 def _zero_point(parts: weights.Linear) -> NDArray[Any] | None:
-    """The bias as a whole number of steps, where it is one exactly."""
+    """The bias as a whole number of steps, if it is one exactly."""
     kind = parts.indices.dtype
     if not parts.bias.size:
         return np.zeros(parts.scale.shape, kind)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from mlferry import rooms
@@ -13,9 +14,6 @@ from mlferry.errors import SpecError
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 T = TypeVar("T")
 
@@ -30,7 +28,7 @@ def set_default(message: str, field: str, value: float | Sequence[int]) -> None:
 
 
 def defaults_of(message: str) -> dict[str, Any]:
-    """The defaults of a parameter message by field; zero and its like are not listed."""
+    """The defaults of a parameter message by field, except for zeros."""
     rooms.load(rooms.LAYERS, "definition")
     return {field: value for (owner, field), value in _DEFAULTS.items() if owner == message}
 
@@ -43,10 +41,10 @@ def _default(message: str, field: str, unset: float | str | Sequence[Any]) -> An
 class Params:
     """Attribute access to a params message.
 
-    Scalars come as they are, repeated fields as tuples, enum values as their names, nested
-    messages as `Params`; a field that is unset or zero gives the format's default. Weights
-    are read with `weight`, in the shape that the caller knows. `rank5` tells whether the
-    network uses the classic mapping, where every blob is [Seq, Batch, C, H, W].
+    Scalars come as they are, repeated fields as tuples, enum values as their names, nested messages
+    as `Params`; a field that is unset or zero gives the format's default. Weights are read with
+    `weight`, in the shape that the caller knows. `rank5` says whether the network uses the classic
+    mapping, where every blob is [Seq, Batch, C, H, W].
     """
 
     def __init__(
@@ -95,8 +93,8 @@ class Params:
         self.__dict__[field] = result
         return result
 
-    def _wrap(self, value: Any) -> Any:
-        if hasattr(value, "DESCRIPTOR"):
+    def _wrap(self, value: Message | bool | float | str | bytes) -> Any:
+        if isinstance(value, Message):
             return Params(value, self.name, self.kind, rank5=self.rank5)
         return value
 
@@ -128,7 +126,7 @@ class Params:
     def decoded(
         self, field: str, shape: Sequence[int], *, channel_axis: int = 0
     ) -> NDArray[np.float32]:
-        """As `weight`, for who keeps it in another form: this one is not kept."""
+        """As `weight`, without keeping it, for callers that keep another form."""
         if field in self._given:
             return self._given[field].reshape(tuple(shape))
         try:
@@ -138,13 +136,13 @@ class Params:
             raise
 
     def give(self, path: str, values: NDArray[Any]) -> None:
-        """Let a weight read as these values from now on, in place of what is stored.
+        """Replace a stored weight by these values from now on.
 
-        `weight` gives a view of them where they lie in one piece: changing them in place changes
-        the weight, but nothing that was derived of it with `once`, until they are given again.
+        `weight` returns a view of them if they are contiguous: changing them in place changes the
+        weight, but nothing derived from it with `once`, until you call this again.
 
         Args:
-            path: of the field, as `mlferry.spec.weights.iter_weights` tells it.
+            path: of the field, as in `mlferry.spec.weights.iter_weights`.
             values: in the order in which they are stored; of any type.
         """
         first, _, rest = path.partition(".")

@@ -27,8 +27,8 @@ def weight(
 ) -> Value:
     """A weight of a layer as a float32 value.
 
-    Lookup tables stay tables, and linear codes of 8 bits stay codes where their bias is a whole
-    number of steps; others are restored.
+    Lookup tables stay tables, and linear codes of 8 bits stay codes if their bias is a whole number
+    of steps; others are decoded.
 
     Args:
         builder: what writes.
@@ -37,8 +37,8 @@ def weight(
         shape: its stored shape.
         channel_axis: the axis along which several scales go.
         axes: the order of the axes of the result.
-        reshaped: the shape of the result, after that order, where it is another one; quantized
-            values with several scales are restored for it.
+        reshaped: the shape of the result, after reordering, if it is different; quantized values
+            with several scales are then decoded.
 
     Raises:
         SpecError: the number of stored values does not fit.
@@ -84,7 +84,7 @@ def _looked_up(builder: ProgramBuilder, codes: Array, parts: weights.Lookup) -> 
 def _scaled(
     builder: ProgramBuilder, codes: Array, parts: weights.Linear, axis: int
 ) -> Value | None:
-    """Codes of a byte with their scales; None where the format cannot hold the bias."""
+    """8-bit codes with their scales; None if the format cannot hold the bias."""
     scale, bias = parts.scale, parts.bias
     steps = np.zeros(scale.shape, np.float32)
     if bias.size:

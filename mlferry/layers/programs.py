@@ -1,10 +1,9 @@
-"""The registry of layer kinds that become ops of ML Programs: builder, parameters and values in,
-values out.
+"""The registry of layer kinds as ops of ML Programs: from parameters and values to values.
 
 A function has the name of its kind and writes the ops that compute what the kernel of that kind
-computes. Values have types: a comparison makes booleans, a search int32; a function asks for the
-type that it needs with `builder.as_float` and its siblings, and leaves the type of what it makes as
-it is. It works in both array mappings: "width" is axis -1, "height" -2, "channel" -3.
+computes. Values have types: a comparison makes booleans, a search int32; a function converts its
+operands with `builder.as_float` and its siblings, and leaves the type of its results as it is. It
+works in both array mappings: "width" is axis -1, "height" -2, "channel" -3.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ as_program = PROGRAM_OPS.register
 
 
 class CannotBecomeProgramError(Exception):
-    """No ops compute what a layer does; the walker collects the reasons."""
+    """No ops can express a layer; the walk over the network collects the reasons."""
 
 
 def refuse(reason: str) -> CannotBecomeProgramError:
-    """What to raise where ML Programs cannot say what a layer does."""
+    """The error to raise if ML Programs cannot express a layer."""
     return CannotBecomeProgramError(reason)

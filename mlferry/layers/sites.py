@@ -1,4 +1,4 @@
-"""The weights of a model with their shapes: what may be encoded anew, and how."""
+"""The weights of a model that may be encoded anew, with their shapes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Site:
         field: its path in the layer's parameters, e.g. ``"weights"``.
         message: the stored weight.
         shape: its shape.
-        axis: the axis along which the format allows a linear scale for each entry; None
-            where it allows one scale only.
+        axis: the axis along which the format allows a linear scale for each entry; None if it
+            allows one scale only.
         read_axis: the axis along which stored scales go.
         floats: the only encodings that the format allows; empty for all.
     """
@@ -55,12 +55,12 @@ class Site:
 
     @property
     def encoding(self) -> weights.Encoding | None:
-        """How it is stored."""
+        """Its encoding."""
         return weights.encoding(self.message)
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is no vector (bias, normalization) and no small or integral constant.
+        """Whether it is neither a vector (bias, normalization) nor a small or integral constant.
 
         Constants of integers are often indices or shapes, which must stay exact.
         """
@@ -83,8 +83,8 @@ class Site:
 def sites(holder: nn.NeuralNetworkLayer | networks.Network) -> Iterator[list[Site]]:
     """The weights of every layer that has any, layer by layer; inner networks included.
 
-    Left out are the weights of custom layers, all those of a layer with updatable ones,
-    weights that are not used, and those that a device quantizes its inputs for (int8).
+    It leaves out the weights of custom layers, all weights of a layer with updatable ones, unused
+    weights, and those that a device quantizes its inputs for (int8).
     """
     layers: dict[int, tuple[nn.NeuralNetworkLayer, list[weights.Weight]]] = {}
     for weight in weights.iter_weights(holder):
@@ -138,6 +138,6 @@ def _per_channel(stored: StoredWeight, shape: tuple[int, ...]) -> bool:
     than the axis has, so that one scale remains.
     """
     if len(shape) <= stored.channel_axis:
-        return False  # of a broken model, which may be looked at all the same
+        return False  # of a broken model, which you can still inspect
     channels = shape[stored.channel_axis]
     return stored.scales == channels and int(np.prod(shape, dtype=np.int64)) > channels > 1

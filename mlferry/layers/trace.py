@@ -1,4 +1,4 @@
-"""The shape of every blob of a network, by the shape rules alone: nothing is evaluated."""
+"""The shape of every blob of a network, by shape rules: nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CustomShapes = Callable[[nn.NeuralNetworkLayer, Sequence[Shape]], Sequence[Shape
 
 @dataclass(frozen=True)
 class ShapeRefusal:
-    """A layer that does not take the shapes of its inputs."""
+    """A layer that rejects the shapes of its inputs."""
 
     layer: nn.NeuralNetworkLayer
     inputs: tuple[Shape, ...]
@@ -32,13 +32,12 @@ class ShapeRefusal:
 
 @dataclass
 class ShapeTrace:
-    """What is known of the blobs of a network.
+    """Known shapes of the blobs of a network.
 
     Attributes:
-        shapes: by blob; None where nothing tells the rank, an extent of None where nothing
-            tells the extent.
-        refusals: the layers that do not take the shapes of their inputs.
-        opaque: custom layers whose output shapes nothing tells.
+        shapes: by blob; None if the rank is unknown; an extent is None if it is unknown.
+        refusals: the layers that reject the shapes of their inputs.
+        opaque: custom layers of unknown output shapes.
     """
 
     shapes: Known
@@ -47,7 +46,7 @@ class ShapeTrace:
 
 
 def nothing_known(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> None:
-    """No class of a custom layer is at hand."""
+    """A function without classes of custom layers."""
 
 
 def trace(
@@ -60,7 +59,7 @@ def trace(
     Args:
         network: a neural network.
         inputs: shapes by input; see `blob_shape`.
-        custom: tells the output shapes of a custom layer, or None.
+        custom: gives the output shapes of a custom layer, or None.
     """
     shape_trace = ShapeTrace(dict(inputs))
     _walk(network.layers, shape_trace, custom, rank5=versions.uses_rank5(network))
@@ -90,7 +89,7 @@ def _walk(
             reason = str(error).splitlines()[0]
             found.refusals.append(ShapeRefusal(layer, known, reason))
             outputs = None
-        except Exception as error:  # a layer whose parameters validate would refuse
+        except Exception as error:  # validate would reject its parameters
             found.refusals.append(ShapeRefusal(layer, known, f"its parameters do not fit: {error}"))
             outputs = None
         for index, name in enumerate(layer.output):
@@ -101,14 +100,14 @@ def _walk(
 def declare(
     layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape], outputs: Sequence[Shape]
 ) -> None:
-    """Let a layer itself say which shapes it takes and makes, where no rule can tell them."""
+    """Declare the shapes of a layer's inputs and outputs in the layer, if no rule knows them."""
     for target, told in ((layer.inputTensor, inputs), (layer.outputTensor, outputs)):
         for shape in told:
             target.add(rank=len(shape), dimValue=[n or 0 for n in shape])
 
 
 def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
-    """The shapes that a layer declares for just these shapes of its inputs."""
+    """The shapes that a layer declares for exactly these shapes of its inputs."""
     taken, result = (
         [tuple(tensor.dimValue) for tensor in told]
         for told in (layer.inputTensor, layer.outputTensor)
@@ -120,7 +119,7 @@ def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Sha
 def bound_to_sizes(
     network: networks.Network, before: Known, now: Known, *, recorded: bool
 ) -> list[ShapeRefusal]:
-    """The layers that hold for the described sizes only, though they take others.
+    """The layers that hold for the described sizes only, though they accept others.
 
     Args:
         network: a neural network.
@@ -180,7 +179,7 @@ def _walk_bodies(
     *,
     rank5: bool,
 ) -> None:
-    """Blobs that a branch or a loop may or may not change keep what all ways agree on."""
+    """Of blobs that a branch or a loop may change, keep what all ways agree on."""
     before = dict(found.shapes)
     if layer.HasField("branch"):
         ends: list[Known] = []
@@ -214,11 +213,11 @@ def _agreed(first: Known, second: Known) -> Known:
 def blob_shape(
     feature: ft.FeatureType, network: networks.Network, shape: Sequence[int | None] | None = None
 ) -> Shape | None:
-    """The shape of the blob that a network gets for an input.
+    """The shape of the blob that a network reads for an input.
 
     Args:
         feature: the type of the input.
-        network: tells the mapping of shapes.
+        network: defines the mapping of shapes.
         shape: of the array, or [height, width] of the image, instead of the described one.
     """
     kind = feature.WhichOneof("Type")
@@ -243,7 +242,7 @@ def blob_shape(
 def blob_shapes(
     spec: model_pb2.Model, given: Mapping[str, Sequence[int | None]] | None = None
 ) -> Known:
-    """The shapes of all input blobs of a network, those of `given` instead of the described.
+    """The shapes of all input blobs of a network; those in `given` replace the described ones.
 
     Raises:
         SpecError: there is no such input, or the model is not a neural network.

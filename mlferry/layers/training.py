@@ -1,4 +1,4 @@
-"""What a device can train, and the marks of it in a network."""
+"""What a device can train, and how a network marks it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class TrainingOptions:
 
 
 def mark_updatable(layer: nn.NeuralNetworkLayer) -> None:
-    """Mark a layer and its weights as those that are trained."""
+    """Mark a layer and its weights as trainable."""
     layer.isUpdatable = True
     for weight in weights.iter_weights(layer):
         weight.message.isUpdatable = True
 
 
 def updatable_kinds() -> list[str]:
-    """The kinds of layers that a device can train."""
+    """The layer kinds that a device can train."""
     return [kind for kind in DEFINITIONS if definition_of(kind).updatable]
 
 

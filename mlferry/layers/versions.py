@@ -1,7 +1,7 @@
-"""Which specification version a model needs.
+"""The specification version that a model needs.
 
-Core ML does not refuse a file whose version is too small for its features: an old system just
-fails on it. So every model is written with the smallest version that has all its features.
+Core ML does not reject a file whose version is too low for its features: an old system just fails
+on it. So mlferry writes every model with the lowest version that has all its features.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _feature_reasons(feature: object) -> Iterator[tuple[int, str]]:
 
 
 def _encoding(message: nn.WeightParams) -> weights.Encoding | None:
-    """How a weight is stored; None as well where it breaks the format's rules."""
+    """The encoding of a weight; None if it breaks the format's rules."""
     try:
         return weights.encoding(message)
     except SpecError:
@@ -111,12 +111,12 @@ def _weight_reasons(
 
 
 def required(spec: model_pb2.Model) -> int:
-    """The smallest specification version that has every feature of a model."""
+    """The lowest specification version that has every feature of a model."""
     return max(version for version, _ in reasons(spec))
 
 
 def required_by_layer(layer: nn.NeuralNetworkLayer) -> int:
-    """The smallest specification version that has a layer, with its options and weights."""
+    """The lowest specification version that has a layer, with its options and weights."""
     reasons_found = (*_layer_reasons(layer), *_weight_reasons(layer))
     return max(version for version, _ in reasons_found)
 
@@ -144,7 +144,8 @@ def layer_version(layer: nn.NeuralNetworkLayer) -> int:
 def uses_rank5(network: networks.Network) -> bool:
     """Whether blobs are [Seq, Batch, C, H, W], as in the classic mapping.
 
-    A network with a layer or feature of version 4 or later, or with any mapping set, is not.
+    This is not so for networks with a layer or feature of version 4 or later, or with a mapping
+    set.
     """
     return (
         network.arrayInputShapeMapping == nn.RANK5_ARRAY_MAPPING

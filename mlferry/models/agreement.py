@@ -1,9 +1,9 @@
-"""How often two classifiers agree: rates with intervals, and what scores tell beyond counting.
+"""How often two classifiers agree: rates with intervals, and what scores add to counting.
 
-A rate over few samples moves by chance: one of 100 is a percent. Where there are scores, the
-*expected* agreement uses all of them: whether a sample's best class stays the best depends on its
-margins before the others and on how far these move. The margins of each sample are paired with
-the movements of half of the samples, so that n samples make n * n / 2 pairs.
+A rate over few samples varies by chance: with 100 samples, each is a percent. Where there are
+scores, the *expected* agreement uses all of them: whether a sample's best class stays the best
+depends on its margins before the others and on how far these move. The margins of each sample are
+paired with the movements of half of the samples, so that n samples make n * n / 2 pairs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 TOP = 5
-_Z = 1.959963984540054  # of the normal distribution: 95 % lie within
+_Z = 1.959963984540054  # of the normal distribution: 95 % lie within this
 _RIVALS = 24  # classes after the best one whose margins are kept
-_LEAST = 1e-12  # chances below it count as it: float16 rounds them to 0
+_LEAST = 1e-12  # the least chance: float16 rounds smaller ones to 0
 
 
 def wilson(rate: float, count: int) -> tuple[float, float]:
@@ -35,7 +35,7 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
 
 
 def samples_needed(rate: float, target: float) -> int | None:
-    """How many samples tell a rate from a target, so that its interval lies on one side.
+    """How many samples separate a rate from a target, so that its interval lies on one side.
 
     With a rate of 1: the least number of samples that can show the target at all.
 
@@ -65,9 +65,9 @@ class Margins(NamedTuple):
     """The scores of one sample in two models, as logarithms of chances.
 
     Attributes:
-        before: [rivals], by how much the first model's best class is before each of the next
-            ones, the nearest first.
-        moved: [rivals], by how much that is more in the second model.
+        before: [rivals], the first model's margin of its best class over each of the next ones, the
+            nearest first.
+        moved: [rivals], how much larger these margins are in the second model.
     """
 
     before: Floats
@@ -75,7 +75,7 @@ class Margins(NamedTuple):
 
 
 def are_chances(scores: Floats) -> bool:
-    """Whether numbers are from 0, and their sum is 1 to a percent."""
+    """Whether numbers are not negative and sum to 1, to a percent."""
     return bool(scores.min() >= 0 and abs(scores.sum() - 1) <= 0.01)
 
 
@@ -93,13 +93,13 @@ def log_chances(scores: Floats) -> Floats:
 
 
 def divergence(first: Floats, second: Floats) -> float:
-    """Kullback-Leibler, of logarithms of chances, in nats: 0 where they are the same."""
+    """The Kullback-Leibler divergence of logarithms of chances, in nats: 0 if they are the same."""
     chances = np.exp(first)
     return max(0.0, float((chances * (first - second)).sum()))
 
 
 def margins(first: Floats, second: Floats) -> Margins:
-    """Of logarithms of chances in two models."""
+    """The margins of one sample, from logarithms of chances in two models."""
     count = min(_RIVALS + 1, first.size)
     order = np.argsort(-first, kind="stable")[:count]
     before = first[order[0]] - first[order[1:]]
@@ -107,7 +107,7 @@ def margins(first: Floats, second: Floats) -> Margins:
 
 
 def expected(samples: Sequence[Margins], top: int) -> float:
-    """The part of samples whose best class is among the second model's best `top`.
+    """The expected part of samples whose best class is among the second model's best `top`.
 
     How far margins move in proportion to themselves is fitted to all samples. The rest of the
     movement is taken from the half of the samples whose margins are most like a sample's own, each

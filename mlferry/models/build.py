@@ -1,4 +1,4 @@
-"""Write models that need no layers."""
+"""Write models without layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_custom_model(
         inputs: feature types by name, as `mlferry.spec.features` makes them.
         outputs: likewise.
         parameters: bool, int, float, str or bytes by name.
-        description: shown to whoever opens the model.
+        description: what people see who open the model.
 
     Raises:
         SpecError: a parameter is of another type.
@@ -40,16 +40,16 @@ def make_custom_model(
     custom.className, custom.description = class_name, description
     for name, value in (parameters or {}).items():
         _set_parameter(custom.parameters[name], name, value)
-    for described, given in (
+    for described, entries in (
         (spec.description.input, inputs),
         (spec.description.output, outputs),
     ):
-        for name, feature in given.items():
+        for name, feature in entries.items():
             described.add(name=name).type.CopyFrom(feature)
     problems = [problem for problem in validate(spec) if problem.severity != "note"]
     if problems:
         raise ValidationError(
-            f"the custom model of the class {class_name!r} cannot be written so:", problems
+            f"the custom model of the class {class_name!r} cannot be written:", problems
         )
     return MLModel(spec)
 

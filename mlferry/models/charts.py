@@ -17,11 +17,11 @@ class Mark:
 
     Attributes:
         x, y: where it is; y is finite.
-        text: what a pointer that rests on it shows.
+        text: its tooltip.
         label: what is written beside it.
-        interval: the y from and to which a line through it goes.
+        interval: the ends of a vertical line through it.
         bad: whether it stands out.
-        group: marks of one group are joined by a line; "" for none.
+        group: a line joins the marks of a group; "" for none.
     """
 
     x: float
@@ -71,7 +71,7 @@ def linear(title: str, values: Iterable[float], unit: str = "", *, zero: bool = 
 
 
 def percent(title: str, values: Iterable[float]) -> ChartAxis:
-    """An axis of parts of the whole, up to 100 %."""
+    """An axis of percentages, up to 100 %."""
     least = min([*values, 1.0])
     low = next(each for each in (0.99, 0.95, 0.9, 0.8, 0.5, 0.0) if each <= least or each == 0)
     ticks = [low + (1 - low) * index / 5 for index in range(6)]
@@ -121,7 +121,7 @@ def chart(
         points = [mark for mark in marks if mark.group == group]
         path = "L".join(f"{across(each.x):.1f} {down(each.y):.1f}" for each in points)
         lines.append(f'<path class="line g{index % 6}" d="M{path}"/>')
-    taken: list[tuple[float, float, float]] = []  # of labels: row, from, to
+    labels: list[tuple[float, float, float]] = []  # of labels: row, from, to
     groups = [*dict.fromkeys(mark.group for mark in marks)]
     for mark in marks:
         at, high = across(mark.x), down(mark.y)
@@ -137,7 +137,7 @@ def chart(
             f"<title>{escape(mark.text)}</title></circle>"
         )
         if mark.label:
-            start, row = _free(mark.label, at, high, width, taken)
+            start, row = _free(mark.label, at, high, width, labels)
             lines.append(f'<text x="{start:.1f}" y="{row:.1f}">{escape(mark.label)}</text>')
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
@@ -146,24 +146,24 @@ def chart(
 
 
 def _free(
-    label: str, at: float, high: float, width: int, taken: list[tuple[float, float, float]]
+    label: str, at: float, high: float, width: int, labels: list[tuple[float, float, float]]
 ) -> tuple[float, float]:
-    """Where a label begins beside its mark and no other label lies; rows go down from the mark."""
+    """Where a label fits beside or below its mark without covering another."""
     size = len(label) * _LETTER
     start = at - 8 - size if at + 8 + size > width else at + 8
     row = high - 7
-    while any(abs(row - y) < 12 and start < b and start + size > a for y, a, b in taken):
+    while any(abs(row - y) < 12 and start < b and start + size > a for y, a, b in labels):
         row += 13
-    taken.append((row, start, start + size))
+    labels.append((row, start, start + size))
     return start, row
 
 
 def bars(rows: Iterable[tuple[str, float, str]]) -> str:
-    """A bar a row, of its part from 0 to 1, with a name before and a text behind it."""
-    made = "".join(
+    """A bar per row, from 0 to 1, between a name and a text."""
+    rows_html = "".join(
         f"<tr><th>{escape(name)}</th><td class='wide'><span class='bar' "
         f"style='width:{100 * min(max(part, 0.0), 1.0):.1f}%'></span></td><td>{escape(text)}</td>"
         "</tr>"
         for name, part, text in rows
     )
-    return f"<table class='bars'>{made}</table>" if made else ""
+    return f"<table class='bars'>{rows_html}</table>" if rows_html else ""

@@ -10,10 +10,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.models import agreement, compare_html, pixels
@@ -26,9 +26,9 @@ from mlferry.models.comparison import (
     OutputReport,
     Row,
 )
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelFile
 from mlferry.models.progress import progress
-from mlferry.models.samples import Load, Samples, Unreadable, loaded, samples_for
+from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
@@ -36,6 +36,40 @@ from mlferry.text import logger_of
 logger = logger_of(__name__)
 
 Outputs = Mapping[str, Any] | Sequence[Any]
+Sample = Mapping[str, Any]
+SampleFunction = Callable[[Sample], Outputs | NDArray[Any]]
+
+
+class OnnxPort(Protocol):
+    """An input or output of a session of onnxruntime."""
+
+    name: str
+    type: str
+
+
+class InferenceSession(Protocol):
+    """What is used of a session of onnxruntime."""
+
+    def get_inputs(self) -> Sequence[OnnxPort]:
+        """Its inputs."""
+
+    def get_outputs(self) -> Sequence[OnnxPort]:
+        """Its outputs."""
+
+    def run(self, names: Sequence[str] | None, feed: dict[str, Any], /) -> Sequence[Any]:
+        """The values of outputs."""
+
+
+class KerasModel(Protocol):
+    """What is used of a model of Keras."""
+
+    def predict_on_batch(self, x: Any, /) -> Any:
+        """Its outputs."""
+
+
+Runnable = MLModel | InferenceSession | KerasModel | SampleFunction
+Comparable = Runnable | ModelFile
+"""What `compare_models` takes for a model."""
 
 
 class Report(Comparison):
@@ -45,14 +79,14 @@ class Report(Comparison):
         return compare_html.fragment(self)
 
     def html(self, title: str = "Comparison") -> str:
-        """A page of its own, with the numbers of every sample in it as JSON."""
+        """A self-contained page, with the numbers of every sample as JSON."""
         return compare_html.page({title: self}, title)
 
 
 def compare_models(
-    full_precision_model: Any,
-    quantized_model: Any,
-    sample_data: Any,
+    full_precision_model: Comparable,
+    quantized_model: Comparable,
+    sample_data: SampleData,
     *,
     nested: bool = False,
     executor: Executors | None = None,
@@ -70,13 +104,12 @@ def compare_models(
             an array of samples or a list of arrays; for models of one image input also a
             folder of pictures (jpg, png, bmp, webp), which are scaled to cover the input's
             size, their shape kept, and cut to the middle.
-        nested: whether pictures in folders of the folder count.
-        executor: works on several samples at a time, see `MLModel.predict`; models that are
-            functions have to pickle then.
-        depth: whether to tell how far the values inside are apart, layer by layer, for the sample
-            that agrees least. Nothing is told where the models are no networks or programs with
-            blobs of the same names.
-        pictures: whether small pictures are kept of the samples that agree least.
+        nested: whether to include pictures in subfolders.
+        executor: runs several samples at a time, see `MLModel.predict`; models that are functions
+            have to be picklable then.
+        depth: whether to report how far the values inside are apart, layer by layer, for the sample
+            that agrees least. This needs networks or programs with blobs of the same names.
+        pictures: whether to keep small pictures of the samples that agree least.
 
     Returns:
         A `Report`. Probabilities and labels are compared by agreement, images and arrays by
@@ -88,24 +121,24 @@ def compare_models(
         MissingCustomLayerError: classes of custom layers are missing.
         WorkerError: the executor cannot do it.
     """
-    models = [_as_model(given) for given in (full_precision_model, quantized_model)]
+    models = [_as_model(source) for source in (full_precision_model, quantized_model)]
     described = next((model for model in models if isinstance(model, MLModel)), None)
     spec = None if described is None else described.get_spec()
     samples = samples_for(spec, sample_data, nested=nested)
     order = _input_order(described)
     for model in models:
-        _runner(model, order)  # says early what cannot be compared
+        _runner(model, order)  # raises early if it cannot be compared
     rows: list[Row] = []
     kinds: dict[str, str] = {}
     count = 0
     shared = (models[0], models[1], samples.load)
-    made = in_order(_compared, shared, samples.parcels(), executor)
-    for found in progress(made, "comparing", len(samples)):
-        if isinstance(found, Unreadable):
-            samples.add(found)
+    results = in_order(_compared, shared, samples.parcels(), executor)
+    for result in progress(results, "comparing", len(samples)):
+        if isinstance(result, Unreadable):
+            samples.add(result)
             continue
         count += 1
-        for kind, row in found:
+        for kind, row in result:
             kinds.setdefault(row.output, kind)
             rows.append(row)
     if not count:
@@ -126,10 +159,10 @@ def compare_models(
     return report
 
 
-_PICTURES = 12  # how many are kept of the samples that agree least
+_PICTURES = 12  # the most to keep
 
 
-def _sizes(models: Sequence[Any]) -> tuple[int, int] | None:
+def _sizes(models: Sequence[Runnable]) -> tuple[int, int] | None:
     one, other = (model.stored_size if isinstance(model, MLModel) else None for model in models)
     return None if one is None or other is None else (one, other)
 
@@ -137,28 +170,28 @@ def _sizes(models: Sequence[Any]) -> tuple[int, int] | None:
 def _pictures(samples: Samples, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Those of the samples whose inputs look like pictures."""
     for name in names:
-        found = samples.named(name)
-        for value in () if found is None else found.data.values():
+        sample = samples.named(name)
+        for value in () if sample is None else sample.data.values():
             picture = pixels.preview(value)
             if picture is not None:
                 yield name, pixels.png(picture)
                 break
 
 
-def _depth(models: Sequence[Any], samples: Samples, name: str) -> list[BlobDifference]:
-    found = samples.named(name)
+def _depth(models: Sequence[Runnable], samples: Samples, name: str) -> list[BlobDifference]:
+    sample = samples.named(name)
     a, b = models
-    if found is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
+    if sample is None or not (isinstance(a, MLModel) and isinstance(b, MLModel)):
         return []
     try:
-        return differences(a, b, found.data)
+        return differences(a, b, sample.data)
     except (PredictionError, UnsupportedModelError) as error:
-        logger.info("the difference over the depth cannot be told: %s", error)
+        logger.info("the difference over the depth cannot be computed: %s", error)
         return []
 
 
 def _compared(
-    shared: tuple[Any, Any, Load], parcel: tuple[str, Any]
+    shared: tuple[Runnable, Runnable, Load], parcel: tuple[str, Any]
 ) -> list[tuple[str, Row]] | Unreadable:
     """The rows of one sample, with the kind of each output."""
     first, second, load = shared
@@ -166,20 +199,20 @@ def _compared(
     if isinstance(sample, Unreadable):
         return sample
     order = _input_order(next((m for m in (first, second) if isinstance(m, MLModel)), None))
-    made = (_runner(model, order)(sample.data) for model in (first, second))
+    outputs = (_runner(model, order)(sample.data) for model in (first, second))
     return [
         (pair.kind, Row(sample.name, name, *_MEASURES[pair.kind](pair)))
-        for name, pair in _paired(*made).items()
+        for name, pair in _paired(*outputs).items()
     ]
 
 
 # ---- running ----------------------------------------------------------------------------------
 
 
-def _as_model(given: Any) -> Any:
-    if isinstance(given, str | os.PathLike | bytes | model_pb2.Model):
-        return MLModel(given)
-    return given
+def _as_model(model: Comparable) -> Runnable:
+    if isinstance(model, str | os.PathLike | bytes | model_pb2.Model):
+        return MLModel(model)
+    return model
 
 
 def _input_order(model: MLModel | None) -> list[str]:
@@ -187,13 +220,13 @@ def _input_order(model: MLModel | None) -> list[str]:
     return [] if model is None else [feature.name for feature in model.spec.description.input]
 
 
-def _runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
-    """What evaluates a model for a sample; `order` is that of a Core ML model beside it."""
+def _runner(model: Runnable, order: Sequence[str]) -> Callable[[Sample], Outputs]:
+    """A function that evaluates a model; `order` is that of the Core ML model beside it."""
     if isinstance(model, MLModel):
         return model.predict
-    if hasattr(model, "get_inputs") and hasattr(model, "run"):
+    if _is_session(model):
         return _onnx_runner(model, order)
-    if hasattr(model, "predict_on_batch"):
+    if _is_keras_model(model):
         return _keras_runner(model, order)
     if callable(model):
         return lambda data: _in_order(model(data))
@@ -203,7 +236,15 @@ def _runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], O
     )
 
 
-def _onnx_runner(session: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+def _is_session(model: Runnable) -> TypeGuard[InferenceSession]:
+    return hasattr(model, "get_inputs") and hasattr(model, "run")
+
+
+def _is_keras_model(model: Runnable) -> TypeGuard[KerasModel]:
+    return hasattr(model, "predict_on_batch")
+
+
+def _onnx_runner(session: InferenceSession, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     described = list(session.get_inputs())
     outputs = [output.name for output in session.get_outputs()]
 
@@ -228,19 +269,19 @@ _ONNX_TYPES: dict[str, Any] = {
 }
 
 
-def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, Any]], Outputs]:
+def _keras_runner(model: KerasModel, order: Sequence[str]) -> Callable[[Sample], Outputs]:
     names = _keras_inputs(model)
     keys = _keys(model)
 
     def run(data: Mapping[str, Any]) -> Outputs:
-        wanted = names or [name for name in order if name in data] or [*data]
+        input_names = names or [name for name in order if name in data] or [*data]
         if not names and not order and len(data) > 1:
             raise PredictionError(
                 "the Keras model does not name its inputs: compare a function that takes the "
                 "sample's dict and calls the model"
             )
-        found = _by_name(wanted, data, order, "the Keras model")
-        values = [np.asarray(value) for value in found]
+        inputs = _by_name(input_names, data, order, "the Keras model")
+        values = [np.asarray(value) for value in inputs]
         if keys:
             return _in_order(model.predict_on_batch(dict(zip(keys, values, strict=True))))
         return _in_order(model.predict_on_batch(values[0] if len(values) == 1 else values))
@@ -248,19 +289,19 @@ def _keras_runner(model: Any, order: Sequence[str]) -> Callable[[Mapping[str, An
     return run
 
 
-def _keras_inputs(model: Any) -> list[str]:
-    """The names of a Keras model's inputs; none where it is a class of its own."""
+def _keras_inputs(model: KerasModel) -> list[str]:
+    """The names of a Keras model's inputs; none for a subclassed model."""
     tensors = getattr(model, "inputs", None)
     return [str(tensor.name).split(":")[0] for tensor in tensors] if tensors else []
 
 
-def _keys(model: Any) -> list[str]:
+def _keys(model: KerasModel) -> list[str]:
     """The keys of the inputs of a Keras model that takes a dict, in the order of `inputs`."""
     for name in ("_inputs_struct", "_nested_inputs"):  # of Keras 3, of Keras 2
         struct = getattr(model, name, None)
         if isinstance(struct, Mapping):
             places = {id(tensor): key for key, tensor in struct.items()}
-            keys = [places.get(id(tensor)) for tensor in model.inputs]
+            keys = [places.get(id(tensor)) for tensor in getattr(model, "inputs", ())]
             return [key for key in keys if key is not None]
     return []
 
@@ -270,7 +311,7 @@ def _by_name(
 ) -> list[Any]:
     """The values of a sample in the order of a model's inputs.
 
-    Where the model has other names than the sample, all of them, both follow one order.
+    If none of the names agree, both follow the same order.
     """
     if set(names) <= data.keys():
         return [data[name] for name in names]
@@ -285,13 +326,17 @@ def _by_name(
     )
 
 
-def _in_order(made: Any) -> Outputs:
-    if isinstance(made, Mapping | list | tuple):
-        return made
-    return [made]
+def _in_order(outputs: Outputs | NDArray[Any]) -> Outputs:
+    if isinstance(outputs, Mapping | list | tuple):
+        return outputs
+    return [outputs]
 
 
 # ---- pairing ----------------------------------------------------------------------------------
+
+
+OutputValue = Mapping[str | int, float] | ArrayLike
+"""Chances by label, a label, a number or an array."""
 
 
 class Pair(NamedTuple):
@@ -310,7 +355,7 @@ class Pair(NamedTuple):
 
 
 def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
-    """Outputs by name with their kind: by name where names are shared, else by order."""
+    """Pair outputs by name where they share names, otherwise by order."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         shared = [name for name in first if name in second]
         if shared:
@@ -321,8 +366,8 @@ def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
     if len(one) != len(other) or not one:
         raise PredictionError(
             f"the outputs {[name for name, _ in one]} of the first model and "
-            f"{[name for name, _ in other]} of the second have no names in common, and are not "
-            "as many: let one of them be a function that returns a dict with the other's names"
+            f"{[name for name, _ in other]} of the second share no names, and differ in "
+            "number: pass one of them as a function that returns a dict with the other's names"
         )
     named = one if isinstance(first, Mapping) else other
     return {
@@ -330,17 +375,17 @@ def _paired(first: Outputs, second: Outputs) -> dict[str, Pair]:
     }
 
 
-def _named(made: Outputs) -> list[tuple[str, Any]]:
-    if isinstance(made, Mapping):
-        return list(made.items())
-    return [(f"output {index}", value) for index, value in enumerate(made)]
+def _named(outputs: Outputs) -> list[tuple[str, Any]]:
+    if isinstance(outputs, Mapping):
+        return list(outputs.items())
+    return [(f"output {index}", value) for index, value in enumerate(outputs)]
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _pair(name: str, first: Any, second: Any) -> Pair:
+def _pair(name: str, first: OutputValue, second: OutputValue) -> Pair:
     if isinstance(first, str) or isinstance(second, str):
         return Pair("label", first, second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -362,9 +407,9 @@ def _pair(name: str, first: Any, second: Any) -> Pair:
     return Pair(kind, one, other.reshape(one.shape), [*named])
 
 
-def _floats(value: Any) -> NDArray[np.float64]:
+def _floats(value: OutputValue) -> NDArray[np.float64]:
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [*value.values()]
     return np.asarray(value).astype(np.float64)
 
 
@@ -372,7 +417,7 @@ def _floats(value: Any) -> NDArray[np.float64]:
 
 
 class Measured(NamedTuple):
-    """What a `Row` has of two values."""
+    """What a `Row` stores about two values."""
 
     numbers: dict[str, Any]
     score: float
@@ -446,26 +491,26 @@ _MEASURES: dict[str, Callable[[Pair], Measured]] = {
 
 
 def _output(name: str, kind: str, rows: Sequence[Row]) -> OutputReport:
-    """One number a measure: a mean of decibels would hide the samples that agree least."""
+    """One number per measure; a mean of decibels would hide the samples that agree least."""
     energies = [row.energy for row in rows if row.energy is not None]
     margins = [row.margins for row in rows if row.margins is not None]
     alike = len(margins) == len(rows) and len({each.before.size for each in margins}) == 1
     keys = [key for key in rows[0].numbers if all(key in row.numbers for row in rows)]
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     intervals = {}
     for key in keys:
         if key in _POOLED:
-            found[key] = float(getattr(Energy.pooled(energies), key))
+            numbers[key] = float(getattr(Energy.pooled(energies), key))
         elif key in LABELS:
             values = [float(row.numbers[key]) for row in rows]
-            found[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
+            numbers[key] = float(np.max(values) if key == "largest_difference" else np.mean(values))
         if key == "snr":
-            found["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
+            numbers["worst_snr"] = float(np.min([row.numbers[key] for row in rows]))
         if key in _PLACES:
-            intervals[key] = agreement.wilson(found[key], len(rows))
+            intervals[key] = agreement.wilson(numbers[key], len(rows))
             if alike:
-                found[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
-    return OutputReport(name, kind, found, intervals, len(rows))
+                numbers[f"expected_{key}"] = agreement.expected(margins, _PLACES[key])
+    return OutputReport(name, kind, numbers, intervals, len(rows))
 
 
 _PLACES = {"top1": 1, "top5": agreement.TOP}
@@ -496,10 +541,10 @@ class Difference:
 
     def __str__(self) -> str:
         if self.shapes[0] != self.shapes[1]:
-            what = f"shapes {self.shapes[0]} and {self.shapes[1]}"
+            text = f"shapes {self.shapes[0]} and {self.shapes[1]}"
         else:
-            what = f"by {self.largest:.4g} ({self.relative:.2%} of its largest value)"
-        return f"{self.kind} {self.layer!r} is the first to differ: blob {self.blob!r}, {what}"
+            text = f"by {self.largest:.4g} ({self.relative:.2%} of its largest value)"
+        return f"{self.kind} {self.layer!r} is the first to differ: blob {self.blob!r}, {text}"
 
 
 def first_difference(
@@ -531,7 +576,7 @@ def first_difference(
 
 
 def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobDifference]:
-    """How far every value inside is from that of the same name in another network.
+    """How far every value inside is from the value of the same name in another network.
 
     Args:
         a: a neural network or an ML Program.
@@ -542,14 +587,14 @@ def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobD
         UnsupportedModelError: a model is neither a neural network nor an ML Program.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
-    found = []
+    results = []
     for blob, layer, kind, one, other in _shared_blobs(a, b, sample):
         relative = math.nan
         if one.shape == other.shape:
             noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
             relative = 0.0 if noise == 0 else math.sqrt(noise / signal) if signal else math.inf
-        found.append(BlobDifference(blob, layer, kind, relative))
-    return found
+        results.append(BlobDifference(blob, layer, kind, relative))
+    return results
 
 
 def _shared_blobs(

@@ -1,4 +1,4 @@
-"""A comparison as HTML: a part for notebooks, and a page of its own."""
+"""A comparison as HTML: a fragment for notebooks, and a page."""
 
 from __future__ import annotations
 
@@ -16,82 +16,82 @@ from mlferry.models.html_page import table, tiles
 
 _LEAST = 12  # cards of samples that agree least
 _CLASSES = 30  # rows of classes
-_SMALLEST = -7  # power of ten of what is drawn at the bottom of the chart over the depth
-_LOST = 0.5  # of a value: what differs by more stands out
+_SMALLEST = -7  # power of ten at the bottom of the chart over the depth
+_LOST = 0.5  # of a value: larger differences stand out
 
 
-def fragment(found: Comparison) -> str:
+def fragment(report: Comparison) -> str:
     """What a notebook shows."""
-    return html_page.fragment(_body(found))
+    return html_page.fragment(_body(report))
 
 
 def page(every: Mapping[str, Comparison], title: str) -> str:
-    """A file of its own, which loads nothing; the numbers are in it as JSON, too.
+    """A self-contained page, with the numbers as JSON.
 
     Args:
-        every: comparisons with one reference, by the name of what is compared with it.
+        every: comparisons with one reference, by the name of the other model.
         title: of the page.
     """
     if len(every) == 1:
-        (found,) = every.values()
-        return html_page.page(_body(found), title, found.to_dict())
+        (report,) = every.values()
+        return html_page.page(_body(report), title, report.to_dict())
     parts = ["<h2>Size and agreement</h2>", _sizes(every), _overview(every)]
-    for name, found in every.items():
-        parts.append(f"<details><summary>{escape(name)}</summary>{_body(found)}</details>")
-    facts = {"reports": {name: found.to_dict() for name, found in every.items()}}
+    for name, report in every.items():
+        parts.append(f"<details><summary>{escape(name)}</summary>{_body(report)}</details>")
+    facts = {"reports": {name: report.to_dict() for name, report in every.items()}}
     return html_page.page("".join(parts), title, facts)
 
 
-def _body(found: Comparison) -> str:
-    samples = f"{found.count} sample{'s' * (found.count != 1)}"
-    parts = [f"<h2>Compared {samples}</h2>", tiles(_figures(found)), _outputs(found)]
-    if found.sizes is not None and found.sizes[0] != found.sizes[1] and _agreement(found):
-        parts += ["<h2>Size and agreement</h2>", _sizes({"": found})]
-    if found.count > 1:
-        parts += ["<h2>Agree least</h2>", _cards(found)]
-        parts += _classes(found)
-    elif found.pictures:
-        parts.append(_cards(found))
-    if found.depth:
-        parts += ["<h2>Difference over the depth of the network</h2>", _depth(found)]
-    if found.unreadable:
-        parts += ["<h2>Not readable</h2>", table(found.unreadable.items())]
+def _body(report: Comparison) -> str:
+    samples = f"{report.count} sample{'s' * (report.count != 1)}"
+    parts = [f"<h2>Compared {samples}</h2>", tiles(_figures(report)), _outputs(report)]
+    if report.sizes is not None and report.sizes[0] != report.sizes[1] and _agreement(report):
+        parts += ["<h2>Size and agreement</h2>", _sizes({"": report})]
+    if report.count > 1:
+        parts += ["<h2>Agree least</h2>", _cards(report)]
+        parts += _classes(report)
+    elif report.pictures:
+        parts.append(_cards(report))
+    if report.depth:
+        parts += ["<h2>Difference over the depth of the network</h2>", _depth(report)]
+    if report.unreadable:
+        parts += ["<h2>Not readable</h2>", table(report.unreadable.items())]
     return "".join(parts)
 
 
-def _figures(found: Comparison) -> Iterator[tuple[str, str, str]]:
-    """What one wants to know first: a number, its name, and a note."""
-    main = _agreement(found)
+def _figures(report: Comparison) -> Iterator[tuple[str, str, str]]:
+    """The most important figures: a number, its name, and a note."""
+    main = _agreement(report)
     if main is not None:
         key, value, interval = main
-        single = found.count == 1 and key.startswith("top")
+        single = report.count == 1 and key.startswith("top")
         text = ("agrees" if value else "differs") if single else show(key, value)
         note = ""
         if interval is not None and not single:
             note = f"{100 * interval[0]:.1f} to {interval[1]:.1%} in 95 % of cases"
         yield text, LABELS[key].rstrip(":"), note
-    differs = [row for row in found.rows if row.numbers.get("top1") is False]
-    if any("top1" in row.numbers for row in found.rows) and found.count > 1:
+    differs = [row for row in report.rows if row.numbers.get("top1") is False]
+    if any("top1" in row.numbers for row in report.rows) and report.count > 1:
         count = len({row.sample for row in differs})
-        yield f"{count} of {found.count}", "samples differ", ""
-    if found.sizes is not None:
-        one, other = found.sizes
+        yield f"{count} of {report.count}", "samples differ", ""
+    if report.sizes is not None:
+        one, other = report.sizes
         ratio = one / other if other else math.inf
         note = f"{ratio:.2f} times smaller" if ratio > 1.005 else ""
         yield f"{readable_size(one)} → {readable_size(other)}", "size", note
 
 
-def _agreement(found: Comparison) -> tuple[str, float, tuple[float, float] | None] | None:
+def _agreement(report: Comparison) -> tuple[str, float, tuple[float, float] | None] | None:
     """The first of these that an output has, with its interval."""
     for key in ("top1", "snr"):
-        for output in found.outputs.values():
+        for output in report.outputs.values():
             if key in output.numbers:
                 return key, output.numbers[key], output.intervals.get(key)
     return None
 
 
-def _outputs(found: Comparison) -> str:
-    outputs = list(found.outputs.values())
+def _outputs(report: Comparison) -> str:
+    outputs = list(report.outputs.values())
     keys = [key for key in LABELS if any(key in output.keys for output in outputs)]
     rows = [
         [outputs[0].label(key).rstrip(":"), *(output.shown(key) for output in outputs)]
@@ -106,23 +106,23 @@ def _sizes(every: Mapping[str, Comparison]) -> str:
     keys = set()
     largest = max((max(one.sizes) for one in every.values() if one.sizes is not None), default=0)
     unit, name_of_unit = (1e6, "MB") if largest >= 1e6 else (1e3, "kB")
-    for name, found in every.items():
-        main = _agreement(found)
-        if found.sizes is None or main is None or not math.isfinite(main[1]):
+    for name, report in every.items():
+        main = _agreement(report)
+        if report.sizes is None or main is None or not math.isfinite(main[1]):
             continue
         key, value, interval = main
         keys.add(key)
-        size = readable_size(found.sizes[1])
+        size = readable_size(report.sizes[1])
         text = f"{name + ': ' if name else ''}{size}, {show(key, value)}"
-        at = found.sizes[1] / unit
+        at = report.sizes[1] / unit
         marks.append(Mark(at, value, text, name or size, interval, group="models"))
     if not marks or len(keys) > 1:
         return ""
     key = keys.pop()
-    full = next(found.sizes[0] for found in every.values() if found.sizes is not None)
+    full = next(report.sizes[0] for report in every.values() if report.sizes is not None)
     if key == "top1":
-        told = f"the first model: {readable_size(full)}"
-        marks.append(Mark(full / unit, 1.0, told, "first", group="models"))
+        label = f"the first model: {readable_size(full)}"
+        marks.append(Mark(full / unit, 1.0, label, "first", group="models"))
         lows = [mark.interval[0] if mark.interval else mark.y for mark in marks]
         y = charts.percent(LABELS[key].rstrip(":"), lows)
     else:
@@ -136,23 +136,23 @@ def _sizes(every: Mapping[str, Comparison]) -> str:
 
 def _overview(every: Mapping[str, Comparison]) -> str:
     rows = []
-    for name, found in every.items():
-        main = _agreement(found)
-        size = "" if found.sizes is None else readable_size(found.sizes[1])
+    for name, report in every.items():
+        main = _agreement(report)
+        size = "" if report.sizes is None else readable_size(report.sizes[1])
         shown = "" if main is None else show(main[0], main[1])
         label = "" if main is None else LABELS[main[0]].rstrip(":")
         rows.append([name, size, label, shown])
     return table(rows, ["Model", "Size", "", ""])
 
 
-def _cards(found: Comparison) -> str:
-    """The samples that agree least, each with its picture and both answers."""
+def _cards(report: Comparison) -> str:
+    """The samples that agree least, with their pictures and both answers."""
     seen: dict[str, list[Row]] = {}
-    for row in found.worst(len(found.rows)):
+    for row in report.worst(len(report.rows)):
         seen.setdefault(row.sample, []).append(row)
     cards = []
     for sample, rows in [*seen.items()][:_LEAST]:
-        picture = found.pictures.get(sample)
+        picture = report.pictures.get(sample)
         shown = ""
         if picture is not None:
             data = b64encode(picture).decode()
@@ -166,10 +166,10 @@ def _cards(found: Comparison) -> str:
             other = "" if same else ' class="differs"'
             lines.append(f"<div>{escape(first)}</div><div{other}>{escape(second)}</div>")
         for row in rows:
-            told = _measures(row)
-            if told:
-                prefix = f"{row.output}: " if len(found.outputs) > 1 else ""
-                lines.append(f"<small>{escape(prefix + told)}</small>")
+            numbers = _measures(row)
+            if numbers:
+                prefix = f"{row.output}: " if len(report.outputs) > 1 else ""
+                lines.append(f"<small>{escape(prefix + numbers)}</small>")
         cards.append(
             f'<div class="card">{shown}<div><b>{escape(sample)}</b>{"".join(lines)}</div></div>'
         )
@@ -185,18 +185,18 @@ def _measures(row: Row) -> str:
     )
 
 
-def _classes(found: Comparison) -> Iterator[str]:
-    """How often both models agree where the first answers a class; the worst first."""
-    for name, output in found.outputs.items():
-        rows = [row for row in found.rows if row.output == name and "first" in row.numbers]
-        if not rows or (output.kind == "label" and _has_scores(found)):
+def _classes(report: Comparison) -> Iterator[str]:
+    """How often the second model agrees, by the class that the first answers; the worst first."""
+    for name, output in report.outputs.items():
+        rows = [row for row in report.rows if row.output == name and "first" in row.numbers]
+        if not rows or (output.kind == "label" and _has_scores(report)):
             continue
         count = Counter(row.numbers["first"] for row in rows)
         right = Counter(row.numbers["first"] for row in rows if row.numbers["top1"])
         order = sorted(count, key=lambda each: (right[each] / count[each], -count[each]))
         if len(order) < 2:
             continue
-        yield f"<h2>Agreement by class of the first model{_of(name, found)}</h2>"
+        yield f"<h2>Agreement by class of the first model{_of(name, report)}</h2>"
         yield charts.bars(
             (str(each), right[each] / count[each], f"{right[each]} of {count[each]}")
             for each in order[:_CLASSES]
@@ -206,19 +206,19 @@ def _classes(found: Comparison) -> Iterator[str]:
             yield f"<p>and {rest} more classes, which agree as well as the last one or better</p>"
 
 
-def _has_scores(found: Comparison) -> bool:
+def _has_scores(report: Comparison) -> bool:
     """Whether an output says more than the label does."""
-    return any(output.kind == "probabilities" for output in found.outputs.values())
+    return any(output.kind == "probabilities" for output in report.outputs.values())
 
 
-def _of(name: str, found: Comparison) -> str:
-    return f": {escape(name)}" if len(found.outputs) > 2 else ""
+def _of(name: str, report: Comparison) -> str:
+    return f": {escape(name)}" if len(report.outputs) > 2 else ""
 
 
-def _depth(found: Comparison) -> str:
-    """How far values inside are apart, a dot each, from the first layer to the last."""
+def _depth(report: Comparison) -> str:
+    """How far values inside are apart, as dots, from the first layer to the last."""
     marks = []
-    for index, each in enumerate(found.depth):
+    for index, each in enumerate(report.depth):
         known = math.isfinite(each.relative)
         shown = f"{each.relative:.3%}" if known else "other shapes, or values out of range"
         marks.append(
@@ -230,7 +230,7 @@ def _depth(found: Comparison) -> str:
                 group="depth",
             )
         )
-    least = found.worst(1)[0].sample
+    least = report.worst(1)[0].sample
     x = charts.linear(f"layer, from first to last, for {least}", [1, len(marks)])
     y = charts.powers("difference, as a part of the value", _SMALLEST, 0)
     return charts.chart(marks, x, y, width=900, dot=3)

@@ -1,4 +1,4 @@
-"""What a comparison of two models found: numbers by output and by sample, and their text."""
+"""The results of a comparison of two models: numbers by output and by sample, and their text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlferry.text import paragraph, printable
 
 @dataclass(frozen=True)
 class Energy:
-    """What the signal-to-noise ratio of some values is made of.
+    """The components of a signal-to-noise ratio.
 
     Attributes:
         signal: the sum of the squares of the first model's values.
@@ -60,9 +60,9 @@ class Row:
         sample: the name of the sample: its number, or the picture's file.
         output: the name of the output.
         numbers: the measures of this output for this sample.
-        score: how well they agree, higher is better: what `worst` sorts by.
-        energy: of an array, what its ratios are made of.
-        margins: of scores, what their expected agreement is made of.
+        score: how well they agree, higher is better; `worst` sorts by it.
+        energy: of an array, the components of its ratios.
+        margins: of scores, the margins behind their expected agreement.
     """
 
     sample: str
@@ -84,19 +84,18 @@ class OutputReport:
     Attributes:
         name: of the output.
         kind: "label", "probabilities" or "array" (numbers and images too).
-        numbers: for labels: `top1`, the part of samples with the same label. For
-            probabilities: `top1` (the same best label) and `top5` (the first model's best
-            label is among the second's best five), from 0 to 1; `expected_top1` and
-            `expected_top5`, the same from the margins between the scores, which are nearer to
-            what other samples give; `kl`, the mean Kullback-Leibler divergence of the second
-            model's scores from the first's, in nats; and `largest_difference`.
-            For arrays: `snr` and `psnr` (dB) of the values of all samples together, `worst_snr`
-            of the sample with the smallest one, means over the samples of `mean_difference` and
-            `cosine`, and `largest_difference` of all. Vectors have the numbers of probabilities,
-            too, as they may be the scores of classes: those that are no chances go through softmax.
-        intervals: of `top1` and `top5`, from where to where they lie in 95 % of cases
-            (`mlferry.models.agreement.wilson`).
-        count: how many samples it is of.
+        numbers: for labels: `top1`, the part of samples with the same label. For probabilities:
+            `top1` (the same best label) and `top5` (the first model's best label is among the
+            second's best five), from 0 to 1; `expected_top1` and `expected_top5`, the same from the
+            margins between the scores, which are nearer to what other samples give; `kl`, the mean
+            Kullback-Leibler divergence of the second model's scores from the first's, in nats; and
+            `largest_difference`. For arrays: `snr` and `psnr` (dB) of the values of all samples
+            together, `worst_snr` of the sample with the smallest one, means over the samples of
+            `mean_difference` and `cosine`, and `largest_difference` of all. Vectors also have the
+            numbers of probabilities, as they may be scores of classes; scores that are not chances
+            go through softmax.
+        intervals: 95 % intervals of `top1` and `top5` (`mlferry.models.agreement.wilson`).
+        count: the number of samples.
     """
 
     name: str
@@ -107,7 +106,7 @@ class OutputReport:
 
     @property
     def keys(self) -> list[str]:
-        """The numbers that are shown: a rate over one sample is no rate, and none is expected."""
+        """The numbers to show; a single sample has no rates."""
         return [key for key in self.numbers if self.count != 1 or not key.startswith("expected")]
 
     def lines(self) -> list[str]:
@@ -117,11 +116,11 @@ class OutputReport:
         return [title, "-" * len(title), *shown]
 
     def label(self, key: str) -> str:
-        """What a number is called; of one sample, there is no rate of agreement."""
+        """The label of a number; a single sample has no rate of agreement."""
         return LABELS[key].replace(" agreement", "") if self.count == 1 else LABELS[key]
 
     def shown(self, key: str) -> str:
-        """A number with its unit, a rate with its interval; nothing where there is none."""
+        """A number with its unit, a rate with its interval; "" if there is no such number."""
         if key not in self.numbers:
             return ""
         if self.count == 1 and key in self.intervals:
@@ -186,7 +185,7 @@ class Comparison:
         sizes: of both models in bytes, where they are Core ML models.
         pictures: of the samples that agree least, as PNG files; where an input looks like one.
         depth: how far the values inside are apart for the sample that agrees least, from the first
-            layer to the last; where it was asked for, and both have blobs of the same names.
+            layer to the last; if you asked for it, and both have blobs of the same names.
     """
 
     count: int
@@ -244,7 +243,7 @@ class Comparison:
     __repr__ = __str__
 
     def _answers(self, output: str) -> list[str]:
-        """What both models answer, where there is one sample and an answer has a name."""
+        """The answers of both models, if there is one sample and its answers are labels."""
         rows = [row for row in self.rows if row.output == output and "first" in row.numbers]
         if self.count != 1 or not rows:
             return []
@@ -253,12 +252,12 @@ class Comparison:
 
 def answers(numbers: Mapping[str, Any]) -> list[str]:
     """What both models answer for a sample, with the score where it is known."""
-    told = []
+    texts = []
     for which in ("first", "second"):
         score = numbers.get(f"{which}_score")
         text = printable(str(numbers[which]))
-        told.append(text if score is None else f"{text} ({score:.4g})")
-    return told
+        texts.append(text if score is None else f"{text} ({score:.4g})")
+    return texts
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -14,11 +14,10 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def curve_text(losses: Sequence[float], width: int = 60, height: int = 6) -> str:
-    """The losses of epochs as a block of text: the highest is at the top, 0 at the bottom.
+    """The losses of epochs as a chart of text, from 0 at the bottom to the highest at the top.
 
     Args:
-        losses: one an epoch, finite, at least one; more than `width` are taken together by their
-            means.
+        losses: one per epoch, finite, at least one; if there are more than `width`, their means.
         width: the most columns.
         height: the lines.
     """

@@ -1,13 +1,15 @@
 """The types of features, as coremltools names them.
 
-A type is written into a model with `write`; text and Python's own types stand for some of them.
+`write` writes a type into a model; text and Python's own types stand for some of them.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from mlferry.errors import SpecError
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
@@ -130,25 +132,25 @@ _SHORT: dict[Any, type[_Datatype]] = {
 }
 
 
-def normalized(given: object) -> _Datatype:
-    """The type that something stands for: ``int``, ``"Double"``, ``Array(3)``.
+def normalized(value: object) -> _Datatype:
+    """The type that a value stands for: ``int``, ``"Double"``, ``Array(3)``.
 
     Raises:
         SpecError: it stands for none.
     """
-    if isinstance(given, _Datatype):
-        return given
-    found = _SHORT.get(given) if isinstance(given, str | type) else None
-    if found is None:
+    if isinstance(value, _Datatype):
+        return value
+    kind = _SHORT.get(value) if isinstance(value, str | type) else None
+    if kind is None:
         raise SpecError(
-            f"{given!r} is not a type of features; write mlferry.models.datatypes.Array(3, 224, "
+            f"{value!r} is not a type of features; write mlferry.models.datatypes.Array(3, 224, "
             "224), Double(), Int64(), String() or Dictionary(String())"
         )
-    return found()
+    return kind()
 
 
 def add_features(
-    described: Any,
+    described: RepeatedCompositeFieldContainer[model_pb2.FeatureDescription],
     features: Iterable[tuple[str, Any]],
     *,
     array_type: int = ft.ArrayFeatureType.DOUBLE,
@@ -173,7 +175,7 @@ def add_features(
             feature.type.isOptional = True
 
 
-def pairs(features: Any) -> list[tuple[str, Any]]:
+def pairs(features: Iterable[Sequence[Any]]) -> list[tuple[str, Any]]:
     """Features as pairs of a name and a type.
 
     Raises:
@@ -190,6 +192,6 @@ def pairs(features: Any) -> list[tuple[str, Any]]:
     return [(name, kind) for name, kind in listed]
 
 
-def training_inputs(spec: model_pb2.Model, features: Any) -> None:
+def training_inputs(spec: model_pb2.Model, features: Iterable[tuple[str, Any]]) -> None:
     """Add what the model is trained with, as `add_features` does."""
     add_features(spec.description.trainingInput, features)

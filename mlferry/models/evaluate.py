@@ -1,17 +1,17 @@
-"""How well a model predicts known answers, with the functions that coremltools users know."""
+"""How well a model predicts known answers, with the functions of coremltools."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import ModelFileError, PredictionError
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.spec.proto import model_pb2
 
 _TOLERANCE = 1e-5
@@ -19,11 +19,24 @@ _TOLERANCE = 1e-5
 N = TypeVar("N", int, float)
 
 
-def _model(given: Any) -> MLModel:
-    return given if isinstance(given, MLModel) else MLModel(given)
+class DataFrame(Protocol):
+    """What is used of a data frame of pandas."""
+
+    columns: Any
+
+    def to_dict(self, orient: str, /) -> Any:
+        """Its rows."""
 
 
-def _rows(data: Any) -> list[dict[str, Any]]:
+Rows = str | os.PathLike[str] | DataFrame | Iterable[Mapping[str, Any]]
+"""Dicts, a data frame, or the path of a CSV file."""
+
+
+def _model(source: ModelSource) -> MLModel:
+    return source if isinstance(source, MLModel) else MLModel(source)
+
+
+def _rows(data: Rows) -> list[dict[str, Any]]:
     """Rows of a list of dicts, a data frame, or the path of a CSV file."""
     if isinstance(data, str | os.PathLike):
         import csv
@@ -45,8 +58,8 @@ def _number(text: str) -> Any:
         return text
 
 
-def _split(model: MLModel, data: object, answer: str) -> list[tuple[dict[str, Any], Any]]:
-    """What the model takes of each row, and the known answer.
+def _split(model: MLModel, data: Rows, answer: str) -> list[tuple[dict[str, Any], Any]]:
+    """The inputs in each row, and the known answer.
 
     Raises:
         PredictionError: there are no rows, or one has no such answer.
@@ -64,23 +77,23 @@ def _split(model: MLModel, data: object, answer: str) -> list[tuple[dict[str, An
 
 
 def _predict(model: MLModel, sample: Mapping[str, Any]) -> dict[str, Any]:
-    made = model.predict(sample)
-    assert isinstance(made, dict)
-    return made
+    outputs = model.predict(sample)
+    assert isinstance(outputs, dict)
+    return outputs
 
 
 def _predicted(spec: model_pb2.Model) -> str:
     name = spec.description.predictedFeatureName
     if not name:
         raise PredictionError(
-            f"a model of kind {spec.WhichOneof('Type')!r} has no predictedFeatureName: it is no "
-            "classifier and no regressor"
+            f"a model of kind {spec.WhichOneof('Type')!r} has no predictedFeatureName: it is "
+            "neither a classifier nor a regressor"
         )
     return name
 
 
 def evaluate_regressor(
-    model: object, data: object, target: str = "target", verbose: bool = False
+    model: ModelSource, data: Rows, target: str = "target", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a regressor: `samples`, `rmse` and `max_error`.
 
@@ -88,7 +101,7 @@ def evaluate_regressor(
         model: an `MLModel`, or what it takes.
         data: rows with the inputs and the answer: dicts, a data frame, or a CSV file's path.
         target: the column with the answer.
-        verbose: whether the result is written to the standard output, too.
+        verbose: whether to write the result to the standard output as well.
 
     Raises:
         PredictionError: the rows do not fit, or the model is not a regressor.
@@ -102,11 +115,11 @@ def evaluate_regressor(
         "rmse": float(np.sqrt(np.mean(np.square(errors)))),
         "max_error": float(np.max(np.abs(errors))),
     }
-    return _told(result, verbose)
+    return _reported(result, verbose)
 
 
 def evaluate_classifier(
-    model: object, data: object, target: str = "target", verbose: bool = False
+    model: ModelSource, data: Rows, target: str = "target", verbose: bool = False
 ) -> dict[str, int]:
     """The wrong labels of a classifier: `num_samples` and `num_errors`.
 
@@ -116,11 +129,11 @@ def evaluate_classifier(
     name = _predicted(loaded.get_spec())
     pairs = _split(loaded, data, target)
     wrong = sum(_predict(loaded, x)[name] != y for x, y in pairs)
-    return _told({"num_samples": len(pairs), "num_errors": int(wrong)}, verbose)
+    return _reported({"num_samples": len(pairs), "num_errors": int(wrong)}, verbose)
 
 
 def evaluate_classifier_with_probabilities(
-    model: object, data: object, probabilities: str = "probabilities", verbose: bool = False
+    model: ModelSource, data: Rows, probabilities: str = "probabilities", verbose: bool = False
 ) -> dict[str, float]:
     """The errors of a classifier's probabilities.
 
@@ -140,27 +153,27 @@ def evaluate_classifier_with_probabilities(
         raise PredictionError("the model has no predictedProbabilitiesName")
     largest, mismatches = 0.0, 0
     pairs = _split(loaded, data, probabilities)
-    for sample, wanted in pairs:
-        made = _predict(loaded, sample)[name]
-        if set(made) != set(wanted):
+    for sample, expected in pairs:
+        chances = _predict(loaded, sample)[name]
+        if set(chances) != set(expected):
             mismatches += 1
             continue
-        largest = max([largest, *(abs(made[key] - wanted[key]) for key in wanted)])
+        largest = max([largest, *(abs(chances[key] - expected[key]) for key in expected)])
     result = {
         "num_samples": len(pairs),
         "max_probability_error": largest,
         "num_key_mismatch": mismatches,
     }
-    return _told(result, verbose)
+    return _reported(result, verbose)
 
 
 def evaluate_transformer(
-    model: object,
+    model: ModelSource,
     input_data: Sequence[Mapping[str, Any]],
     reference_output: Sequence[Any],
     verbose: bool = False,
 ) -> dict[str, int]:
-    """How many samples give other outputs than known: `num_samples` and `num_errors`.
+    """How many samples give wrong outputs: `num_samples` and `num_errors`.
 
     Args:
         model: as for `evaluate_regressor`.
@@ -173,25 +186,25 @@ def evaluate_transformer(
         raise PredictionError(f"{len(input_data)} inputs, {len(reference_output)} outputs")
     pairs = zip(input_data, reference_output, strict=True)
     wrong = sum(
-        any(not _same(_predict(loaded, x).get(name), value) for name, value in wanted.items())
-        for x, wanted in pairs
+        any(not _same(_predict(loaded, x).get(name), value) for name, value in expected.items())
+        for x, expected in pairs
     )
-    return _told({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
+    return _reported({"num_samples": len(input_data), "num_errors": int(wrong)}, verbose)
 
 
-def _told(result: dict[str, N], verbose: bool) -> dict[str, N]:
+def _reported(result: dict[str, N], verbose: bool) -> dict[str, N]:
     if verbose:
         sys.stdout.write(f"{result}\n")
     return result
 
 
-def _same(made: object, wanted: ArrayLike) -> bool:
-    if isinstance(wanted, Mapping):
-        same_keys = isinstance(made, Mapping) and set(made) == set(wanted)
-        return same_keys and all(_same(made[key], wanted[key]) for key in wanted)
-    if isinstance(wanted, str) or made is None:
-        return bool(made == wanted)
-    one, other = np.asarray(made, np.float64), np.asarray(wanted, np.float64)
+def _same(value: object, expected: ArrayLike) -> bool:
+    if isinstance(expected, Mapping):
+        same_keys = isinstance(value, Mapping) and set(value) == set(expected)
+        return same_keys and all(_same(value[key], expected[key]) for key in expected)
+    if isinstance(expected, str) or value is None:
+        return bool(value == expected)
+    one, other = np.asarray(value, np.float64), np.asarray(expected, np.float64)
     return one.size == other.size and bool(
         np.allclose(one.ravel(), other.ravel(), rtol=_TOLERANCE, atol=_TOLERANCE)
     )

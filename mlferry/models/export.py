@@ -36,7 +36,7 @@ def export_onnx(
 
     Args:
         model: an `MLModel`, or what it takes.
-        path: where to write the `.onnx` file, whole or not at all.
+        path: where to write the `.onnx` file; on an error, nothing is written.
         input_shapes: shapes by input instead of the described ones, e.g. ``{"image": (1, 3,
             "height", "width")}``: a string, or None, is an extent that varies. In the classic
             mapping Seq and Batch may stand in front.
@@ -58,23 +58,25 @@ def export_onnx(
     """
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     if loaded.spec.WhichOneof("Type") == "mlProgram":
-        made = _program(loaded, Asked(input_shapes or {}, pixels, precision or loaded.precision))
+        message = _program(loaded, Asked(input_shapes or {}, pixels, precision or loaded.precision))
     else:
         if precision is not None:
             raise ExportError("precision is for ML Programs; a neural network computes in float32")
         custom = shapes_of_classes(loaded.custom_layers)
-        made = exporter.export(loaded.spec, input_shapes=input_shapes, pixels=pixels, custom=custom)
+        message = exporter.export(
+            loaded.spec, input_shapes=input_shapes, pixels=pixels, custom=custom
+        )
     if path is not None:
         file = Path(path)
         if file.suffix != ".onnx":
             raise ModelFileError(f"{path}: the suffix must be .onnx, not {file.suffix!r}")
-        io.write_atomic(file, serialized(made))
-    return made
+        io.write_atomic(file, serialized(message))
+    return message
 
 
-def _program(model: MLModel, asked: Asked) -> Any:
-    check_precision(asked.precision)
+def _program(model: MLModel, options: Asked) -> Any:
+    check_precision(options.precision)
     spec = model.spec
     name, described = description_of(spec, model.function_name)
     function = spec.mlProgram.functions[name]
-    return export_program(function, described, spec, model.program_weights, asked)
+    return export_program(function, described, spec, model.program_weights, options)

@@ -1,4 +1,4 @@
-"""The facts about a model, and their text."""
+"""The facts about a model, and how they print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAYERS_SHOWN = 4
 
 @dataclass(frozen=True)
 class DescribedFeature:
-    """An input or output: its name, its type for people, and what its author says of it."""
+    """An input or output: its name, its type as text, and its author's description."""
 
     name: str
     type: str
@@ -34,7 +34,7 @@ class Dependency:
         description: what the model says about it.
         parameters: what the class is made with.
         weights: count and encoding of each of its weights.
-        data: in which order of axes its data come; empty where the model does not tell.
+        data: the order of axes of its data; empty if the model does not say.
     """
 
     kind: str
@@ -64,15 +64,15 @@ class Dependency:
 
 @dataclass(frozen=True)
 class WeightFacts:
-    """A weight that is stored in fewer bits.
+    """A compressed weight.
 
     Attributes:
         weight: its parameter and what reads it.
         shape: of its values.
-        scheme: in words.
-        bits: of a code or index; None for half precision and for what is only pruned.
-        block: the extents of what has a scale or a table of its own; empty where nothing has.
-        bits_per_value: of all that is stored for it, tables, scales and masks too.
+        scheme: as text.
+        bits: of a code or index; None for half precision and for weights that are only pruned.
+        block: the extents of a block with its own scale or table; empty if there are no blocks.
+        bits_per_value: of everything stored for it, including tables, scales and masks.
         snr: of its values against the original's, in dB; infinite where they are the same, None
             where no original is given or it has no such weight.
         place: its function, or layer, and its name there.
@@ -94,7 +94,7 @@ class WeightFacts:
         return self.weight, shape, self.scheme, f"{self.bits_per_value:.2f} bits a value", snr
 
     def text(self) -> str:
-        """How it is stored, and how far it is from the original."""
+        """Its encoding, and how far it is from the original."""
         _, _, *rest = self.cells()
         return ", ".join(each for each in rest if each)
 
@@ -108,7 +108,7 @@ class LayerWeights:
         kind: of the layer.
         shape: of its largest weight; empty where nothing tells.
         count: how many values it has in all.
-        size: how many bytes they take.
+        size: their bytes.
         encoding: of the largest weight.
     """
 
@@ -128,7 +128,7 @@ class NeededClass:
         kind: "custom layer" or "custom model".
         class_name: of the class.
         uses: the names of the layers.
-        details: label and value; a value that not all layers share comes with their names.
+        details: label and value; values that not all layers share name their layers.
     """
 
     kind: str
@@ -149,12 +149,12 @@ class NeededClass:
     @classmethod
     def of(cls, needed: Sequence[Dependency]) -> NeededClass:
         """All uses of one class together."""
-        told: dict[str, dict[str, list[str]]] = {}
+        users: dict[str, dict[str, list[str]]] = {}
         for each in needed:
             for label, value in each.details():
-                told.setdefault(label, {}).setdefault(value, []).append(each.name)
+                users.setdefault(label, {}).setdefault(value, []).append(each.name)
         details = []
-        for label, values in told.items():
+        for label, values in users.items():
             for value, names in values.items():
                 of = ", ".join(names[:_LAYERS_SHOWN]) + ", ..." * (len(names) > _LAYERS_SHOWN)
                 details.append((label, value if len(names) == len(needed) else f"{value} ({of})"))
@@ -170,7 +170,7 @@ class Facts:
         size: in bytes.
         specification_version: of the format.
         systems: the first release of each system that reads the model.
-        metadata: description, author, licence, version, and what the author added.
+        metadata: description, author, licence, version, and other entries of the author's.
         inputs, outputs: the interface; of a model with several functions, that of the default one.
         states: what an ML Program keeps from one prediction to the next.
         functions: those of an ML Program, with their opsets.
@@ -183,8 +183,8 @@ class Facts:
         dependencies: custom layers and custom models, those inside of pipelines too.
         problems: what breaks the format's rules, as "severity: where: message".
         models: those inside of a pipeline.
-        compressed: how weights are stored in fewer bits, and how far they are from an original;
-            of a pipeline, those of all models.
+        compressed: the compressed weights, and how far they are from an original; of a pipeline,
+            those of all models.
         by_layer: the weights of every layer that has any; of a pipeline, those of all models.
     """
 
@@ -210,12 +210,12 @@ class Facts:
     by_layer: list[LayerWeights] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain dicts, lists, numbers and strings."""
+        """Everything as plain dicts, lists, numbers and strings."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Label and value of each fact that is one line."""
+        """Label and value of each fact that fits on a line."""
         systems = ", ".join(f"{name} {first}" for name, first in self.systems.items())
         version = str(self.specification_version)
         yield "specification version", f"{version}, {systems}" if systems else version
@@ -226,14 +226,14 @@ class Facts:
         yield from self.metadata.items()
 
     def classes(self) -> list[NeededClass]:
-        """The dependencies, a class once."""
-        found: dict[tuple[str, str], list[Dependency]] = {}
+        """The dependencies, each class once."""
+        by_class: dict[tuple[str, str], list[Dependency]] = {}
         for each in self.dependencies:
-            found.setdefault((each.kind, each.class_name), []).append(each)
-        return [NeededClass.of(each) for each in found.values()]
+            by_class.setdefault((each.kind, each.class_name), []).append(each)
+        return [NeededClass.of(each) for each in by_class.values()]
 
     def interface(self) -> Iterator[tuple[str, list[DescribedFeature]]]:
-        """Title and features of each group of them; the inputs of training where there are."""
+        """Title and features of each group; the training inputs if there are any."""
         yield "inputs", self.inputs
         yield "outputs", self.outputs
         if self.states:
@@ -304,9 +304,9 @@ class Facts:
 
 
 def _plain(value: object) -> Any:
-    """Bytes, which custom models may have as parameters, as hexadecimal digits.
+    """Bytes, a possible parameter of custom models, as hexadecimal digits.
 
-    Numbers that JSON does not have are texts.
+    Numbers that JSON lacks become text.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)

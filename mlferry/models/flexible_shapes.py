@@ -1,8 +1,8 @@
-"""Inputs and outputs of several sizes, with the functions that coremltools users know.
+"""Inputs and outputs of several sizes, with the functions of coremltools.
 
-Unlike there, the sizes are checked: a range or list that a layer does not take is refused at
-once, with the sizes that all layers take. All functions change a `Model` message in place, or
-leave it as it was.
+Unlike there, sizes are checked: if a layer does not accept a range or list, you get an error that
+names the sizes that all layers accept. All functions change a `Model` message in place; on an error
+they leave it unchanged.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
 Range = tuple[int, int]  # lower and upper bound; an upper bound below 0: without bound
 
 
-def _positive(value: object, what: str) -> int:
+def _positive(value: object, subject: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{what} is {value!r}; sizes are integers above 0")
+        raise SpecError(f"{subject} is {value!r}; sizes are integers above 0")
     return value
 
 
-def _range(value: object, what: str) -> Range:
+def _range(value: object, subject: str) -> Range:
     if not isinstance(value, Sequence) or len(value) != 2:
-        raise SpecError(f"{what} is {value!r}; a range is (lower, upper), upper -1: no bound")
-    lower, upper = _positive(value[0], f"the lower bound of {what}"), value[1]
+        raise SpecError(f"{subject} is {value!r}; a range is (lower, upper), upper -1: no bound")
+    lower, upper = _positive(value[0], f"the lower bound of {subject}"), value[1]
     if isinstance(upper, bool) or not isinstance(upper, int):
-        raise SpecError(f"the upper bound of {what} is {upper!r}; it is an integer")
+        raise SpecError(f"the upper bound of {subject} is {upper!r}; it is an integer")
     if 0 <= upper < lower:
-        raise SpecError(f"{what} has lowerBound > upperBound: ({lower},{upper})")
+        raise SpecError(f"{subject} has lowerBound > upperBound: ({lower},{upper})")
     return lower, max(upper, -1)
 
 
@@ -111,13 +111,13 @@ class NeuralNetworkMultiArrayShape:
         Raises:
             SpecError: they are neither [C] nor [C, H, W].
         """
-        given = [extent for extent in self.extents if extent is not None]
-        if len(given) not in (1, 3) or self.extents[0] is None:
+        extents = [extent for extent in self.extents if extent is not None]
+        if len(extents) not in (1, 3) or self.extents[0] is None:
             raise SpecError(
                 "For neural networks, shape must be of length 1 or 3, representing input shape "
                 f"[C] or [C,H,W], respectively; it is {self.extents}"
             )
-        return tuple(_positive(extent, "an extent") for extent in given)
+        return tuple(_positive(extent, "an extent") for extent in extents)
 
 
 class NeuralNetworkMultiArrayShapeRange:
@@ -153,28 +153,27 @@ class NeuralNetworkMultiArrayShapeRange:
 
 
 def accepted_sizes(model: MLModel | model_pb2.Model, *, most: int = 1024) -> Acceptance:
-    """Which sizes of its flexible inputs the layers of a network take.
+    """Which sizes of its flexible inputs the layers of a network accept.
 
-    Every size of a range is tried by the shape rules, the first `most` of it and the largest;
-    fewer in networks of hundreds of layers. Custom layers tell shapes by their registered
-    classes.
+    The shape rules try the first `most` sizes of a range and the largest; fewer in networks of
+    hundreds of layers. The registered classes of custom layers give their shapes.
 
-    Of a pipeline the networks in it are asked, each by the sizes that its own inputs may have.
+    In a pipeline, every network is tried with the sizes that its own inputs may have.
 
     Raises:
         SpecError: the model is neither a neural network nor a pipeline.
     """
-    given = model._classes.layers if isinstance(model, MLModel) else {}
+    classes = model._classes.layers if isinstance(model, MLModel) else {}
     spec = model.spec if isinstance(model, MLModel) else model
-    custom = shapes_of_classes(given)
+    custom = shapes_of_classes(classes)
     if networks.pipeline_of(spec) is None:
         return acceptance(spec, custom, most)
     inner = [each for each in networks.models_in(spec) if networks.network_of(each) is not None]
-    found = [acceptance(each, custom, most) for each in inner]
+    parts = [acceptance(each, custom, most) for each in inner]
     return Acceptance(
-        [axis for each in found for axis in each.axes],
-        [name for each in found for name in each.opaque],
-        [name for each in found for name in each.varying],
+        [axis for each in parts for axis in each.axes],
+        [name for each in parts for name in each.opaque],
+        [name for each in parts for name in each.varying],
     )
 
 
@@ -186,11 +185,11 @@ def _change(
     *,
     check: bool,
 ) -> None:
-    """Change a feature and raise the version; leave everything as it was on an error."""
+    """Change a feature and raise the version; on an error, change nothing."""
     refuse_programs(
         spec,
         "changing which sizes a model takes",
-        "the sizes of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its sizes; convert the source again with the new ones",
     )
     described = [*spec.description.input, *spec.description.output]
     feature = next((each for each in described if each.name == name), None)
@@ -198,8 +197,8 @@ def _change(
         close = did_you_mean(name, [each.name for each in described])
         raise SpecError(f"the model has no input or output {name!r}.{close}")
     if not feature.type.HasField(kind):
-        wanted = {"imageType": "image", "multiArrayType": "multiArray"}[kind]
-        raise SpecError(f"Trying to add sizes of an {wanted} to a non-{wanted} feature: {name!r}")
+        form = {"imageType": "image", "multiArrayType": "multiArray"}[kind]
+        raise SpecError(f"Trying to add sizes of an {form} to a non-{form} feature: {name!r}")
     before = [(each, each.specificationVersion, _copied(each)) for each in networks.models_in(spec)]
     try:
         _apply(spec, name, change, check=check)
@@ -219,7 +218,7 @@ def _copied(spec: model_pb2.Model) -> model_pb2.ModelDescription:
 def _apply(
     spec: model_pb2.Model, name: str, change: Callable[[ft.FeatureType], None], *, check: bool
 ) -> None:
-    """Change a feature of a model, and of those in a pipeline that take it as it is given."""
+    """Change a feature of a model, and in a pipeline, of the models that take it unchanged."""
     described = [*spec.description.input, *spec.description.output]
     feature = next(each for each in described if each.name == name)
     known = flexible_axes(feature.type)
@@ -256,25 +255,26 @@ def _apply_inside(
     for index, model in enumerate(pipeline.models):
         where = pipeline.names[index] if index < len(pipeline.names) else str(index)
         with context(f"changing model {where!r} of the pipeline"):
-            taken = {each.name: each.type for each in model.description.input}
-            for other in (each for each in taken if each in varying and check):
-                if not flexible_axes(taken[other]):
+            inputs = {each.name: each.type for each in model.description.input}
+            for other in (each for each in inputs if each in varying and check):
+                if not flexible_axes(inputs[other]):
                     raise SpecError(
-                        f"its input {other!r}, {features.show(taken[other])}, has one shape, and "
+                        f"its input {other!r}, {features.show(inputs[other])}, has one shape, and "
                         f"varies with the size of {name!r}: model {varying[other]!r} makes it. "
                         f"Set a range of {other!r} in spec.pipeline.models[{index}] first, or "
                         "write check=False"
                     )
-            if name in taken and name not in varying:
+            if name in inputs and name not in varying:
                 _apply(model, name, change, check=check)
-            if name in taken or taken.keys() & varying.keys():
+            if name in inputs or inputs.keys() & varying.keys():
                 varying |= dict.fromkeys(_varying_outputs(model), where)
 
 
 def _varying_outputs(model: model_pb2.Model) -> list[str]:
     """The outputs whose shape follows the inputs'.
 
-    Of models that are not networks these are all, but of those that scale a picture themselves.
+    For models other than networks these are all outputs, except where a model scales pictures
+    itself.
     """
     described = {each.name: each.type for each in model.description.output}
     if networks.network_of(model) is not None:
@@ -287,13 +287,13 @@ def _varying_outputs(model: model_pb2.Model) -> list[str]:
     )
 
 
-def _refuse(name: str, found: Acceptance) -> None:
-    broken = [str(axis) for axis in found.axes if axis.input == name and not axis.is_whole]
+def _refuse(name: str, accepted: Acceptance) -> None:
+    broken = [str(axis) for axis in accepted.axes if axis.input == name and not axis.is_whole]
     if broken:
         lines = paragraph(f"  - {line}" for line in broken)
         raise SpecError(
-            f"the layers do not take all of these sizes:\n{lines}\nAsk for those that they take, "
-            "or write check=False to keep them all the same"
+            f"the layers do not take all of these sizes:\n{lines}\nAsk for sizes that they accept, "
+            "or pass check=False to keep these"
         )
 
 
@@ -312,8 +312,8 @@ def add_enumerated_image_sizes(
     Raises:
         SpecError: there is no such image, or a layer does not take one of the sizes.
     """
-    given = [sizes] if isinstance(sizes, NeuralNetworkImageSize) else list(sizes)
-    pairs = [size.pair() for size in given]
+    listed = [sizes] if isinstance(sizes, NeuralNetworkImageSize) else list(sizes)
+    pairs = [size.pair() for size in listed]
 
     def change(feature: ft.FeatureType) -> None:
         image = feature.imageType
@@ -366,8 +366,8 @@ def add_enumerated_multiarray_shapes(
     Raises:
         SpecError: there is no such multi-array, or a layer does not take one of the shapes.
     """
-    given = [shapes] if isinstance(shapes, NeuralNetworkMultiArrayShape) else list(shapes)
-    _enumerate(spec, feature_name, [shape.shape() for shape in given], check=check)
+    listed = [shapes] if isinstance(shapes, NeuralNetworkMultiArrayShape) else list(shapes)
+    _enumerate(spec, feature_name, [shape.shape() for shape in listed], check=check)
 
 
 def add_multiarray_ndshape_enumeration(
@@ -471,6 +471,6 @@ def _fill(target: ft.SizeRange, pair: Range, default: int | None) -> None:
 def _distinct(
     items: Iterable[tuple[int, ...]], known: Iterable[tuple[int, ...]]
 ) -> list[tuple[int, ...]]:
-    """Each item once, without those that are known."""
+    """Each item once, without the known ones."""
     there = set(known)
     return [item for item in dict.fromkeys(items) if item not in there]

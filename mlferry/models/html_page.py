@@ -1,4 +1,4 @@
-"""What the reports share that are HTML: the look, and pages that load nothing."""
+"""What HTML reports share: the look, and self-contained pages."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ _PAGE_STYLE = "body{margin:2em auto;padding:0 1.2em;max-width:62em;background:#f
 
 
 def fragment(body: str, title: str = "") -> str:
-    """What a notebook shows, below a title."""
+    """A fragment for notebooks, below a title."""
     head = f"<h1>{escape(title)}</h1>" if title else ""
     return f'<div class="mlferry"><style>{_STYLE}</style>{head}{body}</div>'
 
 
 def page(body: str, title: str, facts: Mapping[str, Any]) -> str:
-    """A file of its own, which loads nothing; the facts are in it as JSON, too."""
+    """A self-contained page, with the facts as JSON."""
     data = json.dumps(facts, default=str).replace("<", "\\u003c")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -84,7 +84,7 @@ def page(body: str, title: str, facts: Mapping[str, Any]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """A table whose first column is bold; nothing where there are no rows."""
+    """A table whose first column is bold; "" without rows."""
     titles = "".join(f"<th>{escape(text)}</th>" for text in head)
     body = "".join(
         f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(text)}</td>' for text in rest)}</tr>"
@@ -94,10 +94,10 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
 
 
 def tiles(figures: Iterable[tuple[str, str, str]]) -> str:
-    """Numbers that one wants to see first: each with its name, and a note."""
-    made = "".join(
+    """The most important figures, each with a name and a note."""
+    content = "".join(
         f'<div class="tile"><b>{escape(number)}</b>{escape(name)}'
         f"{f'<small>{escape(note)}</small>' if note else ''}</div>"
         for number, name, note in figures
     )
-    return f'<div class="tiles">{made}</div>' if made else ""
+    return f'<div class="tiles">{content}</div>' if content else ""

@@ -1,4 +1,4 @@
-"""What Xcode shows when one opens a model."""
+"""What Xcode shows when you open a model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _METADATA = (
 
 
 class Description(Facts):
-    """The facts about a model; prints as text, and shows itself in notebooks."""
+    """The facts about a model; prints as text, and displays in notebooks."""
 
     def _repr_html_(self) -> str:
         return inspect_html.fragment(self)
 
     def html(self) -> str:
-        """A page of its own, with nothing outside of it."""
+        """A self-contained page."""
         return inspect_html.page(self)
 
 
@@ -48,11 +48,11 @@ def describe(
 
     Args:
         spec: of the model.
-        problems: where `validate` told them already.
-        weights_files: those of its programs, which tell how they are compressed.
+        problems: those that `validate` has found already.
+        weights_files: those of its programs, to see how they are compressed.
         original: the model that it was made of, from which its weights differ.
     """
-    found = validate(spec) if problems is None else problems
+    listed = validate(spec) if problems is None else problems
     pipeline = networks.pipeline_of(spec)
     inner = [describe(model, ()) for model in pipeline.models] if pipeline is not None else []
     network = networks.network_of(spec)
@@ -68,14 +68,16 @@ def describe(
         layers.update(contents.operation_counts(spec.mlProgram))
         stored.update(contents.weight_counts(spec.mlProgram))
     ends = _default_function(spec)
-    told = spec.description.metadata
-    metadata = {label: getattr(told, field) for label, field in _METADATA if getattr(told, field)}
+    entries = spec.description.metadata
+    metadata = {
+        label: getattr(entries, field) for label, field in _METADATA if getattr(entries, field)
+    }
     metadata |= {
         key: value
-        for key, value in sorted(told.userDefined.items())
+        for key, value in sorted(entries.userDefined.items())
         if not key.startswith((LAYOUT_KEY, SIZES_KEY))
     }
-    whole = problems != ()  # of the models inside of others, the outer one tells it
+    whole = problems != ()  # the outer model says it for those inside
     compressed, by_layer = weight_facts(spec, weights_files, original) if whole else ([], [])
     return Description(
         kind=spec.WhichOneof("Type") or "unknown",
@@ -94,7 +96,7 @@ def describe(
         layers=dict(layers.most_common()),
         weights=dict(stored.most_common()),
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
-        problems=[f"{problem.severity}: {problem}" for problem in found],
+        problems=[f"{problem.severity}: {problem}" for problem in listed],
         models=inner,
         compressed=compressed,
         by_layer=by_layer,
@@ -102,14 +104,14 @@ def describe(
 
 
 def _default_function(spec: model_pb2.Model) -> Any:
-    """What has the inputs and outputs: the description, or that of the default function."""
+    """The description of inputs and outputs: the model's, or that of its default function."""
     described = spec.description
     name = described.defaultFunctionName
     return next((each for each in described.functions if each.name == name), described)
 
 
 def _functions(spec: model_pb2.Model) -> list[str]:
-    """The functions of a program with their opsets; the default one is told."""
+    """The functions of a program with their opsets; the default one is marked."""
     if spec.WhichOneof("Type") != "mlProgram":
         return []
     default = spec.description.defaultFunctionName or "main"
@@ -182,7 +184,7 @@ def _dependencies(spec: model_pb2.Model) -> Iterator[Dependency]:
 
 
 def custom_layer(layer: nn.NeuralNetworkLayer, metadata: Mapping[str, str]) -> Dependency:
-    """A custom layer, with what the model's own metadata say of its data."""
+    """A custom layer, with what the model's metadata say about its data."""
     order = metadata.get(LAYOUT_KEY + layer.name, "")
     return Dependency(
         "custom layer",

@@ -1,4 +1,4 @@
-"""The facts about a model as HTML: a part for notebooks, and a page of its own."""
+"""The facts about a model as HTML: a fragment for notebooks, and a page."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LAYERS = 24  # rows of layers with weights that are open at once
 
 
 def fragment(description: Facts) -> str:
-    """What a notebook shows."""
+    """A fragment for notebooks."""
     return html_page.fragment(_body(description))
 
 
 def page(description: Facts, title: str = "Core ML model") -> str:
-    """A file of its own, which loads nothing; the facts are in it as JSON, too."""
+    """A self-contained page, with the facts as JSON."""
     return html_page.page(_body(description), title, description.to_dict())
 
 
@@ -103,18 +103,18 @@ def _short(count: int) -> str:
 def _systems(d: Facts) -> str:
     badges = [f"{name} {first} or newer" for name, first in d.systems.items()]
     badges.append(f"specification version {d.specification_version}")
-    made = "".join(f'<span class="badge">{escape(each)}</span>' for each in badges)
-    return f"<p>{made}</p>"
+    content = "".join(f'<span class="badge">{escape(each)}</span>' for each in badges)
+    return f"<p>{content}</p>"
 
 
 def _ends(described: Iterable[DescribedFeature]) -> str:
     """Inputs or outputs, each with a picture of what it is."""
-    made = "".join(
+    content = "".join(
         f'<div class="end">{_icon(each.type)}<div><b>{escape(each.name)}</b>'
         f"<div>{escape(each.type)}</div><small>{escape(each.description)}</small></div></div>"
         for each in described
     )
-    return f'<div class="ends">{made}</div>'
+    return f'<div class="ends">{content}</div>'
 
 
 def _icon(type_text: str) -> str:
@@ -138,7 +138,7 @@ _ICONS = {
 
 
 def _stored(d: Facts) -> Iterator[str]:
-    """How weights are stored: in all, and layer by layer, the largest first."""
+    """How weights are stored: in total, and by layer, the largest first."""
     total = sum(d.weights.values()) or 1
     yield "<h2>Storage precision</h2>"
     yield (

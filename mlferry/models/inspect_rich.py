@@ -41,8 +41,8 @@ def renderables(d: Facts) -> Iterator[RenderableType]:
         )
         yield _titled(f"Layers ({sum(d.layers.values())})", bars)
     if d.compressed:
-        told = ((f"{each.weight} {each.shape}", each.text()) for each in d.compressed)
-        yield _titled(f"Compressed weights ({len(d.compressed)})", told)
+        rows = ((f"{each.weight} {each.shape}", each.text()) for each in d.compressed)
+        yield _titled(f"Compressed weights ({len(d.compressed)})", rows)
     for problem in d.problems:
         yield Text(problem, style="yellow" if problem.startswith("note") else "red")
 

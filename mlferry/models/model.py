@@ -75,6 +75,10 @@ class FeatureDescriptions(MutableMapping[str, str]):
         return len(self._described)
 
 
+ModelFile = str | os.PathLike[str] | bytes | model_pb2.Model
+"""What `MLModel` takes: a path, the bytes of a file, or a message."""
+
+
 class MLModel:
     """A Core ML model.
 
@@ -84,25 +88,25 @@ class MLModel:
         custom_layers: classes of custom layers by class name, for this model only; they come
             before those of `register_custom_layer`.
         custom_models: likewise for custom models.
-        engine: what evaluates neural networks and ML Programs: "numpy", or "onnxruntime" (the
-            extra of this name), which is faster. Custom and random layers, and what ONNX cannot
-            express, run on NumPy in any case.
-        threads: how many a prediction uses at most; by default as many as there are cores.
+        engine: the library that runs neural networks and ML Programs: "numpy", or "onnxruntime"
+            (the extra of this name), which is faster. Custom and random layers, and layers that
+            ONNX cannot express, always run on NumPy.
+        threads: how many a prediction uses at most; by default one per core.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
-        widened: of ML Programs on NumPy: whether weights of float16 stay in memory as float32 once
-            they were used; False widens them in each run, which is slower and takes about half of
-            the memory. By default they stay, unless they take more than 64 MB in their file.
+        widened: of ML Programs on NumPy: whether float16 weights stay in memory as float32 after
+            their first use. False widens them in every run, which is slower and takes about half
+            the memory. By default they stay if they take at most 64 MB in their file.
         precision: of ML Programs: "half" rounds values of float16 wherever the program does, as
             devices do; "exact" computes in float32 what the program means.
-        function_name: the function of an ML Program that runs, where it has several; by default
-            the one that the model says.
+        function_name: the function of an ML Program to run, if it has several; by default the one
+            that the model names.
         weights_dir: of ML Programs: the folder with the files of their weights, where `model` is
             a message or bytes.
         images: what `predict` gives for image outputs: "pil", images of Pillow, as on a Mac
             (`numpy.asarray` takes them; arrays where Pillow is not installed), or "array".
-        useCPUOnly: taken from scripts of coremltools, as are the next two: nothing here depends
-            on them.
+        useCPUOnly: accepted for scripts written for coremltools, like the next two; it has no
+            effect.
         skip_model_load: see `useCPUOnly`.
         compute_units: see `useCPUOnly`.
 
@@ -116,7 +120,7 @@ class MLModel:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes | model_pb2.Model,
+        model: ModelFile,
         *,
         custom_layers: Mapping[str, type[CustomLayer]] | None = None,
         custom_models: Mapping[str, type[CustomModel]] | None = None,
@@ -160,7 +164,7 @@ class MLModel:
 
     @classmethod
     def adopt(cls, spec: model_pb2.Model, problems: Sequence[Problem]) -> MLModel:
-        """A model around a message that nobody else changes from now on; nothing is copied.
+        """A model that takes over a message, without a copy: nothing else may change it.
 
         Args:
             spec: the message.
@@ -173,12 +177,12 @@ class MLModel:
     def with_spec(
         self, spec: model_pb2.Model, *others: MLModel, weights: Weights | None = None
     ) -> MLModel:
-        """Another model that runs as this one: with its classes, engine, images and options.
+        """Another model that runs like this one: with its classes, engine, images and options.
 
         Args:
             spec: the `Model` message of the new model, which is copied.
-            others: models whose classes it needs as well. Where this model runs on the default
-                engine, the first engine of theirs that is another one is taken.
+            others: models whose classes it needs as well. If this model runs on the default engine,
+                it gets the first other engine of theirs.
             weights: the files of the constants of ML Programs; by default those of this model.
 
         Raises:
@@ -190,10 +194,10 @@ class MLModel:
             classes = classes.joined(other._classes)
         if weights is not None:
             classes = replace(classes, program=replace(classes.program, weights=weights))
-        made = MLModel.__new__(type(self))
+        model = MLModel.__new__(type(self))
         copied, _ = read(spec)
-        made._start(copied, classes, validate(copied, classes.program.weights), self._images)
-        return made
+        model._start(copied, classes, validate(copied, classes.program.weights), self._images)
+        return model
 
     def with_precision(self, precision: str) -> MLModel:
         """The same ML Program in another precision, "half" or "exact"; see `MLModel`.
@@ -203,14 +207,14 @@ class MLModel:
         """
         program = replace(self._classes.program, precision=precision)
         check_options(self._spec, program)
-        made = MLModel.__new__(type(self))
+        model = MLModel.__new__(type(self))
         classes = replace(self._classes, program=program)
-        made._start(self._spec, classes, self._known_problems, self._images)
-        return made
+        model._start(self._spec, classes, self._known_problems, self._images)
+        return model
 
     @property
     def evaluator(self) -> Evaluator:
-        """What evaluates the model: features in, features out; made at the first use."""
+        """The evaluator of the model, from features to features; made at its first use."""
         return self._prepared()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -232,7 +236,7 @@ class MLModel:
 
     @property
     def short_description(self) -> str:
-        """What the model does, for whoever opens it."""
+        """What the model does, for people who open it."""
         return self._spec.description.metadata.shortDescription
 
     @short_description.setter
@@ -268,7 +272,7 @@ class MLModel:
 
     @property
     def user_defined_metadata(self) -> MutableMapping[str, str]:
-        """Further metadata, as a mapping that can be changed."""
+        """Further metadata, as a mapping that you can change."""
         return self._spec.description.metadata.userDefined
 
     @property
@@ -298,16 +302,16 @@ class MLModel:
         return self._classes.layers
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model to a `.mlmodel` file or an `.mlpackage`, whole or not at all.
+        """Write the model to a `.mlmodel` file or an `.mlpackage`; on an error, nothing is written.
 
-        A program whose weights lie in a file beside it needs a package. A package that is there
-        is replaced.
+        A program whose weights lie in a file beside it needs a package. An existing package is
+        replaced.
 
         Returns:
             the path.
 
         Raises:
-            ModelFileError: another suffix, or a folder that cannot be written.
+            ModelFileError: the suffix is another one, or the folder cannot be written.
             ValidationError: the model has problems that it did not have when it was loaded;
                 nothing is written.
         """
@@ -351,9 +355,9 @@ class MLModel:
 
     @property
     def weights_dir(self) -> str | None:
-        """The folder with the weights of ML Programs; None where there is none, or not one.
+        """The folder with the weights of ML Programs; None without such a folder, or with several.
 
-        Weights that were not saved yet are written into a folder that goes when Python ends, so
+        Weights that were not saved yet are written to a folder that is removed when Python ends, so
         that ``MLModel(model.get_spec(), weights_dir=model.weights_dir)`` is the same model.
         """
         weights = self.program_weights
@@ -366,8 +370,7 @@ class MLModel:
         """What Xcode shows of a model, and more: prints as text, `to_dict`, `html`.
 
         Args:
-            against: the model that this one was made of in fewer bits: how far each weight is
-                from it is told, too.
+            against: the model before compression: adds how far each weight is from it.
         """
         weights = self.program_weights
         original = None if against is None else (against._spec, against.program_weights)
@@ -414,16 +417,16 @@ class MLModel:
         return evaluate
 
     def _prepared(self) -> Evaluator:
-        """What evaluates the model, made at the first use."""
+        """The evaluator of the model, made at its first use."""
         if self._evaluator is None:
             self._evaluator = prepare(self._spec, self._classes)
         return self._evaluator
 
-    def _shown(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Results with images as they were asked for."""
+    def _shown(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Results with images of the kind asked for."""
         if self._images == "array":
-            return made
-        return pictures.as_pictures(made, self._spec.description.output)
+            return outputs
+        return pictures.as_pictures(outputs, self._spec.description.output)
 
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """The blobs of a network, or the values of a program, for one sample, by name.
@@ -439,10 +442,10 @@ class MLModel:
             PredictionError: there is no such blob.
         """
         evaluate = self._with_parts()
-        made = self.blobs(data, blobs)
+        values = self.blobs(data, blobs)
         if isinstance(evaluate, ProgramEvaluator):
-            return made
-        return {name: evaluate.as_described(name, blob) for name, blob in made.items()}
+            return values
+        return {name: evaluate.as_described(name, blob) for name, blob in values.items()}
 
     def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """As `intermediate`, with outputs as the network has them, too.
@@ -456,10 +459,9 @@ class MLModel:
         return dict(evaluate.session.run(evaluate.blobs(data), list(blobs)))
 
     def makers(self) -> dict[str, tuple[str, str]]:
-        """What makes each blob of a network or value of a program: its name and its kind.
+        """The name and kind of the layer or operation that makes each blob or value.
 
-        They come in the order in which they are made; those inside of branches, loops and blocks
-        are left out.
+        They come in order; those inside branches, loops and blocks are left out.
 
         Raises:
             UnsupportedModelError: the model has neither layers nor operations.
@@ -523,14 +525,13 @@ class MLModel:
         Args:
             data: a dict from input names to values, a list of such dicts, an iterator of such
                 dicts, or the `Path` of a folder of pictures. Multi-arrays are arrays in the
-                described shape, where a first axis of 1 may be missing, or be there in spite of
-                it; images are PIL images, or arrays of 0 to 255 of shape [H, W, 3] (R, G, B) or
-                [H, W].
-            state: of a model that has one, see `make_state`; it is changed. A boolean in its place
-                is `useCPUOnly` of older scripts.
-            useCPUOnly: taken from scripts of coremltools; nothing here depends on it.
-            executor: works on several samples at a time: a `concurrent.futures.Executor`, of
-                processes here or of a Dask cluster, or a function that makes one; see
+                described shape, with or without a first axis of 1; images are PIL images, or arrays
+                of 0 to 255 of shape [H, W, 3] (R, G, B) or [H, W].
+            state: of a model that has one, see `make_state`; the prediction changes it. A boolean
+                here is `useCPUOnly` of older scripts.
+            useCPUOnly: accepted for scripts written for coremltools; it has no effect.
+            executor: runs several samples at a time: a `concurrent.futures.Executor`, of processes
+                here or of a Dask cluster, or a function that makes one; see
                 `mlferry.models.workers`.
 
         Returns:
@@ -564,7 +565,7 @@ class MLModel:
         output: Output,
         blobs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
-        """How much a result of a neural network changes with each value of its inputs.
+        """The gradient of an output of a neural network with respect to its inputs.
 
         A map of the pixels that a classifier looks at is
         ``abs(model.gradient({"image": image}, ("classLabelProbs", "cat"))["image"]).max(axis=-1)``.
@@ -572,10 +573,9 @@ class MLModel:
         Args:
             data: one sample, as for `predict`.
             output: the name of an output, or of a blob inside: the sum of its values is
-                differentiated. Or the name with a place: a number that counts its values, one
-                index an axis, or, of a classifier's probabilities, a label.
-            blobs: what is differentiated with respect to: inputs, or blobs inside; by default all
-                inputs.
+                differentiated. Or the name with a place: a flat index, one index per axis, or a
+                label of a classifier's probabilities.
+            blobs: inputs, or blobs inside, to differentiate with respect to; by default all inputs.
 
         Returns:
             the gradients by name. That of a multi-array has its shape, that of an image
@@ -583,7 +583,7 @@ class MLModel:
             of 0 to 255; that of a blob inside has the blob's shape.
 
         Raises:
-            UnsupportedModelError: the model is no neural network, or the gradient has to pass a
+            UnsupportedModelError: the model is not a neural network, or the gradient has to pass a
                 layer that has none.
             CustomLayerError: it has to pass a custom layer whose class has no `backward`.
             PredictionError: there is no such output, blob, place or label.
@@ -604,39 +604,39 @@ class MLModel:
     ) -> MLModel:
         """Train an updatable model, as `MLUpdateTask` does on a device.
 
-        The model says how: which layers are trained, the loss, the optimizer with its numbers,
-        the size of mini-batches, epochs, and whether samples are shuffled. A nearest-neighbours
-        classifier remembers the samples; of a pipeline the last model is trained.
+        The model says how: which layers are trained, the loss, the optimizer with its numbers, the
+        size of mini-batches, epochs, and whether samples are shuffled. A nearest-neighbours
+        classifier remembers the samples; in a pipeline, the last model is trained.
 
         Args:
             samples: dicts from names to values: the inputs as for `predict`, and what the loss
                 compares with, under the name of the training input; of a classifier its label.
                 Or a folder of pictures, for a classifier of one image input: those of each label
                 in a folder of its name. Or a folder of .npz files with these names.
-            epochs: how often each sample is looked at; by default the model's own number.
-            parameters: others than the model's own, by the names that `MLParameterKey` has:
+            epochs: how often to go through the samples; by default the model's own number.
+            parameters: values instead of the model's own, by the names of `MLParameterKey`:
                 learningRate, momentum, beta1, beta2, eps, miniBatchSize, epochs, seed, shuffle,
                 numberOfNeighbors. The model says which values it allows.
             progress: called after each epoch with a `mlferry.training.options.Moment`: the epoch,
-                its loss, and more. What it returns are parameters that change from then on, or
-                False to end here, or None.
+                its loss, and more. It may return parameters that change from then on, or False to
+                stop.
 
         Returns:
-            the trained model, with the custom classes and the engine of this one, which stays as
-            it is. The same samples and parameters give the same weights; a device shuffles in
-            another order.
+            the trained model, with the custom classes and the engine of this one, which stays as it
+            is. The same samples and parameters give the same weights; a device shuffles
+            differently.
 
         Raises:
             UnsupportedModelError: the model is not updatable, or a gradient has to pass a layer
                 that has none.
-            PredictionError: a sample does not fit, or the loss is no finite number any more.
+            PredictionError: a sample does not fit, or the loss is no longer finite.
             SpecError: the model does not allow a parameter, or lacks a loss or an optimizer.
         """
-        wanted = dict(parameters or {})
+        options = dict(parameters or {})
         if epochs is not None:
-            wanted["epochs"] = epochs
+            options["epochs"] = epochs
         spec = self.get_spec()
-        update(spec, self._classes, samples, wanted, progress)
+        update(spec, self._classes, samples, options, progress)
         return self.with_spec(spec)
 
     def make_state(self) -> State:
@@ -660,7 +660,7 @@ class MLModel:
     def _each(
         self, data: Iterator[Mapping[str, Any]], executor: Executors | None
     ) -> Iterator[dict[str, Any]]:
-        """What is made of samples: side by side where the network lets them."""
+        """The results of samples, side by side if the network allows it."""
         evaluate = self._prepared()
         several = _several(evaluate) if executor is None else None
         if several is None:
@@ -668,20 +668,20 @@ class MLModel:
             return
         for sample in data if several.least else ():
             start = time.perf_counter()
-            made = evaluate(sample)
+            outputs = evaluate(sample)
             seconds = time.perf_counter() - start
-            yield self._shown(made)
+            yield self._shown(outputs)
             if seconds >= several.least:
                 break
         while samples := list(itertools.islice(data, several.count)):
             try:
                 results = several.evaluate(samples)
-            except MlferryError:  # of one sample: those before it have results
+            except MlferryError:  # one sample is wrong: those before it have results
                 results = None
             yield from map(self._shown, map(evaluate, samples) if results is None else results)
 
     def _pictures(self, folder: Path, executor: Executors | None) -> Iterator[dict[str, Any]]:
-        """What is made of the pictures of a folder; those that cannot be read are left out."""
+        """The results for the pictures of a folder; unreadable ones are left out."""
         from mlferry.models.samples import Unreadable, samples_for
 
         samples = samples_for(self._spec, folder)
@@ -689,21 +689,21 @@ class MLModel:
             yield from self._each((sample.data for sample in samples), None)
             return
         shared = (self, samples.load)
-        for made in in_order(_predicted_of, shared, samples.parcels(), executor):
-            if isinstance(made, Unreadable):
-                samples.add(made)
+        for result in in_order(_predicted_of, shared, samples.parcels(), executor):
+            if isinstance(result, Unreadable):
+                samples.add(result)
             else:
-                yield made
+                yield result
 
 
 @dataclass(frozen=True)
 class _Several:
-    """How several samples are evaluated at a time.
+    """How to evaluate several samples at a time.
 
     Attributes:
-        evaluate: gives their outputs, or None where they have to go one by one.
+        evaluate: gives their outputs, or None if they have to run one by one.
         count: how many.
-        least: seconds that one takes, below which it does not pay.
+        least: the seconds per sample below which it does not pay.
     """
 
     evaluate: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]] | None]
@@ -712,7 +712,7 @@ class _Several:
 
 
 def _several(evaluate: Evaluator) -> _Several | None:
-    """None where samples have to go one by one."""
+    """None if samples have to run one by one."""
     if not isinstance(evaluate, NetworkEvaluator):
         return None
     if evaluate.joins:
@@ -731,8 +731,8 @@ def _predicted_of(shared: tuple[MLModel, Any], parcel: tuple[str, Any]) -> Any:
     from mlferry.models.samples import Sample, loaded
 
     model, load = shared
-    found = loaded(load, *parcel)
-    return model.predict(found.data) if isinstance(found, Sample) else found
+    sample = loaded(load, *parcel)
+    return model.predict(sample.data) if isinstance(sample, Sample) else sample
 
 
 def _add_registered(classes: dict[str, Any], name: str, registered: Registry[Any]) -> None:
@@ -746,3 +746,7 @@ def _revived(data: bytes, classes: CustomClasses, images: str) -> MLModel:
     spec = io.parse_spec(data, "the model")
     model._start(spec, classes, validate(spec, classes.program.weights), images)
     return model
+
+
+ModelSource = MLModel | ModelFile
+"""A model, or what `MLModel` takes."""

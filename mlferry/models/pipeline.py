@@ -1,4 +1,4 @@
-"""coremltools' builders of pipelines. `mlferry.models.utils.make_pipeline` checks what fits."""
+"""coremltools' builders of pipelines; `mlferry.models.utils.make_pipeline` checks the models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Features = Sequence[tuple[str, Any]]
 
 
 class Pipeline:
-    """Models one after another: each reads what those before it made, or the pipeline's inputs.
+    """Models in sequence: each reads outputs of earlier ones, or the pipeline's inputs.
 
     Args:
         input_features: pairs of a name and a type of `datatypes`.
@@ -57,9 +57,9 @@ class Pipeline:
 
     @property
     def _models(self) -> Any:
-        held = networks.pipeline_of(self.spec)
-        assert held is not None
-        return held.models
+        pipeline = networks.pipeline_of(self.spec)
+        assert pipeline is not None
+        return pipeline.models
 
     def add_model(self, spec: MLModel | model_pb2.Model) -> None:
         """Add a model at the end.
@@ -78,14 +78,16 @@ class Pipeline:
         )
 
     def make_updatable(self) -> None:
-        """Let an app train the last model, which has to be updatable, and no other.
+        """Allow apps to train the last model, which has to be updatable, unlike the others.
 
         Raises:
-            SpecError: it is not, or another one is.
+            SpecError: the last model is not updatable, or another one is.
         """
         updatable = [model.isUpdatable for model in self._models]
         if not updatable or not updatable[-1]:
-            raise SpecError("the last model of an updatable pipeline is updatable; it is not")
+            raise SpecError(
+                "the last model of an updatable pipeline must be updatable; this one is not"
+            )
         if any(updatable[:-1]):
             raise SpecError(
                 f"model {updatable.index(True)} is updatable, and only the last one may be: "
@@ -94,7 +96,7 @@ class Pipeline:
         self.spec.isUpdatable = True
 
     def set_training_input(self, training_input: Features) -> None:
-        """Add what the last model is trained with: pairs of a name and a type."""
+        """Add training inputs of the last model: pairs of a name and a type."""
         training_inputs(self.spec, training_input)
 
 
@@ -104,7 +106,7 @@ class PipelineRegressor(Pipeline):
     Args:
         input_features: pairs of a name and a type of `datatypes`.
         output_features: one pair of a name and `datatypes.Double()`, or its name.
-        training_features: what the last model is trained with, as pairs.
+        training_features: the training inputs of the last model, as pairs.
 
     Raises:
         SpecError: several outputs, or one that is not a number.
@@ -135,7 +137,7 @@ class PipelineClassifier(Pipeline):
         class_labels: all text, or all integers.
         output_features: the names of the label and of the probabilities, or pairs with their
             types, or the label alone; by default "classLabel" and "classProbability".
-        training_features: what the last model is trained with, as pairs.
+        training_features: the training inputs of the last model, as pairs.
 
     Raises:
         SpecError: labels of several types, or outputs of other types than the labels.
@@ -147,7 +149,7 @@ class PipelineClassifier(Pipeline):
         self,
         input_features: Features,
         class_labels: Sequence[str] | Sequence[int],
-        output_features: object = None,
+        output_features: str | Sequence[str | tuple[str, Any]] | None = None,
         training_features: Features | None = None,
     ) -> None:
         labels: list[Any] = list(class_labels)
@@ -163,18 +165,20 @@ class PipelineClassifier(Pipeline):
             description.predictedProbabilitiesName = name
 
 
-def _outputs(given: Any, key: object) -> list[tuple[str, Any]]:
+def _outputs(
+    features: str | Sequence[str | tuple[str, Any]] | None, key: object
+) -> list[tuple[str, Any]]:
     """The label and, where there are any, the probabilities, with their types."""
-    wanted = (key, Dictionary(key))
-    if given is None or isinstance(given, str):
-        given = [given or "classLabel", "classProbability"]
-    listed = list(given)
+    kinds = (key, Dictionary(key))
+    if features is None or isinstance(features, str):
+        features = [features or "classLabel", "classProbability"]
+    listed = list(features)
     if len(listed) not in (1, 2):
-        raise SpecError(f"a classifier has a label, and probabilities; not {listed}")
-    found = []
-    for item, kind in zip(listed, wanted, strict=False):
-        name, told = (item, kind) if isinstance(item, str) else pairs([item])[0]
-        if normalized(told) != kind:
-            raise SpecError(f"the labels make {name!r} a {kind}, not a {told}")
-        found.append((name, kind))
-    return found
+        raise SpecError(f"a classifier outputs a label and probabilities, not {listed}")
+    outputs = []
+    for item, kind in zip(listed, kinds, strict=False):
+        name, datatype = (item, kind) if isinstance(item, str) else pairs([item])[0]
+        if normalized(datatype) != kind:
+            raise SpecError(f"the labels make {name!r} a {kind}, not a {datatype}")
+        outputs.append((name, kind))
+    return outputs

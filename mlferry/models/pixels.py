@@ -1,4 +1,4 @@
-"""Small pictures of what looks like one, as PNG files."""
+"""Thumbnails of values that look like pictures, as PNG files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-_SIDE = 112  # of the longer side, at most
-_LEAST = 6  # of both sides: what is smaller is no picture
+_SIDE = 112  # pixels of the longer side, at most
+_LEAST = 6  # pixels of both sides; anything smaller is not a picture
 
 
 def preview(value: object) -> Pixels | None:
-    """What a value of an input looks like: [height, width] or [height, width, 3]; None where not.
+    """An input as a picture, [height, width] or [height, width, 3]; None if it is not one.
 
     Args:
-        value: an image of Pillow, or an array with one picture, channels first or last. Whole
-            numbers of a byte stay; other numbers are spread from black to white.
+        value: an image of Pillow, or an array with one picture, channels first or last. Bytes stay;
+            other numbers are spread from black to white.
     """
     if isinstance(value, Mapping | str | bytes | list | tuple):
         return None
@@ -36,7 +36,7 @@ def preview(value: object) -> Pixels | None:
         or array.shape[2:] not in ((), (3,))
     ):
         return None
-    array = array[_taken(array.shape[0], array.shape)][:, _taken(array.shape[1], array.shape)]
+    array = array[_places(array.shape[0], array.shape)][:, _places(array.shape[1], array.shape)]
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     floats = array.astype(np.float64)
@@ -47,8 +47,8 @@ def preview(value: object) -> Pixels | None:
     return spread
 
 
-def _taken(extent: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which rows or columns stay, so that the longer side is small enough."""
+def _places(extent: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The rows or columns to keep so that the longer side is small enough."""
     count = max(1, round(extent * min(1, _SIDE / max(shape[:2]))))
     return ((np.arange(count) + 0.5) * extent / count).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Where half precision goes wrong in an ML Program: both precisions side by side."""
+"""Where half precision fails in an ML Program, by comparing both precisions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlferry.errors import UnsupportedModelError
 from mlferry.models.model import MLModel
 from mlferry.models.precision_html import fragment, page, percent
-from mlferry.models.samples import loaded_samples
+from mlferry.models.samples import SampleData, loaded_samples
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.spec import networks
@@ -22,26 +22,26 @@ from mlferry.text import paragraph
 Array = NDArray[Any]
 
 LARGEST_HALF = 65504.0
-_LOSES_MOST = 4.0  # times the error of its inputs: an operation that itself loses digits
-_LOSES_SOME = 1.5  # likewise, where values vanish besides
+_LOSES_MOST = 4.0  # times the error of its inputs: the operation itself loses digits
+_LOSES_SOME = 1.5  # likewise, if values vanish as well
 _TOO_FAR = 1e-2  # of the largest value: about two digits are left
-_ROUNDING = 2.0**-11  # of float16, of a value's size
+_ROUNDING = 2.0**-11  # of float16, relative to a value
 _SHOWN = 10
 
 
 @dataclass
 class OperationPrecision:
-    """What half precision does to the values of one operation, over all samples.
+    """The effect of half precision on the values of one operation, over all samples.
 
     Attributes:
         name: of the value that it makes.
         kind: of the operation.
         largest: the largest magnitude that it has in exact arithmetic.
-        overflows: how many values are finite, and infinite or no number in half precision.
-        vanishes: how many values are not 0, and 0 in half precision.
+        overflows: how many finite values become infinite or NaN in half precision.
+        vanishes: how many values become 0 in half precision.
         count: how many values there are.
         error: the largest difference, divided by `largest`.
-        error_of_inputs: the largest such error of the values that it reads.
+        error_of_inputs: the largest such error of its operands.
         is_half: whether the program says float16 here.
         is_cause: whether the operation should stay in float32.
     """
@@ -60,12 +60,12 @@ class OperationPrecision:
 
     @property
     def growth(self) -> float:
-        """How much larger the error is than that of the values that are read."""
+        """The error relative to that of the operands."""
         return self.error / max(self.error_of_inputs, _ROUNDING)
 
     @property
     def loses(self) -> bool:
-        """Whether the error grows here to where few digits are left."""
+        """Whether the error grows here until few digits are left."""
         vanishing = self.vanishes > 0.01 * max(self.count, 1)
         return self.error > _TOO_FAR and self.growth > (_LOSES_SOME if vanishing else _LOSES_MOST)
 
@@ -82,7 +82,7 @@ class OperationPrecision:
 
 @dataclass
 class PrecisionReport:
-    """What half precision costs a program; prints as text.
+    """The cost of half precision for a program; prints as text.
 
     Attributes:
         operations: in the order in which they run.
@@ -125,7 +125,7 @@ class PrecisionReport:
         return fragment(self)
 
     def html(self) -> str:
-        """A page of its own, with the error over the depth of the program."""
+        """A self-contained page, with the error over the depth of the program."""
         return page(self)
 
     def __str__(self) -> str:
@@ -149,8 +149,8 @@ def _number(value: object) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_precision(model: MLModel, samples: object) -> PrecisionReport:
-    """Where an ML Program loses what it means by computing in float16.
+def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
+    """Find where an ML Program loses accuracy by computing in float16.
 
     The program runs twice for each sample: rounding every value of float16 as a device does, and
     in float32 throughout.
@@ -161,7 +161,7 @@ def check_precision(model: MLModel, samples: object) -> PrecisionReport:
             array, or a folder of pictures or of arrays (.npz, .npy).
 
     Raises:
-        UnsupportedModelError: the model is no ML Program, or has no value of float16.
+        UnsupportedModelError: the model is not an ML Program, or has no float16 values.
         PredictionError: the samples do not fit.
     """
     half, exact = (_evaluator(model, precision) for precision in ("half", "exact"))
@@ -181,14 +181,14 @@ def check_precision(model: MLModel, samples: object) -> PrecisionReport:
     count = 0
     for data in loaded_samples(model.spec, samples):
         values = half.values(data)
-        given = [
+        results = [
             evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
         ]
-        errors = {name: _error(given[0][name], given[1][name]) for name in names}
+        errors = {name: _error(results[0][name], results[1][name]) for name in names}
         for name, operation in operations.items():
-            _add(operation, given[0][name], given[1][name])
+            _add(operation, results[0][name], results[1][name])
             operation.error = max(operation.error, errors[name])
-            before = max((errors.get(read, 0.0) for read in reads[name]), default=0.0)
+            before = max((errors.get(operand, 0.0) for operand in reads[name]), default=0.0)
             operation.error_of_inputs = max(operation.error_of_inputs, before)
         for name in outputs:
             outputs[name] = max(outputs[name], errors.get(name, 0.0))
@@ -202,14 +202,14 @@ def _mark_causes(
 ) -> None:
     """Tell which operations should stay in float32.
 
-    They are those whose values are too large, and those where many digits are lost at once. What
-    is lost there may be the rounding of values that were read: a difference of large values. Those
-    that make such values should stay, too, and so should those that read what float16 cannot have.
+    Their values are too large, or they lose many digits at once. The loss may come from rounded
+    operands, as in a difference of large values: then the operations that make these should stay,
+    too, and so should those that read values beyond float16.
     """
     readers: dict[str, list[OperationPrecision]] = {}
     for name, operation in operations.items():
-        for read in reads[name]:
-            readers.setdefault(read, []).append(operation)
+        for operand in reads[name]:
+            readers.setdefault(operand, []).append(operation)
     for operation in operations.values():
         # Values that fit are infinite here because those read are: a fault of the one before.
         beyond = operation.largest > LARGEST_HALF or math.isfinite(operation.error_of_inputs)
@@ -217,8 +217,8 @@ def _mark_causes(
             for each in (operation, *readers.get(operation.name, ())):
                 each.is_cause |= each.is_half
         elif operation.loses and math.isfinite(operation.error_of_inputs):
-            gone = readers.get(operation.name, ()) if operation.vanishes else ()
-            for each in (operation, *gone):
+            affected = readers.get(operation.name, ()) if operation.vanishes else ()
+            for each in (operation, *affected):
                 each.is_cause |= each.is_half
             _mark_rounded(operation.name, operation.largest * _TOO_FAR / 4, operations, reads)
 
@@ -229,14 +229,14 @@ def _mark_rounded(
     operations: Mapping[str, OperationPrecision],
     reads: Mapping[str, set[str]],
 ) -> None:
-    """Mark what is read, and what that was made of, where its rounding is larger than `harm`."""
+    """Mark operands, and theirs in turn, whose rounding is larger than `harm`."""
     waiting, seen = [name], {name}
     while waiting:
-        for read in reads[waiting.pop()] & operations.keys() - seen:
-            seen.add(read)
-            if operations[read].largest * _ROUNDING > harm:
-                operations[read].is_cause |= operations[read].is_half
-                waiting.append(read)
+        for operand in reads[waiting.pop()] & operations.keys() - seen:
+            seen.add(operand)
+            if operations[operand].largest * _ROUNDING > harm:
+                operations[operand].is_cause |= operations[operand].is_half
+                waiting.append(operand)
 
 
 def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:

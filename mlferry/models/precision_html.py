@@ -11,18 +11,18 @@ from mlferry.models import charts, html_page
 from mlferry.models.charts import Mark
 from mlferry.models.html_page import table
 
-_LEAST = -7  # power of ten of what is drawn at the bottom
+_LEAST = -7  # power of ten at the bottom of the plot
 
 
 class PrecisionPage(Protocol):
-    """What the page shows of a report."""
+    """What the page needs of a report."""
 
     title: str
     outputs: dict[str, float]
 
     @property
     def operations(self) -> Sequence[Any]:
-        """In the order in which they run."""
+        """The operations in their order."""
 
     @property
     def ranked(self) -> Sequence[Any]:
@@ -30,7 +30,7 @@ class PrecisionPage(Protocol):
 
     @property
     def keep_in_float32(self) -> list[str]:
-        """Those that should stay in float32."""
+        """The values that should stay in float32."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -42,12 +42,12 @@ def percent(error: float) -> str:
 
 
 def page(report: PrecisionPage) -> str:
-    """A file of its own, which loads nothing; the facts are in it as JSON, too."""
+    """A self-contained page, with the facts as JSON."""
     return html_page.page(_body(report), report.title, report.to_dict())
 
 
 def fragment(report: PrecisionPage) -> str:
-    """What a notebook shows."""
+    """A fragment for notebooks."""
     return html_page.fragment(_body(report))
 
 
@@ -65,18 +65,18 @@ def _body(report: PrecisionPage) -> str:
         )
         for each in report.ranked[:30]
     )
-    kept = ", ".join(report.keep_in_float32) or "none"
+    names = ", ".join(report.keep_in_float32) or "none"
     return (
         f"<h2>Error over the depth of the program</h2>{_plot(report.operations)}"
         f"<h2>Outputs</h2>{outputs}"
-        f"<h2>Keep in float32</h2><p>{escape(kept)}</p>"
+        f"<h2>Keep in float32</h2><p>{escape(names)}</p>"
         "<h2>Operations, the worst first</h2><p>value, operation, overflows, vanishing values, "
         f"largest value, error, error of its inputs</p>{worst}"
     )
 
 
 def _plot(operations: Sequence[Any]) -> str:
-    """A dot an operation; one that should stay in float32 stands out."""
+    """A dot per operation; those that should stay in float32 stand out."""
     marks = [
         Mark(
             index + 1,

@@ -1,4 +1,4 @@
-"""Models as they are given, and everything that is wrong with them, whatever their kind."""
+"""Read models of any kind, and find everything that is wrong with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlferry.spec.proto import model_pb2
 def validate(
     model: object, weights_dir: str | os.PathLike[str] | Weights | None = None
 ) -> list[Problem]:
-    """Every problem of a model, of the networks and of the programs in it.
+    """Find every problem of a model and of the networks and programs in it.
 
     Args:
         model: the path of a `.mlmodel` file or of an `.mlpackage`, the bytes of the former, or a
@@ -35,36 +35,36 @@ def validate(
         weights = weights_dir
     elif weights_dir is not None:
         weights = Weights.of_folder(Path(weights_dir))
-    found = validate_networks(spec)
+    problems = validate_networks(spec)
     for inner in networks.models_in(spec):
-        found += validate_program(inner, weights)
-    return _once(found)
+        problems += validate_program(inner, weights)
+    return _once(problems)
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
-    """What is wrong with many constants alike, such as a file that is not there, as one problem."""
+    """Merge problems that many constants share, such as a missing file."""
     alike: dict[str, list[Problem]] = {}
     for problem in problems:
         if "> const " in problem.where:
             alike.setdefault(problem.message, []).append(problem)
-    found = []
+    results = []
     for problem in problems:
         same = alike.get(problem.message, [problem])
         if problem is same[0] or problem not in same:
             more = len(same) - 1
-            told = f" (and {more} more constant{'s' if more > 1 else ''})" if more else ""
-            found.append(replace(problem, message=problem.message + told))
-    return found
+            suffix = f" (and {more} more constant{'s' if more > 1 else ''})" if more else ""
+            results.append(replace(problem, message=problem.message + suffix))
+    return results
 
 
 def read(model: object) -> tuple[model_pb2.Model, Weights]:
-    """A model's message, and the files of the weights that lie beside it.
+    """A model's message, and the files of its weights.
 
     Args:
         model: a path, the bytes of an `.mlmodel` file, or a `Model` message, which is copied.
 
     Raises:
-        ModelFileError: it is none of these, or no Core ML model.
+        ModelFileError: it is none of these, or not a Core ML model.
     """
     if isinstance(model, str | os.PathLike):
         file = io.file_of(Path(model))
@@ -90,11 +90,11 @@ def has_programs(spec: model_pb2.Model) -> bool:
 
 
 def refuse_programs(spec: model_pb2.Model, task: str, way_on: str) -> None:
-    """Refuse what is not possible for ML Programs, wherever in a model they are.
+    """Raise if a model is an ML Program or has one inside, for tools that cannot handle them.
 
     Args:
         spec: the model.
-        task: what is not possible, as the beginning of a sentence.
+        task: what is impossible, as the beginning of a sentence.
         way_on: what to do instead.
 
     Raises:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from mlferry.errors import ExportError, SpecError
 from mlferry.exporters.program import ProgramOptions, opset_of, to_program as written
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.models.splitting import has_custom_layers, to_pipeline
 from mlferry.numerics.shapes import Shape
 from mlferry.runtime.custom import shapes_of_classes
@@ -18,19 +16,19 @@ __all__ = ["ProgramOptions", "as_program", "is_program", "program_options", "to_
 
 
 def to_program(
-    model: MLModel | str | os.PathLike[str] | Any,
+    model: ModelSource,
     *,
     compute_precision: object = "float16",
     minimum_deployment_target: str | int | None = None,
     states: Mapping[str, str] | bool = False,
 ) -> MLModel:
-    """A Core ML neural network as an ML Program: also one of 2017 whose source is lost.
+    """Convert a Core ML neural network to an ML Program, even one of 2017 whose source is lost.
 
     The program has the inputs and outputs of the network, computes the same, and runs here as the
-    network does. Names that a program cannot have are changed: every character other than a
-    letter, a digit or _ becomes _, which is logged. Quantized weights stay quantized where the
-    format of programs has their scheme. Programs have no custom layers: a model with some becomes a
-    pipeline of programs and of small networks with the custom layers. Save it as an `.mlpackage`.
+    network does. In names, every character other than a letter, a digit or _ becomes _; a log line
+    says so. Quantized weights stay quantized if the format of programs has their scheme. Programs
+    have no custom layers: a model with some becomes a pipeline of programs and of small networks
+    with the custom layers. Save it as an `.mlpackage`.
 
     Args:
         model: a neural network: an `MLModel`, or what it takes.
@@ -38,10 +36,10 @@ def to_program(
             operations are float16; "float32"; or names of values that stay in float32 while all
             others are float16, as `check_precision` lists them.
         minimum_deployment_target: the oldest system that has to run it, "iOS15" to "iOS26":
-            operations of newer ones are refused. By default the oldest that has every operation.
+            operations of newer ones raise. By default the oldest that has every operation.
         states: inputs that become states, which the model keeps from one prediction to the next
             (iOS 18), each with the output that is its next value: ``{"past": "present"}``. True
-            takes all pairs whose names say it: those of stateful Keras layers, NAME_in and
+            takes all pairs with matching names: those of stateful Keras layers, NAME_in and
             NAME_out, and caches called past... and present....
 
     Returns:
@@ -59,7 +57,7 @@ def to_program(
 
 
 def is_program(convert_to: str | None) -> bool:
-    """Whether ML Programs are asked for, and not neural networks.
+    """Whether to convert to ML Programs instead of neural networks.
 
     Raises:
         SpecError: it is neither.
@@ -77,12 +75,12 @@ def as_program(
     options: ProgramOptions,
     shapes: Mapping[str, Shape | None] = MappingProxyType({}),
 ) -> MLModel:
-    """A program in the place of a network; see `to_program`.
+    """Convert a network to a program; see `to_program`.
 
     Args:
         network: the network.
         options: of the program.
-        shapes: shapes of blobs that the network itself does not tell: those behind custom layers.
+        shapes: shapes of blobs that the network itself does not determine, behind custom layers.
     """
     if has_custom_layers(network.spec):
         custom = shapes_of_classes(network.custom_layers)
@@ -93,7 +91,7 @@ def as_program(
 
 
 def program_options(
-    compute_precision: Any,
+    compute_precision: object,
     minimum_deployment_target: str | int | None = None,
     states: Mapping[str, str] | bool = False,
 ) -> ProgramOptions:
@@ -108,10 +106,10 @@ def program_options(
         return ProgramOptions(half=True, opset=opset, states=states)
     if name == "float32":
         return ProgramOptions(half=False, opset=opset, states=states)
-    listed = isinstance(name, Iterable) and not isinstance(name, str)
-    if not listed or not all(isinstance(each, str) for each in name):
+    keep = [*name] if isinstance(name, Iterable) and not isinstance(name, str) else None
+    if keep is None or not all(isinstance(each, str) for each in keep):
         raise ExportError(
             f"compute_precision={compute_precision!r}: possible are 'float16', 'float32', and a "
             "list of names of values that stay in float32"
         )
-    return ProgramOptions(half=True, keep=tuple(name), opset=opset, states=states)
+    return ProgramOptions(half=True, keep=tuple(keep), opset=opset, states=states)

@@ -1,4 +1,4 @@
-"""A progress bar, on a terminal and in a notebook, where tqdm is installed."""
+"""A progress bar on terminals and in notebooks, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mlferry.text import printable
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a bar where somebody looks: on a terminal or in a notebook, not in a pipe."""
+def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a progress bar on a terminal or in a notebook, but not in a pipe."""
     notebook = in_notebook()
     if not notebook and not sys.stderr.isatty():
         return iter(items)
@@ -22,7 +22,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         tqdm: Any = importlib.import_module(_bars(notebook)).tqdm
     except ImportError:
         return iter(items)
-    return iter(tqdm(items, desc=printable(what), total=total, leave=False))
+    return iter(tqdm(items, desc=printable(title), total=total, leave=False))
 
 
 def _bars(notebook: bool) -> str:

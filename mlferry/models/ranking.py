@@ -1,4 +1,4 @@
-"""What a classifier tells, for people: its likeliest classes, with bars."""
+"""The answer of a classifier as text: its likeliest classes, with bars."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mlferry.models import agreement
 from mlferry.spec.proto import model_pb2
 from mlferry.text import paragraph
 
-_BAR = 30  # cells of the bar of a certain class
+_BAR = 30  # cells of a full bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The classes of one sample; prints the likeliest five.
+    """The classes of one sample; prints the five likeliest.
 
     Attributes:
         label: what the model predicts.
         scores: of every class, as the model gives them.
-        chances: of every class; where scores are no chances, those of their softmax.
+        chances: of every class; if scores are not chances, their softmax.
         others: the names of further outputs.
     """
 
@@ -51,14 +51,14 @@ class Ranking:
 
 
 def bar(part: float) -> str:
-    """A bar of a part of the whole, from 0 to 1, to an eighth of a cell."""
+    """A bar for a number from 0 to 1, to an eighth of a cell."""
     eighths = round(min(max(part, 0.0), 1.0) * _BAR * 8)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
 
 
 def ranking(description: model_pb2.ModelDescription, outputs: Mapping[str, Any]) -> Ranking | None:
-    """The classes that a prediction of a classifier tells; None of any other model.
+    """The classes in a prediction of a classifier; None for any other model.
 
     Args:
         description: of the model.

@@ -1,4 +1,4 @@
-"""Other names for inputs, outputs, layers and custom classes, wherever a model says them."""
+"""Rename inputs, outputs, layers and custom classes everywhere in a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rename_feature(
     rename_inputs: bool = True,
     rename_outputs: bool = True,
 ) -> None:
-    """Rename an input or output, and what bears its name inside, in place.
+    """Rename an input or output, and everything of that name inside, in place.
 
     Inside are the blobs of networks, in branches and loops too, their preprocessing, a
     classifier's own names, losses and training inputs, the values of ML Programs, and the models
@@ -35,12 +35,12 @@ def rename_feature(
         current_name: of the input or output; in a pipeline also a feature between its models,
             in an updatable model also a training input.
         new_name: what to call it.
-        rename_inputs: whether an input of this name is renamed.
-        rename_outputs: whether an output of this name is renamed.
+        rename_inputs: whether to rename an input of this name.
+        rename_outputs: whether to rename an output of this name.
 
     Raises:
-        SpecError: there is no such feature, or the new name is taken. coremltools changes
-            nothing then and says nothing. A name that a program cannot have.
+        SpecError: there is no such feature (coremltools then silently changes nothing), or the new
+            name is taken, or not possible in a program.
     """
     if current_name == new_name:
         return
@@ -50,8 +50,8 @@ def rename_feature(
     if current_name not in names:
         close = did_you_mean(current_name, sorted(names))
         raise SpecError(f"the model has no input or output {current_name!r}.{close}")
-    taken = set(_every_name(spec))
-    if new_name in taken:
+    known = set(_every_name(spec))
+    if new_name in known:
         raise SpecError(f"the name {new_name!r} is taken by another feature or blob of the model")
     if any(model.WhichOneof("Type") == "mlProgram" for model in networks.models_in(spec)):
         check_name(new_name)
@@ -60,20 +60,20 @@ def rename_feature(
 
 
 def _feature_names(spec: model_pb2.Model, inputs: bool, outputs: bool) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for model in networks.models_in(spec):
         for ends in _ends(model):
             if inputs:
-                found.update(feature.name for feature in ends.input)
+                names.update(feature.name for feature in ends.input)
             if outputs:
-                found.update(feature.name for feature in ends.output)
+                names.update(feature.name for feature in ends.output)
         if inputs:
-            found.update(feature.name for feature in model.description.trainingInput)
-    return found
+            names.update(feature.name for feature in model.description.trainingInput)
+    return names
 
 
 def _ends(spec: model_pb2.Model) -> Iterator[Any]:
-    """What has inputs and outputs: the description, and those of the functions of a program."""
+    """The descriptions of inputs and outputs: the model's, and those of a program's functions."""
     yield spec.description
     yield from spec.description.functions
 
@@ -160,9 +160,9 @@ def rename_layer(spec: model_pb2.Model, current_name: str, new_name: str) -> Non
     names: list[str] = []
     for model in networks.models_in(spec):
         network = networks.network_of(model)
-        found = [layer.name for layer in networks.layers_of(network)] if network else []
-        names += found
-        holder = model if current_name in found and holder is None else holder
+        own = [layer.name for layer in networks.layers_of(network)] if network else []
+        names += own
+        holder = model if current_name in own and holder is None else holder
     if holder is None:
         close = did_you_mean(current_name, names)
         raise SpecError(f"the model has no layer {current_name!r}.{close}")
@@ -172,9 +172,9 @@ def rename_layer(spec: model_pb2.Model, current_name: str, new_name: str) -> Non
     for layer in networks.layers_of(network) if network is not None else ():
         if layer.name == current_name:
             layer.name = new_name
-    told = holder.description.metadata.userDefined
-    if LAYOUT_KEY + current_name in told:
-        told[LAYOUT_KEY + new_name] = told.pop(LAYOUT_KEY + current_name)
+    metadata = holder.description.metadata.userDefined
+    if LAYOUT_KEY + current_name in metadata:
+        metadata[LAYOUT_KEY + new_name] = metadata.pop(LAYOUT_KEY + current_name)
 
 
 # ---- custom classes ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How much an output of a network changes with each value of its inputs, or of a blob inside."""
+"""Gradients of an output of a network with respect to its inputs, or to a blob inside."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Array = NDArray[np.float32]
 
 
 def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | None) -> Tape:
-    """What runs a network so that it can be walked back.
+    """A tape that runs a network and records what gradients need.
 
     Raises:
-        UnsupportedModelError: the model is no neural network.
+        UnsupportedModelError: the model is not a neural network.
     """
     network = networks.network_of(spec)
     if network is None or not isinstance(evaluate, NetworkEvaluator):
@@ -39,7 +39,7 @@ def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | N
             else inside
         )
         raise UnsupportedModelError(
-            f"gradients are of neural networks, and this is a model of kind {kind!r}{hint}"
+            f"gradients need a neural network; this is a model of kind {kind!r}{hint}"
         )
     return Tape(network, classes, planned=False)
 
@@ -55,19 +55,19 @@ def gradients(
     """See `MLModel.gradient`."""
     name, place = output if isinstance(output, tuple) else (output, None)
     described = {feature.name: feature.type for feature in spec.description.input}
-    given = evaluate.blobs(data)
+    inputs = evaluate.blobs(data)
     blob = _blob_of(spec, name, tape)
     sources = list(described) if blobs is None else list(blobs)
-    made, recording = tape.record(given, [blob], sources)
-    seed = _seed(spec, name, made[blob], place)
-    found = tape.back(recording, {blob: seed}).blobs
+    outputs, recording = tape.record(inputs, [blob], sources)
+    seed = _seed(spec, name, outputs[blob], place)
+    slopes = tape.back(recording, {blob: seed}).blobs
     result = {}
     for source in sources:
-        shape = given[source].shape if source in given else None
-        gradient = found.get(source)
+        shape = inputs[source].shape if source in inputs else None
+        gradient = slopes.get(source)
         if gradient is None:
             if shape is None:
-                shape = tape.record(given, [source])[0][source].shape
+                shape = tape.record(inputs, [source])[0][source].shape
             gradient = np.zeros(shape, np.float32)
         gradient = np.array(gradient, np.float32)
         if source in described and source in data:
@@ -93,11 +93,11 @@ def _blob_of(spec: model_pb2.Model, name: str, tape: Tape) -> str:
     return name
 
 
-def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array:
-    """1 where the value is that is differentiated: one of the blob, or all of them."""
+def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Array:
+    """The output's gradient: 1 at the value to differentiate, or everywhere."""
     if place is None:
-        return np.ones_like(made)
-    seed = np.zeros_like(made)
+        return np.ones_like(output)
+    seed = np.zeros_like(output)
     network = networks.network_of(spec)
     description = spec.description
     of_labels = (description.predictedFeatureName, description.predictedProbabilitiesName)
@@ -116,12 +116,12 @@ def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array
             seed.reshape(-1)[int(place)] = 1
         else:
             raise PredictionError(
-                f"a value of {name!r} is told by its place, an integer or one an axis, not by "
+                f"a value of {name!r} is given by its index, an integer or one per axis, not by "
                 f"{place!r:.80}"
             )
     except IndexError:
         raise PredictionError(
-            f"there is no value {place!r} in {name!r}, which has the shape {made.shape}"
+            f"there is no value {place!r} in {name!r}, which has the shape {output.shape}"
         ) from None
     return seed
 
@@ -129,7 +129,7 @@ def _seed(spec: model_pb2.Model, name: str, made: Array, place: object) -> Array
 def _as_given(
     spec: model_pb2.Model, name: str, kind: ft.FeatureType, gradient: Array, shape: Sequence[int]
 ) -> Array:
-    """The gradient of an input in the shape in which the input was given."""
+    """The gradient of an input in the shape of the input."""
     if kind.WhichOneof("Type") != "imageType":
         return gradient.reshape(tuple(shape)) if np.prod(shape) == gradient.size else gradient
     network = networks.network_of(spec)

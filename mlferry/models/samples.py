@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
+SampleData = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Iterable[Any]
+"""Samples as users give them; see `samples_for`."""
 Load = Callable[[Any], Mapping[str, Any]]
 
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -33,11 +35,11 @@ class Sample:
 
 
 class Samples:
-    """Samples that are made when they are needed.
+    """Samples that are loaded when they are needed.
 
     Attributes:
-        sources: what each is made of, by name: its values, or a picture's path.
-        load: makes the values of one.
+        sources: the source of each, by name: its values, or a picture's path.
+        load: gives the values of one.
         unreadable: pictures that could not be read, with the reason; complete after a pass.
     """
 
@@ -50,17 +52,17 @@ class Samples:
 
     def __iter__(self) -> Iterator[Sample]:
         for name, source in self.sources:
-            found = loaded(self.load, name, source)
-            if isinstance(found, Unreadable):
-                self.add(found)
+            sample = loaded(self.load, name, source)
+            if isinstance(sample, Unreadable):
+                self.add(sample)
             else:
-                yield found
+                yield sample
 
     def named(self, name: str) -> Sample | None:
-        """The sample of a name; None where it cannot be read."""
+        """The sample of a name; None if it cannot be read."""
         source = next((source for each, source in self.sources if each == name), None)
-        found = loaded(self.load, name, source)
-        return found if isinstance(found, Sample) else None
+        sample = loaded(self.load, name, source)
+        return sample if isinstance(sample, Sample) else None
 
     def add(self, unreadable: Unreadable) -> None:
         """Remember a picture that cannot be read."""
@@ -68,7 +70,7 @@ class Samples:
         self.unreadable[unreadable.name] = unreadable.reason
 
     def parcels(self) -> Iterator[tuple[str, Any]]:
-        """Names and sources for workers elsewhere: pictures as the bytes of their files."""
+        """Names and sources for other processes: pictures as the bytes of their files."""
         for name, source in self.sources:
             if not isinstance(source, Path):
                 yield name, source
@@ -88,7 +90,7 @@ class Unreadable:
 
 
 def loaded(load: Load, name: str, source: object) -> Sample | Unreadable:
-    """A sample made of its source."""
+    """Load a sample."""
     try:
         return Sample(name, load(source))
     except MlferryError:
@@ -108,19 +110,20 @@ class _Pictures:
         return {self.name: picture_for(self.image, source)}
 
 
-def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool = False) -> Samples:
-    """What a user gave as samples of a model.
+def samples_for(
+    spec: model_pb2.Model | None, sample_data: SampleData, *, nested: bool = False
+) -> Samples:
+    """Samples of a model, from any form that users give.
 
     Args:
         spec: of the model, which says what its inputs are; None where only dicts can be given.
-        sample_data: a list of dicts from input names to values; for a model of one input also
-            an array of samples or a list of arrays or images; for a model of one image input
-            also a folder of pictures (jpg, png, bmp, webp). A picture is turned to RGB or grey
-            as the input wants, scaled (Lanczos) until it covers the input's size, its shape
-            kept, and cut to its middle. Or a folder of arrays: a sample is an .npz file, whose
-            arrays bear the names of inputs, or an .npy file for a model of one input. Or one such
-            file.
-        nested: whether files in folders of the folder count.
+        sample_data: a list of dicts from input names to values; for a model of one input also an
+            array of samples or a list of arrays or images; for a model of one image input also a
+            folder of pictures (jpg, png, bmp, webp). A picture is converted to RGB or grey as the
+            input requires, scaled (Lanczos) to cover the input's size without distortion, and
+            cropped to its centre. Or a folder of arrays: a sample is an .npz file whose arrays are
+            named like inputs, or an .npy file for a model of one input. Or a single such file.
+        nested: whether to include files in subfolders.
 
     Raises:
         PredictionError: it is none of these, or empty.
@@ -133,43 +136,43 @@ def samples_for(spec: model_pb2.Model | None, sample_data: Any, *, nested: bool 
     if isinstance(sample_data, np.ndarray):
         sample_data = _split(_only_input(spec, "an array"), sample_data)
     try:
-        given = list(sample_data)
+        values = list(sample_data)
     except TypeError as error:
         raise PredictionError(
             "sample data is a list of dicts from input names to values, an array, a list of "
             f"arrays, or the path of a folder of pictures or arrays, not a "
             f"{type(sample_data).__name__}"
         ) from error
-    if not given:
+    if not values:
         raise PredictionError("there is no sample in the sample data")
-    if not all(isinstance(one, Mapping) for one in given):
+    if not all(isinstance(one, Mapping) for one in values):
         name = _only_input(spec, "a list of arrays").name
-        given = [{name: one} for one in given]
-    return Samples([(f"sample {index}", one) for index, one in enumerate(given)], dict)
+        values = [{name: one} for one in values]
+    return Samples([(f"sample {index}", one) for index, one in enumerate(values)], dict)
 
 
 def loaded_samples(
-    spec: model_pb2.Model | None, sample_data: object
+    spec: model_pb2.Model | None, sample_data: SampleData
 ) -> Iterator[Mapping[str, Any]]:
-    """The values of each sample, one after another; pictures that cannot be read are left out."""
+    """The values of each sample, in turn; unreadable pictures are left out."""
     for sample in samples_for(spec, sample_data):
         yield sample.data
 
 
-def _only_input(spec: model_pb2.Model | None, what: str) -> Any:
+def _only_input(spec: model_pb2.Model | None, form: str) -> Any:
     described = [] if spec is None else list(spec.description.input)
     needed = [feature for feature in described if not feature.type.isOptional] or described
     if len(needed) == 1:
         return needed[0]
     names = ", ".join(repr(feature.name) for feature in described) or "unknown names"
     raise PredictionError(
-        f"{what} is possible for models of one input; this one has {len(described)} ({names}): "
+        f"{form} is possible for models of one input; this one has {len(described)} ({names}): "
         "give a list of dicts"
     )
 
 
 def _split(feature: model_pb2.FeatureDescription, array: NDArray[Any]) -> list[NDArray[Any]]:
-    """An array of samples, one by one; a batch axis of 1 that the model wants is put back."""
+    """An array of samples, one by one, each with a batch axis of 1 if the model has one."""
     if feature.type.WhichOneof("Type") == "imageType":
         color = feature.type.imageType.colorSpace == ft.ImageFeatureType.GRAYSCALE
         return [array] if array.ndim == (2 if color else 3) else list(array)
@@ -182,7 +185,7 @@ def _split(feature: model_pb2.FeatureDescription, array: NDArray[Any]) -> list[N
 
 
 def _folder(spec: model_pb2.Model | None, folder: Path, nested: bool) -> Samples:
-    """The samples in a folder: pictures, or arrays; a file is the only one."""
+    """The samples in a folder, pictures or arrays; a file is a single sample."""
     if folder.is_file() and folder.suffix.lower() in (*SUFFIXES, *ARRAY_SUFFIXES):
         return _of_files(spec, folder.parent, [folder], nested)
     if not folder.is_dir():
@@ -224,7 +227,7 @@ def _named(folder: Path, files: Sequence[Path], load: Load) -> Samples:
 
 
 def _names(spec: model_pb2.Model | None) -> list[str]:
-    """The inputs that a sample needs, or all where none does."""
+    """The required inputs, or all if none is required."""
     described = [] if spec is None else list(spec.description.input)
     needed = [feature for feature in described if not feature.type.isOptional] or described
     return [feature.name for feature in needed]
@@ -232,7 +235,7 @@ def _names(spec: model_pb2.Model | None) -> list[str]:
 
 @dataclass(frozen=True)
 class _Arrays:
-    """Makes the sample of a file of arrays.
+    """Load a sample from a file of arrays.
 
     Attributes:
         names: of the inputs that a sample needs; an .npy file is for the only one.
@@ -242,16 +245,16 @@ class _Arrays:
 
     def __call__(self, source: Path | bytes) -> dict[str, Any]:
         stream = io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())
-        found = np.load(stream, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            return {name: found[name] for name in found.files}
+        arrays = np.load(stream, allow_pickle=False)
+        if not isinstance(arrays, np.ndarray):
+            return {name: arrays[name] for name in arrays.files}
         if len(self.names) != 1:
             raise PredictionError(
                 f"an .npy file is a sample of a model of one input; this one needs "
                 f"{', '.join(self.names) or 'unknown ones'}: write .npz files, "
                 "numpy.savez(path, NAME=array)"
             )
-        return {self.names[0]: found}
+        return {self.names[0]: arrays}
 
 
 _COLOURS = (ft.ImageFeatureType.RGB, ft.ImageFeatureType.BGR)
@@ -266,9 +269,9 @@ def picture_for(image: ft.ImageFeatureType, source: Path | bytes) -> Any:
 
 
 def open_picture(source: Path | bytes, size: tuple[int, int], mode: str) -> Any:
-    """A picture of a size (width, height): scaled to cover it, its shape kept, cut to the middle.
+    """A picture scaled without distortion to cover a size (width, height), and cropped.
 
-    It is given by its path, or by the bytes of its file.
+    The source is a path, or the bytes of a file.
 
     Raises:
         MissingDependencyError: Pillow is not installed.

@@ -1,7 +1,7 @@
-"""A network with custom layers as a pipeline: programs around networks of the custom layers alone.
+"""Turn a network with custom layers into a pipeline of programs and of networks of custom layers.
 
-ML Programs have no custom layers. The layers before and behind become programs, and the custom
-layers stay in small neural networks between them, in as few parts as their order allows.
+ML Programs have no custom layers. The layers around custom layers become programs, and the custom
+layers stay in small neural networks between them, in as few parts as the order allows.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def _is_custom(layer: nn.NeuralNetworkLayer) -> bool:
 
 @dataclass(eq=False)
 class ModelPart:
-    """Layers that become one model.
+    """Layers that form one model.
 
     Attributes:
-        custom: whether they stay a network.
+        custom: whether it stays a network.
         layers: in their order.
         reads: the blobs that they get from outside.
         makes: the blobs that they make.
@@ -64,13 +64,13 @@ class ModelPart:
 
 
 def parts_of(layers: Sequence[nn.NeuralNetworkLayer]) -> list[ModelPart]:
-    """Layers in parts, each of custom layers alone or of others; as few as can be.
+    """Split layers into as few parts as possible, each of custom layers only or of others only.
 
-    A part takes every layer whose inputs are made, wherever it stands. Where a blob is made twice
+    A part takes every layer whose inputs are available, in any position. If a blob is made twice,
     the order of the layers stays.
     """
-    made = [blob for layer in layers for blob in networks.touched(layer)[1]]
-    movable = len(made) == len(set(made))
+    blobs = [blob for layer in layers for blob in networks.touched(layer)[1]]
+    movable = len(blobs) == len(set(blobs))
     left, parts = list(layers), list[ModelPart]()
     custom = bool(left) and _is_custom(left[0])
     while left:
@@ -104,7 +104,7 @@ def to_pipeline(
         spec: the network.
         options: of the programs.
         custom: tells the output shapes of custom layers.
-        known: shapes of blobs that are known otherwise.
+        known: shapes of blobs known from elsewhere.
 
     Raises:
         ExportError: the shape of a blob between two parts is not known, or varies.
@@ -143,11 +143,11 @@ class _Splitter:
         self._check_ways()
         models: list[tuple[model_pb2.Model, Weights]] = []
         for index, part in enumerate(self._parts):
-            made = self._model(part, self._needed_after(index))
+            model = self._model(part, self._needed_after(index))
             if part.custom:
-                models.append((made, Weights()))
+                models.append((model, Weights()))
             else:
-                models.append(to_program(made, options))
+                models.append(to_program(model, options))
         specs, weights = joined_weights(models)
         return self._joined(specs), weights
 
@@ -161,22 +161,22 @@ class _Splitter:
         return {blob for other in later for blob in other.reads}
 
     def _check_shapes(self) -> None:
-        """Raise an `ExportError` where a blob between parts has no fixed shape; all are named."""
-        made = {blob for part in self._parts for blob in part.makes}
-        between = {blob for part in self._parts for blob in part.reads & made}
+        """Raise an `ExportError` that names all blobs between parts without a fixed shape."""
+        own = {blob for part in self._parts for blob in part.makes}
+        between = {blob for part in self._parts for blob in part.reads & own}
         lost = sorted(blob for blob in between if None in (self._shapes.get(blob) or (None,)))
         if not lost:
             return
         listed = ", ".join(f"{blob!r} {show(self._shapes.get(blob))}" for blob in lost)
         raise ExportError(
-            "ML Programs have no custom layers, so that a model with some becomes a pipeline, and "
-            f"what goes between its models needs a fixed shape; these have none: {listed}. "
+            "ML Programs have no custom layers, so a model with some becomes a pipeline, and "
+            f"blobs between its models need fixed shapes; these have none: {listed}. "
             "Register the classes of the custom layers with output_shapes before, or give "
             "CustomLayerParams(output_shapes=...), and sizes that do not vary"
         )
 
     def _check_mapping(self) -> None:
-        """Raise an `ExportError` where parts would have another mapping than the whole."""
+        """Raise an `ExportError` if parts would have another mapping than the whole."""
         mapping = self._network.arrayInputShapeMapping
         if mapping == nn.RANK5_ARRAY_MAPPING and not versions.uses_rank5(self._network):
             raise ExportError(
@@ -186,7 +186,7 @@ class _Splitter:
             )
 
     def _check_described(self) -> None:
-        """Raise an `ExportError` where an output that is not an array of floats is read later."""
+        """Raise an `ExportError` if a later part reads an output that is not an array of floats."""
         for part in self._parts:
             for blob in sorted(part.makes & self._read_after(part) & self._described.keys()):
                 kind = self._described[blob].type
@@ -198,7 +198,7 @@ class _Splitter:
                     )
 
     def _check_ways(self) -> None:
-        """Raise an `ExportError` where a branch with custom layers leaves a blob as it was."""
+        """Raise an `ExportError` if a branch with custom layers may leave a blob unchanged."""
         for part in self._parts:
             for layer in part.layers if part.custom else ():
                 inside = networks.touched(layer)[1]
@@ -218,10 +218,10 @@ class _Splitter:
 
     def _model(self, part: ModelPart, needed: set[str]) -> model_pb2.Model:
         """A part as a network of its own."""
-        made = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
+        model = model_pb2.Model(specificationVersion=self._spec.specificationVersion)
         outputs = [blob for blob in self._ordered(part) if blob in needed]
         probabilities = self._probabilities(part)
-        network = made.neuralNetworkClassifier if probabilities else made.neuralNetwork
+        network = model.neuralNetworkClassifier if probabilities else model.neuralNetwork
         network.layers.extend(part.layers)
         network.arrayInputShapeMapping = self._network.arrayInputShapeMapping
         network.imageInputShapeMapping = self._network.imageInputShapeMapping
@@ -230,13 +230,13 @@ class _Splitter:
             if step.featureName in ("", *inputs):
                 network.preprocessing.add().CopyFrom(step)
         for name in inputs:
-            feature = made.description.input.add(name=name)
+            feature = model.description.input.add(name=name)
             if name in self._inputs:
                 feature.CopyFrom(self._inputs[name])
             else:
                 feature.type.CopyFrom(features.multi_array(self._blob_shape(name)))
         if probabilities:
-            self._classify(made, probabilities)
+            self._classify(model, probabilities)
         names = {blob: name for name, blob in self._outputs.items()}
         # the dictionary of probabilities may have the name of their blob
         arrays = self._described.keys() - {self._spec.description.predictedProbabilitiesName}
@@ -244,26 +244,26 @@ class _Splitter:
             name = names.get(blob, blob)
             if blob == probabilities and blob not in {*arrays, *self._read_after(part)}:
                 continue
-            feature = made.description.output.add(name=blob)
+            feature = model.description.output.add(name=blob)
             if name == blob and name in self._described:
                 feature.CopyFrom(self._described[name])
             if name != blob or name not in self._described or blob in self._read_after(part):
                 feature.type.CopyFrom(features.multi_array(self._blob_shape(blob)))
-        self._rename(made)
-        made.specificationVersion = versions.required(made)
+        self._rename(model)
+        model.specificationVersion = versions.required(model)
         record = sizes.read(self._spec)
         if record is not None and part.custom:
-            sizes.write(made, {n: r for n, r in record.items() if n in inputs})
-        return made
+            sizes.write(model, {n: r for n, r in record.items() if n in inputs})
+        return model
 
     def _available(self) -> list[str]:
-        """Every blob that a part may get from outside, in a fixed order."""
+        """Every blob that a part may read from outside, in a fixed order."""
         return [*self._inputs, *(blob for part in self._parts for blob in self._ordered(part))]
 
     @staticmethod
     def _ordered(part: ModelPart) -> list[str]:
-        made = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
-        return list(dict.fromkeys(made))
+        outputs = [b for layer in part.layers for b in sorted(networks.touched(layer)[1])]
+        return list(dict.fromkeys(outputs))
 
     def _blob_shape(self, blob: str) -> Shape:
         """The shape that describes a blob: that of an array in the classic mapping."""
@@ -278,32 +278,32 @@ class _Splitter:
         return shape
 
     def _probabilities(self, part: ModelPart) -> str:
-        """The blob of a classifier's probabilities, where the part makes it."""
+        """The blob of a classifier's probabilities, if the part makes it."""
         if not isinstance(self._network, nn.NeuralNetworkClassifier):
             return ""
         last = self._network.layers[-1].output[0]
         blob = self._network.labelProbabilityLayerName or last
         return blob if blob in part.makes else ""
 
-    def _classify(self, made: model_pb2.Model, blob: str) -> None:
+    def _classify(self, model: model_pb2.Model, blob: str) -> None:
         assert isinstance(self._network, nn.NeuralNetworkClassifier)
         labels = self._network.WhichOneof("ClassLabels")
         if labels:
-            getattr(made.neuralNetworkClassifier, labels).CopyFrom(getattr(self._network, labels))
-        made.neuralNetworkClassifier.labelProbabilityLayerName = blob
-        old, new = self._spec.description, made.description
+            getattr(model.neuralNetworkClassifier, labels).CopyFrom(getattr(self._network, labels))
+        model.neuralNetworkClassifier.labelProbabilityLayerName = blob
+        old, new = self._spec.description, model.description
         new.predictedFeatureName = old.predictedFeatureName
         new.predictedProbabilitiesName = old.predictedProbabilitiesName
         for name in (old.predictedFeatureName, old.predictedProbabilitiesName):
             if name in self._described:
                 new.output.add().CopyFrom(self._described[name])
 
-    def _rename(self, made: model_pb2.Model) -> None:
+    def _rename(self, model: model_pb2.Model) -> None:
         """Give features names that programs can have, the same in every part."""
-        for feature in [*made.description.input, *made.description.output]:
+        for feature in [*model.description.input, *model.description.output]:
             new = self._name(feature.name)
             if new != feature.name:
-                rename_feature(made, feature.name, new)
+                rename_feature(model, feature.name, new)
 
     def _name(self, name: str) -> str:
         if name not in self._names:
@@ -315,10 +315,10 @@ class _Splitter:
         return self._names[name]
 
     def _joined(self, specs: Sequence[model_pb2.Model]) -> model_pb2.Model:
-        made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
+        model = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
         classifies = isinstance(self._network, nn.NeuralNetworkClassifier)
-        pipeline = made.pipelineClassifier.pipeline if classifies else made.pipeline
-        description = made.description
+        pipeline = model.pipelineClassifier.pipeline if classifies else model.pipeline
+        description = model.description
         description.CopyFrom(self._spec.description)
         made_by = {f.name: f for spec in specs for f in spec.description.output}
         for feature in description.input:
@@ -333,4 +333,4 @@ class _Splitter:
         for index, spec in enumerate(specs):
             pipeline.models.add().CopyFrom(spec)
             pipeline.names.append(f"part_{index + 1}")
-        return made
+        return model

@@ -1,4 +1,4 @@
-"""Models made of models: parts, pipelines, other types of inputs and outputs, class labels."""
+"""Make models of models: parts, pipelines, other types of inputs and outputs, class labels."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2
 
 
 def _checked(
-    spec: model_pb2.Model, like: Sequence[MLModel], what: str, weights: Weights | None = None
+    spec: model_pb2.Model, like: Sequence[MLModel], subject: str, weights: Weights | None = None
 ) -> MLModel:
-    """A model of a specification whose only problems are those that were there before.
+    """Make a model of a message that has no new problems.
 
     Args:
         spec: of the model.
-        like: the models that it is made of; it runs as they do.
-        what: it is, for the error.
+        like: the models that it is made of; it runs like them.
+        subject: it is, for the error.
         weights: the files of the constants of programs; by default those of the first model.
 
     Raises:
-        ValidationError: it has others, or a layer does not take the described inputs any more.
+        ValidationError: it has new problems, or a layer no longer accepts the described inputs.
     """
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
     known = {str(problem) for model in like for problem in model._known_problems}
-    found = validate(spec, weights or like[0].program_weights)
-    severe = [p for p in found if p.severity != "note" and str(p) not in known]
+    problems = validate(spec, weights or like[0].program_weights)
+    severe = [p for p in problems if p.severity != "note" and str(p) not in known]
     before = {text for model in like for text in _refusals(model.spec, [model])}
     refused = [text for text in _refusals(spec, like) if text not in before]
     if severe or refused:
-        raise ValidationError(f"{what} would have problems:", [*severe, *refused])
+        raise ValidationError(f"{subject} would have problems:", [*severe, *refused])
     return like[0].with_spec(spec, *like[1:], weights=weights)
 
 
 def _refusals(spec: model_pb2.Model, like: Sequence[MLModel]) -> list[str]:
-    """The layers of a model, and of those inside, that do not take the described inputs."""
+    """The layers of a model, and of those inside, that do not accept the described inputs."""
     classes = {name: cls for model in like for name, cls in model.custom_layers.items()}
-    found: list[str] = []
+    reasons: list[str] = []
     for each in networks.models_in(spec):
         network = networks.network_of(each)
         if network is not None:
             traced = trace(network, blob_shapes(each), shapes_of_classes(classes))
-            found += map(str, traced.refusals)
-    return found
+            reasons += map(str, traced.refusals)
+    return reasons
 
 
 def _network(spec: model_pb2.Model) -> networks.Network:
@@ -70,7 +70,7 @@ def _network(spec: model_pb2.Model) -> networks.Network:
 def extract_submodel(
     model: MLModel, outputs: Sequence[str], inputs: Sequence[str] | None = None
 ) -> MLModel:
-    """The part of a network that makes some blobs from others.
+    """Extract the part of a network that computes some blobs from others.
 
     Args:
         model: a neural network.
@@ -104,9 +104,9 @@ def extract_submodel(
             f"{', '.join(map(repr, outputs))} also need {', '.join(map(repr, sorted(missing)))}; "
             "add them to inputs"
         )
-    made = model_pb2.Model(specificationVersion=spec.specificationVersion)
-    made.description.metadata.CopyFrom(spec.description.metadata)
-    part = made.neuralNetwork
+    submodel = model_pb2.Model(specificationVersion=spec.specificationVersion)
+    submodel.description.metadata.CopyFrom(spec.description.metadata)
+    part = submodel.neuralNetwork
     part.layers.extend(layers)
     part.arrayInputShapeMapping = network.arrayInputShapeMapping
     part.imageInputShapeMapping = network.imageInputShapeMapping
@@ -114,8 +114,8 @@ def extract_submodel(
     described = {feature.name: feature for feature in spec.description.output}
     rank5 = versions.uses_rank5(network)
     for target, names, known in (
-        (made.description.input, inputs, own),
-        (made.description.output, outputs, described),
+        (submodel.description.input, inputs, own),
+        (submodel.description.output, outputs, described),
     ):
         for name in names:
             feature = target.add(name=name)
@@ -124,35 +124,37 @@ def extract_submodel(
             else:
                 feature.type.CopyFrom(_array(name, shapes[name], rank5))
     inner = [name for name in inputs if name not in own]
-    sizes.bind(made, inner, {name: len(shapes[name] or ()) for name in inner})
-    training.carry_to_part(spec, made)
-    return _checked(made, [model], "the part")
+    sizes.bind(submodel, inner, {name: len(shapes[name] or ()) for name in inner})
+    training.carry_to_part(spec, submodel)
+    return _checked(submodel, [model], "the part")
 
 
 _BLOB_TYPES = ("multiArrayType", "imageType")
 
 
 def _needed(
-    layers: Iterable[nn.NeuralNetworkLayer], wanted: set[str], given: set[str]
+    layers: Iterable[nn.NeuralNetworkLayer], outputs: set[str], known: set[str]
 ) -> tuple[list[nn.NeuralNetworkLayer], set[str]]:
     """The layers that make blobs, and the blobs that nothing makes."""
-    needed, kept = set(wanted) - given, []
+    needed, remaining = set(outputs) - known, []
     for layer in reversed(list(layers)):
         reads, writes = networks.touched(layer)
         if not needed & writes:
             continue
-        kept.append(layer)
+        remaining.append(layer)
         if not networks.subnetworks(layer):
             needed -= writes
-        needed |= reads - given
-    made = {blob for layer in kept for blob in networks.touched(layer)[1]}
-    used = {blob for layer in kept for blob in networks.touched(layer)[0]} | wanted
-    return kept[::-1], used - made
+        needed |= reads - known
+    own = {blob for layer in remaining for blob in networks.touched(layer)[1]}
+    used = {blob for layer in remaining for blob in networks.touched(layer)[0]} | outputs
+    return remaining[::-1], used - own
 
 
 def _array(name: str, shape: Shape | None, rank5: bool) -> ft.FeatureType:
     if shape is None or None in shape:
-        raise SpecError(f"the shape of blob {name!r} is {show(shape)}; an interface needs it whole")
+        raise SpecError(
+            f"the shape of blob {name!r} is {show(shape)}; an interface needs every extent"
+        )
     if rank5:
         if shape[:2] != (1, 1):
             raise SpecError(f"blob {name!r} of shape {show(shape)} has a sequence or a batch")
@@ -164,29 +166,28 @@ def _array(name: str, shape: Shape | None, rank5: bool) -> ft.FeatureType:
 
 
 def make_pipeline(*models: MLModel) -> MLModel:
-    """The models one after the other: outputs are inputs of the same name of a later one.
+    """Chain models: outputs become inputs of the same name of later models.
 
-    The inputs are those that no model before makes; the outputs are those of the last model.
-    A pipeline that ends with a classifier or a regressor is one; one that ends with an updatable
-    model is updatable.
+    The pipeline's inputs are those that no earlier model makes, its outputs those of the last
+    model. If the last model is a classifier, a regressor or updatable, so is the pipeline.
 
     Raises:
         SpecError: fewer than two models, an output that does not fit the input of its name, or
             a model that takes nothing from those before.
     """
     if len(models) < 2:
-        raise SpecError("a pipeline needs two models at least")
+        raise SpecError("a pipeline needs at least two models")
     specs, weights = joined_weights([(model.spec, model.program_weights) for model in models])
     last = specs[-1]
-    made = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
+    joined = model_pb2.Model(specificationVersion=max(s.specificationVersion for s in specs))
     kind = _pipeline_kind(last)
-    holder = getattr(made, kind)
+    holder = getattr(joined, kind)
     pipeline = holder if kind == "pipeline" else holder.pipeline
     made_by: dict[str, ft.FeatureType] = {}
-    given: dict[str, model_pb2.FeatureDescription] = {}
+    inputs: dict[str, model_pb2.FeatureDescription] = {}
     for index, spec in enumerate(specs):
-        taken = [f.name for f in spec.description.input if f.name in made_by]
-        if index and not taken:
+        links = [f.name for f in spec.description.input if f.name in made_by]
+        if index and not links:
             listed = ", ".join(feature.name for feature in spec.description.input)
             raise SpecError(
                 f"model {index + 1} takes {listed}; the models before make "
@@ -194,7 +195,7 @@ def make_pipeline(*models: MLModel) -> MLModel:
             )
         for feature in spec.description.input:
             before = made_by.get(feature.name) or (
-                given[feature.name].type if feature.name in given else None
+                inputs[feature.name].type if feature.name in inputs else None
             )
             if before is not None and not _fits(before, feature.type):
                 raise SpecError(
@@ -202,20 +203,20 @@ def make_pipeline(*models: MLModel) -> MLModel:
                     f"which takes {features.show(feature.type)}"
                 )
             if before is None:
-                given[feature.name] = feature
+                inputs[feature.name] = feature
         made_by |= {feature.name: feature.type for feature in spec.description.output}
         pipeline.models.add().CopyFrom(spec)
         pipeline.names.append(f"model_{index + 1}")
-    made.description.input.extend(given.values())
-    made.description.output.extend(last.description.output)
-    made.description.predictedFeatureName = last.description.predictedFeatureName
-    made.description.predictedProbabilitiesName = last.description.predictedProbabilitiesName
-    training.carry_to_pipeline(made, last)
-    return _checked(made, models, "the pipeline", weights)
+    joined.description.input.extend(inputs.values())
+    joined.description.output.extend(last.description.output)
+    joined.description.predictedFeatureName = last.description.predictedFeatureName
+    joined.description.predictedProbabilitiesName = last.description.predictedProbabilitiesName
+    training.carry_to_pipeline(joined, last)
+    return _checked(joined, models, "the pipeline", weights)
 
 
 def _pipeline_kind(spec: model_pb2.Model) -> str:
-    """A classifier has a predicted feature and labels; a regressor a predicted feature alone."""
+    """Copy a classifier's predicted feature and labels, or a regressor's predicted feature."""
     kind = spec.WhichOneof("Type") or ""
     for role in ("Classifier", "Regressor"):
         if kind.endswith(role):
@@ -223,16 +224,16 @@ def _pipeline_kind(spec: model_pb2.Model) -> str:
     return "pipeline"
 
 
-def _fits(made: ft.FeatureType, taken: ft.FeatureType) -> bool:
-    kind = made.WhichOneof("Type")
-    if kind != taken.WhichOneof("Type"):
-        return {kind, taken.WhichOneof("Type")} <= {"int64Type", "doubleType"}
+def _fits(output: ft.FeatureType, input: ft.FeatureType) -> bool:
+    kind = output.WhichOneof("Type")
+    if kind != input.WhichOneof("Type"):
+        return {kind, input.WhichOneof("Type")} <= {"int64Type", "doubleType"}
     if kind == "multiArrayType":
-        one, other = made.multiArrayType, taken.multiArrayType
+        one, other = output.multiArrayType, input.multiArrayType
         fixed = other.WhichOneof("ShapeFlexibility") is None and one.shape and other.shape
         return not fixed or list(one.shape) == list(other.shape)
-    if kind == "imageType" and taken.imageType.WhichOneof("SizeFlexibility") is None:
-        a, b = made.imageType, taken.imageType
+    if kind == "imageType" and input.imageType.WhichOneof("SizeFlexibility") is None:
+        a, b = output.imageType, input.imageType
         return (a.height, a.width, a.colorSpace) == (b.height, b.width, b.colorSpace)
     return True
 
@@ -241,7 +242,7 @@ def _fits(made: ft.FeatureType, taken: ft.FeatureType) -> bool:
 
 
 def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.FeatureType]) -> MLModel:
-    """A copy of a model with other types of inputs and outputs.
+    """Copy a model with other types of inputs and outputs.
 
     Args:
         model: the model.
@@ -258,19 +259,19 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
     refuse_programs(
         model.spec,
         "changing the types of inputs and outputs",
-        "the types of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its types; convert the source again with the new ones",
     )
     spec = model.get_spec()
     described = {f.name: f for f in (*spec.description.input, *spec.description.output)}
     had_images = any(feature.type.HasField("imageType") for feature in spec.description.input)
-    for name, wanted in types.items():
+    for name, asked_type in types.items():
         if name not in described:
             close = did_you_mean(name, list(described))
             raise SpecError(f"the model has no input or output {name!r}.{close}")
-        made = _changed(name, described[name].type, wanted, spec)
+        new_type = _new_type(name, described[name].type, asked_type, spec)
         if any(feature.name == name for feature in model.spec.description.input):
-            _check_size(model, name, made)
-        described[name].type.CopyFrom(made)
+            _check_size(model, name, new_type)
+        described[name].type.CopyFrom(new_type)
         training.set_type(spec, name, described[name].type)
     network = networks.network_of(spec)
     if network is not None and network.arrayInputShapeMapping != 0 and not had_images:
@@ -278,26 +279,26 @@ def change_input_output_types(model: MLModel, types: Mapping[str, str | ft.Featu
     return _checked(spec, [model], "the model")
 
 
-def _check_size(model: MLModel, name: str, made: ft.FeatureType) -> None:
-    """Raise a `SpecError` where an input gets a size, or ranges, that the layers do not take."""
+def _check_size(model: MLModel, name: str, new_type: ft.FeatureType) -> None:
+    """Raise a `SpecError` if an input gets a size or ranges that the layers do not accept."""
     network = networks.network_of(model.spec)
     if network is None:
         return
     old = next(f.type for f in model.spec.description.input if f.name == name)
     custom = shapes_of_classes(model.custom_layers)
-    before, now = blob_shape(old, network), blob_shape(made, network)
+    before, now = blob_shape(old, network), blob_shape(new_type, network)
     if before is not None and now is not None and len(before) == len(now) and before != now:
         size = now[-2:] if old.HasField("imageType") else now[-len(old.multiArrayType.shape) :]
         known = tuple(extent for extent in size if extent is not None)
         reasons = reasons_against(model.spec, {name: known}, custom)
         if reasons:
             raise SpecError(
-                f"the layers do not take {name!r} as {features.show(made)}: {reasons[0]}"
+                f"the layers do not take {name!r} as {features.show(new_type)}: {reasons[0]}"
             )
-    new = flexible_axes(made) - flexible_axes(old)
+    new = flexible_axes(new_type) - flexible_axes(old)
     if new:
         spec = model.get_spec()
-        next(f for f in spec.description.input if f.name == name).type.CopyFrom(made)
+        next(f for f in spec.description.input if f.name == name).type.CopyFrom(new_type)
         broken = [
             str(axis)
             for axis in acceptance(spec, custom, new={name: new}).axes
@@ -309,46 +310,46 @@ def _check_size(model: MLModel, name: str, made: ft.FeatureType) -> None:
             )
 
 
-def _changed(
-    name: str, old: ft.FeatureType, wanted: str | ft.FeatureType, spec: model_pb2.Model
+def _new_type(
+    name: str, old: ft.FeatureType, target: str | ft.FeatureType, spec: model_pb2.Model
 ) -> ft.FeatureType:
-    if not isinstance(wanted, str):
-        return wanted
-    made = ft.FeatureType()
-    made.CopyFrom(old)
+    if not isinstance(target, str):
+        return target
+    new_type = ft.FeatureType()
+    new_type.CopyFrom(old)
     kind = old.WhichOneof("Type")
-    if wanted in features.ARRAY_TYPES:
+    if target in features.ARRAY_TYPES:
         if kind == "imageType":
             network, image = _network(spec), old.imageType
             channels = features.CHANNELS[features.LAYOUTS[image.colorSpace]]
             plane = (channels, image.height, image.width)
             exact = network.arrayInputShapeMapping != 0
-            return features.multi_array((1, *plane) if exact else plane, wanted)
+            return features.multi_array((1, *plane) if exact else plane, target)
         if kind != "multiArrayType":
-            raise SpecError(f"{name!r} is {features.show(old)}; {wanted} is for multi-arrays")
-        made.multiArrayType.dataType = features.ARRAY_TYPES[wanted]
-        return made
-    if wanted not in features.COLOR_SPACES:
+            raise SpecError(f"{name!r} is {features.show(old)}; {target} is for multi-arrays")
+        new_type.multiArrayType.dataType = features.ARRAY_TYPES[target]
+        return new_type
+    if target not in features.COLOR_SPACES:
         known = ", ".join((*features.ARRAY_TYPES, *features.COLOR_SPACES))
-        raise SpecError(f"the type {wanted!r} of {name!r} is none of {known}")
+        raise SpecError(f"the type {target!r} of {name!r} is none of {known}")
     if kind == "imageType":
         channels = features.CHANNELS[features.LAYOUTS[old.imageType.colorSpace]]
-        if features.CHANNELS[wanted] != channels:
+        if features.CHANNELS[target] != channels:
             raise SpecError(
-                f"{name!r} is {features.show(old)}, of {channels} channels; an image {wanted} has "
-                f"{features.CHANNELS[wanted]}, which the network does not "
+                f"{name!r} is {features.show(old)}, of {channels} channels; an image {target} has "
+                f"{features.CHANNELS[target]}, which the network does not "
                 f"{'take' if any(f.name == name for f in spec.description.input) else 'make'}"
             )
-        made.imageType.colorSpace = features.COLOR_SPACES[wanted]
-        return made
+        new_type.imageType.colorSpace = features.COLOR_SPACES[target]
+        return new_type
     shape = tuple(old.multiArrayType.shape)
-    channels = features.CHANNELS[wanted]
+    channels = features.CHANNELS[target]
     if shape[-3:-2] != (channels,) or (len(shape) != 3 and shape[:-3] != (1,)):
         raise SpecError(
-            f"{name!r} is {features.show(old)}; an image {wanted} comes from an array "
+            f"{name!r} is {features.show(old)}; an image {target} comes from an array "
             f"[1, {channels}, height, width], or [{channels}, height, width]"
         )
-    return features.image(shape[-1], shape[-2], wanted)
+    return features.image(shape[-1], shape[-2], target)
 
 
 def attach_class_labels(
@@ -357,7 +358,7 @@ def attach_class_labels(
     predicted_feature_name: str = "classLabel",
     probabilities: str | None = None,
 ) -> MLModel:
-    """A classifier of a network, or the same classifier with other labels.
+    """Make a classifier of a network, or give a classifier other labels.
 
     Args:
         model: a network with an output of probabilities, or a classifier.

@@ -1,4 +1,4 @@
-"""What an updatable model trains with on a device, kept by the tools that make other models."""
+"""The training parameters of updatable models, which tools that make new models carry over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_training(
     loss: str = "cross entropy",
     epochs: Sequence[int] = (10,),
 ) -> MLModel:
-    """A copy of a network that a device can train, and `MLModel.update`.
+    """Copy a network as one that a device, and `MLModel.update`, can train.
 
     Args:
         model: a neural network in exact array mapping.
@@ -31,11 +31,11 @@ def with_training(
         optimizer: with its numbers, and the values that an app may choose.
         loss: "cross entropy", of a softmax: a classifier trains on labels, another network on
             indices, ``<output>_true``. Or "squared error", of the first output.
-        epochs: the first is what an app gets that does not choose, all are what it may choose.
+        epochs: what an app may choose from; the first is the default.
 
     Raises:
         SpecError: there is no such layer, loss or number, or a device could not train it.
-        UnsupportedModelError: the model is no neural network.
+        UnsupportedModelError: the model is not a neural network.
     """
     spec = model.get_spec()
     if networks.network_of(spec) is None:
@@ -51,18 +51,18 @@ def with_training(
     else:
         builder.set_adam_optimizer(optimizer)
     builder.set_epochs(epochs[0], list(epochs))
-    made = model.with_spec(spec)
-    told = validate(made.spec)
-    severe = [problem for problem in told if problem.severity != "note"]
+    changed = model.with_spec(spec)
+    problems = validate(changed.spec)
+    severe = [problem for problem in problems if problem.severity != "note"]
     if severe:
         raise ValidationError("a device could not train the model:", severe)
-    return made
+    return changed
 
 
 def without_training(model: MLModel) -> MLModel:
-    """A copy of an updatable model that cannot be trained on a device any more.
+    """Copy an updatable model as one that a device cannot train.
 
-    Losses, optimizer, training inputs and the marks of updatable layers and weights go.
+    Losses, optimizer, training inputs and the marks of updatable layers and weights are removed.
     """
     spec = model.get_spec()
     for each in networks.models_in(spec):
@@ -82,15 +82,15 @@ def _clear(network: networks.Network) -> None:
         weight.message.isUpdatable = False
 
 
-def set_type(spec: model_pb2.Model, name: str, made: ft.FeatureType) -> None:
-    """Give the training input of this name a type, where there is one."""
+def set_type(spec: model_pb2.Model, name: str, new_type: ft.FeatureType) -> None:
+    """Set the type of the training input of this name, if there is one."""
     for feature in spec.description.trainingInput:
         if feature.name == name:
-            feature.type.CopyFrom(made)
+            feature.type.CopyFrom(new_type)
 
 
 def label_target(spec: model_pb2.Model, probabilities: str) -> None:
-    """Let a new classifier train on labels, as Core ML wants it, where it compared numbers.
+    """Make a new classifier train on labels, as Core ML requires, instead of numbers.
 
     Args:
         spec: the classifier, which was a network with a loss on its probabilities.
@@ -109,7 +109,7 @@ def label_target(spec: model_pb2.Model, probabilities: str) -> None:
 
 
 def carry_to_part(spec: model_pb2.Model, part: model_pb2.Model) -> None:
-    """Let a part of a network train as the whole did.
+    """Carry the training parameters over to a part of a network.
 
     Args:
         spec: the whole.
@@ -123,8 +123,8 @@ def carry_to_part(spec: model_pb2.Model, part: model_pb2.Model) -> None:
     assert network is not None
     if not spec.isUpdatable:
         return
-    made = {blob for layer in network.layers for blob in networks.touched(layer)[1]}
-    missing = [loss.input for loss in networks.losses_of(whole) if loss.input not in made]
+    outputs = {blob for layer in network.layers for blob in networks.touched(layer)[1]}
+    missing = [loss.input for loss in networks.losses_of(whole) if loss.input not in outputs]
     if missing or not network.layers or not any(layer.isUpdatable for layer in network.layers):
         lacks = f"the blob {missing[0]!r}, which its loss reads" if missing else "updatable layers"
         raise SpecError(
@@ -138,7 +138,7 @@ def carry_to_part(spec: model_pb2.Model, part: model_pb2.Model) -> None:
 
 
 def carry_to_pipeline(pipeline: model_pb2.Model, last: model_pb2.Model) -> None:
-    """Let a pipeline train its last model, where that one is updatable."""
+    """Make a pipeline updatable if its last model is."""
     if last.isUpdatable:
         pipeline.isUpdatable = True
         pipeline.description.trainingInput.extend(pipeline.description.input)
@@ -146,6 +146,6 @@ def carry_to_pipeline(pipeline: model_pb2.Model, last: model_pb2.Model) -> None:
 
 
 def _targets(spec: model_pb2.Model) -> Sequence[model_pb2.FeatureDescription]:
-    """The training inputs that are not inputs: what results are compared with."""
+    """The training inputs that are not inputs: the targets."""
     inputs = {feature.name for feature in spec.description.input}
     return [f for f in spec.description.trainingInput if f.name not in inputs]

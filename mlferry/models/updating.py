@@ -1,4 +1,4 @@
-"""Training of updatable models of any kind, and what a user gives for it."""
+"""Train updatable models of any kind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def update(
     Raises:
         UnsupportedModelError: the model is not updatable, or of a kind that is not trained here.
         PredictionError: a sample does not fit.
-        SpecError: what the model says of its training does not go together.
+        SpecError: the model's training parameters are inconsistent.
     """
     if not spec.isUpdatable:
         raise UnsupportedModelError(
@@ -52,10 +52,10 @@ def update(
         )
     kind = spec.WhichOneof("Type") or ""
     with context(f"training a model of kind {kind!r}"):
-        given = list(_labelled(spec, samples))
-        if not given:
+        labelled = list(_labelled(spec, samples))
+        if not labelled:
             raise PredictionError("there is no sample to train with")
-        _train(spec, classes, given, parameters, progress)
+        _train(spec, classes, labelled, parameters, progress)
 
 
 def _train(
@@ -65,10 +65,10 @@ def _train(
     parameters: Parameters,
     progress: Progress | None,
 ) -> None:
-    held = networks.pipeline_of(spec)
-    if held is not None:
-        last = held.models[-1]
-        _train(last, classes, _until_last(held, samples, classes), parameters, progress)
+    pipeline = networks.pipeline_of(spec)
+    if pipeline is not None:
+        last = pipeline.models[-1]
+        _train(last, classes, _until_last(pipeline, samples, classes), parameters, progress)
     elif networks.network_of(spec) is not None:
         _train_network(spec, classes, samples, parameters, progress)
     elif spec.WhichOneof("Type") == "kNearestNeighborsClassifier":
@@ -85,24 +85,24 @@ def _train(
 
 
 def _until_last(
-    held: model_pb2.Pipeline, samples: Sequence[Features], classes: CustomClasses
+    pipeline: model_pb2.Pipeline, samples: Sequence[Features], classes: CustomClasses
 ) -> list[dict[str, Any]]:
-    """What the last model of a pipeline gets for samples, and what it is compared with."""
-    steps = [(inner.description, prepare(inner, classes)) for inner in held.models[:-1]]
-    wanted = _training_names(held.models[-1])
-    made = []
+    """The inputs and targets of the last model of a pipeline, for samples of the pipeline."""
+    steps = [(inner.description, prepare(inner, classes)) for inner in pipeline.models[:-1]]
+    names = _training_names(pipeline.models[-1])
+    results = []
     for data in samples:
         known = dict(data)
         for description, step in steps:
             known |= step({f.name: known[f.name] for f in description.input if f.name in known})
-        # a model before may make a feature of the name that the label has
-        known |= {name: data[name] for name in wanted if name in data}
-        made.append({name: known[name] for name in wanted if name in known})
-    return made
+        # an earlier model may make a feature with the name of the label
+        known |= {name: data[name] for name in names if name in data}
+        results.append({name: known[name] for name in names if name in known})
+    return results
 
 
 def _training_names(spec: model_pb2.Model) -> list[str]:
-    """The names of the features that a model is trained with."""
+    """The names of the training inputs of a model."""
     description = spec.description
     names = [feature.name for feature in (*description.input, *description.trainingInput)]
     network = networks.network_of(spec)
@@ -114,7 +114,7 @@ def _training_names(spec: model_pb2.Model) -> list[str]:
 
 
 def _target_name(spec: model_pb2.Model, network: networks.Network) -> str:
-    """The feature that the loss compares with: of a classifier's probabilities its label."""
+    """The target of the loss: for a classifier's probabilities, the label."""
     loss = loss_of(network)
     if _of_label(network, loss.input):
         return spec.description.predictedFeatureName
@@ -141,15 +141,15 @@ def _train_network(
     of_label = _of_label(network, trainer.loss.input)
     labels = class_labels(network) if of_label else []
     inputs = {feature.name for feature in spec.description.input}
-    given = []
+    training_samples = []
     for number, data in enumerate(samples):
         _check_names(data, inputs, target, number)
         value: Any = data[target]
         if of_label:
             value = _place(_label(spec, data, target, number), labels, number)
         blobs = evaluate.blobs({name: data[name] for name in data if name in inputs})
-        given.append(TrainingSample(blobs, trainer.loss.prepared(value, target)))
-    trainer.train(given, progress)
+        training_samples.append(TrainingSample(blobs, trainer.loss.prepared(value, target)))
+    trainer.train(training_samples, progress)
     trainer.write()
 
 
@@ -170,7 +170,7 @@ def _check_names(data: Features, inputs: set[str], target: str, number: int) -> 
 
 
 def _label(spec: model_pb2.Model, data: Features, name: str, number: int) -> str | int:
-    """The label of a sample, of the type that the model's labels have."""
+    """The label of a sample, with the type of the model's labels."""
     if name not in data:
         raise PredictionError(f"sample {number} has no {name!r}, its label")
     label = data[name]
@@ -204,20 +204,20 @@ def _place(label: str | int, labels: Sequence[str | int], number: int) -> int:
 def _labelled(
     spec: model_pb2.Model, samples: Iterable[Features] | str | os.PathLike[str]
 ) -> Iterable[Features]:
-    """Samples as they are given; pictures of a folder with the names of their folders as labels."""
+    """Samples as given; pictures in folders get the folder's name as label."""
     if not isinstance(samples, str | os.PathLike):
         return samples
     last = spec
-    while (held := networks.pipeline_of(last)) is not None:
-        last = held.models[-1]
-    found = []
+    while (pipeline := networks.pipeline_of(last)) is not None:
+        last = pipeline.models[-1]
+    results = []
     for sample in samples_for(spec, samples, nested=True):
         data = dict(sample.data)
         known = {feature.name for feature in spec.description.input}
         if not data.keys() - known:
             data |= _label_of_folder(last, sample.name)
-        found.append(data)
-    return found
+        results.append(data)
+    return results
 
 
 def _label_of_folder(spec: model_pb2.Model, name: str) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _label_of_folder(spec: model_pb2.Model, name: str) -> dict[str, Any]:
     folder = PurePath(name).parent.name
     if not folder:
         raise PredictionError(
-            f"{name} lies in no folder that tells its label: put it into folder/LABEL/{name}"
+            f"{name} lies in no folder with the name of its label: put it into folder/LABEL/{name}"
         )
     if holder.WhichOneof("ClassLabels") != "int64ClassLabels":
         return {label: folder}

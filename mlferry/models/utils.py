@@ -1,4 +1,4 @@
-"""The model tools under the names that coremltools users know."""
+"""Model tools under the names of coremltools."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def save_spec(
     auto_set_specification_version: bool = False,
     weights_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a `Model` message to a `.mlmodel` file or an `.mlpackage`, whole or not at all.
+    """Write a `Model` message to a `.mlmodel` file or an `.mlpackage`; on an error, write nothing.
 
     Args:
-        spec: the message; it is not checked, as `MLModel.save` does.
-        filename: the suffix is added where it is missing.
-        auto_set_specification_version: set the smallest version that has all its features; that
-            of an ML Program follows from its opset and stays.
-        weights_dir: for an `.mlpackage`: the folder with the weights of ML Programs, as
-            `MLModel.weights_dir` tells it.
+        spec: the message, which is not checked, unlike in `MLModel.save`.
+        filename: a missing suffix is added.
+        auto_set_specification_version: set the smallest version that has all its features; that of
+            an ML Program stays, as it follows from its opset.
+        weights_dir: for an `.mlpackage`: the folder with the weights of ML Programs, as in
+            `MLModel.weights_dir`.
 
     Raises:
         ModelFileError: another suffix, a folder that cannot be written, or an ML Program with
@@ -99,13 +99,13 @@ def save_spec(
 
 
 def _of_programs(spec: model_pb2.Model) -> int:
-    """The version that a model has, where there is a program in it; 0 elsewhere."""
-    found = [each.WhichOneof("Type") for each in networks.models_in(spec)]
-    return spec.specificationVersion if "mlProgram" in found else 0
+    """The version of a model with a program in it; 0 for others."""
+    kinds = [each.WhichOneof("Type") for each in networks.models_in(spec)]
+    return spec.specificationVersion if "mlProgram" in kinds else 0
 
 
 def convert_neural_network_weights_to_fp16(full_precision_model: object) -> MLModel:
-    """A copy of a model with weights of half precision: `quantize_weights` with 16 bits.
+    """Copy a model with weights in half precision: `quantize_weights` with 16 bits.
 
     Raises:
         SpecError: a weight is too large for half precision.
@@ -124,7 +124,7 @@ def convert_neural_network_spec_weights_to_fp16(fp_spec: model_pb2.Model) -> mod
 
 
 def convert_double_to_float_multiarray_type(spec: model_pb2.Model) -> None:
-    """Make float32 multi-arrays of all inputs and outputs of doubles, in place.
+    """Turn inputs and outputs of doubles into float32 multi-arrays, in place.
 
     Inputs of training are changed likewise.
     """
@@ -132,7 +132,7 @@ def convert_double_to_float_multiarray_type(spec: model_pb2.Model) -> None:
 
 
 def convert_float_to_double_multiarray_type(spec: model_pb2.Model) -> None:
-    """Make multi-arrays of doubles of all inputs and outputs of float32, in place.
+    """Turn inputs and outputs of float32 into multi-arrays of doubles, in place.
 
     Inputs of training are changed likewise.
     """
@@ -143,7 +143,7 @@ def _change_arrays(spec: model_pb2.Model, old: int, new: int) -> None:
     refuse_programs(
         spec,
         "changing the types of inputs and outputs",
-        "the types of a program stand in its operations; convert the source once more with them",
+        "the operations of a program contain its types; convert the source again with the new ones",
     )
     for model in networks.models_in(spec):
         description = model.description

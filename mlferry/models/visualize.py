@@ -5,36 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlferry.models.compression import compressed_weights
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelSource
 from mlferry.models.view import draw
 
 
 def visualize_spec(
-    model: Any,
+    model: ModelSource,
     input_shape_dict: Mapping[str, Sequence[int]] | None = None,
     *,
     path: str | os.PathLike[str] | None = None,
     open_browser: bool | None = None,
     title: str | None = None,
-    against: Any = None,
+    against: ModelSource | None = None,
 ) -> Path:
     """Draw a model as a graph: layers with their parameters, blobs with their shapes.
 
-    Custom layers stand out; pipelines, branches and loops open up. The page holds everything
-    that it needs and loads nothing.
+    Custom layers stand out; pipelines, branches and loops open up. The page is self-contained.
 
     Args:
         model: an `MLModel`, or what `MLModel` takes.
         input_shape_dict: shapes of inputs, batch included, of images (height, width), where
             they differ from the described ones.
         path: where to write the page; by default a temporary file.
-        open_browser: whether to open it; by default yes, but in a notebook, whose cell shows it.
+        open_browser: whether to open it; by default unless a notebook shows it in its cell.
         title: of the page; by default the file's name, or the kind of the model.
-        against: the model that it was made of in fewer bits, likewise: how far each weight is from
-            it is shown, too.
+        against: the model before compression, likewise: adds how far each weight is from it.
 
     Returns:
         the path of the page, which a notebook shows as the graph.

@@ -1,4 +1,4 @@
-"""Work on many samples by the workers of an executor: processes, or machines of a cluster.
+"""Process many samples with the workers of an executor: processes, or machines of a cluster.
 
 `in_order` is a `map` over any `concurrent.futures.Executor` for work that shares something large:
 
@@ -34,9 +34,9 @@ Executors = Executor | Callable[[], Executor]
 """An executor, or a function that makes one: only then can a process pool be replaced that
 breaks, as `concurrent.futures` gives up a whole pool when one of its processes is lost."""
 
-CHUNK = 8  # samples that travel together
-_AHEAD = 2  # chunks on their way for each worker: one at work, one waiting
-_ATTEMPTS = 3  # lost workers that a chunk may cost
+CHUNK = 8  # samples per chunk
+_AHEAD = 2  # chunks in flight per worker: one running, one waiting
+_ATTEMPTS = 3  # workers that may be lost to one chunk
 _HELD_MOST = 4  # shared things that a worker keeps
 
 
@@ -52,15 +52,15 @@ def in_order(
 
     Args:
         work: a function of a module.
-        shared: what all items need; it has to pickle, as items and results have to.
+        shared: what all items need; it must be picklable, like items and results.
         items: read as they are needed, in this process.
-        executor: who works: an executor, or a function that makes one, which is then closed in
-            the end; None for this process.
-        chunk_size: items that travel together.
+        executor: an executor, or a function that makes one, which is closed at the end; None for
+            this process.
+        chunk_size: items per chunk.
 
     Raises:
-        WorkerError: something does not pickle, a worker cannot import what it gets, or a chunk
-            has cost three workers.
+        WorkerError: something cannot be pickled, a worker cannot import what it gets, or three
+            workers were lost to a chunk.
         MlferryError: what `work` raises, at the place of its item.
     """
     if executor is None:
@@ -73,27 +73,27 @@ def in_order(
 
 @dataclass(frozen=True)
 class _Done(Generic[R]):
-    """What a worker made of a chunk: results up to the first error."""
+    """The results of a chunk, up to the first error."""
 
     results: list[R]
     error: BaseException | None = None
 
 
 class _Missing:
-    """The worker does not hold what is shared."""
+    """The worker does not have what is shared."""
 
 
 _HELD: OrderedDict[str, tuple[Callable[[Any, Any], Any], Any]] = OrderedDict()
 
 
 def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _Missing:
-    """Work on a chunk, in a worker."""
-    found = _HELD.get(digest)
-    if found is None:
+    """Process a chunk, in a worker."""
+    entry = _HELD.get(digest)
+    if entry is None:
         if payload is None:
             return _Missing()
         try:
-            found = pickle.loads(payload)
+            entry = pickle.loads(payload)
         except Exception as error:
             return _Done(
                 [],
@@ -103,12 +103,12 @@ def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _M
                     "cloudpickle.register_pickle_by_value(module) first"
                 ),
             )
-        _HELD[digest] = found
+        _HELD[digest] = entry
         while len(_HELD) > _HELD_MOST:
             _HELD.popitem(last=False)
-    work, shared = found
+    work, shared = entry
     results: list[Any] = []
-    with at_most(1):  # the cores are the other workers'
+    with at_most(1):  # the other workers use the cores
         for item in pickle.loads(chunk):
             try:
                 results.append(work(shared, item))
@@ -122,13 +122,13 @@ def _worked(digest: str, payload: bytes | None, chunk: bytes) -> _Done[Any] | _M
 
 @dataclass
 class _Chunk:
-    """Items on their way.
+    """A chunk of items in flight.
 
     Attributes:
         items: pickled.
         first: the number of the first one.
-        attempts: how often the chunk was handed out and got lost.
-        future: what comes of it.
+        attempts: how often the chunk was handed out and lost.
+        future: its result.
     """
 
     items: bytes
@@ -138,7 +138,7 @@ class _Chunk:
 
 
 class _Dispatcher(Generic[S, T, R]):
-    """Hands out chunks, some ahead of what is asked for."""
+    """Hands out chunks, some in advance."""
 
     def __init__(
         self, work: Callable[[S, T], R], shared: S, executor: Executors, chunk_size: int
@@ -156,7 +156,7 @@ class _Dispatcher(Generic[S, T, R]):
         ahead = _AHEAD * workers_of(self._executor)
         try:
             for chunk in itertools.islice(chunks, ahead):
-                fresh = len(waiting) < ahead // _AHEAD  # one for each worker, which holds nothing
+                fresh = len(waiting) < ahead // _AHEAD  # one for each worker, which has nothing yet
                 self._submit(chunk, self._payload if fresh else None, waiting)
                 waiting.append(chunk)
             while waiting:
@@ -182,20 +182,20 @@ class _Dispatcher(Generic[S, T, R]):
             yield _Chunk(dumped(part, "a sample"), first)
 
     def _finished(self, waiting: Sequence[_Chunk]) -> _Done[R]:
-        """What came of the first chunk, however often it has to be handed out."""
+        """The result of the first chunk, handed out again if necessary."""
         chunk = waiting[0]
         while True:
             try:
-                made = chunk.future.result()
+                result = chunk.future.result()
             except Exception as error:
                 if not _is_lost(error):
                     raise
                 self._recover(error, waiting)
                 continue
-            if isinstance(made, _Missing):
+            if isinstance(result, _Missing):
                 self._submit(chunk, self._payload, waiting)
                 continue
-            done: _Done[R] = made
+            done: _Done[R] = result
             return done
 
     def _submit(self, chunk: _Chunk, payload: bytes | None, waiting: Sequence[_Chunk]) -> None:
@@ -205,7 +205,7 @@ class _Dispatcher(Generic[S, T, R]):
             self._recover(error, [*waiting, chunk])
 
     def _recover(self, error: Exception, waiting: Sequence[_Chunk]) -> None:
-        """Hand out again what a lost worker, or a whole pool, has not done."""
+        """Hand out the chunks of a lost worker, or of a whole pool, again."""
         if isinstance(error, BrokenExecutor):
             if self._make is None:
                 raise WorkerError(
@@ -229,7 +229,7 @@ class _Dispatcher(Generic[S, T, R]):
 
 
 def _is_lost(error: BaseException | None) -> bool:
-    """Whether a worker was lost, rather than that the work failed there.
+    """Whether a worker was lost, as opposed to an error in the work.
 
     Dask's scheduler hands work out again by itself, and gives up with `KilledWorker`.
     """
@@ -238,7 +238,7 @@ def _is_lost(error: BaseException | None) -> bool:
 
 
 def workers_of(executor: Executor) -> int:
-    """How many pieces of work an executor does at a time, as far as it tells."""
+    """How many chunks an executor runs at a time, as far as it says."""
     most = getattr(executor, "_max_workers", None)
     if isinstance(most, int):
         return most
@@ -248,8 +248,8 @@ def workers_of(executor: Executor) -> int:
     return os.cpu_count() or 1
 
 
-def dumped(value: object, what: str) -> bytes:
-    """A value as bytes; with cloudpickle, where it is installed, classes of a script, too.
+def dumped(value: object, subject: str) -> bytes:
+    """A value as bytes; cloudpickle, if installed, also handles classes of a script.
 
     Raises:
         WorkerError: it does not pickle.
@@ -259,12 +259,12 @@ def dumped(value: object, what: str) -> bytes:
     except ImportError:
         pickler = pickle
     try:
-        made: bytes = pickler.dumps(value)
+        data: bytes = pickler.dumps(value)
     except MlferryError:
         raise
     except Exception as error:
         hint = "" if pickler is not pickle else " (pip install cloudpickle lets more pickle)"
         raise WorkerError(
-            f"{what} cannot travel to a worker: {type(error).__name__}: {error}{hint}"
+            f"{subject} cannot be sent to a worker: {type(error).__name__}: {error}{hint}"
         ) from error
-    return made
+    return data

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlferry.numerics.shapes import Shape, axis_of, broadcast, product
-from mlferry.onnx_graph.graph import Graph, Node
+from mlferry.onnx_graph.graph import Attribute, Graph, Node
 from mlferry.onnx_graph.refusals import RankHiddenError
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
@@ -124,12 +124,17 @@ class Emitter:
 
     # ---- nodes -------------------------------------------------------------------------------
 
-    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Attribute | None) -> str:
         """One node with one output."""
         return self.nodes(op, inputs, 1, domain, **attributes)[0]
 
     def nodes(
-        self, op: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: int,
+        domain: str = "",
+        **attributes: Attribute | None,
     ) -> tuple[str, ...]:
         """One node with several outputs; an attribute of None is left out."""
         remaining = {key: value for key, value in attributes.items() if value is not None}

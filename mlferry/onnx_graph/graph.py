@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from google.protobuf.message import EncodeError, Message
@@ -21,6 +21,11 @@ OPSET, IR_VERSION = 18, 8
 CUSTOM_DOMAIN = "ai.mlferry.custom"
 
 Extent = int | str | None
+Attribute: TypeAlias = (
+    "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] "
+    "| NDArray[Any] | Body"
+)
+"""What a node can have as an attribute."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.programs.definitions import Parameter
+from mlferry.programs.types import Constant, Scalar
 from mlferry.spec.proto import mil_pb2 as mil
 
 
@@ -51,7 +52,7 @@ def arguments_of(
     Raises:
         SpecError: a parameter is missing, unknown, or has too many values.
     """
-    found = {}
+    by_name = {}
     for name, argument in sorted(message.inputs.items(), key=itemgetter(0)):
         bindings: list[tuple[str | None, Any]] = []
         for binding in argument.arguments:
@@ -61,19 +62,19 @@ def arguments_of(
                 bindings.append((None, known[binding.name]))
             else:
                 bindings.append((binding.name, None))
-        found[name] = bindings
+        by_name[name] = bindings
     for name, value in sorted(message.attributes.items(), key=itemgetter(0)):
         if name != "name":
-            found[name] = [(None, decode(value))]
-    unknown = found.keys() - parameters.keys()
+            by_name[name] = [(None, decode(value))]
+    unknown = by_name.keys() - parameters.keys()
     if unknown:
         raise SpecError(
             f"it has no parameter {sorted(unknown)[0]!r}; it has {', '.join(parameters)}"
         )
-    missing = [n for n, parameter in parameters.items() if parameter.required and n not in found]
+    missing = [n for n, parameter in parameters.items() if parameter.required and n not in by_name]
     if missing:
         raise SpecError(f"the parameter {missing[0]!r} is missing")
-    return {name: _argument(parameters[name], found[name]) for name in found}
+    return {name: _argument(parameters[name], by_name[name]) for name in by_name}
 
 
 def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> Argument:
@@ -86,12 +87,13 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
     return Argument(names, values, parameter.many)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Constant) -> Constant | Scalar:
     """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 0:
-        return value.item()
+        scalar: Scalar = value.item()
+        return scalar
     return tuple(value.tolist()) if value.ndim == 1 and value.dtype in _INDICES else value
 
 

@@ -113,12 +113,12 @@ class ProgramBuilder:
 
     def constant(self, array: ArrayLike, dtype: str | None = None, name: str = "") -> Value:
         """A constant; floats become float32 and integers int32 where no type is given."""
-        held = np.asarray(array)
+        values = np.asarray(array)
         if dtype is None:
-            dtype = {"f": "fp32", "b": "bool", "i": "int32", "u": "int32"}.get(held.dtype.kind)
+            dtype = {"f": "fp32", "b": "bool", "i": "int32", "u": "int32"}.get(values.dtype.kind)
             if dtype is None:
-                raise SpecError(f"a constant of {held.dtype} has no place in a program")
-        return constant(held.astype(DTYPES[dtype].array, copy=False), dtype, name)
+                raise SpecError(f"a constant of {values.dtype} has no place in a program")
+        return constant(values.astype(DTYPES[dtype].array, copy=False), dtype, name)
 
     def number(self, value: float) -> Value:
         """One float32."""
@@ -131,13 +131,13 @@ class ProgramBuilder:
     # ---- operations --------------------------------------------------------------------------
 
     def op(
-        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **given: Given
+        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **operands: Given
     ) -> Value:
         """One operation with one output; see `ops`."""
-        return self.ops(op, blocks=blocks, folded=folded, **given)[0]
+        return self.ops(op, blocks=blocks, folded=folded, **operands)[0]
 
     def ops(
-        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **given: Given
+        self, op: str, *, blocks: Sequence[Block] = (), folded: bool = True, **operands: Given
     ) -> tuple[Value, ...]:
         """One operation.
 
@@ -145,7 +145,7 @@ class ProgramBuilder:
             op: its name.
             blocks: those of control flow.
             folded: whether it is computed at once where all that it gets is known.
-            given: values by the names of parameters; what is no value becomes a constant of the
+            operands: values by the names of parameters; what is no value becomes a constant of the
                 type that the op takes. None leaves a parameter out.
 
         Returns:
@@ -156,7 +156,7 @@ class ProgramBuilder:
             SpecError: what is given does not fit.
         """
         definition = self._definition(op)
-        arguments = self._arguments(op, definition, given)
+        arguments = self._arguments(op, definition, operands)
         types = inferred(op, definition, arguments, blocks)
         known = self._folded(op, definition, arguments, types) if folded and not blocks else None
         if known is not None:
@@ -176,10 +176,10 @@ class ProgramBuilder:
         return definition_of(op, self.opset)
 
     def _arguments(
-        self, op: str, definition: Definition, given: Mapping[str, Given]
+        self, op: str, definition: Definition, operands: Mapping[str, Given]
     ) -> dict[str, Argument]:
         """What an op gets, constants included, in the order of its parameters."""
-        present = {name: value for name, value in given.items() if value is not None}
+        present = {name: value for name, value in operands.items() if value is not None}
         for name in present.keys() - definition.parameters.keys():
             later = [
                 n
@@ -192,39 +192,39 @@ class ProgramBuilder:
                 raise NewerOpsetError(f"{name} of {op}", min(later))
             raise SpecError(f"{op} has no parameter {name!r}")
         shared = _shared_types(definition, present)
-        made: dict[str, Argument] = {}
+        arguments: dict[str, Argument] = {}
         for name, parameter in definition.parameters.items():
             if name not in present:
                 continue
             value: Any = present[name]
             if parameter.many:
-                made[name] = tuple(
+                arguments[name] = tuple(
                     each if isinstance(each, Value) else self.literal(each, parameter, shared)
                     for each in value
                 )
             elif isinstance(value, Value):
-                made[name] = value
+                arguments[name] = value
             else:
-                made[name] = self.literal(value, parameter, shared)
-        return made
+                arguments[name] = self.literal(value, parameter, shared)
+        return arguments
 
     def literal(
-        self, value: Any, parameter: Parameter, shared: Mapping[str, str] | None = None
+        self, value: ArrayLike, parameter: Parameter, shared: Mapping[str, str] | None = None
     ) -> Value:
         """A constant for a parameter, from Python's or NumPy's values."""
-        held = np.asarray(value)
-        if held.dtype.kind in "US":
-            return Value("", TensorType("string", held.shape), held.astype(object))
+        values = np.asarray(value)
+        if values.dtype.kind in "US":
+            return Value("", TensorType("string", values.shape), values.astype(object))
         allowed = parameter.dtypes
         if isinstance(allowed, str):
             dtype = (shared or {}).get(allowed)
             if dtype is not None:
-                return self.constant(held, dtype)
-            return self.constant(held)
-        guess = {"f": "fp32", "b": "bool"}.get(held.dtype.kind, "int32")
+                return self.constant(values, dtype)
+            return self.constant(values)
+        guess = {"f": "fp32", "b": "bool"}.get(values.dtype.kind, "int32")
         if guess not in allowed and guess == "int32":
             guess = "fp32" if "fp32" in allowed else min(allowed)
-        return self.constant(held, guess)
+        return self.constant(values, guess)
 
     def _folded(
         self,
@@ -248,8 +248,10 @@ class ProgramBuilder:
         sizes = [math.prod(n or 0 for n in kind.shape or ()) for kind in tensors]
         if max(sizes, default=0) > _FOLDED_MOST and op not in _MOVES:
             return None
-        made = evaluated(op, self.opset, definition, arguments, tensors)
-        return tuple(constant(array, kind.dtype) for array, kind in zip(made, tensors, strict=True))
+        arrays = evaluated(op, self.opset, definition, arguments, tensors)
+        return tuple(
+            constant(array, kind.dtype) for array, kind in zip(arrays, tensors, strict=True)
+        )
 
     # ---- types -------------------------------------------------------------------------------
 
@@ -298,9 +300,9 @@ class ProgramBuilder:
     def extent(self, x: Value, axis: int) -> int | Value:
         """The size of an axis: a number, or a vector of one int32 that is made at run time."""
         axis = axis_of(axis, x.rank)
-        found = x.shape[axis]
-        if found is not None:
-            return found
+        extent = x.shape[axis]
+        if extent is not None:
+            return extent
         return self.sliced(self.op("shape", x=x), 0, axis, axis + 1)
 
     def extents(self, x: Value) -> list[int | Value]:
@@ -330,12 +332,12 @@ class ProgramBuilder:
         computed = [index for index, extent in enumerate(target) if isinstance(extent, Value)]
         if len(computed) == 1 and -1 not in target:
             target[computed[0]] = -1
-        wanted = [n if isinstance(n, int) else None for n in target]
-        if x.is_fixed and None not in wanted and -1 in wanted:
-            rest = math.prod(n for n in wanted if n not in (-1, None))
+        numbers = [n if isinstance(n, int) else None for n in target]
+        if x.is_fixed and None not in numbers and -1 in numbers:
+            rest = math.prod(n for n in numbers if n not in (-1, None))
             if rest:
                 size = math.prod(n or 0 for n in x.shape)
-                target[wanted.index(-1)] = size // rest
+                target[numbers.index(-1)] = size // rest
         if [*x.shape] == target:
             return x
         if x.maker is not None and x.maker.op in _RESHAPES and x.is_fixed:
@@ -387,18 +389,18 @@ class ProgramBuilder:
         """`x` without axes of extent 1."""
         if not axes:
             return x
-        gone = {axis_of(axis, x.rank) for axis in axes}
+        dropped = {axis_of(axis, x.rank) for axis in axes}
         if x.is_constant:
-            return constant(np.squeeze(x.constant, tuple(gone)), x.dtype)
+            return constant(np.squeeze(x.constant, tuple(dropped)), x.dtype)
         if x.maker is not None and x.maker.op == "expand_dims":
-            before, added = x.maker.arguments["x"], x.maker.arguments["axes"]
+            before, new_axes = x.maker.arguments["x"], x.maker.arguments["axes"]
             assert isinstance(before, Value)
-            assert isinstance(added, Value)
-            if {int(n) % x.rank for n in np.ravel(added.constant)} == gone:
+            assert isinstance(new_axes, Value)
+            if {int(n) % x.rank for n in np.ravel(new_axes.constant)} == dropped:
                 return before
         if x.is_fixed:
-            return self.reshape(x, [n or 0 for i, n in enumerate(x.shape) if i not in gone])
-        return self.op("squeeze", x=x, axes=sorted(gone))
+            return self.reshape(x, [n or 0 for i, n in enumerate(x.shape) if i not in dropped])
+        return self.op("squeeze", x=x, axes=sorted(dropped))
 
     def joined(self, values: Sequence[Value], axis: int) -> Value:
         """Values one after another along an axis."""
@@ -416,7 +418,7 @@ class ProgramBuilder:
 
     def part(self, x: Value, parts: Sequence[slice], single: Sequence[bool] = ()) -> Value:
         """An interval of every axis, as NumPy takes it; `single` axes of one entry are dropped."""
-        dropped = [axis for axis, gone in enumerate(single) if gone]
+        dropped = [axis for axis, is_single in enumerate(single) if is_single]
         if all(
             part == slice(None) or (n is not None and part.indices(n) == (0, n, 1))
             for part, n in zip(parts, x.shape, strict=True)
@@ -443,8 +445,8 @@ class ProgramBuilder:
             return constant(np.ascontiguousarray(spread), x.dtype)
         wide = self.expand(x, list(range(len(target) - x.rank)))
         counts = [
-            1 if extent == wanted else wanted
-            for extent, wanted in zip(wide.shape, target, strict=True)
+            1 if extent == joint else joint
+            for extent, joint in zip(wide.shape, target, strict=True)
         ]
         if all(count == 1 for count in counts):
             return wide
@@ -485,18 +487,18 @@ class ProgramBuilder:
     def _joint_extents(self, *values: Value) -> list[int | Value]:
         """The extents of what values broadcast to."""
         shape = broadcast(*(x.shape for x in values))
-        found: list[int | Value] = []
+        extents: list[int | Value] = []
         for axis in range(-len(shape), 0):
             extent = shape[axis]
             if extent is None:
                 holders = [x for x in values if x.rank >= -axis and x.shape[axis] is None]
-                found.append(self.extent(holders[0], axis))
+                extents.append(self.extent(holders[0], axis))
                 for other in holders[1:]:  # one of them may be 1
                     more = self.vector([self.extent(other, axis)])
-                    found[-1] = self.binary("maximum", self.vector([found[-1]]), more)
+                    extents[-1] = self.binary("maximum", self.vector([extents[-1]]), more)
                 continue
-            found.append(extent)
-        return found
+            extents.append(extent)
+        return extents
 
 
 _NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",
@@ -520,7 +522,7 @@ def inferred(
         SpecError: what it is given does not fit.
     """
     operands: dict[str, Any] = {}
-    given: dict[str, list[Any]] = {}
+    by_name: dict[str, list[Any]] = {}
     problems: list[str] = []
     for name, parameter in definition.parameters.items():
         argument = arguments.get(name)
@@ -530,27 +532,27 @@ def inferred(
             operands[name] = default_operand(parameter)
             continue
         values = argument if isinstance(argument, tuple) else (argument,)
-        given[name] = [value.operand for value in values]
+        by_name[name] = [value.operand for value in values]
         known = [
             operand._replace(value=_STORED)
             if value.is_stored and not value.is_constant
             else operand
-            for operand, value in zip(given[name], values, strict=True)
+            for operand, value in zip(by_name[name], values, strict=True)
         ]
         problems += misfits(name, parameter, known, definition)
-        operands[name] = given[name] if parameter.many else given[name][0]
-    problems += mixtures(definition, given)
+        operands[name] = by_name[name] if parameter.many else by_name[name][0]
+    problems += mixtures(definition, by_name)
     if problems:
         raise SpecError(f"{op}: {'; '.join(problems)}")
     types = [tuple(value.type for value in block.outputs) for block in blocks]
     try:
-        made = definition.rule(Operands(operands, types))
+        output = definition.rule(Operands(operands, types))
     except UnknownRankError:
         raise SpecError(f"{op}: the rank of an input is not known") from None
     except MlferryError as error:
         error.add_context(f"writing {op}")
         raise
-    return made if isinstance(made, tuple) else (made,)
+    return output if isinstance(output, tuple) else (output,)
 
 
 _STORED = object()  # the value of a constant in fewer bits
@@ -566,18 +568,18 @@ def evaluated(
     """What an op makes of constants."""
     entry = KERNELS.find(op, opset)
     assert entry is not None
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, parameter in definition.parameters.items():
         argument = arguments.get(name)
         if argument is None:
-            given[name] = parameter.default
+            values[name] = parameter.default
         elif isinstance(argument, tuple):
-            given[name] = [_as_kernels_get(each, parameter) for each in argument]
+            values[name] = [_as_kernels_get(each, parameter) for each in argument]
         else:
-            given[name] = _as_kernels_get(argument, parameter)
+            values[name] = _as_kernels_get(argument, parameter)
     with np.errstate(all="ignore"):
-        made = entry.value(Call(op, op, opset, tuple(types)), **given)
-    results = made if isinstance(made, tuple) else (made,)
+        output = entry.value(Call(op, op, opset, tuple(types)), **values)
+    results = output if isinstance(output, tuple) else (output,)
     return [
         np.asarray(result).astype(DTYPES[kind.dtype].array, order="C", copy=False)
         for result, kind in zip(results, types, strict=True)
@@ -585,23 +587,23 @@ def evaluated(
 
 
 def _as_kernels_get(value: Value, parameter: Parameter) -> Any:
-    held = value.constant
-    if isinstance(held, np.ndarray) and held.dtype == np.float16:
-        held = held.astype(np.float32)
-    return plain(held) if parameter.constant else held
+    array = value.constant
+    if isinstance(array, np.ndarray) and array.dtype == np.float16:
+        array = array.astype(np.float32)
+    return plain(array) if parameter.constant else array
 
 
-def _shared_types(definition: Definition, given: Mapping[str, Any]) -> dict[str, str]:
+def _shared_types(definition: Definition, arguments: Mapping[str, Any]) -> dict[str, str]:
     """The type of elements that each variable of an op has, from the values that it is given."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for name, parameter in definition.parameters.items():
-        values = given.get(name)
+        values = arguments.get(name)
         if not isinstance(parameter.dtypes, str):
             continue
         for value in values if isinstance(values, list | tuple) else (values,):
             if isinstance(value, Value) and isinstance(value.type, TensorType):
-                found.setdefault(parameter.dtypes, value.dtype)
-    return found
+                types.setdefault(parameter.dtypes, value.dtype)
+    return types
 
 
 def _keeps(before: str, after: str) -> bool:

@@ -40,19 +40,19 @@ def operations_of(block: mil.Block) -> Iterator[mil.Operation]:
 
 def reads_of(operation: mil.Operation) -> list[str]:
     """The values from outside that an operation reads, those of its inner blocks too."""
-    found = dict.fromkeys(
+    reads = dict.fromkeys(
         binding.name
         for argument in operation.inputs.values()
         for binding in argument.arguments
         if binding.WhichOneof("binding") == "name"
     )
     for block in operation.blocks:
-        made = {each.name for each in block.inputs}
+        known = {each.name for each in block.inputs}
         for inner in block.operations:
-            found |= dict.fromkeys(name for name in reads_of(inner) if name not in made)
-            made |= {each.name for each in inner.outputs}
-        found |= dict.fromkeys(name for name in block.outputs if name not in made)
-    return list(found)
+            reads |= dict.fromkeys(name for name in reads_of(inner) if name not in known)
+            known |= {each.name for each in inner.outputs}
+        reads |= dict.fromkeys(name for name in block.outputs if name not in known)
+    return list(reads)
 
 
 def operation_counts(program: mil.Program) -> Counter[str]:
@@ -69,14 +69,14 @@ def class_labels(program: mil.Program, function: str) -> list[str]:
     """The labels of a classifier, as its `classify` op has them; none for other programs."""
     if function not in program.functions:
         return []
-    found: dict[str, mil.Value] = {}
+    constants: dict[str, mil.Value] = {}
     for block in blocks_of(mil.Program(functions={function: program.functions[function]})):
         for operation in block.operations:
             if operation.type == "const" and operation.outputs and "val" in operation.attributes:
-                found[operation.outputs[0].name] = operation.attributes["val"]
+                constants[operation.outputs[0].name] = operation.attributes["val"]
             if operation.type == "classify" and "classes" in operation.inputs:
                 for binding in operation.inputs["classes"].arguments:
-                    value = found.get(binding.name, binding.value)
+                    value = constants.get(binding.name, binding.value)
                     return [label for each in _elements(value) for label in each]
     return []
 
@@ -96,10 +96,10 @@ def weight_counts(program: mil.Program) -> Counter[str]:
     Those that are made whole before the program runs count as they are stored, and are called
     by how: "uint4 constexpr_lut_to_dense". A value that several functions share counts once.
     """
-    found = Counter[str]()
+    counts = Counter[str]()
     places: set[tuple[str, int]] = set()
     for block in blocks_of(program):
-        for value, how in _constants(block):
+        for value, encoding in _constants(block):
             place = (value.blobFileValue.fileName, value.blobFileValue.offset)
             if value.WhichOneof("value") == "blobFileValue":
                 if place in places:
@@ -107,8 +107,8 @@ def weight_counts(program: mil.Program) -> Counter[str]:
                 places.add(place)
             count, dtype = _size(value)
             if count > 1:
-                found[f"{dtype} {how}".rstrip()] += count
-    return found
+                counts[f"{dtype} {encoding}".rstrip()] += count
+    return counts
 
 
 def half_bytes(block: mil.Block) -> int:

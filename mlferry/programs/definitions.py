@@ -15,7 +15,7 @@ import numpy as np
 
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Shape
-from mlferry.programs.types import TensorType, ValueType
+from mlferry.programs.types import Scalar, TensorType, ValueType
 from mlferry.rooms import PROGRAMS, RoomRegistry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,7 +53,7 @@ class Parameter:
     dtypes: frozenset[str] | str
     required: bool = True
     constant: bool = False
-    default: Any = None
+    default: Scalar | None = None
     many: bool = False
     tensor: bool = True
 
@@ -73,7 +73,7 @@ def const(dtypes: frozenset[str] | str) -> Parameter:
     return Parameter(dtypes, constant=True)
 
 
-def option(dtypes: frozenset[str] | str, default: Any = None) -> Parameter:
+def option(dtypes: frozenset[str] | str, default: Scalar | None = None) -> Parameter:
     """A known value that may be left out."""
     return Parameter(dtypes, required=False, constant=True, default=default)
 

@@ -110,7 +110,7 @@ class Call:
     cells: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def made(self) -> str:
+    def dtype(self) -> str:
         """The type in which the first output is computed."""
         return carrier_of(self.outputs[0])
 
@@ -144,7 +144,7 @@ def cast(emitter: Emitter, x: str, dtype: str) -> str:
     return emitter.node("Cast", x, to=NUMBERS[dtype])
 
 
-def scalar(emitter: Emitter, value: Any, dtype: str) -> str:
+def scalar(emitter: Emitter, value: float, dtype: str) -> str:
     """A constant without axes."""
     return emitter.constant(np.asarray(value).astype(dtype).reshape(()))
 
@@ -208,7 +208,7 @@ def body_of(
     inputs: Sequence[Port] = (),
 ) -> Body:
     """A body whose outputs are made by nodes of its own, each once."""
-    own = {made for node in nodes for made in node.outputs}
+    own = {output for node in nodes for output in node.outputs}
     outputs: list[str] = []
     for value in values:
         shown = value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Shape
@@ -162,17 +162,17 @@ class Block:
 
 def readers(block: Block) -> dict[Value, list[Operation]]:
     """The operations that read each value, those of inner blocks too."""
-    found: dict[Value, list[Operation]] = {}
+    by_value: dict[Value, list[Operation]] = {}
     for operation in block.all_operations():
         for value in operation.operands():
-            found.setdefault(value, []).append(operation)
-    return found
+            by_value.setdefault(value, []).append(operation)
+    return by_value
 
 
 def names(block: Block) -> set[str]:
     """The names of all values, those of inner blocks too."""
-    found = {value.name for each in block.all_blocks() for value in each.inputs}
-    return found | {value.name for each in block.all_operations() for value in each.outputs}
+    inputs = {value.name for each in block.all_blocks() for value in each.inputs}
+    return inputs | {value.name for each in block.all_operations() for value in each.outputs}
 
 
 def kept_values(block: Block) -> set[Value]:
@@ -197,10 +197,10 @@ def sweep(block: Block) -> None:
             return
 
 
-def constant(array: Any, dtype: str, name: str = "") -> Value:
+def constant(array: ArrayLike, dtype: str, name: str = "") -> Value:
     """A constant tensor of a type of elements."""
-    held = np.asarray(array)
-    return Value(name, TensorType(dtype, held.shape), held)
+    values = np.asarray(array)
+    return Value(name, TensorType(dtype, values.shape), values)
 
 
 def string(text: str) -> Value:

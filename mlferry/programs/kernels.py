@@ -31,6 +31,13 @@ kernel = KERNELS.register
 """
 
 
+@dataclass
+class StateCell:
+    """One value of a state, which ops read and write."""
+
+    value: Array
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation while it runs.

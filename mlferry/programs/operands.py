@@ -21,13 +21,13 @@ def default_operand(parameter: Parameter) -> Operand | None:
 
 
 def misfits(
-    name: str, parameter: Parameter, given: Sequence[Operand], definition: Definition
+    name: str, parameter: Parameter, operands: Sequence[Operand], definition: Definition
 ) -> Iterator[str]:
     """What is wrong with the operands of one parameter."""
     allowed = parameter.dtypes
     if isinstance(allowed, str):
         allowed = definition.variables[allowed]
-    for operand in given:
+    for operand in operands:
         if parameter.constant and operand.value is UNKNOWN:
             yield f"{name} is computed while the program runs; it has to be a constant"
         if not parameter.tensor:
@@ -39,14 +39,14 @@ def misfits(
             yield f"{name} is {operand.type}; possible are {possible}"
 
 
-def mixtures(definition: Definition, given: Mapping[str, Sequence[Operand]]) -> Iterator[str]:
+def mixtures(definition: Definition, operands: Mapping[str, Sequence[Operand]]) -> Iterator[str]:
     """Parameters that share a variable, and are not of one type of elements."""
     for variable in definition.variables:
         seen: dict[str, str] = {}
         for name, parameter in definition.parameters.items():
             if parameter.dtypes != variable:
                 continue
-            for operand in given.get(name, ()):
+            for operand in operands.get(name, ()):
                 if isinstance(operand.type, TensorType):
                     seen.setdefault(operand.type.dtype, name)
         if len(seen) > 1:

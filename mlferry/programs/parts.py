@@ -51,22 +51,22 @@ class CompressedParts:
         Raises:
             SpecError: it is stored otherwise than the schemes of quantization and pruning do.
         """
-        read = _READ.get(stored.op)
-        if read is None:
+        reader = _READ.get(stored.op)
+        if reader is None:
             raise SpecError(f"what {stored.op} makes cannot be compressed further")
-        return read(stored.arguments)
+        return reader(stored.arguments)
 
     @property
     def what(self) -> str:
         """How it is stored, in words."""
-        held = []
+        phrases = []
         if self.mask is not None:
-            held.append("pruned")
+            phrases.append("pruned")
         if self.table is not None:
-            held.append("in a table" if self.table.is_constant else "in a quantized table")
+            phrases.append("in a table" if self.table.is_constant else "in a quantized table")
         if self.scale is not None:
-            held.append("in codes with scales" if self.table is None else "scaled")
-        return " and ".join(held)
+            phrases.append("in codes with scales" if self.table is None else "scaled")
+        return " and ".join(phrases)
 
     def written(self, opset: int, values: Array, dtype: str) -> Compressed:
         """An operation that makes the constant.
@@ -79,30 +79,30 @@ class CompressedParts:
         if self.codes is None:
             return compressed.sparse(opset, values, dtype)
         mask = self.mask
-        held = constant(self.codes if mask is None else self.codes[mask != 0], self.kind)
+        codes = constant(self.codes if mask is None else self.codes[mask != 0], self.kind)
         if self.table is not None:
             more = {} if self.axis is None else {"vector_axis": self.axis}
             if mask is None:
-                arguments = {"indices": held, "lut": self.table, **more}
-                made = Compressed("constexpr_lut_to_dense", arguments)
+                arguments = {"indices": codes, "lut": self.table, **more}
+                looked_up = Compressed("constexpr_lut_to_dense", arguments)
                 if self.scale is None:
-                    return made
-                (data,) = made.outputs(opset)
+                    return looked_up
+                (data,) = looked_up.outputs(opset)
                 scaled = {"data": data, "scale": self.scale}
                 return Compressed("constexpr_blockwise_shift_scale", scaled)
             stored = constant(mask, "uint1")
-            arguments = {"indices_mask": stored, "indices_nonzero_data": held, "lut": self.table}
+            arguments = {"indices_mask": stored, "indices_nonzero_data": codes, "lut": self.table}
             inner = Compressed("constexpr_lut_to_sparse", arguments | more)
         else:
             scales = {"scale": self.scale}
             if self.offset is not None:
                 scales["offset"] = self.offset
             if mask is None:
-                return Compressed("constexpr_blockwise_shift_scale", {"data": held, **scales})
+                return Compressed("constexpr_blockwise_shift_scale", {"data": codes, **scales})
             stored = constant(mask, "uint1")
             inner = Compressed(
                 "constexpr_sparse_blockwise_shift_scale",
-                {"data_mask": stored, "nonzero_data": held, **scales},
+                {"data_mask": stored, "nonzero_data": codes, **scales},
             )
         return compressed.spread(*inner.outputs(opset))
 
@@ -118,9 +118,9 @@ class CompressedParts:
             raise SpecError("a table with scales beside it cannot be pruned")
         return dataclasses.replace(self, mask=mask.astype(np.uint8))
 
-    def with_codes(self, made: Compressed) -> CompressedParts:
+    def with_codes(self, compressed: Compressed) -> CompressedParts:
         """With what is stored in floats in the codes of a scheme, of all values."""
-        parts = CompressedParts.of(made)
+        parts = CompressedParts.of(compressed)
         return dataclasses.replace(parts, mask=self.mask)
 
     def with_table(self, table: Value) -> CompressedParts:
@@ -145,10 +145,10 @@ def _sparse(arguments: dict[str, Any]) -> CompressedParts:
     if nonzero.is_constant:
         return CompressedParts(mask=_array(arguments["mask"]))
     inner = nonzero.maker
-    read = _READ.get(inner.op)
-    if read not in (_sparse_table, _sparse_codes):
+    reader = _READ.get(inner.op)
+    if reader not in (_sparse_table, _sparse_codes):
         raise SpecError(f"what {inner.op} makes for a mask cannot be compressed further")
-    return read(inner.arguments)
+    return reader(inner.arguments)
 
 
 def _table(arguments: dict[str, Any]) -> CompressedParts:
@@ -158,9 +158,9 @@ def _table(arguments: dict[str, Any]) -> CompressedParts:
 
 
 def _sparse_table(arguments: dict[str, Any]) -> CompressedParts:
-    mask, held = _array(arguments["indices_mask"]), arguments["indices_nonzero_data"]
-    codes = _spread(mask, _array(held))
-    return CompressedParts(mask, codes, held.dtype, arguments["lut"], axis=_axis(arguments))
+    mask, values = _array(arguments["indices_mask"]), arguments["indices_nonzero_data"]
+    codes = _spread(mask, _array(values))
+    return CompressedParts(mask, codes, values.dtype, arguments["lut"], axis=_axis(arguments))
 
 
 def _axis(arguments: dict[str, Any]) -> Value | None:
@@ -178,9 +178,9 @@ def _codes(arguments: dict[str, Any]) -> CompressedParts:
 
 
 def _sparse_codes(arguments: dict[str, Any]) -> CompressedParts:
-    mask, held = _array(arguments["data_mask"]), arguments["nonzero_data"]
+    mask, values = _array(arguments["data_mask"]), arguments["nonzero_data"]
     scales = {"scale": arguments["scale"], "offset": arguments.get("offset")}
-    return CompressedParts(mask, _spread(mask, _array(held)), held.dtype, **scales)
+    return CompressedParts(mask, _spread(mask, _array(values)), values.dtype, **scales)
 
 
 _READ = {

@@ -61,8 +61,8 @@ def _operation(
         return
     arguments: dict[str, Argument] = {}
     for name, argument in sorted(message.inputs.items(), key=itemgetter(0)):
-        found = tuple(_bound(binding, names, weights) for binding in argument.arguments)
-        arguments[name] = found if len(found) != 1 else found[0]
+        values = tuple(_bound(binding, names, weights) for binding in argument.arguments)
+        arguments[name] = values if len(values) != 1 else values[0]
     for name, attribute in sorted(message.attributes.items(), key=itemgetter(0)):
         if name != "name":
             arguments[name] = _literal(attribute, weights)
@@ -70,11 +70,11 @@ def _operation(
     for each in message.blocks:
         inner.append(Block())
         _read(each, inner[-1], names, weights)
-    made = Operation(message.type, arguments, outputs, tuple(inner), name_of(message))
+    operation = Operation(message.type, arguments, outputs, tuple(inner), name_of(message))
     for value in outputs:
-        value.maker = made
+        value.maker = operation
         names[value.name] = value
-    block.operations.append(made)
+    block.operations.append(operation)
 
 
 def _bound(binding: mil.Argument.Binding, names: Mapping[str, Value], weights: Weights) -> Value:

@@ -86,8 +86,8 @@ class ProgramSite:
     @property
     def _axes(self) -> tuple[int, int]:
         outputs, inputs = _AXES.get((self.kind, self.field), (0, 1))
-        turned = self.readers and known_at(self.readers[0], f"transpose_{self.field}", False)
-        return (inputs, outputs) if turned else (outputs, inputs)
+        is_transposed = self.readers and known_at(self.readers[0], f"transpose_{self.field}", False)
+        return (inputs, outputs) if is_transposed else (outputs, inputs)
 
     @property
     def parts(self) -> CompressedParts | None:
@@ -143,5 +143,5 @@ def _known(value: Value, opset: int) -> Value:
         if isinstance(argument, Value)
     }
     kinds = [each.tensor for each in maker.outputs]
-    made = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
-    return constant(made[maker.outputs.index(value)], value.dtype)
+    results = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
+    return constant(results[maker.outputs.index(value)], value.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.programs.definitions import Operand, Operands, TypeRule
-from mlferry.programs.types import DTYPES, TensorType, ValueType
+from mlferry.programs.types import DTYPES, Known, TensorType, ValueType
 
 _NAMES = {dtype.array: name for name, dtype in reversed(DTYPES.items())}
 
@@ -39,18 +39,22 @@ def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
     """
     try:
         operands = {name: operand(value) for name, value in arguments.items()}
-        made = rule(Operands(operands))
+        types = rule(Operands(operands))
     except Exception:  # the kernel says what is wrong
         return
-    are_known(made if isinstance(made, tuple) else (made,))
+    are_known(types if isinstance(types, tuple) else (types,))
 
 
-def operand(value: Any) -> Any:
+def operand(value: Known | list[Known] | None) -> Operand | list[Operand] | None:
     """An argument of an op as its type rule gets it."""
     if value is None:
         return None
     if isinstance(value, list):
-        return [operand(each) for each in value]
+        return [_operand(each) for each in value]
+    return _operand(value)
+
+
+def _operand(value: Known) -> Operand:
     array = np.asarray(value)
     if array.dtype.kind == "U":
         return Operand(TensorType("string", array.shape), value)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Shape, show
 from mlferry.spec.proto import mil_pb2 as mil
+
+Array = NDArray[Any]
+Scalar = bool | int | float | str
+Entries = int | tuple[int, ...]
+"""A constant vector of integers or flags, as functions of ops get it; a scalar counts as one."""
+Known = Scalar | tuple[int, ...] | Array
+"""A constant as functions of ops get it."""
+Constant: TypeAlias = (
+    "Array | list[Constant] | tuple[Constant, ...] | dict[bool | int | float | str, Constant]"
+)
+"""A constant as a file has it."""
 
 
 class Dtype(NamedTuple):

@@ -36,6 +36,8 @@ from mlferry.programs.values import Weights, check_value, value_of
 from mlferry.spec.problems import Problem, Problems, error, listed, warning, within
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 
+Ends = model_pb2.ModelDescription | model_pb2.FunctionDescription
+
 _SMALL = 4096  # elements of constants that are looked at
 _DEEPEST = 50  # blocks in blocks
 _ENDS = {
@@ -86,7 +88,7 @@ def _program(spec: model_pb2.Model, weights: Weights) -> Problems:
             yield from within(f"function {name!r}", _ends(function, described[name]))
 
 
-def _descriptions(spec: model_pb2.Model) -> dict[str, Any]:
+def _descriptions(spec: model_pb2.Model) -> dict[str, Ends]:
     """What is said of each function: its inputs, outputs and states."""
     description = spec.description
     if description.functions:
@@ -97,13 +99,13 @@ def _descriptions(spec: model_pb2.Model) -> dict[str, Any]:
 # ---- the ends ------------------------------------------------------------------------------------
 
 
-def _ends(function: mil.Function, described: Any) -> Problems:
+def _ends(function: mil.Function, described: Ends) -> Problems:
     block = function.block_specializations.get(function.opset)
-    given = {value.name: value for value in function.inputs}
+    inputs = {value.name: value for value in function.inputs}
     states = {feature.name for feature in described.state}
     yield from _apart(described, states)
     for feature in (*described.input, *described.state):
-        value = given.get(feature.name)
+        value = inputs.get(feature.name)
         if value is None:
             yield error(f"the function has no input {feature.name!r}, which is described")
             continue
@@ -112,16 +114,16 @@ def _ends(function: mil.Function, described: Any) -> Problems:
         except MlferryError:
             continue  # told where the inputs are checked
         yield from within(f"input {feature.name!r}", _end(kind, feature.type))
-    told = {feature.name for feature in described.input} | states
-    for name in sorted(set(given) - told):
+    described_names = {feature.name for feature in described.input} | states
+    for name in sorted(set(inputs) - described_names):
         yield error(f"its input {name!r} is not described")
-    made = _types_of(block) if block is not None else {}
+    types = _types_of(block) if block is not None else {}
     outputs = set(block.outputs) if block is not None else set()
     for feature in described.output:
         if feature.name not in outputs:
             yield error(f"the function does not give {feature.name!r}, which is described")
-        elif feature.name in made:
-            yield from within(f"output {feature.name!r}", _end(made[feature.name], feature.type))
+        elif feature.name in types:
+            yield from within(f"output {feature.name!r}", _end(types[feature.name], feature.type))
     shown = {feature.name for feature in described.output}
     for name in sorted(outputs - shown):
         yield warning(f"its output {name!r} is not described")
@@ -131,7 +133,7 @@ def _ends(function: mil.Function, described: Any) -> Problems:
             yield warning(f"{field_name} {name!r} is no output")
 
 
-def _apart(described: Any, states: set[str]) -> Problems:
+def _apart(described: Ends, states: set[str]) -> Problems:
     """Inputs and states are described apart."""
     for feature in described.input:
         if feature.type.WhichOneof("Type") == "stateType" or feature.name in states:
@@ -142,45 +144,47 @@ def _apart(described: Any, states: set[str]) -> Problems:
 
 
 def _types_of(block: mil.Block) -> dict[str, ValueType]:
-    found = {}
+    types = {}
     for operation in block.operations:
         for value in operation.outputs:
             try:
-                found[value.name] = type_of(value.type)
+                types[value.name] = type_of(value.type)
             except MlferryError:
                 continue  # told where the operation is checked
-    return found
+    return types
 
 
 def _end(kind: ValueType, feature: ft.FeatureType) -> Problems:
     """Whether a value of the program is what the description says."""
-    said = feature.WhichOneof("Type")
-    if said == "multiArrayType":
+    form = feature.WhichOneof("Type")
+    if form == "multiArrayType":
         yield from _array_end(kind, feature.multiArrayType)
-    elif said == "imageType":
+    elif form == "imageType":
         yield from _image_end(kind, feature.imageType)
-    elif said == "stateType":
+    elif form == "stateType":
         wrapped = kind.wrapped if isinstance(kind, StateType) else None
         if wrapped is None:
             yield error(f"it is described as a state, and is {kind}")
         else:
             yield from _array_end(wrapped, feature.stateType.arrayType)
-    elif said == "dictionaryType":
+    elif form == "dictionaryType":
         keys = feature.dictionaryType.WhichOneof("KeyType")
-        wanted = {"stringKeyType": "string", "int64KeyType": "int64"}.get(keys or "", "")
+        key_dtype = {"stringKeyType": "string", "int64KeyType": "int64"}.get(keys or "", "")
         if not isinstance(kind, DictionaryType):
             yield error(f"it is described as a dictionary, and is {kind}")
-        elif not isinstance(kind.key, TensorType) or kind.key.dtype != wanted:
-            yield error(f"it is described as a dictionary of {wanted or 'nothing'}, and is {kind}")
-    elif said in ("stringType", "int64Type", "doubleType"):
+        elif not isinstance(kind.key, TensorType) or kind.key.dtype != key_dtype:
+            yield error(
+                f"it is described as a dictionary of {key_dtype or 'nothing'}, and is {kind}"
+            )
+    elif form in ("stringType", "int64Type", "doubleType"):
         dtypes = {"stringType": ("string",), "int64Type": ("int64", "int32")}.get(
-            said, ("fp32", "fp64", "fp16")
+            form, ("fp32", "fp64", "fp16")
         )
         single = isinstance(kind, TensorType) and kind.shape in ((), (1,), None)
         if not isinstance(kind, TensorType) or kind.dtype not in dtypes or not single:
-            yield error(f"it is described as {said.removesuffix('Type')}, and is {kind}")
+            yield error(f"it is described as {form.removesuffix('Type')}, and is {kind}")
     else:
-        yield error(f"it is described as {said}, which no program has")
+        yield error(f"it is described as {form}, which no program has")
 
 
 def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
@@ -192,23 +196,23 @@ def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
         yield error(f"it is described as {dtype}, and is {kind}")
     if kind.shape is None:
         return
-    wanted = kind.shape or (1,)
+    extents = kind.shape or (1,)
     shapes = [tuple(each.shape) for each in array.enumeratedShapes.shapes]
     if array.shape:
         shapes.insert(0, tuple(array.shape))
     for shape in shapes:
-        if len(shape) != len(wanted) or any(
-            a != b for a, b in zip(shape, wanted, strict=True) if b is not None
+        if len(shape) != len(extents) or any(
+            a != b for a, b in zip(shape, extents, strict=True) if b is not None
         ):
             yield error(f"it is described with the shape {listed(shape)}, and is {kind}")
             return
     ranges = array.shapeRange.sizeRanges
-    for axis, (span, extent) in enumerate(zip(ranges, wanted, strict=False)):
+    for axis, (span, extent) in enumerate(zip(ranges, extents, strict=False)):
         low, high = span.lowerBound, span.upperBound
         if extent is not None and (low, high) != (extent, extent):
             shown = "any size" if high < 0 else str(high)
             yield error(f"axis {axis} is described as {low} to {shown}, and is {kind}")
-    if array.shape and None in wanted and array.WhichOneof("ShapeFlexibility") is None:
+    if array.shape and None in extents and array.WhichOneof("ShapeFlexibility") is None:
         yield error(f"it is described with one shape, and is {kind}")
 
 
@@ -221,10 +225,10 @@ def _image_end(kind: ValueType, image: ft.ImageFeatureType) -> Problems:
     if not isinstance(kind, TensorType) or kind.shape is None or len(kind.shape) != 4:
         yield error(f"it is described as an image, and is {kind}; [1, C, H, W] is needed")
         return
-    wanted = (1, channels, image.height, image.width)
-    pairs = zip(kind.shape, wanted, strict=True)
+    expected = (1, channels, image.height, image.width)
+    pairs = zip(kind.shape, expected, strict=True)
     if any(a not in (b, None) for a, b in pairs) or kind.dtype not in ("fp32", "fp16"):
-        yield error(f"it is described as an image of {listed(wanted)}, and is {kind}")
+        yield error(f"it is described as an image of {listed(expected)}, and is {kind}")
 
 
 # ---- functions and blocks ------------------------------------------------------------------------
@@ -323,9 +327,9 @@ def _operation(operation: mil.Operation, scope: _Scope) -> Problems:
 def _known(operation: mil.Operation, scope: _Scope) -> Problems:
     """A constant has a value, of its type; what is stored in fewer bits is known as well."""
     if operation.type.startswith("constexpr_"):
-        for made in operation.outputs:
-            if made.name in scope.values:
-                scope.values[made.name] = Operand(scope.values[made.name].type, _Large())
+        for output in operation.outputs:
+            if output.name in scope.values:
+                scope.values[output.name] = Operand(scope.values[output.name].type, _Large())
     if operation.type != "const":
         return
     value = operation.attributes.get("val")
@@ -375,46 +379,48 @@ def _arguments(
     if operation.type == "const":
         return
     parameters = definition.parameters
-    given: dict[str, list[Operand]] = {}
-    yield from _given(operation, scope, given)
-    for name in sorted(given.keys() - parameters.keys()):
+    by_name: dict[str, list[Operand]] = {}
+    yield from _operands_of(operation, scope, by_name)
+    for name in sorted(by_name.keys() - parameters.keys()):
         yield error(f"it has no parameter {name!r}; it has {', '.join(parameters)}")
     for name, parameter in parameters.items():
-        if name not in given:
+        if name not in by_name:
             if parameter.required:
                 yield error(f"the parameter {name!r} is missing")
             operands[name] = default_operand(parameter)
             continue
-        found = given[name]
-        if not found or (len(found) > 1 and not parameter.many):
-            yield error(f"{name} has {len(found)} values")
+        given_operands = by_name[name]
+        if not given_operands or (len(given_operands) > 1 and not parameter.many):
+            yield error(f"{name} has {len(given_operands)} values")
             continue
-        yield from map(error, misfits(name, parameter, found, definition))
-        operands[name] = found if parameter.many else found[0]
-    yield from map(error, mixtures(definition, given))
+        yield from map(error, misfits(name, parameter, given_operands, definition))
+        operands[name] = given_operands if parameter.many else given_operands[0]
+    yield from map(error, mixtures(definition, by_name))
 
 
-def _given(operation: mil.Operation, scope: _Scope, given: dict[str, list[Operand]]) -> Problems:
+def _operands_of(
+    operation: mil.Operation, scope: _Scope, by_name: dict[str, list[Operand]]
+) -> Problems:
     """What an operation gets: values made before it, and constants."""
     for name, argument in sorted(operation.inputs.items(), key=itemgetter(0)):
-        given[name] = []
+        by_name[name] = []
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "name" and binding.name in scope.values:
-                given[name].append(scope.values[binding.name])
+                by_name[name].append(scope.values[binding.name])
             elif binding.WhichOneof("binding") == "name":
                 yield error(f"{name} is {binding.name!r}, which nothing before it makes")
             else:
-                yield from _literal(name, binding.value, scope, given)
+                yield from _literal(name, binding.value, scope, by_name)
     for name, value in sorted(operation.attributes.items(), key=itemgetter(0)):
         if name != "name":
-            yield from _literal(name, value, scope, given)
+            yield from _literal(name, value, scope, by_name)
 
 
 def _literal(
-    name: str, value: mil.Value, scope: _Scope, given: dict[str, list[Operand]]
+    name: str, value: mil.Value, scope: _Scope, by_name: dict[str, list[Operand]]
 ) -> Problems:
     try:
-        given.setdefault(name, []).append(_constant(value, scope.weights))
+        by_name.setdefault(name, []).append(_constant(value, scope.weights))
     except MlferryError as problem:
         yield error(f"{name}: {problem}")
 
@@ -435,18 +441,18 @@ def _blocks(
         where = f"block {index}"
         for value in block.inputs:
             yield from within(where, _named(value, inside))
-        wanted = 0 if carried is None else len(carried)
-        if len(block.inputs) != wanted:
-            yield error(f"it takes {len(block.inputs)} values; {wanted} are given", where)
-        for value, given in zip(block.inputs, carried or (), strict=False):
-            taken = inside.values.get(value.name)
-            if taken is not None and not _agree(taken.type, given.type):
+        count = 0 if carried is None else len(carried)
+        if len(block.inputs) != count:
+            yield error(f"it takes {len(block.inputs)} values; {count} are given", where)
+        for value, operand in zip(block.inputs, carried or (), strict=False):
+            input = inside.values.get(value.name)
+            if input is not None and not _agree(input.type, operand.type):
                 yield error(
-                    f"{where} takes {taken.type} for {value.name!r}, and is given {given.type}"
+                    f"{where} takes {input.type} for {value.name!r}, and is given {operand.type}"
                 )
         yield from within(where, _block(block, inside))
-        found = [inside.values[name].type for name in block.outputs if name in inside.values]
-        types.append(tuple(found))
+        outputs = [inside.values[name].type for name in block.outputs if name in inside.values]
+        types.append(tuple(outputs))
     if operation.type == "while_loop" and types and not _is_flag(types[0]):
         yield error(f"block 0 tells whether to go on, and gives {', '.join(map(str, types[0]))}")
 
@@ -470,7 +476,7 @@ def _types(
             for name, o in operands.items()
         }
     try:
-        made = definition.rule(Operands(operands, blocks))
+        inferred = definition.rule(Operands(operands, blocks))
     except UnknownRankError:
         return
     except MlferryError as problem:
@@ -479,24 +485,24 @@ def _types(
     except Exception as problem:
         yield error(f"its parameters do not fit together: {problem!r:.200}")
         return
-    types = made if isinstance(made, tuple) else (made,)
+    types = inferred if isinstance(inferred, tuple) else (inferred,)
     if len(types) != len(operation.outputs):
         yield error(f"it has {len(operation.outputs)} outputs; it makes {len(types)}")
         return
     for value, kind in zip(operation.outputs, types, strict=True):
         try:
-            said = type_of(value.type)
+            described = type_of(value.type)
         except MlferryError:
             continue  # told where the name is given
-        if not _agree(said, kind):
-            yield error(f"its output {value.name!r} is described as {said}; it is {kind}")
+        if not _agree(described, kind):
+            yield error(f"its output {value.name!r} is described as {described}; it is {kind}")
 
 
-def _agree(said: ValueType, made: ValueType) -> bool:
-    if isinstance(said, TensorType) and isinstance(made, TensorType):
-        return said.dtype == made.dtype and compatible(said.shape, made.shape)
-    if isinstance(said, ListType) and isinstance(made, ListType):
-        return _agree(said.element, made.element)
-    if isinstance(said, DictionaryType) and isinstance(made, DictionaryType):
-        return _agree(said.key, made.key) and _agree(said.value, made.value)
-    return type(said) is type(made)
+def _agree(described: ValueType, inferred: ValueType) -> bool:
+    if isinstance(described, TensorType) and isinstance(inferred, TensorType):
+        return described.dtype == inferred.dtype and compatible(described.shape, inferred.shape)
+    if isinstance(described, ListType) and isinstance(inferred, ListType):
+        return _agree(described.element, inferred.element)
+    if isinstance(described, DictionaryType) and isinstance(inferred, DictionaryType):
+        return _agree(described.key, inferred.key) and _agree(described.value, inferred.value)
+    return type(described) is type(inferred)

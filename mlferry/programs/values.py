@@ -176,22 +176,22 @@ def check_value(message: mil.Value, weights: Weights) -> None:
 
 
 def _immediate(kind: ValueType, message: mil.Value.ImmediateValue, weights: Weights) -> Any:
-    found = message.WhichOneof("value")
-    if isinstance(kind, TensorType) and found == "tensor":
+    form = message.WhichOneof("value")
+    if isinstance(kind, TensorType) and form == "tensor":
         return _tensor(kind, message.tensor)
-    if isinstance(kind, ListType) and found == "list":
+    if isinstance(kind, ListType) and form == "list":
         values = message.list.values
         if kind.length not in (len(values), None):
             raise SpecError(f"a constant of type {kind} has {len(values)} values")
         if any(type_of(each.type) != kind.element for each in values):
             raise SpecError(f"a constant of type {kind} has values of another type")
         return [value_of(each, weights) for each in values]
-    if isinstance(kind, TupleType) and found == "tuple":
+    if isinstance(kind, TupleType) and form == "tuple":
         return tuple(value_of(each, weights) for each in message.tuple.values)
-    if isinstance(kind, DictionaryType) and found == "dictionary":
+    if isinstance(kind, DictionaryType) and form == "dictionary":
         pairs = message.dictionary.values
         return {_key(pair.key, weights): value_of(pair.value, weights) for pair in pairs}
-    raise SpecError(f"a constant of type {kind} has a value of another kind: {found}")
+    raise SpecError(f"a constant of type {kind} has a value of another kind: {form}")
 
 
 def _key(message: mil.Value, weights: Weights) -> Any:
@@ -283,7 +283,7 @@ def joined_weights(
     Raises:
         ModelFileError: a model has weights in a file, and comes from no folder.
     """
-    made: list[model_pb2.Model] = []
+    copies: list[model_pb2.Model] = []
     elsewhere: dict[str, Path] = {}
     memory: dict[str, BlobStore] = {}
     for index, (spec, weights) in enumerate(models):
@@ -301,8 +301,8 @@ def joined_weights(
                 else:
                     elsewhere[names[old]] = weights.path(old)
             blob.fileName = names[old]
-        made.append(copy)
-    return made, Weights(None, elsewhere, memory)
+        copies.append(copy)
+    return copies, Weights(None, elsewhere, memory)
 
 
 def _blobs_in(spec: model_pb2.Model) -> Iterator[mil.Value.BlobFileValue]:

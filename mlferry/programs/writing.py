@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
 from mlferry.numerics.bits import packed
@@ -15,6 +16,7 @@ from mlferry.programs.builder import sanitized
 from mlferry.programs.graph import Block, Operation, Value
 from mlferry.programs.types import (
     DTYPES,
+    Array,
     DictionaryType,
     ListType,
     StateType,
@@ -85,7 +87,11 @@ class ProgramWriter:
         bits = DTYPES[kind.dtype].bits
         data = _bytes_of(value.constant, kind.dtype)
         # constants of one type, shape and beginning are compared whole
-        key = kind.dtype, tuple(n or 0 for n in kind.shape or ()), zlib.crc32(data[:_BEGINNING])
+        key = (
+            kind.dtype,
+            tuple(n or 0 for n in kind.shape or ()),
+            zlib.crc32(data[:_BEGINNING].tobytes()),
+        )
         alike = self._shared.setdefault(key, [])
         offset = next((at for at in alike if np.array_equal(self.store.read(at).data, data)), None)
         if offset is None:
@@ -228,7 +234,9 @@ def write_type(message: mil.ValueType, kind: ValueType) -> None:
         write_type(message.stateType.wrappedType, kind.wrapped)
 
 
-def _immediate(message: mil.Value, constant: Any, kind: ValueType) -> None:
+def _immediate(
+    message: mil.Value, constant: Array | Sequence[str] | Sequence[int], kind: ValueType
+) -> None:
     if isinstance(kind, ListType):
         element = kind.element
         for each in constant:
@@ -241,21 +249,21 @@ def _immediate(message: mil.Value, constant: Any, kind: ValueType) -> None:
         raise SpecError(f"a constant of type {kind} cannot be written")
     field = IMMEDIATE_FIELDS.get(kind.dtype, "bytes")
     tensor = message.immediateValue.tensor
-    held = getattr(tensor, field)
-    held.SetInParent()
+    values = getattr(tensor, field)
+    values.SetInParent()
     if field == "bytes":
-        held.values = _bytes_of(constant, kind.dtype).tobytes()
+        values.values = _bytes_of(np.asarray(constant), kind.dtype).tobytes()
     else:
-        held.values.extend(np.ravel(constant).tolist())
+        values.values.extend(np.ravel(constant).tolist())
 
 
-def _bytes_of(array: Any, dtype: str) -> Any:
+def _bytes_of(array: Array, dtype: str) -> NDArray[np.uint8]:
     """The elements as a file has them, as bytes; a view where they lie so in memory."""
     kind = DTYPES[dtype]
     if kind.bits < 8:
         return np.frombuffer(packed(np.ravel(array), kind.bits), np.uint8)
-    held = np.ascontiguousarray(array, kind.array.newbyteorder("<"))
-    return held.reshape(-1).view(np.uint8)
+    contiguous = np.ascontiguousarray(array, kind.array.newbyteorder("<"))
+    return contiguous.reshape(-1).view(np.uint8)
 
 
 def program_of(functions: Sequence[tuple[str, mil.Function]]) -> mil.Program:

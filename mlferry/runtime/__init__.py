@@ -1,4 +1,4 @@
-"""Evaluate a Core ML network with NumPy. Knows nothing of converters."""
+"""Evaluate a Core ML network with NumPy. This package knows nothing of converters."""
 
 from mlferry import lazy
 

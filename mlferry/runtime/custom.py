@@ -15,27 +15,27 @@ CustomClasses = Mapping[str, type[CustomLayer]]
 
 
 def resolve(
-    layers: Iterable[nn.NeuralNetworkLayer], given: CustomClasses | None = None
+    layers: Iterable[nn.NeuralNetworkLayer], own: CustomClasses | None = None
 ) -> dict[str, type[CustomLayer]]:
-    """The class of every custom layer: those given with the model first, registered ones next.
+    """The class of every custom layer: classes given with the model come before registered ones.
 
     Raises:
-        MissingCustomLayerError: classes are missing; it names all of them.
+        MissingCustomLayerError: classes are missing; the message names all of them.
     """
-    found: dict[str, type[CustomLayer]] = {}
+    classes: dict[str, type[CustomLayer]] = {}
     missing: dict[str, nn.NeuralNetworkLayer] = {}
     for layer in layers:
         name = layer.custom.className
         entry = CUSTOM_LAYERS.find(name)
-        if given is not None and name in given:
-            found[name] = given[name]
+        if own is not None and name in own:
+            classes[name] = own[name]
         elif entry is not None:
-            found[name] = entry.value
+            classes[name] = entry.value
         else:
             missing.setdefault(name, layer)
     if missing:
         raise MissingCustomLayerError(_explain(missing), list(missing))
-    return found
+    return classes
 
 
 def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
@@ -66,22 +66,22 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
 
 
 def shapes_of_classes(classes: CustomClasses, *, collected: bool = True) -> CustomShapes:
-    """Lets the classes of custom layers, those given and registered ones, tell their shapes.
+    """Ask the classes of custom layers, given and registered ones, for their output shapes.
 
     Args:
         classes: those given, by class name.
-        collected: whether what classes raise comes as a `SpecError`, which `trace` collects.
+        collected: whether an error of a class becomes a `SpecError`, which `trace` collects.
     """
 
     def custom(layer: nn.NeuralNetworkLayer, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
         name = layer.custom.className
         entry = CUSTOM_LAYERS.find(name)
-        found = classes.get(name) or (entry.value if entry is not None else None)
+        custom_class = classes.get(name) or (entry.value if entry is not None else None)
         known = [tuple(e for e in shape if e is not None) for shape in shapes]
-        if found is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
+        if custom_class is None or any(len(a) < len(b) for a, b in zip(known, shapes, strict=True)):
             return None
         try:
-            instance = Instance(layer.name, found, layer.custom, len(layer.output))
+            instance = Instance(layer.name, custom_class, layer.custom, len(layer.output))
             return instance.output_shapes(known)
         except MlferryError as error:
             if not collected:

@@ -1,4 +1,4 @@
-"""What evaluates networks and programs: the NumPy kernels, or onnxruntime where it is installed."""
+"""Engines that evaluate networks and programs: the NumPy kernels, or onnxruntime if installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("numpy", "onnxruntime")
 
 @dataclass(frozen=True)
 class Engine:
-    """What evaluates a network or program: kinds of sessions, and their options by name."""
+    """An engine: its kinds of sessions, and their options by name."""
 
     session: Callable[..., Session]
     options: tuple[tuple[str, Any], ...] = ()
@@ -49,12 +49,12 @@ def engine_named(
 
     Args:
         name: "numpy" or "onnxruntime".
-        threads: how many are used; by default as many as there are cores.
+        threads: how many it uses; by default one per core.
         winograd: whether convolutions on NumPy may go by tiles; see `Session`.
         widened: whether weights of float16 stay in memory as float32; see `ProgramSession`.
 
     Raises:
-        RegistrationError: there is no such engine, an option is not for it, or `threads` is
+        RegistrationError: there is no such engine, it does not take an option, or `threads` is
             below 1.
         MissingDependencyError: it is not installed.
     """

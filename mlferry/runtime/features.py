@@ -1,4 +1,4 @@
-"""Values of features that are not blobs: checked on the way in, shaped on the way out."""
+"""Values of features that are not blobs: checked as inputs, shaped as outputs."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
         raise PredictionError(f"{name!r} is not a rectangular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise _refuse(name, value, feature)
-    held = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
+    dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float64")
     values = fitted(name, array, feature)
-    if held == "int32" and ((values < -(2**31)) | (values >= 2**31)).any():
+    if dtype == "int32" and ((values < -(2**31)) | (values >= 2**31)).any():
         raise PredictionError(f"{name!r} has values that int32 cannot hold")
     with np.errstate(over="ignore"):
-        return (values.astype(held) if held in _ROUNDED else values).astype(np.float64)
+        return (values.astype(dtype) if dtype in _ROUNDED else values).astype(np.float64)
 
 
-_ROUNDED = ("float32", "float16")  # what an array of these types holds is what a model gets
+_ROUNDED = ("float32", "float16")  # a model gets what an array of this type can hold
 
 
 def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
@@ -86,13 +86,13 @@ def _sequence(name: str, value: object, feature: ft.FeatureType) -> list[Any]:
     item = str if feature.sequenceType.WhichOneof("Type") == "stringType" else int
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         raise _refuse(name, value, feature)
-    found = list(value)
-    if not all(isinstance(entry, item | np.integer) for entry in found):
+    entries = list(value)
+    if not all(isinstance(entry, item | np.integer) for entry in entries):
         raise _refuse(name, value, feature)
     bounds = feature.sequenceType.sizeRange
-    if feature.sequenceType.HasField("sizeRange") and not images.in_range(len(found), bounds):
-        raise PredictionError(f"{name!r} has {len(found)} entries; its size is limited")
-    return [item(entry) for entry in found]
+    if feature.sequenceType.HasField("sizeRange") and not images.in_range(len(entries), bounds):
+        raise PredictionError(f"{name!r} has {len(entries)} entries; its size is limited")
+    return [item(entry) for entry in entries]
 
 
 _KINDS: dict[str, Any] = {
@@ -109,7 +109,7 @@ _KINDS: dict[str, Any] = {
 def fitted(name: str, array: NDArray[Any], feature: ft.FeatureType) -> NDArray[Any]:
     """A multi-array in a shape that the feature allows: its own, or with one axis more or less.
 
-    That is a first axis of 1, the batch, which apps and scripts write or leave out.
+    The additional or missing axis is a batch of 1 in front, which apps and scripts write or omit.
 
     Raises:
         PredictionError: none of these shapes is allowed.
@@ -141,7 +141,7 @@ def _allows(feature: ft.FeatureType, shape: tuple[int, ...]) -> bool:
 
 
 def default_of(feature: ft.FeatureType) -> float:
-    """What an optional multi-array is filled with where it is not given: 0 by default."""
+    """The value of an optional multi-array that you leave out: 0 by default."""
     kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
     return float(getattr(feature.multiArrayType, kind)) if kind else 0.0
 

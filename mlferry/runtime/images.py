@@ -1,4 +1,4 @@
-"""Pixels to blobs and back: colour order, size, scale and bias."""
+"""Pixels to blobs and back: order of colours, size, scale and bias."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def to_blob(name: str, value: NDArray[Any], feature: ft.ImageFeatureType) -> Arr
 
 def _pixels(name: str, value: NDArray[Any], layout: str) -> NDArray[Any]:
     mode = getattr(value, "mode", None)
-    wanted = _PIL_MODES[layout]
+    pil_mode = _PIL_MODES[layout]
     if isinstance(mode, str):
-        if mode != wanted:
+        if mode != pil_mode:
             raise PredictionError(
-                f"input {name!r} takes a PIL image of mode {wanted!r}, not {mode!r}; "
-                f"write image.convert({wanted!r})"
+                f"input {name!r} takes a PIL image of mode {pil_mode!r}, not {mode!r}; "
+                f"write image.convert({pil_mode!r})"
             )
         array = np.asarray(value)
     elif isinstance(value, np.ndarray):
@@ -86,9 +86,9 @@ def _check_size(name: str, size: tuple[int, ...], feature: ft.ImageFeatureType) 
     else:
         fits = (feature.height, feature.width) == (height, width)
     if not fits:
-        wanted = ft.FeatureType(imageType=feature)
+        described = ft.FeatureType(imageType=feature)
         raise PredictionError(
-            f"input {name!r} takes an {features.show(wanted)} (width x height); the image is "
+            f"input {name!r} takes an {features.show(described)} (width x height); the image is "
             f"{width} x {height}: write image.resize(({feature.width}, {feature.height}))"
         )
 

@@ -1,4 +1,4 @@
-"""Check what a user gives for a model's inputs and make blobs of it."""
+"""Check the values given for a model's inputs, and make blobs of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlferry.text import printable
 
 
 def check_names(data: object, description: model_pb2.ModelDescription) -> None:
-    """Raise a `PredictionError` unless `data` has every needed input and no other."""
+    """Raise a `PredictionError` unless `data` has every required input and no unknown one."""
     if not isinstance(data, Mapping):
         raise PredictionError(
             "predict takes a dict from input names to values, or a list of such dicts, not a "
@@ -49,7 +49,7 @@ def _listed(description: model_pb2.ModelDescription) -> str:
 def to_blob(
     name: str, value: Any, feature: ft.FeatureType, network: networks.Network, rank5: bool
 ) -> Array:
-    """The blob that a network gets for one input."""
+    """The blob that a network reads for one input."""
     kind = feature.WhichOneof("Type")
     if kind == "imageType":
         blob = images.to_blob(name, value, feature.imageType)
@@ -74,17 +74,17 @@ def fixed_shapes(
     description: model_pb2.ModelDescription, network: networks.Network
 ) -> dict[str, tuple[int, ...]] | None:
     """The shapes of the inputs where each is an array of one shape that is a blob as it is."""
-    found = {f.name: tuple(f.type.multiArrayType.shape) for f in description.input}
+    shapes = {f.name: tuple(f.type.multiArrayType.shape) for f in description.input}
     flexible = features.has_flexible_input(description)
-    if network.arrayInputShapeMapping == 0 or flexible or not all(found.values()):
+    if network.arrayInputShapeMapping == 0 or flexible or not all(shapes.values()):
         return None
-    return found
+    return shapes
 
 
 def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether values are arrays of these shapes, of numbers that float32 holds.
 
-    What does not fit is checked by `check_names` and `to_blob`, which say why.
+    For those that do not, `check_names` and `to_blob` say why.
     """
     return (
         isinstance(data, dict)
@@ -100,7 +100,7 @@ def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
-    """The blob of an optional input that is not given: its default value everywhere."""
+    """The blob of an optional input that you leave out: its default value everywhere."""
     shape = tuple(feature.multiArrayType.shape) or (1,)
     if rank5:
         shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
@@ -109,7 +109,7 @@ def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
 
 
 def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
-    """A result as its feature's type has it.
+    """A result converted to the type of its feature.
 
     Raises:
         PredictionError: it is of another kind.
@@ -155,12 +155,12 @@ def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:
         full = {3: (1, 1, *shape), 4: (1, *shape), 5: shape}
     else:
         full = {5: shape}
-    wanted = full.get(len(shape))
+    target = full.get(len(shape))
     inner = (*default, 1, 1) if len(default) == 1 else default
     flexible = feature.WhichOneof("ShapeFlexibility") is not None
-    if wanted is None or (len(inner) == 3 and not flexible and wanted[2:] != inner):
+    if target is None or (len(inner) == 3 and not flexible and target[2:] != inner):
         raise PredictionError(
             f"input {name!r} takes shape {show(default)}, or with sequence and batch axes in "
             f"front, not {show(shape)}"
         )
-    return array.reshape(wanted)
+    return array.reshape(target)

@@ -1,7 +1,7 @@
 """A function of an ML Program run by onnxruntime, through the exporter.
 
-What ONNX cannot express stays on NumPy, and operations that draw values or give labels: the program
-is split there. What has been compiled is kept for the shapes that the inputs had.
+Operations that ONNX cannot express, that draw random values or that give labels stay on NumPy: the
+program is split there. Compiled parts are kept per set of input shapes.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class CompiledProgramPart:
     dtypes: Mapping[str, str]
     kinds: str
 
-    def run(self, given: Mapping[str, Any]) -> list[Any]:
+    def run(self, values: Mapping[str, Any]) -> list[Any]:
         """The outputs, then the states, for values by the names of the program."""
         feeds = {
-            port: np.ascontiguousarray(given[name], self.dtypes[port])
+            port: np.ascontiguousarray(values[name], self.dtypes[port])
             for name, port in self.part.inputs.items()
             if port in self.dtypes
         }
         names = [*self.part.outputs.values(), *self.part.states.values()]
         try:
-            made: list[Any] = self.session.run(names, feeds)
+            outputs: list[Any] = self.session.run(names, feeds)
         except Exception as error:
             check_rounds(error)
             shapes = ", ".join(f"{name} {x.shape}" for name, x in feeds.items())
@@ -65,7 +65,7 @@ class CompiledProgramPart:
                 f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
                 'MLModel(..., engine="numpy") names the operation'
             ) from error
-        return made
+        return outputs
 
 
 class OnnxProgramSession(ProgramSession):
@@ -107,41 +107,41 @@ class OnnxProgramSession(ProgramSession):
     ) -> dict[str, Any]:
         """The values of some outputs, or of any values inside; see `ProgramSession.run`."""
         scope = self._started(values, state)
-        wanted = tuple(self.outputs if outputs is None else outputs)
+        names = tuple(self.outputs if outputs is None else outputs)
         chain = Scope({**self._plan.constants, **scope}, None)
         with np.errstate(all="ignore"):
-            for part in self._parts(scope, wanted):
+            for part in self._parts(scope, names):
                 if isinstance(part, CompiledProgramPart):
                     self._evaluate(part, chain)
                 else:
                     for place in part.places:
                         self._operate(self._plan.operations[place], chain)
-        return self._chosen(chain.values, wanted)
+        return self._chosen(chain.values, names)
 
     def on_numpy(
         self, values: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> list[str]:
         """The operations that NumPy evaluates for some inputs, as "op 'name'"."""
-        wanted = tuple(self.outputs if outputs is None else outputs)
+        names = tuple(self.outputs if outputs is None else outputs)
         return [
             str(self._plan.operations[place])
-            for part in self._parts(self._started(values, None), wanted)
+            for part in self._parts(self._started(values, None), names)
             if isinstance(part, ProgramPart)
             for place in part.places
         ]
 
     def _evaluate(self, compiled: CompiledProgramPart, chain: Scope) -> None:
-        given = {
+        inputs = {
             name: chain.values[name].value if name in self.states else chain.find(name)
             for name in compiled.part.inputs
         }
-        made = compiled.run(given)
+        results = compiled.run(inputs)
         count = len(compiled.part.outputs)
-        for name, value in zip(compiled.part.outputs, made[:count], strict=True):
+        for name, value in zip(compiled.part.outputs, results[:count], strict=True):
             kind = self._made[name]
             assert isinstance(kind, TensorType)
             chain.values[name] = self._fitted(name, kind, value)
-        for name, value in zip(compiled.part.states, made[count:], strict=True):
+        for name, value in zip(compiled.part.states, results[count:], strict=True):
             cell = chain.values[name]
             if value.shape != cell.value.shape:
                 raise PredictionError(
@@ -152,57 +152,59 @@ class OnnxProgramSession(ProgramSession):
     # ---- parts -------------------------------------------------------------------------------
 
     def _parts(
-        self, scope: Values, wanted: tuple[str, ...]
+        self, scope: Values, outputs: tuple[str, ...]
     ) -> list[CompiledProgramPart | ProgramPart]:
         """The parts that make some values, compiled for the shapes of the inputs.
 
-        When these have changed often, they are compiled once more with the extents that the
-        program leaves open, and kept for all shapes, unless more runs on NumPy then.
+        After several sets of shapes they are compiled once more with open extents and kept for all
+        shapes, unless this leaves more of them to NumPy.
         """
         if self._source.most_rounds != rounds_now():
             self._source = replace(self._source, most_rounds=rounds_now())
             self._compiled, self._opened = {}, {}
         shapes = tuple((name, np.shape(scope[name])) for name in self.inputs)
-        key = shapes, wanted
+        key = shapes, outputs
         if key in self._compiled:
             return self._compiled[key]
-        if wanted in self._opened:
-            return self._opened[wanted]
-        given = {name: _with_shape(kind, dict(shapes)[name]) for name, kind in self.inputs.items()}
-        made = self._planned(given, wanted)
+        if outputs in self._opened:
+            return self._opened[outputs]
+        inputs = {name: _with_shape(kind, dict(shapes)[name]) for name, kind in self.inputs.items()}
+        parts = self._planned(inputs, outputs)
         if len(self._compiled) == _PLANS_MOST:
             del self._compiled[next(iter(self._compiled))]
-        self._compiled[key] = made
-        if sum(others == wanted for _, others in self._compiled) >= _SEEN_LEAST:
-            self._open(wanted, made)
-        return made
+        self._compiled[key] = parts
+        if sum(others == outputs for _, others in self._compiled) >= _SEEN_LEAST:
+            self._open(outputs, parts)
+        return parts
 
-    def _open(self, wanted: tuple[str, ...], last: list[CompiledProgramPart | ProgramPart]) -> None:
+    def _open(
+        self, outputs: tuple[str, ...], last: list[CompiledProgramPart | ProgramPart]
+    ) -> None:
         try:
-            general = self._planned(self.inputs, wanted)
+            general = self._planned(self.inputs, outputs)
         except MlferryError:  # a size has to be known somewhere: those of its own serve
             return
         if [type(part) for part in general] == [type(part) for part in last]:
-            self._opened[wanted] = general
+            self._opened[outputs] = general
 
     def _planned(
-        self, given: Mapping[str, ValueType], wanted: Sequence[str]
+        self, inputs: Mapping[str, ValueType], outputs: Sequence[str]
     ) -> list[CompiledProgramPart | ProgramPart]:
         operations = self._source.operations
-        found: list[CompiledProgramPart | ProgramPart] = []
+        parts: list[CompiledProgramPart | ProgramPart] = []
         states: dict[str, StateType] = {
             name: kind for name, kind in self.states.items() if isinstance(kind, StateType)
         }
-        for part in split(self._source, {**given, **states}, wanted):
+        for part in split(self._source, {**inputs, **states}, outputs):
             if part.graph is None:
-                found.append(part)
+                parts.append(part)
                 continue
             kinds = [f"{operations[i].type} {name_of(operations[i])!r}" for i in part.places]
-            told = ", ".join(kinds if len(kinds) <= 3 else (kinds[0], "...", kinds[-1]))
-            session = inference_session(serialized(part.graph.message()), told, self.threads)
+            description = ", ".join(kinds if len(kinds) <= 3 else (kinds[0], "...", kinds[-1]))
+            session = inference_session(serialized(part.graph.message()), description, self.threads)
             dtypes = {port.name: port.dtype for port in part.graph.inputs}
-            found.append(CompiledProgramPart(part, session, dtypes, told))
-        return found
+            parts.append(CompiledProgramPart(part, session, dtypes, description))
+        return parts
 
 
 def _with_shape(kind: ValueType, shape: tuple[int, ...]) -> ValueType:

@@ -1,7 +1,7 @@
-"""A network run by onnxruntime, through the exporter, in the place of the NumPy kernels.
+"""A network run by onnxruntime, through the exporter, instead of the NumPy kernels.
 
-Custom layers, random layers and what ONNX cannot express stay on NumPy: the network is split
-there. What has been compiled is kept for the shapes that the inputs had.
+Custom layers, random layers and layers that ONNX cannot express stay on NumPy: the network is split
+there. Compiled parts are kept per set of input shapes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def import_onnxruntime() -> Any:
 
 
 def rounds_now() -> int:
-    """The limit of the rounds of loops that graphs of now count to."""
+    """The current limit of loop rounds, which compiled graphs count to."""
     return int(min(limits.current().rounds, rounds.MOST))
 
 
@@ -81,19 +81,19 @@ class Compiled:
 
     def run(self, blobs: Blobs) -> None:
         """Evaluate the layers on blobs, in place."""
-        given = {name: np.ascontiguousarray(blobs[blob]) for blob, name in self.inputs.items()}
+        feeds = {name: np.ascontiguousarray(blobs[blob]) for blob, name in self.inputs.items()}
         try:
-            made = self.session.run(list(self.outputs.values()), given)
+            results = self.session.run(list(self.outputs.values()), feeds)
         except Exception as error:
             check_rounds(error)
             shapes = ", ".join(
-                f"{blob} {x.shape}" for blob, x in zip(self.inputs, given.values(), strict=True)
+                f"{blob} {x.shape}" for blob, x in zip(self.inputs, feeds.values(), strict=True)
             )
             raise PredictionError(
                 f"onnxruntime cannot evaluate {self.kinds} for {shapes}: {error}\n"
                 'MLModel(..., engine="numpy") names the layer'
             ) from error
-        blobs |= dict(zip(self.outputs, made, strict=True))
+        blobs |= dict(zip(self.outputs, results, strict=True))
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class OnnxSession(Session):
     def plan(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Planned]:
         """The parts that make some blobs, compiled for the shapes of the inputs.
 
-        When these have changed often, they are compiled once more with the extents that changed
-        left open, and kept for all shapes that fit, unless more layers would run on NumPy then.
+        After several sets of shapes they are compiled once more, with the extents that changed left
+        open, and kept for all shapes that fit, unless this leaves more layers to NumPy.
         """
         if self._most_rounds != rounds_now():
             self._most_rounds = rounds_now()
@@ -168,28 +168,28 @@ class OnnxSession(Session):
         if (shapes, names) in self._compiled:
             return self._compiled[shapes, names]
         opened = self._opened.get(names)
-        if opened is not None and _fits(shapes, opened[0]) and self._taken(shapes):
+        if opened is not None and _fits(shapes, opened[0]) and self._are_valid(shapes):
             return opened[1]
-        made = self._planned(dict(shapes), set(outputs))
+        parts = self._planned(dict(shapes), set(outputs))
         if len(self._compiled) == _PLANS_MOST:
             del self._compiled[next(iter(self._compiled))]
-        self._compiled[shapes, names] = made
+        self._compiled[shapes, names] = parts
         seen = [known for known, others in self._compiled if others == names]
         if len(seen) >= _SEEN_LEAST:
-            self._open(seen, names, made)
-        return made
+            self._open(seen, names, parts)
+        return parts
 
-    def _taken(self, shapes: Shapes) -> bool:
-        """Whether the shape rules of all layers take some shapes; asked once for each of them."""
+    def _are_valid(self, shapes: Shapes) -> bool:
+        """Whether all layers accept these input shapes; checked once per set of shapes."""
         if shapes not in self._fitting:
             if len(self._fitting) == _FITTING_MOST:
                 self._fitting.clear()
-            found = trace(self._network, dict(shapes), self._custom)
-            self._fitting[shapes] = not found.refusals
+            traced = trace(self._network, dict(shapes), self._custom)
+            self._fitting[shapes] = not traced.refusals
         return self._fitting[shapes]
 
     def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
-        """Keep a plan for all shapes of which some have been seen, where it is as good."""
+        """Keep one plan for all shapes like those seen so far, if it is as good as the last one."""
         agreed = _agreed(seen)
         if agreed is None:
             return
@@ -200,23 +200,23 @@ class OnnxSession(Session):
         if [type(item.part) for item in general] == [type(item.part) for item in last]:
             self._opened[names] = (agreed, general)
 
-    def _planned(self, shapes: Mapping[str, Shape], wanted: set[str]) -> list[Planned]:
+    def _planned(self, shapes: Mapping[str, Shape], outputs: set[str]) -> list[Planned]:
         layers = list(self._network.layers)
         split = parts.split(
-            self._network, shapes, wanted, _stays_here, self._custom, self._most_rounds
+            self._network, shapes, outputs, _stays_here, self._custom, self._most_rounds
         )
-        found: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
+        entries: list[tuple[Compiled | OnNumpy, set[str], set[str]]] = []
         for part in split:
             reads, writes = part.reads, part.writes
             if part.graph is None:
-                found.append((OnNumpy(self, part.layers), reads, writes))
+                entries.append((OnNumpy(self, part.layers), reads, writes))
                 continue
-            kinds = ", ".join(_told(layers, part.layers))
+            kinds = ", ".join(_descriptions(layers, part.layers))
             session = inference_session(serialized(part.graph.message()), kinds, self.threads)
-            found.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
+            entries.append((Compiled(session, part.inputs, part.outputs, kinds), reads, writes))
         plan: list[Planned] = []
-        later = set(wanted)
-        for item, reads, writes in reversed(found):
+        later = set(outputs)
+        for item, reads, writes in reversed(entries):
             plan.append(Planned(item, tuple(sorted((reads | writes) - later))))
             later |= reads | writes
         return plan[::-1]
@@ -249,22 +249,22 @@ def inference_session(data: bytes, kinds: str, threads: int | None) -> Any:
 
 
 def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
-    """What shapes of inputs have in common, None where they differ; None for other ranks."""
+    """What shapes of inputs have in common, with None where they differ; None if ranks differ."""
     if len({len(shapes) for shapes in seen}) > 1:
         return None
-    found: dict[str, Shape] = {}
+    common: dict[str, Shape] = {}
     for rows in zip(*seen, strict=True):
         extents = [shape for _, shape in rows]
         if len({len(shape) for shape in extents}) > 1 or len({name for name, _ in rows}) > 1:
             return None
-        found[rows[0][0]] = tuple(
+        common[rows[0][0]] = tuple(
             axis[0] if len(set(axis)) == 1 else None for axis in zip(*extents, strict=True)
         )
-    return found
+    return common
 
 
 def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
-    """Whether shapes are some that others with open extents stand for."""
+    """Whether shapes match shapes with open extents."""
     return len(shapes) == len(opened) and all(
         len(shape) == len(opened.get(name, ()))
         and all(a in (b, None) for a, b in zip(opened[name], shape, strict=True))
@@ -272,13 +272,13 @@ def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
     )
 
 
-def _told(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:
+def _descriptions(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:
     shown = [f"{layers[i].WhichOneof('layer')} {layers[i].name!r}" for i in places]
     yield from shown if len(shown) <= 3 else (shown[0], "...", shown[-1])
 
 
 def _stays_here(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer, or one inside it, is evaluated by a class of the user or draws values."""
+    """Whether a layer, or one inside it, is evaluated by your own class or draws random values."""
     every = [layer, *(i for body in networks.subnetworks(layer) for i in networks.layers_of(body))]
     for inner in every:
         kind = inner.WhichOneof("layer") or ""

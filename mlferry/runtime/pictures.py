@@ -15,21 +15,21 @@ KINDS = ("pil", "array")
 
 
 def check_kind(images: str) -> None:
-    """Raise a `RegistrationError` unless images can be given so."""
+    """Raise a `RegistrationError` unless `images` is a known kind."""
     if images not in KINDS:
         raise RegistrationError(f"images={images!r}: {' and '.join(map(repr, KINDS))} are possible")
 
 
 def as_pictures(
-    made: dict[str, Any], outputs: Iterable[model_pb2.FeatureDescription]
+    values: dict[str, Any], outputs: Iterable[model_pb2.FeatureDescription]
 ) -> dict[str, Any]:
-    """Results with Pillow's images in the place of arrays; as they are where it is missing."""
+    """Results with Pillow's images instead of arrays; unchanged if Pillow is not installed."""
     names = [output.name for output in outputs if output.type.WhichOneof("Type") == "imageType"]
     pillow = _pillow() if names else None
     if pillow is None:
-        return made
-    images = {name: pillow.fromarray(np.ascontiguousarray(made[name])) for name in names}
-    return {**made, **images}
+        return values
+    images = {name: pillow.fromarray(np.ascontiguousarray(values[name])) for name in names}
+    return {**values, **images}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A function of an ML Program, planned once, run many times with NumPy."""
+"""A function of an ML Program: planned once, run many times with NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.contents import half_bytes
 from mlferry.programs.definitions import OPSETS, Operand, Operands, TypeRule, definition_of
-from mlferry.programs.kernels import KERNELS, Call, Kernel
+from mlferry.programs.kernels import KERNELS, Call, Kernel, StateCell
 from mlferry.programs.types import (
     DTYPES,
     FLOATS,
@@ -41,7 +41,7 @@ _HALF = np.dtype(np.float16)
 _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-_WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened unless you ask
+_WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened by default
 
 
 class State:
@@ -64,19 +64,12 @@ class State:
         return self._cells[name]
 
 
-@dataclass
-class StateCell:
-    """One value of a state, which ops read and write."""
-
-    value: Array
-
-
 @dataclass(frozen=True)
 class PlannedOperation:
     """One operation of the plan.
 
     Attributes:
-        call: what the kernel is told of it.
+        call: its description for the kernel.
         kernel: what computes it.
         fixed: the arguments that are constants, in their own types.
         moving: the others, in the order of the op's parameters.
@@ -171,25 +164,25 @@ class PlannedOperation:
         Raises:
             SpecError: those of its inputs do not fit, or give others than those described.
         """
-        given = iter(Operand(TensorType("fp32", shape)) for shape in shapes)
+        inputs = iter(Operand(TensorType("fp32", shape)) for shape in shapes)
         operands = dict(self._known)
         for name, argument in self.moving.items():
-            several = [next(given) for _ in argument.names]
+            several = [next(inputs) for _ in argument.names]
             operands[name] = several if argument.many else several[0]
         try:
-            made = self.rule(Operands(operands))
+            types = self.rule(Operands(operands))
         except Exception as error:
             raise SpecError(f"{self} does not fit its inputs: {error}") from error
-        found = []
-        for kind, said in zip(
-            made if isinstance(made, tuple) else (made,), self.call.outputs, strict=False
+        inferred = []
+        for kind, described in zip(
+            types if isinstance(types, tuple) else (types,), self.call.outputs, strict=False
         ):
-            if not isinstance(said, TensorType) or not compatible(
-                kind.shape[1:], (said.shape or ())[1:]
+            if not isinstance(described, TensorType) or not compatible(
+                kind.shape[1:], (described.shape or ())[1:]
             ):
-                raise SpecError(f"{self} makes {kind}; {said} is described")
-            found.append(kind.shape)
-        return found
+                raise SpecError(f"{self} makes {kind}; {described} is described")
+            inferred.append(kind.shape)
+        return inferred
 
     @cached_property
     def _known(self) -> dict[str, Any]:
@@ -221,8 +214,8 @@ class BlockPlan:
         """The names that it reads from around it."""
         own = {*self.inputs, *self.constants}
         own.update(name for operation in self.operations for name in operation.outputs)
-        read = frozenset(self.outputs).union(*(each.reads for each in self.operations))
-        return read - own
+        names = frozenset(self.outputs).union(*(each.reads for each in self.operations))
+        return names - own
 
 
 class ProgramSession:
@@ -275,9 +268,9 @@ class ProgramSession:
         block = function.block_specializations.get(function.opset)
         if block is None:
             raise SpecError(f"the function has no block for its opset {function.opset}")
-        given = {value.name: type_of(value.type) for value in function.inputs}
-        self.inputs = {n: kind for n, kind in given.items() if not isinstance(kind, StateType)}
-        self.states = {n: kind for n, kind in given.items() if isinstance(kind, StateType)}
+        types = {value.name: type_of(value.type) for value in function.inputs}
+        self.inputs = {n: kind for n, kind in types.items() if not isinstance(kind, StateType)}
+        self.states = {n: kind for n, kind in types.items() if isinstance(kind, StateType)}
         self.precision = precision
         self.planned, self.winograd, self.threads = planned, winograd, threads
         self._random = np.random.default_rng(seed)
@@ -285,7 +278,7 @@ class ProgramSession:
         if widened is None:
             widened = half_bytes(block) <= _WIDENED_MOST
         planner = _Planner(opset, weights, precision == "half", self._random, widened)
-        self._plan = planner.plan(block, {}, given, tuple(given))
+        self._plan = planner.plan(block, {}, types, tuple(types))
         self._half = precision == "half"
         self._read = _HALF_READS if self._half else _EXACT_READS
         self.outputs = self._plan.outputs
@@ -319,14 +312,14 @@ class ProgramSession:
 
     def make_state(self) -> State:
         """The state before the first prediction: zeros."""
-        made = {}
+        values = {}
         for name, kind in self.states.items():
             wrapped = kind.wrapped if isinstance(kind, StateType) else kind
             if not isinstance(wrapped, TensorType) or None in (wrapped.shape or (None,)):
                 raise SpecError(f"the state {name!r} is a {kind}, which has no first value")
             shape = [extent or 0 for extent in wrapped.shape or ()]
-            made[name] = np.zeros(shape, self._dtype(wrapped.dtype))
-        return State(made)
+            values[name] = np.zeros(shape, self._dtype(wrapped.dtype))
+        return State(values)
 
     def run(
         self,
@@ -342,13 +335,13 @@ class ProgramSession:
             state: read and changed; by default a new one.
         """
         scope = self._started(values, state)
-        wanted = tuple(self.outputs if outputs is None else outputs)
+        names = tuple(self.outputs if outputs is None else outputs)
         with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
-            found = self._run(self._plan, scope, None, frozenset(wanted))
+            results = self._run(self._plan, scope, None, frozenset(names))
         if not self._used:
             self._used = True
             self._weights.release()
-        return self._chosen(found, wanted)
+        return self._chosen(results, names)
 
     def _started(self, values: Mapping[str, Any], state: State | None) -> Values:
         """What the function is given."""
@@ -357,31 +350,31 @@ class ProgramSession:
             raise PredictionError(f"the input {missing[0]!r} is missing")
         scope: Values = {}
         for name, kind in self.inputs.items():
-            scope[name] = self._given(name, values[name], kind)
+            scope[name] = self._input(name, values[name], kind)
         if self.states:
             first = self.make_state()
-            kept = state if state is not None else first
+            current = state if state is not None else first
             for name in self.states:
-                if name not in kept or kept[name].shape != first[name].shape:
+                if name not in current or current[name].shape != first[name].shape:
                     raise PredictionError(
                         f"the state is of another model: this one keeps {name!r}, a "
                         f"{self.states[name]}; state = model.make_state()"
                     )
-                scope[name] = kept.cell(name)
+                scope[name] = current.cell(name)
         return scope
 
-    def _chosen(self, found: Values, wanted: Sequence[str]) -> dict[str, Any]:
-        lacking = [name for name in wanted if name not in found]
+    def _chosen(self, results: Values, names: Sequence[str]) -> dict[str, Any]:
+        lacking = [name for name in names if name not in results]
         if lacking:
             raise PredictionError(f"the program makes no value {lacking[0]!r}")
         shown = self._read[True, False]
-        return {name: shown(found[name]) for name in wanted}
+        return {name: shown(results[name]) for name in names}
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         dtype = DTYPES[name].array
         return np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
 
-    def _given(self, name: str, value: NDArray[Any], kind: ValueType) -> Any:
+    def _input(self, name: str, value: NDArray[Any], kind: ValueType) -> Any:
         if not isinstance(kind, TensorType):
             return value
         array = np.asarray(value).astype(self._dtype(kind.dtype), copy=False)
@@ -397,56 +390,56 @@ class ProgramSession:
         scope = {**plan.constants, **scope}
         chain = Scope(scope, outer)
         for planned in self._scheduled(plan, shown):
-            made = self._of_region(planned, chain) if planned.region is not None else None
-            if made is None:
+            outputs = self._of_region(planned, chain) if planned.region is not None else None
+            if outputs is None:
                 for operation in planned.steps:
                     self._operate(operation, chain)
             else:
-                scope.update(made)
+                scope.update(outputs)
             for name in planned.frees:
                 scope.pop(name, None)
         return scope
 
     def _scheduled(
-        self, plan: BlockPlan, wanted: frozenset[str]
+        self, plan: BlockPlan, outputs: frozenset[str]
     ) -> list[regions.PlannedRegion[PlannedOperation]]:
         """The operations of a block in an order in which those that run as one stand together."""
-        if wanted not in plan.schedules:
-            plan.schedules[wanted] = regions.scheduled(
-                plan.operations, wanted, planned=self.planned, winograd=self.winograd
+        if outputs not in plan.schedules:
+            plan.schedules[outputs] = regions.scheduled(
+                plan.operations, outputs, planned=self.planned, winograd=self.winograd
             )
-        return plan.schedules[wanted]
+        return plan.schedules[outputs]
 
     def _of_region(
         self, planned: regions.PlannedRegion[PlannedOperation], scope: Scope
     ) -> Values | None:
-        """What a convolutional part makes; None where its operations have to run one by one."""
+        """The outputs of a convolutional part; None if its operations have to run one by one."""
         region = planned.region
         assert region is not None
-        given = {}
+        inputs = {}
         for name in region.reads:
-            value = _widened(scope.kept(name))
+            value = _widened(scope.unconverted(name))
             if not isinstance(value, np.ndarray) or value.dtype != np.float32:
                 return None
-            given[name] = value
-        made = region.run(given)
-        if made is None:
+            inputs[name] = value
+        outputs = region.run(inputs)
+        if outputs is None:
             return None
         for operation in planned.steps:
             name, kind = operation.outputs[0], operation.call.outputs[0]
-            if name in made and isinstance(kind, TensorType):
-                if not _fits(made[name].shape, kind):
+            if name in outputs and isinstance(kind, TensorType):
+                if not _fits(outputs[name].shape, kind):
                     return None
                 if self._half and kind.dtype == "fp16":
-                    made[name] = Rounded(made[name])  # type: ignore[assignment]
-        return dict(made)
+                    outputs[name] = Rounded(outputs[name])  # type: ignore[assignment]
+        return dict(outputs)
 
     def _operate(self, operation: PlannedOperation, scope: Scope) -> None:
         arguments = dict(operation.arguments())
         for name, argument in operation.moving.items():
             find = self._read[operation.raw, operation.moves]
             values = [
-                find(constant if key is None else scope.kept(key))
+                find(constant if key is None else scope.unconverted(key))
                 for key, constant in zip(argument.names, argument.constants, strict=True)
             ]
             arguments[name] = values if argument.many else values[0]
@@ -457,13 +450,13 @@ class ProgramSession:
         try:
             if operation.open:
                 sizes.check(operation.rule, arguments)
-            made = operation.kernel(call, **arguments)
+            output = operation.kernel(call, **arguments)
         except MlferryError as error:
             error.add_context(f"running {operation}")
             raise
         except Exception as error:
             raise PredictionError(f"{operation} does not fit its inputs: {error!r:.300}") from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(operation.outputs):
             raise PredictionError(
                 f"{operation} made {len(results)} values; {len(operation.outputs)} are described"
@@ -472,10 +465,10 @@ class ProgramSession:
             scope.values[name] = self._typed(operation, kind, value)
 
     def _block(self, plan: BlockPlan, outer: Scope) -> Callable[..., list[Any]]:
-        def run(*given: NDArray[Any]) -> list[Any]:
-            inside = dict(zip(plan.inputs, given, strict=True))
-            made = self._run(plan, inside, outer, frozenset(plan.outputs))
-            scope = Scope(made, outer)
+        def run(*arguments: NDArray[Any]) -> list[Any]:
+            inside = dict(zip(plan.inputs, arguments, strict=True))
+            results = self._run(plan, inside, outer, frozenset(plan.outputs))
+            scope = Scope(results, outer)
             return [scope.find(name) for name in plan.outputs]
 
         return run
@@ -518,10 +511,10 @@ class Scope:
         Raises:
             PredictionError: nothing has made it.
         """
-        return _narrowed(self.kept(name))
+        return _narrowed(self.unconverted(name))
 
-    def kept(self, name: str) -> Any:
-        """A value as it was made: one of float16 may be `Rounded`."""
+    def unconverted(self, name: str) -> Any:
+        """A value as it was computed: one of float16 may be `Rounded`."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
@@ -551,13 +544,13 @@ def _widened(value: object) -> Any:
     return value
 
 
-def _moved(value: NDArray[Any] | Rounded) -> Any:
+def _as_stored(value: NDArray[Any] | Rounded) -> Any:
     return value.wide if isinstance(value, Rounded) else value
 
 
 # How a kernel gets the values that it reads, by whether it is raw and whether it moves them only.
 _Reads = Mapping[tuple[bool, bool], Callable[[Any], Any]]
-_HALF_READS: _Reads = {(False, False): _widened, (True, False): _narrowed, (True, True): _moved}
+_HALF_READS: _Reads = {(False, False): _widened, (True, False): _narrowed, (True, True): _as_stored}
 _EXACT_READS: _Reads = {
     (False, False): _widened,
     (True, False): _widened,
@@ -569,7 +562,7 @@ def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
     if kind.shape is None:
         return True
     return len(shape) == len(kind.shape) and all(
-        wanted in (extent, None) for extent, wanted in zip(shape, kind.shape, strict=True)
+        described in (extent, None) for extent, described in zip(shape, kind.shape, strict=True)
     )
 
 
@@ -594,7 +587,7 @@ class _Planner:
         types: Mapping[str, ValueType],
         inputs: tuple[str, ...] | None = None,
     ) -> BlockPlan:
-        """A block, inside of which the constants and the types around it are known."""
+        """The plan of a block, given the constants and types around it."""
         names = inputs if inputs is not None else tuple(value.name for value in block.inputs)
         plan = BlockPlan(names, tuple(block.outputs))
         inside = dict(known)
@@ -664,9 +657,9 @@ class _Planner:
     def _evaluated(self, operation: PlannedOperation) -> tuple[Any, ...]:
         """What an operation of constants makes."""
         with np.errstate(all="ignore"):
-            made = operation.kernel(operation.call, **operation.arguments())
-        results = made if isinstance(made, tuple) else (made,)
-        found = []
+            output = operation.kernel(operation.call, **operation.arguments())
+        results = output if isinstance(output, tuple) else (output,)
+        arrays = []
         for kind, value in zip(operation.call.outputs, results, strict=False):
             array = np.asarray(value)
             if isinstance(kind, TensorType):
@@ -675,8 +668,8 @@ class _Planner:
                 dtype = DTYPES[kind.dtype].array
                 whole = np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
                 array = array.astype(whole, copy=False)
-            found.append(array)
-        return tuple(found)
+            arrays.append(array)
+        return tuple(arrays)
 
     def _constant(self, message: mil.Operation) -> Any:
         if "val" not in message.attributes:

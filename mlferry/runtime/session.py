@@ -71,7 +71,7 @@ class Session:
             layer runs on its own, which is slower and takes less memory.
         winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
-        threads: how many it uses at most; by default as many as there are cores, up to eight.
+        threads: how many it uses at most; by default one per core, up to eight.
 
     Raises:
         MissingCustomLayerError: custom layers without a class; all are named.
@@ -146,9 +146,9 @@ class Session:
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
-                made = planned.region.run(blobs) if planned.region is not None else None
-                if made is not None:
-                    blobs |= made
+                computed = planned.region.run(blobs) if planned.region is not None else None
+                if computed is not None:
+                    blobs |= computed
                 else:
                     self.run_body(planned.steps, blobs)
                 for name in planned.frees:
@@ -156,14 +156,14 @@ class Session:
         return self.chosen(blobs, outputs)
 
     def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
-        """Raise a `PredictionError` where a wanted blob is none of the network."""
+        """Raise a `PredictionError` if the network lacks a wanted blob."""
         for name in outputs:
             if name not in self.blobs and name not in inputs:
                 close = did_you_mean(name, sorted(self.blobs))
                 raise PredictionError(f"the network has no blob {name!r}.{close}")
 
     def chosen(self, blobs: Blobs, outputs: Sequence[str]) -> dict[str, Array]:
-        """The wanted ones of all blobs.
+        """The wanted blobs among all.
 
         Raises:
             PredictionError: one was not made.
@@ -198,7 +198,7 @@ class Session:
     ) -> None:
         self._check(step, tuple([x.shape for x in arguments]))
         try:
-            made = kernel(step.params, *arguments)
+            output = kernel(step.params, *arguments)
         except MlferryError:
             raise
         except Exception as error:
@@ -206,7 +206,7 @@ class Session:
             raise PredictionError(
                 f"inputs of shapes {shapes} do not fit this layer: {error}"
             ) from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(step.outputs):
             raise PredictionError(
                 f"the layer makes {len(results)} outputs; {len(step.outputs)} are named"
@@ -215,7 +215,7 @@ class Session:
             blobs[name] = np.asarray(array, np.float32)
 
     def _check(self, step: Step, shapes: tuple[tuple[int, ...], ...]) -> None:
-        """Let the shape rule of a layer refuse its inputs, once for each set of shapes."""
+        """Check the inputs of a layer by its shape rule, once per set of shapes."""
         key = (id(step.params), shapes)
         if key not in self._checked:
             for shape in infer(step.params, shapes) or ():
@@ -232,61 +232,61 @@ class Session:
                 return flow
         return Ending.END
 
-    def needed(self, wanted: frozenset[str], given: frozenset[str] = frozenset()) -> list[Step]:
-        """The steps that the wanted blobs need where some are given.
+    def needed(self, outputs: frozenset[str], known: frozenset[str] = frozenset()) -> list[Step]:
+        """The steps that the wanted blobs need, some blobs being given.
 
-        A blob that is overwritten stays needed before, as the overwriting layer may lie in a
+        A blob that is overwritten is still needed before, as the overwriting layer may be in a
         branch that is not taken.
         """
-        needed = set(wanted - given)
+        needed = set(outputs - known)
         steps: list[Step] = []
         for step in reversed(self._steps):
             if needed & step.writes:
-                needed |= step.reads - given
+                needed |= step.reads - known
                 steps.append(step)
         return steps[::-1]
 
     def layer_params(self, steps: Sequence[Step] | None = None) -> list[Params]:
         """The parameters of all layers, or of some, with those inside of branches and loops."""
-        found: list[Params] = []
+        params: list[Params] = []
         for step in self._steps if steps is None else steps:
-            found.append(step.params)
+            params.append(step.params)
             for body in step.bodies:
-                found += self.layer_params(body)
-        return found
+                params += self.layer_params(body)
+        return params
 
-    def _program(self, wanted: frozenset[str]) -> Program:
+    def _program(self, outputs: frozenset[str]) -> Program:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use."""
-        if wanted not in self._programs:
-            steps = self.needed(wanted)
+        if outputs not in self._programs:
+            steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            parts = regions.scheduled(left, wanted, planned=self.planned, winograd=self.winograd)
-            self._programs[wanted] = Program(constants, parts)
-        return self._programs[wanted]
+            parts = regions.scheduled(left, outputs, planned=self.planned, winograd=self.winograd)
+            self._programs[outputs] = Program(constants, parts)
+        return self._programs[outputs]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
-        """What layers make of constants alone, computed once.
+        """The outputs of layers that depend on constants only, computed once.
 
-        A blob that something else writes, or that is read before, is left alone; so is a layer
-        that refuses its inputs, which is told when it runs.
+        Blobs that something else writes, or that are read before, are left alone; so are layers
+        that refuse their inputs: their error is raised when they run.
         """
-        made = Blobs()
+        folded = Blobs()
         seen: set[str] = set()
         several = regions.overwritten(steps)
         for step in steps:
-            folds = step.kernel is not None and _is_constant(step) and made.keys() >= step.reads
+            folds = step.kernel is not None and _is_constant(step) and folded.keys() >= step.reads
             if folds and not step.writes & (several | seen):
                 with contextlib.suppress(MlferryError):
-                    blobs = Blobs(made)
+                    blobs = Blobs(folded)
                     self._run(step, blobs)
-                    made = blobs
+                    folded = blobs
             seen |= step.reads
-        return made
+        return folded
 
 
 def _is_constant(step: Step) -> bool:
-    """Whether a layer gives the same for the same inputs, in every run."""
+    """Whether a layer always gives the same outputs for the same inputs."""
     kind = step.params.kind
     return kind != "custom" and not kind.startswith(("random", "categorical"))
 
@@ -298,7 +298,7 @@ def _truth(blob: Array, step: Step) -> bool:
 
 
 def _branch(session: Session, step: Step, blobs: Blobs) -> Ending:
-    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    """Run the first network if the input is true, otherwise the second, which may be empty."""
     if not step.inputs:
         raise SpecError("it needs an input, the condition")
     chosen = 0 if _truth(blobs[step.inputs[0]], step) else 1
@@ -306,11 +306,11 @@ def _branch(session: Session, step: Step, blobs: Blobs) -> Ending:
 
 
 def _loop(session: Session, step: Step, blobs: Blobs) -> Ending:
-    """Counted, while a condition holds, or both.
+    """Run a number of rounds, while a condition holds, or both.
 
-    The condition network runs before each round and, when the count ends the loop, once more:
-    its blobs are seen outside. An input takes the place of `maxLoopIterations`. A count of 0 is
-    no limit where there is a condition and no input.
+    The condition network runs before each round and once more when the count ends the loop: its
+    blobs are visible outside. An input replaces `maxLoopIterations`. With a condition and no input,
+    a count of 0 means no limit.
     """
     p = step.params
     body = step.bodies[1]
@@ -333,7 +333,7 @@ def _loop(session: Session, step: Step, blobs: Blobs) -> Ending:
 
 
 def _goes_on(session: Session, step: Step, blobs: Blobs) -> bool:
-    """Run the condition network of a loop, where there is one, and tell what it made."""
+    """Run the condition network of a loop, if there is one, and return its answer."""
     name = step.params.conditionVar
     if not name:
         return True
@@ -352,7 +352,7 @@ CONTROL_FLOW: dict[str, Callable[[Session, Step, Blobs], Ending]] = {
 
 
 def _evaluating(instance: Instance) -> Kernel:
-    """A user's object as a kernel."""
+    """An object of yours as a kernel."""
 
     def kernel(_: Params, *inputs: Array) -> tuple[Array, ...]:
         return instance.evaluate(inputs)

@@ -27,7 +27,7 @@ class Step:
         bodies: the plans of the networks inside a branch or a loop.
         reads: every blob that it, or a network inside it, may read.
         writes: every blob that it, or a network inside it, may make.
-        instance: the user's object that computes a custom layer.
+        instance: your object that computes a custom layer.
     """
 
     kernel: Kernel | None

@@ -6,13 +6,12 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.descriptor import FieldDescriptor
 
 from mlferry.errors import SpecError
 from mlferry.registry import did_you_mean
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.reflection import Field, is_map, is_repeated
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -48,7 +47,7 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
             ) from error
 
 
-def _set(message: Message, field: Any, value: Any) -> None:
+def _set(message: Message, field: Field, value: Any) -> None:
     if is_map(field):
         _set_map(getattr(message, field.name), field, value)
     elif is_repeated(field):
@@ -65,7 +64,7 @@ def _set(message: Message, field: Any, value: Any) -> None:
         setattr(message, field.name, _scalar(field, value))
 
 
-def _set_map(target: MutableMapping[Any, Any], field: Any, value: Mapping[Any, Any]) -> None:
+def _set_map(target: MutableMapping[Any, Any], field: Field, value: Mapping[Any, Any]) -> None:
     if not isinstance(value, Mapping):
         raise SpecError(f"{field.name} is set from a mapping, not from {value!r}")
     item = field.message_type.fields_by_name["value"]
@@ -90,7 +89,7 @@ def _set_message(target: Message, value: Any) -> None:
         raise SpecError(f"{target.DESCRIPTOR.name} is set from a mapping, not from {value!r}")
 
 
-def _scalar(field: FieldDescriptor, value: float | str) -> Any:
+def _scalar(field: Field, value: float | str) -> Any:
     if field.enum_type is not None and isinstance(value, str):
         names = field.enum_type.values_by_name
         if value not in names:

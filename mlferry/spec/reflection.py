@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
-from google.protobuf.descriptor import FieldDescriptor
+
+class Field(Protocol):
+    """What is used of a `FieldDescriptor`, whose classes differ between releases."""
+
+    @property
+    def name(self) -> str:
+        """Of the field."""
+
+    @property
+    def message_type(self) -> Any:
+        """The descriptor of the messages that it holds; None for other types."""
+
+    @property
+    def enum_type(self) -> Any:
+        """The descriptor of its enum; None for other types."""
+
 
 _LABEL_REPEATED = 3
 
 
-def is_repeated(field: Any) -> bool:
+def is_repeated(field: Field) -> bool:
     """Whether a `FieldDescriptor` is of a repeated field.
 
     `is_repeated` came with protobuf 6; `label` is on its way out.
     """
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
-    return bool(field.label == _LABEL_REPEATED)
+    return bool(getattr(field, "label", None) == _LABEL_REPEATED)
 
 
-def is_map(field: FieldDescriptor) -> bool:
+def is_map(field: Field) -> bool:
     """Whether a field is a map."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)

@@ -259,7 +259,7 @@ def test_custom_layers() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "data", "words"),
     [
-        (scaled(1.0), lambda data: [data["x"], data["x"]], DATA, "not as many"),
+        (scaled(1.0), lambda data: [data["x"], data["x"]], DATA, "differ in number"),
         (scaled(1.0), lambda data: data["x"][:, :2], DATA, "shape"),
         (scaled(1.0), 3, DATA, "int cannot be compared"),
         (scaled(1.0), scaled(1.0), [], "no sample"),

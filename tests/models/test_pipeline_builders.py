@@ -109,7 +109,9 @@ def test_a_pipeline_runs() -> None:
 def test_an_updatable_pipeline() -> None:
     made = pipeline.Pipeline([("x", datatypes.Array(3))], [("p", datatypes.Array(3))])
     made.add_model(network().spec)
-    with pytest.raises(SpecError, match="the last model of an updatable pipeline is updatable"):
+    with pytest.raises(
+        SpecError, match="the last model of an updatable pipeline must be updatable"
+    ):
         made.make_updatable()
     last = network()
     last.make_updatable(["fc"])

@@ -151,7 +151,7 @@ def test_what_does_not_exist() -> None:
         model.gradient(data, ("s", 7))
     with pytest.raises(PredictionError, match=r"no value \(0, 5\) in 's'"):
         model.gradient(data, ("s", (0, 5)))
-    with pytest.raises(PredictionError, match="by its place, an integer"):
+    with pytest.raises(PredictionError, match="by its index, an integer"):
         model.gradient(data, ("s", "dog"))
     with pytest.raises(PredictionError, match="no blob 'inside'"):
         model.gradient(data, "s", ["inside"])

@@ -684,5 +684,5 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
         with image.open(tmp_path / label / "0.png") as picture:
             assert made.predict({"x": picture})["classLabel"] == label
     image.fromarray(pixels).save(tmp_path / "stray.png")
-    with pytest.raises(PredictionError, match="lies in no folder that tells its label"):
+    with pytest.raises(PredictionError, match="lies in no folder with the name of its label"):
         model.update(tmp_path)

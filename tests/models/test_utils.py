@@ -488,5 +488,5 @@ def test_classifiers_and_transformers() -> None:
     assert utils.evaluate_transformer(plain, [{"x": SAMPLE}] * 2, answers) == {
         "num_samples": 2, "num_errors": 1,
     }  # fmt: skip
-    with pytest.raises(PredictionError, match="no classifier and no regressor"):
+    with pytest.raises(PredictionError, match="neither a classifier nor a regressor"):
         utils.evaluate_classifier(plain, [right])

@@ -166,9 +166,9 @@ def test_a_sample_that_kills_every_worker() -> None:
 
 
 def test_what_does_not_pickle() -> None:
-    with pytest.raises(WorkerError, match="a sample cannot travel to a worker"):
+    with pytest.raises(WorkerError, match="a sample cannot be sent to a worker"):
         list(in_order(doubled, 1, [threading.Lock()], processes))
-    with pytest.raises(WorkerError, match="the model cannot travel to a worker"):
+    with pytest.raises(WorkerError, match="the model cannot be sent to a worker"):
         list(in_order(doubled, threading.Lock(), [1], processes))
 
 

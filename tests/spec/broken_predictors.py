@@ -76,7 +76,7 @@ Case = tuple[str, Callable[[], Model], str, str, str]
 CASES: list[Case] = [
     ("no weights", linear(0), E, GLM, "it has no weights"),
     ("weights of two lengths", on(linear(), put(f"{GLM}.weights[0].value", [1])), E, GLM,
-     "of several lengths"),
+     "differ in length"),
     ("two offsets", on(linear(), put(f"{GLM}.offset", [1, 2])), E, GLM, "2 offsets for 3 rows"),
     ("no offsets", on(linear(), put(f"{GLM}.offset", [])), W, GLM, "write a 0 for each of 3"),
     ("two rows for three", linear(2), E, GLM, "2 rows of weights for 3 classes; there are 3"),

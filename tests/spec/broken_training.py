@@ -117,7 +117,7 @@ CASES: list[Case] = [
         ("two losses", after(lambda s, n: n.updateParams.lossLayers.append(
             n.updateParams.lossLayers[0])), "model", "has 2 losses"),
         ("a loss of no kind", after(lambda s, n: n.updateParams.lossLayers[0].ClearField(
-            "categoricalCrossEntropyLossLayer")), "loss 'loss'", "it is of no kind"),
+            "categoricalCrossEntropyLossLayer")), "loss 'loss'", "it has no kind"),
         ("a loss on nothing", after(loss_of(input="yy")), "loss 'loss'",
          "no layer makes its input"),
         ("no softmax", after(loss_of(input="s")), "loss 'loss'",

@@ -343,7 +343,7 @@ _LEFT_OUT = ("output_padding",)
 class InMemory:
     """A model object of Keras 3 (any backend) or tf_keras."""
 
-    def __init__(self, model: object) -> None:
+    def __init__(self, model: KerasLayer) -> None:
         self._model = model
 
     def assign(self, model: Layer) -> dict[Path, Named]:
@@ -353,7 +353,7 @@ class InMemory:
         return entries
 
 
-def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named]) -> None:
+def _walk_objects(model: Layer, source: KerasLayer, path: Path, found: dict[Path, Named]) -> None:
     objects = {item.name: item for item in source.layers}
     if model.model_kind == SEQUENTIAL:  # the config of a user's layer may leave out its name
         own = [layer for layer in model.layers if layer.class_name != "InputLayer"]
@@ -362,12 +362,11 @@ def _walk_objects(model: Layer, source: Any, path: Path, found: dict[Path, Named
             for layer, item in zip(own, items, strict=True):
                 layer.name = item.name
     for layer in model.layers:
-        item = objects.get(layer.name)
         place = (*path, layer.name)
-        if item is None:
+        if layer.name not in objects:
             found[place] = []
             continue
-        layer.source = item
+        item = layer.source = objects[layer.name]
         for name in _LEFT_OUT:
             if getattr(item, name, None) is not None:
                 layer.config.setdefault(name, getattr(item, name))

@@ -12,7 +12,10 @@ import json
 import math
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import h5py
 
 _BLOCK = 16 << 20  # bytes decoded at a time
 _TEXTS = "OSU"
@@ -57,7 +60,7 @@ class _FileScan:
         if wanted > self.limits[name]:
             raise OverLimit(name, wanted, what)
 
-    def group(self, group: Any, where: str, above: tuple[int, ...]) -> dict[str, Any]:
+    def group(self, group: h5py.Group, where: str, above: tuple[int, ...]) -> dict[str, Any]:
         info = self.h5py.h5o.get_info(group.id)
         if info.addr in above:
             raise RefusedFile(f"the group {where or '/'} lies inside itself")
@@ -80,7 +83,7 @@ class _FileScan:
                 entries["arrays"][name] = self.array(item, path)
         return entries
 
-    def attributes(self, holder: Any) -> dict[str, Any]:
+    def attributes(self, holder: h5py.Group | h5py.Dataset) -> dict[str, Any]:
         """Texts and lists of texts; None for what is neither."""
         entries: dict[str, Any] = {}
         for name in holder.attrs:
@@ -102,7 +105,7 @@ class _FileScan:
             return value
         return [self.text(item) for item in value.ravel()] if hasattr(value, "ravel") else None
 
-    def array(self, dataset: Any, where: str) -> dict[str, Any] | None:
+    def array(self, dataset: h5py.Dataset, where: str) -> dict[str, Any] | None:
         """Its shape, type and place; None for arrays of anything but numbers."""
         plan = dataset.id.get_create_plist()
         if plan.get_external_count():
@@ -128,7 +131,7 @@ class _FileScan:
         self.decode(dataset, size)
         return {**entries, "spilled": True, "offset": place}
 
-    def decode(self, dataset: Any, size: int) -> None:
+    def decode(self, dataset: h5py.Dataset, size: int) -> None:
         if not dataset.shape or not size:
             self.spill.write(dataset[()].tobytes())
             return

@@ -2,8 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+
+class SymbolicTensor(Protocol):
+    """A tensor of Keras 3 without values, which knows what makes it."""
+
+    shape: Sequence[int | None]
+    dtype: Any
+    _keras_history: tuple[KerasOperation, int, int]
+
+
+class SymbolicArguments(Protocol):
+    """The arguments of a recorded call."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+class KerasNode(Protocol):
+    """A recorded call of an operation."""
+
+    arguments: SymbolicArguments
+    is_input: bool
+
+
+class KerasOperation(Protocol):
+    """What Keras 3 records calls of: layers, and its functions."""
+
+    name: str
+    _inbound_nodes: list[KerasNode]
+    _outbound_nodes: list[KerasNode]
+
+
+class Functional(Protocol):
+    """A model of recorded calls."""
+
+    name: str
+    inputs: Sequence[SymbolicTensor]
+    outputs: Sequence[SymbolicTensor]
+    operations: Sequence[KerasOperation]
+    _nodes_by_depth: Mapping[int, Sequence[KerasNode]]
 
 
 class KerasLayer(Protocol):
@@ -27,6 +67,12 @@ class KerasLayer(Protocol):
 
     def get_config(self) -> dict[str, Any]:
         """Its options."""
+
+    def _flatten_layers(self) -> Sequence[KerasOperation]:
+        """Itself, and the layers inside."""
+
+    def get_build_config(self) -> Mapping[str, Any] | None:
+        """The shapes that it was built for."""
 
     def get_weights(self) -> list[Any]:
         """The arrays of its variables."""

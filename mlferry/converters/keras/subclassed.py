@@ -63,7 +63,7 @@ def _arguments(model: KerasLayer) -> list[str]:
     return [p.name for p in result if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
 
 
-def _built_shapes(model: Any, names: Sequence[str]) -> Mapping[str, Shape | None]:
+def _built_shapes(model: KerasLayer, names: Sequence[str]) -> Mapping[str, Shape | None]:
     """The shapes that a model was built for."""
     known = model.get_build_config() or {}
     listed = known.get("shapes_dict") or {"input_shape": known.get("input_shape")}

@@ -21,7 +21,13 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
 from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, normalized
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
-from mlferry.converters.keras.objects import KerasLayer
+from mlferry.converters.keras.objects import (
+    Functional,
+    KerasLayer,
+    KerasOperation,
+    SymbolicArguments,
+    SymbolicTensor,
+)
 from mlferry.converters.keras.read import graph_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
@@ -52,12 +58,12 @@ class Called:
         self.name = node.name
         self.call = call
 
-    def _flatten_layers(self) -> list[Any]:
+    def _flatten_layers(self) -> list[KerasOperation]:
         return []
 
 
 def layer_graph(
-    layer: Any,
+    layer: KerasLayer | Called,
     use: LayerCall,
     inputs: Sequence[tuple[Shape, str]],
     mask: Shape | None,
@@ -111,7 +117,7 @@ def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> G
 
 
 def arguments(
-    layer: KerasLayer, use: LayerCall, inputs: Sequence[Any], mask: object
+    layer: KerasLayer | Called, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
     args = [_placed(value, inputs) for value in use.args]
@@ -135,7 +141,7 @@ def _placed(value: bool | Ref | Sequence[Ref] | None, inputs: Sequence[Any]) -> 
 
 
 @contextmanager
-def _nodes_restored(layer: Any) -> Iterator[None]:
+def _nodes_restored(layer: KerasLayer | Called) -> Iterator[None]:
     """The layers inside forget the calls that are recorded here."""
     layers = list(layer._flatten_layers())
     counts = [(len(item._inbound_nodes), len(item._outbound_nodes)) for item in layers]
@@ -237,7 +243,7 @@ def _graph(
     return graph_of(model, arrays.InMemory(functional), name)
 
 
-def _tree(functional: Any) -> Layer:
+def _tree(functional: Functional) -> Layer:
     """The operations of a functional model, with their calls, as a config has them."""
     own = {id(node) for nodes in functional._nodes_by_depth.values() for node in nodes}
     numbers: dict[int, int] = {}
@@ -245,7 +251,7 @@ def _tree(functional: Any) -> Layer:
         remaining = (node for node in operation._inbound_nodes if id(node) in own)
         numbers |= {id(node): index for index, node in enumerate(remaining)}
 
-    def tensor(item: Any) -> Tensor:
+    def tensor(item: SymbolicTensor) -> Tensor:
         operation, index, output = item._keras_history
         call = numbers[id(operation._inbound_nodes[index])]
         return Tensor(operation.name, call, output, tuple(item.shape), str(item.dtype))
@@ -267,7 +273,7 @@ def _tree(functional: Any) -> Layer:
     return model
 
 
-def _config(operation: KerasLayer) -> Mapping[str, Any]:
+def _config(operation: KerasOperation) -> Mapping[str, Any]:
     serialization = importlib.import_module("keras.saving")
     try:
         entries: Mapping[str, Any] = serialization.serialize_keras_object(operation)
@@ -279,7 +285,7 @@ def _config(operation: KerasLayer) -> Mapping[str, Any]:
     return entries
 
 
-def _call(given: Any, tensor: Callable[[Any], Tensor]) -> LayerUse:
+def _call(given: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) -> LayerUse:
     """A recorded call; variables and arrays in it are known values."""
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []

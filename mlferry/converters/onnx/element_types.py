@@ -30,6 +30,8 @@ RULES: dict[str, tuple[int, ...]] = {
     "EmbedLayerNormalization": (2,), "QEmbedLayerNormalization": (8,),
 }  # fmt: skip
 _WITHOUT = {"QuantizeLinear": _UINT8}
+# The same of single outputs.
+_OF_OUTPUTS = {("GroupQueryAttention", 1): (3, 0), ("GroupQueryAttention", 2): (4, 0)}
 _OTHERS = {("EmbedLayerNormalization", 1): _INT32, ("QEmbedLayerNormalization", 1): _INT32}
 _RUNTIMES = "com.microsoft"
 
@@ -75,7 +77,7 @@ def _of_output(
 ) -> int:
     if node.domain == _RUNTIMES:
         fixed = _OTHERS.get((node.op_type, place))
-        places: Sequence[int] = RULES.get(node.op_type, ())
+        places = _OF_OUTPUTS.get((node.op_type, place), RULES.get(node.op_type, ()))
         return fixed or _first(node, places, types) or _WITHOUT.get(node.op_type, 0)
     return _by_schema(node, place, types, opsets)
 

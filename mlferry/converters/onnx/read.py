@@ -76,7 +76,7 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
         raise ModelFileError(f"{name} is inconsistent: {error!r:.400}") from error
 
 
-def _load(source: Any, name: str) -> Any:
+def _load(source: Any, name: str) -> onnx.ModelProto:
     try:
         import onnx
         from google.protobuf.message import DecodeError

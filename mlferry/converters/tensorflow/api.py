@@ -201,7 +201,7 @@ def _image(
     found: read.Read,
     value: Value,
     feature: str,
-    shape: Any,
+    shape: Sequence[int] | None,
     layout: str | None,
     scale: PerInput,
     is_bgr: bool | Mapping[str, bool],

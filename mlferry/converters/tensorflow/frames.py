@@ -35,10 +35,6 @@ class FramePart:
     inputs: list[Any]
     outputs: list[Any]
 
-    def get_operations(self) -> list[Any]:
-        """The operations between inputs and outputs."""
-        return list(_behind(self.outputs, {t.name for t in self.inputs}))
-
 
 @dataclass(frozen=True)
 class Whole:

@@ -10,13 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from mlferry import limits
 from mlferry.converters.isolated import over_memory
 from mlferry.converters.tensorflow import unknown_ops, untrusted
-from mlferry.converters.tensorflow.objects import ConcreteFunction, GraphDef, NodeDef
+from mlferry.converters.tensorflow.objects import (
+    ConcreteFunction,
+    GraphDef,
+    Model,
+    NodeDef,
+    SavedModel,
+    TensorShapeMessage,
+)
 from mlferry.converters.types import EnumeratedShapes, RangeDim
 from mlferry.errors import (
     ConversionError,
@@ -91,20 +98,41 @@ def frozen(
             return constant_function(function), names
 
 
-def frozen_message(path: str, name: str, **arguments: Any) -> Frozen:
-    """The same of a file, as a message for another process; arguments are those of `frozen`.
+def frozen_message(
+    path: str,
+    name: str,
+    *,
+    inputs: Sequence[Any] | None,
+    outputs: Sequence[Any] | None,
+    signature: str | None,
+) -> Frozen:
+    """The same of a file, as a message; arguments are those of `frozen`.
 
     Raises:
         LimitError: it is larger than a message of protobuf can be.
     """
     tf = import_tensorflow()
     with as_our_errors(name):
-        function, names = _function(tf, path, name, **arguments)
+        function, names = _function(tf, path, name, inputs, outputs, signature)
         with _telling_of_states(function, name):
-            graph, inputs = _frozen_graph(function)
-        shapes = [(t.name, None if t.shape.rank is None else t.shape.as_list()) for t in inputs]
-        outputs = [t.name for t in function.outputs]
-        return Frozen(graph.SerializeToString(), shapes, outputs, names)
+            graph, tensors = _frozen_graph(function)
+        shapes = [(t.name, None if t.shape.rank is None else t.shape.as_list()) for t in tensors]
+        results = [t.name for t in function.outputs]
+        return Frozen(graph.SerializeToString(), shapes, results, names)
+
+
+def imported(frozen: Frozen, name: str) -> Any:
+    """The function of such a message, for the process that reads its operations."""
+    tf = import_tensorflow()
+    with as_our_errors(name), tf.Graph().as_default() as graph:
+        message = tf.compat.v1.GraphDef()
+        message.ParseFromString(frozen.graph)
+        tf.import_graph_def(message, name="")
+        inputs = [graph.get_tensor_by_name(tensor) for tensor, _ in frozen.inputs]
+        outputs = [graph.get_tensor_by_name(tensor) for tensor in frozen.outputs]
+        for tensor, (_, shape) in zip(inputs, frozen.inputs, strict=True):
+            tensor.set_shape(shape)  # scalars lose theirs
+    return SimpleNamespace(graph=graph, inputs=inputs, outputs=outputs)
 
 
 def _function(
@@ -216,7 +244,7 @@ def _from_saved_model(
     return _signature(loaded, name, signature)
 
 
-def _signature(loaded: Any, name: str, signature: str | None) -> tuple[Any, Names]:
+def _signature(loaded: SavedModel, name: str, signature: str | None) -> tuple[Any, Names]:
     known = list(loaded.signatures)
     chosen = signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in known else None)
     if chosen is None and len(known) == 1:
@@ -382,11 +410,11 @@ def _from_object(
     return function, ([], _keys(function))
 
 
-def _inference(model: Any) -> Any:
+def _inference(model: Model) -> Callable[..., Any]:
     """A call of a model that is not training."""
     takes = "training" in inspect.signature(model.call).parameters
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: object) -> Any:
         return model(*arguments, training=False) if takes else model(*arguments)
 
     return call
@@ -480,13 +508,13 @@ def _telling_of_states(function: ConcreteFunction, name: str) -> Any:
         ) from error
 
 
-def _assigning(graph: Any) -> list[tuple[str, str]]:
+def _assigning(graph: GraphDef) -> list[tuple[str, str]]:
     """Op and name of the nodes that change a variable."""
     bodies = [graph.node, *(f.node_def for f in graph.library.function)]
     return [(node.op, node.name) for nodes in bodies for node in nodes if _ASSIGNS.search(node.op)]
 
 
-def extents_of(shape: Any) -> list[int | None] | None:
+def extents_of(shape: TensorShapeMessage) -> list[int | None] | None:
     """A shape as a list, with None for what may vary; None where the rank is unknown."""
     if shape.unknown_rank:
         return None

@@ -2,8 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
+
+
+class Dim(Protocol):
+    """An extent in the message of a shape; below 0 where it varies."""
+
+    size: int
+
+
+class TensorShapeMessage(Protocol):
+    """The message of a shape."""
+
+    unknown_rank: bool
+    dim: Sequence[Dim]
+
+
+class TensorMessage(Protocol):
+    """The message of an array."""
+
+    tensor_shape: TensorShapeMessage
+    dtype: int
+
+
+class AttributeMessage(Protocol):
+    """The message of an attribute, which holds a value of one of many types."""
+
+    list: Any
+
+    def WhichOneof(self, name: str, /) -> str | None:
+        """The field that is set."""
+
+
+class MetaGraph(Protocol):
+    """The message of a graph of a SavedModel, with its signatures."""
+
+    graph_def: GraphDef
+    meta_info_def: Any
+    signature_def: Mapping[str, Any]
+    object_graph_def: Any
+
+
+class SavedModelMessage(Protocol):
+    """The message of a SavedModel."""
+
+    meta_graphs: Sequence[MetaGraph]
+
+    def SerializeToString(self) -> bytes:
+        """Its bytes."""
+
+
+class SavedModel(Protocol):
+    """A SavedModel that is loaded."""
+
+    signatures: Mapping[str, ConcreteFunction]
+
+
+class Model(Protocol):
+    """A model of Keras, or of a class of a user's."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Run it."""
 
 
 class GraphTensor(Protocol):
@@ -38,11 +100,23 @@ class GraphOperation(Protocol):
 class FunctionBody(Protocol):
     """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
 
-    inputs: Sequence[GraphTensor]
-    outputs: Sequence[GraphTensor]
+    @property
+    def inputs(self) -> Sequence[GraphTensor]:
+        """The tensors that it starts from."""
 
-    def get_operations(self) -> Iterable[GraphOperation]:
-        """Its nodes."""
+    @property
+    def outputs(self) -> Sequence[GraphTensor]:
+        """The tensors that it ends with."""
+
+
+class FrozenFunction(FunctionBody, Protocol):
+    """A function without variables.
+
+    Attributes:
+        graph: TensorFlow's own.
+    """
+
+    graph: FunctionGraph
 
 
 class NodeDef(Protocol):
@@ -77,3 +151,22 @@ class ConcreteFunction(Protocol):
     structured_input_signature: Any
     structured_outputs: Any
     graph: Any
+    _mlferry_owner: SavedModel
+
+
+class FunctionGraph(Protocol):
+    """A graph of operations of TensorFlow 2."""
+
+    def get_operations(self) -> Iterable[GraphOperation]:
+        """Its nodes."""
+
+    def as_graph_def(self) -> GraphDef:
+        """Its message."""
+
+
+class OpDef(Protocol):
+    """The message that says what an op is."""
+
+    input_arg: Sequence[Any]
+    output_arg: Sequence[Any]
+    attr: Sequence[Any]

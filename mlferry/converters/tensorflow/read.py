@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import math
 import os
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 from mlferry import limits
-from mlferry.converters.graph import Attributes, Graph, Node, Value, distinct_names
-from mlferry.converters.tensorflow import frames, freezing, unknown_ops
+from mlferry.converters.graph import Graph, Node, distinct_names
+from mlferry.converters.tensorflow import apart
 from mlferry.converters.tensorflow.loading import (
     SAVED_MODELS,
     TEXT_GRAPH,
-    Frozen,
     Names,
     as_our_errors,
     constant_function,
-    extents_of,
     folder_of,
     frozen,
     import_tensorflow,
@@ -37,28 +32,11 @@ from mlferry.converters.tensorflow.loading import (
     kind_of,
     with_index,
 )
-from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor, NodeDef
-from mlferry.errors import (
-    ConversionError,
-)
+from mlferry.converters.tensorflow.objects import FrozenFunction, FunctionGraph
+from mlferry.converters.tensorflow.operations import Naming, body_of, operations, tensor_name
+from mlferry.converters.tensorflow.subgraphs import FeatureNames, Subgraph
+from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
-
-_UNREAD = {
-    "container",
-    "shared_name",
-    "use_cudnn_on_gpu",
-    "cudnn_off",
-    "_output_shapes",
-    "validate_shape",
-    "parallel_iterations",
-    "allowed_devices",
-    "message",
-    "incompatible_shape_error",
-    "validate_indices",
-    "output_shapes",
-    "use_locking",
-    "debug_name",
-}
 
 
 def claims(source: object) -> bool:
@@ -151,23 +129,34 @@ def read(
     name = str(source) if is_file else f"the {kind_of(source)}"
     arguments: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "signature": signature}
     if is_file and limits.current().isolated and importlib.util.find_spec("tensorflow"):
-        with _beside(import_tensorflow):  # which takes seconds, here and there
-            apart = _frozen_apart(Path(source), name, arguments)
-        function, names = _imported(apart, name)
+        graph, names = _read_apart(Path(source), name, arguments)
     else:
-        function, names = frozen(source, name, **arguments)
+        function, tensors = frozen(source, name, **arguments)
+        graph, names = read_function(function, name, tensors, is_file=is_file)
+    feature_of, shown = (
+        functools.partial(_feature_of, dict(zip(map(with_index, known), features, strict=True)))
+        for known, features in (
+            (names.inputs, names.input_features),
+            (names.outputs, names.output_features),
+        )
+    )
+    return Read(graph, _renamed(inputs, feature_of), _renamed(outputs, shown), feature_of)
+
+
+def read_function(
+    function: FrozenFunction, name: str, tensors: Names, *, is_file: bool
+) -> tuple[Graph, FeatureNames]:
+    """The graph of a function without variables, and what its features are called.
+
+    Args:
+        function: TensorFlow's own.
+        name: what messages call the source.
+        tensors: the source's names for its inputs and outputs.
+        is_file: whether `name` is a path.
+    """
     with as_our_errors(name):
-        reader = _GraphReader(import_tensorflow(), function, name, names, is_file)
-        feature_of, shown = (
-            functools.partial(_feature_of, dict(zip(map(with_index, names), result, strict=True)))
-            for names, result in (
-                (reader.inputs, reader.input_features),
-                (reader.outputs, reader.output_features),
-            )
-        )
-        return Read(
-            reader.graph(), _renamed(inputs, feature_of), _renamed(outputs, shown), feature_of
-        )
+        reader = _GraphReader(import_tensorflow(), function, name, tensors, is_file)
+        return reader.graph(), reader.names
 
 
 def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
@@ -192,50 +181,17 @@ def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: 
             raise ConversionError(
                 f"{name}: its call cannot be traced by TensorFlow: {type(error).__name__}: {line}"
             ) from error
-        return _GraphReader(tf, constant_function(function), name, ([], []), is_file=False).graph()
+        return read_function(constant_function(function), name, ([], []), is_file=False)[0]
 
 
-@contextmanager
-def _beside(work: Callable[[], Any]) -> Iterator[None]:
-    """While another thread works; what it raises shows when it is asked for again."""
-
-    def run() -> None:
-        with suppress(Exception):
-            work()
-
-    thread = threading.Thread(target=run, name="mlferry: import")
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
-def _frozen_apart(path: Path, name: str, arguments: dict[str, Any]) -> Frozen:
+def _read_apart(path: Path, name: str, arguments: Mapping[str, Any]) -> tuple[Graph, FeatureNames]:
     if not is_saved_model(path):
-        return freezing.frozen(path, path, name, arguments)
+        return apart.read(path, path, name, arguments)
     folder = folder_of(path)
     messages = [folder / name for name in SAVED_MODELS]
     message = next(message for message in messages if message.exists())
     limits.check_plain(message)
-    return freezing.frozen(folder, message, name, arguments)
-
-
-def _imported(made: Frozen, name: str) -> tuple[Any, Names]:
-    """The function that another process froze."""
-    tf = import_tensorflow()
-    with as_our_errors(name), tf.Graph().as_default() as graph:
-        message = tf.compat.v1.GraphDef()
-        message.ParseFromString(made.graph)
-        tf.import_graph_def(message, name="")
-        inputs = [graph.get_tensor_by_name(tensor) for tensor, _ in made.inputs]
-        outputs = [graph.get_tensor_by_name(tensor) for tensor in made.outputs]
-        for tensor, (_, shape) in zip(inputs, made.inputs, strict=True):
-            tensor.set_shape(shape)  # scalars lose theirs
-    return SimpleNamespace(graph=graph, inputs=inputs, outputs=outputs), made.names
-
-
-# ---- to a function ---------------------------------------------------------------------
+    return apart.read(folder, message, name, arguments)
 
 
 # ---- to a graph ------------------------------------------------------------------------
@@ -245,26 +201,22 @@ class _GraphReader:
     """Reads the operations of a function.
 
     Attributes:
-        inputs: what the source calls its inputs.
-        outputs: what it calls its outputs.
-        input_features: the names of the features for them.
-        output_features: likewise.
+        names: what the source calls its inputs and outputs, and what their features are called.
     """
 
     def __init__(
-        self, tf: ModuleType, frozen: Any, source: str, names: Names, is_file: bool
+        self, tf: ModuleType, frozen: FrozenFunction, source: str, tensors: Names, is_file: bool
     ) -> None:
         self.tf, self.frozen, self.source, self.is_file = tf, frozen, source, is_file
-        self.inputs, self.outputs = (
-            list(known) if len(known) == len(tensors) else [tensor_name(t) for t in tensors]
-            for known, tensors in zip(names, (frozen.inputs, frozen.outputs), strict=True)
+        inputs, outputs = (
+            list(known) if len(known) == len(ends) else [tensor_name(t) for t in ends]
+            for known, ends in zip(tensors, (frozen.inputs, frozen.outputs), strict=True)
         )
-        self.input_features = feature_names(self.inputs)
-        self.output_features = feature_names(self.outputs)
+        self.names = FeatureNames(inputs, outputs, feature_names(inputs), feature_names(outputs))
 
     def graph(self) -> Graph:
         tensors, result = self.frozen.inputs, self.frozen.outputs
-        bindings = dict(zip([t.name for t in tensors], self.input_features, strict=True))
+        bindings = dict(zip([t.name for t in tensors], self.names.input_features, strict=True))
         naming = Naming(bindings)
         nodes, constants = operations(result, naming, self.source)
         return Graph(
@@ -274,23 +226,38 @@ class _GraphReader:
             inputs=[naming.value(t) for t in tensors],
             outputs=[
                 (name, naming.value(t))
-                for name, t in zip(self.output_features, result, strict=True)
+                for name, t in zip(self.names.output_features, result, strict=True)
             ],
             nodes=nodes,
             release=self.tf.__version__,
             is_file=self.is_file,
             constants=constants,
-            functions={("", f.signature.name): f for f in _library(self.frozen.graph)},
+            functions=_bodies(self.frozen.graph, nodes, self.source),
         )
 
 
-def _library(graph: Any) -> Sequence[Any]:
+def _bodies(
+    graph: FunctionGraph, nodes: Iterable[Node], source: str
+) -> dict[tuple[str, str], Subgraph]:
     """The functions that operations of a graph call; the message of a graph copies its weights."""
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
     kinds = {attr.type for op in graph.get_operations() for attr in op.op_def.attr}
     if not kinds & {"func", "list(func)"}:
-        return []
-    results: Sequence[Any] = graph.as_graph_def().library.function
-    return results
+        return {}
+    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
+    bodies: dict[tuple[str, str], Subgraph] = {}
+    waiting = list(nodes)
+    while waiting:
+        for option in waiting.pop().attrs.as_dict().values():
+            if isinstance(option, Subgraph):
+                waiting += option.all_nodes()
+            for name in option if isinstance(option, list) else [option]:
+                if isinstance(name, str) and name in library and ("", name) not in bodies:
+                    body = body_of(function_def_to_graph(library[name]), source)
+                    bodies["", name] = body
+                    waiting += body.all_nodes()
+    return bodies
 
 
 def shown_name(name: str) -> str:
@@ -334,187 +301,3 @@ def _renamed(types: Sequence[Any] | None, feature_of: Callable[[str], str]) -> l
         else t
         for t in types
     ]
-
-
-class Naming:
-    """What the values of a graph of TensorFlow are called.
-
-    Args:
-        inputs: names of the tensors that are inputs, by TensorFlow's name.
-        prefix: of the names of all values and nodes but these.
-    """
-
-    def __init__(self, inputs: Mapping[str, str], prefix: str = "") -> None:
-        self.inputs, self.prefix = inputs, prefix
-        self._taken = set(inputs.values())
-
-    def is_input(self, tensor: GraphTensor) -> bool:
-        """Whether a tensor is an input."""
-        return tensor.name in self.inputs
-
-    def name(self, tensor: GraphTensor) -> str:
-        """The name of the value that a tensor is."""
-        if tensor.name in self.inputs:
-            return self.inputs[tensor.name]
-        result = f"{self.prefix}{tensor_name(tensor)}"
-        return f"{result}:0" if result in self._taken else result  # no feature has a colon
-
-    def value(self, tensor: GraphTensor) -> Value:
-        """A tensor as a `Value`."""
-        shape = tensor.shape
-        known = None if shape.rank is None else tuple(shape.as_list())
-        return Value(self.name(tensor), known, tensor.dtype.base_dtype.name)
-
-
-def tensor_name(tensor: GraphTensor) -> str:
-    """The name of a value: its operation's, with the number of the output where it is not 0."""
-    name, _, index = tensor.name.rpartition(":")
-    return name if index == "0" else f"{name}:{index}"
-
-
-def operations(
-    outputs: Iterable[Any], naming: Naming, source: str
-) -> tuple[list[Node], dict[str, Any]]:
-    """The nodes that some tensors need, in order, and the constants by name.
-
-    Args:
-        outputs: the tensors.
-        naming: the inputs, and what all values are called.
-        source: for messages.
-    """
-    import tensorflow as tf
-
-    nodes: list[Node] = []
-    constants: dict[str, Any] = {}
-    done: set[str] = set()
-    size = 0
-    legacy = frames.Frames(source)
-    stack = [(t.op, False) for t in outputs if not naming.is_input(t)][::-1]
-    while stack:
-        op, ready = stack.pop()
-        whole = legacy.whole(op)
-        step = op if whole is None else whole
-        if step.name in done:
-            continue
-        if not ready:
-            stack.append((op, True))
-            stack += [
-                (t.op, False)
-                for t in reversed(step.inputs)
-                if not naming.is_input(t) and t.op.name not in done
-            ]
-            continue
-        done.add(step.name)
-        if whole is not None:
-            nodes.append(_node_of_whole(whole, naming))
-        elif op.type == "Const":
-            message = op.get_attr("value")
-            size += _bytes(tf, message)
-            limits.check("weights", size, f"{source}: its constants take bytes:")
-            constants[naming.name(op.outputs[0])] = tf.make_ndarray(message)
-        elif op.type == "Placeholder":
-            raise ConversionError(f"{source}: nothing gives a value to the placeholder {op.name!r}")
-        else:
-            nodes.append(node(op, naming))
-    return nodes, constants
-
-
-def _bytes(tf: ModuleType, tensor: Any) -> int:
-    """What the values of a TensorProto take, of which one may stand for all."""
-    count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
-    return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
-
-
-def node(op: GraphOperation, naming: Naming) -> Node:
-    """An operation with its attributes as Python values."""
-    unknown = unknown_ops.original(op)
-    kind = op.type if unknown is None else unknown.op
-    result = attributes(op) if unknown is None else _attributes_of_message(unknown)
-    return Node(
-        op=kind,
-        name=naming.prefix + op.name,
-        inputs=tuple(map(naming.value, op.inputs)),
-        outputs=tuple(map(naming.value, op.outputs)),
-        attrs=Attributes(result),
-        keys=(op.name, kind),
-        proto=op if unknown is None else unknown,
-    )
-
-
-def _node_of_whole(whole: frames.Whole, naming: Naming) -> Node:
-    """A condition or a loop of TensorFlow 1, as one of TensorFlow 2."""
-    nothing = Value("", None, "")
-    return Node(
-        op=whole.op,
-        name=naming.prefix + whole.name,
-        inputs=tuple(map(naming.value, whole.inputs)),
-        outputs=tuple(nothing if t is None else naming.value(t) for t in whole.outputs),
-        attrs=Attributes(whole.parts),
-        keys=(whole.name, whole.op),
-    )
-
-
-def attributes(op: GraphOperation) -> dict[str, Any]:
-    """The attributes of an operation, but for types and what only matters to TensorFlow."""
-    return {
-        item.name: _plain(op.get_attr(item.name))
-        for item in op.op_def.attr
-        if _matters(item.name) and "type" not in item.type
-    }
-
-
-def _matters(name: str) -> bool:
-    return not name.startswith("_") and name not in _UNREAD
-
-
-def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
-    """The same of an op that TensorFlow does not know."""
-    return {
-        name: _plain(_value(node.attr[name]))
-        for name in sorted(node.attr)
-        if _matters(name) and not node.attr[name].type and not node.attr[name].list.type
-    }
-
-
-def _value(attr: Any) -> Any:
-    """What an AttrValue holds."""
-    kind = attr.WhichOneof("value")
-    if kind != "list":
-        return None if kind is None else getattr(attr, kind)
-    return next((list(items) for _, items in attr.list.ListFields()), [])
-
-
-def _plain(given: object) -> Any:
-    if isinstance(given, bytes):
-        return given.decode("utf-8", "replace")
-    if isinstance(given, list | tuple):
-        return [_plain(item) for item in given]
-    read = _MESSAGES.get(type(given).__name__)
-    return given if read is None else read(given)
-
-
-def _array(tensor: object) -> Any:
-    import tensorflow as tf
-
-    return tf.make_ndarray(tensor)
-
-
-_MESSAGES: dict[str, Callable[[Any], Any]] = {
-    "NameAttrList": lambda given: given.name,
-    "TensorShapeProto": extents_of,
-    "TensorProto": _array,
-}
-
-
-def body(graph: Graph, name: str) -> Any:
-    """A function of the model, as TensorFlow's own graph.
-
-    Raises:
-        ConversionError: the model has no such function.
-    """
-    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
-
-    key = ("", name)
-    if key not in graph.functions:
-        raise ConversionError(f"{graph.source} has no function {name!r}")
-    return function_def_to_graph(graph.functions[key])

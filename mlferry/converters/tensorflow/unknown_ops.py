@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.tensorflow.objects import GraphDef, GraphOperation, NodeDef
+from mlferry.converters.tensorflow.objects import (
+    GraphDef,
+    GraphOperation,
+    MetaGraph,
+    NodeDef,
+    OpDef,
+    SavedModelMessage,
+)
 from mlferry.errors import ConversionError
 
 _STAND_IN = "XlaCallModule"  # any inputs and outputs, with shapes that may be open
@@ -65,7 +72,7 @@ def replaced(
 
 
 @contextmanager
-def readable(folder: Path, message: Any) -> Iterator[Path]:
+def readable(folder: Path, message: SavedModelMessage) -> Iterator[Path]:
     """A folder of a SavedModel that TensorFlow can load: another one where it has unknown ops.
 
     Args:
@@ -98,7 +105,7 @@ def _linked(folder: Path, target: Path) -> None:
         shutil.copytree(folder, target)
 
 
-def _of_signatures(graph: Any) -> list[str]:
+def _of_signatures(graph: MetaGraph) -> list[str]:
     """The tensors that the signatures of a graph give."""
     return [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
 
@@ -232,7 +239,9 @@ class _Body:
             kinds[place] = kind or kinds[place]
         return [(name, kind % _REFERENCE) for kind in kinds]
 
-    def _rename(self, target: Any, keys: Iterable[Any], names: set[str]) -> None:
+    def _rename(
+        self, target: MutableMapping[Any, str], keys: Iterable[Any], names: set[str]
+    ) -> None:
         """References of a function to outputs of what becomes a stand-in, by their number."""
         if self.parse is _in_graph:
             return
@@ -263,7 +272,7 @@ def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
     return first + place
 
 
-def _expanded(node: NodeDef, args: Iterable[Any], definition: object) -> list[tuple[str, int]]:
+def _expanded(node: NodeDef, args: Iterable[Any], definition: OpDef) -> list[tuple[str, int]]:
     """Name and type of each input or output that the arguments of an op stand for."""
     results: list[tuple[str, int]] = []
     for arg in args:
@@ -277,7 +286,7 @@ def _expanded(node: NodeDef, args: Iterable[Any], definition: object) -> list[tu
     return results
 
 
-def _attr(node: NodeDef, name: str, definition: Any) -> Any:
+def _attr(node: NodeDef, name: str, definition: OpDef) -> Any:
     """An attribute of a node, or its default."""
     if name in node.attr:
         return node.attr[name]

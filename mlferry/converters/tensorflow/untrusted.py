@@ -12,7 +12,7 @@ from typing import Any
 
 from mlferry import limits
 from mlferry.converters import expansion
-from mlferry.converters.tensorflow.objects import GraphDef
+from mlferry.converters.tensorflow.objects import GraphDef, MetaGraph
 from mlferry.errors import ModelFileError
 
 _HARMFUL = {
@@ -112,7 +112,7 @@ def _calls(nodes: Iterable[Any]) -> Iterator[str]:
             yield from (item.name for item in value.list.func)
 
 
-def _roots(graph: Any) -> Iterator[str]:
+def _roots(graph: MetaGraph) -> Iterator[str]:
     """The functions that loading runs."""
     nodes = graph.object_graph_def.nodes
     for node in nodes:
@@ -125,7 +125,7 @@ def _roots(graph: Any) -> Iterator[str]:
     yield from _calls(_initializers(graph))
 
 
-def _initializers(graph: Any) -> Iterator[Any]:
+def _initializers(graph: MetaGraph) -> Iterator[Any]:
     """The nodes of the graph itself that loading runs."""
     if _INIT_OP not in graph.signature_def:
         return

@@ -46,29 +46,29 @@ def _truth(t: Translation, blob: str) -> str:
 def branch(t: Translation, layer: Layer, live: set[str]) -> None:
     """The first network where the input is true, the second, which may be empty, elsewhere."""
     condition = _truth(t, layer.input[0])
-    wanted = sorted(networks.touched(layer)[1] & live) + _counters(t, layer)
+    blobs = sorted(networks.touched(layer)[1] & live) + _counters(t, layer)
     bodies, shapes = [], []
     for network in networks.subnetworks(layer):
         with t.inside() as nodes:
             t.run(network.layers, {*live, *_counters(t, layer)})
-            missing = [blob for blob in wanted if blob not in t.values]
+            missing = [blob for blob in blobs if blob not in t.values]
             if missing:
                 raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
-            values = [t.whole(blob) for blob in wanted]
+            values = [t.whole(blob) for blob in blobs]
             bodies.append(_body(t, nodes, values))
-            shapes.append([t.shape(blob) for blob in wanted])
-    if not wanted:
+            shapes.append([t.shape(blob) for blob in blobs])
+    if not blobs:
         return
     t.e.layer = layer.name
-    made = t.e.nodes("If", [condition], len(wanted), then_branch=bodies[0], else_branch=bodies[1])
-    for blob, value, one, other in zip(wanted, made, *shapes, strict=True):
+    outputs = t.e.nodes("If", [condition], len(blobs), then_branch=bodies[0], else_branch=bodies[1])
+    for blob, value, one, other in zip(blobs, outputs, *shapes, strict=True):
         _becomes(t, blob, value, _agreed(one, other))
 
 
 def _becomes(t: Translation, blob: str, value: str, shape: Shape | None) -> None:
-    t.given(blob, value, shape)
+    t.add_input(blob, value, shape)
     if blob != ROUNDS:
-        t.made(blob, t.values[blob])
+        t.assign(blob, t.values[blob])
 
 
 def _counters(t: Translation, layer: Layer) -> list[str]:
@@ -82,7 +82,7 @@ def _body(
     t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()
 ) -> Body:
     """A body whose outputs are made by nodes of its own, each once."""
-    own = {made for node in nodes for made in node.outputs}
+    own = {output for node in nodes for output in node.outputs}
     outputs: list[str] = []
     for value in values:
         shown = value
@@ -110,19 +110,19 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
     is written once in front of the node, and once at the end of a round.
     """
     p = layer.loop
-    asked = list(p.conditionNetwork.layers) if p.conditionVar else []
+    condition_layers = list(p.conditionNetwork.layers) if p.conditionVar else []
     body = list(p.bodyNetwork.layers)
     limit = ""
     if layer.input:
         limit = t.e.reshape(t.e.whole(t.whole(layer.input[0])), [])
     elif p.maxLoopIterations or not p.conditionVar:
         limit = t.e.constant(np.int64(p.maxLoopIterations))
-    exposed = read_first_in_rounds(body, asked)
+    exposed = read_first_in_rounds(body, condition_layers)
     condition = ""
     if p.conditionVar:
-        t.run(asked, live | exposed | {p.conditionVar})
+        t.run(condition_layers, live | exposed | {p.conditionVar})
         condition = _truth(t, p.conditionVar)
-    writes = {blob for inner in [*body, *asked] for blob in networks.touched(inner)[1]}
+    writes = {blob for inner in [*body, *condition_layers] for blob in networks.touched(inner)[1]}
     states = sorted(writes & (live | exposed))
     if not states:
         return
@@ -131,7 +131,7 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
     first = [_start(t, layer, blob, exposed) for blob in states]
     shapes: Shapes = [t.shape(blob) if blob in t.values else None for blob in states]
     while True:  # every round knows less of the shapes, until one changes nothing
-        found, ends = _round(t, layer, asked, body, states, shapes)
+        round_body, ends = _round(t, layer, condition_layers, body, states, shapes)
         after = [
             end if blob not in t.values else _agreed(shape, end)
             for blob, shape, end in zip(states, shapes, ends, strict=True)
@@ -140,8 +140,8 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
             break
         shapes = after
     t.e.layer = layer.name
-    made = t.e.nodes("Loop", [limit, condition, *first], len(states), body=found)
-    for blob, value, shape in zip(states, made, shapes, strict=True):
+    outputs = t.e.nodes("Loop", [limit, condition, *first], len(states), body=round_body)
+    for blob, value, shape in zip(states, outputs, shapes, strict=True):
         _becomes(t, blob, value, shape)
 
 
@@ -163,7 +163,7 @@ def _start(t: Translation, layer: Layer, blob: str, exposed: set[str]) -> str:
 def _round(
     t: Translation,
     layer: Layer,
-    asked: list[Layer],
+    condition_layers: list[Layer],
     body: list[Layer],
     states: list[str],
     shapes: Shapes,
@@ -171,30 +171,30 @@ def _round(
     """The body of a `Loop`, and the shapes of the states after it."""
     ends: list[Shapes] = []
     with t.inside() as nodes:
-        names = [t.e.fresh(f"{layer.name}/{what}") for what in ("round", "go", *states)]
+        names = [t.e.fresh(f"{layer.name}/{part}") for part in ("round", "go", *states)]
         for blob, name, shape in zip(states, names[2:], shapes, strict=True):
-            t.given(blob, name, shape)
+            t.add_input(blob, name, shape)
         if t.most_rounds is not None:
             t.values[ROUNDS] = rounds.counted(t.e, t.values[ROUNDS], t.most_rounds)
 
         def finish() -> list[str]:
-            t.run(asked, {*states, layer.loop.conditionVar})
-            go = _truth(t, layer.loop.conditionVar) if asked else _flag(t, True)
+            t.run(condition_layers, {*states, layer.loop.conditionVar})
+            go = _truth(t, layer.loop.conditionVar) if condition_layers else _flag(t, True)
             return leave(go)
 
         def leave(go: str) -> list[str]:
             ends.append([t.shape(blob) if blob in t.values else None for blob in states])
             return [go, *(t.whole(blob) for blob in states)]
 
-        read, _ = read_first(asked)
-        values = _steps(t, body, {*states, *read}, finish, leave)
+        condition_reads, _ = read_first(condition_layers)
+        values = _steps(t, body, {*states, *condition_reads}, finish, leave)
         ports = [Port(names[0], "int64", ()), Port(names[1], "bool", ())]
         ports += [Port(name) for name in names[2:]]
-        made = _body(t, nodes, values, ports)
+        round_body = _body(t, nodes, values, ports)
     known = ends[0]
     for other in ends[1:]:
         known = [_agreed(a, b) for a, b in zip(known, other, strict=True)]
-    return made, known
+    return round_body, known
 
 
 def _flag(t: Translation, value: bool) -> str:
@@ -224,13 +224,13 @@ def _steps(
                 values = _steps(t, rest, after, finish, leave)
                 bodies.append(_body(t, nodes, values))
         t.e.layer = layer.name
-        made = t.e.nodes(
+        outputs = t.e.nodes(
             "If",
             [condition],
             len(bodies[0].outputs),
             then_branch=bodies[0],
             else_branch=bodies[1],
         )
-        t.e.booleans.add(made[0])
-        return list(made)
+        t.e.booleans.add(outputs[0])
+        return list(outputs)
     return finish()

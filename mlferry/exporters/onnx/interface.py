@@ -47,12 +47,12 @@ def add_inputs(
     """
     check_shapes(shapes, [feature.name for feature in spec.description.input])
     for feature in spec.description.input:
-        given = list(shapes.get(feature.name, described(feature.type)))
+        shape = list(shapes.get(feature.name, described(feature.type)))
         kind = feature.type.WhichOneof("Type")
         if kind == "imageType":
-            _image_input(t, feature, network, given, pixels=pixels)
+            _image_input(t, feature, network, shape, pixels=pixels)
         elif kind in ("multiArrayType", "doubleType", "int64Type"):
-            _array_input(t, feature, network, given)
+            _array_input(t, feature, network, shape)
         else:
             raise ExportError(
                 f"input {feature.name!r} is a {features.show(feature.type)}, which is not an array"
@@ -81,36 +81,36 @@ def _array_input(
     t: Translation,
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
-    given: list[Extent],
+    shape: list[Extent],
 ) -> None:
     name, array = feature.name, feature.type.multiArrayType
     dtype = features.DTYPES.get(array.dataType, "float32")
     dtype = STORED.get(dtype, dtype)
     if not feature.type.HasField("multiArrayType"):
-        given, dtype = [1], "float32"
-    if not given:
+        shape, dtype = [1], "float32"
+    if not shape:
         raise ExportError(
             f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
         )
-    front, behind = ones_around(feature, network, given)
-    t.e.graph.inputs.append(Port(name, dtype, named(name, given)))
-    t.e.shapes[name] = open_shape(given)
+    front, behind = ones_around(feature, network, shape)
+    t.e.graph.inputs.append(Port(name, dtype, named(name, shape)))
+    t.e.shapes[name] = open_shape(shape)
     if feature.type.isOptional:
-        default_value(t.e, feature, name, given)
+        default_value(t.e, feature, name, shape)
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
     value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
-    t.given(name, value, (*[1] * front, *open_shape(given), *[1] * behind))
+    t.add_input(name, value, (*[1] * front, *open_shape(shape), *[1] * behind))
 
 
 def default_value(
-    emitter: Emitter, feature: model_pb2.FeatureDescription, name: str, given: Sequence[Extent]
+    emitter: Emitter, feature: model_pb2.FeatureDescription, name: str, shape: Sequence[Extent]
 ) -> None:
     """An optional input is one with an initializer."""
     array = feature.type.multiArrayType
     kind = array.WhichOneof("defaultOptionalValue")
     value = float(getattr(array, kind)) if kind else 0.0
-    known = tuple(n for n in given if isinstance(n, int))
-    if len(known) < len(given):
+    known = tuple(n for n in shape if isinstance(n, int))
+    if len(known) < len(shape):
         raise ExportError(f"the optional input {name!r} needs a fixed shape: give input_shapes")
     dtype = emitter.graph.inputs[-1].dtype
     emitter.graph.arrays[name] = np.full(known, value, dtype)
@@ -123,7 +123,7 @@ def _image_input(
     t: Translation,
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
-    given: list[Extent],
+    shape: list[Extent],
     *,
     pixels: bool,
 ) -> None:
@@ -134,7 +134,7 @@ def _image_input(
     name, image = feature.name, feature.type.imageType
     layout = features.LAYOUTS.get(image.colorSpace, "RGB")
     channels = features.CHANNELS[layout]
-    height, width = named(name, given)[-2:]
+    height, width = named(name, shape)[-2:]
     known = open_shape((height, width))
     if pixels:
         value = from_pixels(t.e, name, layout, [height, width])
@@ -145,7 +145,7 @@ def _image_input(
     t.e.shapes[value] = (1, channels, *known)
     if network.imageInputShapeMapping == 0:
         value = t.e.unsqueeze(value, [0])
-    t.given(name, value, t.e.shapes[value])
+    t.add_input(name, value, t.e.shapes[value])
 
 
 def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]) -> str:
@@ -218,9 +218,9 @@ def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple
             pixels = emitter.node("Gather", pixels, emitter.integers([2, 1, 0]), axis=0)
             emitter.shapes[pixels] = (channels, *shape[-2:])
         pixels = emitter.transpose(pixels, [1, 2, 0])
-    found = emitter.shapes.get(pixels)
+    known = emitter.shapes.get(pixels)
     pixels = emitter.node("Cast", pixels, to=NUMBERS["uint8"])
-    emitter.shapes[pixels] = found
+    emitter.shapes[pixels] = known
     return pixels, "uint8"
 
 
@@ -259,27 +259,27 @@ def add_outputs(
 def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
     """A blob of five axes in the shape that it has as an output."""
     shape = t.e.shape(value)
-    wanted = features.output_shape(feature, shape)
-    return value if wanted == shape else t.e.reshape(value, [n for n in wanted if n is not None])
+    target = features.output_shape(feature, shape)
+    return value if target == shape else t.e.reshape(value, [n for n in target if n is not None])
 
 
-def told(description: model_pb2.ModelDescription) -> dict[str, str]:
+def texts_of(description: model_pb2.ModelDescription) -> dict[str, str]:
     """What `metadata_props` holds of a description: what Core ML's metadata do."""
     entries = description.metadata.userDefined
-    found = {key: entries[key] for key in sorted(entries)}
+    texts = {key: entries[key] for key in sorted(entries)}
     for key in ("shortDescription", "versionString", "author", "license"):
         if getattr(description.metadata, key):
-            found[key] = getattr(description.metadata, key)
-    return found
+            texts[key] = getattr(description.metadata, key)
+    return texts
 
 
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
     """What `metadata_props` holds: the labels of a classifier, and what Core ML's metadata do."""
-    found = told(spec.description)
+    texts = texts_of(spec.description)
     if isinstance(network, nn.NeuralNetworkClassifier):
         kind = network.WhichOneof("ClassLabels")
         labels = list(getattr(network, kind).vector) if kind else []
-        found[LABELS] = json.dumps(labels, ensure_ascii=False)
-        found[PREDICTED] = spec.description.predictedFeatureName
-        found[PROBABILITIES] = next(iter(outputs_of(spec, network)))
-    return found
+        texts[LABELS] = json.dumps(labels, ensure_ascii=False)
+        texts[PREDICTED] = spec.description.predictedFeatureName
+        texts[PROBABILITIES] = next(iter(outputs_of(spec, network)))
+    return texts

@@ -42,7 +42,7 @@ class NetworkPart:
 def split(
     network: networks.Network,
     inputs: Known,
-    wanted: set[str],
+    outputs: set[str],
     stays: Callable[[nn.NeuralNetworkLayer], bool],
     custom: CustomShapes = nothing_known,
     most_rounds: int | None = None,
@@ -52,50 +52,50 @@ def split(
     Args:
         network: a neural network.
         inputs: the shapes of the blobs that it gets.
-        wanted: the blobs that are wanted; layers that they do not depend on are in no part.
+        outputs: the blobs that are wanted; layers that they do not depend on are in no part.
         stays: whether a layer must not become a part of a graph.
         custom: tells the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
     """
     layers = list(network.layers)
-    places = _needed(layers, wanted)
+    places = _needed(layers, outputs)
     chosen = [layers[place] for place in places]
     t, names = _started(network, inputs, custom, most_rounds)
     apart: set[int] = set()
     known: dict[int, Known] = {}
-    for place, layer, live in zip(places, chosen, needs(chosen, wanted), strict=True):
+    for place, layer, live in zip(places, chosen, needs(chosen, outputs), strict=True):
         reads, _ = networks.touched(layer)
         known[place] = {blob: t.shape(blob) for blob in reads if blob in t.values}
         before = len(t.refusals)
         t.layer(layer, live)
         if stays(layer) or len(t.refusals) > before:
             apart.add(place)
-    found: list[NetworkPart] = []
+    parts: list[NetworkPart] = []
     for place in places:
-        if found and (found[-1].layers[-1] in apart) == (place in apart):
-            found[-1].layers.append(place)
+        if parts and (parts[-1].layers[-1] in apart) == (place in apart):
+            parts[-1].layers.append(place)
         else:
-            found.append(NetworkPart([place]))
-    _repeat_constants(found, layers)
-    found = _connected(found, layers, wanted, set(inputs))
-    if not apart and found:
-        _finish(found[0], t, names)
-        return found
-    for part in found:
+            parts.append(NetworkPart([place]))
+    _repeat_constants(parts, layers)
+    parts = _connected(parts, layers, outputs, set(inputs))
+    if not apart and parts:
+        _finish(parts[0], t, names)
+        return parts
+    for part in parts:
         if part.layers[-1] in apart:
             continue
         shapes: dict[str, Shape | None] = {}
         for place in reversed(part.layers):
             shapes |= known[place]
-        given = {blob: shapes[blob] for blob in sorted(part.reads)}
-        inner, names = _started(network, given, custom, most_rounds)
+        inner_shapes = {blob: shapes[blob] for blob in sorted(part.reads)}
+        inner, names = _started(network, inner_shapes, custom, most_rounds)
         inner.run([layers[place] for place in part.layers], part.writes)
         _finish(part, inner, names)
-    return found
+    return parts
 
 
-def _needed(layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str]) -> list[int]:
-    needed, places = set(wanted), []
+def _needed(layers: Sequence[nn.NeuralNetworkLayer], outputs: set[str]) -> list[int]:
+    needed, places = set(outputs), []
     for place in range(len(layers) - 1, -1, -1):
         reads, writes = networks.touched(layers[place])
         if needed & writes:
@@ -104,10 +104,10 @@ def _needed(layers: Sequence[nn.NeuralNetworkLayer], wanted: set[str]) -> list[i
     return places[::-1]
 
 
-def _repeat_constants(found: list[NetworkPart], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
+def _repeat_constants(parts: list[NetworkPart], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
     """Give every part the constants that it reads, rather than hand them from part to part."""
     makers: dict[str, list[int]] = {}
-    for place in (place for part in found for place in part.layers):
+    for place in (place for part in parts for place in part.layers):
         for blob in networks.touched(layers[place])[1]:
             makers.setdefault(blob, []).append(place)
     constants = {
@@ -115,30 +115,30 @@ def _repeat_constants(found: list[NetworkPart], layers: Sequence[nn.NeuralNetwor
         for blob, places in makers.items()
         if len(places) == 1 and layers[places[0]].WhichOneof("layer") in CONSTANTS
     }
-    for part in found:
-        read, _ = read_first([layers[place] for place in part.layers])
-        more = {constants[blob] for blob in read if blob in constants}
+    for part in parts:
+        operands, _ = read_first([layers[place] for place in part.layers])
+        more = {constants[blob] for blob in operands if blob in constants}
         part.layers = [*sorted(more - set(part.layers)), *part.layers]
 
 
 def _connected(
-    found: list[NetworkPart],
+    parts: list[NetworkPart],
     layers: Sequence[nn.NeuralNetworkLayer],
-    wanted: set[str],
-    given: set[str],
+    outputs: set[str],
+    inputs: set[str],
 ) -> list[NetworkPart]:
     """The parts with what each reads from before and makes for behind; without idle ones."""
-    made = set(given)
-    for part in found:
+    known = set(inputs)
+    for part in parts:
         inside = [layers[place] for place in part.layers]
-        part.reads = read_first(inside)[0] & made
+        part.reads = read_first(inside)[0] & known
         part.writes = {blob for layer in inside for blob in networks.touched(layer)[1]}
-        made |= part.writes
-    later = set(wanted)
-    for part in reversed(found):
+        known |= part.writes
+    later = set(outputs)
+    for part in reversed(parts):
         part.writes &= later
         later |= part.reads if part.writes else set()
-    return [part for part in found if part.writes]
+    return [part for part in parts if part.writes]
 
 
 def _started(
@@ -149,7 +149,7 @@ def _started(
     names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
     for blob, shape in inputs.items():
         t.e.graph.inputs.append(Port(names[blob], shape=shape))
-        t.given(blob, names[blob], shape)
+        t.add_input(blob, names[blob], shape)
     return t, names
 
 

@@ -91,10 +91,10 @@ class ProgramTranslation:
         opset: str,
         weights: Weights,
         precision: str = "half",
-        taken: Sequence[str] = (),
+        names: Sequence[str] = (),
         most_rounds: int | None = None,
     ) -> None:
-        self.e = Emitter(taken)
+        self.e = Emitter(names)
         self.values: dict[str, str] = {}
         self.types: dict[str, ValueType] = {}
         self.refusals: list[OperationRefusal] = []
@@ -109,7 +109,7 @@ class ProgramTranslation:
 
     # ---- values ------------------------------------------------------------------------------
 
-    def given(self, name: str, kind: ValueType, value: str) -> None:
+    def add_input(self, name: str, kind: ValueType, value: str) -> None:
         """A value that comes from outside, in the type in which the graph computes it."""
         self.values[name], self.types[name] = value, kind
         inner = kind.wrapped if isinstance(kind, StateType) else kind
@@ -135,7 +135,7 @@ class ProgramTranslation:
 
     def _cells(self, message: mil.Operation) -> dict[str, str]:
         """The states that the blocks of an operation may write, and the count of rounds."""
-        found: dict[str, str] = {}
+        cells: dict[str, str] = {}
         inside = list(operations_of(mil.Block(operations=[message])))
         for inner in inside if message.blocks else ():
             if inner.type == "write_state":
@@ -143,10 +143,10 @@ class ProgramTranslation:
                     kind = self.types.get(binding.name)
                     if not isinstance(kind, StateType):
                         raise refuse(f"{binding.name!r} is not a state of the function")
-                    found[binding.name] = carrier_of(kind)
+                    cells[binding.name] = carrier_of(kind)
         if self._rounds is not None and any(inner.type == "while_loop" for inner in inside):
-            found[_ROUNDS] = "int64"
-        return found
+            cells[_ROUNDS] = "int64"
+        return cells
 
     def value(self, name: str) -> str:
         """The graph's name of a value of the program, constants too."""
@@ -185,9 +185,9 @@ class ProgramTranslation:
             return value
         shape = self.e.shapes.get(value)
         narrow = self.e.node("Cast", value, to=NUMBERS[dtype])
-        made = self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
-        self.e.shapes[made] = shape
-        return made
+        wide = self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
+        self.e.shapes[wide] = shape
+        return wide
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class ProgramTranslation:
             follows = isinstance(error, RankHiddenError) and bool(self.refusals)
             self.refusals.append(OperationRefusal(message, str(error), follows))
             for value, kind in zip(message.outputs, types, strict=True):
-                self.given(value.name, kind, self.e.fresh(value.name))
+                self.add_input(value.name, kind, self.e.fresh(value.name))
 
     def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
         definition = definition_of(message.type, self._opset)
@@ -240,39 +240,39 @@ class ProgramTranslation:
         if entry is None:
             raise refuse("ONNX has no nodes for it here")
         raw = message.type.startswith("constexpr_")
-        given = self._operands(definition, arguments, stored, raw=raw)
+        operands = self._operands(definition, arguments, stored, raw=raw)
         call = Call(
             message.type,
             name_of(message),
             self._opset,
             types,
             {name: self._types_of(argument) for name, argument in arguments.items()},
-            {n: v for n, v in given.items() if definition.parameters[n].constant},
+            {n: v for n, v in operands.items() if definition.parameters[n].constant},
             lambda name: self._operand(arguments[name])[0] if name in arguments else "",
             [self._block(block) for block in message.blocks],
             self,
             self._cells(message),
         )
         try:
-            made = entry.value(self.e, call, **given)
+            output = entry.value(self.e, call, **operands)
         except (CannotExpressError, MlferryError):
             raise
         except Exception as error:  # an operation whose parameters validate would refuse
             raise SpecError(f"its parameters do not fit: {error!r:.300}") from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(message.outputs):
             raise SpecError(f"it makes {len(results)} values; {len(message.outputs)} are named")
         refined = self._refined(definition, arguments, types)
         for value, kind, result in zip(message.outputs, refined, results, strict=False):
-            self._made(value.name, kind, result, entry)
+            self._assign(value.name, kind, result, entry)
 
-    def _made(self, name: str, kind: ValueType, value: str, entry: Entry[Any]) -> None:
+    def _assign(self, name: str, kind: ValueType, value: str, entry: Entry[Any]) -> None:
         if isinstance(kind, TensorType) and not entry.options.get("moves"):
             value = self.rounded(value, kind.dtype)
         self.values[name], self.types[name] = value, kind
-        known, said = self.e.shapes.get(value), shape_of(kind)
+        known, described = self.e.shapes.get(value), shape_of(kind)
         if known is None or None in known:
-            self.e.shapes[value] = said if said is not None else known
+            self.e.shapes[value] = described if described is not None else known
 
     def _refined(
         self,
@@ -288,20 +288,20 @@ class ProgramTranslation:
         operands: dict[str, Any] = dict.fromkeys(definition.parameters)
         for name, parameter in definition.parameters.items():
             if name in arguments:
-                found = [
+                listed = [
                     Operand(kind, self._value_at(arguments[name], index))
                     for index, kind in enumerate(self._types_of(arguments[name]))
                 ]
-                operands[name] = found if parameter.many else found[0]
+                operands[name] = listed if parameter.many else listed[0]
             elif parameter.default is not None:
                 array = np.asarray(parameter.default)
                 kind = TensorType(_NAMES.get(array.dtype, "fp32"), array.shape)
                 operands[name] = Operand(kind, array)
         try:
-            made = definition.rule(Operands(operands))
+            output = definition.rule(Operands(operands))
         except Exception:  # a type that is open stays so; what is wrong shows when it runs
             return types
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         return tuple(
             TensorType(kind.dtype, result.shape)
             if isinstance(kind, TensorType) and isinstance(result, TensorType) and result.shape
@@ -375,14 +375,16 @@ class ProgramTranslation:
         if entry is None:
             raise refuse("there is no kernel for it")
         raw = bool(entry.options.get("raw") or entry.options.get("moves"))
-        given = {name: parameter.default for name, parameter in definition.parameters.items()}
+        operands: dict[str, Any] = {
+            name: parameter.default for name, parameter in definition.parameters.items()
+        }
         for name, argument in arguments.items():
             values = [value if raw else _widened(value) for value in argument.constants]
-            given[name] = values if argument.many else values[0]
+            operands[name] = values if argument.many else values[0]
         call = KernelCall(message.type, name_of(message), self._opset, types)
         with np.errstate(all="ignore"):
-            made = entry.value(call, **given)
-        results = made if isinstance(made, tuple) else (made,)
+            output = entry.value(call, **operands)
+        results = output if isinstance(output, tuple) else (output,)
         for value, kind, result in zip(message.outputs, types, results, strict=False):
             array = np.asarray(result)
             if isinstance(kind, TensorType):
@@ -401,48 +403,48 @@ class ProgramTranslation:
         *,
         raw: bool,
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        operands: dict[str, Any] = {}
         for name, parameter in definition.parameters.items():
             argument = arguments.get(name)
             if argument is None:
-                found[name] = parameter.default
+                operands[name] = parameter.default
             elif name in stored:
-                found[name] = self._operand(argument)[0]
+                operands[name] = self._operand(argument)[0]
             elif parameter.constant:
                 if not argument.is_constant:
                     raise SpecError(f"{name} is computed; it needs a constant")
                 values = [value if raw else _widened(value) for value in argument.constants]
-                found[name] = values if parameter.many else values[0]
+                operands[name] = values if parameter.many else values[0]
             else:
                 names = self._operand(argument)
-                found[name] = names if parameter.many else names[0]
-        return found
+                operands[name] = names if parameter.many else names[0]
+        return operands
 
     def _operand(self, argument: Argument) -> list[Any]:
         """The names of values; that of a state is its own."""
         pairs = zip(argument.names, argument.constants, strict=True)
-        found = []
+        names = []
         for name, constant in pairs:
             if name is None:
-                found.append(self.tensor(constant))
+                names.append(self.tensor(constant))
             elif isinstance(self.types.get(name), StateType):
-                found.append(name)
+                names.append(name)
             elif name not in self.values:
                 raise SpecError(f"nothing before it makes the value {name!r}")
             else:
-                found.append(self.values[name])
-        return found
+                names.append(self.values[name])
+        return names
 
     def _types_of(self, argument: Argument) -> tuple[ValueType, ...]:
         pairs = zip(argument.names, argument.constants, strict=True)
-        found: list[ValueType] = []
+        types: list[ValueType] = []
         for name, constant in pairs:
             if name is not None:
-                found.append(self.type(name))
+                types.append(self.type(name))
                 continue
             array = np.asarray(constant) if not isinstance(constant, list | dict) else np.zeros(0)
-            found.append(TensorType(_NAMES.get(array.dtype, "string"), array.shape))
-        return tuple(found)
+            types.append(TensorType(_NAMES.get(array.dtype, "string"), array.shape))
+        return tuple(types)
 
     def type(self, name: str) -> ValueType:
         """The type of a value with the shape that is known of it."""
@@ -455,9 +457,9 @@ class ProgramTranslation:
         return kind
 
     def _block(self, block: mil.Block) -> Callable[..., list[str]]:
-        def write(*given: str) -> list[str]:
+        def write(*arguments: str) -> list[str]:
             layer, known_before = self.e.layer, dict(self.known)
-            for value, name in zip(block.inputs, given, strict=True):
+            for value, name in zip(block.inputs, arguments, strict=True):
                 kind = type_of(value.type)
                 self.values[value.name], self.types[value.name] = name, kind
                 known = self.e.shapes.get(name)
@@ -465,11 +467,11 @@ class ProgramTranslation:
                     self.e.shapes[name] = shape_of(kind)
             try:
                 self.run(block.operations)
-                found = [self.value(name) for name in block.outputs]
+                outputs = [self.value(name) for name in block.outputs]
             finally:
                 self.known = known_before  # a shape in a loop may be another one next time
             self.e.layer = layer
-            return found
+            return outputs
 
         return write
 

@@ -47,7 +47,7 @@ def export_program(
     described: model_pb2.ModelDescription,
     model: model_pb2.Model,
     weights: Weights,
-    asked: Asked,
+    options: Asked,
 ) -> Any:
     """A `ModelProto` that computes what a function computes.
 
@@ -56,7 +56,7 @@ def export_program(
         described: its inputs, outputs and states.
         model: the model, whose metadata the graph gets.
         weights: the files of its constants.
-        asked: options.
+        options: how it is written.
 
     Raises:
         ExportError: an input cannot be expressed.
@@ -72,18 +72,20 @@ def export_program(
     }
     names = [f.name for f in (*described.input, *described.output)]
     t = ProgramTranslation(
-        function.opset, weights, asked.precision, [*names, *states, *states.values()]
+        function.opset, weights, options.precision, [*names, *states, *states.values()]
     )
-    _add_inputs(t, function, described, asked)
+    _add_inputs(t, function, described, options)
     t.run(block.operations)
     t.check()
-    _add_outputs(t, described, asked)
+    _add_outputs(t, described, options)
     for name, shown in states.items():
-        _add_state(t, name, shown, asked)
-    found = interface.told(model.description) | _labels(block, function.opset, described, weights)
+        _add_state(t, name, shown, options)
+    texts = interface.texts_of(model.description) | _labels(
+        block, function.opset, described, weights
+    )
     if states:
-        found[STATES] = json.dumps(states)
-    return t.finish().message(found, "program")
+        texts[STATES] = json.dumps(states)
+    return t.finish().message(texts, "program")
 
 
 # ---- inputs --------------------------------------------------------------------------------------
@@ -93,9 +95,9 @@ def _add_inputs(
     t: ProgramTranslation,
     function: mil.Function,
     described: model_pb2.ModelDescription,
-    asked: Asked,
+    options: Asked,
 ) -> None:
-    interface.check_shapes(asked.input_shapes, [feature.name for feature in described.input])
+    interface.check_shapes(options.input_shapes, [feature.name for feature in described.input])
     kinds = {value.name: type_of(value.type) for value in function.inputs}
     for feature in described.input:
         kind = kinds.get(feature.name)
@@ -103,30 +105,30 @@ def _add_inputs(
             raise ExportError(
                 f"input {feature.name!r} is a {features.show(feature.type)}, which is not an array"
             )
-        given = _extents(feature.name, kind, asked.input_shapes.get(feature.name))
+        extents = _extents(feature.name, kind, options.input_shapes.get(feature.name))
         if feature.type.HasField("imageType"):
-            value = _image(t, feature, given, asked)
+            value = _image(t, feature, extents, options)
         else:
-            value = _array(t, feature, given)
+            value = _array(t, feature, extents)
         value = _carried(t, value, kind)
-        fixed = TensorType(kind.dtype, interface.open_shape(given))
-        t.given(feature.name, fixed, value)
+        fixed = TensorType(kind.dtype, interface.open_shape(extents))
+        t.add_input(feature.name, fixed, value)
     for name, kind in kinds.items():
         if isinstance(kind, StateType):
-            dtype = _state_dtype(kind, asked)
+            dtype = _state_dtype(kind, options)
             shape = kind.wrapped.shape if isinstance(kind.wrapped, TensorType) else None
             t.e.graph.inputs.append(Port(name, dtype, shape))
             t.e.shapes[name] = shape
-            t.given(name, kind, _widened(t, name, dtype, carrier_of(kind)))
+            t.add_input(name, kind, _widened(t, name, dtype, carrier_of(kind)))
 
 
-def _state_dtype(kind: ValueType, asked: Asked) -> str:
+def _state_dtype(kind: ValueType, options: Asked) -> str:
     wrapped = kind.wrapped if isinstance(kind, StateType) else kind
     half = isinstance(wrapped, TensorType) and wrapped.dtype == "fp16"
-    return "float16" if half and asked.precision == "half" else carrier_of(kind)
+    return "float16" if half and options.precision == "half" else carrier_of(kind)
 
 
-def _extents(name: str, kind: TensorType, asked: Sequence[Extent] | None) -> list[Extent]:
+def _extents(name: str, kind: TensorType, chosen: Sequence[Extent] | None) -> list[Extent]:
     """The shape of an input, with names for extents that vary.
 
     Raises:
@@ -134,59 +136,64 @@ def _extents(name: str, kind: TensorType, asked: Sequence[Extent] | None) -> lis
     """
     if kind.shape is None:
         raise ExportError(f"the rank of the input {name!r} is not known")
-    given = list(kind.shape if asked is None else asked)
-    fits = len(given) == len(kind.shape) and all(
-        said in (None, extent) for said, extent in zip(kind.shape, given, strict=True)
+    extents = list(kind.shape if chosen is None else chosen)
+    fits = len(extents) == len(kind.shape) and all(
+        described in (None, extent) for described, extent in zip(kind.shape, extents, strict=True)
     )
     if not fits:
         raise ExportError(
-            f"input_shapes gives {name!r} the shape {tuple(given)}; the program takes {kind}: only "
-            "extents that it leaves open can be chosen"
+            f"input_shapes gives {name!r} the shape {tuple(extents)}; the program takes {kind}: "
+            "only extents that it leaves open can be chosen"
         )
-    return interface.named(name, given)
+    return interface.named(name, extents)
 
 
-def _widened(t: ProgramTranslation, value: str, dtype: str, wanted: str) -> str:
-    if dtype == wanted:
+def _widened(t: ProgramTranslation, value: str, dtype: str, target: str) -> str:
+    if dtype == target:
         return value
     shape = t.e.shapes.get(value)
-    made = t.e.node("Cast", value, to=_CARRIERS[wanted])
-    t.e.shapes[made] = shape
-    return made
+    result = t.e.node("Cast", value, to=_CARRIERS[target])
+    t.e.shapes[result] = shape
+    return result
 
 
-def _array(t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: Any) -> str:
+def _array(
+    t: ProgramTranslation, feature: model_pb2.FeatureDescription, extents: Sequence[Extent]
+) -> str:
     stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
     dtype = interface.STORED.get(stored, stored)
-    shape: list[Extent] = list(given) or [1]
+    shape: list[Extent] = list(extents) or [1]
     t.e.graph.inputs.append(Port(feature.name, dtype, shape))
     t.e.shapes[feature.name] = interface.open_shape(shape)
     if feature.type.isOptional:
         interface.default_value(t.e, feature, feature.name, shape)
     value = _widened(t, feature.name, dtype, "int32" if dtype.startswith("int") else "float32")
-    return value if given else t.e.reshape(value, [])
+    return value if extents else t.e.reshape(value, [])
 
 
 def _image(
-    t: ProgramTranslation, feature: model_pb2.FeatureDescription, given: list[Extent], asked: Asked
+    t: ProgramTranslation,
+    feature: model_pb2.FeatureDescription,
+    extents: list[Extent],
+    options: Asked,
 ) -> str:
     """[1, C, H, W], or pixels; scale and bias are operations of the program."""
     layout = features.LAYOUTS.get(feature.type.imageType.colorSpace, "RGB")
-    if asked.pixels:
-        return interface.from_pixels(t.e, feature.name, layout, given[-2:])
-    t.e.graph.inputs.append(Port(feature.name, "float32", given))
-    t.e.shapes[feature.name] = interface.open_shape(given)
+    if options.pixels:
+        return interface.from_pixels(t.e, feature.name, layout, extents[-2:])
+    t.e.graph.inputs.append(Port(feature.name, "float32", extents))
+    t.e.shapes[feature.name] = interface.open_shape(extents)
     return feature.name
 
 
 def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
     """A value of a described type as one of a type of the program."""
     port = t.e.graph.inputs[-1]
-    found = "int32" if port.dtype.startswith("int") else "float32"
-    wanted = carrier_of(kind)
-    if found != wanted:
+    current = "int32" if port.dtype.startswith("int") else "float32"
+    target = carrier_of(kind)
+    if current != target:
         shape: Shape | None = t.e.shapes.get(value)
-        value = t.e.node("Cast", value, to=_CARRIERS[wanted])
+        value = t.e.node("Cast", value, to=_CARRIERS[target])
         t.e.shapes[value] = shape
     exact = kind.dtype == "fp16" and port.dtype in ("float16", "uint8")
     return value if exact else t.rounded(value, kind.dtype)
@@ -196,7 +203,7 @@ def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
 
 
 def _add_outputs(
-    t: ProgramTranslation, described: model_pb2.ModelDescription, asked: Asked
+    t: ProgramTranslation, described: model_pb2.ModelDescription, options: Asked
 ) -> None:
     for feature in described.output:
         kind = feature.type.WhichOneof("Type")
@@ -209,9 +216,9 @@ def _add_outputs(
                 f"the rank of output {feature.name!r} is not known, and ONNX wants to know it: a "
                 "shape that is computed hides it"
             )
-        said = t.type(feature.name)
-        dtype = carrier_of(said) if isinstance(said, TensorType) else "float32"
-        if kind == "imageType" and asked.pixels:
+        own_type = t.type(feature.name)
+        dtype = carrier_of(own_type) if isinstance(own_type, TensorType) else "float32"
+        if kind == "imageType" and options.pixels:
             value, dtype = interface.picture(t.e, value, feature.type.imageType)
         elif kind == "multiArrayType":
             value, dtype = _described(t, value, dtype, feature.type)
@@ -228,14 +235,14 @@ def _described(
 ) -> tuple[str, str]:
     """An array in the type and shape that is described; a scalar is a vector of one."""
     stored = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    wanted = interface.STORED.get(stored, stored)
+    target = interface.STORED.get(stored, stored)
     if t.e.shapes.get(value) == ():
         value = t.e.reshape(value, [1])
-    if wanted != dtype:
+    if target != dtype:
         shape = t.e.shapes.get(value)
-        value = t.e.node("Cast", value, to={**interface.NUMBERS, "float32": FLOAT}[wanted])
+        value = t.e.node("Cast", value, to={**interface.NUMBERS, "float32": FLOAT}[target])
         t.e.shapes[value] = shape
-    return value, wanted
+    return value, target
 
 
 def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
@@ -247,9 +254,9 @@ def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
     t.e.graph.outputs.append(Port(name, dtype, t.e.shapes.get(name)))
 
 
-def _add_state(t: ProgramTranslation, name: str, shown: str, asked: Asked) -> None:
+def _add_state(t: ProgramTranslation, name: str, shown: str, options: Asked) -> None:
     """What a state is afterwards, in the type in which it came."""
-    value, dtype = t.values[name], _state_dtype(t.types[name], asked)
+    value, dtype = t.values[name], _state_dtype(t.types[name], options)
     shape = t.e.shapes.get(value)
     if dtype == "float16":
         value = t.e.node("Cast", value, to=interface.NUMBERS[dtype])

@@ -55,64 +55,64 @@ class Source:
         block = block_of(self.function)
         return [message for message in block.operations if not is_constant(message)]
 
-    def translation(self, given: Types) -> tuple[ProgramTranslation, dict[str, str]]:
+    def translation(self, inputs: Types) -> tuple[ProgramTranslation, dict[str, str]]:
         """What writes the operations, with values of some types as inputs of the graph."""
         t = ProgramTranslation(
             self.function.opset, self.weights, self.precision, most_rounds=self.most_rounds
         )
         ports: dict[str, str] = {}
-        for name, kind in given.items():
+        for name, kind in inputs.items():
             ports[name] = t.e.fresh(f"{name}/given")
-            t.given(name, kind, ports[name])
+            t.add_input(name, kind, ports[name])
             shape = t.e.shapes.get(ports[name])
             t.e.graph.inputs.append(Port(ports[name], carrier_of(kind), shape))
         t.run([each for each in block_of(self.function).operations if is_constant(each)])
         return t, ports
 
 
-def split(source: Source, given: Types, wanted: Sequence[str]) -> list[ProgramPart]:
+def split(source: Source, inputs: Types, outputs: Sequence[str]) -> list[ProgramPart]:
     """The parts of a function, in the order in which they run.
 
     Args:
         source: the function.
-        given: the types of its inputs and states.
-        wanted: the values that are wanted; what they do not depend on is in no part, but for
+        inputs: the types of its inputs and states.
+        outputs: the values that are wanted; what they do not depend on is in no part, but for
             operations that write states.
     """
     operations = source.operations
-    places = _needed(operations, wanted)
-    t, ports = source.translation(given)
+    places = _needed(operations, outputs)
+    t, ports = source.translation(inputs)
     apart: set[int] = set()
     for place in places:
         before = len(t.refusals)
         t.operation(operations[place])
         if is_outside(operations[place]) or len(t.refusals) > before:
             apart.add(place)
-    _with_lists(operations, places, apart, t, wanted)
-    found: list[ProgramPart] = []
+    _with_lists(operations, places, apart, t, outputs)
+    parts: list[ProgramPart] = []
     for place in places:
-        if found and (found[-1].places[-1] in apart) == (place in apart):
-            found[-1].places.append(place)
+        if parts and (parts[-1].places[-1] in apart) == (place in apart):
+            parts[-1].places.append(place)
         else:
-            found.append(ProgramPart([place]))
-    later = set(wanted)
-    for part in reversed(found):
+            parts.append(ProgramPart([place]))
+    later = set(outputs)
+    for part in reversed(parts):
         inside = [operations[place] for place in part.places]
-        made = {value.name for operation in inside for value in operation.outputs}
+        own = {value.name for operation in inside for value in operation.outputs}
         reads = {name for operation in inside for name in reads_of(operation)}
         if part.places[-1] not in apart:
-            writes = sorted(made & later)
-            if len(found) == 1:
+            writes = sorted(own & later)
+            if len(parts) == 1:
                 _finish(part, t, ports, writes)
             else:
-                outer = sorted(reads - made)
+                outer = sorted(reads - own)
                 types = {n: t.type(n) for n in outer if n in t.values and not _is_made(t, n)}
                 inner, names = source.translation(types)
                 inner.known |= {n: t.known[n] for n in outer if n in t.known}
                 inner.run(inside)
                 _finish(part, inner, names, writes)
         later |= reads
-    return found
+    return parts
 
 
 def _is_made(t: ProgramTranslation, name: str) -> bool:
@@ -120,12 +120,12 @@ def _is_made(t: ProgramTranslation, name: str) -> bool:
     return name in t.compressed
 
 
-def _needed(operations: Sequence[mil.Operation], wanted: Sequence[str]) -> list[int]:
-    needed, places = set(wanted), []
+def _needed(operations: Sequence[mil.Operation], outputs: Sequence[str]) -> list[int]:
+    needed, places = set(outputs), []
     for place in range(len(operations) - 1, -1, -1):
         operation = operations[place]
-        made = {value.name for value in operation.outputs}
-        if needed & made or _writes_state(operation):
+        results = {value.name for value in operation.outputs}
+        if needed & results or _writes_state(operation):
             needed |= set(reads_of(operation))
             places.append(place)
     return places[::-1]
@@ -141,7 +141,7 @@ def _with_lists(
     places: Sequence[int],
     apart: set[int],
     t: ProgramTranslation,
-    wanted: Sequence[str],
+    outputs: Sequence[str],
 ) -> None:
     """Keep all operations of lists together: a list is another thing in a graph."""
 
@@ -154,7 +154,7 @@ def _with_lists(
         )
 
     touching = {place for place in places if has_list(place)}
-    if apart or any(not isinstance(t.types.get(name), TensorType) for name in wanted):
+    if apart or any(not isinstance(t.types.get(name), TensorType) for name in outputs):
         apart |= touching
 
 
@@ -162,14 +162,14 @@ def _finish(
     part: ProgramPart, t: ProgramTranslation, ports: dict[str, str], writes: Sequence[str]
 ) -> None:
     for name in writes:
-        part.outputs[name] = _shown(t, f"{name}/made", t.value(name), t.type(name))
+        part.outputs[name] = _add_output(t, f"{name}/made", t.value(name), t.type(name))
     for name in sorted(t.written):
-        part.states[name] = _shown(t, f"{name}/after", t.values[name], t.types[name])
+        part.states[name] = _add_output(t, f"{name}/after", t.values[name], t.types[name])
     part.graph = t.finish()
     part.inputs = ports
 
 
-def _shown(t: ProgramTranslation, hint: str, value: str, kind: ValueType) -> str:
+def _add_output(t: ProgramTranslation, hint: str, value: str, kind: ValueType) -> str:
     name = t.e.fresh(hint)
     t.output(name, value)
     t.e.graph.outputs.append(Port(name, carrier_of(kind), t.e.shapes.get(name)))

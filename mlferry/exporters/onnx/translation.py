@@ -90,7 +90,7 @@ class Translation:
 
     # ---- blobs -------------------------------------------------------------------------------
 
-    def given(self, blob: str, value: str, shape: Shape | None) -> None:
+    def add_input(self, blob: str, value: str, shape: Shape | None) -> None:
         """A blob that comes from outside, in the shape that the network has it in."""
         self.e.shapes[value] = shape
         self.values[blob] = self._without_sequence(value)
@@ -98,8 +98,8 @@ class Translation:
     def shape(self, blob: str) -> Shape | None:
         """The shape of a blob, as Core ML has it."""
         value = self.values[blob]
-        found = self.e.shapes.get(value)
-        return (1, *found) if found is not None and value in self._cut else found
+        shape = self.e.shapes.get(value)
+        return (1, *shape) if shape is not None and value in self._cut else shape
 
     def whole(self, blob: str) -> str:
         """The value of a blob with all of its axes."""
@@ -109,18 +109,18 @@ class Translation:
         shape = self.e.shapes.get(value)
         if not self.rank5 or shape is None or len(shape) != 5 or shape[0] != 1:
             return value
-        cut = self.e.squeeze(value, [0])
-        self._cut.add(cut)
-        return cut
+        squeezed = self.e.squeeze(value, [0])
+        self._cut.add(squeezed)
+        return squeezed
 
     def _with_sequence(self, value: str) -> str:
         return self.e.unsqueeze(value, [0]) if value in self._cut else value
 
     # ---- layers ------------------------------------------------------------------------------
 
-    def run(self, layers: liveness.Layers, wanted: set[str]) -> None:
-        """Write layers, after which `wanted` blobs are read."""
-        for layer, live in zip(layers, liveness.needs(layers, wanted), strict=True):
+    def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
+        """Write layers, after which `outputs` blobs are read."""
+        for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
@@ -157,24 +157,24 @@ class Translation:
         shapes = [self.e.shapes.get(x) for x in inputs]
         self.e.results = infer(p, shapes)
         try:
-            made = entry.value(self.e, p, *inputs)
+            output = entry.value(self.e, p, *inputs)
         except (CannotExpressError, MlferryError):
             raise
         except Exception as error:  # a layer whose parameters validate would refuse
             raise SpecError(f"its parameters do not fit: {error}") from error
-        results = made if isinstance(made, tuple) else (made,)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(layer.output):
             raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
-        cut = bool(inputs) and all(x in self._cut for x in inputs)
+        is_cut = bool(inputs) and all(x in self._cut for x in inputs)
         for index, blob in enumerate(layer.output):
             value = results[index]
             known = self.e.results[index] if self.e.results is not None else None
             before = self.e.shapes.get(value)
             if before is None or None in before:
                 self.e.shapes[value] = known if known is not None else before
-            if cut:
+            if is_cut:
                 self._cut.add(value)
-            self.made(blob, value if cut else self._without_sequence(value))
+            self.assign(blob, value if is_cut else self._without_sequence(value))
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
         """Values of the inputs: all of them with the axis of the sequence, or none."""
@@ -186,7 +186,7 @@ class Translation:
             values = [self._with_sequence(value) for value in values]
         return values
 
-    def made(self, blob: str, value: str) -> None:
+    def assign(self, blob: str, value: str) -> None:
         """Say which value a blob has from now on; the value is named after its first blob."""
         self.values[blob] = value
         if value in self.e.made and value not in self._names and blob not in self._used:
@@ -202,7 +202,7 @@ class Translation:
         inputs = self._inputs(layer, True)
         shapes = [self.e.shapes.get(x) for x in inputs]
         known = [shape for shape in shapes if shape is not None]
-        made = self._custom(layer, known) if len(known) == len(shapes) else None
+        result_shapes = self._custom(layer, known) if len(known) == len(shapes) else None
         stored = [
             self.e.constant(weights.stored(weight), f"{layer.name}.weights.{index}")
             for index, weight in enumerate(layer.custom.weights)
@@ -223,8 +223,10 @@ class Translation:
         )
         for index, blob in enumerate(layer.output):
             value = results[index]
-            self.e.shapes[value] = tuple(made[index]) if made is not None else None
-            self.made(blob, self._without_sequence(value))
+            self.e.shapes[value] = (
+                tuple(result_shapes[index]) if result_shapes is not None else None
+            )
+            self.assign(blob, self._without_sequence(value))
 
     @contextmanager
     def inside(self) -> Iterator[list[Any]]:
@@ -241,7 +243,7 @@ class Translation:
     def output(self, name: str, value: str, dtype: str = "float32") -> None:
         """Make a value an output of the graph, of this name."""
         graph = self.e.graph
-        own = {made for node in graph.nodes for made in node.outputs}
+        own = {output for node in graph.nodes for output in node.outputs}
         if value not in own or self._names.get(value) in {port.name for port in graph.outputs}:
             shape = self.e.shapes.get(value)
             value = self.e.node("Identity", value)

@@ -95,14 +95,14 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
     interface.check_inputs(spec.description)
     steps = interface.with_one_step(spec, network)
     try:
-        made = _best(spec, network, options)
+        program = _best(spec, network, options)
     except SpecError as error:
         if not steps:
             raise
         raise ExportError(f"{error}\n{steps}") from error
     if steps:
         logger.warning("%s", steps)
-    return made
+    return program
 
 
 def _best(
@@ -113,12 +113,12 @@ def _best(
     def write(opset: int) -> tuple[model_pb2.Model, Weights]:
         return _written(spec, network, options, opset)
 
-    made = _at_the_oldest(options, write)
-    if options.opset is not None and options.opset >= ATTENTION and _may_attend(made[0]):
+    program = _at_the_oldest(options, write)
+    if options.opset is not None and options.opset >= ATTENTION and _may_attend(program[0]):
         newer = _at_the_oldest(replace(options, at_least=ATTENTION), write)
         if operation_counts(newer[0].mlProgram)["scaled_dot_product_attention"]:
             return newer
-    return made
+    return program
 
 
 def _may_attend(spec: model_pb2.Model) -> bool:
@@ -156,13 +156,13 @@ def _written(
     names = interface.program_names(spec.description, states)
     for name in names.values():
         builder.reserve(name)
-    made = model_pb2.Model()
-    made.specificationVersion = opset + 1
-    made.description.metadata.CopyFrom(spec.description.metadata)
-    interface.add_inputs(translation, spec, network, names, made.description, states)
+    model = model_pb2.Model()
+    model.specificationVersion = opset + 1
+    model.description.metadata.CopyFrom(spec.description.metadata)
+    interface.add_inputs(translation, spec, network, names, model.description, states)
     translation.run(network.layers, set(outputs_of(spec, network).values()))
     translation.check()
-    interface.add_outputs(translation, spec, network, names, made.description, states)
+    interface.add_outputs(translation, spec, network, names, model.description, states)
     sweep(builder.block)
     fuse(builder.block, opset)
     if options.half:
@@ -171,13 +171,13 @@ def _written(
         sweep(builder.block)
     writer = ProgramWriter()
     program = program_of([(MAIN, writer.function(builder.block, opset))])
-    made.mlProgram.CopyFrom(program)
-    return made, Weights(memory={WEIGHT_FILE: writer.store})
+    model.mlProgram.CopyFrom(program)
+    return model, Weights(memory={WEIGHT_FILE: writer.store})
 
 
-def _check_kept(keep: Sequence[str], found: Sequence[str], known: list[str]) -> None:
+def _check_kept(keep: Sequence[str], names: Sequence[str], known: list[str]) -> None:
     """Raise an `ExportError` where a name to keep in float32 is not there."""
-    missing = sorted(set(keep) - set(found))
+    missing = sorted(set(keep) - set(names))
     if not missing:
         return
     close = did_you_mean(missing[0], known)

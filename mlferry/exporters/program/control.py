@@ -46,44 +46,44 @@ def _truth(translation: Translation, blob: str) -> Value:
 def branch(translation: Translation, layer: Layer, live: set[str]) -> None:
     """The first network where the input is true, the second, which may be empty, elsewhere."""
     condition = _truth(translation, layer.input[0])
-    wanted = sorted(networks.touched(layer)[1] & live)
+    blobs = sorted(networks.touched(layer)[1] & live)
     ways: list[Block] = []
-    made: list[list[Value]] = []
+    results: list[list[Value]] = []
     for network in networks.subnetworks(layer):
         with translation.inside() as block:
             translation.run(network.layers, set(live))
-            missing = [blob for blob in wanted if blob not in translation.values]
+            missing = [blob for blob in blobs if blob not in translation.values]
             if missing:
                 raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
-            made.append([translation.whole(blob) for blob in wanted])
+            results.append([translation.whole(blob) for blob in blobs])
         ways.append(block)
-    if not wanted:
+    if not blobs:
         return
-    _join(translation, ways, made)
+    _join(translation, ways, results)
     translation.builder.layer = layer.name
     values = translation.builder.ops("cond", pred=condition, blocks=ways)
-    for blob, value in zip(wanted, values, strict=True):
-        translation.given(blob, value)
+    for blob, value in zip(blobs, values, strict=True):
+        translation.add_input(blob, value)
 
 
-def _join(translation: Translation, ways: list[Block], made: list[list[Value]]) -> None:
+def _join(translation: Translation, ways: list[Block], results: list[list[Value]]) -> None:
     """Let both ways give values of the same types, each made inside of its block."""
-    for place, pair in enumerate(zip(*made, strict=True)):
+    for place, pair in enumerate(zip(*results, strict=True)):
         dtypes = {value.dtype for value in pair}
         dtype = dtypes.pop() if len(dtypes) == 1 else ("int32" if "fp32" not in dtypes else "fp32")
         for way, value in enumerate(pair):
-            made[way][place] = _in_block(translation, ways[way], value, dtype)
-    for block, values in zip(ways, made, strict=True):
+            results[way][place] = _in_block(translation, ways[way], value, dtype)
+    for block, values in zip(ways, results, strict=True):
         block.outputs = values
 
 
 def _in_block(translation: Translation, block: Block, value: Value, dtype: str) -> Value:
     """A value as the output of a block: of a type, and made by an operation of the block."""
-    own = {made for operation in block.operations for made in operation.outputs}
+    own = {output for operation in block.operations for output in operation.outputs}
     with translation.builder.within(block):
         if value.dtype != dtype:
             value = translation.builder.cast(value, dtype)
-            own = {made for operation in block.operations for made in operation.outputs}
+            own = {output for operation in block.operations for output in operation.outputs}
         if value not in own or value in block.outputs:
             value = translation.builder.op("identity", x=value, folded=False)
     return value
@@ -98,25 +98,25 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
     """
     builder = translation.builder
     params = layer.loop
-    asked = list(params.conditionNetwork.layers) if params.conditionVar else []
+    condition_layers = list(params.conditionNetwork.layers) if params.conditionVar else []
     body = list(params.bodyNetwork.layers)
     limit: Value | None = None
     if layer.input:
         limit = builder.reshape(builder.as_integer(translation.whole(layer.input[0])), [])
     elif params.maxLoopIterations or not params.conditionVar:
         limit = builder.constant(np.int32(params.maxLoopIterations))
-    exposed = read_first_in_rounds(body, asked)
+    exposed = read_first_in_rounds(body, condition_layers)
     go = builder.constant(np.bool_(True))
     if params.conditionVar:
-        translation.run(asked, live | exposed | {params.conditionVar})
+        translation.run(condition_layers, live | exposed | {params.conditionVar})
         go = _truth(translation, params.conditionVar)
-    writes = {blob for inner in [*body, *asked] for blob in networks.touched(inner)[1]}
+    writes = {blob for inner in [*body, *condition_layers] for blob in networks.touched(inner)[1]}
     states = sorted(writes & (live | exposed))
     builder.layer = layer.name
     first = [_start(translation, layer, blob, exposed) for blob in states]
     kinds = [value.tensor for value in first]
     while True:  # every round knows less of the types, until one changes nothing
-        blocks, ends = _round(translation, layer, asked, body, states, kinds, limit)
+        blocks, ends = _round(translation, layer, condition_layers, body, states, kinds, limit)
         after = [_widened(kind, end) for kind, end in zip(kinds, ends, strict=True)]
         if after == kinds:
             break
@@ -126,10 +126,10 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
     builder.layer = layer.name
     started = [builder.cast(value, kind.dtype) for value, kind in zip(first, kinds, strict=True)]
     carried = [builder.constant(np.int32(0)), go, *started]
-    made = builder.ops("while_loop", loop_vars=carried, blocks=blocks)
-    for blob, value, kind in zip(states, made[2:], kinds, strict=True):
+    outputs = builder.ops("while_loop", loop_vars=carried, blocks=blocks)
+    for blob, value, kind in zip(states, outputs[2:], kinds, strict=True):
         value.type = kind
-        translation.given(blob, value)
+        translation.add_input(blob, value)
 
 
 def _widened(one: TensorType, two: TensorType) -> TensorType:
@@ -170,7 +170,7 @@ def _made_by(translation: Translation, body: Sequence[Layer], blob: str) -> Tens
 def _round(
     translation: Translation,
     layer: Layer,
-    asked: list[Layer],
+    condition_layers: list[Layer],
     body: list[Layer],
     states: list[str],
     kinds: Sequence[TensorType],
@@ -192,26 +192,26 @@ def _round(
         count = builder.input(builder.fresh(f"{layer.name}_round"), scalar)
         builder.input(builder.fresh(f"{layer.name}_go"), flag)
         for blob, kind in zip(states, kinds, strict=True):
-            translation.given(blob, builder.input(builder.fresh(f"{layer.name}_{blob}"), kind))
+            translation.add_input(blob, builder.input(builder.fresh(f"{layer.name}_{blob}"), kind))
         following = builder.op("add", x=count, y=np.int32(1))
 
         def finish() -> list[Value]:
-            translation.run(asked, {*states, layer.loop.conditionVar})
-            if asked:
+            translation.run(condition_layers, {*states, layer.loop.conditionVar})
+            if condition_layers:
                 return leave(_truth(translation, layer.loop.conditionVar))
             return leave(builder.constant(np.bool_(True)))
 
         def leave(go_on: Value) -> list[Value]:
             values = [translation.whole(blob) for blob in states]
             ends.append([value.tensor for value in values])
-            wanted = ["bool", *(kind.dtype for kind in kinds)]
+            dtypes = ["bool", *(kind.dtype for kind in kinds)]
             return [
                 value if value.dtype == dtype else builder.cast(value, dtype)
-                for value, dtype in zip([go_on, *values], wanted, strict=True)
+                for value, dtype in zip([go_on, *values], dtypes, strict=True)
             ]
 
-        read, _ = read_first(asked)
-        values = _steps(translation, body, {*states, *read}, finish, leave)
+        condition_reads, _ = read_first(condition_layers)
+        values = _steps(translation, body, {*states, *condition_reads}, finish, leave)
     dtypes = ["int32", "bool", *(kind.dtype for kind in kinds)]
     for value, dtype in zip([following, *values], dtypes, strict=True):
         rounds.outputs.append(_in_block(translation, rounds, value, dtype))
@@ -240,13 +240,13 @@ def _steps(
             continue
         condition = _truth(translation, layer.input[0])
         ways: list[Block] = []
-        made: list[list[Value]] = []
+        results: list[list[Value]] = []
         for network in networks.subnetworks(layer):
             with translation.inside() as block:
                 rest = [*network.layers, *layers[index + 1 :]]
-                made.append(_steps(translation, rest, after, finish, leave))
+                results.append(_steps(translation, rest, after, finish, leave))
             ways.append(block)
-        _join(translation, ways, made)
+        _join(translation, ways, results)
         builder.layer = layer.name
         return list(builder.ops("cond", pred=condition, blocks=ways))
     return finish()

@@ -37,18 +37,18 @@ def program_names(
     and of their next values, which are no outputs any more, are not told.
     """
     names: dict[str, str] = {}
-    taken: set[str] = set()
+    used: set[str] = set()
     for feature in (*description.input, *description.output):
         if feature.name in names:
             continue
-        wanted = state_name(feature.name) if feature.name in states else feature.name
-        name, number = sanitized(wanted), 0
-        while name in taken:
+        original = state_name(feature.name) if feature.name in states else feature.name
+        name, number = sanitized(original), 0
+        while name in used:
             number += 1
-            name = f"{sanitized(wanted)}_{number}"
-        taken.add(name)
+            name = f"{sanitized(original)}_{number}"
+        used.add(name)
         names[feature.name] = name
-        if name != wanted:
+        if name != original:
             logger.warning(
                 "%r is called %r in the program: names there have letters, digits and _ only",
                 feature.name,
@@ -59,12 +59,12 @@ def program_names(
 
 def check_inputs(description: model_pb2.ModelDescription) -> None:
     """Raise an `ExportError` for inputs that a program cannot have; all are named."""
-    given = {feature.name for feature in description.output}
+    outputs = {feature.name for feature in description.output}
     problems = [
         f"input {feature.name!r} is an output, too: take it out of description.output, or hand a "
         "copy of another name on"
         for feature in description.input
-        if feature.name in given
+        if feature.name in outputs
     ]
     for feature in description.input:
         kind = feature.type.WhichOneof("Type")
@@ -185,15 +185,15 @@ def add_inputs(
         if feature.name in states:
             _state_input(translation, feature, network, names, result)
             continue
-        told = result.input.add()
-        told.CopyFrom(feature)
-        told.name = names[feature.name]
-        given = described(feature.type)
-        translation.builder.layer = told.name
+        entry = result.input.add()
+        entry.CopyFrom(feature)
+        entry.name = names[feature.name]
+        shape = described(feature.type)
+        translation.builder.layer = entry.name
         if feature.type.WhichOneof("Type") == "imageType":
-            _image_input(translation, feature, network, given, told)
+            _image_input(translation, feature, network, shape, entry)
         else:
-            _array_input(translation, feature, network, given, told)
+            _array_input(translation, feature, network, shape, entry)
 
 
 def _state_input(
@@ -207,25 +207,25 @@ def _state_input(
     builder = translation.builder
     if builder.opset < STATES:
         raise NewerOpsetError("states", STATES)
-    given = described(feature.type)
-    front, behind = ones_around(feature, network, given)
-    told = result.state.add(name=names[feature.name])
-    told.type.stateType.arrayType.CopyFrom(
-        features.multi_array(tuple(given), "float16").multiArrayType
+    shape = described(feature.type)
+    front, behind = ones_around(feature, network, shape)
+    entry = result.state.add(name=names[feature.name])
+    entry.type.stateType.arrayType.CopyFrom(
+        features.multi_array(tuple(shape), "float16").multiArrayType
     )
-    kind = StateType(TensorType("fp16", tuple(given)))
-    builder.layer = told.name
-    value = builder.as_float(builder.op("read_state", input=builder.input(told.name, kind)))
+    kind = StateType(TensorType("fp16", tuple(shape)))
+    builder.layer = entry.name
+    value = builder.as_float(builder.op("read_state", input=builder.input(entry.name, kind)))
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.given(feature.name, value)
+    translation.add_input(feature.name, value)
 
 
 def _array_input(
     translation: Translation,
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
-    given: list[int | None],
-    told: model_pb2.FeatureDescription,
+    shape: list[int | None],
+    entry: model_pb2.FeatureDescription,
 ) -> None:
     builder = translation.builder
     dtype = "float32"
@@ -233,30 +233,30 @@ def _array_input(
         dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
         dtype = "float32" if dtype == "float64" else dtype
     else:
-        given = [1]
-        told.type.CopyFrom(features.multi_array((1,)))
-        told.type.isOptional = feature.type.isOptional
+        shape = [1]
+        entry.type.CopyFrom(features.multi_array((1,)))
+        entry.type.isOptional = feature.type.isOptional
     if dtype not in _ELEMENTS:
         raise ExportError(f"input {feature.name!r} has values of {dtype}: float32 or int32")
     if dtype == "float16" and builder.opset < HALF_ENDS:
         raise NewerOpsetError("an input of float16", HALF_ENDS)
-    told.type.multiArrayType.dataType = features.ARRAY_TYPES[dtype]
-    front, behind = ones_around(feature, network, given)
-    value = builder.input(told.name, TensorType(_ELEMENTS[dtype], tuple(given)))
+    entry.type.multiArrayType.dataType = features.ARRAY_TYPES[dtype]
+    front, behind = ones_around(feature, network, shape)
+    value = builder.input(entry.name, TensorType(_ELEMENTS[dtype], tuple(shape)))
     if value.dtype == "fp16":
         value = builder.as_float(value)
-    if not given and not versions.uses_rank5(network):
+    if not shape and not versions.uses_rank5(network):
         value = builder.expand(value, [0])
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.given(feature.name, value)
+    translation.add_input(feature.name, value)
 
 
 def _image_input(
     translation: Translation,
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
-    given: list[int | None],
-    told: model_pb2.FeatureDescription,
+    size: list[int | None],
+    entry: model_pb2.FeatureDescription,
 ) -> None:
     """[1, C, H, W], scaled and shifted by operations: programs have no preprocessing."""
     builder, image = translation.builder, feature.type.imageType
@@ -265,11 +265,11 @@ def _image_input(
         raise NewerOpsetError("an image of float16", HALF_ENDS)
     channels = features.CHANNELS[layout]
     dtype = "fp16" if layout == "GRAYSCALE_FLOAT16" else "fp32"
-    value: Value = builder.input(told.name, TensorType(dtype, (1, channels, *given)))
+    value: Value = builder.input(entry.name, TensorType(dtype, (1, channels, *size)))
     value = _preprocessed(builder, feature.name, builder.as_float(value), layout, network)
     if network.imageInputShapeMapping == 0:
         value = builder.expand(value, [0])
-    translation.given(feature.name, value)
+    translation.add_input(feature.name, value)
 
 
 def _preprocessed(
@@ -322,26 +322,26 @@ def add_outputs(
     chances = description.predictedProbabilitiesName if classifies else ""
     blobs = outputs_of(spec, network)
     scores = next(iter(blobs)) if classifies else None
-    made: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for name, blob in blobs.items():
         builder.layer = name
         value = translation.whole(blob)
         if name == scores:
-            made |= _classified(builder, value, network, label, chances)
+            values |= _classified(builder, value, network, label, chances)
         if name in types and name not in (label, chances):
-            made[name] = _as_described(translation, value, types[name])
+            values[name] = _as_described(translation, value, types[name])
     written = {following: name for name, following in states.items()}
     for feature in description.output:
         if feature.name in written:
-            _write_state(translation, made[feature.name], names[written[feature.name]])
+            _write_state(translation, values[feature.name], names[written[feature.name]])
             continue
-        told = result.output.add()
-        told.CopyFrom(feature)
-        told.name = names[feature.name]
-        value = made[feature.name]
+        entry = result.output.add()
+        entry.CopyFrom(feature)
+        entry.name = names[feature.name]
+        value = values[feature.name]
         if feature.name not in (label, chances):
-            _describe(told, value)
-        builder.block.outputs.append(_called(builder, value, told.name))
+            _describe(entry, value)
+        builder.block.outputs.append(_called(builder, value, entry.name))
     if classifies:
         result.predictedFeatureName = names.get(label, label)
         result.predictedProbabilitiesName = names.get(chances, chances)
@@ -391,21 +391,21 @@ def _as_described(
         if dtype == "fp16" and builder.opset < HALF_ENDS:
             raise NewerOpsetError("an output of float16", HALF_ENDS)
     if translation.rank5:
-        wanted: Shape = features.output_shape(feature.type, value.shape)
-        if wanted != value.shape:
-            value = builder.reshape(value, [n or 0 for n in wanted])
+        target: Shape = features.output_shape(feature.type, value.shape)
+        if target != value.shape:
+            value = builder.reshape(value, [n or 0 for n in target])
     if kind in ("doubleType", "int64Type"):
         return builder.reshape(builder.as_float(value), [1])
     return builder.cast(value, dtype)
 
 
-def _describe(told: model_pb2.FeatureDescription, value: Value) -> None:
+def _describe(entry: model_pb2.FeatureDescription, value: Value) -> None:
     """Say what an output is: a multi-array has the shape of the value, where that is known."""
-    kind = told.type.WhichOneof("Type")
+    kind = entry.type.WhichOneof("Type")
     if kind in ("doubleType", "int64Type"):
-        told.type.CopyFrom(features.multi_array((1,)))
+        entry.type.CopyFrom(features.multi_array((1,)))
     elif kind == "multiArrayType":
-        array = told.type.multiArrayType
+        array = entry.type.multiArrayType
         dtype = {"fp32": "float32", "fp16": "float16", "int32": "int32"}[value.dtype]
         array.dataType = features.ARRAY_TYPES[dtype]
         del array.shape[:]

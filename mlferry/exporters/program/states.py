@@ -16,13 +16,13 @@ _PAIRS = ((r"^(.*)_in$", r"\1_out"), (r"^past_key_values(.*)$", r"present\1"),
 
 
 def pairs_of(
-    description: model_pb2.ModelDescription, asked: Mapping[str, str] | bool
+    description: model_pb2.ModelDescription, states: Mapping[str, str] | bool
 ) -> dict[str, str]:
     """The output that is the next value of each input that becomes a state.
 
     Args:
         description: of a network.
-        asked: inputs and their outputs; True for all whose names say it: NAME_in and NAME_out,
+        states: inputs and their outputs; True for all whose names say it: NAME_in and NAME_out,
             past... and present....
 
     Raises:
@@ -31,26 +31,26 @@ def pairs_of(
     """
     inputs = {feature.name: feature.type for feature in description.input}
     outputs = {feature.name: feature.type for feature in description.output}
-    pairs = dict(_found(inputs, outputs) if asked is True else asked or {})
-    if asked is True and not pairs:
+    pairs = dict(_pairs_by_name(inputs, outputs) if states is True else states or {})
+    if states is True and not pairs:
         raise ExportError(
             "states=True: no input and output are called NAME_in and NAME_out, or past... and "
             "present...; name the pairs: states={'input': 'output'}"
         )
     problems = []
-    for name, kinds, what in (
+    for name, kinds, role in (
         *((name, inputs, "input") for name in pairs),
         *((name, outputs, "output") for name in pairs.values()),
     ):
         if name not in kinds:
-            problems.append(f"there is no {what} {name!r}.{did_you_mean(name, list(kinds))}")
+            problems.append(f"there is no {role} {name!r}.{did_you_mean(name, list(kinds))}")
     for name, following in pairs.items():
         if name in inputs and following in outputs:
             problems += _misfits(name, inputs[name], following, outputs[following])
     for following in dict.fromkeys(pairs.values()):
-        given = [name for name in pairs if pairs[name] == following]
-        if len(given) > 1:
-            problems.append(f"{following!r} is the next value of one input, not of {given}")
+        users = [name for name in pairs if pairs[name] == following]
+        if len(users) > 1:
+            problems.append(f"{following!r} is the next value of one input, not of {users}")
     if pairs and not problems and outputs.keys() <= set(pairs.values()):
         problems.append(
             "no output is left: the next values of states are not given; leave one of them out"
@@ -60,16 +60,16 @@ def pairs_of(
     return pairs
 
 
-def _found(
+def _pairs_by_name(
     inputs: Mapping[str, ft.FeatureType], outputs: Mapping[str, ft.FeatureType]
 ) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for name in inputs:
         for pattern, following in _PAIRS:
             other = re.sub(pattern, following, name)
             if other != name and other in outputs:
-                found.setdefault(name, other)
-    return found
+                pairs.setdefault(name, other)
+    return pairs
 
 
 def _misfits(name: str, before: ft.FeatureType, following: str, after: ft.FeatureType) -> list[str]:

@@ -71,7 +71,7 @@ class Translation:
 
     # ---- blobs -------------------------------------------------------------------------------
 
-    def given(self, blob: str, value: Value) -> None:
+    def add_input(self, blob: str, value: Value) -> None:
         """A blob that comes from outside, in the shape that the network has it in."""
         self.values[blob] = self._without_sequence(value)
 
@@ -90,18 +90,18 @@ class Translation:
             return value
         if value.rank != 5 or value.shape[0] != 1:
             return value
-        cut = self.builder.squeeze(value, [0])
-        self._cut.add(cut)
-        return cut
+        squeezed = self.builder.squeeze(value, [0])
+        self._cut.add(squeezed)
+        return squeezed
 
     def _with_sequence(self, value: Value) -> Value:
         return self.builder.expand(value, [0]) if value in self._cut else value
 
     # ---- layers ------------------------------------------------------------------------------
 
-    def run(self, layers: liveness.Layers, wanted: set[str]) -> None:
-        """Write layers, after which `wanted` blobs are read."""
-        for layer, live in zip(layers, liveness.needs(layers, wanted), strict=True):
+    def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
+        """Write layers, after which `outputs` blobs are read."""
+        for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
@@ -135,9 +135,9 @@ class Translation:
             raise CannotBecomeProgramError("there are no ops of ML Programs for this kind")
         five = entry.options.get("five_axes", False)
         inputs = self._inputs(layer, five(params) if callable(five) else five)
-        cut = bool(inputs) and all(x in self._cut for x in inputs)
-        made = _written(self.builder, entry.value, params, inputs)
-        results = made if isinstance(made, tuple) else (made,)
+        is_cut = bool(inputs) and all(x in self._cut for x in inputs)
+        output = _written(self.builder, entry.value, params, inputs)
+        results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(layer.output):
             raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
         known = infer(params, [x.tensor.shape for x in inputs])
@@ -145,9 +145,9 @@ class Translation:
             value = results[index]
             if known is not None and value not in inputs:
                 refine(value, known[index])
-            if cut:
+            if is_cut:
                 self._cut.add(value)
-            self.values[blob] = value if cut else self._without_sequence(value)
+            self.values[blob] = value if is_cut else self._without_sequence(value)
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[Value]:
         """Values of the inputs: all of them with the axis of the sequence, or none."""
@@ -201,9 +201,9 @@ def _written(
 
 def refine(value: Value, shape: Shape | None) -> None:
     """Tell extents of a value that its operation alone does not tell."""
-    found = value.tensor.shape
-    if shape is None or found is None or len(found) != len(shape) or value.is_constant:
+    known = value.tensor.shape
+    if shape is None or known is None or len(known) != len(shape) or value.is_constant:
         return
     value.type = TensorType(
-        value.dtype, tuple(b if a is None else a for a, b in zip(found, shape, strict=True))
+        value.dtype, tuple(b if a is None else a for a, b in zip(known, shape, strict=True))
     )

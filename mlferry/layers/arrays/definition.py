@@ -73,7 +73,7 @@ def stack(params: Params, *shapes: Shape) -> list[Shape]:
 
 @layer_kind("tile", inputs=(1, 2))
 def tile(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
-    """Fewer repetitions than axes are those of the last axes."""
+    """With fewer repetitions than axes, they are those of the last axes."""
     if dynamic:
         return [(None,) * len(shape)]
     if len(params.reps) > len(shape):
@@ -114,7 +114,7 @@ def split_nd(params: Params, shape: Shape) -> list[Shape]:
         raise SpecError(f"{params.numSplits} parts of axis {axis} of {show(shape)}")
     if extent is None:
         return [replaced(shape, axis, None)] * params.numSplits
-    part, longer = divmod(extent, params.numSplits)  # the first parts take what is over
+    part, longer = divmod(extent, params.numSplits)  # the first parts take the remainder
     return [replaced(shape, axis, part + (index < longer)) for index in range(params.numSplits)]
 
 
@@ -125,7 +125,7 @@ def split_nd(params: Params, shape: Shape) -> list[Shape]:
 def check_tile(layer: nn.NeuralNetworkLayer, params: nn.TileLayerParams) -> Problems:
     """With one input, the repetitions are stored."""
     if len(layer.input) < 2 and not params.reps:
-        yield error("reps is empty; with one input it tells the repetitions")
+        yield error("reps is empty; with one input it holds the repetitions")
 
 
 @layer_rule("splitND")

@@ -43,7 +43,7 @@ def stack(run: LayerRun, dy: Array) -> tuple[Array, ...]:
 
 @gradient("tile", keeps=INPUTS)
 def tile(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
-    """Of repetitions, the sum."""
+    """The sum over repetitions."""
     shape = run.input_shapes[0]
     counts = run.params.reps if len(run.input_shapes) < 2 else integers(run.inputs[1])
     counts = (1,) * (len(shape) - len(counts)) + tuple(counts)
@@ -60,7 +60,7 @@ def sequence_repeat(run: LayerRun, dy: Array) -> Array:
 
 @gradient("splitND", keeps=SHAPES)
 def split_nd(run: LayerRun, *dys: Array) -> Array:
-    """What is split is joined, and what no part takes has no gradient."""
+    """The parts' gradients are joined; values in no part have no gradient."""
     if sum(dy.shape[run.params.axis] for dy in dys) == run.input_shapes[0][run.params.axis]:
         return np.concatenate(dys, axis=run.params.axis)
     return run.moved(split_kernel, *dys)

@@ -36,7 +36,7 @@ def stack(params: Params, *inputs: Array) -> Array:
 
 @kernel("tile")
 def tile(params: Params, x: Array, reps: Array | None = None) -> Array:
-    """Fewer repetitions than axes are those of the last axes."""
+    """With fewer repetitions than axes, they are those of the last axes."""
     counts = params.reps if reps is None else integers(reps)
     if len(counts) > x.ndim:
         raise PredictionError(f"{len(counts)} repetitions for an input of rank {x.ndim}")
@@ -57,13 +57,13 @@ def load_constant(params: Params) -> Array:
 
 @kernel("sequenceRepeat")
 def sequence_repeat(params: Params, x: Array) -> Array:
-    """The whole sequence (axis -5) again and again."""
+    """Repeat the whole sequence (axis -5)."""
     return np.concatenate([x] * params.nRepetitions, axis=-5)
 
 
 @kernel("splitND")
 def split_nd(params: Params, x: Array) -> tuple[Array, ...]:
-    """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
+    """Into parts of `splitSizes`, or into `numSplits` parts; the first ones take the remainder."""
     if params.splitSizes:
         before = (slice(None),) * axis_of(params.axis, x.ndim)
         ends = itertools.accumulate(params.splitSizes)

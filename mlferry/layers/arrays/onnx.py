@@ -36,7 +36,7 @@ def stack(emitter: Emitter, params: Params, *inputs: str) -> str:
 
 @op("tile", limits="repetitions that come as an input of unknown length")
 def tile(emitter: Emitter, params: Params, x: str, *reps: str) -> str:
-    """Fewer repetitions than axes are those of the last axes."""
+    """With fewer repetitions than axes, they are those of the last axes."""
     rank = emitter.rank(x)
     if not reps:
         return emitter.node(
@@ -72,7 +72,7 @@ def split(emitter: Emitter, params: Params, x: str) -> tuple[str, ...]:
 
 @op("splitND")
 def split_nd(emitter: Emitter, params: Params, x: str) -> tuple[str, ...]:
-    """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
+    """Into parts of `splitSizes`, or into `numSplits` parts; the first ones take the remainder."""
     axis = axis_of(params.axis, emitter.rank(x))
     extent = emitter.extent(x, axis)
     count = len(params.splitSizes) or params.numSplits

@@ -33,7 +33,7 @@ def stack(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
 
 @as_program("tile", limits="repetitions that come as an input of unknown length")
 def tile(builder: ProgramBuilder, params: Params, x: Value, *reps: Value) -> Value:
-    """Fewer repetitions than axes are those of the last axes."""
+    """With fewer repetitions than axes, they are those of the last axes."""
     if not reps:
         counts = (1,) * (x.rank - len(params.reps)) + tuple(params.reps)
         return x if set(counts) == {1} else builder.op("tile", x=x, reps=list(counts))
@@ -68,7 +68,7 @@ def split(builder: ProgramBuilder, params: Params, x: Value) -> tuple[Value, ...
 
 @as_program("splitND")
 def split_nd(builder: ProgramBuilder, params: Params, x: Value) -> tuple[Value, ...]:
-    """Into parts of `splitSizes`, or into `numSplits` of which the first take what is over."""
+    """Into parts of `splitSizes`, or into `numSplits` parts; the first ones take the remainder."""
     axis = axis_of(params.axis, x.rank)
     extent = x.shape[axis]
     count = len(params.splitSizes) or params.numSplits

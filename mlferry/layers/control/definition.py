@@ -1,4 +1,4 @@
-"""Control flow makes no blobs itself: the networks inside do."""
+"""Control flow makes no blobs itself; the networks inside do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bound_loop(params: Params, change: Change) -> str:
 
 @layer_kind("custom", inputs=(1, MANY), outputs=(1, MANY))
 def custom(params: Params, *shapes: Shape) -> list[Shape]:
-    """Only the class of the layer knows."""
+    """Only the class of the layer knows its output shapes."""
     raise RankUnknownError
 
 

@@ -119,7 +119,7 @@ def edges_of(params: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...
 def deconvolution_edges(
     params: Params, full: tuple[int, int], wanted: tuple[int, int]
 ) -> tuple[windows.Edges, ...]:
-    """What is cut off the full result of a transposed convolution."""
+    """How much to cut off the full result of a transposed convolution."""
     mode = params.which("ConvolutionPaddingType")
     if mode == "valid" and not params.outputShape:
         return borders(params.valid)
@@ -181,7 +181,7 @@ def pooling_size(
 def pooling_divisor(
     params: Params, size: tuple[int, ...], out: tuple[int, int], edges: tuple[windows.Edges, ...]
 ) -> NDArray[np.float32]:
-    """How many entries every window of an average counts."""
+    """How many entries each window of an average counts."""
     counts = []
     for axis, extent in enumerate(size):
         starts = np.arange(out[axis]) * params.stride[axis] - edges[axis][0]
@@ -199,7 +199,7 @@ def pooling_divisor(
 
 @size_check("convolution")
 def bound_convolution(params: Params, change: Change) -> str:
-    """Only a transposed one has an output size of its own."""
+    """Only a transposed convolution has an output size of its own."""
     bound = (
         params.isDeconvolution and params.outputShape and (change.varies(-1) or change.varies(-2))
     )
@@ -234,7 +234,7 @@ def groups_divide(
 def check_convolution_padding(
     layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
 ) -> Problems:
-    """The padding is told."""
+    """The padding is set."""
     yield from padding_is_set(params, "ConvolutionPaddingType", ("valid", "same"))
     yield from borders_are_two(params.valid.paddingAmounts, "valid.paddingAmounts")
 
@@ -243,7 +243,7 @@ def check_convolution_padding(
 def check_convolution_weights_as_input(
     layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
 ) -> Problems:
-    """What a convolution cannot do when its weights are an input."""
+    """Restrictions on a convolution whose weights are an input."""
     if len(layer.input) < 2:
         return
     if params.isDeconvolution:

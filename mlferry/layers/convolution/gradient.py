@@ -28,7 +28,7 @@ from mlferry.numerics.gradients import (
 
 
 def _reads(params: Params) -> str:
-    """Weights that are stored are at hand; those that are an input are not."""
+    """Stored weights are available anyway; weights that are an input have to be kept."""
     return SHAPES if params.has("weights") else INPUTS
 
 
@@ -98,7 +98,7 @@ def _placed(params: Params, dy: Array, shape: tuple[int, ...]) -> Array:
 
 @gradient("pooling", keeps=lambda params: SHAPES if params.type == "AVERAGE" else BOTH)
 def pooling(run: LayerRun, dy: Array) -> Array:
-    """A maximum gives all to the first of equal values."""
+    """A maximum passes its gradient to the first of equal values."""
     params, shape = run.params, run.input_shapes[0]
     if params.globalPooling:
         return _global_pooling(run, dy)

@@ -41,7 +41,7 @@ def convolution(
 
 
 def stored_weights_of(params: Params) -> Array:
-    """The weights that are stored, in the shape that they have; see `convolution`."""
+    """The stored weights in their shape; see `convolution`."""
     if params.isDeconvolution:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
         return params.weight("weights", shape, channel_axis=1)
@@ -56,7 +56,7 @@ def _convolve(params: Params, x: Array, weights: Array) -> Array:
 
 
 def _deconvolve(params: Params, x: Array, weights: Array) -> Array:
-    """What lies in the padding is cut off."""
+    """The result in the padding is cut off."""
     axes = zip(x.shape[2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
     height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
     wanted = deconvolution_size(params, x.shape[2:])
@@ -70,7 +70,7 @@ def pooling(params: Params, x: Array) -> Array:
     """MAX, AVERAGE, or L2: the square root of the sum of squares.
 
     Padding never wins a maximum. With `includeLastPixel` an average divides by the part of the
-    window inside the padded input, as Caffe does, for which that mode was made.
+    window inside the padded input, as in Caffe, which the mode was made for.
     """
     if params.globalPooling:
         return _global_pooling(params, x)

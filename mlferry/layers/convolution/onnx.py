@@ -23,7 +23,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 def over_maps(emitter: Emitter, x: str, compute: Callable[[str], str]) -> str:
-    """What works on [N, C, H, W] applied to a blob with any number of axes before the channels."""
+    """Apply a function of [N, C, H, W] to a blob with any number of axes before the channels."""
     if emitter.rank(x) == 4:
         return compute(x)
     lead, tail = emitter.extents(x)[:-3], emitter.extents(x)[-3:]
@@ -100,10 +100,10 @@ def convolution(emitter: Emitter, params: Params, x: str, *given: str) -> str:
 
 
 def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
-    """The size of a transposed convolution before anything is cut off, and the one after.
+    """The size of a transposed convolution before and after the cut.
 
-    With SAME padding they differ by the same amount for every input: one pixel stands for all
-    where the size is not known.
+    With SAME padding the difference is the same for every input: if the size is not known, one
+    pixel stands for all.
     """
     if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
         size = (1, 1)
@@ -117,7 +117,7 @@ def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
 
 
 def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
-    """What is cut off the full result of a transposed convolution, where it can be told."""
+    """How much to cut off the full result of a transposed convolution, if that is known."""
     if None not in (*full, *wanted):
         (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
         return sizes.deconvolution_edges(params, (a, b), (c, d))
@@ -125,7 +125,7 @@ def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
 
 
 def padded_by(emitter: Emitter, x: str, pads: Sequence[tuple[str, str]], value: float) -> str:
-    """A blob with its last axes padded by amounts that are made at run time."""
+    """A blob with its last axes padded by amounts computed at run time."""
     zeros = emitter.integers([0] * (emitter.rank(x) - len(pads)))
     starts, ends = zip(*pads, strict=True)
     amounts = emitter.node("Concat", zeros, *starts, zeros, *ends, axis=0)
@@ -166,15 +166,15 @@ def spread_out(
     wanted: Shape,
     edges: Edges | None,
 ) -> str:
-    """A transposed convolution whose full result is cut, or filled up with zeros at the end.
+    """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
         emitter: the emitter.
         inputs: maps, weights, and a bias.
         attributes: of the node.
-        full: the sizes that nothing is cut off.
+        full: the sizes before the cut.
         wanted: the sizes of the result.
-        edges: what is cut off in front; what is cut off behind follows from the sizes.
+        edges: how much to cut off in front; the rest follows from the sizes.
     """
     if edges is None:
         raise refuse("outputShape for an input whose size is not known")
@@ -298,7 +298,7 @@ def _pooled_to_the_end(
 def with_edges(
     emitter: Emitter, kind: str, x: str, attributes: dict[str, Any], edges: Edges, exclude: bool
 ) -> str:
-    """Pooling with known padding; what is as wide as the kernel comes before the node."""
+    """Pooling with known padding; padding as wide as the kernel is a node of its own."""
     spans = zip(edges, attributes["kernel_shape"], strict=True)
     if any(max(edge) >= span for edge, span in spans):
         if exclude:

@@ -26,7 +26,7 @@ _POOLS = {"MAX": "max_pool", "AVERAGE": "avg_pool", "L2": "l2_pool"}
 
 
 def over_maps(builder: ProgramBuilder, x: Value, compute: Callable[[Value], Value]) -> Value:
-    """What works on [N, C, H, W] applied to a blob with any number of axes before the channels."""
+    """Apply a function of [N, C, H, W] to a blob with any number of axes before the channels."""
     if x.rank == 4:
         return compute(x)
     extents = builder.extents(x)
@@ -35,14 +35,14 @@ def over_maps(builder: ProgramBuilder, x: Value, compute: Callable[[Value], Valu
 
 
 def custom(edges: Edges) -> dict[str, Any]:
-    """The parameters that say known padding."""
+    """The parameters for known padding."""
     if not any(map(any, edges)):
         return {"pad_type": "valid"}
     return {"pad_type": "custom", "pad": [n for edge in edges for n in edge]}
 
 
 def same(builder: ProgramBuilder, mode: str, maps: Value, edges: Edges) -> dict[str, Any]:
-    """The parameters that say SAME padding, which is `edges` where the size of maps is known."""
+    """The parameters for SAME padding, which is `edges` if the size of maps is known."""
     if mode == "BOTTOM_RIGHT_HEAVY":
         return {"pad_type": "same"}
     if maps.is_fixed:
@@ -104,10 +104,10 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value
 
 
 def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
-    """The size of a transposed convolution before anything is cut off, and the one after.
+    """The size of a transposed convolution before and after the cut.
 
-    With SAME padding they differ by the same amount for every input: one pixel stands for all
-    where the size is not known.
+    With SAME padding the difference is the same for every input: if the size is not known, one
+    pixel stands for all.
     """
     if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
         size = (1, 1)
@@ -118,7 +118,7 @@ def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
 
 
 def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
-    """What is cut off the full result of a transposed convolution, where it can be told."""
+    """How much to cut off the full result of a transposed convolution, if that is known."""
     if None not in (*full, *wanted):
         (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
         return sizes.deconvolution_edges(params, (a, b), (c, d))
@@ -134,16 +134,16 @@ def spread_out(
     wanted: Shape,
     edges: Edges | None,
 ) -> Value:
-    """A transposed convolution whose full result is cut, or filled up with zeros at the end.
+    """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
         builder: what writes.
         x: the maps.
         options: weight, strides, dilations and groups.
         bias: an array, or None.
-        full: the sizes that nothing is cut off.
+        full: the sizes before the cut.
         wanted: the sizes of the result.
-        edges: what is cut off in front; what is cut off behind follows from the sizes.
+        edges: how much to cut off in front; the rest follows from the sizes.
     """
     if edges is None:
         raise refuse("outputShape for an input whose size is not known")
@@ -228,7 +228,7 @@ def _average_to_last(
     pads: Sequence[int],
     exclude: bool,
 ) -> Value:
-    """An average of `includeLastPixel` at any size: of the map, by that of what counts as 1.
+    """An average with `includeLastPixel` at any size: that of the map, divided by that of ones.
 
     Padding by `min(pad + stride, span) - 1` behind gives exactly its number of windows: rounded
     up, and none that starts in the padding.
@@ -262,8 +262,10 @@ def pool(
     exclude: bool = False,
     padding: dict[str, Any] | None = None,
 ) -> Value:
-    """Pooling with known padding, or with one that the op finds; what is as wide as the kernel
-    comes before it."""
+    """Pooling with known padding, or with padding that the op computes.
+
+    Padding as wide as the kernel is an operation of its own.
+    """
     if padding is None and any(
         max(edge) >= span for edge, span in zip(edges, window["kernel_sizes"], strict=True)
     ):

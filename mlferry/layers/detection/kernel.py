@@ -19,7 +19,7 @@ def non_maximum_suppression(
     score_threshold: Array | None = None,
     max_boxes: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number.
+    """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number.
 
     Missing boxes and scores are 0, missing indices -1. Where no score reaches the threshold,
     the best box stays.

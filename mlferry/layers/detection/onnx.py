@@ -14,7 +14,7 @@ from mlferry.onnx_graph.emitter import FLOAT, Emitter
 def non_maximum_suppression(
     emitter: Emitter, params: Params, boxes: str, scores: str, *given: str
 ) -> tuple[str, str, str, str]:
-    """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number."""
+    """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     iou = (
         emitter.reshape(given[0], [1])
         if given

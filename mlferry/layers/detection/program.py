@@ -7,7 +7,7 @@ from mlferry.layers.programs import as_program, refuse
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
-_COLUMNS = 7  # the opset from which boxes are columns, and nothing tells how many stayed
+_COLUMNS = 7  # the opset from which boxes are columns, and the number of boxes is no output
 
 
 @as_program(
@@ -17,7 +17,7 @@ _COLUMNS = 7  # the opset from which boxes are columns, and nothing tells how ma
 def non_maximum_suppression(
     builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *given: Value
 ) -> tuple[Value, ...]:
-    """Boxes, scores and indices of those that stay, filled up to `maxBoxes`, and their number."""
+    """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     defaults = (params.iouThreshold, params.scoreThreshold, params.maxBoxes)
     known = list(defaults)
     for place, value in enumerate(given):

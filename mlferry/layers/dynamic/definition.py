@@ -20,7 +20,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 def held(shape: Shape) -> Shape:
-    """What is known of a shape that a blob of this shape holds: its rank."""
+    """The shape that a blob of this shape holds; only its rank is known."""
     if len(shape) != 1:
         raise SpecError(f"a shape comes as a vector, not as {show(shape)}")
     if shape[0] is None:
@@ -100,7 +100,7 @@ def steps(start: float, end: float, step: float) -> int:
 
 @layer_kind("rangeStatic", inputs=0, evaluated=(0, 1), defaults={"stepSizeValue": 1.0})
 def range_static(params: Params, *unread: Shape) -> list[Shape]:
-    """Older tools write an input, which nothing reads."""
+    """Older tools write an unused input."""
     return [(steps(params.startValue, params.endValue, params.stepSizeValue),)]
 
 
@@ -111,7 +111,7 @@ def range_dynamic(params: Params, end: Shape, *others: Shape) -> list[Shape]:
 
 @size_check("broadcastToStatic")
 def bound_broadcast_to_static(params: Params, change: Change) -> str:
-    """Extents of 1 that vary would meet those that are fixed."""
+    """Extents of 1 that vary would be broadcast to fixed ones."""
     return f"its target shape {show(params.targetShape)} is fixed" if change.varying() else ""
 
 

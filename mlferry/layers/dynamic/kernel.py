@@ -74,7 +74,7 @@ def reshape_like(params: Params, x: Array, like: Array) -> Array:
 
 @kernel("reshapeDynamic")
 def reshape_dynamic(params: Params, x: Array, shape: Array) -> Array:
-    """One extent of the shape may be -1; it takes what is left."""
+    """One extent of the shape may be -1; it is inferred."""
     if shape.ndim != 1:
         raise PredictionError(f"a shape comes as a vector, not as {shape.shape}")
     return x.reshape([extent or 0 for extent in fit(x.shape, integers(shape))])
@@ -95,7 +95,7 @@ def range_static(params: Params, *unread: Array) -> Array:
 def range_dynamic(
     params: Params, end: Array, start: Array | None = None, step: Array | None = None
 ) -> Array:
-    """What does not come as an input is that of the parameters."""
+    """Parameters replace missing inputs."""
     return _range(
         params.startValue if start is None else number(start, "start"),
         number(end, "end"),

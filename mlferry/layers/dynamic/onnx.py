@@ -73,7 +73,7 @@ def reshape_like(emitter: Emitter, params: Params, x: str, like: str) -> str:
 
 @op("reshapeDynamic")
 def reshape_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str:
-    """One extent of the shape may be -1; it takes what is left."""
+    """One extent of the shape may be -1; it is inferred."""
     target = emitter.whole(shape)
     known = emitter.known(target)
     if known is not None:
@@ -92,14 +92,14 @@ def range_static(emitter: Emitter, params: Params, *unread: str) -> str:
 
 @op("rangeDynamic")
 def range_dynamic(emitter: Emitter, params: Params, end: str, *others: str) -> str:
-    """What does not come as an input is that of the parameters; counted in float32."""
+    """Parameters replace missing inputs; counted in float32."""
     start, step = (
         emitter.reshape(others[index], []) if index < len(others) else emitter.number(value)
         for index, value in enumerate((params.startValue, params.stepSizeValue))
     )
     span = emitter.node("Sub", emitter.reshape(end, []), start)
     count = emitter.node("Cast", emitter.node("Ceil", emitter.node("Div", span, step)), to=INT64)
-    if len(others) > 1:  # a step of 0 reads behind the end of this vector: an error
+    if len(others) > 1:  # with a step of 0 this reads past the end of the vector, an error
         still = emitter.node("Cast", emitter.node("Equal", step, emitter.number(0)), to=INT64)
         count = emitter.node("Add", count, emitter.node("Gather", emitter.integers([0]), still))
     count = emitter.node("Max", count, emitter.constant(np.int64(0)))

@@ -68,7 +68,7 @@ def reshape_like(builder: ProgramBuilder, params: Params, x: Value, like: Value)
 
 @as_program("reshapeDynamic")
 def reshape_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Value) -> Value:
-    """One extent of the shape may be -1; it takes what is left."""
+    """One extent of the shape may be -1; it is inferred."""
     target = builder.as_integer(shape)
     if target.is_constant:
         return builder.reshape(x, [int(n) for n in target.constant])
@@ -85,7 +85,7 @@ def range_static(builder: ProgramBuilder, params: Params, *unread: Value) -> Val
 
 @as_program("rangeDynamic")
 def range_dynamic(builder: ProgramBuilder, params: Params, end: Value, *others: Value) -> Value:
-    """What does not come as an input is that of the parameters."""
+    """Parameters replace missing inputs."""
     ends = [end, *others]
     for value in (params.startValue, params.stepSizeValue)[len(others) :]:
         ends.append(builder.number(value))

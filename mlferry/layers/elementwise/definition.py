@@ -72,7 +72,7 @@ def binary(params: Params, left: Shape, right: Shape) -> list[Shape]:
 
 @layer_rule("activation")
 def check_activation(layer: nn.NeuralNetworkLayer, params: nn.ActivationParams) -> Problems:
-    """The function is told."""
+    """The function is set."""
     if params.WhichOneof("NonlinearityType") is None:
         yield error("NonlinearityType is not set")
 

@@ -93,7 +93,7 @@ def activation(run: LayerRun, dy: Array) -> Array:
 
 
 def _summed(a: Params, field: str, values: Array) -> Array:
-    """Over all that one value of a channel, or of all channels, was used for."""
+    """The sum over all uses of a channel's value, or of one value for all channels."""
     one = weights.count(getattr(a.message, field)) == 1
     return reduced_to(values, (1,) if one else (values.shape[-3], 1, 1)).reshape(-1)
 
@@ -185,7 +185,7 @@ def average(run: LayerRun, dy: Array) -> tuple[Array, ...]:
 
 @gradient("multiply", "multiplyBroadcastable", keeps=INPUTS)
 def multiply(run: LayerRun, dy: Array) -> tuple[Array, ...]:
-    """Of each factor, by the product of all others."""
+    """The gradient of each factor, times the product of the others."""
     if len(run.inputs) == 1:
         return (dy * np.float32(run.params.alpha),) if run.params.kind == "multiply" else (dy,)
     found = []
@@ -199,7 +199,7 @@ def multiply(run: LayerRun, dy: Array) -> tuple[Array, ...]:
 
 @gradient("max", "min", "maxBroadcastable", "minBroadcastable", keeps=BOTH)
 def extreme(run: LayerRun, dy: Array) -> tuple[Array, ...]:
-    """To the first input of those that are equal."""
+    """The gradient goes to the first of equal inputs."""
     left = np.ones(dy.shape, bool)
     found = []
     for x, shape in zip(run.inputs, run.input_shapes, strict=True):

@@ -53,7 +53,7 @@ def per_channel(a: Params, field: str, x: Array) -> Array:
 
 
 def function_of(a: Params) -> Callable[[Array], Array]:
-    """What an `ActivationParams` message describes."""
+    """The function that an `ActivationParams` message describes."""
     kind = a.which("NonlinearityType") or "linear"
     return functools.partial(_ACTIVATIONS[kind], getattr(a, kind))
 
@@ -154,7 +154,7 @@ def binary(params: Params, left: Array, right: Array) -> Array:
 
 @kernel(*_COMPARISONS)
 def comparison(params: Params, left: Array, right: Array | None = None) -> Array:
-    """With one input, the other side is `alpha`."""
+    """With one input, the second operand is `alpha`."""
     return _COMPARISONS[params.kind](
         left, np.full((), params.alpha, np.float32) if right is None else right
     )

@@ -17,7 +17,7 @@ from mlferry.spec import weights
 
 
 def affine(emitter: Emitter, x: str, scale: float, shift: float) -> str:
-    """scale * x + shift, without what changes nothing."""
+    """scale * x + shift, without operations that change nothing."""
     y = x if scale == 1 else emitter.node("Mul", x, emitter.number(scale))
     return y if shift == 0 else emitter.node("Add", y, emitter.number(shift))
 
@@ -157,7 +157,7 @@ def exp2(emitter: Emitter, params: Params, x: str) -> str:
 
 @op(*_REDUCERS)
 def reducer(emitter: Emitter, params: Params, *inputs: str) -> str:
-    """With one input, `add` and `multiply` take `alpha` as the other."""
+    """With one input, `add` and `multiply` take `alpha` as the second operand."""
     if len(inputs) == 1 and params.kind in ("add", "multiply"):
         return affine(
             emitter, inputs[0], *((1, params.alpha) if params.kind == "add" else (params.alpha, 0))
@@ -191,7 +191,7 @@ def mod(emitter: Emitter, params: Params, left: str, right: str) -> str:
 
 @op("floorDivBroadcastable")
 def floor_div(emitter: Emitter, params: Params, left: str, right: str) -> str:
-    """Whole, as what the remainder leaves is divided; by zero it is the plain quotient."""
+    """Exact, as the dividend without its remainder is divided; by zero, the plain quotient."""
     quotient = emitter.node(
         "Div", emitter.node("Sub", left, _remainder(emitter, left, right)), right
     )
@@ -214,7 +214,7 @@ def logical_not(emitter: Emitter, params: Params, x: str) -> str:
 
 
 def _other(emitter: Emitter, params: Params, inputs: tuple[str, ...]) -> str:
-    """The other side of a comparison: `alpha` where there is one input."""
+    """The second operand of a comparison: `alpha` if there is one input."""
     return inputs[0] if inputs else emitter.number(float(np.float32(params.alpha)))
 
 

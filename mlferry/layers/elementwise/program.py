@@ -106,7 +106,7 @@ def unary(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("clip")
 def clip(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """`clip` needs bounds of which the lower one is lower; a bound beyond all numbers is none."""
+    """`clip` needs a lower bound below the upper one; infinite bounds are left out."""
     least, most = params.minVal, params.maxVal
     if x.dtype == "fp32" and (least, most) == (0, 6):
         return builder.op("relu6", x=x)
@@ -199,7 +199,7 @@ _COMPARISONS = {
 
 @as_program(*_REDUCERS)
 def reducer(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
-    """With one input, `add` and `multiply` take `alpha` as the other."""
+    """With one input, `add` and `multiply` take `alpha` as the second operand."""
     name = _REDUCERS[params.kind]
     if len(inputs) == 1 and params.kind in ("add", "multiply"):
         return builder.binary(name, inputs[0], params.alpha)
@@ -236,6 +236,6 @@ def logical_not(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program(*_COMPARISONS)
 def comparison(builder: ProgramBuilder, params: Params, left: Value, *right: Value) -> Value:
-    """The other side is `alpha` where there is one input."""
+    """The second operand is `alpha` if there is one input."""
     other = right[0] if right else builder.number(params.alpha)
     return builder.binary(_COMPARISONS[params.kind], left, other)

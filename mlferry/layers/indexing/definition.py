@@ -1,4 +1,4 @@
-"""Gather, scatter, sorting, and what else works through indices."""
+"""Gather, scatter, sorting, and other layers that use indices."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scatter(params: Params, shape: Shape, indices: Shape, updates: Shape) -> lis
 
 
 def points(shape: Shape, indices: Shape) -> tuple[Shape, Shape]:
-    """The shape of the list of points in a multi-index, and of what lies at a point."""
+    """The shape of the list of points in a multi-index, and of the entry at a point."""
     need_rank(indices, 1, "indices")
     depth = indices[-1]
     if depth is None:
@@ -58,7 +58,7 @@ def scatter_nd(params: Params, shape: Shape, indices: Shape, updates: Shape) -> 
 
 
 def along(params: Params, shape: Shape, indices: Shape) -> None:
-    """Check that indices differ from the data in one axis only."""
+    """Check that indices differ from the data along one axis only."""
     axis = axis_of(params.axis, len(shape))
     if not agree(replaced(shape, axis, None), indices):
         raise SpecError(f"indices {show(indices)} for data {show(shape)} along axis {axis}")

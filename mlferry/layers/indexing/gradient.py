@@ -1,4 +1,4 @@
-"""Gradients of what works through indices: the indices themselves have none."""
+"""Gradients of layers that use indices: the indices themselves have none."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def gather(run: LayerRun, dy: Array) -> tuple[Array, None]:
 
 @gradient(*_SCATTERS, keeps=INPUTS)
 def scatter(run: LayerRun, dy: Array) -> tuple[Array, None, Array]:
-    """Of values that are set, added or subtracted.
+    """The gradients of values that are set, added or subtracted.
 
     Raises:
         UnsupportedModelError: they are multiplied, divided, or compared.
@@ -55,7 +55,7 @@ def scatter(run: LayerRun, dy: Array) -> tuple[Array, None, Array]:
     x_shape, _, shape = run.input_shapes
     count = int(np.prod(shape))
     places = np.arange(1, count + 1, dtype=np.int64).reshape(shape)
-    if mode == "SCATTER_UPDATE":  # which update lies where; 0 where none does
+    if mode == "SCATTER_UPDATE":  # which update is at each place; 0 for none
         target = np.zeros(x_shape, np.int64)
         last = _SCATTERS[run.params.kind](run.params, target, run.inputs[1], places)
         return dy * (last == 0), None, scattered(last - 1, dy, shape)
@@ -76,7 +76,7 @@ def where_broadcastable(run: LayerRun, dy: Array) -> tuple[None, Array, Array]:
 
 @gradient("topK", keeps=OUTPUTS)
 def top_k(run: LayerRun, dy: Array, *_: Array) -> tuple[Array | None, ...]:
-    """Of the values; of their indices there is none."""
+    """The gradient of the values; the indices have none."""
     total = np.zeros(run.input_shapes[0], dy.dtype)
     order = run.outputs[1].astype(np.int64)
     np.put_along_axis(total, order, dy, axis_of(run.params.axis, total.ndim))
@@ -111,5 +111,5 @@ _PARTS = {
 
 @gradient(*_PARTS, keeps=SHAPES)
 def part(run: LayerRun, dy: Array) -> Array:
-    """What is kept of the values is kept of the gradient."""
+    """The gradient keeps the same part as the values."""
     return _PARTS[run.params.kind](run.params, dy)

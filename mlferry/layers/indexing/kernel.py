@@ -1,6 +1,6 @@
-"""Gather, scatter, sorting, and what else works through indices.
+"""Gather, scatter, sorting, and other layers that use indices.
 
-Indices travel as floats; negative ones count from the end.
+Indices are floats; negative ones count from the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _wrapped(indices: Array, extent: int) -> Index:
     """Indices into an axis, as positive integers.
 
     Raises:
-        PredictionError: one lies outside.
+        PredictionError: an index is outside the axis.
     """
     whole = indices.astype(np.int64)
     if whole.size and (np.min(whole) < -extent or np.max(whole) >= extent):
@@ -135,12 +135,12 @@ def one_hot(params: Params, x: Array, size: Array | None = None) -> Array:
 
 
 def _order(x: Array, axis: int, descending: bool) -> Index:
-    """The order of a sort; among equals the first comes first."""
+    """The order of a stable sort."""
     return np.argsort(-x if descending else x, axis=axis, kind="stable")
 
 
 def _first(x: Array, axis: int, count: int, descending: bool) -> Index:
-    """The first entries of `_order`; few of many without sorting all.
+    """The first entries of `_order`; without a full sort if they are few.
 
     A value and its place make one integer, which sorts as both: no two are equal.
     """
@@ -157,7 +157,7 @@ def _first(x: Array, axis: int, count: int, descending: bool) -> Index:
     return np.moveaxis(result & 0xFFFFFFFF, -1, axis)
 
 
-_FEW = 8  # as a part of an axis, sorting it all takes about as long
+_FEW = 8  # above this part of an axis, a full sort takes about as long
 
 
 @kernel("topK")
@@ -181,7 +181,7 @@ _EXTREMES: dict[str, Callable[..., Any]] = {"argMax": np.argmax, "argMin": np.ar
 
 @kernel(*_EXTREMES)
 def arg_extreme(params: Params, x: Array) -> Index:
-    """The first index among equals."""
+    """The first index of equal values."""
     axis = axis_of(params.axis, x.ndim)
     return np.atleast_1d(_EXTREMES[params.kind](x, axis=axis, keepdims=not params.removeDim))
 
@@ -206,7 +206,7 @@ def reverse(params: Params, x: Array) -> Array:
 
 @kernel("reverseSeq")
 def reverse_seq(params: Params, x: Array, lengths: Array) -> Array:
-    """For each entry of the batch axis, as much of the sequence as its length says."""
+    """Reverse as much of each sequence in the batch as its length says."""
     batch, sequence = axis_of(params.batchAxis, x.ndim), axis_of(params.sequenceAxis, x.ndim)
     moved = np.moveaxis(x, (batch, sequence), (0, 1))
     y = moved.copy()
@@ -219,7 +219,7 @@ def reverse_seq(params: Params, x: Array, lengths: Array) -> Array:
 
 @kernel("matrixBandPart")
 def matrix_band_part(params: Params, x: Array) -> Array:
-    """Keep so many diagonals below and above the main one; all of them for a negative number."""
+    """Keep this many diagonals below and above the main one; a negative number keeps all."""
     distance = np.subtract.outer(np.arange(x.shape[-2]), np.arange(x.shape[-1]))
     keep = (params.numLower < 0) | (distance <= params.numLower)
     keep = keep & ((params.numUpper < 0) | (-distance <= params.numUpper))

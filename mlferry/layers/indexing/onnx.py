@@ -1,6 +1,6 @@
-"""Gather, scatter, sorting, and what else works through indices.
+"""Gather, scatter, sorting, and other layers that use indices.
 
-Indices travel as floats; negative ones count from the end, in ONNX as well.
+Indices are floats; negative ones count from the end, in ONNX as well.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def gather(emitter: Emitter, params: Params, x: str, indices: str) -> str:
 
 
 def _as_given(emitter: Emitter, indices: str, extent: int | None) -> str:
-    """Indices before layers made negative ones positive, x + extent * (x < 0): ONNX does so."""
+    """Undo x + extent * (x < 0), which makes negative indices positive: ONNX does so itself."""
     total = emitter.made.get(indices)
     if total is None or total.op != "Add":
         return indices
@@ -113,7 +113,7 @@ def scatter_nd(emitter: Emitter, params: Params, x: str, indices: str, updates: 
             emitter.whole(indices),
             emitter.reshape(updates, wanted),
         )
-    # Threads of onnxruntime's ScatterND race for a place that is named twice, its ScatterElements
+    # Threads of onnxruntime's ScatterND race for places that are named twice; its ScatterElements
     # goes through the updates in their order: the first axes become one, points places in it.
     inner = _count(emitter, emitter.extents(x)[depth:])
     table = emitter.reshape(x, [-1, inner])
@@ -134,7 +134,7 @@ def _count(emitter: Emitter, extents: Sequence[int | str]) -> int | str:
 
 
 def _places(emitter: Emitter, indices: str, extents: Sequence[int | str]) -> str:
-    """The place of points [..., axes] in row-major order; one behind the last for any outside."""
+    """The places of points [..., axes] in row-major order; one past the last for points outside."""
     whole, limits, zero = emitter.whole(indices), emitter.vector(extents), emitter.integers([0])
     positive = emitter.node(
         "Where", emitter.node("Less", whole, zero), emitter.node("Add", whole, limits), whole
@@ -214,7 +214,7 @@ def top_k(emitter: Emitter, params: Params, x: str, *count: str) -> tuple[str, s
 
 
 def _sorted(emitter: Emitter, x: str, count: str, axis: int, *, largest: bool) -> tuple[str, str]:
-    """onnxruntime puts the first of equals first, as Core ML does."""
+    """onnxruntime sorts stably, like Core ML."""
     values, order = emitter.nodes("TopK", [x, count], 2, axis=axis, largest=int(largest), sorted=1)
     return values, emitter.from_whole(order)
 
@@ -229,7 +229,7 @@ def arg_sort(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("argMax", "argMin")
 def arg_extreme(emitter: Emitter, params: Params, x: str) -> str:
-    """The first index among equals."""
+    """The first index of equal values."""
     axis = axis_of(params.axis, emitter.rank(x))
     name = "ArgMax" if params.kind == "argMax" else "ArgMin"
     y = emitter.node(name, x, axis=axis, keepdims=int(not params.removeDim))
@@ -263,12 +263,12 @@ def reverse(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("reverseSeq")
 def reverse_seq(emitter: Emitter, params: Params, x: str, lengths: str) -> str:
-    """For each entry of the batch axis, as much of the sequence as its length says."""
+    """Reverse as much of each sequence in the batch as its length says."""
     rank = emitter.rank(x)
     batch, sequence = axis_of(params.batchAxis, rank), axis_of(params.sequenceAxis, rank)
     order = [batch, sequence, *(axis for axis in range(rank) if axis not in (batch, sequence))]
     moved = emitter.transpose(x, order)
-    # one entry reversed is none: onnxruntime 1.17 leaves a sequence of length 0 undefined
+    # reversing one entry changes nothing; onnxruntime 1.17 leaves length 0 undefined
     counts, one = emitter.whole(lengths), emitter.integers([1])
     counts = emitter.node(
         "Where", emitter.node("Equal", counts, emitter.integers([0])), one, counts
@@ -284,7 +284,7 @@ def _triangle(emitter: Emitter, x: str, k: int, *, upper: bool) -> str:
 
 @op("matrixBandPart")
 def matrix_band_part(emitter: Emitter, params: Params, x: str) -> str:
-    """Keep so many diagonals below and above the main one; all of them for a negative number."""
+    """Keep this many diagonals below and above the main one; a negative number keeps all."""
     if params.numUpper >= 0:
         x = _triangle(emitter, x, params.numUpper, upper=False)
     return _triangle(emitter, x, -params.numLower, upper=True) if params.numLower >= 0 else x

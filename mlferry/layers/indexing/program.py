@@ -1,4 +1,4 @@
-"""Gather, scatter, sorting, and what else works through indices."""
+"""Gather, scatter, sorting, and other layers that use indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlferry.numerics.shapes import axis_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
-_FROM_THE_END = 7  # from this opset on, negative indices are none
+_FROM_THE_END = 7  # from this opset on, negative indices are invalid
 _POSITIVE = {"reduce_argmax", "reduce_argmin", "argsort", "topk", "shape", "non_zero"}
 _MODES = {
     "SCATTER_UPDATE": "update",
@@ -27,7 +27,7 @@ _MODES = {
 
 
 def _indices(builder: ProgramBuilder, indices: Value, extents: Sequence[int | Value]) -> Value:
-    """Indices as an op takes them: negative ones count from the end of the axes in turn."""
+    """Indices as an op takes them: negative ones count from the end of their axis."""
     whole = builder.as_integer(indices)
     if builder.opset < _FROM_THE_END or is_positive(whole):
         return whole
@@ -39,7 +39,7 @@ def _indices(builder: ProgramBuilder, indices: Value, extents: Sequence[int | Va
 
 
 def is_positive(indices: Value) -> bool:
-    """Whether indices are surely not negative."""
+    """Whether indices are known not to be negative."""
     if indices.is_constant:
         return bool((indices.constant >= 0).all())
     return indices.maker is not None and indices.maker.op in _POSITIVE
@@ -60,7 +60,7 @@ def gather(builder: ProgramBuilder, params: Params, x: Value, indices: Value) ->
 
 
 def _number(builder: ProgramBuilder, x: Value) -> Value:
-    """What gathering ops take: no truth values."""
+    """A value as gathering ops take it: not booleans."""
     return builder.as_integer(x) if x.dtype == "bool" else x
 
 
@@ -189,7 +189,7 @@ _EXTREMES = {"argMax": "reduce_argmax", "argMin": "reduce_argmin"}
 
 @as_program(*_EXTREMES)
 def arg_extreme(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """The first index among equals."""
+    """The first index of equal values."""
     axis = axis_of(params.axis, x.rank)
     y = builder.op(
         _EXTREMES[params.kind], x=_number(builder, x), axis=axis, keep_dims=not params.removeDim
@@ -222,7 +222,7 @@ def reverse(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("reverseSeq")
 def reverse_seq(builder: ProgramBuilder, params: Params, x: Value, lengths: Value) -> Value:
-    """For each entry of the batch axis, as much of the sequence as its length says."""
+    """Reverse as much of each sequence in the batch as its length says."""
     return builder.op(
         "reverse_sequence",
         x=x,
@@ -240,12 +240,12 @@ def _band(builder: ProgramBuilder, x: Value, lower: int, upper: int) -> Value:
 
 @as_program("matrixBandPart")
 def matrix_band_part(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Keep so many diagonals below and above the main one; all of them for a negative number."""
+    """Keep this many diagonals below and above the main one; a negative number keeps all."""
     return _band(builder, x, params.numLower, params.numUpper)
 
 
 def _outside(builder: ProgramBuilder, x: Value, lower: int, upper: int) -> Value:
-    """What a band leaves out, and zeros in the place of the band."""
+    """The values outside a band, with zeros in the band."""
     size = [1] * (x.rank - 2) + builder.extents(x)[-2:]
     ones = builder.op("fill", shape=builder.vector(size), value=np.float32(1))
     band = builder.op("band_part", x=ones, lower=lower, upper=upper)

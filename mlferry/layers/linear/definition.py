@@ -90,7 +90,7 @@ def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
     ),
 )
 def batched_matmul(params: Params, left: Shape, right: Shape | None = None) -> list[Shape]:
-    """Of two inputs, a vector is a row at the left, a column at the right, and stays a matrix."""
+    """A vector on the left is a row, on the right a column; the result is still a matrix."""
     if right is None:
         need_rank(left, 1)
         inner, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension

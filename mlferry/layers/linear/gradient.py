@@ -11,7 +11,7 @@ from mlferry.numerics.gradients import reduced_to
 
 @gradient("innerProduct", keeps=SHAPES, weights_keep=INPUTS)
 def inner_product(run: LayerRun, dy: Array) -> Array | None:
-    """With `int8DynamicQuantize` as if the input was not rounded."""
+    """With `int8DynamicQuantize`, as if the input were not rounded."""
     params = run.params
     behind = dy.reshape(-1, params.outputChannels)
     run.weight("weights", lambda: behind.T @ run.inputs[0].reshape(-1, params.inputChannels))
@@ -23,7 +23,7 @@ def inner_product(run: LayerRun, dy: Array) -> Array | None:
 
 
 def _of_table(run: LayerRun, dy: Array, indices: Array, rows: int) -> None:
-    """Of the rows that were looked up, [rows, size], stored as [size, rows]; and of the bias."""
+    """The gradients of the looked-up rows [rows, size], stored as [size, rows], and of the bias."""
     behind = dy.reshape(-1, dy.size // max(1, indices.size))
 
     def of_rows() -> Array:
@@ -37,14 +37,14 @@ def _of_table(run: LayerRun, dy: Array, indices: Array, rows: int) -> None:
 
 @gradient("embedding", keeps=SHAPES, weights_keep=INPUTS)
 def embedding(run: LayerRun, dy: Array) -> None:
-    """Of the weights; indices have no gradient."""
+    """The gradient of the weights; indices have none."""
     if run.trained:
         _of_table(run, dy, run.inputs[0], run.params.inputDim)
 
 
 @gradient("embeddingND", keeps=SHAPES, weights_keep=INPUTS)
 def embedding_nd(run: LayerRun, dy: Array) -> None:
-    """Of the weights; indices have no gradient."""
+    """The gradient of the weights; indices have none."""
     if run.trained:
         _of_table(run, dy, run.inputs[0], run.params.vocabSize)
 
@@ -55,7 +55,7 @@ def _reads(params: Params) -> str:
 
 @gradient("batchedMatmul", keeps=_reads, weights_keep=INPUTS)
 def batched_matmul(run: LayerRun, dy: Array) -> tuple[Array, ...]:
-    """With `int8DynamicQuantize` as if the input was not rounded."""
+    """With `int8DynamicQuantize`, as if the input were not rounded."""
     params = run.params
     if len(run.input_shapes) == 1:
         rows, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension

@@ -28,7 +28,7 @@ def inner_product(params: Params, x: Array) -> Array:
 
 
 def rounded_to_int8(x: Array) -> Array:
-    """What is left of an input when it is quantized to int8 on the way into a product.
+    """An input as it is after quantization to int8 before a product.
 
     One scale for the whole input, so that its largest magnitude is 127.
     """
@@ -65,9 +65,9 @@ def embedding_nd(params: Params, x: Array) -> Array:
 
 @kernel("batchedMatmul")
 def batched_matmul(params: Params, left: Array, right: Array | None = None) -> Array:
-    """With one input, it is multiplied by stored weights, kept column-major.
+    """A single input is multiplied by stored weights in column-major order.
 
-    A vector is a row at the left, a column at the right; the result is a matrix all the same.
+    A vector is a row on the left, a column on the right; the result is still a matrix.
     """
     if right is None:
         if params.int8DynamicQuantize:
@@ -84,7 +84,7 @@ def batched_matmul(params: Params, left: Array, right: Array | None = None) -> A
 
 @kernel("dot")
 def dot(params: Params, left: Array, right: Array) -> Array:
-    """Of vectors along the channels; the cosine of the angle between them if asked.
+    """The dot product of vectors along the channels, or the cosine of their angle.
 
     The cosine with a vector of length 0 is 0.
     """

@@ -24,8 +24,8 @@ def inner_product(emitter: Emitter, params: Params, x: str) -> str:
 def _multiplied(emitter: Emitter, params: Params, x: str, inputs: int, outputs: int) -> str:
     """The last axis of `x` multiplied by stored weights [outputs, inputs], and the bias added.
 
-    onnxruntime fuses a `MatMul` with a `DequantizeLinear` before it, and rounds the other side to
-    int8 then; a `Gemm` that transposes its weights stays as it is.
+    onnxruntime fuses a `MatMul` with a preceding `DequantizeLinear` and then rounds the other
+    operand to int8; it leaves a `Gemm` with transposed weights alone.
     """
     if params.int8DynamicQuantize:
         x = rounded_to_int8(emitter, x)
@@ -46,7 +46,7 @@ def _multiplied(emitter: Emitter, params: Params, x: str, inputs: int, outputs: 
 
 
 def rounded_to_int8(emitter: Emitter, x: str) -> str:
-    """What is left of an input when it is quantized to int8 on the way into a product.
+    """An input as it is after quantization to int8 before a product.
 
     One scale for the whole input, so that its largest magnitude is 127.
     """
@@ -61,7 +61,7 @@ def rounded_to_int8(emitter: Emitter, x: str) -> str:
 
 
 def _never_from_the_end(emitter: Emitter, indices: str, count: int) -> str:
-    """Indices of an embedding, negative ones behind its end: an error, where ONNX would wrap."""
+    """Indices of an embedding; negative ones go past its end, to be an error, not wrap."""
     negative = emitter.node("Less", indices, emitter.integers([0]))
     y = emitter.node("Where", negative, emitter.integers([count]), indices)
     emitter.shapes[y] = emitter.shapes.get(indices)
@@ -100,9 +100,9 @@ def embedding_nd(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("batchedMatmul")
 def batched_matmul(emitter: Emitter, params: Params, left: str, *right: str) -> str:
-    """With one input, it is multiplied by stored weights, kept column-major.
+    """A single input is multiplied by stored weights in column-major order.
 
-    A vector is a row at the left, a column at the right; the result is a matrix all the same.
+    A vector is a row on the left, a column on the right; the result is still a matrix.
     """
     if not right:
         return _multiplied(
@@ -135,7 +135,7 @@ def _turned(emitter: Emitter, x: str, turn: bool) -> str:
 
 @op("dot")
 def dot(emitter: Emitter, params: Params, left: str, right: str) -> str:
-    """Of vectors along the channels; the cosine with a vector of length 0 is 0."""
+    """The dot product of vectors along the channels; the cosine with a vector of length 0 is 0."""
     axis = emitter.integers([-3])
     product = emitter.node("ReduceSum", emitter.node("Mul", left, right), axis)
     if not params.cosineSimilarity:

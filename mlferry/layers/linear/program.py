@@ -37,7 +37,7 @@ def _multiplied(
 
 
 def rounded_to_int8(builder: ProgramBuilder, x: Value) -> Value:
-    """What is left of an input when it is quantized to int8 on the way into a product.
+    """An input as it is after quantization to int8 before a product.
 
     One scale for the whole input, so that its largest magnitude is 127.
     """
@@ -78,9 +78,9 @@ def _looked_up(
 
 @as_program("batchedMatmul")
 def batched_matmul(builder: ProgramBuilder, params: Params, left: Value, *right: Value) -> Value:
-    """With one input, it is multiplied by stored weights, kept column-major.
+    """A single input is multiplied by stored weights in column-major order.
 
-    A vector is a row at the left, a column at the right; the result is a matrix all the same.
+    A vector is a row on the left, a column on the right; the result is still a matrix.
     """
     if not right:
         inputs, outputs = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
@@ -99,7 +99,7 @@ def batched_matmul(builder: ProgramBuilder, params: Params, left: Value, *right:
 
 @as_program("dot")
 def dot(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
-    """Of vectors along the channels; the cosine with a vector of length 0 is 0."""
+    """The dot product of vectors along the channels; the cosine with a vector of length 0 is 0."""
     a, b = builder.as_float(left), builder.as_float(right)
     along: dict[str, Any] = {"axes": [-3], "keep_dims": True}
     if params.cosineSimilarity:
@@ -108,7 +108,7 @@ def dot(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> V
 
 
 def _of_length_one(builder: ProgramBuilder, x: Value, along: dict[str, Any]) -> Value:
-    """A vector divided by its length: products of lengths would leave float16's range early."""
+    """A vector divided by its length; products of lengths would soon exceed float16's range."""
     length = builder.op("reduce_l2_norm", x=x, **along)
     positive = builder.op("greater", x=length, y=np.float32(0))
     return builder.op("real_div", x=x, y=builder.where(positive, length, builder.number(1)))

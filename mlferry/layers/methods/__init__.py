@@ -1,6 +1,6 @@
-"""The methods with which coremltools' `NeuralNetworkBuilder` adds layers, as one table.
+"""The methods of coremltools' `NeuralNetworkBuilder` that add layers, as one table.
 
-`METHODS` has a row for every method: its signature, and what it makes of the arguments. A
+`METHODS` has a row for every method: its signature, and how it turns arguments into fields. A
 builder gets the methods by deriving from `LayerMethods` and saying how a layer is added.
 """
 
@@ -30,7 +30,7 @@ for _family in (
 
 
 class LayerMethods(ABC):
-    """Every method of the table; `add` is what they have in common."""
+    """Every method of the table; they all call `add`."""
 
     @abstractmethod
     def add(

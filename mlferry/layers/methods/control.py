@@ -14,7 +14,7 @@ row("add_loop_continue(name)")
 
 @method("add_branch(name, input_name, if_branch=None, else_branch=None)")
 def _branch(arguments: SimpleNamespace) -> Params:
-    """The branches are networks, or are filled in the layer that is returned."""
+    """Pass the branches as networks, or fill them in the layer that this returns."""
     return {
         "ifBranch": _network(arguments.if_branch),
         "elseBranch": _network(arguments.else_branch),
@@ -26,7 +26,7 @@ def _branch(arguments: SimpleNamespace) -> Params:
     "max_iterations=None)"
 )
 def _loop(arguments: SimpleNamespace) -> Params:
-    """The networks are given, or are filled in the layer that is returned."""
+    """Pass the networks, or fill them in the layer that this returns."""
     return {
         "conditionNetwork": _network(arguments.condition_network),
         "bodyNetwork": _network(arguments.body_network),

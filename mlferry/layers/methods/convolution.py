@@ -1,4 +1,4 @@
-"""Convolutions, pooling, and what else moves over height and width."""
+"""Convolutions, pooling, and other layers that work on height and width."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAME = "same_padding_asymmetry_mode='BOTTOM_RIGHT_HEAVY'"
 def _convolution(arguments: SimpleNamespace) -> Params:
     """`W` is [height, width, kernel_channels, output_channels], or packed bits.
 
-    Of a transposed convolution the last axis has ``output_channels / groups``. Two inputs: the
+    Of a transposed convolution the last axis has ``output_channels / groups``. With two inputs, the
     second holds the weights, and `W` and `b` are not read.
     """
     params: Params = {
@@ -132,7 +132,7 @@ def _convolution_3d(arguments: SimpleNamespace) -> Params:
 
 
 def _padding_3d(arguments: SimpleNamespace, prefix: str) -> Params:
-    """How volumes are padded; amounts count in the mode "custom" alone."""
+    """The padding of volumes; amounts count only in the mode "custom"."""
     mode = arguments.padding_mode.upper()
     entries: Params = {"paddingType": mode}
     if mode == "CUSTOM":
@@ -219,7 +219,7 @@ def _crop(arguments: SimpleNamespace) -> Params:
     "linear_upsample_mode='DEFAULT')"
 )
 def _upsample(arguments: SimpleNamespace) -> Params:
-    """Factors that are not integers go with BILINEAR and a mode that aligns corners or not."""
+    """Fractional factors need BILINEAR and one of the modes ALIGN_CORNERS."""
     mode, linear = arguments.mode.upper(), arguments.linear_upsample_mode.upper()
     factors = [arguments.scaling_factor_h, arguments.scaling_factor_w]
     fractional = any(factor - int(factor) > 0.001 for factor in factors)
@@ -241,7 +241,7 @@ def _upsample(arguments: SimpleNamespace) -> Params:
     "mode='ALIGN_ENDPOINTS_MODE')"
 )
 def _resize_bilinear(arguments: SimpleNamespace) -> Params:
-    """`mode` tells where samples are taken: a value of `SamplingMode`."""
+    """`mode` says where samples are taken: a value of `SamplingMode`."""
     return {
         "targetSize": [arguments.target_height, arguments.target_width],
         "mode": {"samplingMethod": arguments.mode.upper()},
@@ -254,7 +254,7 @@ def _resize_bilinear(arguments: SimpleNamespace) -> Params:
     "box_indices_mode='CORNERS_HEIGHT_FIRST', spatial_scale=1.0)"
 )
 def _crop_resize(arguments: SimpleNamespace) -> Params:
-    """`box_indices_mode` tells what the numbers of a box are: a value of `BoxCoordinatesMode`."""
+    """`box_indices_mode` says what the numbers of a box are: a value of `BoxCoordinatesMode`."""
     return {
         "targetSize": [arguments.target_height, arguments.target_width],
         "mode": {"samplingMethod": arguments.mode.upper()},

@@ -66,7 +66,7 @@ row(
 
 
 def _pair(alpha: float, beta: float) -> Callable[[Sequence[float] | None], Params]:
-    """Two numbers, which are these where none are given."""
+    """A setter of two numbers, with defaults."""
 
     def pair(params: Sequence[float] | None) -> Params:
         first, second = (alpha, beta) if params is None else params
@@ -76,7 +76,7 @@ def _pair(alpha: float, beta: float) -> Callable[[Sequence[float] | None], Param
 
 
 def _single(default: float | None = None) -> Callable[[ArrayLike | None], Params]:
-    """One number, which is this where none is given."""
+    """A setter of one number, with a default."""
 
     def single(params: ArrayLike | None) -> Params:
         value = default if params is None else np.ravel(params)[0]
@@ -128,7 +128,7 @@ def _activation(arguments: SimpleNamespace) -> NewLayer:
 
 
 def _tensor(rank: int | None, shape: Sequence[int] | None) -> list[Params]:
-    """What a layer declares of a blob: nothing, its rank, or its shape."""
+    """The declaration of a blob in a layer: nothing, its rank, or its shape."""
     if not shape:
         return [{"rank": rank}] if rank else []
     return [{"rank": rank or len(shape), "dimValue": [int(n) for n in shape]}]

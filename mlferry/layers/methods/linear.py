@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.layers.methods.table import Params, method
@@ -141,11 +142,11 @@ def _load_constant(arguments: SimpleNamespace) -> Params:
 
 @method("add_load_constant_nd(name, output_name, constant_value, shape)")
 def _load_constant_nd(arguments: SimpleNamespace) -> Params:
-    """`constant_value` is an array, which is read in this shape."""
+    """`constant_value` is an array, read in this shape."""
     return _shaped("data", arguments.constant_value, "shape", arguments.shape)
 
 
-def _shaped(field: str, value: Any, shape_field: str, shape: Sequence[int] | None) -> Params:
+def _shaped(field: str, value: ArrayLike, shape_field: str, shape: Sequence[int] | None) -> Params:
     """An array and the shape that the layer reads it in."""
     array = np.atleast_1d(floats(value))
     wanted = list(shape) if shape else [1]

@@ -1,12 +1,16 @@
-"""Recurrent layers. Arrays come one a gate; rows of a matrix are the outputs."""
+"""Recurrent layers. There is an array per gate; rows of a matrix are outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from mlferry.layers.methods.table import Params, method
 from mlferry.layers.methods.values import floats, gates, recurrent_activation
+
+Arrays = Sequence[ArrayLike] | None  # one per gate
 
 
 @method(
@@ -121,7 +125,7 @@ def _lstm_activations(arguments: SimpleNamespace) -> list[Params]:
     return [recurrent_activation(name) for name in names]
 
 
-def _lstm_weights(matrices: Any, recursion: Any, biases: Any, peepholes: Any) -> Params:
+def _lstm_weights(matrices: Arrays, recursion: Arrays, biases: Arrays, peepholes: Arrays) -> Params:
     return {
         **gates(_LSTM_GATES, "WeightMatrix", matrices),
         **gates(_LSTM_GATES, "RecursionMatrix", recursion),

@@ -37,7 +37,7 @@ row("add_slice_by_size(name, input_names, output_name, axis, size)", size=positi
 
 @method("add_permute(name, dim, input_name, output_name)")
 def _permute(arguments: SimpleNamespace) -> Params:
-    """`dim` tells where the axes Seq, C, H, W come from."""
+    """`dim` says where the axes Seq, C, H, W come from."""
     return {"axis": _of_length(arguments.dim, (4,), "dim")}
 
 
@@ -114,7 +114,7 @@ row(
     "end_masks, squeeze_masks=None)"
 )
 def _slice_static(arguments: SimpleNamespace) -> Params:
-    """One entry an axis in every list; a mask lets the slice begin, or end, at the edge."""
+    """Every list has an entry per axis; masks let the slice begin, or end, at the edge."""
     lists = {
         "beginIds": arguments.begin_ids,
         "endIds": arguments.end_ids,
@@ -138,7 +138,7 @@ _MOST_AXES = 5
     "begin_masks=None, end_masks=None, squeeze_masks=None)"
 )
 def _slice_dynamic(arguments: SimpleNamespace) -> Params:
-    """As `add_slice_static`; the second input has the starts, further ones what is not given."""
+    """Like `add_slice_static`; the second input has the starts, others the missing arguments."""
     ones, no = [1] * _MOST_AXES, [False] * _MOST_AXES
     return {
         "endIds": arguments.end_ids or ones,
@@ -156,7 +156,7 @@ def _squeezed(arguments: SimpleNamespace) -> Params:
 
 @method("add_tile(name, input_name, output_name, reps=[])")
 def _tile(arguments: SimpleNamespace) -> Params:
-    """How often along every axis; a second input tells it instead of `reps`."""
+    """Repetitions along every axis; a second input may replace `reps`."""
     if not isinstance(arguments.input_name, str) and len(arguments.input_name) == 2:
         return {}
     if any(count <= 0 for count in arguments.reps):
@@ -166,7 +166,7 @@ def _tile(arguments: SimpleNamespace) -> Params:
 
 @method("add_reverse(name, input_name, output_name, reverse_dim=None)")
 def _reverse(arguments: SimpleNamespace) -> Params:
-    """`reverse_dim` tells for every axis whether it is reversed."""
+    """`reverse_dim` says for every axis whether to reverse it."""
     return {"reverseDim": [bool(turned) for turned in arguments.reverse_dim or [1]]}
 
 
@@ -182,7 +182,7 @@ row(
     "pad_to_given_output_size_mode=False, pad_amounts=[])"
 )
 def _constant_pad(arguments: SimpleNamespace) -> Params:
-    """Before and after every axis; a second input tells it instead of `pad_amounts`."""
+    """Amounts before and after every axis; a second input may replace `pad_amounts`."""
     single = isinstance(arguments.input_names, str) or len(arguments.input_names) == 1
     if single and len(arguments.pad_amounts) == 0:
         raise SpecError("pad_amounts is missing; one input is padded by it")

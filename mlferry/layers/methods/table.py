@@ -1,8 +1,8 @@
-"""Rows of the table: a method's signature, the kind of layer that it adds, and its fields.
+"""The rows of the table: a method's signature, the kind of layer that it adds, and its fields.
 
-A row's method is named as in coremltools, and so are its arguments and defaults. An argument
-sets the field of its own name (``local_size`` is ``localSize``), unless the row says otherwise:
-by the name of another field, or by a function from the value to fields.
+Methods, arguments and defaults are those of coremltools. An argument sets the field of its own name
+(``local_size`` is ``localSize``), unless the row says otherwise: by the name of another field, or
+by a function from the value to fields.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Setter = str | Callable[[Any], Params]
 
 @dataclass(frozen=True)
 class NewLayer:
-    """A layer to be added: its kind and its parameters, as `mlferry.spec.fields.fill` takes them.
+    """A layer to add: its kind and its parameters, for `mlferry.spec.fields.fill`.
 
     Attributes:
         kind: Core ML's name of the kind.
@@ -46,8 +46,8 @@ class Method:
 
     Attributes:
         signature: without ``self``.
-        make: from the arguments, as attributes, to the layer.
-        doc: what it adds, and what the arguments are.
+        make: maps the arguments, as attributes, to the layer.
+        doc: describes the layer and the arguments.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Method:
         return inspect.Signature([this, *self.signature.parameters.values()])
 
     def layer(self, *args: Any, **kwargs: Any) -> tuple[str, list[str], list[str], NewLayer]:
-        """The name, inputs and outputs of the layer for a call, and the layer.
+        """The name, inputs and outputs of a call, and its layer.
 
         Raises:
             SpecError: an argument does not fit.
@@ -96,7 +96,7 @@ def row(signature: str, kind: str = "", **setters: Setter) -> None:
     Args:
         signature: ``add_lrn(name, input_name, output_name, alpha, k=1.0)``.
         kind: of the layer; by default the method's name.
-        setters: how arguments are set that are not a field of their own name.
+        setters: how to set arguments that are not fields of the same name.
     """
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))
@@ -122,7 +122,7 @@ def method(
 ) -> Callable[
     [Callable[[SimpleNamespace], NewLayer | Params]], Callable[[SimpleNamespace], NewLayer | Params]
 ]:
-    """Add a method that a function computes: from the arguments to fields, or to a `NewLayer`."""
+    """Add a method by a function from the arguments to fields, or to a `NewLayer`."""
     name, parsed = _parsed(signature)
     layer_kind = kind or camel(name.removeprefix("add_"))
 
@@ -142,13 +142,13 @@ def method(
 
 
 def camel(name: str) -> str:
-    """The name of a field or a kind for that of an argument or a method."""
+    """The field or kind for an argument or a method."""
     first, *others = name.split("_")
     return first + "".join("ND" if part == "nd" else part[:1].upper() + part[1:] for part in others)
 
 
 def one_of(choices: Mapping[Any, Any], value: object, what: str) -> Any:
-    """What a choice stands for; text is compared without case.
+    """The value of a choice; text is compared without case.
 
     Raises:
         SpecError: there is no such choice.

@@ -1,4 +1,4 @@
-"""What several methods make of their arguments: weights, borders, activations."""
+"""Arguments that several methods share: weights, borders, activations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlferry.spec import weights
 
 
 def floats(value: ArrayLike | None) -> Any:
-    """Weights as float32 or float64 numbers, as they are stored; None stays."""
+    """Weights as float32 or float64 arrays; None stays None."""
     if value is None:
         return None
     array = np.asarray(value)
@@ -23,32 +23,32 @@ def floats(value: ArrayLike | None) -> Any:
 
 
 def floats_as(field: str) -> Callable[[Any], Params]:
-    """A setter: the numbers go into this field."""
+    """A setter of an array in this field."""
     return lambda value: {field: floats(value)}
 
 
 def upper_as(field: str) -> Callable[[Any], Params]:
-    """A setter: the name of an enum's value, whatever its case."""
+    """A setter of an enum by name, in any case."""
     return lambda value: {field: value.upper()}
 
 
 def number_as(field: str) -> Callable[[Any], Params]:
-    """A setter: an integer argument goes into a field of floats."""
+    """A setter of an integer in a field of floats."""
     return lambda value: {field: float(value)}
 
 
 def choice_as(field: str, choices: Mapping[Any, Any]) -> Callable[[Any], Params]:
-    """A setter: a choice becomes the value that it stands for."""
+    """A setter of the value of a choice."""
     return lambda value: {field: one_of(choices, value, field)}
 
 
 def integers_as(field: str) -> Callable[[Any], Params]:
-    """A setter: a list of integers; None sets none."""
+    """A setter of a list of integers; None sets nothing."""
     return lambda value: {} if value is None else {field: [int(n) for n in value]}
 
 
 def positive_as(field: str, least: int = 1) -> Callable[[Any], Params]:
-    """A setter: an integer that is not below `least`."""
+    """A setter of an integer that is at least `least`."""
 
     def set_positive(value: int) -> Params:
         if value < least:
@@ -100,7 +100,7 @@ def quantized(
     Args:
         data: the packed bits.
         channels: how many output channels the weights have.
-        int8: whether activations are quantized while running; then the bytes are signed.
+        int8: whether activations are quantized at run time; then the bytes are signed.
         quantization_type: "linear" or "lut".
         nbits: of every value, 1 to 8.
         quant_scale: of linear quantization: one, or one a channel.
@@ -148,11 +148,11 @@ def _listed(values: ArrayLike) -> list[float]:
 def reordered(
     data: ArrayLike, shape: Sequence[int], axes: Sequence[int], bits: int, *, quantized_: bool
 ) -> Any:
-    """Weights with their axes in another order; quantized ones are unpacked and packed for it.
+    """Weights with their axes in another order; quantized ones are unpacked and packed again.
 
     Args:
         data: an array, or packed bits.
-        shape: of the weights before; an array brings its own.
+        shape: of the weights before; arrays have their own.
         axes: where the axes come from.
         bits: of every quantized value.
         quantized_: whether `data` are packed bits.
@@ -183,7 +183,7 @@ def recurrent_activation(name: object) -> Params:
 
 
 def gates(names: Iterable[str], what: str, values: Sequence[ArrayLike] | None) -> Params:
-    """One array a gate, as fields; None sets none."""
+    """One array per gate, as fields; None sets nothing."""
     if values is None:
         return {}
     listed = list(names)

@@ -88,7 +88,7 @@ def bias(params: Params, shape: Shape) -> list[Shape]:
 
 
 def broadcast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The stored shape of a scale or bias, [C] or [C, H, W], as it is broadcast."""
+    """The stored shape of a scale or bias, [C] or [C, H, W], for broadcasting."""
     return (*shape, 1, 1) if len(shape) == 1 else shape
 
 
@@ -141,7 +141,7 @@ def weights_of_layer_normalization(
 def check_no_quantization(
     layer: nn.NeuralNetworkLayer, params: nn.LayerNormalizationLayerParams
 ) -> Problems:
-    """Gamma and beta are not quantized, and have no empty message that says so."""
+    """Gamma and beta have no quantization, not even an empty message."""
     for field in ("gamma", "beta"):
         if getattr(params, field).HasField("quantization"):
             yield warning(f"{field} has a quantization; the format allows none here")

@@ -20,7 +20,7 @@ def _per_channel(values: Array) -> Array:
     weights_keep=INPUTS,
 )
 def batchnorm(run: LayerRun, dy: Array) -> Array:
-    """Of stored statistics a scale; of those of the input they move with it."""
+    """Stored statistics are constants; computed ones depend on the input."""
     params, x = run.params, run.inputs[0]
     gamma = params.weight("gamma", (params.channels, 1, 1))
     epsilon = np.float32(params.epsilon)
@@ -100,7 +100,7 @@ def lrn(run: LayerRun, dy: Array) -> Array:
         return total
 
     base = params.k + share * over_window(np.square(x), before, after)
-    # each value is in the windows of its neighbours, which lie the other way round
+    # each value is in the windows of its neighbours, mirrored
     inner = over_window(dy * run.outputs[0] / base, after, before)
     return dy * np.power(base, -params.beta) - 2 * share * params.beta * x * inner
 

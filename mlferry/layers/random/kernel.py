@@ -1,6 +1,6 @@
 """Layers that draw random values.
 
-A seed gives the same values at every run; -1 gives others each time.
+A seed gives the same values in every run; -1 gives new ones each time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 def _generator(params: Params) -> np.random.Generator:
-    """A generator; seeds are 64 bits with a sign, of which only -1 means none."""
+    """A generator; seeds are signed 64-bit integers, where -1 means no seed."""
     return np.random.default_rng(None if params.seed == -1 else params.seed % 2**64)
 
 

@@ -33,7 +33,7 @@ def reduce(params: Params, shape: Shape) -> list[Shape]:
 
 
 def reduced_axes(params: Params, rank: int) -> tuple[int, ...]:
-    """The axes that a `reduce...` layer of version 4 reduces: all where none are given."""
+    """The axes that a `reduce...` layer of version 4 reduces: all if none are given."""
     if params.reduceAll or not params.axes:
         return tuple(range(rank))
     return tuple(sorted({axis_of(axis, rank) for axis in params.axes}))

@@ -38,7 +38,7 @@ _NAMES = {
 
 
 def _other_factors(x: Array, axes: Axes) -> Array:
-    """For each value the product of all others, also where one is zero."""
+    """The product of all other values, for each value, even if one is zero."""
     moved = np.moveaxis(x, axes, range(-len(axes), 0))
     flat = moved.reshape(*moved.shape[: -len(axes)], -1)
     ones = np.ones_like(flat[..., :1])

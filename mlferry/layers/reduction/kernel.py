@@ -51,7 +51,7 @@ def reduce_nd(params: Params, x: Array) -> Array:
 
 @kernel("reduce")
 def reduce(params: Params, x: Array) -> Array:
-    """Of the last axes; they stay with extent 1."""
+    """Reduce the last axes; they stay with extent 1."""
     axes = AXES_OF_REDUCE[params.axis]
     if params.mode == "LOGSUM":
         return np.log(x + params.epsilon).sum(axis=axes, keepdims=True)

@@ -31,7 +31,7 @@ def reduce_nd(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("reduce")
 def reduce(emitter: Emitter, params: Params, x: str) -> str:
-    """Of the last axes; they stay with extent 1."""
+    """Reduce the last axes; they stay with extent 1."""
     axes = AXES_OF_REDUCE[params.axis]
     if params.mode == "ARGMAX":
         return emitter.from_whole(emitter.node("ArgMax", x, axis=emitter.rank(x) + axes[0]))

@@ -34,7 +34,7 @@ _OF_INTEGERS = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 
 
 def at_least_1d(builder: ProgramBuilder, x: Value) -> Value:
-    """A scalar as a vector of one: blobs of networks have an axis at least."""
+    """A scalar as a vector of one: blobs of networks have at least one axis."""
     return builder.reshape(x, [1]) if x.rank == 0 else x
 
 
@@ -49,7 +49,7 @@ def reduce_nd(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("reduce")
 def reduce(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Of the last axes; they stay with extent 1."""
+    """Reduce the last axes; they stay with extent 1."""
     x, axes = builder.as_float(x), list(AXES_OF_REDUCE[params.axis])
     if params.mode == "ARGMAX":
         return builder.op("reduce_argmax", x=x, axis=axes[0], keep_dims=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.borders import borders, borders_are_two, padding_is_set
 from mlferry.layers.definitions import (
@@ -31,7 +29,7 @@ def transpose(params: Params, shape: Shape) -> list[Shape]:
 
 @layer_kind("reshapeStatic", inputs=1, lists={"targetShape": EXTENTS._replace(least=-1)})
 def reshape_static(params: Params, shape: Shape) -> list[Shape]:
-    """One extent of the target may be -1; it takes what is left."""
+    """One extent of the target may be -1; it is inferred."""
     return [fit(shape, params.targetShape)]
 
 
@@ -69,7 +67,7 @@ def reshape(params: Params, shape: Shape) -> list[Shape]:
 
 
 def need_five(shape: Shape) -> None:
-    """Raise a `SpecError` where a shape is not [Seq, Batch, C, H, W]."""
+    """Raise a `SpecError` if a shape is not [Seq, Batch, C, H, W]."""
     if len(shape) != 5:
         raise SpecError(f"input of shape {show(shape)} needs 5 axes: Seq, Batch, C, H, W")
 
@@ -95,7 +93,7 @@ def flatten_to_2d(params: Params, shape: Shape) -> list[Shape]:
 
 @layer_kind("rankPreservingReshape", inputs=1, lists={"targetShape": EXTENTS._replace(least=-1)})
 def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
-    """A 0 keeps an extent; one -1 takes what is left."""
+    """A 0 keeps an extent; one -1 is inferred."""
     if len(params.targetShape) != len(shape):
         raise SpecError(f"target shape {params.targetShape} has another rank than {show(shape)}")
     remaining = [
@@ -120,7 +118,7 @@ def flatten(params: Params, shape: Shape) -> list[Shape]:
 
 @layer_kind("squeeze", inputs=1)
 def squeeze(params: Params, shape: Shape) -> list[Shape]:
-    """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
+    """Without axes, or with `squeezeAll`, all axes of extent 1 go, but one axis always stays."""
     rank = len(shape)
     if params.squeezeAll or not params.axes:
         if None in shape:
@@ -240,7 +238,7 @@ def bound_reshape(params: Params, change: Change) -> str:
 
 @size_check("rankPreservingReshape")
 def bound_rank_preserving_reshape(params: Params, change: Change) -> str:
-    """An extent of 0 is that of the input, whatever that is."""
+    """An extent of 0 is that of the input at any size."""
     remaining = [axis for axis, extent in enumerate(params.targetShape) if extent == 0]
     before, now = (
         tuple(1 if axis in remaining else extent for axis, extent in enumerate(shape))
@@ -250,13 +248,13 @@ def bound_rank_preserving_reshape(params: Params, change: Change) -> str:
 
 
 def _bound(target: tuple[int, ...], before: Shape, now: Shape) -> str:
-    """Whether fixed extents of a target stand for extents that vary: all must go into its -1."""
+    """Whether fixed extents of a target stand for varying ones, which must all go into its -1."""
     if before == now:
         return ""
     if -1 in target:
         place, rank = target.index(-1), len(now)
         first, last = product(target[:place]), product(target[place + 1 :])
-        # an extent of 1 belongs to those that are fixed, where there are any
+        # an extent of 1 belongs to the fixed ones, if there are any
         starts = [i for i in range(rank + 1) if product(before[:i]) == first]
         ends = [i for i in range(rank + 1) if product(before[i:]) == last]
         start = starts[-1] if place and starts else 0
@@ -288,23 +286,27 @@ def check_reorganize_data(
 
 
 @layer_rule("permute", "transpose")
-def check_permutation(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
-    """Each axis is there once."""
-    axes = list(params.axis if layer.HasField("permute") else params.axes)
+def check_permutation(
+    layer: nn.NeuralNetworkLayer, params: nn.PermuteLayerParams | nn.TransposeLayerParams
+) -> Problems:
+    """Each axis occurs once."""
+    axes = list(params.axis if isinstance(params, nn.PermuteLayerParams) else params.axes)
     if sorted(axes) != list(range(len(axes))):
         yield error(f"{listed(axes)} is not a permutation of the axes 0 to {len(axes) - 1}")
 
 
 @layer_rule("squeeze", "expandDims")
-def check_axes_are_given(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
-    """Axes are told, each once."""
-    if layer.HasField("squeeze") and params.squeezeAll:
+def check_axes_are_given(
+    layer: nn.NeuralNetworkLayer, params: nn.SqueezeLayerParams | nn.ExpandDimsLayerParams
+) -> Problems:
+    """Axes are given, each once."""
+    if isinstance(params, nn.SqueezeLayerParams) and params.squeezeAll:
         return
     if not params.axes:
         yield warning("axes is empty")
     elif len(set(params.axes)) < len(params.axes):
         text = f"axes {listed(params.axes)} name one axis twice"
-        yield error(text) if layer.HasField("expandDims") else warning(text)
+        yield error(text) if isinstance(params, nn.ExpandDimsLayerParams) else warning(text)
 
 
 @layer_rule("reshapeStatic", "rankPreservingReshape")
@@ -312,7 +314,7 @@ def check_one_extent_is_left_open(
     layer: nn.NeuralNetworkLayer,
     params: nn.RankPreservingReshapeLayerParams | nn.ReshapeStaticLayerParams,
 ) -> Problems:
-    """At most one extent of a reshape takes what is left."""
+    """At most one extent of a reshape is inferred."""
     if list(params.targetShape).count(-1) > 1:
         yield error(f"targetShape is {listed(params.targetShape)}; only one extent may be -1")
 
@@ -321,21 +323,21 @@ def check_one_extent_is_left_open(
 def check_ranks_are_given(
     layer: nn.NeuralNetworkLayer, params: nn.RankPreservingReshapeLayerParams
 ) -> Problems:
-    """This kind must tell the ranks of its blobs."""
+    """This kind must declare the ranks of its blobs."""
     if not (layer.inputTensor and layer.outputTensor):
         yield warning("inputTensor and outputTensor must tell the ranks of its blobs")
 
 
 @layer_rule("padding")
 def check_padding(layer: nn.NeuralNetworkLayer, params: nn.PaddingLayerParams) -> Problems:
-    """The padding is told."""
+    """The padding is set."""
     yield from padding_is_set(params, "PaddingType", ("constant", "reflection", "replication"))
     yield from borders_are_two(params.paddingAmounts, "paddingAmounts")
 
 
 @layer_rule("crop")
 def check_crop(layer: nn.NeuralNetworkLayer, params: nn.CropLayerParams) -> Problems:
-    """One input is cut by amounts; with two, the place of the cut is told."""
+    """One input is cut by amounts; with two, an offset is set."""
     if len(layer.input) > 1:
         if len(params.offset) != 2:
             yield error(f"offset has {len(params.offset)} entries; with two inputs it has 2")
@@ -349,7 +351,7 @@ def check_crop(layer: nn.NeuralNetworkLayer, params: nn.CropLayerParams) -> Prob
 def check_constant_pad(
     layer: nn.NeuralNetworkLayer, params: nn.ConstantPaddingLayerParams
 ) -> Problems:
-    """With one input, two amounts an axis; an output size is on one side only."""
+    """With one input, there are two amounts per axis; an output size is on one side only."""
     if len(layer.input) > 1:
         return
     amounts = params.padAmounts

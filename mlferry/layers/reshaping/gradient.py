@@ -45,7 +45,7 @@ def moved(run: LayerRun, dy: Array) -> Array:
 
 @gradient("padding", keeps=SHAPES)
 def padding(run: LayerRun, dy: Array) -> Array:
-    """A value that is repeated at the edge gets the sum."""
+    """A value repeated at the edge gets the sum of gradients."""
     if (run.params.which("PaddingType") or "constant") == "constant":
         (top, _), (left, _) = borders(run.params)
         height, width = run.input_shapes[0][-2:]
@@ -67,7 +67,7 @@ def crop(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
 
 @gradient("constantPad", keeps=INPUTS)
 def constant_pad(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
-    """The padding has none."""
+    """The padding has no gradient."""
     shape, amounts = run.input_shapes[0], (*run.inputs, None)[1]
     widths = kernel.pad_widths(run.params, shape, amounts)
     inner = tuple(slice(start, start + n) for (start, _), n in zip(widths, shape, strict=True))

@@ -20,7 +20,7 @@ from mlferry.numerics.shapes import Shape
 
 
 def _reshaped(x: Array, shape: Shape) -> Array:
-    """By a shape of the rules; here all of its extents are known."""
+    """Reshape to the shape of a rule, whose extents are all known here."""
     return x.reshape(shape)
 
 
@@ -92,7 +92,7 @@ _PAD_MODES = {"constant": "constant", "reflection": "reflect", "replication": "e
 
 @kernel("padding")
 def padding(params: Params, x: Array) -> Array:
-    """Of height and width; a reflection leaves the edge itself out."""
+    """Pad height and width; a reflection does not repeat the edge."""
     widths = [(0, 0)] * (x.ndim - 2) + list(borders(params))
     kind = params.which("PaddingType") or "constant"
     if kind == "constant":
@@ -102,7 +102,7 @@ def padding(params: Params, x: Array) -> Array:
 
 @kernel("crop")
 def crop(params: Params, x: Array, like: Array | None = None) -> Array:
-    """By border amounts, or, with two inputs, to the size of the second from an offset on."""
+    """Crop by border amounts, or with two inputs, to the size of the second from an offset on."""
     if like is not None:
         top, left = params.offset or (0, 0)
         height, width = like.shape[-2:]
@@ -144,10 +144,10 @@ def constant_pad(params: Params, x: Array, amounts: Array | None = None) -> Arra
 def pad_widths(
     params: Params, shape: tuple[int, ...], amounts: Array | None
 ) -> list[tuple[int, int]]:
-    """What a `constantPad` puts before and behind each axis.
+    """The amounts that a `constantPad` adds before and behind each axis.
 
-    With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
-    0, in front if it stands first, else behind; a longer axis stays.
+    With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
+    0, in front if it comes first, otherwise behind; a longer axis stays.
     """
     flat = params.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
     pairs = list(zip(flat[::2], flat[1::2], strict=True))

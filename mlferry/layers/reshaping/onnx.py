@@ -75,7 +75,7 @@ def flatten(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("squeeze", limits="`squeezeAll` where extents are not known")
 def squeeze(emitter: Emitter, params: Params, x: str) -> str:
-    """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
+    """Without axes, or with `squeezeAll`, all axes of extent 1 go, but one axis always stays."""
     shape = emitter.shape(x)
     if params.squeezeAll or not params.axes:
         if None in shape:
@@ -99,7 +99,7 @@ _PAD_MODES = {"reflection": "reflect", "replication": "edge"}
 
 @op("padding")
 def padding(emitter: Emitter, params: Params, x: str) -> str:
-    """Of height and width; a reflection leaves the edge itself out."""
+    """Pad height and width; a reflection does not repeat the edge."""
     edges = borders(params)
     kind = params.which("PaddingType") or "constant"
     if kind == "constant":
@@ -111,7 +111,7 @@ def padding(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("crop")
 def crop(emitter: Emitter, params: Params, x: str, *like: str) -> str:
-    """By border amounts, or, with two inputs, to the size of the second from an offset on."""
+    """Crop by border amounts, or with two inputs, to the size of the second from an offset on."""
     starts, ends = [], []
     if like:
         for axis, first in zip((-2, -1), params.offset or (0, 0), strict=True):
@@ -156,15 +156,15 @@ def reorganize_data(emitter: Emitter, params: Params, x: str) -> str:
 def constant_pad(emitter: Emitter, params: Params, x: str, *amounts: str) -> str:
     """By amounts before and after each axis.
 
-    With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
-    0, in front if it stands first, else behind; a longer axis stays.
+    With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
+    0, in front if it comes first, otherwise behind; a longer axis stays.
     """
     if amounts:
         pairs = emitter.reshape(emitter.whole(amounts[0]), [emitter.rank(x), 2])
     else:
         pairs = emitter.reshape(emitter.integers(params.padAmounts), [emitter.rank(x), 2])
     if params.padToGivenOutputSizeMode:
-        # what is missing, where a size is given; of two sizes the one in front counts
+        # the missing amount, if a size is given; of two sizes the first counts
         extents = emitter.reshape(emitter.shape_vector(x), [emitter.rank(x), 1])
         zero = emitter.integers([0])
         missing = emitter.node("Max", emitter.node("Sub", pairs, extents), zero)

@@ -77,7 +77,7 @@ def flatten(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("squeeze", limits="`squeezeAll` where extents are not known")
 def squeeze(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Without axes, or with `squeezeAll`, every axis of extent 1 goes; never all of them."""
+    """Without axes, or with `squeezeAll`, all axes of extent 1 go, but one axis always stays."""
     if params.squeezeAll or not params.axes:
         if not x.is_fixed:
             raise refuse("which extents are 1 is not known, so the rank of the result is not")
@@ -99,7 +99,7 @@ _PAD_MODES = {"reflection": "reflect", "replication": "replicate"}
 
 @as_program("padding")
 def padding(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Of height and width; a reflection leaves the edge itself out."""
+    """Pad height and width; a reflection does not repeat the edge."""
     x, edges = builder.as_float(x), borders(params)
     kind = params.which("PaddingType") or "constant"
     if kind == "constant":
@@ -109,7 +109,7 @@ def padding(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 
 @as_program("crop")
 def crop(builder: ProgramBuilder, params: Params, x: Value, *like: Value) -> Value:
-    """By border amounts, or, with two inputs, to the size of the second from an offset on."""
+    """Crop by border amounts, or with two inputs, to the size of the second from an offset on."""
     if not like:
         edges = borders(params, "cropAmounts")
         inner = [slice(before or None, -after or None) for before, after in edges]
@@ -148,8 +148,8 @@ def reorganize_data(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 def constant_pad(builder: ProgramBuilder, params: Params, x: Value, *amounts: Value) -> Value:
     """By amounts before and after each axis.
 
-    With `padToGivenOutputSizeMode` the amounts are sizes: an axis grows to the one that is not
-    0, in front if it stands first, else behind; a longer axis stays.
+    With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
+    0, in front if it comes first, otherwise behind; a longer axis stays.
     """
     x = builder.as_float(x)
     given = builder.as_integer(amounts[0]) if amounts else builder.integers(params.padAmounts)
@@ -162,7 +162,7 @@ def constant_pad(builder: ProgramBuilder, params: Params, x: Value, *amounts: Va
 
 
 def _missing(builder: ProgramBuilder, x: Value, wanted: Value) -> Value:
-    """What is missing, where a size is given; of two sizes the one in front counts."""
+    """The missing amount, if a size is given; of two sizes the first counts."""
     pairs = builder.reshape(wanted, [x.rank, 2])
     extents = builder.reshape(builder.vector(builder.extents(x)), [x.rank, 1])
     missing = builder.binary("maximum", builder.binary("sub", pairs, extents), 0)

@@ -60,7 +60,7 @@ def resize_bilinear(params: Params, shape: Shape) -> list[Shape]:
 
 
 def target_size(params: Params) -> tuple[int, int]:
-    """Height and width asked for; unset or 0 is 1."""
+    """The target height and width; unset or 0 is 1."""
     height, width = params.targetSize
     return height or 1, width or 1
 
@@ -98,7 +98,7 @@ def bound_crop_resize(params: Params, change: Change) -> str:
 
 @layer_rule("upsample")
 def check_upsample(layer: nn.NeuralNetworkLayer, params: nn.UpsampleLayerParams) -> Problems:
-    """One kind of factor; linear modes only with BILINEAR, and fractions only with them."""
+    """There is one kind of factor; linear modes need BILINEAR, and fractions need a linear mode."""
     if params.scalingFactor and params.fractionalScalingFactor:
         yield error("scalingFactor and fractionalScalingFactor are both set")
     linear = params.mode == nn.UpsampleLayerParams.BILINEAR and params.linearUpsampleMode

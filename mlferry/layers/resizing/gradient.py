@@ -13,7 +13,7 @@ from mlferry.numerics.resizing import BOX_CODINGS, SAMPLING, UPSAMPLE_GRIDS, cor
 
 @gradient("upsample", keeps=SHAPES)
 def upsample(run: LayerRun, dy: Array) -> Array:
-    """Of a repeated pixel, the sum of what it became."""
+    """A repeated pixel gets the sum of the gradients of its copies."""
     params, shape = run.params, run.input_shapes[0]
     *outer, height, width = shape
     if params.mode == "NN" and not params.fractionalScalingFactor:
@@ -37,7 +37,7 @@ def resize_bilinear(run: LayerRun, dy: Array) -> Array:
 
 @gradient("cropResize", keeps=INPUTS)
 def crop_resize(run: LayerRun, dy: Array) -> tuple[Array, None]:
-    """Of the images; the boxes count as constants."""
+    """The gradient of the images; boxes count as constants."""
     params, shape = run.params, run.input_shapes[0]
     height, width = target_size(params)
     grid = SAMPLING[params.mode.samplingMethod]

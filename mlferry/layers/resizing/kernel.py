@@ -46,7 +46,7 @@ def resize_bilinear(params: Params, x: Array) -> Array:
 def crop_resize(params: Params, x: Array, boxes: Array) -> Array:
     """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
 
-    Boxes of 5 values start with the index of the image that they are cut out of.
+    Boxes of 5 values start with the index of their image.
     """
     height, width = target_size(params)
     grid = SAMPLING[params.mode.samplingMethod]

@@ -1,6 +1,6 @@
 """Upsampling and resizing of height and width.
 
-Where `Resize` has the grid of a layer it is used. Any other grid becomes a product with two
+`Resize` is used if it has the grid of the layer. Any other grid becomes a product with two
 matrices: a row of a matrix is the hat function max(0, 1 - |position - pixel|) of one sample, which
 is what bilinear interpolation weighs the pixels with.
 """
@@ -158,7 +158,7 @@ def _spaced(emitter: Emitter, start: str, end: str, count: int) -> str:
 
 
 def _centres(emitter: Emitter, start: str, end: str, count: int) -> str:
-    """ROI_ALIGN_MODE: the middles of so many parts, of one pixel at least."""
+    """ROI_ALIGN_MODE: the centres of equal parts of at least one pixel."""
     length = emitter.node("Max", emitter.node("Sub", end, start), emitter.number(1))
     steps = emitter.constant(((np.arange(count) + 0.5) / count).astype(np.float32))
     return emitter.node("Add", start, emitter.node("Mul", length, steps))
@@ -176,7 +176,7 @@ _SAMPLING: dict[str, Grid] = {
 def crop_resize(emitter: Emitter, params: Params, x: str, boxes: str) -> str:
     """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
 
-    Boxes of 5 values start with the index of the image that they are cut out of.
+    Boxes of 5 values start with the index of their image.
     """
     values = emitter.shape(boxes)[2]
     if values is None:

@@ -19,7 +19,7 @@ _SAMPLINGS = {
     "UPSAMPLE_MODE": "DEFAULT",
     "ROI_ALIGN_MODE": "OFFSET_CORNERS",
 }
-_BOXES = 7  # the opset from which boxes come apart from the images' indices
+_BOXES = 7  # the opset from which boxes and indices of images are separate
 
 
 @as_program("upsample", limits="a fractional factor for an input whose size is not known")
@@ -38,7 +38,7 @@ def upsample(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if params.mode == "NN":
         return maps(builder.op("upsample_nearest_neighbor", x=x, **scale))
     scale["align_corners"] = params.linearUpsampleMode == "ALIGN_CORNERS_TRUE"
-    if params.linearUpsampleMode == "DEFAULT":  # before this parameter came, centres counted
+    if params.linearUpsampleMode == "DEFAULT":  # before this parameter existed, centres counted
         scale["half_pixel_centers"] = False
     return maps(builder.op("upsample_bilinear", x=x, **scale))
 
@@ -59,7 +59,7 @@ def _to_size(builder: ProgramBuilder, params: Params, x: Value, height: int, wid
 
 
 def _as_maps(builder: ProgramBuilder, x: Value) -> tuple[Value, Callable[[Value], Value]]:
-    """[..., H, W] with the four axes that the ops like best, and what undoes that."""
+    """[..., H, W] with the four axes that ops support best, and a function that undoes it."""
     if x.rank == 4:
         return x, lambda y: y
     lead = builder.extents(x)[:-2]
@@ -86,7 +86,7 @@ def resize_bilinear(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value) -> Value:
     """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
 
-    Boxes of 5 values start with the index of the image that they are cut out of.
+    Boxes of 5 values start with the index of their image.
     """
     values = boxes.shape[2]
     if values is None:

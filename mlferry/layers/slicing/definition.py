@@ -23,7 +23,7 @@ AXIS_OF_SLICE = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
 
 
 def classic_slice(params: Params) -> slice:
-    """The interval of a `slice` layer; an end of 0 is the end of the axis."""
+    """The interval of a `slice` layer; an end of 0 means the end of the axis."""
     return slice(params.startIndex, params.endIndex or None, params.stride)
 
 
@@ -45,10 +45,10 @@ Index = int | slice
 
 
 def per_axis(values: Sequence[int], rank: int, default: int, what: str) -> Sequence[int]:
-    """One value an axis; none at all are so many defaults.
+    """One value per axis; defaults if there are none.
 
     Raises:
-        SpecError: there are some, but not one an axis.
+        SpecError: there are some, but not one per axis.
     """
     if len(values) not in (0, rank):
         raise SpecError(f"{len(values)} {what} for an input of rank {rank}")
@@ -64,9 +64,10 @@ def indices(
     end_masks: Sequence[int],
     squeeze_masks: Sequence[int],
 ) -> tuple[Index, ...]:
-    """What `sliceStatic` and `sliceDynamic` take of each axis: an interval, or one entry.
+    """The part of each axis that `sliceStatic` and `sliceDynamic` take: an interval, or one entry.
 
-    A masked begin or end is that of the axis; a squeezed axis gives its entry at begin and goes.
+    A masked begin or end is that of the axis; a squeezed axis is reduced to its entry at begin and
+    dropped.
     """
     begin = per_axis(begin, rank, 0, "begins")
     begin_masks = per_axis(begin_masks, rank, 0, "begin masks")
@@ -87,7 +88,7 @@ def indices(
 
 
 def static_indices(params: Params, rank: int) -> tuple[Index, ...]:
-    """What a `sliceStatic` layer takes of each axis."""
+    """The part of each axis that a `sliceStatic` layer takes."""
     return indices(
         rank,
         params.beginIds,
@@ -125,7 +126,7 @@ def slice_static(params: Params, shape: Shape) -> list[Shape]:
     ),
 )
 def slice_dynamic(params: Params, shape: Shape, *dynamic: Shape) -> list[Shape]:
-    """With masks for squeezing as seventh input even the rank depends on data."""
+    """With squeeze masks as seventh input, even the rank depends on data."""
     if len(dynamic) > 6:
         raise SpecError(f"{len(dynamic) + 1} inputs; it takes up to 7")
     if len(dynamic) == 6:
@@ -185,7 +186,7 @@ def bound_slice_static(params: Params, change: Change) -> str:
 
 
 def _bound(kept: Index, axis: int, change: Change) -> str:
-    """Why what is kept of an axis does not hold at another size; see `size_check`."""
+    """Why the part taken of an axis does not hold at another size; see `size_check`."""
     extent = change.now[0][axis]
     if not isinstance(kept, slice):
         return "" if kept <= 0 or change.recorded else f"it takes the fixed entry {kept}"
@@ -210,7 +211,7 @@ def bound_slice_by_size(params: Params, change: Change) -> str:
 
 @layer_rule("slice")
 def check_slice_bounds(layer: nn.NeuralNetworkLayer, params: nn.SliceLayerParams) -> Problems:
-    """Something is left."""
+    """The result is not empty."""
     start, end = params.startIndex, params.endIndex
     if 0 < end < start or end < start < 0:
         yield error(f"endIndex {end} is before startIndex {start}")
@@ -233,7 +234,7 @@ def check_slice_lists(layer: nn.NeuralNetworkLayer, params: nn.SliceStaticLayerP
 def check_slice_dynamic_lists(
     layer: nn.NeuralNetworkLayer, params: nn.SliceDynamicLayerParams
 ) -> Problems:
-    """What no input gives has one entry for each axis."""
+    """Parameters that no input replaces have an entry for each axis."""
     fields = ("endIds", "strides", "beginMasks", "endMasks", "squeezeMasks")
     stored = list(fields[max(0, len(layer.input) - 2) :])
     lengths = {field: len(getattr(params, field)) for field in stored}

@@ -12,7 +12,7 @@ from mlferry.layers.slicing.definition import AXIS_OF_SLICE, classic_slice, stat
 
 
 def _into(run: LayerRun, dy: Array, index: tuple[Any, ...]) -> Array:
-    """In the place of what was taken; no entry was taken twice."""
+    """The gradient at the entries taken; no entry was taken twice."""
     total = np.zeros(run.input_shapes[0], dy.dtype)
     total[index] = dy.reshape(total[index].shape)
     return total
@@ -40,7 +40,7 @@ def taken(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
 
 @gradient("slidingWindows", keeps=SHAPES)
 def sliding_windows(run: LayerRun, dy: Array) -> Array:
-    """The sum over the windows that an entry is in."""
+    """The sum over all windows that contain an entry."""
     return run.moved(kernel.sliding_windows, dy)
 
 

@@ -45,7 +45,7 @@ def slice_dynamic(
     end_masks: Array | None = None,
     squeeze_masks: Array | None = None,
 ) -> Array:
-    """What does not come as an input is that of the parameters."""
+    """Parameters replace missing inputs."""
     index = indices(
         x.ndim,
         integers(begin) if begin is not None else (),

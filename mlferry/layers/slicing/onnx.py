@@ -65,7 +65,7 @@ def _squeezed(emitter: Emitter, x: str, index: Sequence[object], gone: list[int]
 
 @op("sliceDynamic", limits="squeeze masks that are computed: the rank would depend on data")
 def slice_dynamic(emitter: Emitter, params: Params, x: str, *given: str) -> str:
-    """What does not come as an input is that of the parameters."""
+    """Parameters replace missing inputs."""
     rank = emitter.rank(x)
     begin, end, strides, begin_masks, end_masks, squeeze_masks = (*given, *[""] * (6 - len(given)))
     if squeeze_masks and emitter.known(squeeze_masks) is None:
@@ -76,7 +76,7 @@ def slice_dynamic(emitter: Emitter, params: Params, x: str, *given: str) -> str:
             return emitter.whole(blob)
         return emitter.integers([int(n) for n in per_axis(values, rank, default, what)])
 
-    squeezed = (  # the masks are known: they were asked for above
+    squeezed = (  # the masks are known, see above
         [bool(n) for n in emitter.known(squeeze_masks).reshape(-1)]  # type: ignore[union-attr]
         if squeeze_masks
         else [bool(n) for n in per_axis(params.squeezeMasks, rank, 0, "squeeze masks")]
@@ -112,7 +112,7 @@ def slice_dynamic(emitter: Emitter, params: Params, x: str, *given: str) -> str:
 
 @op("sliceBySize")
 def slice_by_size(emitter: Emitter, params: Params, x: str, begin: str) -> str:
-    """An interval that goes beyond the axis is an error of `Gather`, as it should be."""
+    """An interval beyond the axis is an error of `Gather`, as it should be."""
     axis = axis_of(params.axis, emitter.rank(x))
     first, zero = emitter.reshape(emitter.whole(begin), [1]), emitter.integers([0])
     extent = emitter.vector([emitter.extent(x, axis)])

@@ -46,7 +46,7 @@ def taken(builder: ProgramBuilder, x: Value, index: Sequence[Index]) -> Value:
 
 @as_program("sliceDynamic", limits="strides and squeeze masks that are computed")
 def slice_dynamic(builder: ProgramBuilder, params: Params, x: Value, *given: Value) -> Value:
-    """What does not come as an input is that of the parameters."""
+    """Parameters replace missing inputs."""
     rank = x.rank
     blobs: list[Value | None] = [*given, *[None] * (6 - len(given))]
     begin, end, strides, begin_masks, end_masks, squeeze_masks = blobs

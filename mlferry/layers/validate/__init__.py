@@ -1,9 +1,9 @@
-"""Everything that is wrong with a model, all at once.
+"""Find everything that is wrong with a model at once.
 
-Each module holds one family of rules; a rule is a small function in a registry (`rules`), so a
-further one is a function with a decorator. What a device computes with is checked, and what it
-trains; of models that are not neural networks, linear ones, support vector machines and nearest
-neighbours. Trees are checked when they are evaluated.
+Each module holds one family of rules; a rule is a small function in a registry (`rules`), so you
+add one by decorating a function. The rules cover what a device computes and trains, and besides
+neural networks, linear models, support vector machines and nearest neighbours. Trees are checked
+when they are evaluated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 __all__ = ["Problem", "validate"]
 
-_DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch takes two or more
+_DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch takes at least two
 
 
 def validate(spec: model_pb2.Model) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Rules about what classifiers and regressors tell of their prediction."""
+"""Rules about the outputs of classifiers and regressors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _classifier(spec: model_pb2.Model) -> Any:
 
 
 def _wanted(classifier: Message) -> tuple[str, str] | None:
-    """The types of the label and of the keys that fit the labels."""
+    """The types of label and keys that fit the labels."""
     default = {"defaultStringLabel": "stringClassLabels", "defaultInt64Label": "int64ClassLabels"}
     field = classifier.WhichOneof("ClassLabels")
     if not field and "defaultStringLabel" in classifier.DESCRIPTOR.fields_by_name:
@@ -57,7 +57,7 @@ def _wanted(classifier: Message) -> tuple[str, str] | None:
 
 @model_rule
 def labels(spec: model_pb2.Model) -> Problems:
-    """A classifier has labels, each once; those of nearest neighbours are a sample's each."""
+    """A classifier has unique labels, except for nearest neighbours, which have one per sample."""
     kind, classifier = spec.WhichOneof("Type"), _classifier(spec)
     if classifier is None or kind == "kNearestNeighborsClassifier":
         return
@@ -69,7 +69,7 @@ def labels(spec: model_pb2.Model) -> Problems:
         yield error(f"it has no labels: {' or '.join(_LABELS)}", "classifier")
     twice = [label for label, count in Counter(results).items() if count > 1]
     if twice:
-        yield warning(f"labels are there more than once: {listed(map(repr, twice))}", "classifier")
+        yield warning(f"labels occur more than once: {listed(map(repr, twice))}", "classifier")
 
 
 @model_rule

@@ -19,7 +19,7 @@ _DEFAULTS = {
 
 @model_rule
 def names_are_unique(spec: model_pb2.Model) -> Problems:
-    """No input, and no output, has the name of another."""
+    """Inputs have different names, and so do outputs."""
     description = spec.description
     for role, described in (("input", description.input), ("output", description.output)):
         for name, count in Counter(feature.name for feature in described).items():
@@ -29,7 +29,7 @@ def names_are_unique(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def each_feature(spec: model_pb2.Model) -> Problems:
-    """Every rule about single inputs and outputs."""
+    """Apply every rule about single inputs and outputs."""
     description = spec.description
     for role, described in (("input", description.input), ("output", description.output)):
         for item in described:
@@ -74,7 +74,7 @@ def array_data_type(feature: Feature) -> Problems:
 
 @feature_rule("multiArrayType")
 def array_shape(feature: Feature) -> Problems:
-    """The default shape of an input is given, and extents are positive."""
+    """An input has a default shape, and extents are positive."""
     array = feature.type.multiArrayType
     fixed = array.WhichOneof("ShapeFlexibility") is None
     if feature.is_input and fixed and not array.shape:
@@ -86,7 +86,7 @@ def array_shape(feature: Feature) -> Problems:
 
 @feature_rule("multiArrayType")
 def array_shape_range(feature: Feature) -> Problems:
-    """Ranges are not empty, as many as the default shape has extents, and hold it."""
+    """There are as many ranges as extents, none is empty, and they contain the default shape."""
     array = feature.type.multiArrayType
     if array.WhichOneof("ShapeFlexibility") != "shapeRange":
         return
@@ -104,7 +104,7 @@ def array_shape_range(feature: Feature) -> Problems:
 
 @feature_rule("multiArrayType")
 def array_enumerated_shapes(feature: Feature) -> Problems:
-    """There are shapes, none is empty, and the default shape is one of them."""
+    """Shapes are listed, none is empty, and the default shape is one of them."""
     array = feature.type.multiArrayType
     if array.WhichOneof("ShapeFlexibility") != "enumeratedShapes":
         return
@@ -150,7 +150,7 @@ def image_size(feature: Feature) -> Problems:
 
 @feature_rule("imageType")
 def image_size_range(feature: Feature) -> Problems:
-    """Ranges are not empty and hold the default size."""
+    """Ranges are not empty and contain the default size."""
     image = feature.type.imageType
     if image.WhichOneof("SizeFlexibility") != "imageSizeRange":
         return
@@ -170,7 +170,7 @@ def image_size_range(feature: Feature) -> Problems:
 
 @feature_rule("imageType")
 def image_enumerated_sizes(feature: Feature) -> Problems:
-    """There are sizes, all positive, and the default size is one of them."""
+    """Sizes are listed, all are positive, and the default size is one of them."""
     image = feature.type.imageType
     if image.WhichOneof("SizeFlexibility") != "enumeratedSizes":
         return

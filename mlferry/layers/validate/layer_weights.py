@@ -1,6 +1,6 @@
 """Rules about stored weights: how they are encoded, and how many values there are.
 
-No weight is decoded: counting is enough.
+Nothing is decoded: counting is enough.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 @layer_rule()
 def weights_fit(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """Each weight is stored in one encoding, with as many values as its shape has."""
+    """Each weight is stored in one encoding, with as many values as its shape requires."""
     kind = layer.WhichOneof("layer") or ""
     precisions = set()
     entry = WEIGHTS.find(kind)

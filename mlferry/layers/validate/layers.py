@@ -1,4 +1,4 @@
-"""Rules that hold for every layer, and the walk that applies all rules of layers."""
+"""Rules for every layer, and the walk that applies all rules about layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, EnumDescriptor
+    from typing import Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 _SUBNETWORKS = {
     "branch": ("ifBranch", "elseBranch"),
@@ -26,7 +28,7 @@ _OPAQUE = (nn.WeightParams.DESCRIPTOR.name, nn.NeuralNetwork.DESCRIPTOR.name)
 
 
 def place(layer: nn.NeuralNetworkLayer, index: int) -> str:
-    """How messages call a layer."""
+    """The name of a layer in messages."""
     kind = layer.WhichOneof("layer") or "layer"
     return f"{kind} {layer.name!r}" if layer.name else f"{kind} without a name (layer {index})"
 
@@ -39,7 +41,7 @@ def subnetworks(layer: nn.NeuralNetworkLayer) -> Iterator[tuple[str, nn.NeuralNe
 
 @network_rule
 def each_layer(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Every rule about single layers, those in branches and loops included."""
+    """Apply every rule about single layers, also in branches and loops."""
     yield from _each_layer(network.layers)
 
 
@@ -62,7 +64,7 @@ def _one_layer(layer: nn.NeuralNetworkLayer) -> Problems:
 
 @network_rule
 def layer_names(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Layers have names of their own."""
+    """Layers have different names."""
     counts = Counter(layer.name for layer in networks.layers_of(network))
     unnamed = counts.pop("", 0)
     if unnamed:
@@ -74,7 +76,7 @@ def layer_names(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 @layer_rule()
 def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """A layer reads as many blobs as its kind takes."""
+    """A layer has as many inputs as its kind takes."""
     definition, count = definition_of(layer.WhichOneof("layer")), len(layer.input)
     if not _is_in(count, definition.inputs):
         severity = "warning" if _is_in(count, definition.evaluated) else "error"
@@ -83,7 +85,7 @@ def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 
 @layer_rule()
 def number_of_outputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """A layer makes as many blobs as its kind gives; unused ones do no harm."""
+    """A layer has as many outputs as its kind makes; unused ones do no harm."""
     count, needed = len(layer.output), definition_of(layer.WhichOneof("layer")).outputs
     text = f"it has {count} outputs; needed: {bounds(needed)}"
     if count < needed[0]:
@@ -97,7 +99,7 @@ def _is_in(number: int, allowed: Count) -> bool:
 
 
 def bounds(count: Count) -> str:
-    """Numbers for people: ``2``, ``1 to 3``, ``2 or more``."""
+    """Numbers as text: ``2``, ``1 to 3``, ``2 or more``."""
     least, greatest = count
     if greatest == MANY:
         return f"{least} or more"
@@ -118,14 +120,14 @@ def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Message) -> Problem
 
 @layer_rule()
 def lists_have_their_length(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """Lists have a length that is allowed, and entries that make sense."""
+    """Lists have an allowed length and sensible entries."""
     for field, wanted in definition_of(layer.WhichOneof("layer")).lists.items():
         yield from check_list(params, field, wanted)
 
 
 @layer_rule()
 def tensors(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """Ranks are told of all inputs or outputs, or of none, and agree with the extents told."""
+    """Ranks are declared for all inputs or outputs, or for none, and agree with extents."""
     for field, described, blobs in (
         ("inputTensor", layer.inputTensor, layer.input),
         ("outputTensor", layer.outputTensor, layer.output),

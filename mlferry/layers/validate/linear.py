@@ -1,4 +1,4 @@
-"""Rules about generalized linear models, as Apple's checker has them."""
+"""Rules about generalized linear models, as in Apple's checker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
 @model_rule
 def linear_weights(spec: model_pb2.Model) -> Problems:
-    """Rows of weights are equally long, and each has an offset."""
+    """Rows of weights have the same length, and each has an offset."""
     kind = spec.WhichOneof("Type")
     if kind not in ("glmRegressor", "glmClassifier"):
         return
@@ -17,7 +17,7 @@ def linear_weights(spec: model_pb2.Model) -> Problems:
     if not params.weights:
         yield error("it has no weights", kind)
     if len({len(row.value) for row in params.weights}) > 1:
-        yield error("its rows of weights are of several lengths", kind)
+        yield error("its rows of weights differ in length", kind)
     if len(params.offset) not in (0, len(params.weights)):
         result = f"{len(params.offset)} offsets for {len(params.weights)} rows of weights"
         yield error(result, kind)

@@ -27,7 +27,7 @@ def version_is_known(spec: model_pb2.Model) -> Problems:
     elif version > releases.NEWEST:
         yield warning(
             f"specificationVersion {version} is newer than {releases.NEWEST}, the newest known: "
-            "what it adds is not understood",
+            "its additions are unknown here",
             "model",
         )
 
@@ -48,7 +48,7 @@ def version_has_the_features(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def kind_is_set(spec: model_pb2.Model) -> Problems:
-    """The model is something."""
+    """The model has a kind."""
     if spec.WhichOneof("Type") is None:
         yield error("it has no kind, or one of a newer format", "model")
 
@@ -72,7 +72,7 @@ def custom_model_is_complete(spec: model_pb2.Model) -> Problems:
     described = spec.description
     for role, features in (("inputs", described.input), ("outputs", described.output)):
         if not features:
-            yield warning(f"it has no {role}; a custom model has some", "description")
+            yield warning(f"it has no {role}; a custom model needs some", "description")
     for feature in described.input:
         if feature.type.isOptional:
             yield warning("a custom model takes no optional inputs", f"input {feature.name!r}")

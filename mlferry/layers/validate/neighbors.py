@@ -1,4 +1,4 @@
-"""Rules about nearest neighbours, as Apple's checker has them."""
+"""Rules about nearest neighbours, as in Apple's checker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def number_of_neighbors(spec: model_pb2.Model) -> Problems:
         return
     count = spec.kNearestNeighborsClassifier.numberOfNeighbors
     if count.defaultValue < 1:
-        yield error(f"numberOfNeighbors is {count.defaultValue}; there is at least one", _KIND)
+        yield error(f"numberOfNeighbors is {count.defaultValue}; it must be at least 1", _KIND)
     allowed = count.WhichOneof("AllowedValues")
     if allowed is None:
         yield warning("numberOfNeighbors has neither a range nor a set of allowed values", _KIND)
@@ -33,7 +33,7 @@ def _allows(count: ft.Int64Parameter) -> bool:
 
 @model_rule
 def neighbor_samples(spec: model_pb2.Model) -> Problems:
-    """Each sample has a label and as many values as dimensions; none is needed beside a default."""
+    """Each sample has a label and a value per dimension; a default label makes samples optional."""
     if spec.WhichOneof("Type") != _KIND:
         return
     params = spec.kNearestNeighborsClassifier
@@ -55,7 +55,7 @@ def neighbor_samples(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def neighbor_search(spec: model_pb2.Model) -> Problems:
-    """An index, a distance and a weighting are chosen."""
+    """An index, a distance and a weighting are set."""
     if spec.WhichOneof("Type") != _KIND:
         return
     params = spec.kNearestNeighborsClassifier
@@ -63,7 +63,7 @@ def neighbor_search(spec: model_pb2.Model) -> Problems:
     if params.WhichOneof("WeightingScheme") is None:
         yield error("it has neither uniformWeighting nor inverseDistanceWeighting", _KIND)
     if index.WhichOneof("DistanceFunction") is None:
-        yield error("it has no distance function; there is squaredEuclideanDistance", _KIND)
+        yield error("it has no distance function; use squaredEuclideanDistance", _KIND)
     if index.WhichOneof("IndexType") is None:
         yield warning("it has neither a linearIndex nor a singleKdTreeIndex", _KIND)
     if index.HasField("singleKdTreeIndex") and index.singleKdTreeIndex.leafSize < 1:

@@ -1,4 +1,4 @@
-"""Rules about what the layers make of the described inputs."""
+"""Rules about the outputs of the layers for the described inputs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 @network_rule
 def outputs_have_their_shapes(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Outputs have the shapes that the layers give, where the shape rules tell these.
+    """Outputs have the shapes that the layers give, if shape rules know them.
 
-    Every system loads such a model, and gives what the layers make.
+    Every system loads a model that breaks this, and returns what the layers make.
     """
     described = [f for f in spec.description.output if _extents(f.type)]
     if not described:
@@ -32,7 +32,7 @@ def outputs_have_their_shapes(spec: model_pb2.Model, network: networks.Network) 
 
 
 def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
-    """The described shape; of an image channels, height and width; () where there is none."""
+    """The described shape; channels, height and width of an image; () without a shape."""
     if feature.HasField("imageType"):
         image = feature.imageType
         channels = features.CHANNELS.get(features.LAYOUTS.get(image.colorSpace, ""), 0)

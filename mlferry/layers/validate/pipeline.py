@@ -11,14 +11,14 @@ _ROOT_ONLY = ("version_is_known", "version_has_the_features")
 
 
 def place(index: int, pipeline: model_pb2.Pipeline) -> str:
-    """How messages call a model of a pipeline."""
+    """The name of a model of a pipeline in messages."""
     name = pipeline.names[index] if index < len(pipeline.names) else ""
     return f"model {index} {name!r}" if name else f"model {index}"
 
 
 @model_rule
 def pipeline_models(spec: model_pb2.Model) -> Problems:
-    """There are models, and each keeps the rules; the pipeline's version is what counts."""
+    """There are models, each of which keeps the rules; the pipeline's version counts."""
     pipeline = networks.pipeline_of(spec)
     if pipeline is None:
         return
@@ -41,7 +41,7 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def pipeline_names(spec: model_pb2.Model) -> Problems:
-    """Names are as many as models, or none; each is there once."""
+    """There are as many names as models, or none; each occurs once."""
     pipeline = networks.pipeline_of(spec)
     if pipeline is None or not pipeline.names:
         return
@@ -53,7 +53,7 @@ def pipeline_names(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def pipeline_flow(spec: model_pb2.Model) -> Problems:
-    """What a model reads, an input or a model before it gives, with the same type."""
+    """What a model reads comes from an input or an earlier model, with the same type."""
     pipeline = networks.pipeline_of(spec)
     if pipeline is None:
         return
@@ -85,7 +85,7 @@ def _flows(
 
 @model_rule
 def pipeline_update(spec: model_pb2.Model) -> Problems:
-    """In an updatable pipeline the last model, and no other, is updatable."""
+    """In an updatable pipeline, only the last model is updatable."""
     pipeline = networks.pipeline_of(spec)
     if pipeline is None:
         return

@@ -1,4 +1,4 @@
-"""Rules about what is done to the pixels of image inputs."""
+"""Rules about the preprocessing of image inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHANNELS = {ft.ImageFeatureType.RGB: 3, ft.ImageFeatureType.BGR: 3}
 def preprocessing(spec: model_pb2.Model, network: networks.Network) -> Problems:
     """Each step names an image input and does something sensible to it.
 
-    Without a name a step is for every image: early converters wrote such files.
+    A step without a name is for every image: early converters wrote such files.
     """
     images = {
         feature.name: feature.type.imageType

@@ -1,4 +1,4 @@
-"""Rules about the ranks that layers tell of their blobs, in `inputTensor` and `outputTensor`."""
+"""Rules about the ranks of blobs that layers declare in `inputTensor` and `outputTensor`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 @dataclass(frozen=True)
 class Rank:
-    """How many axes a blob has, and what says so."""
+    """The rank of a blob, and where it comes from."""
 
     axes: int
     source: str
 
 
 Ranks = dict[str, Rank]
-_MOST_AXES = 32  # of blobs whose shapes are tried; none has more than a handful
+_MOST_AXES = 32  # the most axes of blobs to try; real ones have fewer
 
 
 @network_rule
 def ranks_agree(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Ranks that layers tell are those of the description, of other layers and of the kind.
+    """The declared ranks agree with the description, with other layers and with the layer kind.
 
-    In the classic mapping every blob has five axes, and nobody reads what layers tell.
+    In the classic mapping every blob has five axes, and declarations are ignored.
     """
     told = any(layer.inputTensor or layer.outputTensor for layer in networks.layers_of(network))
     if told and not versions.uses_rank5(network):
@@ -41,7 +41,7 @@ def ranks_agree(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 
 def _described(spec: model_pb2.Model, network: networks.Network) -> Ranks:
-    """The ranks of inputs and of arrays that are outputs, by the description of the model."""
+    """The ranks of inputs and array outputs in the model's description."""
     image = 5 if network.imageInputShapeMapping == nn.RANK5_IMAGE_MAPPING else 4
     found: Ranks = {}
     for role, described in (("input", spec.description.input), ("output", spec.description.output)):
@@ -55,7 +55,7 @@ def _described(spec: model_pb2.Model, network: networks.Network) -> Ranks:
 
 
 def _walk(layers: Sequence[nn.NeuralNetworkLayer], ranks: Ranks) -> Problems:
-    """Follow the layers; `ranks` gets what they tell."""
+    """Follow the layers, and collect their declarations in `ranks`."""
     for index, layer in enumerate(layers):
         where = place(layer, index)
         yield from within(where, _one_layer(layer, where, ranks))
@@ -69,7 +69,7 @@ def _one_layer(layer: nn.NeuralNetworkLayer, where: str, ranks: Ranks) -> Proble
         ("outputTensor", layer.output, layer.outputTensor),
     ):
         if len(told) != len(blobs):
-            continue  # told by the rule about their number
+            continue  # the rule about their number reports it
         for blob, tensor in zip(blobs, told, strict=True):
             known = ranks.setdefault(blob, Rank(tensor.rank, where))
             if known.axes != tensor.rank:
@@ -80,12 +80,12 @@ def _one_layer(layer: nn.NeuralNetworkLayer, where: str, ranks: Ranks) -> Proble
 
 
 def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
-    """A layer takes and makes blobs of the ranks that are told."""
+    """A layer accepts and makes blobs of the declared ranks."""
     kind = layer.WhichOneof("layer")
     if kind in (None, "custom") or networks.subnetworks(layer):
         return
     if any(ranks[name].axes > _MOST_AXES for name in layer.input if name in ranks):
-        yield warning(f"a rank above {_MOST_AXES} is told; blobs have few axes")
+        yield warning(f"a rank above {_MOST_AXES} is declared; blobs have few axes")
         return
     given: list[Shape | None] = [
         (None,) * ranks[name].axes if name in ranks else None for name in layer.input
@@ -93,10 +93,10 @@ def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
     try:
         made = infer(Params.of(layer), given)
     except SpecError as error:
-        yield warning(f"for the ranks that are told: {str(error).splitlines()[0]}")
+        yield warning(f"for the declared ranks: {str(error).splitlines()[0]}")
         return
     except (ValueError, TypeError, IndexError, ArithmeticError):
-        return  # parameters that the rules about the kind refuse
+        return  # the rules about the kind reject its parameters
     for name, shape in zip(layer.output, made or (), strict=False):
         known = ranks.get(name)
         if known is not None and known.axes != len(shape):

@@ -21,7 +21,7 @@ class Feature:
     model: model_pb2.Model
 
     def misfit(self, message: str) -> Problem:
-        """For an input, no value would fit; the type of an output is only told to users."""
+        """For an input, no value would fit; the type of an output is only information."""
         return error(message) if self.is_input else warning(message)
 
 

@@ -1,4 +1,4 @@
-"""Rules about support vector machines, as Apple's checker has them."""
+"""Rules about support vector machines, as in Apple's checker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def support_vector_kernel(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def support_vectors(spec: model_pb2.Model) -> Problems:
-    """There are vectors, dense ones of one length, sparse ones with each element once."""
+    """There are vectors: dense ones of one length, or sparse ones with unique elements."""
     kind = spec.WhichOneof("Type")
     if kind not in _KINDS:
         return
@@ -65,7 +65,7 @@ def support_vectors(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def support_vector_coefficients(spec: model_pb2.Model) -> Problems:
-    """A regressor has a coefficient for each vector, a classifier one less than classes."""
+    """A regressor has one coefficient per vector, a classifier one per further class."""
     kind = spec.WhichOneof("Type")
     if kind not in _KINDS:
         return
@@ -82,7 +82,7 @@ def support_vector_coefficients(spec: model_pb2.Model) -> Problems:
 
 @model_rule
 def support_vector_classes(spec: model_pb2.Model) -> Problems:
-    """Counts of vectors, coefficients, rho and probabilities fit the number of classes."""
+    """The numbers of vectors, coefficients, rho and probabilities fit the number of classes."""
     if spec.WhichOneof("Type") != "supportVectorClassifier":
         return
     params, where = spec.supportVectorClassifier, "supportVectorClassifier"

@@ -1,4 +1,4 @@
-"""Rules about blobs: what makes them, what reads them, how inputs become them."""
+"""Rules about blobs: what makes and reads them, and how inputs become blobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, hint, listed, warning, within
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
-Blobs = dict[str, str]  # what made a blob, by its name
+Blobs = dict[str, str]  # the maker of each blob, by its name
 
 _INPUT_TYPES = ("imageType", "multiArrayType")
 _SCALARS = ("doubleType", "int64Type")
@@ -21,14 +21,14 @@ _LEGACY_RANKS = (1, 3)
 
 @network_rule
 def has_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A network computes something."""
+    """A network has layers."""
     if not network.layers:
         yield error("it has no layers", "network")
 
 
 @network_rule
 def has_inputs_and_outputs(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A network has an output, and an input that must be given, if it has any."""
+    """A network has an output, and if it has inputs, a required one."""
     described = spec.description.input
     if described and all(feature.type.isOptional for feature in described):
         yield warning(
@@ -40,7 +40,7 @@ def has_inputs_and_outputs(spec: model_pb2.Model, network: networks.Network) -> 
 
 @network_rule
 def feature_types(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Blobs come from, and go to, images and multi-arrays."""
+    """Inputs and outputs of a network are images and multi-arrays."""
     description = spec.description
     plain = isinstance(network, nn.NeuralNetwork)
     special = (description.predictedFeatureName, description.predictedProbabilitiesName)
@@ -64,7 +64,7 @@ def _type_fits(type_: ft.FeatureType, strict: bool) -> Problems:
 
 @network_rule
 def mapping_values(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Both mappings are known ones."""
+    """Both mappings are known."""
     for field in ("arrayInputShapeMapping", "imageInputShapeMapping"):
         known: Any = network.DESCRIPTOR.fields_by_name[field].enum_type
         number = getattr(network, field)
@@ -124,7 +124,7 @@ def legacy_ranks(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 @network_rule
 def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Each layer reads what is there already; the outputs are made by layers."""
+    """Each layer reads blobs that exist already; layers make the outputs."""
     blobs: Blobs = {feature.name: "the inputs" for feature in spec.description.input}
     given = set(blobs)
     yield from _walk(network.layers, blobs, in_loop=False)
@@ -144,7 +144,7 @@ def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 
 def _walk(layers: Iterable[nn.NeuralNetworkLayer], blobs: Blobs, *, in_loop: bool) -> Problems:
-    """Follow the layers; `blobs` gets what they make."""
+    """Follow the layers, and collect what they make in `blobs`."""
     for index, layer in enumerate(layers):
         where = place(layer, index)
         yield from within(where, _reads(layer, blobs))
@@ -171,7 +171,7 @@ def _writes(layer: nn.NeuralNetworkLayer, where: str, blobs: Blobs) -> Problems:
 
 
 def _enters(layer: nn.NeuralNetworkLayer, blobs: Blobs, in_loop: bool) -> Problems:
-    """Follow a branch or a loop; what every way makes is there after it."""
+    """Follow a branch or a loop; blobs that every way makes exist after it."""
     scopes: dict[str, Blobs] = {}
     if layer.WhichOneof("layer") in ("loopBreak", "loopContinue") and not in_loop:
         yield error("it is outside of the bodyNetwork of a loop")

@@ -1,4 +1,4 @@
-"""Rules about models that a device trains. One that breaks them predicts, but is refused there."""
+"""Rules about updatable models. A model that breaks them predicts, but cannot be trained."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mlferry.layers.training import carries_gradient, updatable_kinds
 from mlferry.layers.validate.rules import model_rule, network_rule
 from mlferry.spec import features, networks, weights
 from mlferry.spec.problems import Problems, hint, listed, warning
-from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
-# The numbers that an optimizer has to have, and those that it may have.
+# The required and the optional numbers of an optimizer.
 _NUMBERS = {
     "sgdOptimizer": (("learningRate",), ("momentum",)),
     "adamOptimizer": (("learningRate", "beta1", "beta2", "eps"), ()),
@@ -24,7 +24,7 @@ _NUMBERS = {
 
 @network_rule
 def marks_belong_to_updatable_models(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A layer that is trained is one of an updatable model."""
+    """Only updatable models have trainable layers."""
     if spec.isUpdatable:
         return
     marked = [layer.name for layer in networks.layers_of(network) if layer.isUpdatable]
@@ -36,7 +36,7 @@ def marks_belong_to_updatable_models(spec: model_pb2.Model, network: networks.Ne
 
 @network_rule
 def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Convolutions and inner products are trained, with float32 weights that are marked, too."""
+    """Trainable layers are convolutions and inner products, with marked float32 weights."""
     if not spec.isUpdatable:
         return
     trained = [layer for layer in networks.layers_of(network) if layer.isUpdatable]
@@ -60,7 +60,7 @@ def _weight_is_trained(weight: weights.Weight) -> Problems:
     try:
         stored = weights.encoding(weight.message)
     except SpecError:
-        return  # told by the rules about weights
+        return  # the rules about weights report it
     if stored is not None and stored.kind != weights.FLOAT32:
         yield warning(f"its {field} are {stored}; trained weights are float32", where)
     elif stored is not None and not weight.message.isUpdatable:
@@ -69,7 +69,7 @@ def _weight_is_trained(weight: weights.Weight) -> Problems:
 
 @network_rule
 def one_loss(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """There is one loss, on a blob of the network, with a target that is none of its blobs."""
+    """There is one loss, on a blob of the network, whose target is not a blob."""
     if not spec.isUpdatable:
         return
     losses = network.updateParams.lossLayers
@@ -84,7 +84,7 @@ def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Pr
     where = f"loss {loss.name!r}"
     kind = loss.WhichOneof("LossLayerType")
     if kind is None:
-        yield warning("it is of no kind", where)
+        yield warning("it has no kind", where)
         return
     compared = getattr(loss, kind)
     maker = made.get(compared.input)
@@ -107,7 +107,7 @@ def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Pr
 
 @network_rule
 def names_are_told_apart(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Layers and losses of what is trained have names of their own."""
+    """Layers and losses of updatable models have different names."""
     if not spec.isUpdatable:
         return
     names = Counter(layer.name for layer in network.layers)
@@ -123,7 +123,7 @@ def names_are_told_apart(spec: model_pb2.Model, network: networks.Network) -> Pr
 
 @network_rule
 def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """Between what is trained and the loss lie layers that a device can train through."""
+    """Layers between trained ones and the loss pass gradients on devices."""
     if not spec.isUpdatable:
         return
     for loss in networks.losses_of(network):
@@ -139,7 +139,7 @@ def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network)
 def _in_the_way(
     network: networks.Network, blob: str
 ) -> Iterator[tuple[nn.NeuralNetworkLayer, str]]:
-    """Layers without a gradient between a blob and layers that are trained, with one of these."""
+    """Layers without a gradient between a blob and trained layers, with one of these."""
     needs = {blob}
     behind: list[nn.NeuralNetworkLayer] = []
     for layer in reversed(network.layers):
@@ -155,7 +155,7 @@ def _in_the_way(
 
 @network_rule
 def training_is_complete(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """There is an optimizer, and epochs; every number is one of those that are allowed."""
+    """There are an optimizer and epochs, and every number has an allowed value."""
     if not spec.isUpdatable:
         return
     update = network.updateParams
@@ -173,7 +173,7 @@ def training_is_complete(spec: model_pb2.Model, network: networks.Network) -> Pr
         yield from _allowed(update.seed, "seed", "model")
 
 
-def _number(optimizer: Any, field: str) -> Problems:
+def _number(optimizer: nn.SGDOptimizer | nn.AdamOptimizer, field: str) -> Problems:
     if not optimizer.HasField(field):
         yield warning(f"it has no {field}", "optimizer")
         return
@@ -197,8 +197,8 @@ def _count(holder: Message, field: str, where: str) -> Problems:
         yield from _allowed(number, field, where)
 
 
-def _allowed(number: Any, field: str, where: str) -> Problems:
-    """The default value is one of those that are allowed."""
+def _allowed(number: ft.Int64Parameter, field: str, where: str) -> Problems:
+    """The default value is allowed."""
     value, allowed = number.defaultValue, list(number.set.values)
     if number.HasField("set") and value not in allowed:
         yield warning(f"{field} is {value}, none of {listed(allowed)}", where)
@@ -208,7 +208,7 @@ def _allowed(number: Any, field: str, where: str) -> Problems:
 
 @model_rule
 def training_inputs(spec: model_pb2.Model) -> Problems:
-    """The model is trained with its inputs, and with what each loss compares with."""
+    """The training inputs are the inputs and the targets of losses."""
     network = networks.network_of(spec)
     if not spec.isUpdatable or network is None:
         return

@@ -38,7 +38,7 @@ def triple(params: Params, field: str) -> tuple[int, int, int]:
 
 
 def custom_edges(params: Params) -> list[windows.Edges]:
-    """The custom padding, which counts with that type of padding only."""
+    """The custom padding, which counts only with this type of padding."""
     if params.paddingType != "CUSTOM":
         return [(0, 0)] * 3
     return [
@@ -160,7 +160,7 @@ def global_pooling3d(params: Params, shape: Shape) -> list[Shape]:
 
 @size_check("convolution3d")
 def bound_convolution3d(params: Params, change: Change) -> str:
-    """Only a transposed one has an output size of its own."""
+    """Only a transposed convolution has an output size of its own."""
     bound = (
         params.isDeconvolution and params.outputShape and any(axis > 1 for axis in change.varying())
     )
@@ -202,7 +202,7 @@ _SIDES3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
 def check_convolution3d_windows(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
 ) -> Problems:
-    """Kernel, stride, dilation and groups are told: devices have no defaults here."""
+    """Kernel, stride, dilation and groups are set: devices have no defaults here."""
     windows = [f"{what}{axis}" for what in ("kernel", "stride", "dilation") for axis in _AXES3D]
     for field in (*windows, "nGroups"):
         value = getattr(params, field)
@@ -216,7 +216,7 @@ def check_convolution3d_windows(
 def check_output_shape3d(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
 ) -> Problems:
-    """Only a deconvolution is told the shape that it makes."""
+    """Only a deconvolution has `outputShape`."""
     if params.outputShape and not params.isDeconvolution:
         yield warning("outputShape is set, and isDeconvolution is not")
 
@@ -225,7 +225,7 @@ def check_output_shape3d(
 def check_padding3d(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams | nn.Pooling3DLayerParams
 ) -> Problems:
-    """Custom padding is not negative; a pooling has it only where it is used."""
+    """Custom padding is not negative, and a pooling layer has it only if it uses it."""
     custom = params.paddingType == 0
     for field in (f"customPadding{side}" for side in _SIDES3D):
         value = getattr(params, field)
@@ -237,7 +237,7 @@ def check_padding3d(
 
 @layer_rule("pooling")
 def check_pooling_windows(layer: nn.NeuralNetworkLayer, params: nn.PoolingLayerParams) -> Problems:
-    """Kernel, stride and padding are told, unless the whole plane is pooled."""
+    """Kernel, stride and padding are set, unless the pooling is global."""
     allowed = ("valid", "same", "includeLastPixel")
     if params.globalPooling:
         if params.WhichOneof("PoolingPaddingType") is None:

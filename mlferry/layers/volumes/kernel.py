@@ -57,10 +57,9 @@ def _deconvolve(params: Params, x: Array, size: Triple) -> Array:
 def cuts_of(
     params: Params, shape: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[list[int], list[int]]:
-    """What is cut off in front of a transposed convolution's full result, and its extents.
+    """How much to cut off in front of a transposed convolution's full result, and the new extents.
 
-    With `outputShape` or SAME padding what is too much is cut off on both sides, an odd entry
-    at the end.
+    With `outputShape` or SAME padding the excess is cut off on both sides, an odd entry at the end.
     """
     axes = zip(shape[2:], triple(params, "stride"), spans_of(params), strict=True)
     full = [(n - 1) * s + span for n, s, span in axes]

@@ -1,4 +1,4 @@
-"""Tools for neural networks at the places where coremltools has them."""
+"""Tools for neural networks under their coremltools addresses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""coremltools' `NeuralNetworkBuilder`: a network layer by layer, with a method for every kind.
+"""coremltools' `NeuralNetworkBuilder`: builds a network layer by layer, with a method per kind.
 
-What the methods write comes from the table `mlferry.spec.layer_methods`; this class has what is
-around the layers. New code builds with `mlferry.spec.builder.Builder`, which knows the shapes.
+The table `mlferry.spec.layer_methods` defines the methods; this class adds everything around the
+layers. In new code, prefer `mlferry.spec.builder.Builder`, which knows the shapes.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _MODES = {
 class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     """A neural network that is built layer by layer.
 
-    The methods ``add_*`` add a layer each, and return its message; they have coremltools' names,
-    arguments and defaults. `MLModel(builder.spec)` checks what was built.
+    The methods ``add_*`` add a layer and return its message, with coremltools' names, arguments and
+    defaults. `MLModel(builder.spec)` checks the result.
 
     Args:
         input_features: pairs of a name and a `datatypes.Array`.
-        output_features: likewise; None in the place of a type leaves the shape open.
+        output_features: likewise; a type of None leaves the shape open.
         mode: "classifier", "regressor" or None.
-        spec: a model that is built on; it is changed in place.
-        nn_spec: the network of a branch or a loop, which is built on without a model around it.
+        spec: a model to extend, in place.
+        nn_spec: the network of a branch or a loop to extend, without a model around it.
         disable_rank5_shape_mapping: whether arrays keep their own axes (exact array mapping,
             iOS 13) instead of [Seq, Batch, C, H, W].
         training_features: what the model is trained with, as pairs.
         use_float_arraytype: whether arrays are of float32 instead of doubles.
 
     Attributes:
-        spec: the model; None where a network is built alone.
+        spec: the model; None if you build a network alone.
         nn_spec: the network.
         layers: the names of the layers and losses in their order.
         layer_specs: their messages by name.
@@ -99,12 +99,15 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             training_inputs(self.model, training_features or ())
 
     def _describe(
-        self, inputs: Sequence[tuple[str, Any]] | None, outputs: object, array_type: int
+        self,
+        inputs: Sequence[tuple[str, Any]] | None,
+        outputs: Sequence[tuple[str, Any]] | None,
+        array_type: int,
     ) -> None:
         """Inputs and outputs, and the mapping of arrays to blobs."""
         if inputs is None or outputs is None:
             raise SpecError(
-                "a network that is built anew needs input_features and output_features: "
+                "a new network needs input_features and output_features: "
                 "[('image', datatypes.Array(3, 224, 224))], [('probabilities', None)]"
             )
         spec = self.model
@@ -136,7 +139,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def add(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
-        """Add a layer of any kind; what the methods ``add_*`` go through.
+        """Add a layer of any kind; the methods ``add_*`` call this.
 
         Raises:
             SpecError: a name is used twice, or a field does not exist or takes other values.
@@ -147,16 +150,16 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             self._bytes += stored_bytes(layer.params)
             limits.check_model(self._bytes)
             # filled in its place: appending a message would copy its weights
-            added = self.nn_spec.layers.add(name=name, input=inputs, output=outputs)
+            message = self.nn_spec.layers.add(name=name, input=inputs, output=outputs)
             try:
-                fields.fill(added, {**layer.told, layer.kind: layer.params})
+                fields.fill(message, {**layer.told, layer.kind: layer.params})
             except Exception:
                 del self.nn_spec.layers[-1]
                 raise
         self.layers.append(name)
-        self.layer_specs[name] = added
-        self.needs_version(versions.required_by_layer(added))
-        return added
+        self.layer_specs[name] = message
+        self.needs_version(versions.required_by_layer(message))
+        return message
 
     def forget(self, name: str) -> None:
         """Drop a layer."""
@@ -166,20 +169,20 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         del self.layer_specs[name]
 
     def move_to_front(self, name: str) -> None:
-        """Let a layer be the first one."""
+        """Move a layer to the front."""
         index = [layer.name for layer in self.nn_spec.layers].index(name)
         self.nn_spec.layers.insert(0, self.nn_spec.layers.pop(index))
         self.layer_specs[name] = self.nn_spec.layers[0]
 
     def needs_version(self, version: int) -> None:
-        """Raise the specification version of the model to this one, where it is older."""
+        """Raise the specification version of the model to this one if it is lower."""
         if self.spec is not None:
             self.spec.specificationVersion = max(self.spec.specificationVersion, version)
 
     # ---- inputs and outputs ------------------------------------------------------------
 
     def set_input(self, input_names: Sequence[str], input_dims: Sequence[Sequence[int]]) -> None:
-        """Give the inputs names and shapes, in their order.
+        """Set the names and shapes of the inputs, in order.
 
         In the classic mapping a shape is [C], [Seq, C] or [C, H, W].
 
@@ -198,7 +201,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             _set_array(feature, name, classic)
 
     def set_output(self, output_names: Sequence[str], output_dims: Sequence[Sequence[int]]) -> None:
-        """Give the outputs names and shapes, in their order.
+        """Set the names and shapes of the outputs, in order.
 
         Raises:
             SpecError: other numbers of names and shapes.
@@ -211,11 +214,11 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def set_optional_input(
         self, input_idx: int, value: float | None = None, format: str = "float"
     ) -> None:
-        """Let an input be left out.
+        """Make an input optional.
 
         Args:
             input_idx: which.
-            value: what it is filled with then (iOS 14); by default 0.
+            value: its value when left out (iOS 14); by default 0.
             format: "float", "double" or "int": the type of the value.
 
         Raises:
@@ -236,19 +239,19 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
     def add_optionals(
         self, optionals_in: Sequence[tuple[str, Any]], optionals_out: Sequence[tuple[str, Any]]
     ) -> None:
-        """Add inputs and outputs that may be left out: the states of recurrent layers.
+        """Add optional inputs and outputs: the states of recurrent layers.
 
         Args:
             optionals_in: pairs of a name and an extent, or a shape.
             optionals_out: likewise.
         """
-        for described, given in (
+        for described, entries in (
             (self.model.description.input, optionals_in),
             (self.model.description.output, optionals_out),
         ):
             states = [
                 (str(name), datatypes.Array(shape) if shape else None)
-                for name, shape in given or ()
+                for name, shape in entries or ()
             ]
             add_features(described, states, optional=described is self.model.description.input)
 
@@ -262,7 +265,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
 
         Args:
             class_labels: in the order of the probabilities.
-            predicted_feature_name: of the output with the likeliest label, which is added.
+            predicted_feature_name: of the output with the likeliest label, which this adds.
             prediction_blob: the probabilities; by default what the last layer makes.
 
         Raises:
@@ -290,8 +293,8 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         description.predictedProbabilitiesName = chances.name
         description.predictedFeatureName = predicted_feature_name
         add_features(description.output, [(predicted_feature_name, key)])
-        held = network.stringClassLabels if texts else network.int64ClassLabels
-        held.vector[:] = labels
+        field = network.stringClassLabels if texts else network.int64ClassLabels
+        field.vector[:] = labels
         network.labelProbabilityLayerName = prediction_blob or network.layers[-1].output[0]
 
     def set_pre_processing_parameters(
@@ -305,11 +308,11 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
         image_scale: float | Mapping[str, float] = 1.0,
         image_format: str = "NCHW",
     ) -> None:
-        """Make images of array inputs; the network gets ``image_scale * pixel + bias``.
+        """Turn array inputs into images; the network gets ``image_scale * pixel + bias``.
 
         Args:
-            image_input_names: the inputs; nothing is done without.
-            is_bgr: whether pixels come as B, G, R; one value, or one an input; so the others.
+            image_input_names: the inputs; without them, nothing happens.
+            is_bgr: whether pixels come as B, G, R; one value, or one per input, like the others.
             red_bias: added to the red channel after scaling; likewise green, blue and gray.
             green_bias: see `red_bias`.
             blue_bias: see `red_bias`.
@@ -318,7 +321,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             image_format: "NCHW", or "NHWC" where the input has the channels last.
 
         Raises:
-            SpecError: an input that there is not, or whose shape is not that of an image.
+            SpecError: there is no such input, or its shape is not that of an image.
         """
         if not image_input_names:
             return
@@ -331,10 +334,10 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
                 raise SpecError(
                     f"image_input_names: there is no input {name!r}.{did_you_mean(name, known)}"
                 )
-        given = PixelArguments(
+        arguments = PixelArguments(
             names, is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale
         )
-        set_images(self, given, image_format)
+        set_images(self, arguments, image_format)
 
 
 def _network_in(spec: model_pb2.Model) -> networks.Network:
@@ -356,12 +359,12 @@ def _network_for(spec: model_pb2.Model, mode: str | None) -> networks.Network:
 
 
 def _check_count(
-    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], what: str
+    names: Sequence[str], shapes: Sequence[Any], features: Sequence[Any], role: str
 ) -> None:
     if len(names) != len(shapes) or len(names) > len(features):
         raise SpecError(
-            f"{len(names)} {what} names and {len(shapes)} shapes; the model has "
-            f"{len(features)} {what}s"
+            f"{len(names)} {role} names and {len(shapes)} shapes; the model has "
+            f"{len(features)} {role}s"
         )
 
 

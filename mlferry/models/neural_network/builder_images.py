@@ -38,7 +38,7 @@ class NetworkOfImages(Protocol):
         """Add a layer that drops axes."""
 
     def move_to_front(self, name: str) -> None:
-        """Let a layer be the first."""
+        """Move a layer to the front."""
 
     def forget(self, name: str) -> None:
         """Remove a layer."""
@@ -46,7 +46,7 @@ class NetworkOfImages(Protocol):
 
 @dataclass(frozen=True)
 class PixelArguments:
-    """What becomes of pixels: every value is for all inputs, or a mapping from their names."""
+    """The preprocessing of pixels: each value is for all inputs, or a mapping from names."""
 
     names: Sequence[str]
     is_bgr: PerInput
@@ -58,8 +58,8 @@ class PixelArguments:
 
     def __post_init__(self) -> None:
         for argument in ("is_bgr", *_BIASES, "image_scale"):
-            given = getattr(self, argument)
-            wrong = [key for key in given if key not in self.names] if _is_mapping(given) else []
+            value = getattr(self, argument)
+            wrong = [key for key in value if key not in self.names] if _is_mapping(value) else []
             if wrong:
                 raise SpecError(
                     f"{argument}: there is no image input {wrong[0]!r}; there are "
@@ -68,28 +68,28 @@ class PixelArguments:
 
     def of(self, argument: str, name: str, default: object) -> Any:
         """The value of an argument for an input."""
-        given = getattr(self, argument)
-        return given.get(name, default) if _is_mapping(given) else given
+        value = getattr(self, argument)
+        return value.get(name, default) if _is_mapping(value) else value
 
 
-def _is_mapping(given: object) -> bool:
-    return isinstance(given, Mapping)
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
-def set_images(builder: NetworkOfImages, given: PixelArguments, image_format: str) -> None:
-    """Make images of inputs, and set what is done with their pixels; see the builder's method."""
+def set_images(builder: NetworkOfImages, arguments: PixelArguments, image_format: str) -> None:
+    """Turn inputs into images, and set their preprocessing; see the builder's method."""
     layout = image_format.upper()
     if layout not in ("NCHW", "NHWC"):
         raise SpecError(f"image_format={image_format!r}: 'NCHW' and 'NHWC' are possible")
     for feature in builder.model.description.input:
-        if feature.name not in given.names:
+        if feature.name not in arguments.names:
             continue
         if feature.type.WhichOneof("Type") == "multiArrayType":
             channels_last, rank = layout == "NHWC", len(feature.type.multiArrayType.shape)
-            _make_image(feature, channels_last, bool(given.of("is_bgr", feature.name, False)))
+            _make_image(feature, channels_last, bool(arguments.of("is_bgr", feature.name, False)))
             if channels_last:
                 _give_channels_last(builder, feature.name, rank)
-        _add_scaler(builder, feature.name, given)
+        _add_scaler(builder, feature.name, arguments)
 
 
 def _make_image(feature: model_pb2.FeatureDescription, channels_last: bool, is_bgr: bool) -> None:
@@ -108,20 +108,20 @@ def _make_image(feature: model_pb2.FeatureDescription, channels_last: bool, is_b
     image.width, image.height = width, height
 
 
-def _add_scaler(builder: NetworkOfImages, name: str, given: PixelArguments) -> None:
+def _add_scaler(builder: NetworkOfImages, name: str, arguments: PixelArguments) -> None:
     step = builder.nn_spec.preprocessing.add(featureName=name)
-    step.scaler.channelScale = given.of("image_scale", name, 1.0)
+    step.scaler.channelScale = arguments.of("image_scale", name, 1.0)
     for argument, field in _BIASES.items():
-        setattr(step.scaler, field, given.of(argument, name, 0.0))
+        setattr(step.scaler, field, arguments.of(argument, name, 0.0))
 
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
 def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
-    """Let layers that read [N, H, W, C] go on doing so: images are [1, C, H, W].
+    """Keep layers working that read [N, H, W, C]: images are [1, C, H, W].
 
-    Where all of them are transposes to [N, C, H, W], these are dropped instead.
+    If all of them are transposes to [N, C, H, W], drop these instead.
     """
     network, outputs = builder.nn_spec, builder.model.description.output
     readers = [layer for layer in networks.layers_of(network) if name in layer.input]
@@ -136,18 +136,18 @@ def _give_channels_last(builder: NetworkOfImages, name: str, rank: int) -> None:
             _read_instead(network, layer.output[0], name)
             builder.forget(layer.name)
         return
-    turned = f"{name}_to_nhwc"
-    _read_instead(network, name, turned)
-    # an image has a batch axis, which the array may not have had
-    blob = turned if rank == 4 else f"{turned}_batch"
+    target = f"{name}_to_nhwc"
+    _read_instead(network, name, target)
+    # an image has a batch axis; the array may have had none
+    blob = target if rank == 4 else f"{target}_batch"
     builder.add_transpose(blob, _TO_CHANNELS_LAST, name, blob)
     if rank == 3:
-        builder.add_squeeze(turned, blob, turned, axes=[0])
-        builder.move_to_front(turned)
+        builder.add_squeeze(target, blob, target, axes=[0])
+        builder.move_to_front(target)
     builder.move_to_front(blob)
 
 
 def _read_instead(network: networks.Network, old: str, new: str) -> None:
-    """Let every layer that reads a blob read another one."""
+    """Make every layer that reads a blob read another one."""
     for layer in networks.layers_of(network):
         layer.input[:] = [new if blob == old else blob for blob in layer.input]

@@ -1,4 +1,4 @@
-"""What `NeuralNetworkBuilder` tells of a network: the methods ``inspect_*`` write to the output."""
+"""The methods ``inspect_*`` of `NeuralNetworkBuilder`, which print facts about a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Inspection:
 
         Args:
             last: how many; by default all.
-            verbose: whether their parameters are shown, too.
+            verbose: whether to show their parameters as well.
         """
         layers = list(enumerate(self.nn_spec.layers))[::-1]
         for index, layer in layers if last < 0 else layers[:last]:
@@ -44,7 +44,7 @@ class Inspection:
                 _show("", layer.name, layer.WhichOneof("layer"), _blobs(layer))
 
     def inspect_loss_layers(self) -> None:
-        """Show what training compares."""
+        """Show the losses."""
         losses = list(enumerate(self.nn_spec.updateParams.lossLayers))[::-1]
         if not losses:
             write("There is no loss.")
@@ -55,7 +55,7 @@ class Inspection:
             _show(f"[Id: {index}] ", loss.name, kind, details)
 
     def inspect_optimizer(self) -> None:
-        """Show how training goes: every number with its bounds, or the values to choose from."""
+        """Show the optimizer: every number with its bounds or allowed values."""
         optimizer = self.nn_spec.updateParams.optimizer
         kind = optimizer.WhichOneof("OptimizerType")
         write(f"Optimizer: {kind or 'none'}")
@@ -97,9 +97,9 @@ class Inspection:
         if layer is None:
             close = did_you_mean(name, list(self.layer_specs))
             raise SpecError(f"there is no layer {name!r}.{close}")
-        found = layer.WhichOneof("layer") if isinstance(layer, nn.NeuralNetworkLayer) else "loss"
-        if found != kind:
-            raise SpecError(f"layer {name!r} is of the kind {found}, not {kind}")
+        own_kind = layer.WhichOneof("layer") if isinstance(layer, nn.NeuralNetworkLayer) else "loss"
+        if own_kind != kind:
+            raise SpecError(f"layer {name!r} is of the kind {own_kind}, not {kind}")
         for field in fields:
             write(f"{field}: {getattr(getattr(layer, kind), field)}")
 
@@ -110,8 +110,8 @@ def _blobs(layer: nn.NeuralNetworkLayer) -> list[tuple[str, Any]]:
 
 def _show(number: str, name: str, kind: str | None, details: Iterable[tuple[str, Any]]) -> None:
     write(f"{number}Name: {name} (Type: {kind})")
-    for what, value in details:
-        write(f"{'':10}{what}: {value}")
+    for label, value in details:
+        write(f"{'':10}{label}: {value}")
 
 
 def _show_features(described: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Training on a device: what `NeuralNetworkBuilder` writes for it."""
+"""The methods of `NeuralNetworkBuilder` for training on a device."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Training:
         raise NotImplementedError
 
     def needs_version(self, version: int) -> None:
-        """Raise the specification version of the model to this one, where it is older."""
+        """Raise the specification version of the model to this one if it is lower."""
         raise NotImplementedError
 
     def set_training_input(self, training_input: Sequence[tuple[str, Any]]) -> None:
-        """Add what the model is trained with: pairs of a name and a type."""
+        """Add training inputs: pairs of a name and a type."""
         training_inputs(self.model, training_input)
 
     def make_updatable(self, trainables: Sequence[str]) -> None:
-        """Let an app train these layers, with shuffled samples.
+        """Allow apps to train these layers, with shuffled samples.
 
-        A loss, an optimizer and epochs have to be set, too.
+        You also have to set a loss, an optimizer and epochs.
 
         Args:
             trainables: names of convolutions and inner products, with weights of float32.
@@ -80,25 +80,25 @@ class Training:
             )
 
     def set_categorical_cross_entropy_loss(self, name: str, input: str) -> None:
-        """Train towards labels, by the cross entropy of probabilities.
+        """Set the loss to the cross entropy of probabilities and labels.
 
         The inputs become training inputs, and so does the target: ``<input>_true``, an index,
         or of a classifier's probabilities its label.
 
         Args:
             name: of the loss.
-            input: what a softmax makes.
+            input: the output of a softmax.
 
         Raises:
             SpecError: the name is used, or there is no softmax that makes `input`.
         """
-        made = {
+        kinds = {
             blob: layer.WhichOneof("layer")
             for layer in self.nn_spec.layers
             for blob in layer.output
         }
-        if made.get(input) != "softmax":
-            softmaxes = [blob for blob, kind in made.items() if kind == "softmax"]
+        if kinds.get(input) != "softmax":
+            softmaxes = [blob for blob, kind in kinds.items() if kind == "softmax"]
             raise SpecError(
                 f"the cross entropy is of what a softmax layer makes; {input!r} is not. There "
                 f"{'is ' + ', '.join(map(repr, softmaxes)) if softmaxes else 'is none'}"
@@ -109,24 +109,24 @@ class Training:
         description = self.model.description
         label = description.predictedFeatureName
         is_classifier = isinstance(self.nn_spec, nn.NeuralNetworkClassifier)
-        added = description.trainingInput
-        added.extend(description.input)
+        inputs = description.trainingInput
+        inputs.extend(description.input)
         if is_classifier and input == description.predictedProbabilitiesName:
-            added.add().CopyFrom(next(out for out in description.output if out.name == label))
+            inputs.add().CopyFrom(next(out for out in description.output if out.name == label))
         else:
-            add_features(added, [(target, Array(1))], array_type=ft.ArrayFeatureType.INT32)
-        logger.info("%r is a training input: the target of the loss %r", added[-1].name, name)
+            add_features(inputs, [(target, Array(1))], array_type=ft.ArrayFeatureType.INT32)
+        logger.info("%r is a training input: the target of the loss %r", inputs[-1].name, name)
 
     def set_mean_squared_error_loss(
         self, name: str, input_feature: tuple[str, Array] | None = None
     ) -> None:
-        """Train towards numbers, by the mean of the squared differences.
+        """Set the loss to the mean squared difference from given numbers.
 
         The inputs become training inputs, and so does the target, ``<input>_true``.
 
         Args:
             name: of the loss.
-            input_feature: the blob that is compared, and its `datatypes.Array`.
+            input_feature: the blob to compare, and its `datatypes.Array`.
 
         Raises:
             SpecError: the name is used, or `input_feature` is not such a pair.
@@ -142,9 +142,9 @@ class Training:
         target = self._new_target(name, blob)
         loss = self._add_loss(name).meanSquaredErrorLossLayer
         loss.input, loss.target = blob, target
-        added = self.model.description.trainingInput
-        added.extend(self.model.description.input)
-        add_features(added, [(target, kind)])
+        inputs = self.model.description.trainingInput
+        inputs.extend(self.model.description.input)
+        add_features(inputs, [(target, kind)])
         logger.info("%r is a training input: the target of the loss %r", target, name)
 
     def _new_target(self, name: str, blob: str) -> str:
@@ -162,7 +162,7 @@ class Training:
         return loss
 
     def _update_params(self) -> nn.NetworkUpdateParameters:
-        """How the model is trained; a network without a model around it is not."""
+        """The training parameters; a network without a model around it has none."""
         assert self.model is not None
         return self.nn_spec.updateParams
 
@@ -170,7 +170,7 @@ class Training:
         """Train by stochastic gradient descent.
 
         Raises:
-            SpecError: `sgd_params` is no `SgdParams`.
+            SpecError: `sgd_params` is not an `SgdParams`.
         """
         self._set_optimizer("sgdOptimizer", sgd_params, SgdParams)
 
@@ -178,25 +178,25 @@ class Training:
         """Train by Adam.
 
         Raises:
-            SpecError: `adam_params` is no `AdamParams`.
+            SpecError: `adam_params` is not an `AdamParams`.
         """
         self._set_optimizer("adamOptimizer", adam_params, AdamParams)
 
     def _set_optimizer(
-        self, kind: str, given: object, wanted: type[SgdParams | AdamParams]
+        self, kind: str, value: object, expected: type[SgdParams | AdamParams]
     ) -> None:
-        if not isinstance(given, wanted):
-            raise SpecError(f"give a {wanted.__name__}, not a {type(given).__name__}")
+        if not isinstance(value, expected):
+            raise SpecError(f"give a {expected.__name__}, not a {type(value).__name__}")
         optimizer = self._update_params().optimizer
         optimizer.Clear()
-        fields.fill(getattr(optimizer, kind), given.fields())
+        fields.fill(getattr(optimizer, kind), value.fields())
 
     def set_epochs(self, epochs: int = 1, allowed_set: Sequence[int] | None = None) -> None:
-        """How often all samples are looked at.
+        """Set how often training goes through the samples.
 
         Args:
-            epochs: what an app gets that does not choose.
-            allowed_set: what it may choose from; by default `epochs` alone.
+            epochs: the default.
+            allowed_set: what an app may choose from; by default `epochs` alone.
 
         Raises:
             SpecError: `epochs` is none of them, or one is not positive.

@@ -1,4 +1,4 @@
-"""`mlferry.models.flexible_shapes` at the place where coremltools has it."""
+"""`mlferry.models.flexible_shapes` under its coremltools address."""
 
 from mlferry.models import flexible_shapes
 from mlferry.models.flexible_shapes import *  # noqa: F403 - its `__all__` is the list

@@ -1,23 +1,23 @@
-"""`print_network_spec`: a network in a terminal, as a list or as a program."""
+"""`print_network_spec`: print a network as a list or as a program."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.models.neural_network.summaries import parameters_of, write
 from mlferry.spec import features, networks
-from mlferry.spec.proto import neural_network_pb2 as nn
+from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 __all__ = ["print_network_spec"]
 
 
-def print_network_spec(mlmodel_spec: Any, interface_only: bool = False, style: str = "") -> None:
+def print_network_spec(
+    mlmodel_spec: model_pb2.Model, interface_only: bool = False, style: str = ""
+) -> None:
     """Write the inputs, outputs and layers of a model to the standard output.
 
     Args:
         mlmodel_spec: the `Model` message.
-        interface_only: whether layers are left out.
-        style: "coding" writes one line a layer, as a program would have it.
+        interface_only: whether to leave out layers.
+        style: "coding" writes one line per layer, like a program.
     """
     for title, described in (
         ("Inputs", mlmodel_spec.description.input),
@@ -35,8 +35,8 @@ def print_network_spec(mlmodel_spec: Any, interface_only: bool = False, style: s
         arguments = ", ".join(feature.name for feature in mlmodel_spec.description.input)
         write(f"\ndef model({arguments}):")
         _write_program(network, depth=1)
-        made = ", ".join(feature.name for feature in mlmodel_spec.description.output)
-        write(f"    return {made}")
+        outputs = ", ".join(feature.name for feature in mlmodel_spec.description.output)
+        write(f"    return {outputs}")
     else:
         write("\nLayers:")
         _write_list(network)
@@ -55,8 +55,8 @@ def _write_program(network: networks.Network, depth: int) -> None:
     indent = "    " * depth
     for layer in network.layers:
         kind = layer.WhichOneof("layer")
-        made = f"{', '.join(layer.output)} = " if layer.output else ""
-        write(f"{indent}{made}{kind}({', '.join(layer.input)})")
+        target = f"{', '.join(layer.output)} = " if layer.output else ""
+        write(f"{indent}{target}{kind}({', '.join(layer.input)})")
         for title, inner in _inner(layer):
             if inner.layers:
                 write(f"{indent}{title}:")

@@ -1,15 +1,17 @@
-"""`mlferry.models.quantization` at the place where coremltools has it."""
+"""`mlferry.models.quantization` under its coremltools address."""
 
 from __future__ import annotations
 
 import sys
 
 from mlferry.models import compare
+from mlferry.models.compare import Comparable
 from mlferry.models.quantization import (
     AdvancedQuantizedLayerSelector,
     QuantizedLayerSelector,
     quantize_weights,
 )
+from mlferry.models.samples import SampleData
 
 __all__ = [
     "AdvancedQuantizedLayerSelector",
@@ -20,11 +22,11 @@ __all__ = [
 
 
 def compare_models(
-    full_precision_model: object, quantized_model: object, sample_data: object
+    full_precision_model: Comparable, quantized_model: Comparable, sample_data: SampleData
 ) -> compare.Report:
-    """Write how far two models agree to the standard output, as coremltools does.
+    """Print how far two models agree, as coremltools does.
 
-    `mlferry.compare_models` gives the report without writing it.
+    `mlferry.compare_models` returns the report without printing it.
     """
     report = compare.compare_models(full_precision_model, quantized_model, sample_data)
     sys.stdout.write(f"{report}\n")

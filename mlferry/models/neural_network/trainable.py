@@ -1,4 +1,4 @@
-"""Make a converted network one that a device trains."""
+"""Make a converted network trainable on a device."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mlferry.models.neural_network.update_optimizer_utils import AdamParams, Sgd
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
-_BATCHES = [1, 16, 32]  # what an app chooses from; as coremltools does
+_BATCHES = [1, 16, 32]  # what an app chooses from, as in coremltools
 
 
 _OPTIMIZERS = {"SGD": SgdParams, "Adam": AdamParams}
 
 
 def make_trainable(spec: model_pb2.Model, layers: Sequence[str], options: TrainingOptions) -> None:
-    """Let an app train layers of a network, in place.
+    """Allow apps to train layers of a network, in place.
 
     Args:
         spec: a network in exact array mapping.
         layers: names of convolutions and inner products.
-        options: the loss is on the first output.
+        options: of the training; the loss is on the first output.
 
     Raises:
         SpecError: the loss does not fit the output.
@@ -53,7 +53,7 @@ def make_trainable(spec: model_pb2.Model, layers: Sequence[str], options: Traini
 
 
 def _name_target(spec: model_pb2.Model, network: networks.Network, name: str) -> None:
-    """Call the target after the output, as apps do, not after a blob before it."""
+    """Name the target after the output, as apps do, not after a blob before it."""
     loss = network.updateParams.lossLayers[-1].categoricalCrossEntropyLossLayer
     for feature in spec.description.trainingInput:
         if feature.name == loss.target:
@@ -73,16 +73,16 @@ def _set_optimizer(builder: NeuralNetworkBuilder, options: TrainingOptions) -> N
 
 
 def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob: str) -> str:
-    """The blob that the cross entropy reads: it is of `softmax`, which takes [1, C, 1, 1].
+    """The blob that the cross entropy reads: the output of a `softmax`, which takes [1, C, 1, 1].
 
-    A `softmaxND` of [1, C], with the layers before it that have a gradient, is moved to that
-    shape: one layer in front adds the axes, and one behind drops them, which lies behind the loss.
+    A `softmaxND` of [1, C] is moved to that shape, with the layers before it that have a gradient:
+    one layer in front adds the axes, and one behind, after the loss, drops them.
     """
-    made = {name: layer for layer in network.layers for name in layer.output}
-    last = made.get(blob)
+    makers = {name: layer for layer in network.layers for name in layer.output}
+    last = makers.get(blob)
     if last is None or last.WhichOneof("layer") != "softmaxND":
         return blob
-    chain = _chain(network, made, last)
+    chain = _chain(network, makers, last)
     names = [layer.name for layer in network.layers]
     classifies = isinstance(network, nn.NeuralNetworkClassifier)
     first = chain[0]
@@ -104,7 +104,7 @@ def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob
 
 def _chain(
     network: networks.Network,
-    made: Mapping[str, nn.NeuralNetworkLayer],
+    makers: Mapping[str, nn.NeuralNetworkLayer],
     last: nn.NeuralNetworkLayer,
 ) -> list[nn.NeuralNetworkLayer]:
     """The layers before a softmax that nothing else reads, back to one without a gradient.
@@ -118,7 +118,7 @@ def _chain(
     chain = [last]
     while True:
         blob = chain[0].input[0]
-        maker = made.get(blob)
+        maker = makers.get(blob)
         if maker is None or readers[blob] > 1 or not _takes_channels(maker):
             return chain
         chain.insert(0, maker)

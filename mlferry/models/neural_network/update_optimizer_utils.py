@@ -1,4 +1,4 @@
-"""How a model is trained on a device: SGD or Adam, with the ranges that an app may choose from."""
+"""Optimizers for training on a device: SGD or Adam, with the ranges that an app may choose from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["AdamParams", "Batch", "RangeParam", "SgdParams"]
 
 
 class RangeParam:
-    """A number, and the bounds between which an app may change it.
+    """A number, and the bounds within which an app may change it.
 
     Raises:
-        SpecError: the bounds are in no order, or the number lies outside.
+        SpecError: the lower bound is not below the upper, or the number lies outside.
     """
 
     value: float
@@ -30,10 +30,10 @@ class RangeParam:
 
 
 class Batch:
-    """How many samples are looked at at a time, and the numbers that an app may choose from.
+    """The size of mini-batches, and the sizes that an app may choose from.
 
     Raises:
-        SpecError: a number is not a positive integer or given twice, or the value is none of them.
+        SpecError: a size is not a positive integer or given twice, or the value is not among them.
     """
 
     value: int
@@ -111,11 +111,11 @@ class AdamParams(_Params):
     """Adam.
 
     Args:
-        lr: the learning rate, 0 to 1 unless `set_lr` says otherwise; so are the others.
+        lr: the learning rate, 0 to 1 unless `set_lr` says otherwise, like the others.
         batch: the batch size.
-        beta1: how much of the mean of the gradients stays.
-        beta2: how much of the mean of their squares stays.
-        eps: added to what is divided by.
+        beta1: the decay rate of the mean of the gradients.
+        beta2: the decay rate of the mean of their squares.
+        eps: added to the divisor.
     """
 
     beta1: RangeParam
@@ -134,15 +134,15 @@ class AdamParams(_Params):
         self.beta1, self.beta2, self.eps = RangeParam(beta1), RangeParam(beta2), RangeParam(eps)
 
     def set_beta1(self, value: float, min: float, max: float) -> None:
-        """How much of the mean of the gradients stays, and its bounds."""
+        """The decay rate of the mean of the gradients, and its bounds."""
         self.beta1 = RangeParam(value, min, max)
 
     def set_beta2(self, value: float, min: float, max: float) -> None:
-        """How much of the mean of the squares stays, and its bounds."""
+        """The decay rate of the mean of the squares, and its bounds."""
         self.beta2 = RangeParam(value, min, max)
 
     def set_eps(self, value: float, min: float, max: float) -> None:
-        """What is added to what is divided by, and its bounds."""
+        """The number added to the divisor, and its bounds."""
         self.eps = RangeParam(value, min, max)
 
     def numbers(self) -> dict[str, RangeParam]:

@@ -1,4 +1,4 @@
-"""The classes that a model with custom layers or custom models needs, as text to start from."""
+"""Templates of the classes that a model with custom layers or custom models needs."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ def swift_files(
 
     Args:
         spec: a model with custom layers or custom models, inside of a pipeline too.
-        gpu: whether a custom layer also gets the method that encodes for Metal.
-        accelerate: whether what is written whole computes with Accelerate on the CPU.
+        gpu: whether custom layers also get the method that encodes for Metal.
+        accelerate: whether complete classes use Accelerate on the CPU.
         classes: Python classes of custom layers by name, beside those that are registered. A class
-            that computes each value by itself, by a function that mlferry knows, is written whole.
+            that computes each value by itself, with a function that mlferry knows, is complete.
 
     Raises:
         SpecError: the model needs no class.
     """
     users = _users(spec)
-    made = {}
+    files = {}
     for need in needs_of(spec):
         layers = users.get(need.class_name, [])
         known = elementwise(layers, classes) if layers and not need.is_model else None
-        made[f"{need.identifier}.swift"] = swift_class(
+        files[f"{need.identifier}.swift"] = swift_class(
             need, gpu=gpu, known=known, accelerate=accelerate
         )
-    return made
+    return files
 
 
 def _users(spec: model_pb2.Model) -> dict[str, list[nn.NeuralNetworkLayer]]:
     """The custom layers of all networks by their class."""
-    found: dict[str, list[nn.NeuralNetworkLayer]] = {}
+    by_class: dict[str, list[nn.NeuralNetworkLayer]] = {}
     for model in networks.models_in(spec):
         network = networks.network_of(model)
         for layer in networks.layers_of(network) if network is not None else ():
             if layer.HasField("custom"):
-                found.setdefault(layer.custom.className, []).append(layer)
-    return found
+                by_class.setdefault(layer.custom.className, []).append(layer)
+    return by_class
 
 
 def python_files(spec: model_pb2.Model) -> dict[str, str]:
@@ -74,10 +74,10 @@ def python_files(spec: model_pb2.Model) -> dict[str, str]:
 def write_files(
     files: Mapping[str, str | bytes], folder: str | os.PathLike[str], *, force: bool = False
 ) -> list[Path]:
-    """Write files into a folder, which is made where it is missing, and folders in it; their paths.
+    """Write files into a folder, creating folders as needed, and return their paths.
 
     Raises:
-        ModelFileError: a file is there already, and `force` is not set; nothing is written.
+        ModelFileError: a file exists already and `force` is not set; nothing is written.
     """
     paths = [Path(folder) / name for name in files]
     there = [str(path) for path in paths if path.exists()]

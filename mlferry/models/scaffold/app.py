@@ -1,4 +1,4 @@
-"""A Swift package around a model: it predicts, and tests that it gives what it gives here."""
+"""A Swift package around a model, with tests that it predicts what it predicts here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.errors import SpecError
 from mlferry.models.model import MLModel
@@ -24,7 +25,7 @@ _FORMATS = {
     ft.ImageFeatureType.RGB: ("kCVPixelFormatType_32BGRA", 4),
     ft.ImageFeatureType.BGR: ("kCVPixelFormatType_32BGRA", 4),
 }
-_TOLERANCE = 0.02  # of the largest value: devices compute with halves
+_TOLERANCE = 0.02  # of the largest value: devices compute in half precision
 
 
 def app_files(model: MLModel, name: str, sample: Mapping[str, Any]) -> dict[str, str | bytes]:
@@ -39,17 +40,17 @@ def app_files(model: MLModel, name: str, sample: Mapping[str, Any]) -> dict[str,
         sample: inputs as for `MLModel.predict`.
 
     Raises:
-        SpecError: the model is a package of its own, has no network, or an input or output that
-            these tests cannot hold: images, multi-arrays, labels and their chances are.
+        SpecError: the model is an `.mlpackage`, has no network, or an input or output other than
+            images, multi-arrays, labels and their chances.
         MissingCustomLayerError: a custom layer has no Python class.
         PredictionError: the sample does not fit.
     """
     spec = model.get_spec()
     if networks.network_of(spec) is None:
-        raise SpecError("an app is made around a neural network, an .mlmodel")
+        raise SpecError("an app needs a neural network, an .mlmodel")
     missing = [f.name for f in spec.description.input if f.name not in sample]
     if missing:
-        raise SpecError(f"the sample has no {missing[0]!r}: the test of an app gives every input")
+        raise SpecError(f"the sample has no {missing[0]!r}: the test of the app needs every input")
     swift = identifier(name)
     outputs = model.predict(sample)
     assert isinstance(outputs, dict)
@@ -165,8 +166,8 @@ def _swift_type(feature: model_pb2.FeatureDescription) -> str:
     elif feature.type.HasField("multiArrayType"):
         return "MLMultiArray"
     raise SpecError(
-        f"input {feature.name!r} is {features.show(feature.type)}: an app is made of models that "
-        "take multi-arrays and images of 8 bits"
+        f"input {feature.name!r} is {features.show(feature.type)}: an app takes "
+        "multi-arrays and 8-bit images"
     )
 
 
@@ -183,11 +184,11 @@ def _tests(
     yield ""
     yield f"final class {name}Tests: XCTestCase {{"
     yield "    func testTheSample() throws {"
-    given = ", ".join(
-        f"{_argument(feature)}: {_given(feature, sample[feature.name])}"
+    arguments = ", ".join(
+        f"{_argument(feature)}: {_argument_value(feature, sample[feature.name])}"
         for feature in described.input
     )
-    yield f"        let made = try {name}().predict({given})"
+    yield f"        let made = try {name}().predict({arguments})"
     for feature in described.output:
         yield from _compared(feature.name, outputs[feature.name])
     yield "    }"
@@ -195,7 +196,7 @@ def _tests(
     yield "}"
 
 
-def _given(feature: model_pb2.FeatureDescription, value: Any) -> str:
+def _argument_value(feature: model_pb2.FeatureDescription, value: ArrayLike) -> str:
     if not _is_image(feature):
         array = np.ascontiguousarray(value, "<f4")
         extents = ", ".join(map(str, array.shape))
@@ -214,13 +215,13 @@ def _data(content: bytes) -> str:
     return f'Data(base64Encoded: "{base64.b64encode(content).decode()}")!'
 
 
-def _compared(name: str, value: Any) -> Iterator[str]:
-    got = f"made.featureValue(for: {string_literal(name)})"
+def _compared(name: str, value: object) -> Iterator[str]:
+    actual = f"made.featureValue(for: {string_literal(name)})"
     if isinstance(value, str):
-        yield f"        XCTAssertEqual({got}?.stringValue, {string_literal(value)})"
+        yield f"        XCTAssertEqual({actual}?.stringValue, {string_literal(value)})"
     elif isinstance(value, Mapping):
         largest = max((abs(float(each)) for each in value.values()), default=0.0)
-        yield f"        let chances{identifier(name)} = try XCTUnwrap({got}?.dictionaryValue)"
+        yield f"        let chances{identifier(name)} = try XCTUnwrap({actual}?.dictionaryValue)"
         for label, number in value.items():
             key = string_literal(label) if isinstance(label, str) else str(int(label))
             yield "        XCTAssertEqual("
@@ -230,10 +231,10 @@ def _compared(name: str, value: Any) -> Iterator[str]:
         array = np.ascontiguousarray(value, "<f4")
         extents = ", ".join(map(str, array.shape))
         yield "        try check("
-        yield f"            try XCTUnwrap({got}?.multiArrayValue),"
+        yield f"            try XCTUnwrap({actual}?.multiArrayValue),"
         yield f"            try array([{extents}], {_data(array.tobytes())}))"
     elif isinstance(value, int | np.integer):
-        yield f"        XCTAssertEqual({got}?.int64Value, {int(value)})"
+        yield f"        XCTAssertEqual({actual}?.int64Value, {int(value)})"
     else:
         raise SpecError(
             f"output {name!r} is a {type(value).__name__}: the test of an app compares labels, "

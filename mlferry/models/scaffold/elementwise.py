@@ -1,7 +1,7 @@
-"""Layers that compute each value by itself: found by what their Python class gives, not by names.
+"""Layers that compute each value by itself, detected by what their Python class computes.
 
-A class whose values are those of a known function, to rounding, gets the function as Swift and as a
-Metal kernel. The expressions are those of C, which both languages read alike.
+If a class computes a known function, up to rounding, its template gets this function in Swift and
+as a Metal kernel. The expressions are C, which reads the same in both languages.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ FORMULAS = (
 
 @dataclass(frozen=True)
 class Elementwise:
-    """The function of a layer, and the name of the Swift property that its parameter is."""
+    """The function of a layer, and the Swift property that holds its parameter."""
 
     formula: Formula
     parameter: str = ""
@@ -78,10 +78,10 @@ class Elementwise:
 def elementwise(
     layers: Sequence[nn.NeuralNetworkLayer], classes: Mapping[str, type[CustomLayer]]
 ) -> Elementwise | None:
-    """The function that the class of some layers computes; None where it is none of those known.
+    """The function that a class of layers computes; None if it is unknown.
 
     Args:
-        layers: all that use one class.
+        layers: all that use the class.
         classes: those given beside the registered ones, by name.
     """
     name = layers[0].custom.className
@@ -91,16 +91,17 @@ def elementwise(
         len(layer.input) != 1 or len(layer.output) != 1 or layer.custom.weights for layer in layers
     ):
         return None
-    tried = [_tried(layer, cls) for layer in layers]
-    if any(pairs is None for pairs in tried):
+    samples = [_tried(layer, cls) for layer in layers]
+    if any(pairs is None for pairs in samples):
         return None
-    given = [class_parameters_of(layer.custom) for layer in layers]
+    users = [class_parameters_of(layer.custom) for layer in layers]
     for formula in FORMULAS:
-        keys = [key for key in given[0] if all(_is_number(each.get(key)) for each in given)]
+        keys = [key for key in users[0] if all(_is_number(each.get(key)) for each in users)]
         for key in keys if formula.has_parameter else ("",):
-            values = [float(each[key]) if key else 0.0 for each in given]
+            values = [float(each[key]) if key else 0.0 for each in users]
             if all(
-                _is(formula, value, pairs or ()) for value, pairs in zip(values, tried, strict=True)
+                _is(formula, value, pairs or ())
+                for value, pairs in zip(values, samples, strict=True)
             ):
                 return Elementwise(formula, needed_name(key) if key else "")
     return None
@@ -113,25 +114,25 @@ def _is_number(value: object) -> bool:
 def _tried(
     layer: nn.NeuralNetworkLayer, cls: type[CustomLayer]
 ) -> list[tuple[Values, Values]] | None:
-    """Values, and what the class makes of them; None where it cannot."""
+    """Values, and what the class computes for them; None if it fails."""
     random = np.random.default_rng(0)
-    found = []
+    pairs = []
     try:
         instance = Instance(layer.name, cls, layer.custom, 1)
         for shape in _SHAPES:
             x = (random.standard_normal(shape) * 4).astype(np.float32)
             (y,) = instance.evaluate([x])
-            found.append((x.astype(np.float64), np.asarray(y, np.float64)))
+            pairs.append((x.astype(np.float64), np.asarray(y, np.float64)))
     except CustomLayerError:
         return None
-    return found
+    return pairs
 
 
 def _is(formula: Formula, parameter: float, pairs: Sequence[tuple[Values, Values]]) -> bool:
     for x, y in pairs:
         if x.shape != y.shape:
             return False
-        wanted = formula.compute(x, parameter)
-        if not (np.abs(wanted - y) <= _CLOSE * np.maximum(np.abs(wanted), 1)).all():
+        expected = formula.compute(x, parameter)
+        if not (np.abs(expected - y) <= _CLOSE * np.maximum(np.abs(expected), 1)).all():
             return False
     return True

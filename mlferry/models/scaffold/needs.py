@@ -1,4 +1,4 @@
-"""What the classes of a model are made with, taken together over the layers that use them."""
+"""The parameters of the classes of a model, over all layers that use them."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Need:
     """A class that a model needs.
 
     Attributes:
-        class_name: as the model says it.
+        class_name: as in the model.
         is_model: a custom model, not a custom layer.
         descriptions: what the model says, once each.
-        parameters: what the class is made with.
+        parameters: those that its instances get.
         uses: the layers that use it: name, inputs and outputs.
         weights: the encoding and count of each weight of the first layer that has any.
         weight_shapes: their names and shapes, where the model tells them.
-        channels_first: whether its data come channels first; None where the model does not tell.
+        channels_first: whether its data come channels first; None if the model does not say.
         inputs, outputs: of a custom model, by name and type.
     """
 
@@ -67,11 +67,11 @@ class Need:
 
     @property
     def identifier(self) -> str:
-        """The class's name as a name of both languages."""
+        """The class's name as an identifier of both languages."""
         return identifier(self.class_name)
 
     def described(self, index: int) -> str:
-        """A weight by its name and shape, or by its count where the model does not tell."""
+        """A weight by its name and shape, or by its count if the model does not name it."""
         kind, count = self.weights[index]
         if not self.weight_shapes:
             return f"{count:,} values, {kind}"
@@ -80,7 +80,7 @@ class Need:
 
     @property
     def module(self) -> str:
-        """The name as that of a Python file, in words.
+        """The name of the Python file, in snake case.
 
         ``GridSampler`` is in ``grid_sampler.py``, ``HTTPLayer`` in ``http_layer.py``, and
         ``Attention2D`` in ``attention_2d.py``.
@@ -95,23 +95,23 @@ def needs_of(spec: model_pb2.Model) -> list[Need]:
     Raises:
         SpecError: there is none, or two of them would have one name.
     """
-    found: dict[tuple[str, bool], Need] = {}
+    needs: dict[tuple[str, bool], Need] = {}
     values: dict[tuple[str, bool], list[Mapping[str, Any]]] = {}
-    for key, given, description, fill in _users(spec):
-        need = found.setdefault(key, Need(*key))
-        values.setdefault(key, []).append(given)
+    for key, parameters, description, fill in _users(spec):
+        need = needs.setdefault(key, Need(*key))
+        values.setdefault(key, []).append(parameters)
         if description and description not in need.descriptions:
             need.descriptions.append(description)
         fill(need)
-    for key, need in found.items():
+    for key, need in needs.items():
         need.parameters = list(_parameters(values[key]))
-    if not found:
+    if not needs:
         raise SpecError("the model has no custom layers and no custom models: it needs no class")
-    files = [need.module for need in found.values()]
+    files = [need.module for need in needs.values()]
     twice = sorted({name for name in files if files.count(name) > 1})
     if twice:
         raise SpecError(f"several classes would go to one file: {', '.join(twice)}")
-    return list(found.values())
+    return list(needs.values())
 
 
 def _users(spec: model_pb2.Model) -> Iterator[tuple[tuple[str, bool], Any, str, Any]]:
@@ -132,7 +132,7 @@ def _users(spec: model_pb2.Model) -> Iterator[tuple[tuple[str, bool], Any, str, 
                     (layer.custom.className, False),
                     class_parameters_of(layer.custom),
                     layer.custom.description,
-                    lambda need, layer=layer, told=metadata: _fill_layer(need, layer, told),
+                    lambda need, layer=layer, entries=metadata: _fill_layer(need, layer, entries),
                 )
 
 
@@ -158,10 +158,10 @@ def _fill_model(need: Need, spec: model_pb2.Model) -> None:
 
 def _parameters(users: list[Mapping[str, Any]]) -> Iterator[NeededParameter]:
     for key in sorted({key for user in users for key in user}):
-        given = [user[key] for user in users if key in user]
-        kinds = {type(value).__name__ for value in given}
+        values = [user[key] for user in users if key in user]
+        kinds = {type(value).__name__ for value in values}
         kind = kinds.pop() if len(kinds) == 1 else "float" if kinds <= {"int", "float"} else "str"
-        yield NeededParameter(key, kind, len(given) < len(users), given[0])
+        yield NeededParameter(key, kind, len(values) < len(users), values[0])
 
 
 def needed_name(key: str) -> str:

@@ -31,9 +31,9 @@ def _head(need: Need, base: str, register: str) -> Iterator[str]:
         yield "    def __init__(self, parameters):"
         yield "        super().__init__(parameters)"
         for parameter in need.parameters:
-            read = f".get({parameter.key!r})" if parameter.optional else f"[{parameter.key!r}]"
+            lookup = f".get({parameter.key!r})" if parameter.optional else f"[{parameter.key!r}]"
             example = f"  # {parameter.kind}, e.g. {parameter.example!r}"
-            yield f"        self.{_name(parameter)} = parameters{read}{example}"
+            yield f"        self.{_name(parameter)} = parameters{lookup}{example}"
         yield ""
 
 

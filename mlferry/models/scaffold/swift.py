@@ -13,7 +13,7 @@ from mlferry.text import printable
 
 _TYPES = {"bool": "Bool", "int": "Int", "float": "Double", "str": "String", "bytes": "Data"}
 _ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
-# Float16 needs iOS 14, and no Mac with an Intel processor has it: halves come as their bits.
+# Float16 needs iOS 14, and Macs with Intel processors lack it: halves come as their bits.
 _ELEMENTS = {weights.FLOAT32: "Float", weights.FLOAT16: "UInt16"}
 _NOTES = {weights.FLOAT16: ", as bits"}
 
@@ -25,8 +25,8 @@ def swift_class(
 
     Args:
         need: the class.
-        gpu: whether it also encodes for Metal.
-        known: what it computes, where that is known: then it is written whole.
+        gpu: whether to add encoding for Metal.
+        known: the function that it computes, if known; the class is then complete.
         accelerate: whether the CPU computes with Accelerate.
     """
     if known is not None and not need.is_model:
@@ -195,7 +195,7 @@ def _whole(need: Need, known: Elementwise, *, gpu: bool, accelerate: bool) -> It
 
 
 def vectors(text: str) -> str:
-    """An expression of C as calls of Accelerate on an array ``x``."""
+    """A C expression as calls of Accelerate on an array ``x``."""
     tree = ast.parse(text, mode="eval").body
     return _call(tree)
 
@@ -210,16 +210,16 @@ def _call(node: ast.expr) -> str:
         return f"vDSP.multiply(-1, {_call(node.operand)})"
     if isinstance(node, ast.Call):
         assert isinstance(node.func, ast.Name)
-        given = [_call(each) for each in node.args]
+        arguments = [_call(each) for each in node.args]
         if node.func.id in ("min", "max"):
-            value, bound = given
+            value, bound = arguments
             least, most = ("-Float.infinity", bound)
             if node.func.id == "max":
                 least, most = bound, "Float.infinity"
             return f"vDSP.clip({value}, to: {least}...{most})"
         if node.func.id == "abs":
-            return f"vDSP.absolute({given[0]})"
-        return f"vForce.{node.func.id}({given[0]})"
+            return f"vDSP.absolute({arguments[0]})"
+        return f"vForce.{node.func.id}({arguments[0]})"
     assert isinstance(node, ast.BinOp)
     left, right = node.left, node.right
     if _is_scalar(left) and _is_scalar(right):

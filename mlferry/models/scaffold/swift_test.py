@@ -1,4 +1,4 @@
-"""Unit tests in Swift: inputs, and the outputs that the Python class gave for them."""
+"""Unit tests in Swift: inputs, and the outputs of the Python class."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Example:
-    """What a layer gets, and what its Python class made of it.
+    """Inputs of a layer, and the outputs of its Python class.
 
     Attributes:
-        name: says what is tried, as part of the name of a test.
+        name: describes the inputs, as part of the name of a test.
         inputs: arrays for the layer.
         outputs: what came back.
     """
@@ -46,7 +46,8 @@ def swift_test(model: MLModel, layer: nn.NeuralNetworkLayer, shapes: Sequence[Sh
         shapes: of the layer's inputs for a sample.
 
     Raises:
-        CustomLayerError: the Python class raised, or answers with what it did not promise.
+        CustomLayerError: the Python class raised, or its outputs do not have the shapes that it
+            declared.
         MissingCustomLayerError: there is no Python class.
     """
     (cls,) = resolve([layer], model._classes.layers).values()
@@ -57,9 +58,9 @@ def swift_test(model: MLModel, layer: nn.NeuralNetworkLayer, shapes: Sequence[Sh
 
 
 def _examples(instance: Instance, shapes: Sequence[Shape]) -> Iterator[Example]:
-    """Random and edge values at the sample's shapes; random ones at others that the class takes.
+    """Random and edge values in the sample's shapes; random ones in other accepted shapes.
 
-    Values that the Python class turns into no finite number are left out.
+    Values for which the Python class gives no finite number are left out.
     """
     random = np.random.default_rng(0)
 
@@ -81,7 +82,7 @@ def _examples(instance: Instance, shapes: Sequence[Shape]) -> Iterator[Example]:
         inputs = [normal(shape) for shape in other]
         try:
             outputs = instance.evaluate(inputs)
-        except CustomLayerError:  # a shape that the layer is not for
+        except CustomLayerError:  # the layer does not accept this shape
             continue
         if all(np.isfinite(array).all() for array in outputs):
             yield Example(name, inputs, outputs)
@@ -215,10 +216,10 @@ def swift_tests(model: MLModel, sample: Mapping[str, Any]) -> dict[str, str]:
         raise SpecError("the model has no custom layers outside of pipelines, branches and loops")
     names = list(dict.fromkeys(name for layer in layers for name in layer.input))
     blobs = model.blobs(sample, names)
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for layer in layers:
         file = f"{identifier(layer.custom.className)}Tests.swift"
-        if file not in found:
+        if file not in files:
             shapes = [blobs[name].shape for name in layer.input]
-            found[file] = swift_test(model, layer, shapes)
-    return found
+            files[file] = swift_test(model, layer, shapes)
+    return files

@@ -15,30 +15,30 @@ from mlferry.models import html_page
 from mlferry.models.compare import Difference, Report, compare_models
 from mlferry.models.comparison import Row
 from mlferry.models.model import MLModel
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import SampleData, samples_for
 from mlferry.models.verify.sources import RunnableSource, open_source
 from mlferry.programs.contents import blocks_of, operations_of
 from mlferry.spec import features, networks
-from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil
+from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 from mlferry.text import paragraph
 
 Array = NDArray[Any]
 Prepare = Callable[[Mapping[str, Any]], dict[str, Array]]
 EXACT, HALF = 1e-3, 2e-2  # tolerances: for float32, and for programs that compute in float16
-_SMALL = 1e-3  # what is less counts as this much: of such values no digit need be right
-_LONGEST = 64  # of an axis without an upper bound, in samples that are made here
+_SMALL = 1e-3  # the least peak: below it, no digit need be right
+_LONGEST = 64  # extent of an unbounded axis in random samples
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found; prints as text, true where the model gives what its source gives.
+    """The result of `verify`; prints as text, true if the model gives what its source gives.
 
     Attributes:
         report: the numbers of `compare_models`, the source first.
         tolerance: how large a difference may be, as a part of an output's largest value.
         wrong: the rows beyond it, the worst first.
-        first: where the worst sample begins to differ, if something differs and both models show
-            values by the same names.
+        first: where the worst sample begins to differ, if both models have values of the same
+            names.
         sizes: the shapes of the inputs that were tried, by input.
     """
 
@@ -52,22 +52,24 @@ class Verification:
         return not self.wrong
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain dicts, lists, numbers and strings."""
+        """Everything as plain dicts, lists, numbers and strings."""
         return {
             "agrees": bool(self),
             "tolerance": self.tolerance,
             "wrong": [row.to_dict() for row in self.wrong],
             "first_difference": None if self.first is None else vars(self.first),
-            "sizes": {name: [list(shape) for shape in tried] for name, tried in self.sizes.items()},
+            "sizes": {
+                name: [list(shape) for shape in shapes] for name, shapes in self.sizes.items()
+            },
             "report": self.report.to_dict(),
         }
 
     def __str__(self) -> str:
         lines = [str(self.report), ""]
         lines = "\n".join(lines).split("\n")
-        for name, tried in self.sizes.items():
-            if len(tried) > 1:
-                lines.append(f"{name}: tried with {', '.join(map(str, tried))}")
+        for name, shapes in self.sizes.items():
+            if len(shapes) > 1:
+                lines.append(f"{name}: tried with {', '.join(map(str, shapes))}")
         if self:
             lines.append(f"The model gives what its source gives, within {self.tolerance:g}.")
             return paragraph(lines)
@@ -84,7 +86,7 @@ class Verification:
     def _repr_html_(self) -> str:
         verdict = "gives what its source gives" if self else "differs from its source"
         rows = [("tolerance", f"{self.tolerance:g} of an output's largest value")]
-        rows += [(name, f"tried with {_sizes(tried)}") for name, tried in self.sizes.items()]
+        rows += [(name, f"tried with {_sizes(shapes)}") for name, shapes in self.sizes.items()]
         rows += [(row.sample, f"{row.output}: {_how(row)}") for row in self.wrong[:5]]
         if self.first is not None:
             rows.append(("first difference", str(self.first)))
@@ -92,37 +94,36 @@ class Verification:
         return html_page.fragment(body) + self.report._repr_html_()
 
 
-def _sizes(tried: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in tried)
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
 
 
 def verify(
     source: str | os.PathLike[str],
     model: MLModel | str | os.PathLike[str],
-    samples: Any = None,
+    samples: SampleData | None = None,
     *,
     tolerance: float | None = None,
     prepare: Prepare | None = None,
     count: int = 3,
     seed: int = 0,
 ) -> Verification:
-    """Run a source model and a Core ML model side by side; nothing is converted.
+    """Run a source model and a Core ML model side by side and compare them.
 
-    The source is run by the library that it comes from: onnxruntime, Keras or TensorFlow.
+    The source runs in its own library: onnxruntime, Keras or TensorFlow. Nothing is converted.
 
     Args:
         source: an `.onnx`, `.keras` or `.h5` file, or the folder of a SavedModel, that you trust.
         model: the Core ML model, or its path.
         samples: as for `compare_models`: dicts by the names of the model's inputs, or a folder of
-            pictures or arrays. Without them random ones are made; where sizes vary, with the
+            pictures or arrays. Without them random samples are used; if sizes vary, with the
             default, the least and a larger size.
         tolerance: how large a difference may be, as a part of the largest value of an output (or
             of 0.001, where all values are smaller); by default 1e-3, and 0.02 for ML Programs that
             compute in float16.
-        prepare: makes the arrays that the source takes, by its names, of a sample; by default
-            arrays are laid out as the source takes them, and images are given as the network
-            prepares their pixels. ML Programs with image inputs need it: they prepare pixels by
-            operations as all others.
+        prepare: maps a sample to the arrays of the source, by the source's names. By default,
+            arrays are laid out like the source's, and images are prepared as the network does. ML
+            Programs with image inputs need it, as they prepare pixels by ordinary operations.
         count: how many random samples of each size.
         seed: of the random samples.
 
@@ -144,8 +145,8 @@ def verify(
 
     def run(data: Mapping[str, Any]) -> Mapping[str, Array] | Sequence[Array]:
         for name, value in data.items():
-            tried = sizes.setdefault(name, [])
-            tried += [np.shape(value)] if np.shape(value) not in tried else []
+            shapes = sizes.setdefault(name, [])
+            shapes += [np.shape(value)] if np.shape(value) not in shapes else []
         return opened.run(prepared(data))
 
     report = compare_models(run, loaded, samples)
@@ -161,7 +162,7 @@ def verify(
 
 
 def _tolerance(model: MLModel) -> float:
-    """What the number format of a model allows."""
+    """The tolerance for the number format of a model."""
     if model.precision != "half":
         return EXACT
     halves = (
@@ -196,18 +197,18 @@ def _how(row: Row) -> str:
 
 
 def _random_samples(
-    inputs: Any, whole: Container[str], count: int, seed: int
+    inputs: Sequence[model_pb2.FeatureDescription], whole: Container[str], count: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Random values for every input, at each of its sizes.
 
     Args:
         inputs: as they are described.
-        whole: the names of those that are integers in the source: they get 0 and 1.
+        whole: the names of those that are integers in the source, which get 0 and 1.
         count: how many samples of each size.
         seed: of the values.
 
     Raises:
-        PredictionError: an input is of a type of which nothing random can be made.
+        PredictionError: an input has a type without random values.
     """
     random = np.random.default_rng(seed)
     shapes = {feature.name: _shapes(feature.type, feature.name) for feature in inputs}
@@ -228,21 +229,21 @@ def _shapes(kind: ft.FeatureType, name: str) -> list[tuple[int, ...]]:
     """The default shape, the least and a larger one; of an image (height, width)."""
     if kind.HasField("imageType"):
         image = kind.imageType
-        found: list[tuple[int, ...]] = [(image.height, image.width)]
+        shapes: list[tuple[int, ...]] = [(image.height, image.width)]
         if image.HasField("enumeratedSizes"):
-            found += [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+            shapes += [(size.height, size.width) for size in image.enumeratedSizes.sizes]
         if image.HasField("imageSizeRange"):
             bounds = image.imageSizeRange
-            found += _extremes([bounds.heightRange, bounds.widthRange], found[0])
-        return [*dict.fromkeys(found)]
+            shapes += _extremes([bounds.heightRange, bounds.widthRange], shapes[0])
+        return [*dict.fromkeys(shapes)]
     if kind.HasField("multiArrayType"):
         array = kind.multiArrayType
-        found = [tuple(array.shape)] if array.shape else []
+        shapes = [tuple(array.shape)] if array.shape else []
         if array.HasField("enumeratedShapes"):
-            found += [tuple(each.shape) for each in array.enumeratedShapes.shapes]
+            shapes += [tuple(each.shape) for each in array.enumeratedShapes.shapes]
         if array.HasField("shapeRange"):
-            found += _extremes(array.shapeRange.sizeRanges, found[0] if found else ())
-        return [*dict.fromkeys(found)]
+            shapes += _extremes(array.shapeRange.sizeRanges, shapes[0] if shapes else ())
+        return [*dict.fromkeys(shapes)]
     raise PredictionError(
         f"input {name!r} is {features.show(kind)}, of which no random sample can be made: give "
         "samples"
@@ -275,7 +276,7 @@ def _random(
 
 
 def _translator(source: RunnableSource, model: MLModel) -> Prepare:
-    """Makes what the source takes of a sample: of images what the network makes of the pixels."""
+    """Map a sample to the arrays of the source, with images prepared as the network does."""
     described = list(model.spec.description.input)
     order = [feature.name for feature in described]
     pictures = {feature.name for feature in described if feature.type.HasField("imageType")}
@@ -289,7 +290,7 @@ def _translator(source: RunnableSource, model: MLModel) -> Prepare:
 
     def translate(data: Mapping[str, Any]) -> dict[str, Array]:
         prepared = model.blobs(data, sorted(pictures)) if pictures else {}
-        return source.given({**data, **prepared}, order)
+        return source.arrays_for({**data, **prepared}, order)
 
     return translate
 
@@ -301,10 +302,10 @@ def _first_difference(
     source: RunnableSource,
     model: MLModel,
     sample: Mapping[str, Any],
-    given: dict[str, Array],
+    inputs: dict[str, Array],
     tolerance: float,
 ) -> Difference | None:
-    """The first value inside that differs, of those that both show by the same name."""
+    """The first value inside that differs, among those of the same name."""
     if source.inside is None:
         return None
     try:
@@ -314,12 +315,12 @@ def _first_difference(
     try:
         theirs = [
             (blob, value)
-            for name, value in source.inside(given)
+            for name, value in source.inside(inputs)
             if (blob := _counterpart(name, makers, scoped=source.scoped)) is not None
         ]
     except (MlferryError, MemoryError):
         raise
-    except Exception:  # a library that shows nothing of what is inside
+    except Exception:  # the library shows no values inside
         return None
     ours = model.blobs(sample, [name for name, _ in theirs])
     for name, value in theirs:
@@ -348,9 +349,9 @@ def _alike(one: Array, other: Array) -> Array | None:
     if one.size != other.size:
         return None
     flat = other.reshape([n for n in other.shape if n > 1])
-    wanted = [n for n in one.shape if n > 1]
-    if list(flat.shape) == wanted:
+    extents = [n for n in one.shape if n > 1]
+    if list(flat.shape) == extents:
         return flat.reshape(one.shape)
-    if flat.ndim > 1 and list(np.moveaxis(flat, 0, -1).shape) == wanted:
+    if flat.ndim > 1 and list(np.moveaxis(flat, 0, -1).shape) == extents:
         return np.moveaxis(flat, 0, -1).reshape(one.shape)
     return None

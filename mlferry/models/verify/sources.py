@@ -1,4 +1,4 @@
-"""Source models, run by the libraries that they come from: nothing of mlferry converts them."""
+"""Source models, run by their own libraries, without mlferry's converters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +25,13 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True)
 class RunnableSource:
-    """A model by the library that it comes from.
+    """A model in its own library.
 
     Attributes:
         inputs: name, shape (None where an extent is free) and element type of each.
         run: outputs, by name or in their order, for arrays by name.
-        inside: the values inside by name, in the order in which they are computed; None where
-            the library shows none.
+        inside: the values inside by name, in the order of computation; None if the library shows
+            none.
         scoped: whether a name inside stands for all that a layer computes: the last of the Core ML
             model's values that are called so, or begin with it and a slash.
     """
@@ -40,8 +41,8 @@ class RunnableSource:
     inside: Callable[[Arrays], Iterator[tuple[str, Array]]] | None = None
     scoped: bool = False
 
-    def given(self, sample: Mapping[str, Array], order: Sequence[str]) -> Arrays:
-        """The values of a sample of the Core ML model as this source takes them.
+    def arrays_for(self, sample: Mapping[str, Array], order: Sequence[str]) -> Arrays:
+        """Map a sample of the Core ML model to the arrays of this source.
 
         Args:
             sample: arrays by the names of the Core ML model's inputs.
@@ -98,9 +99,9 @@ def _laid_out(value: Array, shape: tuple[int | None, ...] | None, name: str) -> 
     )
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        extent in (None, own) for own, extent in zip(shape, wanted, strict=True)
+def _fits(shape: tuple[int, ...], described: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(described) and all(
+        extent in (None, own) for own, extent in zip(shape, described, strict=True)
     )
 
 
@@ -112,11 +113,11 @@ def open_source(path: str | os.PathLike[str]) -> RunnableSource:
     """A source model, ready to run.
 
     Args:
-        path: an `.onnx` file, a Keras file (`.keras`, `.h5`) or a SavedModel's folder. It is run
-            by its own library in this process: it should be a file that you trust.
+        path: an `.onnx` file, a Keras file (`.keras`, `.h5`) or a SavedModel's folder. Its own
+            library runs it in this process, so you should trust the file.
 
     Raises:
-        ModelFileError: there is no such file, it is of another kind, or its library refuses it.
+        ModelFileError: there is no such file, it is of another kind, or its library rejects it.
         MissingDependencyError: its library is not installed.
     """
     place = Path(path)
@@ -134,8 +135,8 @@ def open_source(path: str | os.PathLike[str]) -> RunnableSource:
     except (MissingDependencyError, ModelFileError):
         raise
     except Exception as error:  # each library has errors of its own
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelFileError(f"{place} cannot be run: {told[0]}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelFileError(f"{place} cannot be run: {lines[0]}") from error
 
 
 def _library(name: str, install: str) -> Any:
@@ -154,7 +155,7 @@ _ELEMENTS = {"float": np.float32, "double": np.float64, "float16": np.float16, "
 
 @OPENERS.register(".onnx")
 def onnx_source(path: Path) -> RunnableSource:
-    """By onnxruntime, its optimizer off: it keeps to what the file says."""
+    """By onnxruntime with its optimizer off, so that it follows the file."""
     runtime = _library("onnxruntime", "'mlferry[onnxruntime]'")
     session = _session(runtime, str(path))
     inputs = {
@@ -166,22 +167,22 @@ def onnx_source(path: Path) -> RunnableSource:
     }
     outputs = [value.name for value in session.get_outputs()]
 
-    def run(given: Arrays) -> Arrays:
-        return dict(zip(outputs, session.run(None, given), strict=True))
+    def run(arrays: Arrays) -> Arrays:
+        return dict(zip(outputs, session.run(None, arrays), strict=True))
 
-    def inside(given: Arrays) -> Iterator[tuple[str, Array]]:
+    def inside(arrays: Arrays) -> Iterator[tuple[str, Array]]:
         onnx = _library("onnx", "'mlferry[onnx]'")
         model = onnx.load(str(path))
         names = [name for node in model.graph.node for name in node.output if name]
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         opened = _session(runtime, model.SerializeToString())
-        yield from zip(names, opened.run(None, given), strict=True)
+        yield from zip(names, opened.run(None, arrays), strict=True)
 
     return RunnableSource(inputs, run, inside)
 
 
-def _session(runtime: Any, model: str | bytes) -> Any:
+def _session(runtime: ModuleType, model: str | bytes) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # what fails is raised
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -209,32 +210,38 @@ def keras_source(path: Path) -> RunnableSource:
         for tensor in model.inputs
     }
 
-    def run(given: Arrays) -> list[Array]:
-        values = [given[name] for name in inputs]
-        made = model(values if len(values) > 1 else values[0], training=False)
-        return [np.asarray(value) for value in keras.tree.flatten(made)]
+    def run(arrays: Arrays) -> list[Array]:
+        values = [arrays[name] for name in inputs]
+        outputs = model(values if len(values) > 1 else values[0], training=False)
+        return [np.asarray(value) for value in keras.tree.flatten(outputs)]
 
-    def inside(given: Arrays) -> Iterator[tuple[str, Array]]:
+    def inside(arrays: Arrays) -> Iterator[tuple[str, Array]]:
         calls: dict[str, list[Any]] = {}
         with contextlib.ExitStack() as restored:
             for layer in model.layers:
                 restored.enter_context(_recorded(layer, calls.setdefault(str(layer.name), [])))
-            run(given)
-        for name, made in calls.items():
-            if len(made) == 1 and not isinstance(made[0], list | tuple | dict):
-                yield name, np.asarray(made[0])
+            run(arrays)
+        for name, results in calls.items():
+            if len(results) == 1 and not isinstance(results[0], list | tuple | dict):
+                yield name, np.asarray(results[0])
 
     return RunnableSource(inputs, run, inside, scoped=True)
 
 
+class Callee(Protocol):
+    """What is used of a layer of Keras."""
+
+    call: Callable[..., Any]
+
+
 @contextlib.contextmanager
-def _recorded(layer: Any, made: list[Any]) -> Iterator[None]:
-    """Keep what the calls of a layer give."""
+def _recorded(layer: Callee, results: list[Any]) -> Iterator[None]:
+    """Record the results of the calls of a layer."""
     call = layer.call
 
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        made.append(call(*args, **kwargs))
-        return made[-1]
+    def recording(*args: object, **kwargs: object) -> Any:
+        results.append(call(*args, **kwargs))
+        return results[-1]
 
     object.__setattr__(layer, "call", functools.wraps(call)(recording))
     try:
@@ -264,9 +271,9 @@ def saved_model_source(path: Path) -> RunnableSource:
         for name, spec in specs.items()
     }
 
-    def run(given: Arrays) -> Arrays:
+    def run(arrays: Arrays) -> Arrays:
         _ = loaded  # the function holds its variables weakly
-        made = function(**{name: tensorflow.constant(value) for name, value in given.items()})
-        return {name: np.asarray(value) for name, value in made.items()}
+        results = function(**{name: tensorflow.constant(value) for name, value in arrays.items()})
+        return {name: np.asarray(value) for name, value in results.items()}
 
     return RunnableSource(inputs, run)

@@ -1,4 +1,4 @@
-"""See a model: its graph as a page of its own, in the browser."""
+"""Show the graph of a model in the browser, as a self-contained page."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def draw(
         shapes: of inputs, where they differ from the described ones.
         path: of the page; None for a temporary file.
         title: of the page.
-        open_browser: whether to open it; None: unless a notebook shows it.
-        stored: the weights that are in fewer bits, whose schemes are shown.
+        open_browser: whether to open it; None opens it unless a notebook shows it.
+        stored: the compressed weights, to show their schemes.
         weights: the files of a program's weights.
     """
-    told = {each.place: each.text() for each in stored}
-    known = StoredFacts(told, weight_details(found_weights(spec, weights)))
+    texts = {each.place: each.text() for each in stored}
+    known = StoredFacts(texts, weight_details(found_weights(spec, weights)))
     text = page(graph_of(spec, classes, shapes, known), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"

@@ -20,10 +20,10 @@ class Box:
         rows: its parameters as label and value.
         inputs, outputs: blobs with their shapes.
         role: "layer", "custom", "group", "input" or "output".
-        inside: graphs that open up, with a title each.
-        family: the group of kinds that it is of; what the page colours layers by.
+        inside: graphs that open up, with titles.
+        family: its group of kinds, which determines its colour.
         brief: lines below its name: the attribute that matters, and the largest weight.
-        weights: what is told of its weights, by parameter.
+        weights: facts about its weights, by parameter.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which family a box is of, by which it is coloured, and the attribute that matters in it."""
+"""The family of a box, which determines its colour, and its most important attribute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_LONGEST = 30  # letters of what a box says of itself
+_LONGEST = 30  # letters of the line in a box
 # The families of layers and operations in a few groups, each with a colour.
 _GROUPS = {
     "convolution": "weights",
@@ -106,7 +106,7 @@ def _group(kind: str, rule: object) -> str:
 
 
 def brief(layer: nn.NeuralNetworkLayer, kind: str) -> str:
-    """The attribute that matters: ``3x3 / 2``, ``MAX 3x3 / 2``, ``ReLU``."""
+    """The most important attribute: ``3x3 / 2``, ``MAX 3x3 / 2``, ``ReLU``."""
     params = Params(getattr(layer, kind), layer.name, kind)
     if kind in ("convolution", "pooling"):
         text = _window(params, kind, layer.pooling.type)
@@ -118,7 +118,7 @@ def brief(layer: nn.NeuralNetworkLayer, kind: str) -> str:
 
 
 def _window(params: Params, kind: str, pooling: int) -> str:
-    """Kernel and stride, and what is not usual."""
+    """Kernel and stride, and unusual options."""
     parts = []
     if kind == "pooling":
         kinds = nn.PoolingLayerParams.PoolingType
@@ -167,7 +167,7 @@ def _plain(message: Message) -> Iterator[str]:
             yield f"{descriptor.name} {_listed(value)}"
 
 
-# known from the weights, or of no use in a picture
+# known from the weights, or useless in a picture
 _DULL = frozenset({"hasBias", "inputChannels", "outputChannels", "channels", "inputVectorSize"})
 
 
@@ -196,7 +196,7 @@ def operation_brief(
 
     Args:
         rows: its parameters as text.
-        names: of values, which are no attributes.
+        names: of values, which are not attributes.
         kernel: the shape of its weight, where it is a convolution.
     """
     shown = []
@@ -218,5 +218,5 @@ def _numbers(row: str) -> list[str]:
 
 
 def cut(text: str, longest: int) -> str:
-    """A text that is not longer than it may be."""
+    """A text, cut if it is too long."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

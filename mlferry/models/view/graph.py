@@ -22,7 +22,7 @@ from mlferry.runtime.custom import shapes_of_classes
 from mlferry.spec import networks, weights
 from mlferry.spec.features import show
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from mlferry.spec.reflection import is_map, is_repeated
+from mlferry.spec.reflection import Field, is_map, is_repeated
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -33,12 +33,12 @@ Details = Mapping[tuple[str, str], WeightDetail]
 
 @dataclass(frozen=True)
 class StoredFacts:
-    """What is known of the weights of a model.
+    """Facts about the weights of a model.
 
     Attributes:
         told: how those are stored that are in fewer bits: of a layer's by its name and the
             parameter, of a program's by the function and its name.
-        details: what is told of their values, likewise.
+        details: facts about their values, likewise.
     """
 
     told: Told = field(default_factory=dict)
@@ -62,7 +62,7 @@ def graph_of(
         spec: of the model.
         classes: those of its custom layers, by name.
         input_shapes: of inputs, where they differ from the described ones.
-        stored: what is known of its weights.
+        stored: facts about its weights.
     """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
     graph = BoxGraph()
@@ -70,9 +70,9 @@ def graph_of(
     for feature in spec.description.input:
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
     if network is not None:
-        found = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
-        _network(graph, spec, network, found, stored)
-        labels |= {name: _times(found.shapes, name) for name in found.shapes}
+        traced = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
+        _network(graph, spec, network, traced, stored)
+        labels |= {name: _times(traced.shapes, name) for name in traced.shapes}
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
             _model(graph, model, pipeline.names[index : index + 1], classes, stored)
@@ -109,12 +109,12 @@ def _network(
     graph: BoxGraph,
     spec: model_pb2.Model,
     network: networks.Network,
-    found: ShapeTrace,
+    traced: ShapeTrace,
     stored: StoredFacts,
 ) -> None:
-    refused = {refusal.layer.name: refusal.reason for refusal in found.refusals}
+    refused = {refusal.layer.name: refusal.reason for refusal in traced.refusals}
     metadata = dict(spec.description.metadata.userDefined)
-    _layers(graph, network.layers, found.shapes, refused, metadata, stored)
+    _layers(graph, network.layers, traced.shapes, refused, metadata, stored)
 
 
 def _layers(
@@ -135,9 +135,9 @@ def _layers(
                 box.rows = [("padding", shown), *(r for r in box.rows if not is_padding(r[0]))]
         if kind == "custom":
             box.brief = []
-            found = custom_layer(layer, metadata)
-            box.kind, box.role = found.class_name, "custom"
-            box.rows = [("kind", found.kind), ("class", found.class_name), *found.details()]
+            needed = custom_layer(layer, metadata)
+            box.kind, box.role = needed.class_name, "custom"
+            box.rows = [("kind", needed.kind), ("class", needed.class_name), *needed.details()]
         if layer.name in refused:
             box.rows.append(("does not fit", refused[layer.name]))
         bodies = networks.subnetworks(layer)
@@ -148,14 +148,14 @@ def _layers(
         if bodies:
             reads, writes = networks.touched(layer)
         order = [*layer.input, *sorted(reads - set(layer.input))]
-        made = [*layer.output, *sorted(writes - set(layer.output))]
+        outputs = [*layer.output, *sorted(writes - set(layer.output))]
         graph.add(
-            box, [(n, _times(shapes, n)) for n in order], [(n, _times(shapes, n)) for n in made]
+            box, [(n, _times(shapes, n)) for n in order], [(n, _times(shapes, n)) for n in outputs]
         )
 
 
 def _weigh(box: Box, layer: nn.NeuralNetworkLayer, kind: str, details: Details) -> None:
-    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    """The facts about the weights of a box; the largest and the main attribute are shown in it."""
     fields = [weight.path.partition(".")[2] for weight in weights.iter_weights(layer)]
     box.weights = [
         (name, details[layer.name, name]) for name in fields if (layer.name, name) in details
@@ -180,16 +180,16 @@ def _body(
 ) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
     graph = BoxGraph()
-    made: set[str] = set()
+    known: set[str] = set()
     for layer in network.layers:
         reads, writes = networks.touched(layer)
-        for name in sorted(reads - made):
+        for name in sorted(reads - known):
             shown = _times(shapes, name)
             graph.add(
                 Box(name, "from outside", [("shape", shown)], role="input"), [], [(name, shown)]
             )
-            made.add(name)
-        made |= writes
+            known.add(name)
+        known |= writes
     _layers(graph, network.layers, shapes, refused, metadata, stored)
     return graph
 
@@ -218,7 +218,7 @@ def _model(
     if facts.kind == "customModel":
         box.role = "custom"
     if facts.kind == "mlProgram" or any(
-        found is not None for found in (networks.network_of(spec), networks.pipeline_of(spec))
+        holder is not None for holder in (networks.network_of(spec), networks.pipeline_of(spec))
     ):
         box.inside.append((name, graph_of(spec, classes, {}, stored)))
     graph.add(
@@ -227,9 +227,9 @@ def _model(
 
 
 def _facts(spec: model_pb2.Model) -> Rows:
-    found = describe(spec, ())
-    rows = list(found.facts())
-    for needed in found.dependencies:
+    description = describe(spec, ())
+    rows = list(description.facts())
+    for needed in description.dependencies:
         rows += [("class", needed.class_name), *needed.details()]
     return rows
 
@@ -250,7 +250,7 @@ def _rows(
 
 
 def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every field that is set, and those that are not but have a default of Core ML's own."""
+    """Every field that is set, and unset ones with a default of Core ML's own."""
     present = {descriptor.name for descriptor, _ in message.ListFields()}
     for descriptor, value in message.ListFields():
         name = f"{prefix}{descriptor.name}"
@@ -294,7 +294,7 @@ def _repeated(
     yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
 
 
-def _scalar(descriptor: Any, value: float | str) -> str:
+def _scalar(descriptor: Field, value: float | str) -> str:
     if descriptor.enum_type is not None:
         entry = descriptor.enum_type.values_by_number.get(value)
         return str(entry.name) if entry is not None else str(value)

@@ -1,4 +1,4 @@
-"""Boxes of one name scope folded into one, which opens up."""
+"""Fold the boxes of a name scope into one, which opens up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PLAIN = ("layer", "custom")
 def folded(graph: BoxGraph) -> BoxGraph | None:
     """The graph with a box for each name scope; None where names have no scopes.
 
-    A scope whose layers reach each other through layers outside of it stays unfolded: as one box
-    it would read what it makes.
+    A scope whose layers depend on each other through layers outside stays unfolded: as one box it
+    would read its own output.
     """
     members: dict[str, list[int]] = {}
     for index, scope in enumerate(_scopes(graph.boxes)):
@@ -29,7 +29,7 @@ def folded(graph: BoxGraph) -> BoxGraph | None:
 
 
 def _scopes(boxes: Sequence[Box]) -> list[str]:
-    """The first part of each name behind what all of them share; "" where there is none.
+    """The first part of each name after their common prefix; "" if there is none.
 
     A layer whose name is a scope of others belongs to it.
     """
@@ -52,7 +52,7 @@ def _scopes(boxes: Sequence[Box]) -> list[str]:
 def _without_circles(
     graph: BoxGraph, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, Sequence[int]]:
-    """The groups that can be one box: what they read comes from before them."""
+    """The groups that can be one box: they read only what comes before them."""
     import igraph
 
     left = dict(groups)
@@ -91,7 +91,7 @@ def _built(graph: BoxGraph, groups: Mapping[str, Sequence[int]]) -> BoxGraph:
     whole: Any = igraph.Graph(
         len(graph.boxes), [link for link in links if link[0] != link[1]], directed=True
     )
-    made = BoxGraph()
+    result = BoxGraph()
     for index in whole.topological_sorting():
         if owner[index] != index:
             continue
@@ -101,17 +101,17 @@ def _built(graph: BoxGraph, groups: Mapping[str, Sequence[int]]) -> BoxGraph:
             box, reads, writes = _group(scopes[index], inside, graph, set(groups[scopes[index]]))
         else:
             reads, writes = box.inputs, box.outputs
-        made.add(box, reads, writes)
-    return made
+        result.add(box, reads, writes)
+    return result
 
 
 def _group(
     scope: str, inside: Sequence[Box], graph: BoxGraph, members: set[int]
 ) -> tuple[Box, list[tuple[str, str]], list[tuple[str, str]]]:
-    """The box of a scope, with what it reads from outside and what is read of it there."""
+    """The box of a scope, with the blobs that it reads and those that are read from it."""
     inner = BoxGraph()
     own = {blob for box in inside for blob, _ in box.outputs}
-    reads = dict(read for box in inside for read in box.inputs if read[0] not in own)
+    reads = dict(operand for box in inside for operand in box.inputs if operand[0] not in own)
     for blob, label in reads.items():
         inner.add(Box(blob, "from outside", [("shape", label)], role="input"), [], [(blob, label)])
     for box in inside:

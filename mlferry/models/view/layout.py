@@ -1,4 +1,4 @@
-"""Where boxes and edges of a graph lie: igraph's layout after Sugiyama, in layers from the top."""
+"""Positions of boxes and edges: igraph's Sugiyama layout, in layers from the top."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ def lay_out(graph: BoxGraph) -> BoxLayout:
         chain.append(edge.end)
         links += itertools.pairwise(chain)
         chains.append(chain)
-    made: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
+    layout: Any = igraph.Graph(len(layers), links, directed=True).layout_sugiyama(
         layers=layers, hgap=1, vgap=1, maxiter=100
     )
-    places = _apart([(float(x), float(y)) for x, y in made.coords[: len(layers)]])
+    places = _apart([(float(x), float(y)) for x, y in layout.coords[: len(layers)]])
     return BoxLayout(places[: len(graph.boxes)], [[places[i] for i in chain] for chain in chains])
 
 
 def _apart(places: Sequence[Point]) -> list[Point]:
-    """The places moved so far that those of a layer are a column from each other."""
+    """Move the places of each layer until they are a column apart."""
     rows: dict[float, list[int]] = {}
     for index, (_, y) in enumerate(places):
         rows.setdefault(y, []).append(index)
     moved = list(places)
     for y, row in rows.items():
         row.sort(key=lambda index: places[index][0])
-        # as few as can be: what is too near is pushed away from its neighbours as one block
+        # places that are too close are pushed apart as one block
         blocks: list[list[float]] = []  # sum of wishes for the block's start, members
         for index in row:
             blocks.append([places[index][0], 1])
@@ -89,7 +89,7 @@ def _start(block: Sequence[float]) -> float:
 
 
 def _depths(count: int, edges: Sequence[Edge]) -> list[int]:
-    """The longest way from above to each box; inputs come right above their first reader."""
+    """The longest path from the top to each box; inputs come right above their first reader."""
     depths = [0] * count
     for edge in sorted(edges, key=lambda edge: (edge.end, edge.start)):
         depths[edge.end] = max(depths[edge.end], depths[edge.start] + 1)

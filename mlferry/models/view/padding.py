@@ -1,4 +1,4 @@
-"""The amounts by which a layer pads its input, spelled out."""
+"""The padding of a layer's input, spelled out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("valid.", "same.")
 
 
 def is_padding(row: str) -> bool:
-    """Whether a row of parameters is said by `padding`."""
+    """Whether `padding` covers a row of parameters."""
     return row in ("valid", "same") or row.startswith(_FIELDS)
 
 
@@ -26,13 +26,13 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
     if which == "valid":
         amounts = params.valid.paddingAmounts.borderAmounts
         edges = [(each.startEdgeSize, each.endEdgeSize) for each in amounts]
-        return _told(edges) if edges else "none"
+        return _text(edges) if edges else "none"
     if which != "same":
         return ""
     field = params.same.DESCRIPTOR.fields_by_name["asymmetryMode"]
     mode = enum_name(field.enum_type, params.same.asymmetryMode)
-    found = shapes.get(layer.input[0]) if layer.input else None
-    size = list(found or ())[-2:]
+    shape = shapes.get(layer.input[0]) if layer.input else None
+    size = list(shape or ())[-2:]
     if kind == "convolution" and params.isDeconvolution:
         size = []
     if len(size) < 2 or None in size or (kind == "pooling" and params.globalPooling):
@@ -47,10 +47,10 @@ def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
         same_edges(extent, (k - 1) * d + 1, s, mode)
         for extent, k, d, s in zip(size, kernel, dilation, stride, strict=True)
     ]
-    return f"same: {_told(edges)} ({mode})"
+    return f"same: {_text(edges)} ({mode})"
 
 
-def _told(edges: list[tuple[int, int]]) -> str:
+def _text(edges: list[tuple[int, int]]) -> str:
     return ", ".join(
         f"{name} {amount}"
         for names, amounts in zip(_SIDES, edges, strict=False)

@@ -1,4 +1,4 @@
-"""A graph as a page of its own: SVG, a style sheet and a small script, nothing from outside."""
+"""A graph as a self-contained page: SVG, a style sheet and a small script."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Drawing:
 
     @property
     def text(self) -> str:
-        """The first graph, and the others in templates, of which nothing is drawn at first."""
+        """The first graph, and the others in templates, which are not drawn at first."""
         first, *rest = self._svgs
         return "\n".join([first, *(f"<template>{svg}</template>" for svg in rest)])
 
@@ -80,7 +80,7 @@ class _Drawing:
         return number
 
     def _box(self, box: Box, number: int) -> int:
-        """The number of a box; what is inside of it belongs to the graph that has it first."""
+        """The number of a box; its inner graphs belong to the first graph that contains it."""
         if id(box) in self._boxes:
             return self._boxes[id(box)]
         index = self._boxes[id(box)] = len(self.facts["boxes"])
@@ -137,7 +137,7 @@ def _svg(graph: BoxGraph, layout: BoxLayout, places: list[Point], number: int) -
 
 
 def _edges(graph: BoxGraph, layout: BoxLayout, number: int) -> Iterator[str]:
-    """Lines from box to box; upon them the shape of each blob, below the box that makes it."""
+    """Lines from box to box, with the shape of each blob below the box that makes it."""
     labels: dict[tuple[int, str], str] = {}
     lines: dict[int, int] = {}
     for edge, route in zip(graph.edges, layout.routes, strict=True):

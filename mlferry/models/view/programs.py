@@ -27,16 +27,16 @@ _CONSTANT = frozenset({"const", *STORED})
 def draw(
     graph: BoxGraph,
     spec: model_pb2.Model,
-    told: Mapping[tuple[str, str], str],
+    texts: Mapping[tuple[str, str], str],
     details: Mapping[tuple[str, str], WeightDetail],
 ) -> dict[str, str]:
-    """Add the operations of the default function, and a box for each other function.
+    """Add the operations of the default function, and a box for every other function.
 
     Args:
         graph: to which they are added.
         spec: of the program.
-        told: how constants are stored that are in fewer bits, by function and name.
-        details: what is told of the values of constants, likewise.
+        texts: the encodings of compressed constants, by function and name.
+        details: facts about the values of constants, likewise.
 
     Returns:
         the type of each value of the default function.
@@ -48,30 +48,30 @@ def draw(
         function = program.functions[default]
         block = _block(function)
         labels = _labels(function, block, {})
-        _operations(graph, block, labels, _Constants(_of(default, told), _of(default, details)))
+        _operations(graph, block, labels, _Constants(_of(default, texts), _of(default, details)))
     for name in sorted(program.functions):
         if name != default:
             function = program.functions[name]
-            known = _Constants(_of(name, told), _of(name, details))
+            known = _Constants(_of(name, texts), _of(name, details))
             graph.add(_function(name, function, known), [], [])
     return labels
 
 
 @dataclass(frozen=True)
 class _Constants:
-    """What is known of the constants of a function, by name."""
+    """Facts about the constants of a function, by name."""
 
     told: Mapping[str, str]
     details: Mapping[str, WeightDetail]
 
 
-def _of(function: str, told: Mapping[tuple[str, str], T]) -> dict[str, T]:
-    """What is told of the constants of a function."""
-    return {name: text for (where, name), text in told.items() if where == function}
+def _of(function: str, texts: Mapping[tuple[str, str], T]) -> dict[str, T]:
+    """Facts about the constants of a function."""
+    return {name: text for (where, name), text in texts.items() if where == function}
 
 
 def _block(function: mil.Function) -> mil.Block:
-    """That of the function's opset; an empty one where it is missing, which is a problem."""
+    """The block of the function's opset; an empty one if it is missing, which is a problem."""
     if function.opset in function.block_specializations:
         return function.block_specializations[function.opset]
     return mil.Block()
@@ -96,9 +96,9 @@ def _function(name: str, function: mil.Function, known: _Constants) -> Box:
 def _labels(
     function: mil.Function | None, block: mil.Block, outside: Mapping[str, str]
 ) -> dict[str, str]:
-    given = [*(function.inputs if function is not None else ()), *block.inputs]
-    made = [each for operation in block.operations for each in operation.outputs]
-    return {**outside, **{each.name: _type(each.type) for each in (*given, *made)}}
+    inputs = [*(function.inputs if function is not None else ()), *block.inputs]
+    outputs = [each for operation in block.operations for each in operation.outputs]
+    return {**outside, **{each.name: _type(each.type) for each in (*inputs, *outputs)}}
 
 
 def _type(message: mil.ValueType) -> str:
@@ -129,10 +129,10 @@ def _operations(
         _weigh(box, operation, known, labels)
         for title, inner in zip(_TITLES.get(operation.type, ()), operation.blocks, strict=False):
             box.inside.append((title, _inner(inner, labels, known)))
-        reads = [read for read in reads_of(operation) if read not in constants]
+        reads = [operand for operand in reads_of(operation) if operand not in constants]
         graph.add(
             box,
-            [(read, labels.get(read, "?")) for read in reads],
+            [(operand, labels.get(operand, "?")) for operand in reads],
             [(each.name, labels.get(each.name, "?")) for each in operation.outputs],
         )
 
@@ -140,7 +140,7 @@ def _operations(
 def _weigh(
     box: Box, operation: mil.Operation, known: _Constants, labels: Mapping[str, str]
 ) -> None:
-    """What a box tells of its weights; the largest and the attribute that matters stand in it."""
+    """The facts about the weights of a box; the largest and the main attribute are shown in it."""
     box.weights = [
         (parameter, known.details[binding.name])
         for parameter in sorted(operation.inputs)
@@ -168,11 +168,11 @@ def _inner(block: mil.Block, outside: Mapping[str, str], known: _Constants) -> B
         )
     inside = {each.name for operation in block.operations for each in operation.outputs}
     for operation in block.operations:
-        for read in reads_of(operation):
-            if read not in inside and read not in graph.makers:
-                label = labels.get(read, "?")
-                box = Box(read, "from outside", [("type", label)], role="input")
-                graph.add(box, [], [(read, label)])
+        for operand in reads_of(operation):
+            if operand not in inside and operand not in graph.makers:
+                label = labels.get(operand, "?")
+                box = Box(operand, "from outside", [("type", label)], role="input")
+                graph.add(box, [], [(operand, label)])
     _operations(graph, block, labels, known)
     for output in block.outputs:
         label = labels.get(output, "?")
@@ -195,7 +195,7 @@ def _rows(operation: mil.Operation, constants: Mapping[str, str]) -> Iterator[tu
 
 
 def _constant(operation: mil.Operation, label: str, constants: Mapping[str, str]) -> str:
-    """What a constant is: its value where it is short, and how it is stored where it is not."""
+    """A constant as text: its value if it is short, otherwise its encoding."""
     rows = dict(_rows(operation, constants))
     if operation.type == "const":
         return rows.get("val", label)

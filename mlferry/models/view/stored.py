@@ -1,4 +1,4 @@
-"""What is told of the values of a weight: how they are spread, and, of a few, themselves."""
+"""Facts about the values of a weight: their distribution, and the values themselves if few."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logger_of(__name__)
 
 Key = tuple[str, str]  # a layer and its parameter, or a function and a constant of it
 _FEW = 24  # values that are written out
-_MOST = 1 << 24  # values of which something is told: more take too long
+_MOST = 1 << 24  # values to look at: more take too long
 _BINS = 32
 
 
@@ -27,9 +27,9 @@ class WeightDetail:
     Attributes:
         shape: of its values.
         encoding: how they are stored.
-        numbers: what is told of the values, as label and value.
-        bins: how many of them lie in each of equal parts from the least to the greatest.
-        values: themselves, where they are few.
+        numbers: facts about the values, as label and value.
+        bins: a histogram of them, in equal bins from the least to the greatest.
+        values: themselves, if few.
     """
 
     shape: tuple[int, ...]
@@ -45,21 +45,21 @@ class WeightDetail:
         return f"{shown} {self.encoding}".strip()
 
 
-def weight_details(found: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
+def weight_details(entries: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
     """By layer and parameter, or by function and constant."""
-    made: dict[Key, WeightDetail] = {}
-    for each in found:
+    details: dict[Key, WeightDetail] = {}
+    for each in entries:
         try:
-            made[each.place] = _detail(each)
+            details[each.place] = _detail(each)
         except MlferryError as error:
-            logger.info("the values of a weight cannot be told: %s", error)
-    return made
+            logger.info("the values of a weight cannot be read: %s", error)
+    return details
 
 
 def _detail(each: FoundWeight) -> WeightDetail:
     if each.count > _MOST:
-        told = {"values": f"{each.count:,}; nothing is told of more than {_MOST:,}"}
-        return WeightDetail(each.shape, each.encoding, told)
+        note = {"values": f"{each.count:,}; details only up to {_MOST:,}"}
+        return WeightDetail(each.shape, each.encoding, note)
     values = np.asarray(each.values(), np.float64).reshape(-1)
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -49,7 +49,7 @@ def per_channel(operands: Operands) -> TensorType:
     if len(shape) < 3:
         raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")
     for name in ("alpha", "beta"):
-        given = getattr(operands, name, None)
-        if given is not None and (given.rank != 1 or given.shape[0] not in (shape[1], None)):
-            raise SpecError(f"{name} is {given.type}; it needs one value for each channel of x")
+        operand = getattr(operands, name, None)
+        if operand is not None and (operand.rank != 1 or operand.shape[0] not in (shape[1], None)):
+            raise SpecError(f"{name} is {operand.type}; it needs one value for each channel of x")
     return operands.x.tensor

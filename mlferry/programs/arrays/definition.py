@@ -134,10 +134,10 @@ def sizes(name: str, operand: Operand) -> tuple[int, ...]:
     Raises:
         SpecError: one is negative.
     """
-    found = vector(operand.known)
-    if min(found, default=0) < 0:
-        raise SpecError(f"{name} is {list(found)}; no extent is negative")
-    return found
+    extents = vector(operand.known)
+    if min(extents, default=0) < 0:
+        raise SpecError(f"{name} is {list(extents)}; no extent is negative")
+    return extents
 
 
 @op_kind("fill_like", since=6, variables={"T": NUMBERS | BOOL, "U": NUMBERS | BOOL},

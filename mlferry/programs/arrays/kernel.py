@@ -52,7 +52,7 @@ def tile(call: Call, x: Array, reps: Array) -> Array:
 
 
 @kernel("pad", moves=True)
-def pad(call: Call, x: Array, pad: Array, mode: str, constant_val: Any) -> Array:
+def pad(call: Call, x: Array, pad: Array, mode: str, constant_val: float) -> Array:
     amounts = np.ravel(pad).astype(int).reshape(-1, 2).tolist()
     widths = [(0, 0)] * (x.ndim - len(amounts)) + [tuple(pair) for pair in amounts]
     _checked(tuple(n + sum(pair) for n, pair in zip(x.shape, widths, strict=True)))
@@ -61,12 +61,12 @@ def pad(call: Call, x: Array, pad: Array, mode: str, constant_val: Any) -> Array
 
 
 @kernel("fill")
-def fill(call: Call, shape: Array, value: Any) -> Array:
+def fill(call: Call, shape: Array, value: float) -> Array:
     return np.full(_checked(tuple(int(n) for n in np.ravel(shape))), value)
 
 
 @kernel("fill_like", moves=True)
-def fill_like(call: Call, ref_tensor: Array, value: Any) -> Array:
+def fill_like(call: Call, ref_tensor: Array, value: float) -> Array:
     return np.full(ref_tensor.shape, value)
 
 

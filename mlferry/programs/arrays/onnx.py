@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.onnx_graph.emitter import Emitter
@@ -18,6 +16,7 @@ from mlferry.programs.exports import (
     values_of,
 )
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
@@ -25,12 +24,12 @@ _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 @export("concat", moves=True)
 def concat(emitter: Emitter, call: Call, values: list[str], axis: int, interleave: bool) -> str:
     """Scalars count as vectors of one; interleaved entries come one from each value in turn."""
-    given = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
+    vectors = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
     if not interleave:
-        return emitter.joined(given, axis)
-    axis %= emitter.rank(given[0])
-    extents = emitter.extents(given[0])
-    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in given], axis + 1)
+        return emitter.joined(vectors, axis)
+    axis %= emitter.rank(vectors[0])
+    extents = emitter.extents(vectors[0])
+    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in vectors], axis + 1)
     return emitter.reshape(y, [*extents[:axis], -1, *extents[axis + 1 :]])
 
 
@@ -42,12 +41,18 @@ def stack(emitter: Emitter, call: Call, values: list[str], axis: int) -> str:
 
 @export("split", moves=True)
 def split(
-    emitter: Emitter, call: Call, x: str, num_splits: Any, split_sizes: Any, axis: int
+    emitter: Emitter,
+    call: Call,
+    x: str,
+    num_splits: int | None,
+    split_sizes: Entries | None,
+    axis: int,
 ) -> tuple[str, ...]:
+    count = num_splits or 1
     if split_sizes is not None:
         sizes = emitter.integers(vector(split_sizes))
         return emitter.nodes("Split", [x, sizes], len(vector(split_sizes)), axis=axis)
-    return emitter.nodes("Split", [x], num_splits, axis=axis, num_outputs=num_splits)
+    return emitter.nodes("Split", [x], count, axis=axis, num_outputs=count)
 
 
 @export("tile", moves=True)
@@ -56,9 +61,9 @@ def tile(emitter: Emitter, call: Call, x: str, reps: str) -> str:
 
 
 @export("pad", moves=True)
-def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: Any) -> str:
+def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: float) -> str:
     """ONNX lists what comes in front of all axes, then what comes behind."""
-    filler = [scalar(emitter, constant_val, call.made)] if mode == "constant" else []
+    filler = [scalar(emitter, constant_val, call.dtype)] if mode == "constant" else []
     known = values_of(emitter, pad)
     if known is not None:
         none = [0] * (emitter.rank(x) - len(known) // 2)
@@ -74,17 +79,17 @@ def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val:
 
 
 @export("fill")
-def fill(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
+def fill(emitter: Emitter, call: Call, shape: str, value: float) -> str:
     return _filled(emitter, call, emitter.reshape(emitter.whole(shape), [-1]), value)
 
 
 @export("fill_like")
-def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: Any) -> str:
+def fill_like(emitter: Emitter, call: Call, ref_tensor: str, value: float) -> str:
     return _filled(emitter, call, emitter.shape_vector(ref_tensor), value)
 
 
-def _filled(emitter: Emitter, call: Call, shape: str, value: Any) -> str:
-    filler = np.asarray(value).astype(call.made).reshape(1)
+def _filled(emitter: Emitter, call: Call, shape: str, value: float) -> str:
+    filler = np.asarray(value).astype(call.dtype).reshape(1)
     return emitter.node("ConstantOfShape", shape, value=filler)
 
 
@@ -94,9 +99,9 @@ def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> s
     known = [emitter.known(x) for x in (start, end, step)]
     if None not in [None if x is None else 0 for x in known]:
         ends = [np.asarray(x).item() for x in known]
-        return emitter.constant(np.arange(*ends).astype(call.made))
+        return emitter.constant(np.arange(*ends).astype(call.dtype))
     first, last, by = (emitter.reshape(x, []) for x in (start, end, step))
-    if call.made == "int32":
+    if call.dtype == "int32":
         return emitter.node("Range", first, last, by)
     count = emitter.node("Ceil", emitter.node("Div", emitter.node("Sub", last, first), by))
     zero, one = emitter.constant(np.int64(0)), emitter.constant(np.int64(1))
@@ -115,7 +120,7 @@ def band_part(emitter: Emitter, call: Call, x: str, lower: int, upper: int) -> s
         if limit >= 0:
             away = emitter.node("Sub", *pair)
             stays = emitter.node("LessOrEqual", away, scalar(emitter, limit, "int32"))
-            wide = y if call.made == "float32" else cast(emitter, y, "float32")
+            wide = y if call.dtype == "float32" else cast(emitter, y, "float32")
             y = emitter.node("Where", stays, wide, zero)
-            y = y if call.made == "float32" else cast(emitter, y, call.made)
+            y = y if call.dtype == "float32" else cast(emitter, y, call.dtype)
     return y

@@ -34,9 +34,11 @@ def affine_dequantize(operands: Operands) -> TensorType:
     data = operands.quantized_data
     axis = axis_of(operands.axis.known, data.rank)
     for name in ("scale", "zero_point"):
-        given = getattr(operands, name)
-        if given.rank > 1 or (given.rank == 1 and given.shape[0] not in (1, data.shape[axis])):
-            raise SpecError(f"{name} is {given.type}; axis {axis} of the data is {data.type}")
+        operand = getattr(operands, name)
+        if operand.rank > 1 or (
+            operand.rank == 1 and operand.shape[0] not in (1, data.shape[axis])
+        ):
+            raise SpecError(f"{name} is {operand.type}; axis {axis} of the data is {data.type}")
     return TensorType(operands.scale.dtype, data.shape)
 
 

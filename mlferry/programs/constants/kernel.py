@@ -13,6 +13,7 @@ from mlferry.numerics.bits import unpacked
 from mlferry.programs.constants.definition import blocks_fit, looked_up
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 Ints = tuple[int, ...]
 
@@ -25,7 +26,7 @@ def _checked(shape: Ints) -> int:
 
 @kernel("constexpr_affine_dequantize")
 def affine_dequantize(
-    call: Call, quantized_data: Array, zero_point: Any, scale: Any, axis: int
+    call: Call, quantized_data: Array, zero_point: float | Array, scale: float | Array, axis: int
 ) -> Array:
     data = quantized_data.astype(np.float32)
     shape = [1] * data.ndim
@@ -63,7 +64,7 @@ def _look_up(indices: Array, table: Array, axis: int | None) -> Array:
 
 
 @kernel("constexpr_lut_to_dense")
-def packed_lut(call: Call, indices: Any, lut: Array, shape: Any) -> Array:
+def packed_lut(call: Call, indices: Array, lut: Array, shape: Entries) -> Array:
     size = vector(shape)
     count = _checked(size)
     bits = (len(lut) - 1).bit_length()
@@ -91,7 +92,7 @@ def _spread(mask: Array, values: Array) -> Array:
 
 
 @kernel("constexpr_sparse_to_dense")
-def packed_sparse(call: Call, nonzero_data: Array, mask: Any, shape: Any) -> Array:
+def packed_sparse(call: Call, nonzero_data: Array, mask: Array, shape: Entries) -> Array:
     size = vector(shape)
     count = _checked(size)
     stream = np.asarray(mask, np.uint8).ravel()

@@ -17,6 +17,7 @@ from mlferry.numerics.shapes import axis_of
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.programs.exports import Call, export
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 Array = NDArray[Any]
 _CODES = ("int8", "uint8")
@@ -51,7 +52,12 @@ def _dequantized(
 
 @export("constexpr_affine_dequantize")
 def affine_dequantize(
-    emitter: Emitter, call: Call, quantized_data: Array, zero_point: Any, scale: Any, axis: int
+    emitter: Emitter,
+    call: Call,
+    quantized_data: Array,
+    zero_point: float | Array,
+    scale: float | Array,
+    axis: int,
 ) -> str:
     data = np.asarray(quantized_data)
     factors, zero = np.asarray(scale), np.asarray(zero_point)
@@ -64,7 +70,7 @@ def affine_dequantize(
 
 
 @export("constexpr_cast")
-def casted(emitter: Emitter, call: Call, source_val: Any, output_dtype: str) -> str:
+def casted(emitter: Emitter, call: Call, source_val: Array, output_dtype: str) -> str:
     stored = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
     return emitter.node("Cast", stored, to=FLOAT)
 
@@ -72,7 +78,7 @@ def casted(emitter: Emitter, call: Call, source_val: Any, output_dtype: str) -> 
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
     """Indices are stored in a byte each."""
     places = _codes(emitter, call, codes)
-    return emitter.node("Gather", emitter.constant(table.astype(call.made)), places, axis=0)
+    return emitter.node("Gather", emitter.constant(table.astype(call.dtype)), places, axis=0)
 
 
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
@@ -84,7 +90,7 @@ def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
 
 
 @export("constexpr_lut_to_dense", moves=True)
-def packed_lut(emitter: Emitter, call: Call, indices: Any, lut: Any, shape: Any) -> str:
+def packed_lut(emitter: Emitter, call: Call, indices: Array, lut: Array, shape: Entries) -> str:
     size, table = vector(shape), np.asarray(lut)
     count, bits = math.prod(size), (len(table) - 1).bit_length()
     stream = np.asarray(indices, np.uint8).ravel()
@@ -108,7 +114,7 @@ def lut_to_dense(
         first = (np.arange(math.prod(groups)) * entries).astype(np.int32)
         starts = emitter.constant(first.reshape([n for g in groups for n in (g, 1)]))
         places = emitter.node("Add", places, starts)
-        y = emitter.node("Gather", emitter.constant(flat.astype(call.made)), places, axis=0)
+        y = emitter.node("Gather", emitter.constant(flat.astype(call.dtype)), places, axis=0)
         tail = [length] if length > 1 else []
         emitter.shapes[y] = (*parts, *tail)
         y = emitter.reshape(y, [*codes.shape, *tail])

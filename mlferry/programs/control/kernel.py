@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.errors import PredictionError
-from mlferry.programs.kernels import Array, Call, kernel
+from mlferry.programs.kernels import Array, Call, StateCell, kernel
 from mlferry.programs.types import DTYPES
 
 
@@ -40,19 +40,21 @@ def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
 class Elements:
     """A list: its elements, and what those are that nobody has written yet."""
 
-    values: tuple[Any, ...]
-    empty: Any
+    values: tuple[Array | None, ...]
+    empty: Array | None
 
-    def read(self, index: int) -> Any:
+    def read(self, index: int) -> Array:
         """An element; its index counts from the front."""
         if not 0 <= index < len(self.values):
             raise PredictionError(f"element {index} of a list of {len(self.values)} is read")
-        found = self.values[index]
-        if found is None and self.empty is None:
+        element = self.values[index]
+        if element is not None:
+            return element
+        if self.empty is None:
             raise PredictionError(f"element {index} of a list is read before it is written")
-        return self.empty if found is None else found
+        return self.empty
 
-    def written(self, index: int, value: Any) -> Elements:
+    def written(self, index: int, value: Array) -> Elements:
         """The list with another element; it grows where it is too short."""
         if index < 0:
             raise PredictionError(f"element {index} of a list is written; the first is 0")
@@ -64,7 +66,7 @@ class Elements:
 
 @kernel("make_list", raw=True)
 def make_list(
-    call: Call, init_length: Any, dynamic_length: bool, elem_shape: Any, dtype: str
+    call: Call, init_length: Array | int, dynamic_length: bool, elem_shape: list[Array], dtype: str
 ) -> Elements:
     """Elements are 0 before they are written, where their shape is known."""
     length = int(init_length)
@@ -81,7 +83,7 @@ def list_length(call: Call, ls: Elements) -> Array:
 
 
 @kernel("list_read", raw=True)
-def list_read(call: Call, ls: Elements, index: Array) -> Any:
+def list_read(call: Call, ls: Elements, index: Array) -> Array:
     return ls.read(int(index))
 
 
@@ -106,12 +108,12 @@ def list_scatter(call: Call, ls: Elements, indices: Array, value: Array) -> Elem
 
 
 @kernel("read_state", raw=True)
-def read_state(call: Call, input: Any) -> Array:
+def read_state(call: Call, input: StateCell) -> Array:
     return np.array(input.value)
 
 
 @kernel("write_state", raw=True)
-def write_state(call: Call, input: Any, data: Array) -> tuple[Any, ...]:
+def write_state(call: Call, input: StateCell, data: Array) -> tuple[Any, ...]:
     if np.shape(data) != input.value.shape:
         raise PredictionError(f"a state of shape {input.value.shape} gets shape {np.shape(data)}")
     input.value = np.array(data, input.value.dtype)

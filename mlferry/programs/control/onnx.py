@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from mlferry.programs.exports import (
 
 @export("select", moves=True)
 def select(emitter: Emitter, call: Call, cond: str, a: str, b: str) -> str:
-    if call.made != "bool":
+    if call.dtype != "bool":
         return emitter.node("Where", cond, a, b)
     one = emitter.node("And", cond, a)
     return emitter.node("Or", one, emitter.node("And", emitter.node("Not", cond), b))
@@ -45,10 +44,10 @@ def cond(emitter: Emitter, call: Call, pred: str) -> tuple[str, ...]:
             values = [*block(), *(call.states.read(cell) for cell in call.cells)]
             bodies.append(body_of(emitter, nodes, values, dtypes))
         _write(call, before)
-    made = emitter.nodes(
+    outputs = emitter.nodes(
         "If", [_truth(emitter, pred)], len(dtypes), then_branch=bodies[0], else_branch=bodies[1]
     )
-    return _written_back(emitter, call, before, made)
+    return _written_back(emitter, call, before, outputs)
 
 
 def _write(call: Call, values: Sequence[str]) -> None:
@@ -59,23 +58,23 @@ def _write(call: Call, values: Sequence[str]) -> None:
 
 
 def _written_back(
-    emitter: Emitter, call: Call, before: Sequence[str], made: tuple[str, ...]
+    emitter: Emitter, call: Call, before: Sequence[str], outputs: tuple[str, ...]
 ) -> tuple[str, ...]:
     """What a node makes, without the states, which have their values from it."""
     count = len(call.outputs)
-    for old, new in zip(before, made[count:], strict=True):
+    for old, new in zip(before, outputs[count:], strict=True):
         emitter.shapes[new] = emitter.shapes.get(old)
-    _write(call, made[count:])
-    return made[:count]
+    _write(call, outputs[count:])
+    return outputs[:count]
 
 
 @export("while_loop", moves=True)
 def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str, ...]:
     """The condition is written in front of the loop, and at the end of a round."""
     assert call.states is not None
-    asked, step = call.blocks
+    condition, step = call.blocks
     dtypes = [*(carrier_of(kind) for kind in call.outputs), *call.cells.values()]
-    first = _truth(emitter, asked(*loop_vars)[0])
+    first = _truth(emitter, condition(*loop_vars)[0])
     before = [call.states.read(cell) for cell in call.cells]
     names = [emitter.fresh(f"{call.name}/{index}") for index in range(len(loop_vars))]
     for name, kind in zip(names, call.outputs, strict=True):
@@ -88,13 +87,13 @@ def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str,
         _write(call, cells)
         call.states.round()
         values = step(*names)
-        again = _truth(emitter, asked(*values)[0])
+        again = _truth(emitter, condition(*values)[0])
         after = [call.states.read(cell) for cell in call.cells]
         ports = [Port(counter, "int64", ()), Port(going, "bool", ())]
         ports += [Port(name, dtype) for name, dtype in zip([*names, *cells], dtypes, strict=True)]
         body = body_of(emitter, nodes, [again, *values, *after], ["bool", *dtypes], ports)
-    made = emitter.nodes("Loop", ["", first, *loop_vars, *before], len(dtypes), body=body)
-    return _written_back(emitter, call, before, made)
+    outputs = emitter.nodes("Loop", ["", first, *loop_vars, *before], len(dtypes), body=body)
+    return _written_back(emitter, call, before, outputs)
 
 
 # ---- lists ---------------------------------------------------------------------------------------
@@ -102,19 +101,19 @@ def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str,
 
 def _element(call: Call) -> Shape:
     kind = call.types["ls"][0] if "ls" in call.types else call.outputs[0]
-    found = shape_of(kind)
-    if found is None:
+    shape = shape_of(kind)
+    if shape is None:
         raise refuse("the rank of the elements of the list is not known")
-    return found[1:]
+    return shape[1:]
 
 
 @export("make_list", moves=True)
 def make_list(
     emitter: Emitter,
     call: Call,
-    init_length: Any,
+    init_length: str | int,
     dynamic_length: bool,
-    elem_shape: Any,
+    elem_shape: list[str],
     dtype: str,
 ) -> str:
     """Elements are 0 before they are written."""
@@ -162,15 +161,15 @@ def _written(emitter: Emitter, call: Call, ls: str, places: str, rows: str) -> s
     longest = emitter.node("Add", last, one)
     element = emitter.node("Shape", rows, start=1)
     needed = emitter.node("Concat", longest, element, axis=0)
-    found = emitter.node("Shape", ls)
-    missing = emitter.node("Sub", emitter.node("Max", found, needed), found)
+    size = emitter.node("Shape", ls)
+    missing = emitter.node("Sub", emitter.node("Max", size, needed), size)
     before = emitter.integers([0] * (len(_element(call)) + 1))
     amounts = emitter.node("Concat", before, missing, axis=0)
     dtype = carrier_of(call.outputs[0])
     filler = emitter.constant(np.zeros((), dtype))
-    grown = emitter.node("Pad", ls, amounts, filler)
+    padded = emitter.node("Pad", ls, amounts, filler)
     return emitter.node(
-        "ScatterND", grown, emitter.node("Unsqueeze", places, emitter.integers([-1])), rows
+        "ScatterND", padded, emitter.node("Unsqueeze", places, emitter.integers([-1])), rows
     )
 
 

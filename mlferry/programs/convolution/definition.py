@@ -20,7 +20,7 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType, compatible
+from mlferry.programs.types import Entries, TensorType, compatible
 
 _MIXED = {"U": FLOATS}
 PADDINGS = ("valid", "same", "same_lower", "custom")
@@ -71,10 +71,10 @@ class Sliding(NamedTuple):
 
 def sliding(
     kernel: tuple[Extent, ...],
-    strides: object,
-    dilations: object,
+    strides: Entries | None,
+    dilations: Entries | None,
     pad_type: str,
-    pads: object,
+    pads: Entries | None,
 ) -> Sliding:
     """What the parameters of an op say.
 
@@ -205,18 +205,18 @@ def conv_transpose(operands: Operands) -> TensorType:
 
 def widened(window: Sliding, size: Shape) -> tuple[Extent, ...]:
     """The extents of a transposed convolution."""
-    found: list[Extent] = []
+    extents: list[Extent] = []
     for place, (extent, span, stride) in enumerate(
         zip(size, window.spans, window.strides, strict=True)
     ):
         if extent is None:
-            found.append(None)
+            extents.append(None)
         elif window.pad_type.startswith("same"):
-            found.append(extent * stride)
+            extents.append(extent * stride)
         else:
-            cut = sum(window.pads[2 * place : 2 * place + 2])
-            found.append((extent - 1) * stride + span - cut)
-    return tuple(found)
+            padding = sum(window.pads[2 * place : 2 * place + 2])
+            extents.append((extent - 1) * stride + span - padding)
+    return tuple(extents)
 
 
 _POOL: dict[str, Any] = {

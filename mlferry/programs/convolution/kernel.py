@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from mlferry.numerics import convolution
 from mlferry.programs.convolution.definition import Sliding, slid, sliding, widened
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 Ints = tuple[int, ...]
 
@@ -32,10 +32,10 @@ def conv(
     x: Array,
     weight: Array,
     bias: Array | None,
-    strides: Any,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
-    dilations: Any,
+    pad: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> Array:
     window = sliding(weight.shape[2:], strides, dilations, pad_type, pad)
@@ -51,11 +51,11 @@ def conv_transpose(
     x: Array,
     weight: Array,
     bias: Array | None,
-    pad: Any,
-    output_shape: Any,
+    pad: Entries | None,
+    output_shape: Entries | None,
     pad_type: str,
-    strides: Any,
-    dilations: Any,
+    strides: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> Array:
     """What is too much is cut off: by the padding, or on both sides, an odd entry at the end."""
@@ -109,10 +109,10 @@ def counted(window: Sliding, shape: Ints, *, ceil: bool, exclude: bool) -> Array
 def pool(
     call: Call,
     x: Array,
-    kernel_sizes: Any,
-    strides: Any,
+    kernel_sizes: Entries,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
+    pad: Entries | None,
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> Array:

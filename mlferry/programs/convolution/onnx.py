@@ -14,6 +14,7 @@ from mlferry.onnx_graph.emitter import Emitter
 from mlferry.programs.convolution.definition import Sliding, slid, sliding
 from mlferry.programs.exports import Call, export, refuse
 from mlferry.programs.reshaping.definition import vector
+from mlferry.programs.types import Entries
 
 _AUTO_PAD = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}
 
@@ -23,9 +24,9 @@ def _pads(edges: list[Edges]) -> list[int]:
 
 
 def _kernel(emitter: Emitter, weight: str) -> tuple[int, ...]:
-    found = emitter.shape(weight)[2:]
-    known = tuple(n for n in found if n is not None)
-    if len(known) < len(found):
+    extents = emitter.shape(weight)[2:]
+    known = tuple(n for n in extents if n is not None)
+    if len(known) < len(extents):
         raise refuse("the size of its kernel is not known")
     return known
 
@@ -46,10 +47,10 @@ def conv(
     x: str,
     weight: str,
     bias: object,
-    strides: Any,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
-    dilations: Any,
+    pad: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> str:
     kernel, shift = _kernel(emitter, weight), call.value("bias")
@@ -74,11 +75,11 @@ def conv_transpose(
     x: str,
     weight: str,
     bias: object,
-    pad: Any,
-    output_shape: Any,
+    pad: Entries | None,
+    output_shape: Entries | None,
     pad_type: str,
-    strides: Any,
-    dilations: Any,
+    strides: Entries | None,
+    dilations: Entries | None,
     groups: int,
 ) -> str:
     """What is too much is cut off: by the padding, or on both sides, an odd entry at the end.
@@ -99,12 +100,12 @@ def conv_transpose(
         else:
             excess = sum(window.pads[2 * place : 2 * place + 2])
         whole = max(0, excess)
-        cut = {"same": whole // 2, "same_lower": -(-whole // 2)}.get(
+        front = {"same": whole // 2, "same_lower": -(-whole // 2)}.get(
             pad_type, window.pads[2 * place]
         )
-        begins.append(cut)
-        ends.append(max(0, excess - cut))
-        more.append(max(0, cut - excess))
+        begins.append(front)
+        ends.append(max(0, excess - front))
+        more.append(max(0, front - excess))
         if more[-1] >= max(stride, window.dilations[place]):
             raise refuse(f"{more[-1]} entries behind all that it makes")
     return emitter.node(
@@ -127,10 +128,10 @@ def pool(
     emitter: Emitter,
     call: Call,
     x: str,
-    kernel_sizes: Any,
-    strides: Any,
+    kernel_sizes: Entries,
+    strides: Entries | None,
     pad_type: str,
-    pad: Any,
+    pad: Entries | None,
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> str:
@@ -190,8 +191,8 @@ def _of_known_size(
 ) -> str:
     """The input is padded as far as windows reach; sums are divided by counts of their own."""
     edges = window.edges(size)
-    made = [extent or 0 for extent in slid(window, size, ceil=ceil)]
-    axes = zip(made, window.strides, window.spans, size, edges, strict=True)
+    output_size = [extent or 0 for extent in slid(window, size, ceil=ceil)]
+    axes = zip(output_size, window.strides, window.spans, size, edges, strict=True)
     reach = [
         (begin, max(end, (n - 1) * stride + span - extent - begin))
         for n, stride, span, extent, (begin, end) in axes
@@ -217,7 +218,7 @@ def _of_known_size(
         counted = numeric.padded(counted, edges, 1.0)
         pairs = zip(reach, edges, strict=True)
         inside = [(0, max(0, after - end)) for (_, after), (_, end) in pairs]
-    counts = numeric.pool(counted, window.spans, window.strides, inside, made, np.add, 0.0)
+    counts = numeric.pool(counted, window.spans, window.strides, inside, output_size, np.add, 0.0)
     share = math.prod(window.spans) / counts
     if (share == 1).all():
         return y

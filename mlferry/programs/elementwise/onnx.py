@@ -17,7 +17,7 @@ _FLOATS = {
 
 
 @export(*_KEPT, moves=True)
-def kept(emitter: Emitter, call: Call, x: str) -> str:
+def unchanged(emitter: Emitter, call: Call, x: str) -> str:
     return emitter.node(_KEPT[call.op], x)
 
 
@@ -30,7 +30,7 @@ def rounded(emitter: Emitter, call: Call, x: str) -> str:
 @export(*_FLOATS)
 def of_floats(emitter: Emitter, call: Call, x: str) -> str:
     y = emitter.node(_FLOATS[call.op], _float(emitter, call, "x", x))
-    return y if call.made == "float32" else cast(emitter, y, call.made)
+    return y if call.dtype == "float32" else cast(emitter, y, call.dtype)
 
 
 def _float(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
@@ -40,7 +40,7 @@ def _float(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
 @export("exp2")
 def exp2(emitter: Emitter, call: Call, x: str) -> str:
     y = emitter.node("Pow", emitter.number(2), _float(emitter, call, "x", x))
-    return y if call.made == "float32" else cast(emitter, y, call.made)
+    return y if call.dtype == "float32" else cast(emitter, y, call.dtype)
 
 
 @export("square")
@@ -71,7 +71,7 @@ def rsqrt(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
 
 @export("clip")
 def clip(emitter: Emitter, call: Call, x: str, alpha: float, beta: float) -> str:
-    bounds = [scalar(emitter, bound, call.made) for bound in (alpha, beta)]
+    bounds = [scalar(emitter, bound, call.dtype) for bound in (alpha, beta)]
     if alpha <= beta:
         return emitter.node("Clip", x, *bounds)
     return emitter.node("Min", emitter.node("Max", x, bounds[0]), bounds[1])
@@ -79,14 +79,14 @@ def clip(emitter: Emitter, call: Call, x: str, alpha: float, beta: float) -> str
 
 @export("threshold")
 def threshold(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
-    return emitter.node("Max", x, scalar(emitter, alpha, call.made))
+    return emitter.node("Max", x, scalar(emitter, alpha, call.dtype))
 
 
 @export("cast")
 def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
     """Towards 0 where the fraction goes; everything but 0 is true."""
-    wanted = carrier(dtype)
-    return x if wanted == call.carrier("x") else cast(emitter, x, wanted)
+    target = carrier(dtype)
+    return x if target == call.carrier("x") else cast(emitter, x, target)
 
 
 _BINARY = {

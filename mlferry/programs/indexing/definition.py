@@ -43,8 +43,8 @@ def gather(operands: Operands) -> TensorType:
 
 
 def _batch_dims(operands: Operands) -> int:
-    given = getattr(operands, "batch_dims", None)
-    return 0 if given is None else given.known
+    operand = getattr(operands, "batch_dims", None)
+    return 0 if operand is None else operand.known
 
 
 @op_kind("gather_nd", variables=_FIVE, x=need("T"), indices=need(INT32))
@@ -94,12 +94,12 @@ def scatter(operands: Operands) -> TensorType:
     return data.tensor
 
 
-def _updated(operands: Operands, wanted: Shape) -> None:
+def _updated(operands: Operands, shape: Shape) -> None:
     """Raise where updates are of another shape, or are written in no known way."""
     if operands.mode.known not in MODES:
         raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
-    if not compatible(operands.updates.shape, wanted):
-        raise SpecError(f"updates is {operands.updates.type}; the shape {show(wanted)} is needed")
+    if not compatible(operands.updates.shape, shape):
+        raise SpecError(f"updates is {operands.updates.type}; the shape {show(shape)} is needed")
 
 
 @op_kind("scatter_along_axis", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
@@ -157,9 +157,11 @@ def topk(operands: Operands) -> tuple[TensorType, ...]:
     if k != -1 and (k < 1 or (x.shape[axis] is not None and k > (x.shape[axis] or 0))):
         raise SpecError(f"k is {k}; axis {axis} of {x.type} has not as many")
     shape = replaced(x.shape, axis, extent)
-    wanted, dtype = (getattr(operands, n, None) for n in ("return_indices", "output_indices_dtype"))
+    with_indices, dtype = (
+        getattr(operands, n, None) for n in ("return_indices", "output_indices_dtype")
+    )
     values = TensorType(x.dtype, shape)
-    if wanted is not None and not wanted.known:
+    if with_indices is not None and not with_indices.known:
         return (values,)
     return values, TensorType("int32" if dtype is None else dtype.known, shape)
 

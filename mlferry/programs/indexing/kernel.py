@@ -12,6 +12,9 @@ from mlferry.errors import PredictionError
 from mlferry.numerics.boxes import suppressed
 from mlferry.programs.kernels import Array, Call, kernel
 
+Index = tuple[slice | Array, ...]
+
+# NumPy's own types leave out that `at` takes slices
 _UPDATES: dict[str, Callable[[Array, Any, Array], None]] = {
     "add": np.add.at,
     "sub": np.subtract.at,
@@ -73,13 +76,13 @@ def gather_along_axis(
     return np.take_along_axis(x, _inside(indices, x.shape[axis]), axis)
 
 
-def _changed(data: Array, index: Any, updates: Array, mode: str) -> Array:
+def _updated(data: Array, index: Index, updates: Array, mode: str) -> Array:
     y = data.copy()
     if mode == "update":
         y[index] = updates
     elif mode == "div":
         factors = np.ones(y.shape, np.float64)
-        np.multiply.at(factors, index, updates)
+        _UPDATES["mul"](factors, index, updates)
         y = (y / factors).astype(y.dtype)
     else:
         _UPDATES[mode](y, index, updates)
@@ -98,7 +101,7 @@ def scatter(
 ) -> Array:
     axis %= data.ndim
     places = _inside(indices, data.shape[axis])
-    return _changed(data, (*[slice(None)] * axis, places), updates, mode)
+    return _updated(data, (*[slice(None)] * axis, places), updates, mode)
 
 
 @kernel("scatter_along_axis")
@@ -114,7 +117,7 @@ def scatter_along_axis(
     axis %= data.ndim
     index = list(np.ogrid[tuple(map(slice, indices.shape))])
     index[axis] = _inside(indices, data.shape[axis])
-    return _changed(data, tuple(index), updates, mode)
+    return _updated(data, tuple(index), updates, mode)
 
 
 @kernel("scatter_nd")
@@ -126,7 +129,7 @@ def scatter_nd(
     mode: str,
     validate_indices: bool = False,
 ) -> Array:
-    return _changed(data, _points(data.shape, indices), updates, mode)
+    return _updated(data, _points(data.shape, indices), updates, mode)
 
 
 def _order(x: Array, axis: int, ascending: bool) -> Array:
@@ -163,7 +166,12 @@ def topk(
 
 @kernel("one_hot")
 def one_hot(
-    call: Call, indices: Array, one_hot_vector_size: Any, axis: int, on_value: Any, off_value: Any
+    call: Call,
+    indices: Array,
+    one_hot_vector_size: Array,
+    axis: int,
+    on_value: float,
+    off_value: float,
 ) -> Array:
     """Indices from the end count, too; others give a vector without a mark."""
     size = int(np.ravel(one_hot_vector_size)[0])
@@ -206,7 +214,7 @@ def non_maximum_suppression(
     limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
     kept_boxes = np.zeros((n, max_boxes, 4), np.float32)
     kept_scores = np.zeros((n, max_boxes, classes), np.float32)
-    kept = np.full((n, max_boxes), -1, np.int32)
+    indices = np.full((n, max_boxes), -1, np.int32)
     counts = np.zeros(n, np.int32)
     for sample in range(n):
         chosen = suppressed(
@@ -216,9 +224,9 @@ def non_maximum_suppression(
         count = len(chosen)
         kept_boxes[sample, :count] = boxes[sample, chosen]
         kept_scores[sample, :count] = scores[sample, chosen]
-        kept[sample, :count] = chosen
+        indices[sample, :count] = chosen
         counts[sample] = count
-    return kept_boxes, kept_scores, kept, counts
+    return kept_boxes, kept_scores, indices, counts
 
 
 @kernel("non_maximum_suppression", since=7)
@@ -231,8 +239,8 @@ def suppression_of_columns(
     per_class_suppression: bool,
 ) -> tuple[Array, ...]:
     """The same with the boxes along the last axis; how many stay is not told."""
-    kept_boxes, kept_scores, kept, _ = non_maximum_suppression(
+    kept_boxes, kept_scores, indices, _ = non_maximum_suppression(
         call, boxes.swapaxes(1, 2), scores.swapaxes(1, 2), iou_threshold, max_boxes,
         per_class_suppression,
     )  # fmt: skip
-    return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), kept
+    return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), indices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -80,11 +79,11 @@ def _scattered(
 ) -> str:
     """What is to be subtracted is added with the other sign; divisors are multiplied first."""
     if mode != "div":
-        given = emitter.node("Neg", updates) if mode == "sub" else updates
-        return write(data, given, _REDUCTIONS[mode])
+        values = emitter.node("Neg", updates) if mode == "sub" else updates
+        return write(data, values, _REDUCTIONS[mode])
     ones = emitter.node("ConstantOfShape", emitter.shape_vector(data), value=np.ones(1, np.float64))
     factors = write(ones, cast(emitter, updates, "float64"), "mul")
-    return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.made)
+    return cast(emitter, emitter.node("Div", cast(emitter, data, "float64"), factors), call.dtype)
 
 
 @export("scatter")
@@ -102,7 +101,7 @@ def scatter(
     rank, own = emitter.rank(data), emitter.rank(indices)
     axis %= rank
     order = moved_axis(rank, axis, 0)
-    turned = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
+    to_the_front = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
     rows = emitter.unsqueeze(emitter.whole(indices), [-1])
 
     def write(to: str, values: str, reduction: str) -> str:
@@ -110,7 +109,7 @@ def scatter(
             "ScatterND",
             emitter.node("Transpose", to, perm=order),
             rows,
-            emitter.node("Transpose", values, perm=turned),
+            emitter.node("Transpose", values, perm=to_the_front),
             reduction=reduction,
         )
         return emitter.node("Transpose", y, perm=inverse(order))
@@ -193,8 +192,8 @@ def one_hot(
     indices: str,
     one_hot_vector_size: str,
     axis: int,
-    on_value: Any,
-    off_value: Any,
+    on_value: float,
+    off_value: float,
 ) -> str:
     """Indices from the end count, too; others give a vector without a mark."""
     known = emitter.known(one_hot_vector_size)
@@ -212,7 +211,7 @@ def one_hot(
     marked = emitter.node("Equal", emitter.unsqueeze(places, [-1]), counted(emitter, count))
     on, off = (scalar(emitter, value, _carried(call)) for value in (on_value, off_value))
     y = emitter.node("Where", marked, on, off)
-    if call.made == "bool":
+    if call.dtype == "bool":
         y = cast(emitter, y, "bool")
     rank = emitter.rank(indices) + 1
     if rank == 1:
@@ -221,7 +220,7 @@ def one_hot(
 
 
 def _carried(call: Call) -> str:
-    return "int32" if call.made == "bool" else call.made
+    return "int32" if call.dtype == "bool" else call.dtype
 
 
 @export("non_zero")
@@ -248,7 +247,7 @@ def non_maximum_suppression(
 ) -> tuple[str, ...]:
     """The best boxes of each sample: one at least, whatever its score."""
     least = overlaps.NO_SCORE if score_threshold is None else score_threshold
-    found, best, kept, numbers = overlaps.suppressed(
+    best_boxes, best_scores, indices, counts = overlaps.suppressed(
         emitter,
         boxes,
         scores,
@@ -258,4 +257,4 @@ def non_maximum_suppression(
         most=max_boxes,
         per_class=per_class_suppression,
     )
-    return found, best, int32(emitter, kept), int32(emitter, numbers)
+    return best_boxes, best_scores, int32(emitter, indices), int32(emitter, counts)

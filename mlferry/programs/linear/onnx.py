@@ -11,19 +11,19 @@ from mlferry.programs.exports import Call, cast, export
 @export("linear", stored=("weight",))
 def linear(emitter: Emitter, call: Call, x: str, weight: str, bias: object) -> str:
     shift = _side(emitter, call, "bias", call.value("bias"))
-    given, matrix = _side(emitter, call, "x", x), _side(emitter, call, "weight", weight)
-    if emitter.rank(x) == 2 and call.made == "float32":
-        return emitter.node("Gemm", given, matrix, *([shift] if shift else []), transB=1)
-    y = emitter.node("MatMul", given, emitter.transpose(matrix, [1, 0]))
+    rows, matrix = _side(emitter, call, "x", x), _side(emitter, call, "weight", weight)
+    if emitter.rank(x) == 2 and call.dtype == "float32":
+        return emitter.node("Gemm", rows, matrix, *([shift] if shift else []), transB=1)
+    y = emitter.node("MatMul", rows, emitter.transpose(matrix, [1, 0]))
     return emitter.node("Add", y, shift) if shift else y
 
 
 def _side(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
     """An operand in the type of the result: floats and integers may meet."""
-    if not x or call.carrier(parameter) == call.made:
+    if not x or call.carrier(parameter) == call.dtype:
         return x
     shape = emitter.shapes.get(x)
-    y = cast(emitter, x, call.made)
+    y = cast(emitter, x, call.dtype)
     emitter.shapes[y] = shape
     return y
 
@@ -53,12 +53,12 @@ def einsum(emitter: Emitter, call: Call, values: list[str], equation: str) -> st
     spread = []
     for term, x in zip(letters, values, strict=True):
         shape = emitter.shape(x)
-        wanted = [
+        sizes = [
             largest[letter] if extent == 1 else 1
             for letter, extent in zip(term, shape, strict=False)
         ]
-        grows = "." not in term and max(wanted, default=1) > 1
-        spread.append(emitter.node("Expand", x, emitter.integers(wanted)) if grows else x)
+        grows = "." not in term and max(sizes, default=1) > 1
+        spread.append(emitter.node("Expand", x, emitter.integers(sizes)) if grows else x)
     return emitter.node("Einsum", *spread, equation=plain)
 
 
@@ -68,8 +68,8 @@ def attention(
 ) -> str:
     """A mask of booleans leaves out what is false; another one is added."""
     rank = emitter.rank(key)
-    turned = emitter.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
-    scores = emitter.node("MatMul", query, turned)
+    transposed = emitter.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
+    scores = emitter.node("MatMul", query, transposed)
     width = emitter.extent(query, -1)
     if isinstance(width, int):
         root = emitter.number(math.sqrt(width))

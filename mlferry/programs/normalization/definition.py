@@ -25,9 +25,11 @@ def per_channel(operands: Operands) -> TensorType:
     if not 3 <= x.rank <= 5:
         raise SpecError(f"x is {x.type}; it needs 3 to 5 axes")
     for name in ("mean", "variance", "gamma", "beta"):
-        given = getattr(operands, name, None)
-        if given is not None and (given.rank != 1 or x.shape[1] not in (given.shape[0], None)):
-            raise SpecError(f"{name} is {given.type}; it needs one value for each channel of x")
+        operand = getattr(operands, name, None)
+        if operand is not None and (
+            operand.rank != 1 or x.shape[1] not in (operand.shape[0], None)
+        ):
+            raise SpecError(f"{name} is {operand.type}; it needs one value for each channel of x")
     return x.tensor
 
 
@@ -41,14 +43,16 @@ def layer_norm(operands: Operands) -> TensorType:
     axes = tuple(range(x.rank))
     if operands.axes is not None:
         axes = axes_of(vector(operands.axes.known), x.rank)
-    wanted = tuple(x.shape[axis] for axis in sorted(axes))
+    shape = tuple(x.shape[axis] for axis in sorted(axes))
     for name in ("gamma", "beta"):
-        given = getattr(operands, name)
-        if given is not None and (
-            given.rank != len(wanted)
-            or any(a != b and b is not None for a, b in zip(given.shape, wanted, strict=True))
+        operand = getattr(operands, name)
+        if operand is not None and (
+            operand.rank != len(shape)
+            or any(a != b and b is not None for a, b in zip(operand.shape, shape, strict=True))
         ):
-            raise SpecError(f"{name} is {given.type}; it needs the shape of the axes {list(axes)}")
+            raise SpecError(
+                f"{name} is {operand.type}; it needs the shape of the axes {list(axes)}"
+            )
     return x.tensor
 
 

@@ -13,7 +13,7 @@ def _along(values: Array, x: Array) -> Array:
     return np.asarray(values).reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _moved(y: Array, gamma: Array | None, beta: Array | None) -> Array:
+def _affine(y: Array, gamma: Array | None, beta: Array | None) -> Array:
     if gamma is not None:
         y = y * gamma
     return y if beta is None else y + beta
@@ -42,7 +42,7 @@ def instance_norm(
     """Over all axes behind the channels."""
     scaled = _standard(x, tuple(range(2, x.ndim)), epsilon)
     factors = [None if values is None else _along(values, x) for values in (gamma, beta)]
-    return _moved(scaled, *factors)
+    return _affine(scaled, *factors)
 
 
 def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
@@ -63,7 +63,7 @@ def layer_norm(
     over = tuple(range(x.ndim)) if axes is None else axes_of(vector(axes), x.ndim)
     shape = [x.shape[axis] if axis in over else 1 for axis in range(x.ndim)]
     factors = [None if values is None else values.reshape(shape) for values in (gamma, beta)]
-    return _moved(_standard(x, over, epsilon), *factors)
+    return _affine(_standard(x, over, epsilon), *factors)
 
 
 @kernel("l2_norm")

@@ -30,14 +30,14 @@ def batch_norm(
     beta: object,
     epsilon: float,
 ) -> str:
-    given = [call.value(name) for name in ("mean", "variance")]
-    count = emitter.shape(given[0])[0] or 0
+    statistics = [call.value(name) for name in ("mean", "variance")]
+    count = emitter.shape(statistics[0])[0] or 0
     scale = call.value("gamma") or emitter.constant(np.ones(count, np.float32))
     shift = call.value("beta") or emitter.constant(np.zeros(count, np.float32))
-    return emitter.node("BatchNormalization", x, scale, shift, *given, epsilon=float(epsilon))
+    return emitter.node("BatchNormalization", x, scale, shift, *statistics, epsilon=float(epsilon))
 
 
-def _moved(emitter: Emitter, y: str, gamma: str, beta: str, shape: Sequence[int]) -> str:
+def _affine(emitter: Emitter, y: str, gamma: str, beta: str, shape: Sequence[int]) -> str:
     if gamma:
         y = emitter.node("Mul", y, emitter.reshape(gamma, shape))
     return emitter.node("Add", y, emitter.reshape(beta, shape)) if beta else y
@@ -51,7 +51,7 @@ def instance_norm(
     rank = emitter.rank(x)
     y = _standard(emitter, x, range(2, rank), epsilon)
     shape = [-1, *[1] * (rank - 2)]
-    return _moved(emitter, y, call.value("gamma"), call.value("beta"), shape)
+    return _affine(emitter, y, call.value("gamma"), call.value("beta"), shape)
 
 
 @export("layer_norm")
@@ -80,7 +80,7 @@ def layer_norm(
     known = [n for n in extents if n is not None]
     if len(known) < rank:
         raise refuse("an axis of gamma and beta varies")
-    return _moved(emitter, y, scale, shift, known)
+    return _affine(emitter, y, scale, shift, known)
 
 
 @export("l2_norm")

@@ -40,11 +40,11 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
     Returns:
         the names in `keep` that are there.
     """
-    asked = {name: _named(block, name) for name in keep}
-    pass_ = _Pass(opset, set().union(*asked.values()), names(block))
+    by_name = {name: _named(block, name) for name in keep}
+    pass_ = _Pass(opset, set().union(*by_name.values()), names(block))
     pass_.whole = _kept_whole(block) | _of_whole_numbers(block)
     pass_.block(block, {}, {})
-    return sorted(name for name, wanted in asked.items() if wanted & pass_.found)
+    return sorted(name for name, values in by_name.items() if values & pass_.found)
 
 
 def _named(block: Block, name: str) -> set[str]:
@@ -55,10 +55,10 @@ def _named(block: Block, name: str) -> set[str]:
     if name not in known and before in {value.name for value in block.outputs}:
         return {before}
     if name not in known and source in known:
-        found = [
+        operations = [
             op for op in block.all_operations() if any(v.name == source for v in op.operands())
         ]
-        return {value.name for op in found for value in op.outputs}
+        return {value.name for op in operations for value in op.outputs}
     return {name}
 
 
@@ -79,25 +79,27 @@ def _of_whole_numbers(block: Block) -> set[Operation]:
 def whole_numbers(block: Block) -> set[Value]:
     """Floats that are made of integers and whole constants, and that integers are made of."""
     operations = [operation for operation in block.all_operations() if not operation.blocks]
-    made: set[Value] = set()
+    whole_values: set[Value] = set()
     for operation in operations:
         floats = [value for value in operation.operands() if _is_float(value)]
         if operation.op == "cast":
             (x,) = (value for value in operation.operands() if not _is_text(value))
-            whole = x in made or (isinstance(x.type, TensorType) and x.dtype not in FLOATS)
+            whole = x in whole_values or (isinstance(x.type, TensorType) and x.dtype not in FLOATS)
         else:
             computed = [value for value in floats if not value.is_constant]
             known = [value for value in floats if value.is_constant]
-            whole = bool(computed) and made.issuperset(computed) and all(map(_is_dyadic, known))
+            whole = (
+                bool(computed) and whole_values.issuperset(computed) and all(map(_is_dyadic, known))
+            )
         if whole:
-            made.update(value for value in operation.outputs if _is_float(value))
-    found: set[Value] = set()
+            whole_values.update(value for value in operation.outputs if _is_float(value))
+    results: set[Value] = set()
     for operation in reversed(operations):
-        if not all(map(_is_of_floats, operation.outputs)) or not found.isdisjoint(
+        if not all(map(_is_of_floats, operation.outputs)) or not results.isdisjoint(
             operation.outputs
         ):
-            found.update(made.intersection(operation.operands()))
-    return found
+            results.update(whole_values.intersection(operation.operands()))
+    return results
 
 
 def _is_dyadic(value: Value) -> bool:
@@ -107,10 +109,10 @@ def _is_dyadic(value: Value) -> bool:
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[str], taken: set[str]) -> None:
+    def __init__(self, opset: int, keep: set[str], used: set[str]) -> None:
         self._opset, self._keep = opset, keep
         self._halves: dict[Value, Value] = {}  # of constants
-        self._taken = taken
+        self._taken = used
         self.found: set[str] = set()
         self.whole: set[Operation] = set()  # they hold whole numbers, which float16 may not
 
@@ -182,23 +184,23 @@ class _Pass:
         False for any other cast: whole numbers become float32, which what computes in float16
         takes anew from the integers.
         """
-        x, made = operation.arguments["x"], operation.outputs[0]
+        x, output = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
-        if made.name in self._keep or operation in self.whole:
+        if output.name in self._keep or operation in self.whole:
             return False
         source = replaced.get(x, x)
-        if source.dtype == "fp16" and made.dtype in ("fp16", "fp32"):
-            narrow[made] = replaced[made] = source
+        if source.dtype == "fp16" and output.dtype in ("fp16", "fp32"):
+            narrow[output] = replaced[output] = source
             operation.outputs = ()
             return True
         if x in replaced:
             operation.arguments["x"] = source
-        if made.dtype != "fp32" or source.dtype != "bool":
+        if output.dtype != "fp32" or source.dtype != "bool":
             return x in replaced
-        new = Value(made.name, TensorType("fp16", made.tensor.shape), maker=operation)
+        new = Value(output.name, TensorType("fp16", output.tensor.shape), maker=operation)
         operation.arguments["dtype"] = string("fp16")
         operation.outputs = (new,)
-        narrow[made] = replaced[made] = new
+        narrow[output] = replaced[output] = new
         return True
 
     def _cast(
@@ -206,14 +208,14 @@ class _Pass:
     ) -> Value:
         ending = _TO_HALF if dtype == "fp16" else "_from_fp16"
         name = self._fresh((like or value).name + ending)
-        made = Value(name, TensorType(dtype, value.tensor.shape))
+        result = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {
             "x": value,
             "dtype": string(dtype),
         }
-        made.maker = Operation("cast", arguments, (made,), source=name)
-        written.append(made.maker)
-        return made
+        result.maker = Operation("cast", arguments, (result,), source=name)
+        written.append(result.maker)
+        return result
 
     def _fresh(self, hint: str) -> str:
         """A name that no value has."""
@@ -230,19 +232,19 @@ class _Pass:
         operands = [] if value.maker is None else [*value.maker.operands()]
         if all(_fits(each) for each in operands if _is_float(each)):
             return value
-        made = Value(self._fresh(f"{value.name}_in_range"), value.type)
+        result = Value(self._fresh(f"{value.name}_in_range"), value.type)
         bounds = {"alpha": -_LARGEST, "beta": _LARGEST}
         arguments: dict[str, Argument] = {"x": value}
         arguments |= {name: constant(np.float32(n), "fp32") for name, n in bounds.items()}
-        made.maker = Operation("clip", arguments, (made,), source=made.name)
-        written.append(made.maker)
-        return made
+        result.maker = Operation("clip", arguments, (result,), source=result.name)
+        written.append(result.maker)
+        return result
 
     def _computes_in_half(self, operation: Operation, definition: Definition) -> bool:
         names = {value.name for value in operation.outputs}
-        wanted = names & self._keep
-        self.found |= wanted
-        if wanted or operation.op in _STAY or operation in self.whole:
+        kept_names = names & self._keep
+        self.found |= kept_names
+        if kept_names or operation.op in _STAY or operation in self.whole:
             return False
         values = [*operation.operands(), *operation.outputs]
         if not any(_is_float(value) for value in values):
@@ -253,8 +255,8 @@ class _Pass:
             allowed = definition.parameters[name].dtypes
             if isinstance(allowed, str):
                 allowed = definition.variables[allowed]
-            given = argument if isinstance(argument, tuple) else (argument,)
-            if any(_is_float(value) for value in given) and "fp16" not in allowed:
+            operands = argument if isinstance(argument, tuple) else (argument,)
+            if any(_is_float(value) for value in operands) and "fp16" not in allowed:
                 return False
         return True
 
@@ -303,7 +305,7 @@ _CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "s
 
 def _kept_whole(block: Block) -> set[Operation]:
     """The operations that make what is cast to whole numbers, up to those that compute floats."""
-    found: set[Operation] = set()
+    results: set[Operation] = set()
     waiting = [
         value
         for operation in block.all_operations()
@@ -312,10 +314,10 @@ def _kept_whole(block: Block) -> set[Operation]:
     ]
     while waiting:
         maker = waiting.pop().maker
-        if maker is not None and maker.op in _CARRY and maker not in found:
-            found.add(maker)
+        if maker is not None and maker.op in _CARRY and maker not in results:
+            results.add(maker)
             waiting += [value for value in maker.operands() if _is_float(value)]
-    return found
+    return results
 
 
 def _whole_source(value: Value) -> Value | None:

@@ -42,8 +42,8 @@ def raise_opset(block: Block, old: int, new: int) -> None:
     problems = []
     if old < BLOCKS <= new:
         for operation in block.all_operations():
-            made = renewed(operation, old)
-            operation.op, operation.arguments = made.op, dict(made.arguments)
+            renewal = renewed(operation, old)
+            operation.op, operation.arguments = renewal.op, dict(renewal.arguments)
     rewriter = Rewriter(block, new)
     for operation in list(block.all_operations()):
         reason = _reason_against(operation) if old < _FROM_THE_END <= new else ""
@@ -103,10 +103,10 @@ def _sparse(operation: Operation, value: Value, opset: int) -> Compressed:
     mask = unpacked(_array(operation, "mask"), 1, math.prod(shape)).reshape(shape)
     values = np.zeros(shape, np.float32)
     values[mask != 0] = _array(operation, "nonzero_data")
-    made = sparse(opset, values, value.dtype)
-    made.arguments["nonzero_data"] = operation.arguments["nonzero_data"]  # with stored zeros
-    made.arguments["mask"] = constant(mask, "uint1")
-    return made
+    compressed = sparse(opset, values, value.dtype)
+    compressed.arguments["nonzero_data"] = operation.arguments["nonzero_data"]  # with stored zeros
+    compressed.arguments["mask"] = constant(mask, "uint1")
+    return compressed
 
 
 _RENEWED: dict[str, Callable[[Operation, Value, int], Compressed]] = {
@@ -117,9 +117,9 @@ _RENEWED: dict[str, Callable[[Operation, Value, int], Compressed]] = {
 
 
 def _array(operation: Operation, name: str) -> Any:
-    found = value_at(operation, name)
-    assert found is not None
-    return found.constant
+    value = value_at(operation, name)
+    assert value is not None
+    return value.constant
 
 
 def _name(operation: Operation) -> str:
@@ -172,13 +172,13 @@ def _extents(
         data = value_at(operation, "x") or value_at(operation, "data")
     assert data is not None
     if operation.op in _POINTS:
-        found = data.shape[: indices.shape[-1] or 0]
+        shape = data.shape[: indices.shape[-1] or 0]
     else:
-        found = (data.shape[int(known_at(operation, "axis", 0)) % data.rank],)
-    if None in found:
+        shape = (data.shape[int(known_at(operation, "axis", 0)) % data.rank],)
+    if None in shape:
         raise SpecError(
             f"{operation.op} {_name(operation)!r}: its indices may be negative, and the extent "
             "from whose end they count varies"
         )
-    extents = np.array(found, np.int32)
+    extents = np.array(shape, np.int32)
     return extents if operation.op in _POINTS else extents.reshape(())

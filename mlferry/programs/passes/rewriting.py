@@ -19,7 +19,7 @@ from mlferry.programs.graph import (
     names,
     readers,
 )
-from mlferry.programs.types import TensorType
+from mlferry.programs.types import Known, TensorType
 
 
 class Rewriter:
@@ -44,10 +44,10 @@ class Rewriter:
 
     def only_reader(self, value: Value) -> Operation | None:
         """The operation that alone reads a value, in the block that makes it."""
-        found = self.readers_of(value)
-        if len(found) != 1 or value in self._kept or value.maker is None:
+        readers = self.readers_of(value)
+        if len(readers) != 1 or value in self._kept or value.maker is None:
             return None
-        return found[0] if self._blocks.get(found[0]) is self._blocks.get(value.maker) else None
+        return readers[0] if self._blocks.get(readers[0]) is self._blocks.get(value.maker) else None
 
     def is_given(self, value: Value) -> bool:
         """Whether a block gives a value."""
@@ -121,8 +121,8 @@ class Rewriter:
 
     def _fresh(self, hint: str) -> str:
         """A name that no value has."""
-        taken, name, number = names(self.root), hint, 0
-        while name in taken:
+        used, name, number = names(self.root), hint, 0
+        while name in used:
             number += 1
             name = f"{hint}_{number}"
         return name
@@ -160,9 +160,9 @@ class Rewriter:
 
     def _forget(self, operation: Operation) -> None:
         for value in operation.operands():
-            found = self._readers.get(value, [])
-            if operation in found:
-                found.remove(operation)
+            readers = self._readers.get(value, [])
+            if operation in readers:
+                readers.remove(operation)
 
     def _remember(self, operation: Operation) -> None:
         for value in operation.operands():
@@ -183,11 +183,11 @@ def _key(operation: Operation) -> Any:
 
 
 def _identity(value: Value) -> Any:
-    held = value.constant
-    if isinstance(held, np.ndarray) and held.size <= _SMALL:
-        content = tuple(held.reshape(-1).tolist()) if held.dtype == object else held.tobytes()
-        return value.dtype, held.shape, content
-    return _Held(held) if isinstance(held, np.ndarray) else value
+    array = value.constant
+    if isinstance(array, np.ndarray) and array.size <= _SMALL:
+        content = tuple(array.reshape(-1).tolist()) if array.dtype == object else array.tobytes()
+        return value.dtype, array.shape, content
+    return _Held(array) if isinstance(array, np.ndarray) else value
 
 
 class _Held:
@@ -209,23 +209,23 @@ class _Held:
 
 def value_at(operation: Operation, name: str) -> Value | None:
     """What an operation gets for a parameter of one value."""
-    found = operation.arguments.get(name)
-    return found if isinstance(found, Value) else None
+    argument = operation.arguments.get(name)
+    return argument if isinstance(argument, Value) else None
 
 
-def known_at(operation: Operation, name: str, default: Any = None) -> Any:
+def known_at(operation: Operation, name: str, default: Known | None = None) -> Any:
     """A constant that an operation gets, as Python has it; the default where there is none."""
-    found = value_at(operation, name)
-    if found is None or not found.is_constant:
+    value = value_at(operation, name)
+    if value is None or not value.is_constant:
         return default
-    held = np.asarray(found.constant)
-    return held.item() if held.ndim == 0 else tuple(held.tolist())
+    array = np.asarray(value.constant)
+    return array.item() if array.ndim == 0 else tuple(array.tolist())
 
 
 def array_at(operation: Operation, name: str) -> Array | None:
     """A constant array that an operation gets."""
-    found = value_at(operation, name)
-    return found.constant if found is not None and found.is_constant else None
+    value = value_at(operation, name)
+    return value.constant if value is not None and value.is_constant else None
 
 
 def other_operand(operation: Operation, value: Value) -> Value | None:
@@ -238,12 +238,12 @@ def per_channel(array: Array, rank: int, channels: int, axis: int = 1) -> Array 
     """One value a channel, out of an array that spreads so over a value; None for any other."""
     if array.size == 1:
         return np.full(channels, array.reshape(-1)[0], array.dtype)
-    wanted = [1] * rank
-    wanted[axis] = channels
+    spread_shape = [1] * rank
+    spread_shape[axis] = channels
     shape = (1,) * (rank - array.ndim) + array.shape
-    return array.reshape(-1) if list(shape) == wanted else None
+    return array.reshape(-1) if list(shape) == spread_shape else None
 
 
-def matches(found: float | None, wanted: float) -> bool:
+def matches(value: float | None, number: float) -> bool:
     """Whether a constant is a number, up to the rounding of its file."""
-    return found is not None and bool(np.isclose(found, wanted, rtol=1e-3, atol=0))
+    return value is not None and bool(np.isclose(value, number, rtol=1e-3, atol=0))

@@ -23,14 +23,14 @@ def _fits(operands: Operands) -> None:
     """Scale and zero point are single, or one an entry of an axis."""
     x = operands.input
     for name in ("scale", "zero_point"):
-        given: Operand | None = getattr(operands, name)
-        if given is None or given.rank == 0:
+        operand: Operand | None = getattr(operands, name)
+        if operand is None or operand.rank == 0:
             continue
         axis = operands.axis
-        if axis is None and given.shape != (1,):
-            raise SpecError(f"{name} is {given.type}; with a vector axis is needed")
-        if axis is not None and given.shape[0] != x.shape[axis_of(axis.known, x.rank)]:
-            raise SpecError(f"{name} is {given.type}, along axis {axis.known} of {x.type}")
+        if axis is None and operand.shape != (1,):
+            raise SpecError(f"{name} is {operand.type}; with a vector axis is needed")
+        if axis is not None and operand.shape[0] != x.shape[axis_of(axis.known, x.rank)]:
+            raise SpecError(f"{name} is {operand.type}, along axis {axis.known} of {x.type}")
 
 
 @op_kind("quantize", since=7, variables=_BYTES, input=need("T"), scale=const("T"),

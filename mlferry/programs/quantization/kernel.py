@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.types import DTYPES
 
 
-def _along(value: Any, x: Array, axis: int | None) -> Array:
+def _along(value: float | Array | None, x: Array, axis: int | None) -> Array:
     array = np.asarray(0 if value is None else value, np.float32)
     if array.size == 1 or axis is None:
         return array.reshape(())
@@ -23,8 +21,8 @@ def _along(value: Any, x: Array, axis: int | None) -> Array:
 def quantize(
     call: Call,
     input: Array,
-    scale: Any,
-    zero_point: Any,
+    scale: float | Array,
+    zero_point: float | Array | None,
     axis: int | None,
     output_dtype: str,
 ) -> Array:
@@ -38,8 +36,8 @@ def quantize(
 def dequantize(
     call: Call,
     input: Array,
-    scale: Any,
-    zero_point: Any,
+    scale: float | Array,
+    zero_point: float | Array | None,
     axis: int | None,
 ) -> Array:
     return _along(scale, input, axis) * (input.astype(np.float32) - _along(zero_point, input, axis))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.programs.exports import Call, cast, export
-from mlferry.programs.types import DTYPES
+from mlferry.programs.types import DTYPES, Array
 
 
-def _along(emitter: Emitter, value: Any, x: str, axis: int | None) -> str:
+def _along(emitter: Emitter, value: float | Array | None, x: str, axis: int | None) -> str:
     array = np.asarray(0 if value is None else value, np.float32)
     if array.size == 1 or axis is None:
         return emitter.constant(array.reshape(()))
@@ -25,8 +23,8 @@ def quantize(
     emitter: Emitter,
     call: Call,
     input: str,
-    scale: Any,
-    zero_point: Any,
+    scale: float | Array,
+    zero_point: float | Array | None,
     axis: int | None,
     output_dtype: str,
 ) -> str:
@@ -41,7 +39,12 @@ def quantize(
 
 @export("dequantize")
 def dequantize(
-    emitter: Emitter, call: Call, input: str, scale: Any, zero_point: Any, axis: int | None
+    emitter: Emitter,
+    call: Call,
+    input: str,
+    scale: float | Array,
+    zero_point: float | Array | None,
+    axis: int | None,
 ) -> str:
     y = cast(emitter, input, "float32")
     y = emitter.node("Sub", y, _along(emitter, zero_point, input, axis))

@@ -17,9 +17,9 @@ def _source(call: Call, seed: int) -> np.random.Generator:
 
 
 def _shape(shape: Array) -> tuple[int, ...]:
-    found = tuple(int(n) for n in np.ravel(shape))
-    limits.check("blob", 4 * math.prod(found), f"random values of shape {found} take bytes:")
-    return found
+    extents = tuple(int(n) for n in np.ravel(shape))
+    limits.check("blob", 4 * math.prod(extents), f"random values of shape {extents} take bytes:")
+    return extents
 
 
 @kernel("random_bernoulli")
@@ -41,6 +41,6 @@ def uniform(call: Call, shape: Array, low: float, high: float, seed: int) -> Arr
 def categorical(call: Call, x: Array, mode: str, size: int, seed: int) -> Array:
     chances = softmax_along(x, -1) if mode == "logits" else x / x.sum(-1, keepdims=True)
     ends = np.cumsum(chances, -1)
-    drawn = _source(call, seed).random((*x.shape[:-1], size))
-    places = (drawn[..., None] >= ends[..., None, :]).sum(-1)
+    numbers = _source(call, seed).random((*x.shape[:-1], size))
+    places = (numbers[..., None] >= ends[..., None, :]).sum(-1)
     return np.minimum(places, x.shape[-1] - 1)

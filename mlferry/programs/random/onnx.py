@@ -15,27 +15,27 @@ def _drawn(emitter: Emitter, op: str, shape: str, seed: int) -> str:
     return emitter.node(op, like, dtype=FLOAT, seed=None if seed < 0 else float(seed))
 
 
-def _moved(emitter: Emitter, drawn: str, factor: float, shift: float) -> str:
+def _affine(emitter: Emitter, numbers: str, factor: float, shift: float) -> str:
     """Runtimes refuse a deviation of 0, which is as good as any here."""
-    y = emitter.node("Mul", drawn, emitter.number(factor))
+    y = emitter.node("Mul", numbers, emitter.number(factor))
     return emitter.node("Add", y, emitter.number(shift))
 
 
 @export("random_bernoulli", random=True)
 def bernoulli(emitter: Emitter, call: Call, shape: str, prob: float, seed: int) -> str:
-    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
-    return cast(emitter, emitter.node("Less", drawn, emitter.number(prob)), call.made)
+    numbers = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return cast(emitter, emitter.node("Less", numbers, emitter.number(prob)), call.dtype)
 
 
 @export("random_normal", random=True)
 def normal(emitter: Emitter, call: Call, shape: str, mean: float, stddev: float, seed: int) -> str:
-    return _moved(emitter, _drawn(emitter, "RandomNormalLike", shape, seed), stddev, mean)
+    return _affine(emitter, _drawn(emitter, "RandomNormalLike", shape, seed), stddev, mean)
 
 
 @export("random_uniform", random=True)
 def uniform(emitter: Emitter, call: Call, shape: str, low: float, high: float, seed: int) -> str:
-    drawn = _drawn(emitter, "RandomUniformLike", shape, seed)
-    return _moved(emitter, drawn, high - low, low)
+    numbers = _drawn(emitter, "RandomUniformLike", shape, seed)
+    return _affine(emitter, numbers, high - low, low)
 
 
 @export("random_categorical", random=True)
@@ -45,5 +45,5 @@ def categorical(emitter: Emitter, call: Call, x: str, mode: str, size: int, seed
     *outer, classes = emitter.extents(x)
     rows = emitter.reshape(logits, [-1, classes])
     start = None if seed < 0 else float(seed)
-    drawn = emitter.node("Multinomial", rows, sample_size=size, seed=start)
-    return emitter.reshape(cast(emitter, drawn, "float32"), [*outer, size])
+    numbers = emitter.node("Multinomial", rows, sample_size=size, seed=start)
+    return emitter.reshape(cast(emitter, numbers, "float32"), [*outer, size])

@@ -36,32 +36,35 @@ def _checked(
     if x.rank != 3 or weights.rank != 2 or state.rank != 2:
         raise SpecError(f"x {x.type}, weight_ih {weights.type}, weight_hh {state.type}")
     units = state.shape[1] or 0
-    wanted = ((gates * units, x.shape[2]), (gates * units, units))
-    for name, given, shape in (("weight_ih", weights, wanted[0]), ("weight_hh", state, wanted[1])):
-        if any(b is not None and a != b for a, b in zip(given.shape, shape, strict=True)):
-            raise SpecError(f"{name} is {given.type}; {shape} is needed")
+    shapes = ((gates * units, x.shape[2]), (gates * units, units))
+    for name, operand, shape in (
+        ("weight_ih", weights, shapes[0]),
+        ("weight_hh", state, shapes[1]),
+    ):
+        if any(b is not None and a != b for a, b in zip(operand.shape, shape, strict=True)):
+            raise SpecError(f"{name} is {operand.type}; {shape} is needed")
     _vector(operands, "bias", gates * units)
     if operands.direction.known not in directions:
         raise SpecError(
             f"direction is {operands.direction.known!r}; possible are {', '.join(directions)}"
         )
     for name in ("activation", "recurrent_activation", "cell_activation"):
-        given = getattr(operands, name, None)
-        if given is not None and given.known not in activations:
-            raise SpecError(f"{name} is {given.known!r}; possible are {', '.join(activations)}")
+        operand = getattr(operands, name, None)
+        if operand is not None and operand.known not in activations:
+            raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(activations)}")
     return x.shape[1], units
 
 
 def _vector(operands: Operands, name: str, size: int) -> None:
-    given: Operand | None = getattr(operands, name, None)
-    if given is not None and given.shape != (size,):
-        raise SpecError(f"{name} is {given.type}; it needs {size} values")
+    operand: Operand | None = getattr(operands, name, None)
+    if operand is not None and operand.shape != (size,):
+        raise SpecError(f"{name} is {operand.type}; it needs {size} values")
 
 
-def _state(operands: Operands, name: str, wanted: Shape) -> None:
-    given: Operand = getattr(operands, name)
-    if not compatible(given.shape, wanted):
-        raise SpecError(f"{name} is {given.type}; the shape {show(wanted)} is needed")
+def _state(operands: Operands, name: str, shape: Shape) -> None:
+    operand: Operand = getattr(operands, name)
+    if not compatible(operand.shape, shape):
+        raise SpecError(f"{name} is {operand.type}; the shape {show(shape)} is needed")
 
 
 def _steps(operands: Operands) -> Extent:

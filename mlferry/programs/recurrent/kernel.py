@@ -29,7 +29,7 @@ def _entries(x: Array, weights: Array, bias: Array | None) -> Array:
     return y if bias is None else y + bias
 
 
-def _shown(steps: list[Array], sequence: bool) -> Array:
+def _results(steps: list[Array], sequence: bool) -> Array:
     """In the order in which they were made, the last step of x first for "reverse"."""
     return np.stack(steps) if sequence else steps[-1][None]
 
@@ -51,7 +51,7 @@ def rnn(
     for entry in entries[::-1] if backwards else entries:
         h = apply(entry + np.matmul(h, weight_hh.T))
         steps.append(h)
-    return _shown(steps, output_sequence), h
+    return _results(steps, output_sequence), h
 
 
 @kernel("gru")
@@ -90,7 +90,7 @@ def gru(
             o = apply(inner + np.matmul(r * h, product) + shift)
         h = (1 - z) * o + z * h
         steps.append(h)
-    return _shown(steps, output_sequence), h
+    return _results(steps, output_sequence), h
 
 
 @kernel("lstm")
@@ -119,27 +119,27 @@ def lstm(
     first = (weight_ih, weight_hh, bias, peephole)
     if direction != "bidirectional":
         steps, h, c = _lstm(x, initial_h, initial_c, first, applied, clip, direction == "reverse")
-        return _shown(steps, output_sequence), h, c
+        return _results(steps, output_sequence), h, c
     assert weight_ih_back is not None
     assert weight_hh_back is not None
     second = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     units = weight_hh.shape[1]
     states = [(initial_h[:, :units], initial_c[:, :units]), (initial_h[:, units:],
               initial_c[:, units:])]  # fmt: skip
-    found = [
+    results = [
         _lstm(x, *state, weights, applied, clip, backwards)
         for state, weights, backwards in zip(states, (first, second), (False, True), strict=True)
     ]
     # both directions show a step of x at the same place
-    there, back = found[0][0], found[1][0]
+    there, back = results[0][0], results[1][0]
     shown = [
-        _shown(there, output_sequence),
-        _shown(back[::-1] if output_sequence else back, output_sequence),
+        _results(there, output_sequence),
+        _results(back[::-1] if output_sequence else back, output_sequence),
     ]
     return (
         np.concatenate(shown, -1),
-        np.concatenate([h for _, h, _ in found], -1),
-        np.concatenate([c for _, _, c in found], -1),
+        np.concatenate([h for _, h, _ in results], -1),
+        np.concatenate([c for _, _, c in results], -1),
     )
 
 

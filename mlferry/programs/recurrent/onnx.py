@@ -19,6 +19,8 @@ from mlferry.onnx_graph.graph import Port
 from mlferry.programs.exports import Call, body_of, export
 
 Array = NDArray[Any]
+# Of a direction: its matrix, its recursion, and the biases of input and recursion.
+_Direction = tuple[Array, Array, Array | None, Array | None]
 _BEFORE = int(np.iinfo(np.int64).min)
 # ONNX's name, and the constants that it takes.
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -37,24 +39,24 @@ _RNN = (0,)
 
 
 def _attributes(names: Sequence[str], directions: int) -> dict[str, Any]:
-    found = [_ACTIVATIONS[name] for name in names] * directions
-    alphas = [constants[0] for _, constants in found if constants]
-    betas = [constants[1] for _, constants in found if constants]
+    entries = [_ACTIVATIONS[name] for name in names] * directions
+    alphas = [constants[0] for _, constants in entries if constants]
+    betas = [constants[1] for _, constants in entries if constants]
     return {
-        "activations": [name for name, _ in found],
+        "activations": [name for name, _ in entries],
         "activation_alpha": alphas or None,
         "activation_beta": betas or None,
     }
 
 
-def _ordered(array: Any, order: Sequence[int]) -> Array:
+def _ordered(array: Array, order: Sequence[int]) -> Array:
     parts = np.split(np.asarray(array, np.float32), len(order), axis=0)
     return np.concatenate([parts[place] for place in order], axis=0)
 
 
 def _weights(
     emitter: Emitter,
-    directions: Sequence[tuple[Any, Any, Any, Any]],
+    directions: Sequence[_Direction],
     order: Sequence[int],
 ) -> tuple[str, str, str]:
     """Matrices, recursions and biases, [directions, gates * units, ...].
@@ -88,19 +90,19 @@ def _states(emitter: Emitter, x: str, state: str, directions: int, units: int) -
     return emitter.transpose(split, [1, 0, 2])
 
 
-def _shown(
-    emitter: Emitter, x: str, made: Sequence[str], units: int, direction: str, *, sequence: bool
+def _results(
+    emitter: Emitter, x: str, outputs: Sequence[str], units: int, direction: str, *, sequence: bool
 ) -> tuple[str, ...]:
     """The steps in the order in which they were made, and the last states, [batch, ...]."""
-    y, *last = made
+    y, *last = outputs
     steps, batch = emitter.extents(x)[:2]
     known, count = emitter.shape(x)[:2], 2 if direction == "bidirectional" else 1
     emitter.shapes[y] = (known[0], count, known[1], units)
     ends = []
     for state in last:
         emitter.shapes[state] = (count, known[1], units)
-        turned = emitter.transpose(state, [1, 0, 2])
-        ends.append(emitter.reshape(turned, [batch, count * units]))
+        by_batch = emitter.transpose(state, [1, 0, 2])
+        ends.append(emitter.reshape(by_batch, [batch, count * units]))
     if not sequence:
         return emitter.unsqueeze(ends[0], [0]), *ends
     if direction == "reverse":
@@ -125,7 +127,7 @@ def rnn(
 ) -> tuple[str, ...]:
     units = weight_hh.shape[1]
     weights = _weights(emitter, [(weight_ih, weight_hh, bias, None)], _RNN)
-    made = emitter.nodes(
+    outputs = emitter.nodes(
         "RNN",
         [x, *weights, "", _states(emitter, x, initial_h, 1, units)],
         2,
@@ -133,7 +135,7 @@ def rnn(
         direction=direction,
         **_attributes([activation], 1),
     )
-    return _shown(emitter, x, made, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 @export("gru")
@@ -155,7 +157,7 @@ def gru(
     """The reset gate counts before the product, or with `reset_after` behind it."""
     units = weight_hh.shape[1]
     weights = _weights(emitter, [(weight_ih, weight_hh, input_bias, bias)], _GRU)
-    made = emitter.nodes(
+    outputs = emitter.nodes(
         "GRU",
         [x, *weights, "", _states(emitter, x, initial_h, 1, units)],
         2,
@@ -164,7 +166,7 @@ def gru(
         linear_before_reset=int(reset_after),
         **_attributes([recurrent_activation, activation], 1),
     )
-    return _shown(emitter, x, made, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 @export("lstm")
@@ -190,9 +192,11 @@ def lstm(
     clip: float | None,
 ) -> tuple[str, ...]:
     units = weight_hh.shape[1]
-    directions: list[tuple[Any, Any, Any, Any]] = [(weight_ih, weight_hh, bias, None)]
+    directions: list[_Direction] = [(weight_ih, weight_hh, bias, None)]
     peeps = [peephole]
     if direction == "bidirectional":
+        assert weight_ih_back is not None
+        assert weight_hh_back is not None
         directions.append((weight_ih_back, weight_hh_back, bias_back, None))
         peeps.append(peephole_back)
     count = len(directions)
@@ -212,7 +216,7 @@ def lstm(
         none = np.zeros(3 * units, np.float32)
         rows = [_ordered(none if peep is None else peep, (0, 2, 1)) for peep in peeps]
         optional = [emitter.constant(np.stack(rows))]
-    made = emitter.nodes(
+    outputs = emitter.nodes(
         "LSTM",
         [x, *weights, "", *states, *optional],
         3,
@@ -220,7 +224,7 @@ def lstm(
         direction=direction,
         **_attributes([recurrent_activation, cell_activation, activation], count),
     )
-    return _shown(emitter, x, made, units, direction, sequence=output_sequence)
+    return _results(emitter, x, outputs, units, direction, sequence=output_sequence)
 
 
 # ---- cells within limits -------------------------------------------------------------------------
@@ -230,7 +234,7 @@ def lstm(
 class _Cells:
     """A direction of an lstm whose cells have limits."""
 
-    weights: tuple[Any, Any, Any]
+    weights: tuple[Array, Array, Array | None]
     peephole: Array | None
     activations: tuple[str, str, str]
     clip: float
@@ -257,11 +261,11 @@ def _scanned(
     sequence: bool,
 ) -> tuple[str, ...]:
     units = parts[0].weights[1].shape[1]
-    found = []
+    scans = []
     for place, part in enumerate(parts):
         own = [emitter.sliced(s, 1, place * units, (place + 1) * units) for s in states]
-        found.append(_scan(emitter, x, own, part, flipped=place > 0))
-    steps, hidden, cells = (list(values) for values in zip(*found, strict=True))
+        scans.append(_scan(emitter, x, own, part, flipped=place > 0))
+    steps, hidden, cells = (list(values) for values in zip(*scans, strict=True))
     for state in (*hidden, *cells):
         emitter.shapes[state] = (emitter.shape(x)[1], units)
     last = emitter.joined(hidden, -1)
@@ -280,10 +284,10 @@ def _scan(
     entries = emitter.node("MatMul", x, emitter.constant(matrix.T.astype(np.float32)))
     if bias is not None:
         entries = emitter.node("Add", entries, emitter.constant(bias.astype(np.float32)))
-    turned = emitter.constant(recurrent.T.astype(np.float32))
-    names = [emitter.fresh(f"{emitter.layer}/{what}") for what in ("h", "c", "entry")]
+    transposed = emitter.constant(recurrent.T.astype(np.float32))
+    names = [emitter.fresh(f"{emitter.layer}/{part_name}") for part_name in ("h", "c", "entry")]
     with emitter.inside() as nodes:
-        h, c = _cell(emitter, names, turned, part)
+        h, c = _cell(emitter, names, transposed, part)
         ports = [Port(name, "float32") for name in names]
         body = body_of(emitter, nodes, [h, c, h], ["float32"] * 3, ports)
     hidden, cells, steps = emitter.nodes(
@@ -310,10 +314,10 @@ def _cell(emitter: Emitter, names: Sequence[str], recurrent: str, part: _Cells) 
         )
         i = emitter.node("Add", i, emitter.node("Mul", to_input, c))
         f = emitter.node("Add", f, emitter.node("Mul", to_forget, c))
-    kept = emitter.node("Mul", _applied(emitter, gate, f), c)
+    carried = emitter.node("Mul", _applied(emitter, gate, f), c)
     new = emitter.node("Mul", _applied(emitter, gate, i), _applied(emitter, cell, z))
     limits = emitter.number(-part.clip), emitter.number(part.clip)
-    after = emitter.node("Clip", emitter.node("Add", kept, new), *limits)
+    after = emitter.node("Clip", emitter.node("Add", carried, new), *limits)
     if part.peephole is not None:
         o = emitter.node("Add", o, emitter.node("Mul", to_output, after))
     shown = emitter.node("Mul", _applied(emitter, gate, o), _applied(emitter, last, after))

@@ -36,8 +36,8 @@ def reduce(
 ) -> str:
     """Integers whose result has a fraction go by float64, and lose it in the end."""
     whole = call.op in _OF_FLOATS and call.carrier("x") == "int32"
-    given = cast(emitter, x, "float64") if whole else x
-    y = _reduced(emitter, _MADE[call.op], given, axes, keep_dims)
+    source = cast(emitter, x, "float64") if whole else x
+    y = _reduced(emitter, _MADE[call.op], source, axes, keep_dims)
     return cast(emitter, y, "int32") if whole else y
 
 

@@ -21,7 +21,7 @@ from mlferry.programs.definitions import (
     option,
     several,
 )
-from mlferry.programs.types import TensorType, ValueType, compatible
+from mlferry.programs.types import Entries, TensorType, ValueType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY}
@@ -29,13 +29,13 @@ NEW = {"T": ANY}
 
 def axes_of(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
     """Axes counted from the front, each once."""
-    found = tuple(axis_of(axis, rank) for axis in axes)
-    if len(set(found)) < len(found):
+    places = tuple(axis_of(axis, rank) for axis in axes)
+    if len(set(places)) < len(places):
         raise SpecError(f"axes {list(axes)} name one axis twice")
-    return found
+    return places
 
 
-def vector(known: object) -> tuple[int, ...]:
+def vector(known: Entries) -> tuple[int, ...]:
     """A constant of one axis, or a scalar for a vector of one."""
     return known if isinstance(known, tuple) else (known,)
 
@@ -68,39 +68,39 @@ def reshape(operands: Operands) -> TensorType:
     if target.value is None:
         rank = target.shape[0] if target.rank else None
         return TensorType(x.dtype, None if rank is None else (None,) * rank)
-    wanted = vector(target.known)
-    if wanted.count(-1) > 1:
-        raise SpecError(f"shape is {list(wanted)}; only one extent may be -1")
-    extents: list[Extent] = [None if n == -1 else n for n in kept(wanted, x.tensor.shape)]
+    goal = vector(target.known)
+    if goal.count(-1) > 1:
+        raise SpecError(f"shape is {list(goal)}; only one extent may be -1")
+    extents: list[Extent] = [None if n == -1 else n for n in resolved(goal, x.tensor.shape)]
     total = product(x.shape) if x.tensor.shape is not None else None
-    if total is not None and -1 in wanted:
+    if total is not None and -1 in goal:
         rest = math.prod(n for n in extents if n is not None)
-        open_ones = [i for i, n in enumerate(wanted) if n == -1]
+        open_ones = [i for i, n in enumerate(goal) if n == -1]
         if None not in (extents[: open_ones[0]] + extents[open_ones[0] + 1 :]):
             if not rest or total % rest:
-                raise SpecError(f"{x.type} does not fit into the shape {list(wanted)}")
+                raise SpecError(f"{x.type} does not fit into the shape {list(goal)}")
             extents[open_ones[0]] = total // rest
     elif total is not None and None not in extents and product(tuple(extents)) != total:
-        raise SpecError(f"{x.type} does not fit into the shape {list(wanted)}")
+        raise SpecError(f"{x.type} does not fit into the shape {list(goal)}")
     return TensorType(x.dtype, tuple(extents))
 
 
-def kept(wanted: tuple[int, ...], shape: Shape | None) -> list[Extent]:
+def resolved(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
     """A shape in which 0 stands for the extent of the input at the same place.
 
     Where the input has more or fewer axes the places count from the end, and an extent beyond
     them is 1.
     """
-    found: list[Extent] = []
-    for place, extent in enumerate(wanted):
+    extents: list[Extent] = []
+    for place, extent in enumerate(goal):
         if extent != 0 or shape is None:
-            found.append(extent if extent != 0 else None)
-        elif len(shape) == len(wanted):
-            found.append(shape[place])
+            extents.append(extent if extent != 0 else None)
+        elif len(shape) == len(goal):
+            extents.append(shape[place])
         else:
-            from_end = place - len(wanted)
-            found.append(shape[from_end] if -from_end <= len(shape) else 1)
-    return found
+            from_end = place - len(goal)
+            extents.append(shape[from_end] if -from_end <= len(shape) else 1)
+    return extents
 
 
 @op_kind("reshape_like", since=6, variables=OLD, x=need("T"),
@@ -175,11 +175,11 @@ def reverse_sequence(operands: Operands) -> TensorType:
     return x.tensor
 
 
-def _divided(extent: Extent, block: int, what: str) -> Extent:
+def _divided(extent: Extent, block: int, subject: str) -> Extent:
     if extent is None:
         return None
     if block < 1 or extent % block:
-        raise SpecError(f"{what} of {extent} is not divided by {block}")
+        raise SpecError(f"{subject} of {extent} is not divided by {block}")
     return extent // block
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mlferry.programs.kernels import Array, Call, kernel
-from mlferry.programs.reshaping.definition import axes_of, kept, vector
+from mlferry.programs.reshaping.definition import axes_of, resolved, vector
 
 Ints = tuple[int, ...]
+T = TypeVar("T")
 
 
 @kernel("identity", moves=True)
-def identity(call: Call, x: Any) -> Any:
+def identity(call: Call, x: T) -> T:
     return x
 
 
@@ -30,8 +31,8 @@ def transpose(call: Call, x: Array, perm: Ints) -> Array:
 
 @kernel("reshape", moves=True)
 def reshape(call: Call, x: Array, shape: Array) -> Array:
-    wanted = tuple(int(n) for n in np.ravel(shape))
-    return x.reshape([n if n is not None else -1 for n in kept(wanted, x.shape)])
+    goal = tuple(int(n) for n in np.ravel(shape))
+    return x.reshape([n if n is not None else -1 for n in resolved(goal, x.shape)])
 
 
 @kernel("reshape_like", moves=True)

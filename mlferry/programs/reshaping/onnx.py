@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from mlferry.programs.exports import (
     values_of,
 )
 from mlferry.programs.reshaping.definition import axes_of, vector
+from mlferry.programs.types import Array
 
 Ints = tuple[int, ...]
 _BEFORE = int(np.iinfo(np.int64).min)
@@ -44,16 +44,16 @@ def transpose(emitter: Emitter, call: Call, x: str, perm: Ints) -> str:
 @export("reshape", moves=True)
 def reshape(emitter: Emitter, call: Call, x: str, shape: str) -> str:
     """0 keeps an extent; of another number of axes places count from the end."""
-    wanted = values_of(emitter, shape)
-    if wanted is None:
+    goal = values_of(emitter, shape)
+    if goal is None:
         return emitter.node("Reshape", x, emitter.reshape(emitter.whole(shape), [-1]))
-    if 0 not in wanted:
-        return emitter.reshape(x, wanted)
+    if 0 not in goal:
+        return emitter.reshape(x, goal)
     rank, extents = emitter.rank(x), []
-    for place, extent in enumerate(wanted):
-        source = place if rank == len(wanted) else place - len(wanted) + rank
-        kept = emitter.extent(x, source) if 0 <= source < rank and not extent else 1
-        extents.append(extent or kept)
+    for place, extent in enumerate(goal):
+        source = place if rank == len(goal) else place - len(goal) + rank
+        same = emitter.extent(x, source) if 0 <= source < rank and not extent else 1
+        extents.append(extent or same)
     return emitter.reshape(x, extents)
 
 
@@ -68,8 +68,8 @@ def reshape_like(
     end_masks: list[str],
 ) -> str:
     extents: list[int | str] = []
-    for like, *given in zip(ref_tensors, begins, ends, end_masks, strict=True):
-        known = [values_of(emitter, value) for value in given]
+    for like, *limits in zip(ref_tensors, begins, ends, end_masks, strict=True):
+        known = [values_of(emitter, value) for value in limits]
         if None in known:
             raise refuse("which axes it takes over is not known")
         begin, end, to_the_end = (value[0] for value in known if value is not None)
@@ -115,7 +115,7 @@ def reverse_sequence(
     if front[0] == front[1]:
         raise refuse("its samples lie along the axis that it turns around")
     order = [*front, *(axis for axis in range(rank) if axis not in front)]
-    wide = cast(emitter, x, "int32") if call.made == "bool" else x
+    wide = cast(emitter, x, "int32") if call.dtype == "bool" else x
     emitter.shapes[wide] = emitter.shape(x)
     y = emitter.node(
         "ReverseSequence",
@@ -125,7 +125,7 @@ def reverse_sequence(
         time_axis=1,
     )
     y = emitter.node("Transpose", y, perm=inverse(order))
-    return cast(emitter, y, "bool") if call.made == "bool" else y
+    return cast(emitter, y, "bool") if call.dtype == "bool" else y
 
 
 _BLOCKS = {"depth_to_space": "DCR", "pixel_shuffle": "CRD"}
@@ -157,7 +157,7 @@ def pixel_unshuffle(emitter: Emitter, call: Call, x: str, downscale_factor: int)
 
 
 @export("space_to_batch", moves=True)
-def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, paddings: Any) -> str:
+def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, paddings: Array) -> str:
     (down, across), edges = vector(block_shape), np.asarray(paddings).reshape(2, 2)
     amounts = [0, 0, *edges[:, 0].tolist(), 0, 0, *edges[:, 1].tolist()]
     n, c, *size = emitter.extents(x)
@@ -175,7 +175,7 @@ def space_to_batch(emitter: Emitter, call: Call, x: str, block_shape: Ints, padd
 
 
 @export("batch_to_space", moves=True)
-def batch_to_space(emitter: Emitter, call: Call, x: str, block_shape: Ints, crops: Any) -> str:
+def batch_to_space(emitter: Emitter, call: Call, x: str, block_shape: Ints, crops: Array) -> str:
     (down, across), edges = vector(block_shape), np.asarray(crops).reshape(2, 2)
     n, c, h, w = emitter.extents(x)
     batch = divided(emitter, n, math.prod((down, across)))

@@ -137,11 +137,11 @@ def resize(operands: Operands) -> TensorType:
     _one_of(operands.interpolation_mode, "interpolation_mode", ("LINEAR", "NEAREST_NEIGHBOR"))
     if operands.shape.value is None:
         return TensorType(x.dtype, (*x.shape[: x.rank - count], *[None] * count))
-    wanted = vector(operands.shape.known)
-    if not 0 <= count <= min(len(wanted), x.rank, 2):
-        raise SpecError(f"resized_dims is {count} for a shape of {len(wanted)} and {x.type}")
+    shape = vector(operands.shape.known)
+    if not 0 <= count <= min(len(shape), x.rank, 2):
+        raise SpecError(f"resized_dims is {count} for a shape of {len(shape)} and {x.type}")
     first = x.rank - count
-    targets = wanted[len(wanted) - count :]
+    targets = shape[len(shape) - count :]
     sizes = tuple(n or x.shape[first + place] for place, n in enumerate(targets))
     return TensorType(x.dtype, (*x.shape[:first], *sizes))
 

@@ -18,6 +18,7 @@ from mlferry.numerics.resizing import (
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
+from mlferry.programs.types import Entries
 
 
 def _nearest(x: Array, size: tuple[int, ...]) -> Array:
@@ -108,7 +109,7 @@ def resize(
 
 
 @kernel("crop", moves=True)
-def crop(call: Call, x: Array, crop_height: Any, crop_width: Any) -> Array:
+def crop(call: Call, x: Array, crop_height: Entries, crop_width: Entries) -> Array:
     (top, bottom), (left, right) = vector(crop_height), vector(crop_width)
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
@@ -224,8 +225,8 @@ def _at(image: Array, rows: Array, columns: Array, filler: float) -> Array:
     """Pixels of an image [C, H, W] at whole positions; the filler outside."""
     height, width = image.shape[-2:]
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    found = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
-    return np.where(inside, found, np.float32(filler))
+    pixels = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.where(inside, pixels, np.float32(filler))
 
 
 def _sampled(
@@ -283,14 +284,14 @@ def affine(
         _ends(count, coordinates_mode, align_corners) for count in (output_width, output_height)
     )
     matrices = np.broadcast_to(transform_matrix.reshape(-1, 6), (len(x), 6))
-    made = []
+    images = []
     for image, (a0, a1, a2, b0, b1, b2) in zip(x, matrices, strict=True):
         xs = a0 * across + a1 * down[:, None] + a2
         ys = b0 * across + b1 * down[:, None] + b2
         xs = _pixels(xs, x.shape[-1], coordinates_mode, align_corners)
         ys = _pixels(ys, x.shape[-2], coordinates_mode, align_corners)
-        made.append(_sampled(image, xs, ys, sampling_mode, padding_mode, padding_value))
-    return np.stack(made)
+        images.append(_sampled(image, xs, ys, sampling_mode, padding_mode, padding_value))
+    return np.stack(images)
 
 
 def _ends(count: int, mode: str, aligned: bool) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlferry.numerics.resizing import BOX_CODINGS, Grid, interpolate
 from mlferry.numerics.shapes import Extent
@@ -25,6 +26,7 @@ from mlferry.programs.exports import (
 )
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
+from mlferry.programs.types import Entries, Known
 
 Size = tuple[int | str, int | str]
 # The grids that `Resize` has; ALIGN_CORNERS is another one for a single sample.
@@ -67,13 +69,13 @@ def _nearest(emitter: Emitter, x: str, size: Size) -> str:
         extent = emitter.extent(x, axis)
         if isinstance(extent, int) and isinstance(count, int):
             places = np.minimum(np.arange(count) * extent // max(count, 1), extent - 1)
-            x = _taken(emitter, x, places.tolist(), axis)
+            x = _gathered(emitter, x, places.tolist(), axis)
         else:
-            x = _taken_by(emitter, x, (extent, count), axis, (1, 0, 1))
+            x = _gathered_by(emitter, x, (extent, count), axis, (1, 0, 1))
     return x
 
 
-def _taken_by(
+def _gathered_by(
     emitter: Emitter,
     x: str,
     sizes: Size,
@@ -95,7 +97,7 @@ def _taken_by(
     return y
 
 
-def _taken(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
+def _gathered(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
     if places == list(range(emitter.shape(x)[axis] or 0)):
         return x
     shape = [*emitter.shape(x)]
@@ -198,37 +200,37 @@ def resize(
 ) -> str:
     if not resized_dims:
         return x
-    wanted = values_of(emitter, shape)
-    if wanted is None or None in emitter.shape(x)[-2:]:
+    sizes = values_of(emitter, shape)
+    if sizes is None or None in emitter.shape(x)[-2:]:
         whole = _targets(emitter, x, shape, resized_dims)
     else:
         extents = _size(emitter, x)
-        targets = (0,) * (2 - resized_dims) + wanted[-resized_dims:]
+        targets = (0,) * (2 - resized_dims) + sizes[-resized_dims:]
         whole = (targets[0] or extents[0], targets[1] or extents[1])
     if resized_dims == 1:  # the last axis alone
         whole = (emitter.extent(x, -2), whole[1])
     if interpolation_mode == "NEAREST_NEIGHBOR":
         return _closest(emitter, x, whole, sampling_mode)
-    if call.made == "float32":
+    if call.dtype == "float32":
         return _bilinear(emitter, x, whole, sampling_mode)
     floats = cast(emitter, x, "float32")
     emitter.shapes[floats] = emitter.shape(x)
-    return cast(emitter, _bilinear(emitter, floats, whole, sampling_mode), call.made)
+    return cast(emitter, _bilinear(emitter, floats, whole, sampling_mode), call.dtype)
 
 
 def _targets(emitter: Emitter, x: str, shape: str, count: int) -> Size:
     """The extents of height and width, where 0 keeps one; computed."""
-    given = emitter.reshape(emitter.whole(shape), [-1])
-    found = []
+    sizes = emitter.reshape(emitter.whole(shape), [-1])
+    extents = []
     for axis in (-2, -1):
         if -axis > count:
-            found.append(emitter.extent(x, axis))
+            extents.append(emitter.extent(x, axis))
             continue
-        target = emitter.sliced(given, 0, axis, axis + 1 or FARTHEST)
-        kept = emitter.node("Equal", target, emitter.integers([0]))
+        target = emitter.sliced(sizes, 0, axis, axis + 1 or FARTHEST)
+        keeps = emitter.node("Equal", target, emitter.integers([0]))
         extent = emitter.vector([emitter.extent(x, axis)])
-        found.append(emitter.node("Where", kept, extent, target))
-    return found[0], found[1]
+        extents.append(emitter.node("Where", keeps, extent, target))
+    return extents[0], extents[1]
 
 
 def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
@@ -236,16 +238,16 @@ def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
     for axis, count in zip((-2, -1), size, strict=True):
         extent = emitter.extent(x, axis)
         if isinstance(extent, int) and isinstance(count, int):
-            x = _taken(emitter, x, closest(extent, count, mode).tolist(), axis)
+            x = _gathered(emitter, x, closest(extent, count, mode).tolist(), axis)
         elif mode in ("DEFAULT", "UNALIGN_CORNERS"):
-            x = _taken_by(emitter, x, (extent, count), axis, (2, 1, 2))
+            x = _gathered_by(emitter, x, (extent, count), axis, (2, 1, 2))
         else:
             raise refuse(f"{mode} for a size that varies")
     return x
 
 
 @export("crop", moves=True)
-def crop(emitter: Emitter, call: Call, x: str, crop_height: Any, crop_width: Any) -> str:
+def crop(emitter: Emitter, call: Call, x: str, crop_height: Entries, crop_width: Entries) -> str:
     for axis, amounts in ((-2, crop_height), (-1, crop_width)):
         before, after = vector(amounts)
         if before or after:
@@ -258,11 +260,11 @@ def crop(emitter: Emitter, call: Call, x: str, crop_height: Any, crop_width: Any
 Positions = Callable[[Emitter, str, str, int], str]
 
 
-def _double(emitter: Emitter, values: Any) -> str:
+def _double(emitter: Emitter, values: ArrayLike) -> str:
     return emitter.constant(np.asarray(values, np.float64))
 
 
-def _steps(emitter: Emitter, start: str, length: str, steps: Any) -> str:
+def _steps(emitter: Emitter, start: str, length: str, steps: ArrayLike) -> str:
     return emitter.node("Add", start, emitter.node("Mul", length, _double(emitter, steps)))
 
 
@@ -314,7 +316,7 @@ def _sides(
     wide = emitter.node("Mul", cast(emitter, boxes, "float64"), scale)
     emitter.shapes[wide] = emitter.shape(boxes)
     top, left, bottom, right = (emitter.sliced(wide, 1, place, place + 1) for place in coding.order)
-    found = []
+    sides = []
     for extent, (start, end) in zip(size, ((top, bottom), (left, right)), strict=True):
         begin, finish = start, end
         if coding.centered:
@@ -323,8 +325,8 @@ def _sides(
         if call.options["normalized_coordinates"]:
             last = _double(emitter, extent - 1)
             begin, finish = emitter.node("Mul", begin, last), emitter.node("Mul", finish, last)
-        found.append((begin, finish))
-    return _or_all(emitter, found, size)
+        sides.append((begin, finish))
+    return _or_all(emitter, sides, size)
 
 
 def _or_all(
@@ -386,7 +388,7 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
 
 
 @export("crop_resize")
-def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Any) -> str:
+def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Known) -> str:
     """Boxes of 5 values start with the index of the image that they are cut out of."""
     count = emitter.shape(roi)[2]
     if count is None:
@@ -409,7 +411,7 @@ def _images(emitter: Emitter, x: str, which: str, count: Extent) -> str:
 
 @export("crop_resize", since=7)
 def crop_boxes(
-    emitter: Emitter, call: Call, x: str, boxes: str, box_indices: str | None, **options: Any
+    emitter: Emitter, call: Call, x: str, boxes: str, box_indices: str | None, **options: Known
 ) -> str:
     """Each box out of the image of its index, or of its own place."""
     which = box_indices or counted(emitter, emitter.extent(boxes, 0))
@@ -478,12 +480,12 @@ def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, 
     flat = emitter.node("Mul", places[0], emitter.constant(np.int64(size[1])))
     flat = emitter.node("Add", flat, places[1])
     index = emitter.node("Unsqueeze", flat, emitter.integers([-1]))
-    found = emitter.node("GatherND", image, index, batch_dims=1)
+    pixels = emitter.node("GatherND", image, index, batch_dims=1)
     whole = inside[0]
     for other in inside[1:]:
         whole = emitter.node("And", whole, other)
     shown = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
-    return emitter.node("Where", shown, found, emitter.number(filler))
+    return emitter.node("Where", shown, pixels, emitter.number(filler))
 
 
 def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:
@@ -536,7 +538,7 @@ def resample(
     coordinates: str,
     coordinates_mode: str,
     align_corners: bool,
-    **options: Any,
+    **options: Known,
 ) -> str:
     height, width = _size(emitter, x)
     n, *target, _ = emitter.extents(coordinates)
@@ -568,7 +570,7 @@ def affine(
     output_width: int,
     coordinates_mode: str,
     align_corners: bool,
-    **options: Any,
+    **options: Known,
 ) -> str:
     """(x', y') = (a0 x + a1 y + a2, b0 x + b1 y + b2), in the same kind of coordinates."""
     height, width = _size(emitter, x)

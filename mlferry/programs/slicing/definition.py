@@ -20,17 +20,17 @@ from mlferry.programs.definitions import (
     option,
 )
 from mlferry.programs.reshaping.definition import vector
-from mlferry.programs.types import TensorType, compatible
+from mlferry.programs.types import Entries, TensorType, compatible
 
 OLD = {"T": NUMBERS | BOOL}
 NEW = {"T": ANY, "U": SIGNED}
 
 
-def masked(given: object, rank: int) -> tuple[bool, ...]:
+def masked(mask: Entries | None, rank: int) -> tuple[bool, ...]:
     """A mask for each axis; none is set where it is left out."""
-    if given is None:
+    if mask is None:
         return (False,) * rank
-    return tuple(bool(flag) for flag in vector(given))
+    return tuple(bool(flag) for flag in vector(mask))
 
 
 @op_kind("slice_by_index", variables=OLD, x=need("T"), begin=need(INT32), end=need(INT32),
@@ -81,9 +81,9 @@ def _known(operand: Operand, rank: int) -> Sequence[int | None]:
          end=need("U"), stride=option("U"), begin_mask=option(BOOL), end_mask=option(BOOL),
          squeeze_mask=option(BOOL))  # fmt: skip
 def slice_update(operands: Operands) -> TensorType:
-    wanted = _sliced(operands, drop=True)
-    if not compatible(operands.update.shape, wanted):
-        raise SpecError(f"update is {operands.update.type}; the shape {show(wanted)} is needed")
+    shape = _sliced(operands, drop=True)
+    if not compatible(operands.update.shape, shape):
+        raise SpecError(f"update is {operands.update.type}; the shape {show(shape)} is needed")
     return operands.x.tensor
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.slicing.definition import masked
+from mlferry.programs.types import Entries
 
-Index = tuple[Any, ...]
+Index = tuple[int | slice, ...]
+Masks = tuple[Entries | None, Entries | None, Entries | None]
 
 
-def _index(x: Array, begin: Any, end: Any, stride: Any, masks: tuple[Any, Any, Any]) -> Index:
+def _index(x: Array, begin: Array, end: Array, stride: Entries | None, masks: Masks) -> Index:
     """What indexing with NumPy takes, axis by axis."""
     begins, ends = np.ravel(begin).tolist(), np.ravel(end).tolist()
     steps = [1] * x.ndim if stride is None else np.ravel(stride).tolist()
@@ -38,10 +40,10 @@ def slice_by_index(
     x: Array,
     begin: Array,
     end: Array,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> Array:
     return x[_index(x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))]
 
@@ -53,10 +55,10 @@ def slice_update(
     update: Array,
     begin: Array,
     end: Array,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> Array:
     y = x.copy()
     y[_index(x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))] = update

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
 from mlferry.programs.exports import Call, counted, divided, export, values_of
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.slicing.definition import masked
+from mlferry.programs.types import Entries
 
 _BEFORE = int(np.iinfo(np.int64).min)
-Masks = tuple[Any, Any, Any]
+Masks = tuple[Entries | None, Entries | None, Entries | None]
 
 
 def _sliced(
-    emitter: Emitter, x: str, begin: str, end: str, stride: Any, masks: Masks
+    emitter: Emitter, x: str, begin: str, end: str, stride: Entries | None, masks: Masks
 ) -> tuple[str, list[int]]:
     """A part with all of its axes, and those of one entry that are to go."""
     rank = emitter.rank(x)
@@ -33,8 +32,8 @@ def _sliced(
         behind = [FARTHEST if n in (-1, FARTHEST) else n + 1 for n in first]
         begins, after = emitter.integers(first), emitter.integers(behind)
     else:
-        given = emitter.reshape(emitter.whole(begin), [rank])
-        begins = _chosen(emitter, open_starts, starts, given)
+        limits = emitter.reshape(emitter.whole(begin), [rank])
+        begins = _chosen(emitter, open_starts, starts, limits)
         one, last = emitter.integers([1]), emitter.integers([-1])
         after = emitter.node("Add", begins, one)
         is_last = emitter.node("Equal", begins, last)
@@ -42,8 +41,8 @@ def _sliced(
     if known[1] is not None:
         ends = emitter.integers([stops[i] if to_the_end[i] else known[1][i] for i in axes])
     else:
-        given = emitter.reshape(emitter.whole(end), [rank])
-        ends = _chosen(emitter, list(to_the_end), stops, given)
+        limits = emitter.reshape(emitter.whole(end), [rank])
+        ends = _chosen(emitter, list(to_the_end), stops, limits)
     if any(single):
         ends = emitter.node("Where", emitter.constant(np.array(single)), after, ends)
     places = emitter.integers(axes)
@@ -51,10 +50,10 @@ def _sliced(
     return y, [axis for axis in axes if single[axis]]
 
 
-def _chosen(emitter: Emitter, flags: list[bool], fixed: list[int], given: str) -> str:
+def _chosen(emitter: Emitter, flags: list[bool], fixed: list[int], limits: str) -> str:
     if not any(flags):
-        return given
-    return emitter.node("Where", emitter.constant(np.array(flags)), emitter.integers(fixed), given)
+        return limits
+    return emitter.node("Where", emitter.constant(np.array(flags)), emitter.integers(fixed), limits)
 
 
 @export("slice_by_index", moves=True)
@@ -64,13 +63,13 @@ def slice_by_index(
     x: str,
     begin: str,
     end: str,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> str:
-    y, gone = _sliced(emitter, x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))
-    return emitter.squeeze(y, gone)
+    y, single_axes = _sliced(emitter, x, begin, end, stride, (begin_mask, end_mask, squeeze_mask))
+    return emitter.squeeze(y, single_axes)
 
 
 @export("slice_update", moves=True)
@@ -81,18 +80,20 @@ def slice_update(
     update: str,
     begin: str,
     end: str,
-    stride: Any,
-    begin_mask: Any,
-    end_mask: Any,
-    squeeze_mask: Any,
+    stride: Entries | None,
+    begin_mask: Entries | None,
+    end_mask: Entries | None,
+    squeeze_mask: Entries | None,
 ) -> str:
     """The places that the slice would take, in x as a vector, get the values of the update."""
     shape = emitter.shape_vector(x)
     count = emitter.node("ReduceProd", shape, emitter.integers([0]), keepdims=1)
     places = emitter.node("Reshape", counted(emitter, count), shape)
     emitter.shapes[places] = emitter.shape(x)
-    part, gone = _sliced(emitter, places, begin, end, stride, (begin_mask, end_mask, squeeze_mask))
-    part = emitter.squeeze(part, gone)
+    part, single_axes = _sliced(
+        emitter, places, begin, end, stride, (begin_mask, end_mask, squeeze_mask)
+    )
+    part = emitter.squeeze(part, single_axes)
     values = emitter.node("Expand", update, emitter.node("Shape", part))
     flat = emitter.integers([-1])
     y = emitter.node(
@@ -114,16 +115,16 @@ def slice_by_size(emitter: Emitter, call: Call, x: str, begin: str, size: str) -
     if first is not None and min(first, default=0) >= 0:
         begins = emitter.integers(first)
     else:
-        given = emitter.reshape(emitter.whole(begin), [rank])
-        from_end = emitter.node("Add", given, emitter.shape_vector(x))
-        begins = emitter.node("Where", emitter.node("Less", given, zero), from_end, given)
+        starts = emitter.reshape(emitter.whole(begin), [rank])
+        from_end = emitter.node("Add", starts, emitter.shape_vector(x))
+        begins = emitter.node("Where", emitter.node("Less", starts, zero), from_end, starts)
     if first is not None and counts is not None and min(first, default=0) >= 0:
         pairs = zip(first, counts, strict=True)
         ends = emitter.integers([FARTHEST if n == -1 else b + n for b, n in pairs])
     else:
-        wanted = emitter.reshape(emitter.whole(size), [rank])
-        ends = emitter.node("Add", begins, wanted)
-        ends = emitter.node("Where", emitter.node("Less", wanted, zero), farthest, ends)
+        lengths = emitter.reshape(emitter.whole(size), [rank])
+        ends = emitter.node("Add", begins, lengths)
+        ends = emitter.node("Where", emitter.node("Less", lengths, zero), farthest, ends)
     return emitter.node("Slice", x, begins, ends, axes)
 
 

@@ -1,7 +1,7 @@
 """Evaluate a model of any kind: features by name in, features by name out.
 
-One factory a kind of model: it gets the `Model` and the custom classes and returns a function
-from features to features. `prepare` picks it; kinds that cannot run here say why.
+Each kind of model has a factory that takes the `Model` and the custom classes and returns a
+function from features to features. `prepare` picks it; for kinds that cannot run here it says why.
 """
 
 from mlferry.runtime.evaluators import (  # noqa: F401 (they register their functions)

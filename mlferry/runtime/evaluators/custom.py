@@ -1,4 +1,4 @@
-"""Custom models: a class of the user's evaluates the whole model."""
+"""Custom models: a class of yours evaluates the whole model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlferry.text import identifier, paragraph
 
 @evaluator("customModel")
 def custom_model(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """Made once, from the model's parameters; checked at every prediction."""
+    """The instance is made once, from the model's parameters; its results are always checked."""
     params, description = model.customModel, model.description
     name = params.className
     entry = CUSTOM_MODELS.find(name)
@@ -33,18 +33,18 @@ def custom_model(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     def run(data: Features) -> dict[str, Any]:
         inputs.check_names(data, description)
         try:
-            made = instance.predict(dict(data))
+            outputs = instance.predict(dict(data))
         except MlferryError:
             raise
         except Exception as error:
             raise CustomLayerError(f"{where}: predict raised {error!r}") from error
-        lacking = [f.name for f in description.output if f.name not in (made or {})]
-        if not isinstance(made, Mapping) or lacking:
+        lacking = [f.name for f in description.output if f.name not in (outputs or {})]
+        if not isinstance(outputs, Mapping) or lacking:
             raise CustomLayerError(
                 f"{where}: predict returns a dict with {', '.join(lacking) or 'its outputs'}"
             )
         return {
-            feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
+            feature.name: inputs.to_user(feature.name, outputs[feature.name], feature.type)
             for feature in description.output
         }
 

@@ -18,7 +18,7 @@ Table = NDArray[np.float64]
 
 @evaluator("nonMaximumSuppression")
 def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """Keeps the likeliest of boxes that overlap.
+    """Keep the likeliest of the boxes that overlap.
 
     Boxes are [N, 4]: the centre's x and y, width, height; confidences are [N, classes]. A box
     counts with its best class where that reaches the threshold. With `perClass` a box only
@@ -34,7 +34,7 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
         boxes = _table(data[params.coordinatesInputFeatureName], 4, "coordinates")
         if len(boxes) != len(confidence):
             raise PredictionError(f"{len(boxes)} boxes with {len(confidence)} confidences")
-        kept = suppressed(
+        best = suppressed(
             boxes,
             confidence,
             threshold(data, params.iouThresholdInputFeatureName, params.iouThreshold),
@@ -42,8 +42,8 @@ def non_maximum_suppression(model: model_pb2.Model, classes: CustomClasses) -> E
             per_class=params.pickTop.perClass,
         )
         return {
-            params.confidenceOutputFeatureName: confidence[kept],
-            params.coordinatesOutputFeatureName: boxes[kept],
+            params.confidenceOutputFeatureName: confidence[best],
+            params.coordinatesOutputFeatureName: boxes[best],
         }
 
     return checked(model, run)

@@ -21,12 +21,11 @@ _AT_ONCE = 1 << 20  # numbers
 def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     """The label with the most weight among the `numberOfNeighbors` closest samples.
 
-    Every neighbour weighs 1, or 1 over its distance, which is the squared Euclidean one, the
-    only one that the format has; samples at the very place of the input, if there are any, count
-    alone. A k-d tree finds the same neighbours as a search through all. Of samples equally far
-    the earlier ones are taken; of labels with equal weight the first in order, as scikit-learn
-    does. With fewer samples than neighbours all of them count; without any, the default label is
-    predicted.
+    Every neighbour weighs 1, or the inverse of its distance: the squared Euclidean one, the only
+    distance of the format. Samples that equal the input, if there are any, count alone. A k-d tree
+    finds the same neighbours as an exhaustive search. Ties go to the earlier sample and to the
+    first label in order, as in scikit-learn. With fewer samples than neighbours all of them count;
+    without samples, the default label is predicted.
 
     Raises:
         SpecError: counts do not fit; see `mlferry.spec.validate`.
@@ -38,7 +37,7 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
     if len(samples) != len(labels):
         raise SpecError(f"{len(labels)} labels for {len(samples)} samples")
     if count < 1:
-        raise SpecError(f"numberOfNeighbors is {count}; there is at least one")
+        raise SpecError(f"numberOfNeighbors is {count}; it must be at least 1")
     if params.WhichOneof("WeightingScheme") is None:
         raise SpecError("no weighting is set: uniform or by inverse distance")
     if index.WhichOneof("DistanceFunction") is None:
@@ -55,7 +54,7 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
         if x.size != index.numberOfDimensions:
             raise PredictionError(f"{x.size} values for {index.numberOfDimensions} dimensions")
         if not np.isfinite(x).all():
-            raise PredictionError("NaN and infinity are at no distance of a sample")
+            raise PredictionError("NaN and infinity have no distance from a sample")
         if not labels:
             return _nothing_known(params, default, label_name, chances_name)
         distances = _squared_distances(samples, x)
@@ -63,11 +62,11 @@ def nearest_neighbors(model: model_pb2.Model, classes: CustomClasses) -> Evaluat
         weights = np.bincount(
             places[nearest], _weights(distances[nearest], by_distance), len(known)
         )
-        made = {label_name: known[int(np.argmax(weights))]}
+        outputs = {label_name: known[int(np.argmax(weights))]}
         if chances_name:
             shares = (weights / weights.sum()).tolist()
-            made[chances_name] = dict(zip(known, shares, strict=True))
-        return made
+            outputs[chances_name] = dict(zip(known, shares, strict=True))
+        return outputs
 
     return checked(model, run)
 

@@ -24,12 +24,12 @@ class NetworkEvaluator:
 
     Attributes:
         session: the plan; `run` takes the names of any blobs as outputs.
-        joins: whether samples go side by side, along the batch axis of the classic mapping: no
-            layer looks at several of them, and none does one at a time anyway. The exact
-            mapping has no such axis.
-        shares: whether threads may take a sample each: NumPy computes, no class of the user's
-            runs, nothing is drawn in the order of the samples, and there are convolutions. Without
-            them arrays are so small that threads wait for the interpreter most of the time.
+        joins: whether samples can run side by side along the batch axis of the classic mapping: no
+            layer mixes samples, and none takes them one at a time anyway. The exact mapping has no
+            such axis.
+        shares: whether each thread may take a sample: NumPy computes, no class of yours runs, no
+            random values depend on the order of samples, and there are convolutions. Without these,
+            arrays are so small that threads mostly wait for the interpreter.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -38,7 +38,7 @@ class NetworkEvaluator:
         self.network = network
         self.description = model.description
         self.session: Session = classes.engine(network, classes.layers)
-        # read once: the fields of a message take longer than a small network
+        # read once: reading the fields of a message takes longer than running a small network
         self._inputs = [(feature.name, feature.type) for feature in model.description.input]
         self._outputs = [(feature.name, feature.type) for feature in model.description.output]
         self._types = dict(self._outputs)
@@ -56,8 +56,8 @@ class NetworkEvaluator:
         self.joins = self.session.rank5 and not large and all(map(_is_apart, layers))
         apart = large and not any(map(_is_in_order, layers))
         self.shares = type(self.session) is Session and apart
-        wanted = [name for name, _ in self._outputs if name not in special]
-        self._wanted = list(dict.fromkeys([*wanted, *([self._chances] if special else [])]))
+        plain = [name for name, _ in self._outputs if name not in special]
+        self._wanted = list(dict.fromkeys([*plain, *([self._chances] if special else [])]))
 
     def blobs(self, data: Features) -> dict[str, Array]:
         """The blobs that the network gets for the features of a sample."""
@@ -81,47 +81,47 @@ class NetworkEvaluator:
         """The outputs for several samples at once; None where they have to go one by one.
 
         Raises:
-            PredictionError: a sample does not fit, whichever.
+            PredictionError: one of the samples does not fit.
         """
-        given = [self.blobs(sample) for sample in samples]
-        shapes = {tuple((name, x.shape) for name, x in blobs.items()) for blobs in given}
-        if not self.joins or len(shapes) != 1 or any(x.shape[1] != 1 for x in given[0].values()):
+        inputs = [self.blobs(sample) for sample in samples]
+        shapes = {tuple((name, x.shape) for name, x in blobs.items()) for blobs in inputs}
+        if not self.joins or len(shapes) != 1 or any(x.shape[1] != 1 for x in inputs[0].values()):
             return None
-        joined = {name: np.concatenate([blobs[name] for blobs in given], 1) for name in given[0]}
-        made = self.session.run(joined, self._wanted)
-        if any(x.ndim != 5 or x.shape[1] != len(given) for x in made.values()):
+        joined = {name: np.concatenate([blobs[name] for blobs in inputs], 1) for name in inputs[0]}
+        outputs = self.session.run(joined, self._wanted)
+        if any(x.ndim != 5 or x.shape[1] != len(inputs) for x in outputs.values()):
             return None
-        apart = ({name: x[:, i : i + 1] for name, x in made.items()} for i in range(len(given)))
+        apart = ({name: x[:, i : i + 1] for name, x in outputs.items()} for i in range(len(inputs)))
         return [self._features(blobs) for blobs in apart]
 
     def apart(self, samples: Sequence[Features]) -> list[dict[str, Any]]:
         """The outputs for several samples, each by one of the threads that are free.
 
         Raises:
-            PredictionError: a sample does not fit, whichever.
+            PredictionError: one of the samples does not fit.
         """
-        made: list[dict[str, Any]] = [{} for _ in samples]
+        results: list[dict[str, Any]] = [{} for _ in samples]
 
         def part(index: int) -> Part:
             def run() -> None:
-                made[index] = self(samples[index])
+                results[index] = self(samples[index])
 
             return run
 
         parts = [part(index) for index in range(len(samples))]
         with at_most(self.session.threads):
             share([parts] * lane_count(len(samples)))
-        return made
+        return results
 
-    def _features(self, made: dict[str, Array]) -> dict[str, Any]:
+    def _features(self, outputs: dict[str, Array]) -> dict[str, Any]:
         """The outputs as their features have them."""
         named: dict[str, Any] = {}
         if isinstance(self.network, nn.NeuralNetworkClassifier):
-            named = classify(made[self._chances], class_labels(self.network), self.description)
+            named = classify(outputs[self._chances], class_labels(self.network), self.description)
         return {
             name: named[name]
             if name in named
-            else inputs.to_user(name, self.as_described(name, made[name]), kind)
+            else inputs.to_user(name, self.as_described(name, outputs[name]), kind)
             for name, kind in self._outputs
         }
 
@@ -136,7 +136,7 @@ _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample aft
 
 
 def _is_in_order(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer may give something else where samples run at the same time."""
+    """Whether the result of a layer may change when samples run at the same time."""
     kind = layer.WhichOneof("layer") or ""
     return kind.startswith("random") or kind in ("custom", "categoricalDistribution")
 
@@ -179,8 +179,8 @@ def classify(
     flat = np.asarray(chances).reshape(-1)
     if len(labels) != flat.size:
         raise PredictionError(f"the classifier has {len(labels)} labels and {flat.size} values")
-    found: dict[str, Any] = {description.predictedFeatureName: labels[int(np.argmax(flat))]}
+    outputs: dict[str, Any] = {description.predictedFeatureName: labels[int(np.argmax(flat))]}
     if description.predictedProbabilitiesName:
         pairs = zip(labels, flat.tolist(), strict=True)
-        found[description.predictedProbabilitiesName] = dict(pairs)
-    return found
+        outputs[description.predictedProbabilitiesName] = dict(pairs)
+    return outputs

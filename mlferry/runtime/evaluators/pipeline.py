@@ -1,4 +1,4 @@
-"""Models one after another: each reads what those before it made, or the pipeline's inputs."""
+"""Models in sequence: each reads outputs of earlier ones, or the pipeline's inputs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mlferry.spec.proto import model_pb2
 
 @evaluator(*networks.PIPELINE_KINDS)
 def pipeline(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """A pipeline of any of the three kinds; a feature may be made anew under its old name."""
-    held = networks.pipeline_of(model)
-    assert held is not None
+    """A pipeline of any of the three kinds; a model may replace a feature under its old name."""
+    members = networks.pipeline_of(model)
+    assert members is not None
     steps = []
-    for index, inner in enumerate(held.models):
-        name = held.names[index] if index < len(held.names) else str(index)
+    for index, inner in enumerate(members.models):
+        name = members.names[index] if index < len(members.names) else str(index)
         where = f"model {name!r} ({inner.WhichOneof('Type')}) of the pipeline"
         with context(f"preparing {where}"):
             steps.append((where, inner.description, prepare(inner, classes)))

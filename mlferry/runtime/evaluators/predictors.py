@@ -27,7 +27,7 @@ Score = Callable[[Vector], Vector]
 
 
 def regressor(model: model_pb2.Model, score: Score) -> Evaluator:
-    """All inputs as one vector, the result under the predicted feature's name."""
+    """Take all inputs as one vector, and give the result under the predicted feature's name."""
     target = model.description.predictedFeatureName or model.description.output[0].name
     return checked(model, lambda data: {target: score(row(model, data))})
 
@@ -59,7 +59,7 @@ def row(model: model_pb2.Model, data: Mapping[str, Any]) -> Vector:
 
 
 def logistic(x: Vector) -> Vector:
-    """1 / (1 + exp(-x)), without overflow, and with all digits where it is near 0."""
+    """1 / (1 + exp(-x)), without overflow, and accurate near 0."""
     small = np.exp(-np.abs(x))
     result: Vector = np.where(x >= 0, 1.0, small) / (1 + small)
     return result
@@ -99,7 +99,7 @@ def glmregressor(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 @evaluator("glmClassifier")
 def glm_classifier(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """A row of weights a class, or for all but the first.
+    """One row of weights per class, or for all but the first.
 
     For two classes there is one row, in both encodings, whose link gives the chance of the
     second class. With a reference class, the first, the scores beside its 0 go through softmax;
@@ -153,11 +153,11 @@ _BRANCHES: tuple[Callable[[float, float], bool], ...] = (
 
 
 def _forest(params: pp.TreeEnsembleParameters) -> Score:
-    """Of every tree the values of the leaf that is reached, added, and the base values.
+    """The sum of the values of the leaves reached, one per tree, and of the base values.
 
-    Trees whose numbers are all float32 ones are added in float32: Core ML's compiler looks for
-    that, as coremltools' converter of XGBoost tells, and so do the libraries that such trees come
-    from. It decides between classes with equal votes.
+    Trees whose numbers all fit float32 are added in float32, as Core ML's compiler (according to
+    coremltools' converter of XGBoost) and the libraries of such trees do. This decides between
+    classes with equal votes.
 
     Raises:
         SpecError: a tree has no root, a node is there twice, a branch names a node that does not
@@ -173,12 +173,12 @@ def _forest(params: pp.TreeEnsembleParameters) -> Score:
     limits.check_blob((size,))
     dtype = np.float32 if _is_float32(params) else np.float64
     base = (values if values.size else np.zeros(size)).astype(dtype)
-    held, roots = _read(nodes), _roots(nodes)
+    by_id, roots = _read(nodes), _roots(nodes)
 
     def score(x: Vector) -> Vector:
         result, row = np.zeros(size, dtype), x.tolist()
         for root in roots:
-            for index, value in _leaf(held, root, row):
+            for index, value in _leaf(by_id, root, row):
                 if index >= size:
                     raise PredictionError(f"a leaf adds to output {index}")
                 result[index] += dtype(value)
@@ -204,13 +204,13 @@ _Leaf = list[tuple[int, float]]
 
 
 def _read(nodes: Mapping[tuple[int, int], _Node]) -> dict[tuple[int, int], _Branch | _Leaf]:
-    """The nodes without their messages, whose fields take long to read."""
-    held: dict[tuple[int, int], _Branch | _Leaf] = {}
+    """The nodes as plain objects: the fields of messages are slow to read."""
+    by_id: dict[tuple[int, int], _Branch | _Leaf] = {}
     for key, node in nodes.items():
         if node.nodeBehavior == _Node.LeafNode:
-            held[key] = [(i.evaluationIndex, i.evaluationValue) for i in node.evaluationInfo]
+            by_id[key] = [(i.evaluationIndex, i.evaluationValue) for i in node.evaluationInfo]
             continue
-        held[key] = _Branch(
+        by_id[key] = _Branch(
             _BRANCHES[node.nodeBehavior],
             node.branchFeatureIndex,
             node.branchFeatureValue,
@@ -218,7 +218,7 @@ def _read(nodes: Mapping[tuple[int, int], _Node]) -> dict[tuple[int, int], _Bran
             (key[0], node.falseChildNodeId),
             node.missingValueTracksTrueChild,
         )
-    return held
+    return by_id
 
 
 def _is_float32(params: pp.TreeEnsembleParameters) -> bool:

@@ -24,7 +24,7 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 
 def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, Any]:
-    """The function that runs, and what is said of it: its inputs, outputs and states.
+    """The function to run, and the description of its inputs, outputs and states.
 
     Raises:
         SpecError: there is no such function.
@@ -40,13 +40,14 @@ def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, A
             )
         return name, described
     name = function or described.defaultFunctionName
-    found = {each.name: each for each in described.functions}
-    if name not in found:
+    functions = {each.name: each for each in described.functions}
+    if name not in functions:
         raise SpecError(
-            f"the model has no function {name!r}.{did_you_mean(name, list(found))} It has "
-            f"{', '.join(found)}: mlferry.MLModel(path, function_name={next(iter(found))!r})"
+            f"the model has no function {name!r}.{did_you_mean(name, list(functions))} It has "
+            f"{', '.join(functions)}: "
+            f"mlferry.MLModel(path, function_name={next(iter(functions))!r})"
         )
-    return name, found[name]
+    return name, functions[name]
 
 
 class ProgramEvaluator:
@@ -73,7 +74,7 @@ class ProgramEvaluator:
         """What the function gets for the features of a sample."""
         inputs.check_names(data, self._described)
         return {
-            name: _given(name, data[name], kind, self.session.inputs[name])
+            name: _input(name, data[name], kind, self.session.inputs[name])
             if data.get(name) is not None
             else _default(kind)
             for name, kind in self._inputs.items()
@@ -91,15 +92,15 @@ class ProgramEvaluator:
             )
         if state is not None and not self.session.states:
             raise UnsupportedModelError("the model has no state: model.predict(data)")
-        made = self.session.run(self.values(data), list(self._outputs), state)
-        return {name: _shown(name, made[name], kind) for name, kind in self._outputs.items()}
+        outputs = self.session.run(self.values(data), list(self._outputs), state)
+        return {name: _output(name, outputs[name], kind) for name, kind in self._outputs.items()}
 
 
-def _given(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
-    said = feature.WhichOneof("Type")
-    if said == "imageType":
+def _input(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueType) -> Any:
+    form = feature.WhichOneof("Type")
+    if form == "imageType":
         return images.to_blob(name, value, feature.imageType)
-    if said == "multiArrayType":
+    if form == "multiArrayType":
         array = _checked(name, value, kind)
         shape = kind.shape if isinstance(kind, TensorType) else None
         if shape == ():
@@ -109,10 +110,10 @@ def _given(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueT
 
 
 def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
-    """An array of numbers that the type of an input holds.
+    """An array of numbers, checked against the type of an input.
 
     Raises:
-        PredictionError: it is none, or its values do not fit.
+        PredictionError: it is not an array of numbers, or its values do not fit.
     """
     try:
         array = np.asarray(value)
@@ -144,7 +145,7 @@ def _default(feature: ft.FeatureType) -> Any:
     return np.full(shape, values.default_of(feature), dtype)
 
 
-def _shown(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
+def _output(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value.reshape(1)
     if feature.WhichOneof("Type") == "stringType" and isinstance(value, np.ndarray):

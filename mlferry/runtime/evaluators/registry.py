@@ -43,7 +43,7 @@ class RunOptions:
     function: str | None = None
 
     def joined(self, other: RunOptions) -> RunOptions:
-        """Of two models that become one; the weights are those of the first that has some.
+        """The options of a model made of two; the weights are those of the first that has any.
 
         Raises:
             SpecError: the precisions differ.
@@ -58,7 +58,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class CustomClasses:
-    """Classes given with a model, which come before registered ones, and what runs networks."""
+    """The classes given with a model, which come before registered ones, and its engine."""
 
     layers: Mapping[str, type[CustomLayer]] = field(default_factory=dict)
     models: Mapping[str, type[CustomModel]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class CustomClasses:
     program: RunOptions = field(default_factory=RunOptions)
 
     def joined(self, other: CustomClasses) -> CustomClasses:
-        """What a model made of two models needs: the first engine that is not the default one.
+        """What a model made of two needs; its engine is the first that is not the default.
 
         Raises:
             RegistrationError: both have a class of the same name, and not the same class.
@@ -118,7 +118,7 @@ _WHY_NOT = {
 
 
 def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
-    """The function that evaluates a model; everything is resolved now, once.
+    """The function that evaluates a model; everything is resolved here, once.
 
     Raises:
         UnsupportedModelError: models of this kind cannot be evaluated here.
@@ -136,38 +136,38 @@ def prepare(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 
 @contextmanager
-def _our_errors(what: str) -> Iterator[None]:
+def _our_errors(task: str) -> Iterator[None]:
     """Parameters that no rule of `validate` looks at may be anything."""
     try:
         yield
     except MlferryError:
         raise
     except Exception as error:
-        raise PredictionError(f"{what}: {error!r:.300}") from error
+        raise PredictionError(f"{task}: {error!r:.300}") from error
 
 
 def checked(model: model_pb2.Model, evaluate: Evaluator) -> Evaluator:
-    """An evaluator whose inputs and outputs are those that the model describes."""
+    """An evaluator that checks its inputs and outputs against the model's description."""
     description = model.description
 
     def run(data: Features) -> dict[str, Any]:
         inputs.check_names(data, description)
-        given = {
+        arguments = {
             feature.name: features.to_feature(feature.name, data[feature.name], feature.type)
             for feature in description.input
             if data.get(feature.name) is not None
         }
-        what = f"what it is given does not fit a {model.WhichOneof('Type')}"
-        with _our_errors(what), np.errstate(all="ignore"):
-            made = evaluate(given)
-        missing = [feature.name for feature in description.output if feature.name not in made]
+        task = f"what it is given does not fit a {model.WhichOneof('Type')}"
+        with _our_errors(task), np.errstate(all="ignore"):
+            outputs = evaluate(arguments)
+        missing = [feature.name for feature in description.output if feature.name not in outputs]
         if missing:
             raise PredictionError(
-                f"the model describes an output {missing[0]!r}; it makes {', '.join(made)}"
+                f"the model describes an output {missing[0]!r}; it makes {', '.join(outputs)}"
             )
         with _our_errors("what the model makes does not fit its description"):
             return {
-                feature.name: inputs.to_user(feature.name, made[feature.name], feature.type)
+                feature.name: inputs.to_user(feature.name, outputs[feature.name], feature.type)
                 for feature in description.output
             }
 

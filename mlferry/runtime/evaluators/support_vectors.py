@@ -49,7 +49,7 @@ def kernel_of(params: pp.Kernel) -> Kernel:
     raise SpecError("a support vector machine has a kernel: linear, RBF, polynomial or sigmoid")
 
 
-_AT_ONCE = 1 << 20  # numbers of sparse vectors that are written out
+_AT_ONCE = 1 << 20  # numbers of a sparse vector that is stored dense
 
 
 class SupportVectors:
@@ -191,12 +191,12 @@ class _Decisions:
     def __call__(self, x: Vector) -> Vector:
         kernels = self._vectors.kernels(x)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = [
+            sums = [
                 self._coefficients[j - 1, self._of[i]] @ kernels[self._of[i]]
                 + self._coefficients[i, self._of[j]] @ kernels[self._of[j]]
                 for i, j in self._pairs
             ]
-            decisions: Vector = np.array(found) - self._rho
+            decisions: Vector = np.array(sums) - self._rho
         return decisions
 
     def votes(self, decisions: Vector) -> Vector:
@@ -229,9 +229,9 @@ _LEAST_CHANCE = 1e-7  # libsvm's min_prob
 def coupled(pairwise: Table) -> Vector:
     """Class probabilities from pairwise ones, [K, K], r[i, j] the chance of i against j.
 
-    Method 2 of Wu, Lin and Weng, "Probability Estimates for Multi-class Classification by
-    Pairwise Coupling", 2004, solved as libsvm does: Gauss-Seidel steps until no equation is off
-    by 0.005 / K, at most 100 rounds; where it stops is part of the result.
+    Method 2 of Wu, Lin and Weng, "Probability Estimates for Multi-class Classification by Pairwise
+    Coupling", 2004, solved as in libsvm: Gauss-Seidel steps until no equation is off by 0.005 / K,
+    at most 100 rounds. The result depends on where the iteration stops.
     """
     count = len(pairwise)
     q = -pairwise.T * pairwise

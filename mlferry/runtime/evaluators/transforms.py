@@ -33,8 +33,8 @@ def _of_one(*kinds: str) -> Callable[[One], One]:
             source, target = only_input(model), only_output(model)
             return checked(model, lambda data: {target: function(model, data[source])})
 
-        made: Factory = factory
-        evaluator(*kinds)(made)
+        of_one: Factory = factory
+        evaluator(*kinds)(of_one)
         return function
 
     return decorate
@@ -67,7 +67,7 @@ def scaler(model: model_pb2.Model, value: NDArray[Any]) -> Any:
 
 @_of_one("normalizer")
 def normalizer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
-    """By the largest magnitude, the sum of magnitudes, or the Euclidean length; 0 stays."""
+    """Divide by the largest magnitude, the sum of magnitudes or the Euclidean length; 0 stays."""
     x = np.asarray(value, np.float64)
     norms = (
         lambda: np.abs(x).max(initial=0),
@@ -109,8 +109,7 @@ def one_hot_encoder(model: model_pb2.Model, value: int | str) -> Any:
 def dict_vectorizer(model: model_pb2.Model, value: Mapping[str, Any]) -> Any:
     """The values at the places of their keys: ``{place: value}``, or an array if so described.
 
-    Places without a key are 0 in an array and left out of a dictionary; keys that the model does
-    not have are left out.
+    Places without a key are 0 in an array and missing in a dictionary; unknown keys are ignored.
     """
     kind = model.dictVectorizer.WhichOneof("Map")
     keys = getattr(model.dictVectorizer, kind).vector if kind else ()
@@ -135,34 +134,36 @@ def categorical_mapping(model: model_pb2.Model, value: int | str) -> Any:
 
 @_of_one("imputer")
 def imputer(model: model_pb2.Model, value: NDArray[Any]) -> Any:
-    """Fills in what is missing: NaN, or the value that stands for it."""
+    """Fill in missing values: NaN, or the value that stands for it."""
     params = model.imputer
     kind = params.WhichOneof("ImputedValue")
     if kind is None:
         raise PredictionError("the imputer has no value to fill in")
     filler = getattr(params, kind)
     replaced = params.WhichOneof("ReplaceValue")
-    wanted = getattr(params, replaced) if replaced else math.nan
+    marker = getattr(params, replaced) if replaced else math.nan
     if isinstance(value, dict):
         table = filler.map
-        return {k: table.get(k, v) if _missing(v, wanted) else v for k, v in value.items()}
+        return {k: table.get(k, v) if _missing(v, marker) else v for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        gone = (
+        is_missing = (
             np.isnan(value)
-            if isinstance(wanted, float) and math.isnan(wanted)
-            else (value == wanted)
+            if isinstance(marker, float) and math.isnan(marker)
+            else (value == marker)
         )
         values = np.array(filler.vector if hasattr(filler, "vector") else [filler], np.float64)
         if values.size not in (1, value.size):
             raise PredictionError(f"{values.size} values to fill in for {value.size} elements")
-        return np.where(gone, np.broadcast_to(values, (value.size,)).reshape(value.shape), value)
-    return filler if _missing(value, wanted) else value
+        return np.where(
+            is_missing, np.broadcast_to(values, (value.size,)).reshape(value.shape), value
+        )
+    return filler if _missing(value, marker) else value
 
 
-def _missing(value: object, wanted: object) -> bool:
-    if isinstance(wanted, float) and math.isnan(wanted):
+def _missing(value: object, marker: object) -> bool:
+    if isinstance(marker, float) and math.isnan(marker):
         return isinstance(value, float) and math.isnan(value)
-    return bool(value == wanted)
+    return bool(value == marker)
 
 
 @evaluator("featureVectorizer")

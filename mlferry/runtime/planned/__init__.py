@@ -1,9 +1,9 @@
 """Convolutional parts of a network, planned once for each input shape and run many times.
 
-Inside such a part a sample lies channels-last, so that a convolution of one pixel is one matrix
-product without a copy. Buffers are allocated once, with the border that their readers pad;
-normalization, bias, the sum with a shortcut and activations are done by the layer before them
-while its rows are in the cache; parts of a concatenation are written in their places.
+Inside such a part samples are channels-last, so that a 1 x 1 convolution is one matrix product
+without a copy. Buffers are allocated once, with the border that their readers pad; normalization,
+bias, the sum with a shortcut and activations are done by the layer before them while its rows are
+in the cache; parts of a concatenation are written to their places directly.
 
 `regions` finds the parts, `plan` makes one ready for a shape, the other modules compute.
 """

@@ -11,7 +11,7 @@ from mlferry.runtime.planned.products import Block, Finish, by_rows, products, s
 from mlferry.runtime.threads import Part
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time
-_LEAST = 192  # pixels: for fewer at a time BLAS packs the weights too often
+_LEAST = 192  # pixels: with fewer at a time, BLAS packs the weights too often
 _DEPTHWISE = 40_000  # values of a depthwise result, likewise
 _WIDE = 1024  # values in the innermost loop of a depthwise convolution
 
@@ -45,18 +45,18 @@ def pointwise(x: Array, weights: Array, y: Array, finish: Finish, work: Workspac
     even = shared_blocks(height, width, _rows(width, channels + count))
 
     def lane() -> Block:
-        held = work.take(even[0][1] * width, count)
+        buffer = work.take(even[0][1] * width, count)
 
         def block(top: int, number: int) -> Run:
-            given, target = rows_of(x[top : top + number]), y[top : top + number]
-            assert given is not None
-            direct, made = _result(target, held)
-            multiplied = products(given, weights, direct)
+            source, target = rows_of(x[top : top + number]), y[top : top + number]
+            assert source is not None
+            direct, result = _result(target, buffer)
+            multiplied = products(source, weights, direct)
 
             def run() -> None:
                 for left, right, out in multiplied:
                     np.matmul(left, right, out=out)
-                finish(made, target, top)
+                finish(result, target, top)
 
             return run
 
@@ -70,12 +70,12 @@ def _rows(width: int, values: int) -> int:
     return max(_CACHE // (4 * width * values), -(-_LEAST // width))
 
 
-def _result(target: Array, held: Array) -> tuple[Array, Array]:
-    """Where the rows of a product go, as [n, M] and as [r, W, M]: at once, or held."""
+def _result(target: Array, buffer: Array) -> tuple[Array, Array]:
+    """Where the rows of a product go, as [n, M] and [r, W, M]: to the result, or to a buffer."""
     flat = rows_of(target)
     if flat is not None:
         return flat, target
-    direct = held[: target.shape[0] * target.shape[1]]
+    direct = buffer[: target.shape[0] * target.shape[1]]
     return direct, direct.reshape(target.shape)
 
 
@@ -105,7 +105,7 @@ def unfolded(
 
     def lane() -> Block:
         columns = work.take(most * width, inner)
-        held = work.take(most * width, count)
+        buffer = work.take(most * width, count)
 
         def block(top: int, number: int) -> Run:
             windows = strided(
@@ -114,7 +114,7 @@ def unfolded(
                 (down * line, across * pixel, apart_y * line, *steps),
             )
             part, target = columns[: number * width], y[top : top + number]
-            direct, made = _result(target, held)
+            direct, result = _result(target, buffer)
             copied = part.reshape(number, width, tall, *shape)
             multiplied = products(part, weights, direct)
 
@@ -122,7 +122,7 @@ def unfolded(
                 np.copyto(copied, windows)
                 for left, right, out in multiplied:
                     np.matmul(left, right, out=out)
-                finish(made, target, top)
+                finish(result, target, top)
 
             return run
 
@@ -174,7 +174,7 @@ def depthwise(
     even = shared_blocks(height, width, _DEPTHWISE // (width * channels))
 
     def lane() -> Block:
-        held = work.take(even[0][1], width, channels)
+        buffer = work.take(even[0][1], width, channels)
 
         def block(top: int, number: int) -> Run:
             windows = strided(
@@ -183,12 +183,12 @@ def depthwise(
                 (down * line, across * pack * pixel, apart_y * line, apart_x * pixel, value),
             )
             target = y[top : top + number]
-            made = target if target.flags.c_contiguous else held[:number]
-            out = made.reshape(number, width // pack, span)
+            result = target if target.flags.c_contiguous else buffer[:number]
+            out = result.reshape(number, width // pack, span)
 
             def run() -> None:
                 np.einsum("hwijc,ijc->hwc", windows, kernel, out=out)
-                finish(made, target, top)
+                finish(result, target, top)
 
             return run
 

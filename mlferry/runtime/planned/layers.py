@@ -1,4 +1,4 @@
-"""The layer kinds that a plan takes: what each of them is, by its kind."""
+"""The layer kinds that a plan takes, and the part that each of them becomes."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def by_channel(params: Params, inputs: int) -> Part:
 
 
 def _affine(params: Params, channels: int) -> tuple[Array, Array] | None:
-    """The factor and the shift a channel of a normalization, scale or bias."""
+    """The factor and the shift per channel of a normalization, scale or bias."""
     if params.kind == "batchnorm":
         if params.computeMeanVar:
             return None
         scale, shift = params.once("factor and shift", lambda: _statistics(params))
         return scale, shift
     one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
-    found: list[Array] = []
+    pair: list[Array] = []
     for name, shape, default in (
         ("scale", params.shapeScale if params.kind == "scale" else (), one),
         (
@@ -88,13 +88,13 @@ def _affine(params: Params, channels: int) -> tuple[Array, Array] | None:
         ),
     ):
         if not shape:
-            found.append(default)
+            pair.append(default)
         elif tuple(shape) in ((channels, 1, 1), (channels,), (1,), (1, 1, 1)):
             values = params.weight(name, (int(np.prod(shape)),))
-            found.append(np.broadcast_to(values, (channels,)).astype(np.float32))
+            pair.append(np.broadcast_to(values, (channels,)).astype(np.float32))
         else:
             return None
-    return found[0], found[1]
+    return pair[0], pair[1]
 
 
 def _statistics(params: Params) -> tuple[Array, Array]:
@@ -159,13 +159,13 @@ def convolution(params: Params, inputs: int) -> Part | None:
             p.outputChannels, p.kernelChannels, window, p.nGroups,
             lambda: p.decoded("weights", shape), bias,
         )  # fmt: skip
-        return parts.PlannedConvolution(filters, lambda given: sizes.edges_of(p, given))
+        return parts.PlannedConvolution(filters, lambda size: sizes.edges_of(p, size))
     if p.nGroups > 1 or p.dilationFactor != (1, 1):
         return None
-    turned = (p.kernelChannels, p.outputChannels, *p.kernelSize)
+    stored_shape = (p.kernelChannels, p.outputChannels, *p.kernelSize)
     filters = parts.Filters(
         p.outputChannels, p.kernelChannels, window, 1,
-        lambda: p.decoded("weights", turned, channel_axis=1), bias,
+        lambda: p.decoded("weights", stored_shape, channel_axis=1), bias,
     )  # fmt: skip
 
     def cuts(full: parts.Pair, result: parts.Pair) -> parts.Pair:
@@ -187,8 +187,8 @@ def pooling(params: Params, inputs: int) -> Part | None:
         return sizes.pooling_size(p, shape[-2:])[1]
 
     def divisor(shape: Shape) -> Array:
-        made: Array = sizes.pooling_divisor(p, shape[-2:], *sizes.pooling_size(p, shape[-2:]))
-        return made
+        counts: Array = sizes.pooling_divisor(p, shape[-2:], *sizes.pooling_size(p, shape[-2:]))
+        return counts
 
     window = Window(p.kernelSize, p.stride, (1, 1))
     return parts.Pooling(window, edges, divisor if p.type == "AVERAGE" else None)

@@ -1,4 +1,4 @@
-"""Maps: the blobs of one sample, channels-last, with a border for those who pad."""
+"""Maps: the blobs of one sample, channels-last, with a border for layers that pad."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 21  # float32 values that a workspace takes at a time; untouched o
 
 
 def aligned(*shape: int, fill: float | None = None) -> Array:
-    """An array that starts at a cache line; without `fill` its values are whatever they are."""
+    """An array that starts at a cache line; without `fill` its values are arbitrary."""
     size = int(np.prod(shape))
     whole = np.empty(size + _ALIGNMENT, np.float32)
     if fill is not None:
@@ -25,14 +25,14 @@ def aligned(*shape: int, fill: float | None = None) -> Array:
 
 
 class Workspace:
-    """Memory for what a step holds only while it runs: all steps of a plan use the same."""
+    """Scratch memory of a running step, shared by all steps of a plan."""
 
     def __init__(self) -> None:
         self._chunk = aligned(_CHUNK)
         self._used = 0
 
     def restart(self) -> None:
-        """What was taken so far may be taken again, for something that runs at another time."""
+        """Allow what was taken so far to be taken again, by something that runs at another time."""
         self._used = 0
 
     def take(self, *shape: int) -> Array:
@@ -40,9 +40,9 @@ class Workspace:
         size = int(np.prod(shape))
         if self._used + size > self._chunk.size:
             self._chunk, self._used = aligned(max(size, 2 * self._chunk.size)), 0
-        taken = self._chunk[self._used : self._used + size]
+        buffer = self._chunk[self._used : self._used + size]
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
-        return taken.reshape(shape)
+        return buffer.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Map:
     @classmethod
     def new(cls, shape: tuple[int, int, int], border: Border = NO_BORDER, fill: float = 0.0) -> Map:
         """A map of its own."""
-        made = cls.over(aligned(size_of(shape, border)), shape, border, fill)
-        made.fill_border()
-        return made
+        result = cls.over(aligned(size_of(shape, border)), shape, border, fill)
+        result.fill_border()
+        return result
 
     @classmethod
     def over(cls, memory: Array, shape: tuple[int, int, int], border: Border, fill: float) -> Map:

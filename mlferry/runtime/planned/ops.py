@@ -1,6 +1,6 @@
-"""The ops of ML Programs that a plan takes: what each of them is, by its name.
+"""The ops of ML Programs that a plan takes, and the part that each of them becomes.
 
-What is written here holds for float32, and for float16 whose results are rounded one by one.
+This holds for float32, and for float16 whose results are rounded one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Given:
     """What an operation is given.
 
     Attributes:
-        call: what its kernel is told of it.
+        call: its description for the kernel.
         kernel: what computes it.
         fixed: the arguments that are constants; values of float16 may be so.
         moving: the others, in the order of the op's parameters.
@@ -54,7 +54,7 @@ class Given:
         value = self.fixed[name]
         if value is None:
             return None
-        self.release()  # what was read before has been copied by now
+        self.release()  # earlier reads have been copied by now
         array = np.asarray(value)
         return (
             half.wide(array) if array.dtype == np.float16 else array.astype(np.float32, copy=False)
@@ -71,16 +71,16 @@ planned = OPS.register
 """
 
 
-def part_of(given: Given) -> Part | None:
+def part_of(operation: Given) -> Part | None:
     """What a plan knows of an operation."""
-    entry = OPS.find(given.call.op)
-    if entry is None or not _is_map(given.call):
+    entry = OPS.find(operation.call.op)
+    if entry is None or not _is_map(operation.call):
         return None
-    if tuple(given.moving) not in entry.options.get("moving", (("x",),)):
+    if tuple(operation.moving) not in entry.options.get("moving", (("x",),)):
         return None
-    if any(name is None for argument in given.moving.values() for name in argument.names):
+    if any(name is None for argument in operation.moving.values() for name in argument.names):
         return None
-    return entry.value(given)
+    return entry.value(operation)
 
 
 def _is_map(call: Call) -> bool:
@@ -99,20 +99,20 @@ def _is_map(call: Call) -> bool:
          "abs", "acos", "asin", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp", "exp2",
          "floor", "round", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh",
          "inverse", "log", "rsqrt", "threshold")  # fmt: skip
-def valuewise(given: Given) -> Part:
+def valuewise(operation: Given) -> Part:
     fixed = {
         name: np.float32(value) if isinstance(value, np.ndarray) else value
-        for name, value in given.fixed.items()
+        for name, value in operation.fixed.items()
     }
 
     def function(x: Array, out: Array) -> None:
-        np.copyto(out, given.kernel(given.call, x=x, **fixed))
+        np.copyto(out, operation.kernel(operation.call, x=x, **fixed))
 
     return parts.Valuewise(function)
 
 
 @planned("cast", "identity")
-def unchanged(given: Given) -> Part:
+def unchanged(operation: Given) -> Part:
     return parts.Valuewise(lambda x, out: np.copyto(out, x))
 
 
@@ -122,18 +122,18 @@ def _within(least: float, most: float) -> Part:
 
 
 @planned("relu")
-def relu(given: Given) -> Part:
+def relu(operation: Given) -> Part:
     return _within(0.0, np.inf)
 
 
 @planned("relu6")
-def relu6(given: Given) -> Part:
+def relu6(operation: Given) -> Part:
     return _within(0.0, 6.0)
 
 
 @planned("clip")
-def clip(given: Given) -> Part | None:
-    least, most = (float(given.fixed[name]) for name in ("alpha", "beta"))
+def clip(operation: Given) -> Part | None:
+    least, most = (float(operation.fixed[name]) for name in ("alpha", "beta"))
     if not least <= most:
         return None
     part = _within(least, most)
@@ -143,8 +143,8 @@ def clip(given: Given) -> Part | None:
 
 
 @planned("prelu")
-def prelu(given: Given) -> Part:
-    alpha = np.asarray(given.fixed["alpha"], np.float32)
+def prelu(operation: Given) -> Part:
+    alpha = np.asarray(operation.fixed["alpha"], np.float32)
 
     def function(x: Array, out: Array) -> None:
         np.copyto(out, np.where(x >= 0, x, alpha * x))
@@ -153,12 +153,12 @@ def prelu(given: Given) -> Part:
 
 
 @planned("batch_norm")
-def batch_norm(given: Given) -> Part:
-    epsilon = np.float32(given.fixed["epsilon"])
+def batch_norm(operation: Given) -> Part:
+    epsilon = np.float32(operation.fixed["epsilon"])
 
     def affine(channels: int) -> tuple[Array, Array]:
-        mean, variance = given.array("mean"), given.array("variance")
-        gamma, beta = given.array("gamma"), given.array("beta")
+        mean, variance = operation.array("mean"), operation.array("variance")
+        gamma, beta = operation.array("gamma"), operation.array("beta")
         assert mean is not None
         assert variance is not None
         scale = 1 / np.sqrt(variance + epsilon)
@@ -169,16 +169,16 @@ def batch_norm(given: Given) -> Part:
 
 
 @planned("instance_norm")
-def instance_norm(given: Given) -> Part:
+def instance_norm(operation: Given) -> Part:
     def values(name: str, default: float) -> Callable[[int], Array]:
         def of(channels: int) -> Array:
-            found = given.array(name)
-            return np.full(channels, default, np.float32) if found is None else found
+            stored = operation.array(name)
+            return np.full(channels, default, np.float32) if stored is None else stored
 
         return of
 
     return parts.InstanceNormalization(
-        values("gamma", 1.0), values("beta", 0.0), float(given.fixed["epsilon"])
+        values("gamma", 1.0), values("beta", 0.0), float(operation.fixed["epsilon"])
     )
 
 
@@ -207,7 +207,7 @@ _IN_FRONT: dict[str, Callable[[Array], tuple[Any, Any]]] = {
 
 
 def _by_channel(value: NDArray[Any]) -> Array | None:
-    """A constant that has one value, or one for each channel: with the channels as last axis."""
+    """A constant with one value, or one per channel, the channels as its last axis."""
     array = np.asarray(value, np.float32)
     shape = (1,) * (_RANK - array.ndim) + array.shape
     if len(shape) > _RANK or (shape[0], *shape[2:]) != (1, 1, 1):
@@ -215,11 +215,11 @@ def _by_channel(value: NDArray[Any]) -> Array | None:
     return array.reshape(-1)
 
 
-def _with_constant(given: Given, name: str, affine: Mapping[str, Any]) -> Part | None:
-    constant = _by_channel(given.fixed[name])
+def _with_constant(operation: Given, name: str, affine: Mapping[str, Any]) -> Part | None:
+    constant = _by_channel(operation.fixed[name])
     if constant is None:
         return None
-    op = given.call.op
+    op = operation.call.op
     moderate = bool((np.abs(constant) <= half.LARGEST).all())  # others make infinities of their own
     if op in affine and moderate:
         factor, shift = affine[op](constant)
@@ -227,8 +227,8 @@ def _with_constant(given: Given, name: str, affine: Mapping[str, Any]) -> Part |
         def wide(channels: int) -> tuple[Array, Array] | None:
             if len(constant) not in (1, channels):
                 return None
-            made = [np.broadcast_to(each, (channels,)) for each in (factor, shift)]
-            return made[0].astype(np.float32), made[1].astype(np.float32)
+            vectors = [np.broadcast_to(each, (channels,)) for each in (factor, shift)]
+            return vectors[0].astype(np.float32), vectors[1].astype(np.float32)
 
         return parts.ByChannel(wide)
     if len(constant) > 1:
@@ -245,15 +245,17 @@ def _with_constant(given: Given, name: str, affine: Mapping[str, Any]) -> Part |
 
 
 @planned(*_JOINED, moving=(("x", "y"), ("x",), ("y",)))
-def joined(given: Given) -> Part | None:
-    if len(given.moving) == 2:
-        return parts.Joined(_JOINED[given.call.op], broadcasts=True)
-    return _with_constant(given, *(("y", _BEHIND) if "y" in given.fixed else ("x", _IN_FRONT)))
+def joined(operation: Given) -> Part | None:
+    if len(operation.moving) == 2:
+        return parts.Joined(_JOINED[operation.call.op], broadcasts=True)
+    return _with_constant(
+        operation, *(("y", _BEHIND) if "y" in operation.fixed else ("x", _IN_FRONT))
+    )
 
 
 @planned("concat", moving=(("values",),))
-def concat(given: Given) -> Part | None:
-    of_channels = given.fixed["axis"] in (1, 1 - _RANK) and not given.fixed["interleave"]
+def concat(operation: Given) -> Part | None:
+    of_channels = operation.fixed["axis"] in (1, 1 - _RANK) and not operation.fixed["interleave"]
     return parts.Concatenation() if of_channels else None
 
 
@@ -266,8 +268,8 @@ def _pair(values: Sequence[Any]) -> parts.Pair:
 
 
 @planned("conv", "conv_transpose")
-def convolution(given: Given) -> Part | None:
-    fixed = given.fixed
+def convolution(operation: Given) -> Part | None:
+    fixed = operation.fixed
     weight = fixed["weight"]
     if weight.ndim != _RANK:
         return None
@@ -278,18 +280,18 @@ def convolution(given: Given) -> Part | None:
     groups = int(fixed["groups"])
 
     def weights() -> Array:
-        found = given.array("weight")
-        assert found is not None
-        return found
+        stored = operation.array("weight")
+        assert stored is not None
+        return stored
 
     def filters(count: int, channels: int) -> parts.Filters:
-        narrow = weight.dtype == np.float16 and not given.widened and half.is_finite(weight)
+        narrow = weight.dtype == np.float16 and not operation.widened and half.is_finite(weight)
         return parts.Filters(
-            count, channels, window, groups, weights, lambda: given.array("bias"),
+            count, channels, window, groups, weights, lambda: operation.array("bias"),
             (lambda: weight) if narrow else None,
         )  # fmt: skip
 
-    if given.call.op == "conv":
+    if operation.call.op == "conv":
         return parts.PlannedConvolution(
             filters(*weight.shape[:2]), lambda shape: slides.edges(shape[2:])
         )
@@ -302,8 +304,8 @@ def convolution(given: Given) -> Part | None:
 
 
 @planned("max_pool", "avg_pool")
-def pooling(given: Given) -> Part | None:
-    fixed = given.fixed
+def pooling(operation: Given) -> Part | None:
+    fixed = operation.fixed
     kernel, ceil = vector(fixed["kernel_sizes"]), bool(fixed["ceil_mode"])
     if len(kernel) != _RANK - 2:
         return None
@@ -317,7 +319,7 @@ def pooling(given: Given) -> Part | None:
         exclude = bool(fixed["exclude_padding_from_average"])
         return counted(slides, shape[2:], ceil=ceil, exclude=exclude)
 
-    return parts.Pooling(window, edges, divisor if given.call.op == "avg_pool" else None)
+    return parts.Pooling(window, edges, divisor if operation.call.op == "avg_pool" else None)
 
 
 _REDUCED: dict[str, Callable[..., Any]] = {
@@ -328,31 +330,31 @@ _REDUCED: dict[str, Callable[..., Any]] = {
 
 
 @planned(*_REDUCED)
-def reduce_space(given: Given) -> Part | None:
-    axes = given.fixed["axes"]
-    if axes is None or not given.fixed["keep_dims"]:
+def reduce_space(operation: Given) -> Part | None:
+    axes = operation.fixed["axes"]
+    if axes is None or not operation.fixed["keep_dims"]:
         return None
     if {axis % _RANK for axis in vector(axes)} != {2, 3}:
         return None
-    return parts.OverSpace(_REDUCED[given.call.op])
+    return parts.OverSpace(_REDUCED[operation.call.op])
 
 
 @planned("upsample_nearest_neighbor")
-def upsample(given: Given) -> Part | None:
-    factors = [float(given.fixed[f"scale_factor_{axis}"]) for axis in ("height", "width")]
+def upsample(operation: Given) -> Part | None:
+    factors = [float(operation.fixed[f"scale_factor_{axis}"]) for axis in ("height", "width")]
     if not all(factor.is_integer() and factor >= 1 for factor in factors):
         return None
     return parts.Repeated(_pair(factors))
 
 
 @planned("pad")
-def pad(given: Given) -> Part | None:
+def pad(operation: Given) -> Part | None:
     """Of height and width, with one value."""
-    if given.fixed["mode"] != "constant":
+    if operation.fixed["mode"] != "constant":
         return None
-    amounts = [int(amount) for amount in np.ravel(given.fixed["pad"])]
+    amounts = [int(amount) for amount in np.ravel(operation.fixed["pad"])]
     spatial, outer = amounts[-4:], amounts[:-4]
     if len(spatial) < 4 or any(outer):
         return None
     edges = ((spatial[0], spatial[1]), (spatial[2], spatial[3]))
-    return parts.Padded(edges, float(given.fixed["constant_val"]))
+    return parts.Padded(edges, float(operation.fixed["constant_val"]))

@@ -1,6 +1,6 @@
-"""What plans compute: convolutions, pooling, functions of each value, sums and concatenations.
+"""The parts of plans: convolutions, pooling, functions of each value, sums and concatenations.
 
-`layers` says which of them a layer of a network is, and `ops` which an operation of a program is.
+`layers` maps the layers of a network to them, and `ops` the operations of a program.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ class ByChannel(Part):
         self.affine = affine
 
     def plan(self, plan: Plan, step: PlannedStep) -> None:
-        found = self.affine(plan.size(step.inputs[0])[2])
-        if found is None:
+        vectors = self.affine(plan.size(step.inputs[0])[2])
+        if vectors is None:
             raise NotPlannedError(str(step))
         finish = Finish()
-        finish.then(_scaled(*found))
+        finish.then(_scaled(*vectors))
         _alone(plan, step, finish)
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
-        """Into weights and bias where nothing came before it; otherwise one more function."""
-        found = self.affine(plan.size(name)[2])
-        if found is None:
+        """Fold it into weights and bias if it comes first; otherwise add a function."""
+        vectors = self.affine(plan.size(name)[2])
+        if vectors is None:
             return False
-        factor, shift = found
+        factor, shift = vectors
         if finish.factor is None or finish.steps:
             finish.then(_scaled(factor, shift))
             return True
@@ -136,17 +136,17 @@ class InstanceNormalization(Part):
         place = {top: index for index, (top, _) in enumerate(even)}
 
         def adding(of: Callable[[Array, Array], None]) -> conv.Run:
-            """Makes the sums of a function of the values."""
+            """Sums of a function of the values."""
 
             def lane() -> Block:
-                held = plan.work.take(even[0][1], width, channels)
+                buffer = plan.work.take(even[0][1], width, channels)
 
                 def block(top: int, number: int) -> conv.Run:
-                    part, given = held[:number], x[top : top + number]
+                    part, source = buffer[:number], x[top : top + number]
                     flat, total = part.reshape(-1, channels), sums[place[top] : place[top] + 1]
 
                     def run() -> None:
-                        of(given, part)
+                        of(source, part)
                         np.matmul(ones[:, : number * width], flat, out=total)
 
                     return run
@@ -156,22 +156,24 @@ class InstanceNormalization(Part):
             return by_rows(even, lane)
 
         def average() -> Array:
-            made: Array = (sums.sum(axis=0, dtype=np.float64) / (height * width)).astype(np.float32)
-            return made
+            means: Array = (sums.sum(axis=0, dtype=np.float64) / (height * width)).astype(
+                np.float32
+            )
+            return means
 
-        def squares(given: Array, out: Array) -> None:
-            np.subtract(given, mean[:channels], out=out)
+        def squares(source: Array, out: Array) -> None:
+            np.subtract(source, mean[:channels], out=out)
             np.multiply(out, out, out=out)
 
         def lane() -> Block:
-            held = plan.work.take(even[0][1], width, channels)
+            buffer = plan.work.take(even[0][1], width, channels)
 
             def block(top: int, number: int) -> conv.Run:
-                part, given, target = held[:number], x[top : top + number], y[top : top + number]
+                part, source, target = buffer[:number], x[top : top + number], y[top : top + number]
                 rows = part.reshape(number, -1)
 
                 def run() -> None:
-                    np.copyto(part, given)
+                    np.copyto(part, source)
                     np.multiply(rows, factor, out=rows)
                     np.add(rows, shift, out=rows)
                     finish(part, target, top)
@@ -194,8 +196,8 @@ class InstanceNormalization(Part):
         plan.add(run)
 
 
-def _copied(given: Array, out: Array) -> None:
-    np.copyto(out, given)
+def _copied(source: Array, out: Array) -> None:
+    np.copyto(out, source)
 
 
 # ---- several inputs --------------------------------------------------------------------
@@ -227,10 +229,10 @@ class Joined(Part):
             current, *rest = [x[top : top + number] for x in maps]
 
             def run() -> None:
-                made = current
+                total = current
                 for other in rest:
-                    self.combine(made, other, out=target)
-                    made = target
+                    self.combine(total, other, out=target)
+                    total = target
                 finish(target, target, top)
 
             return run
@@ -259,7 +261,7 @@ class Joined(Part):
 
 
 class Concatenation(Part):
-    """Of channels: the parts lie in their places already, but for those from elsewhere."""
+    """A concatenation of channels: most parts are in their places already; others are copied."""
 
     joins = True
 
@@ -370,8 +372,8 @@ class PlannedConvolution(Part):
                 return stored
             return stored * finish.factor[:, None, None, None]
 
-        def once(what: str, make: Callable[[], Any]) -> Any:
-            return self.once(f"{what} with {finish.folded}", make)
+        def once(purpose: str, make: Callable[[], Any]) -> Any:
+            return self.once(f"{purpose} with {finish.folded}", make)
 
         if self._depthwise:
             taps = once("taps", lambda: np.ascontiguousarray(weights()[:, 0].transpose(1, 2, 0)))

@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 class NotPlannedError(Exception):
-    """A layer, or its shapes, that the plan cannot take: the layers run one by one instead."""
+    """The plan cannot take a layer, or its shapes; the layers run one by one instead."""
 
 
 class Part(ABC):
@@ -30,9 +30,9 @@ class Part(ABC):
         in_place: whether its result may lie where its input does.
         joins: whether its inputs may lie in its result, one after another.
         broadcasts: whether an input with fewer axes may come from outside.
-        worth: whether planning pays where it is one of several.
+        worth: whether planning pays if it is one of several.
         exact: whether it makes values of float16 of such values, which need no rounding.
-        worth_alone: whether it pays where it is the only one.
+        worth_alone: whether it pays if it is the only one.
     """
 
     in_place: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Part(ABC):
         """Add to a plan what computes it."""
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
-        """Whether it can be done with what makes its input `name`; `finish` does it then."""
+        """Whether it can be merged into the step that makes its input `name`, by `finish`."""
         return False
 
     def padding(self, plan: Plan, step: PlannedStep, shape: Shape) -> tuple[Border, float]:
@@ -81,11 +81,11 @@ class PlannedStep(Protocol):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Every blob that it, or what is inside of it, may read."""
+        """Every blob that it, or something inside it, may read."""
 
     @property
     def writes(self) -> frozenset[str]:
-        """Every blob that it, or what is inside of it, may make."""
+        """Every blob that it, or something inside it, may make."""
 
     @property
     def part(self) -> Part | None:
@@ -93,7 +93,7 @@ class PlannedStep(Protocol):
 
     @property
     def is_flow(self) -> bool:
-        """Whether it is a branch or a loop, or anything else that has a place in the order."""
+        """Whether it is a branch, a loop, or anything else that must keep its place."""
 
     @property
     def rounds(self) -> bool:
@@ -123,13 +123,13 @@ class Plan:
     def __init__(
         self,
         steps: Sequence[PlannedStep],
-        given: Mapping[str, Shape],
+        inputs: Mapping[str, Shape],
         shown: Sequence[str],
         *,
         winograd: bool = True,
     ) -> None:
         self.steps, self.shown, self.winograd = steps, list(shown), winograd
-        self.shapes = _shapes(steps, given)
+        self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:
             for name in dict.fromkeys(step.inputs):
@@ -142,8 +142,8 @@ class Plan:
         self._free: list[Map] = []
         self._first: set[int] = set()
         self._fused: set[int] = set()
-        self.made: set[str] = set(given)
-        self.inputs = {name: self.map(name).inner for name in given}
+        self.made: set[str] = set(inputs)
+        self.inputs = {name: self.map(name).inner for name in inputs}
         for step in steps:
             self._reserve(step)
         self._waiting = self._uses()
@@ -163,7 +163,7 @@ class Plan:
     # ---- what planners use -------------------------------------------------------------
 
     def add(self, run: Callable[[], None]) -> None:
-        """Add something to do; what it took of the workspace is free for the next."""
+        """Add something to do; its part of the workspace is free for the next one."""
         self._runs.append(run)
         self.work.restart()
 
@@ -183,27 +183,27 @@ class Plan:
         return self._maps[name]
 
     def padded(self, name: str, border: Border, fill: float) -> Array:
-        """A blob within a border: its own map where that has it, otherwise a copy."""
-        found = self.map(name)
+        """A blob with a border: its own map if that has the border, otherwise a copy."""
+        unpadded = self.map(name)
         if border == NO_BORDER:
-            return found.inner
-        inside = [have - wanted for have, wanted in zip(found.border, border, strict=True)]
-        if found.fill == fill and min(inside) >= 0:
+            return unpadded.inner
+        inside = [have - least for have, least in zip(unpadded.border, border, strict=True)]
+        if unpadded.fill == fill and min(inside) >= 0:
             above, below, left, right = inside
-            height, width, _ = found.outer.shape
-            return found.outer[above : height - below, left : width - right]
+            height, width, _ = unpadded.outer.shape
+            return unpadded.outer[above : height - below, left : width - right]
         copies = self._padded.setdefault(self._whole(name), {})
         key = (name, border, fill)
         if key not in copies:
             copy = copies[key] = self._new(self.size(name), border, fill)
-            self.add(lambda: np.copyto(copy.inner, found.inner))
+            self.add(lambda: np.copyto(copy.inner, unpadded.inner))
         return copies[key].outer
 
     def finish(self, step: PlannedStep, finish: Finish) -> tuple[Finish, str]:
-        """What can follow a layer at once, and the blob that is made in the end.
+        """What can be merged into a layer, and the blob that results.
 
-        Layers that work value by value, and a sum with a blob that is there already, are done
-        with it where nobody else reads what is between. What float16 holds is rounded.
+        Layers that work value by value, and a sum with a blob that exists already, are merged if
+        nothing else reads the blobs between. Values of float16 are rounded.
         """
         (name,) = step.outputs
         if _rounds(step):
@@ -228,31 +228,31 @@ class Plan:
         return name
 
     def _uses(self) -> dict[str, int]:
-        """How many steps read or write what a map holds, for maps that nobody outside sees."""
+        """How many steps use each map that nothing outside the plan reads."""
         uses: dict[str, int] = {}
         for step in self.steps:
-            for whole in self._held(step):
+            for whole in self._maps_of(step):
                 uses[whole] = uses.get(whole, 0) + 1
         for name in self.shown:
             uses.pop(self._whole(name), None)
         return uses
 
-    def _held(self, step: PlannedStep) -> set[str]:
+    def _maps_of(self, step: PlannedStep) -> set[str]:
         return {self._whole(name) for name in (*step.inputs, *step.outputs)}
 
     def _release(self, step: PlannedStep) -> None:
-        """After a step: maps that no later one uses may hold something else from then on."""
-        for whole in self._held(step) & self._waiting.keys():
+        """After a step, free the maps that no later one uses."""
+        for whole in self._maps_of(step) & self._waiting.keys():
             self._waiting[whole] -= 1
             if self._waiting[whole] == 0:
-                gone = [self._maps[whole]] if whole in self._maps else []
-                self._free += [*gone, *self._padded.get(whole, {}).values()]
+                freed = [self._maps[whole]] if whole in self._maps else []
+                self._free += [*freed, *self._padded.get(whole, {}).values()]
 
     def _new(self, size: tuple[int, int, int], border: Border, fill: float) -> Map:
         """A map whose border is filled: in memory that is free, or in memory of its own.
 
-        A border stays as long as no other map takes the memory. Where one does, both fill theirs
-        in each run: the first owner at the start, later ones when they take it over.
+        A border stays until another map takes the memory. Then both fill theirs in each run: the
+        first owner at the start, later ones when they take it over.
         """
         for index, free in enumerate(self._free):
             if (free.inner.shape, free.border, free.fill) == (size, border, fill):
@@ -266,19 +266,19 @@ class Plan:
             if free.memory.size >= count and (count >= _LARGE or free.border == border == NO_BORDER)
         ]
         if not large:
-            made = Map.new(size, border, fill)
-            self._first.add(id(made))
-            return made
+            result = Map.new(size, border, fill)
+            self._first.add(id(result))
+            return result
         former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
         if id(former) in self._first and former.border != NO_BORDER:
             self._runs.insert(0, former.fill_border)
-        made = Map.over(former.memory, size, border, fill)
+        result = Map.over(former.memory, size, border, fill)
         if border != NO_BORDER:
-            self._runs.append(made.fill_border)
-        return made
+            self._runs.append(result.fill_border)
+        return result
 
     def _reserve(self, step: PlannedStep) -> None:
-        """Give the parts of a concatenation their places in it, and what works in place its own."""
+        """Place the parts of a concatenation in it, and in-place results in their inputs."""
         part = _part(step)
         if part.in_place:
             (name,) = step.inputs
@@ -310,7 +310,7 @@ class Plan:
         return NO_BORDER, 0.0
 
 
-_LARGE = 1 << 18  # values: from there on, filling a border is cheaper than memory of its own
+_LARGE = 1 << 18  # values: beyond, filling a border is cheaper than more memory
 
 
 def _part(step: PlannedStep) -> Part:
@@ -326,18 +326,18 @@ def _rounding(x: Array, out: Array) -> None:
     half.round_into(x, out)
 
 
-def _shapes(steps: Sequence[PlannedStep], given: Mapping[str, Shape]) -> dict[str, Shape]:
+def _shapes(steps: Sequence[PlannedStep], inputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes of all blobs, [1, C, H, W]."""
-    found: dict[str, Shape] = dict(given)
+    shapes: dict[str, Shape] = dict(inputs)
     for step in steps:
         try:
-            made = step.infer([found[name] for name in step.inputs])
+            inferred = step.infer([shapes[name] for name in step.inputs])
         except SpecError as error:
             raise NotPlannedError(str(error)) from error
-        for name, shape in zip(step.outputs, made or (), strict=False):
+        for name, shape in zip(step.outputs, inferred or (), strict=False):
             if len(shape) != 4 or shape[0] != 1 or None in shape:
                 raise NotPlannedError(f"{name} has shape {shape}")
             with context(f"running {step}"):
                 limits.check_blob(shape)
-            found[name] = tuple(n or 0 for n in shape)
-    return found
+            shapes[name] = tuple(n or 0 for n in shape)
+    return shapes

@@ -37,10 +37,10 @@ def pool(
     even = shared_blocks(height, width, _CACHE // (4 * reach * channels))
 
     def lane() -> Block:
-        held = work.take(even[0][1], reach, channels)
+        buffer = work.take(even[0][1], reach, channels)
 
         def block(top: int, number: int) -> Run:
-            lines, target = held[:number], y[top : top + number]
+            lines, target = buffer[:number], y[top : top + number]
             starts = [top * down + i for i in range(tall)]
             parts = [x[i : i + (number - 1) * down + 1 : down, :reach] for i in starts]
             cells = [lines[:, j : j + (width - 1) * across + 1 : across] for j in range(wide)]

@@ -1,4 +1,4 @@
-"""Matrix products, and what follows them on rows that are still in the cache."""
+"""Matrix products, and functions of their rows while these are still in the cache."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def products(a: Array, b: Array, out: Array) -> list[Matmul]:
     batches = count // rows
     strided = np.lib.stride_tricks.as_strided
     whole = batches * rows
-    made = [
+    tasks = [
         (
             strided(a, (batches, rows, inner), (rows * a.strides[0], *a.strides)),
             b,
             strided(out, (batches, rows, b.shape[1]), (rows * out.strides[0], *out.strides)),
         )
     ]
-    return [*made, (a[whole:], b, out[whole:])] if whole < count else made
+    return [*tasks, (a[whole:], b, out[whole:])] if whole < count else tasks
 
 
 @dataclass
 class Finish:
-    """What is done to rows [r, W, C] of a result before anybody reads them.
+    """What is done to rows [r, W, C] of a result before anything reads them.
 
     Attributes:
-        factor: [C], by which whoever makes the rows multiplies its weights; None where it cannot.
+        factor: [C], to be multiplied into the weights that make the rows; None where impossible.
         folded: the layers whose factors these are.
         bias: [C], added first.
         steps: what follows, in its order: value by value, from the first argument into the
@@ -83,7 +83,7 @@ class Finish:
         steps[-1](source, target, top)
 
     def from_map(self, x: Array, target: Array, top: int) -> None:
-        """As calling it, but the rows that are given stay as they are."""
+        """The same, without changing `source`."""
         first, *rest = self.steps
         first(x, target, top)
         for step in rest:
@@ -109,9 +109,9 @@ def blocks(height: int, rows: int) -> Sequence[tuple[int, int]]:
 
 
 def shared_blocks(height: int, width: int, rows: int) -> Sequence[tuple[int, int]]:
-    """As `blocks`, in pairs where there are enough pixels: two threads end at the same time.
+    """As `blocks`, in pairs if there are enough pixels, so that two threads end at the same time.
 
-    It depends on the map alone, so that results are the same on any number of cores.
+    They depend on the map only, so that results are the same on any number of cores.
     """
     count = -(-height // max(1, min(height, rows)))
     if height > 1 and height * width >= _LEAST_SHARED:
@@ -119,7 +119,7 @@ def shared_blocks(height: int, width: int, rows: int) -> Sequence[tuple[int, int
     return blocks(height, -(-height // count))
 
 
-_LEAST_SHARED = 96  # pixels, below which a thread takes longer to begin than the rest to end
+_LEAST_SHARED = 96  # pixels, below which a thread takes longer to start than the others to finish
 
 Block = Callable[[int, int], Part]
 
@@ -132,8 +132,8 @@ def by_rows(even: Sequence[tuple[int, int]], lane: Callable[[], Block]) -> Part:
         lane: takes memory for one thread, and gives what makes the part for a block of
             (first row, number).
     """
-    made = [lane() for _ in range(lane_count(len(even)))]
-    lanes = [[block(top, number) for top, number in even] for block in made]
+    blocks = [lane() for _ in range(lane_count(len(even)))]
+    lanes = [[block(top, number) for top, number in even] for block in blocks]
     if len(lanes) == 1:
         (parts,) = lanes
         return parts[0] if len(parts) == 1 else partial(_in_turn, parts)

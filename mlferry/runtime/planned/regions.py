@@ -14,7 +14,7 @@ from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, Sha
 from mlferry.runtime.threads import Part, lane_count, share
 
 S = TypeVar("S", bound=PlannedStep)
-_REMEMBERED = 16  # sets of shapes that stay planned
+_REMEMBERED = 16  # sets of shapes whose plans are kept
 
 
 class Region:
@@ -42,12 +42,12 @@ class Region:
         """What is shown; None where the layers have to run one by one."""
         if any(name not in blobs for name in self.reads):
             return None
-        given = [blobs[name] for name in self.reads]
-        axes = max((x.ndim for x in given), default=0)
+        inputs = [blobs[name] for name in self.reads]
+        axes = max((x.ndim for x in inputs), default=0)
         if axes not in (4, 5):
             return None
         wide: list[Array] = []
-        for name, x in zip(self.reads, given, strict=True):
+        for name, x in zip(self.reads, inputs, strict=True):
             if x.ndim != axes and not (x.ndim < 4 and name in self._broadcast):
                 return None
             wide.append(x.reshape((1,) * (axes - x.ndim) + x.shape))
@@ -56,7 +56,7 @@ class Region:
             if x.shape[:-3] != outer and (
                 math.prod(x.shape[:-3]) > 1 or name not in self._broadcast
             ):
-                return None  # what is made of one sample alone stays one sample
+                return None  # made of one sample, it has one
         return self._computed([x.reshape(-1, *x.shape[-3:]) for x in wide], outer)
 
     def _computed(self, maps: Sequence[Array], outer: Shape) -> dict[str, Array] | None:
@@ -71,15 +71,17 @@ class Region:
         except NotPlannedError:
             self._refused.add(key)
             return None
-        made = {name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown}
+        outputs = {
+            name: np.empty((count, *plan.shapes[name][1:]), np.float32) for name in self.shown
+        }
         free.append(plan)
 
         def sample(index: int) -> Part:
-            return lambda: self._sample(key, index, count, maps, made)
+            return lambda: self._sample(key, index, count, maps, outputs)
 
         parts = [sample(index) for index in range(count)]
         share([parts] * lane_count(count))
-        return {name: x.reshape(*outer, *x.shape[1:]) for name, x in made.items()}
+        return {name: x.reshape(*outer, *x.shape[1:]) for name, x in outputs.items()}
 
     def _sample(
         self,
@@ -87,21 +89,21 @@ class Region:
         index: int,
         count: int,
         maps: Sequence[Array],
-        made: Mapping[str, Array],
+        outputs: Mapping[str, Array],
     ) -> None:
-        """One of `count` samples, in the memory of a plan that no other thread runs."""
+        """Run one of `count` samples, in the memory of a plan that no other thread uses."""
         free = self._plans.setdefault(key, [])
         plan = self._free(free) or self._planned(key)
         for name, x in zip(self.reads, maps, strict=True):
             np.copyto(plan.inputs[name], x[index if len(x) == count else 0].transpose(1, 2, 0))
         plan.run()
         for name, result in plan.outputs.items():
-            np.copyto(made[name][index], result.transpose(2, 0, 1))
+            np.copyto(outputs[name][index], result.transpose(2, 0, 1))
         free.append(plan)
 
     @staticmethod
     def _free(plans: list[Plan]) -> Plan | None:
-        """A plan that no thread runs; another one may take the last at the same time."""
+        """A plan that no other thread uses; threads may race for the last one."""
         try:
             return plans.pop()
         except IndexError:
@@ -110,19 +112,19 @@ class Region:
     def _planned(self, key: tuple[Shape, ...]) -> Plan:
         if len(self._plans) > _REMEMBERED:
             self._plans = {key: []}
-        given = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
-        return Plan(self.steps, given, self.shown, winograd=self.winograd)
+        shapes = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
+        return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
 
 
 def _broadcast_only(steps: Sequence[PlannedStep], reads: Sequence[str]) -> set[str]:
     """Blobs from outside that only broadcast with one from inside."""
     written = {name for step in steps for name in step.outputs}
-    found = set()
+    names = set()
     for name in reads:
         readers = [step for step in steps if name in step.inputs]
         if all(_broadcasts(step) and written & set(step.inputs) for step in readers):
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _broadcasts(step: PlannedStep) -> bool:
@@ -130,7 +132,7 @@ def _broadcasts(step: PlannedStep) -> bool:
 
 
 def _is_worth(steps: Sequence[PlannedStep]) -> bool:
-    """Whether planning pays for copying what goes in and out."""
+    """Whether planning outweighs copying the inputs and outputs."""
     parts = [step.part for step in steps if step.part is not None]
     return any(part.worth for part in parts) if len(parts) > 1 else parts[0].worth_alone
 
@@ -151,13 +153,13 @@ class PlannedRegion(Generic[S]):
 
 
 def scheduled(
-    steps: Sequence[S], wanted: frozenset[str], *, planned: bool, winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], *, planned: bool, winograd: bool
 ) -> list[PlannedRegion[S]]:
-    """What runs for the wanted blobs, each with the blobs that it is the last to use."""
+    """What to run for the wanted blobs, each with the blobs that it uses last."""
     groups: list[tuple[Region | None, Sequence[S]]] = (
-        grouped(steps, wanted, winograd) if planned else [(None, [step]) for step in steps]
+        grouped(steps, outputs, winograd) if planned else [(None, [step]) for step in steps]
     )
-    last_use = set(wanted)
+    last_use = set(outputs)
     plan: list[PlannedRegion[S]] = []
     for region, inner in reversed(groups):
         used = {name for step in inner for name in step.reads | step.writes}
@@ -167,9 +169,9 @@ def scheduled(
 
 
 def grouped(
-    steps: Sequence[S], wanted: frozenset[str], winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], winograd: bool
 ) -> list[tuple[Region | None, Sequence[S]]]:
-    """The steps in an order in which convolutional parts stand together, each as one region."""
+    """The steps reordered so that each convolutional part is one region."""
     result: list[tuple[Region | None, Sequence[S]]] = []
     waiting: list[S] = []
     several = overwritten(steps)
@@ -178,7 +180,7 @@ def grouped(
         if not waiting:
             return
         written = {name for step in waiting for name in step.outputs}
-        later = {name for step in rest for name in step.reads} | wanted
+        later = {name for step in rest for name in step.reads} | outputs
         if _is_worth(waiting):
             region = Region(waiting, sorted(written & later), winograd)
             result.append((region, region.steps))  # type: ignore[arg-type]
@@ -191,7 +193,7 @@ def grouped(
         if step.part is not None and not step.is_flow and not (step.reads | step.writes) & several:
             waiting.append(step)
         elif not step.is_flow and not pending & step.reads:
-            result.append((None, [step]))  # it can run before what waits
+            result.append((None, [step]))  # it can run before the waiting steps
         else:
             close(steps[index:])
             result.append((None, [step]))
@@ -200,7 +202,7 @@ def grouped(
 
 
 def overwritten(steps: Sequence[PlannedStep]) -> frozenset[str]:
-    """Blobs that several layers write: their order matters."""
+    """Blobs that several layers write; their order matters."""
     seen: set[str] = set()
     twice: set[str] = set()
     for step in steps:

@@ -35,14 +35,14 @@ class Phase:
 
 def phases(kernel: int, stride: int, before: int, result: int) -> list[Phase]:
     """The phases of one axis, of whose full result `before` entries are cut off in front."""
-    found = []
+    results = []
     for first in range(min(stride, result)):
         taps = [k for k in range(kernel) if (first + before - k) % stride == 0]
         taps.sort(reverse=True)
         start = (first + before - taps[0]) // stride if taps else 0
         count = -(-(result - first) // stride)
-        found.append(Phase(first, count, start, tuple(taps)))
-    return found
+        results.append(Phase(first, count, start, tuple(taps)))
+    return results
 
 
 def border(parts: list[Phase], size: int) -> tuple[int, int]:

@@ -35,7 +35,7 @@ TILES = tuple(_INPUT)
 
 
 def tile_for(height: int, width: int, channels: int, count: int) -> int:
-    """The tile with the least estimated time; 0 where a plain product is faster.
+    """The tile with the least estimated time; 0 if a plain product is faster.
 
     Args:
         height: of the result; likewise `width`.
@@ -61,7 +61,7 @@ def tile_for(height: int, width: int, channels: int, count: int) -> int:
 
 
 _TRANSFORMED = 16  # kernels that are transformed at a time, in double precision
-_LEAST_TILES = 32  # with fewer rows BLAS packs the weights for next to nothing
+_LEAST_TILES = 32  # with fewer rows, packing the weights does not pay for BLAS
 # Multiplications and bytes a second on one core; only their ratios matter.
 _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
 
@@ -71,11 +71,11 @@ def transformed(weights: Array, m: int) -> Array:
     kernel = np.array(_KERNEL[m])
     both = np.kron(kernel, kernel)
     count, channels = weights.shape[:2]
-    made = np.empty((len(both), channels, count), np.float32)
+    result = np.empty((len(both), channels, count), np.float32)
     for start in range(0, count, _TRANSFORMED):
         part = weights[start : start + _TRANSFORMED].reshape(-1, channels, 9)
-        made[..., start : start + _TRANSFORMED] = np.einsum("ts,mcs->tcm", both, part)
-    return made
+        result[..., start : start + _TRANSFORMED] = np.einsum("ts,mcs->tcm", both, part)
+    return result
 
 
 def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: Workspace) -> Part:
@@ -107,20 +107,20 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
 
         def block(first: int, number: int) -> Part:
             n, top = number * across, first * m
-            given = tiles[: a * a * n * channels].reshape(a * a, n * channels)
+            moved = tiles[: a * a * n * channels].reshape(a * a, n * channels)
             wide = spread[: a * a * n * channels].reshape(a * a, n * channels)
-            made = products[: a * a * n * count].reshape(a * a, n * count)
+            output = products[: a * a * n * count].reshape(a * a, n * count)
             done = results[: m * m * n * count].reshape(m * m, n * count)
             windows = strided(
                 x[top:],
                 (a, a, number, across, channels),
                 (line, pixel, m * line, m * pixel, value),
             )
-            copied = given.reshape(a, a, number, across, channels)
+            copied = moved.reshape(a, a, number, across, channels)
             multiplied = [
-                *_columns(before, given, wide),
-                (wide.reshape(a * a, n, channels), weights, made.reshape(a * a, n, count)),
-                *_columns(behind, made, done),
+                *_columns(before, moved, wide),
+                (wide.reshape(a * a, n, channels), weights, output.reshape(a * a, n, count)),
+                *_columns(behind, output, done),
             ]
             flat = done.reshape(1, m * m * n, count)
             places = _places(done.reshape(m, m, number, across, count), y[top:])
@@ -153,7 +153,7 @@ def _columns(matrix: Array, x: Array, out: Array) -> list[Matmul]:
         return [(matrix, x, out)]
     count = size // step
     strided = np.lib.stride_tricks.as_strided
-    made = [
+    tasks = [
         (
             matrix,
             strided(x, (count, inner, step), (step * 4, x.strides[0], 4)),
@@ -161,16 +161,16 @@ def _columns(matrix: Array, x: Array, out: Array) -> list[Matmul]:
         )
     ]
     whole = count * step
-    return [*made, (matrix, x[:, whole:], out[:, whole:])] if whole < size else made
+    return [*tasks, (matrix, x[:, whole:], out[:, whole:])] if whole < size else tasks
 
 
 def _places(tiles: Array, y: Array) -> list[tuple[Array, Array]]:
     """Where [m, m, down, across, M] go in a result; what lies beyond its edges is dropped."""
     m, down = tiles.shape[0], tiles.shape[2]
-    found = []
+    pairs = []
     for i in range(m):
         rows = y[i : down * m : m]
         for j in range(m):
             target = rows[:, j::m]
-            found.append((target, tiles[i, j, : target.shape[0], : target.shape[1]]))
-    return found
+            pairs.append((target, tiles[i, j, : target.shape[0], : target.shape[1]]))
+    return pairs

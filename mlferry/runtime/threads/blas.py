@@ -1,9 +1,9 @@
-"""NumPy's products on one thread of BLAS while a model runs.
+"""Limit NumPy's products to one BLAS thread while a model runs.
 
-Threads of OpenBLAS wait for each other by spinning. At each of some hundred small products they
-lose more than they gain, and where another process uses the cores a prediction takes many times as
-long. The number of threads belongs to the whole process: it is set when the first of several
-predictions begins, and set back when the last one ends.
+Threads of OpenBLAS spin while they wait for each other. Over hundreds of small products they lose
+more than they gain, and a prediction takes many times as long if another process uses the cores.
+The number of threads belongs to the whole process: it is set when the first of several predictions
+begins, and restored when the last one ends.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Control(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def control() -> Control | None:
-    """Of the library that NumPy multiplies with; None where its threads cannot be told.
+    """That of the library that NumPy multiplies with; None if its threads cannot be set.
 
-    So it is with Accelerate of macOS, which shares the cores by itself.
+    This is so for Accelerate on macOS, which shares the cores by itself.
     """
     for path in _libraries():
         try:
@@ -56,7 +56,7 @@ def control() -> Control | None:
         except OSError:
             continue
         for get, set_ in _NAMES:
-            # a name is looked up in what the library itself depends on, too
+            # names are also looked up in the library's own dependencies
             if hasattr(library, get) and hasattr(library, set_):
                 return Control(getattr(library, get), getattr(library, set_))
     return None
@@ -75,11 +75,11 @@ def _libraries() -> Iterator[str]:
 
 
 class _Holders:
-    """Those that want one thread now.
+    """The predictions that currently want one thread.
 
     Attributes:
         count: how many they are.
-        before: the number of threads that comes back when none is left.
+        before: the number of threads to restore when none is left.
     """
 
     def __init__(self) -> None:
@@ -98,16 +98,16 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Products use one thread of BLAS inside, in all threads of this process."""
-    found = control()
-    if found is None:
+    """Inside, products use one BLAS thread, in all threads of this process."""
+    threads = control()
+    if threads is None:
         yield
         return
     with _holders.lock:
         if _holders.count == 0:
-            _holders.before = found.get()
+            _holders.before = threads.get()
             if _holders.before > 1:
-                found.set(1)
+                threads.set(1)
         _holders.count += 1
     try:
         yield
@@ -115,4 +115,4 @@ def one_thread() -> Iterator[None]:
         with _holders.lock:
             _holders.count -= 1
             if _holders.count == 0 and _holders.before > 1:
-                found.set(_holders.before)
+                threads.set(_holders.before)

@@ -1,8 +1,8 @@
-"""Threads of this process that share the parts of one piece of work.
+"""Threads of this process that share parts of one task.
 
-NumPy lets other threads run while it computes. A thread takes the next part as soon as it has done
-one; what no other thread has begun is done by the one that asked, so that nobody waits for a core
-that another process uses.
+NumPy lets other threads run while it computes. A thread takes the next part as soon as it is done
+with one. The thread that asked does whatever no other has started, so that it never waits for a
+core that another process uses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def lane_count(parts: int) -> int:
-    """On how many threads so many parts run at most."""
+    """The most threads that this many parts run on."""
     return min(parts, cores(), _MOST)
 
 
@@ -40,7 +40,7 @@ _allowed: contextvars.ContextVar[int] = contextvars.ContextVar("threads", defaul
 
 @contextlib.contextmanager
 def at_most(threads: int | None) -> Iterator[None]:
-    """Let parts be shared by so many threads inside; None leaves it as it is."""
+    """Limit the threads that share parts inside; None changes nothing."""
     if threads is None:
         yield
         return
@@ -52,7 +52,7 @@ def at_most(threads: int | None) -> Iterator[None]:
 
 
 class _Request:
-    """Work that a helper is asked for; it may come too late."""
+    """A request to a helper, which may be too late for it."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
@@ -62,18 +62,18 @@ class _Request:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """The helper does it, unless it is too late."""
+        """Do it, unless it is too late."""
         if not self._begun.acquire(blocking=False):
             return
         try:
             self._context.run(self._work)
-        except BaseException as error:  # whoever asked raises it
+        except BaseException as error:  # the thread that asked raises it
             self.error = error
         finally:
             self._ended.release()
 
     def close(self) -> None:
-        """Wait for what the helper has begun; what it has not, it will not begin."""
+        """Wait if the helper has started; otherwise cancel."""
         if not self._begun.acquire(blocking=False):
             self._ended.acquire()
 
@@ -96,7 +96,7 @@ _FRESH = 0.05  # seconds
 
 
 def free_cores() -> int:
-    """How many cores nobody uses now; where the system does not tell, all but this thread's."""
+    """How many cores are idle now; if the system does not say, all but this thread's."""
     try:
         text = _STATISTICS.read_text(encoding="ascii")
         running = int(text.split("procs_running", 1)[1].split(None, 1)[0])
@@ -106,21 +106,23 @@ def free_cores() -> int:
 
 
 class _Helpers:
-    """The threads that there are; as many as cores beside the one that asks."""
+    """The helpers: one per core, except for the thread that asks."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """As at the start: in a process that was forked none of the threads is."""
+        """Start over: a forked process has none of the threads."""
         self._lock = threading.Lock()
         self._idle: list[_Helper] = []
         self._count = 0
         self._looked = -1.0
-        self._free = deque([0], maxlen=2)  # the last two looks: a process of a moment is none
+        self._free = deque(
+            [0], maxlen=2
+        )  # the last two looks, so that a short-lived process does not count
 
     def take(self) -> _Helper | None:
-        """One that does nothing; None where all of them work, or other processes use the cores."""
+        """An idle helper; None if all of them work, or other processes use the cores."""
         with self._lock:
             working = self._count - len(self._idle)
             now = time.monotonic()
@@ -147,7 +149,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def share(lanes: Sequence[Sequence[Part]]) -> None:
-    """Run parts, each once, on the threads that are free.
+    """Run every part once, on the threads that are free.
 
     Args:
         lanes: for each thread the same parts, in memory of its own to work in.
@@ -161,21 +163,21 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     planned = min(len(lanes), len(lanes[0]), allowed)
     inside = allowed // max(1, planned)  # for what the parts share themselves
     numbers = iter(range(len(lanes[0])))  # its `next` cannot be interrupted by another thread
-    asked: list[tuple[_Helper, _Request]] = []
+    requests: list[tuple[_Helper, _Request]] = []
     for parts in lanes[1:planned]:
         helper = _helpers.take()
         if helper is None:
             break
         request = _Request(_taking(parts, numbers, inside))
         helper.requests.put(request)
-        asked.append((helper, request))
+        requests.append((helper, request))
     try:
         _taking(lanes[0], numbers, inside)()
     finally:
-        for helper, request in asked:
+        for helper, request in requests:
             request.close()
             _helpers.give_back(helper)
-    for _, request in asked:
+    for _, request in requests:
         if request.error is not None:
             raise request.error
 

@@ -172,6 +172,8 @@ def pairwise(labels: int) -> dict[str, Any]:
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 KERNELS = ("LINEAR", "RBF", "POLY", "SIGMOID")
 
+OFFSETS = [0.1, 0.2, 0.3]
+
 CASES = [
     # numbers
     Case("Scaler", [node("Scaler", ["X"], ["y"], offset=[1.0, 2.0, -1.0], scale=[2.0, 0.5, 3.0])],
@@ -315,6 +317,37 @@ CASES = [
                          ("two", {"ids": (0, 1), "n_targets": 2, "base_values": [0.5, -2.0]}),
                          ("two, LOGISTIC", {"ids": (0, 1), "n_targets": 2,
                                             "post_transform": "LOGISTIC"}))),
+    *(Case(f"TreeEnsembleClassifier SOFTMAX_ZERO {name}",
+           [trees("class", weights=w, post_transform="SOFTMAX_ZERO", **b)], ROWS, CHOICE)
+      for name, w, b in (("of chances", POSITIVE, {}), ("of scores", SIGNED, {}),
+                         ("with a base", SIGNED, {"base_values": [0.375]}))),
+    *(Case(f"TreeEnsembleClassifier SOFTMAX_ZERO of the second class {n}",
+           [trees("class", ids=(1,), weights=w, post_transform="SOFTMAX_ZERO")], ROWS, CHOICE)
+      for n, w in (("of chances", POSITIVE), ("of scores", SIGNED))),
+    Case("TreeEnsembleClassifier PROBIT of the second class",
+         [trees("class", ids=(1,), weights=(-0.1, 0.5, 0.2, 0.3), post_transform="PROBIT")], ROWS,
+         CHOICE, tolerance=2e-5),
+    *(Case(f"TreeEnsembleClassifier {t} of three {n}",
+           [trees("class", ids=(0, 1, 2), weights=w, post_transform=t,
+                  classlabels_strings=["a", "b", "c"], **b)], HOLES,
+           {"label": STRING, "scores": FLOAT}, tolerance=2e-5)
+      for t in ("SOFTMAX_ZERO", "PROBIT")
+      for n, w, b in (("of chances", POSITIVE, {}), ("of scores and 0", (-1.5, 0.0, 2.0, 0.0), {}),
+                      ("with a base", POSITIVE, {"base_values": [0.5, 0.0, -0.25]}))),
+    *(Case(f"TreeEnsembleRegressor SOFTMAX_ZERO {n}",
+           [trees("target", ids=(0, 1), n_targets=2, post_transform="SOFTMAX_ZERO", **b)], ROWS, Y)
+      for n, b in (("of two", {}), ("of the largest", {"aggregate_function": "MAX"}))),
+    *(Case(f"LinearClassifier {t} of {n}", [linear(TABLE[:3 * n], OFFSETS[:n], t)], ROWS, CHOICE,
+           tolerance=2e-5)
+      for t in ("SOFTMAX_ZERO", "PROBIT") for n in (2, 3)),
+    Case("LinearClassifier SOFTMAX_ZERO of one", [linear(TABLE[:3], [0.5], "SOFTMAX_ZERO")], ROWS,
+         CHOICE),
+    Case("LinearClassifier SOFTMAX_ZERO with a score of 0",
+         [linear([0.0] * 3 + TABLE[:6], [0.0, 0.5, -0.5], "SOFTMAX_ZERO")], ROWS, CHOICE),
+    Case("ZipMap of SOFTMAX_ZERO", [linear(TABLE, OFFSETS, "SOFTMAX_ZERO"),
+                                    node("ZipMap", ["scores"], ["map"],
+                                         classlabels_int64s=[7, 8, 9])],
+         ROWS, {"label": INT64, "map": MAP}),
     *(Case(f"TreeEnsembleRegressor PROBIT of {name}",
            [trees("target", weights=POSITIVE, post_transform="PROBIT", **more)], ROWS, Y,
            tolerance=2e-5)
@@ -383,8 +416,12 @@ CASES = [
 
 # Graphs that cannot be converted, and what is said.
 REFUSED: list[tuple[Case, str]] = [
-    (Case("PROBIT", [linear(TABLE, [0.1, 0.2, 0.3], "PROBIT")], ROWS, CHOICE),
-     "post_transform='PROBIT': Core ML has nothing like it"),
+    (Case("PROBIT of one score", [linear(TABLE[:3], [0.5], "PROBIT")], ROWS, CHOICE),
+     "runtimes do not agree"),
+    (Case("PROBIT of the first class", [trees("class", post_transform="PROBIT")], ROWS, CHOICE),
+     "runtimes do not agree"),
+    (Case("an unknown transform", [linear(TABLE, OFFSETS, "SOFTPLUS")], ROWS, CHOICE),
+     "ONNX has NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO, PROBIT"),
     (Case("transform of one target", [trees("target", post_transform="LOGISTIC")], ROWS, Y),
      "runtimes do not agree"),
     (Case("MIDDLE", [trees("target", aggregate_function="MIDDLE")], ROWS, Y),

@@ -269,6 +269,11 @@ ROWS: dict[str, Row] = {
              **integers(which=[0, 0, 0])})
         for transform in ("half_pixel", "output_half_pixel")
     },
+    "largest values of regions": Row(
+        [node("MaxRoiPool", ["x", "rois"], ["y"], pooled_shape=[3, 2], spatial_scale=0.9)],
+        IMAGE, IMAGES,
+        {"rois": np.float32([[0, 0, 1, 6, 5.5], [0, -2, 3, 4.2, 19], [0, 3, 3, 3.3, 3.1]])},
+    ),
     "entries backwards from one on": Row(
         [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], TEXT, TEXTS,
         {**BOUNDS, **integers(a=[4], n=[-100], m=[-1])},

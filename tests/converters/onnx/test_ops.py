@@ -88,6 +88,21 @@ CASES: dict[str, Case] = {
         "RoiAlign", [IMAGES, regions(4), WHICH], [],
         {"output_height": 2, "output_width": 2, "sampling_ratio": 3}, 12,
     ),
+    **{
+        f"max pool of regions {name}": Case(
+            "MaxRoiPool", [IMAGES, np.concatenate([np.float32(WHICH)[:, None], boxes], 1)], [],
+            {"pooled_shape": shape, "spatial_scale": scale},
+        )
+        for name, boxes, shape, scale in (
+            ("of any size", regions(4), [3, 4], 1.0),
+            ("of small maps", regions(4) * 8, [2, 3], 1 / 8),
+            ("of one bin", regions(4), [1, 1], 1.0),
+            ("of halves, and beyond the image", np.float32(
+                [[0.5, 1.5, 2.5, 3.5], [-3, -2, 4, 20], [30, 30, 40, 40], [5, 4, 3, 2]]), [4, 3],
+             1.0),
+            ("smaller than their bins", np.float32([[2, 2, 3, 3]] * 4), [7, 7], 1.0),
+        )
+    },
     "max pool with indices": Case(
         "MaxPool", [normal(2, 3, 8, 7)], [],
         {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}, 12, 2,

@@ -117,12 +117,22 @@ def grouped(
     filled: int | None = None,
     outputs: str = "yyy",
     heads: int = 4,
+    stored: type | None = None,
+    step: float = 0.0,
     **attributes: Any,
 ) -> Case:
-    """Four heads of queries for two of keys; `given`: the lengths are inputs."""
+    """Four heads of queries for two of keys; `given`: the lengths are inputs.
+
+    `stored`: the type of quantized keys and values, of which two lie in a byte without a sign.
+    """
     before = past if filled is None else filled
     operands = [normal(batch, length, 64), normal(batch, length, 32), normal(batch, length, 32)]
-    old = [normal(batch, 2, past, 16), normal(batch, 2, past, 16)] if past else [None, None]
+    old: list[np.ndarray | None] = [None, None]
+    if past and stored is None:
+        old = [normal(batch, 2, past, 16), normal(batch, 2, past, 16)]
+    elif past:
+        units = 8 if stored is np.uint8 else 16
+        old = [codes(batch, 2, past, units, kind=stored) for _ in range(2)]
     lengths = [whole(*[before + length - 1] * batch), whole(past + length)]
     if given:
         given_all = [*operands, *(x for x in old if x is not None), lengths[0]]
@@ -138,7 +148,20 @@ def grouped(
         {"num_heads": heads, "kv_num_heads": 2, **attributes},
         order,
         outputs,
+        step,
     )
+
+
+def in_codes(bits: int, kind: str, **options: Any) -> Case:
+    """A quantized cache, with a scale for all or one for each unit of each head."""
+    count = 1 if kind == "PER_TENSOR" else 32
+    scales = [RNG.uniform(0.5, 1.0, count).astype(np.float32) * 2 ** (2 - bits) for _ in range(2)]
+    rest = options.pop("rest", [None] * 5)
+    return grouped(
+        3 if options.get("batch") == 1 else 1, 4, *rest, *scales, given=True,
+        stored=np.int8 if bits == 8 else np.uint8, kv_cache_bit_width=bits, k_quant_type=kind,
+        v_quant_type=kind, **options,
+    )  # fmt: skip
 
 
 def lstm(count: int, *, columns: bool, **attributes: Any) -> Case:
@@ -288,6 +311,36 @@ CASES: dict[str, Case] = {
     "GroupQueryAttention with a bias": grouped(
         4, 0, None, None, None, normal(1, 4, 4, 4)
     ),
+    "GroupQueryAttention with sinks": grouped(5, 0, None, None, None, None, normal(4)),
+    "GroupQueryAttention with sinks and a past, in a window": grouped(
+        1, 6, None, None, None, None, normal(4), local_window_size=3, given=True
+    ),
+    "GroupQueryAttention, smooth": grouped(5, smooth_softmax=1),
+    "GroupQueryAttention, smooth, with soft limits and a past": grouped(
+        1, 3, smooth_softmax=1, softcap=1.5
+    ),
+    "GroupQueryAttention with what it attends to": grouped(
+        1, 4, outputs="yyyy", qk_output=2
+    ),
+    "GroupQueryAttention with sinks and what it attends to": grouped(
+        1, 4, None, None, None, None, normal(4), outputs="yyyy", qk_output=2
+    ),
+    "GroupQueryAttention with its scores": grouped(1, 4, outputs="yyyy", qk_output=1, scale=0.3),
+    **{
+        f"GroupQueryAttention with a cache of {bits} bits, {kind}, {name}": in_codes(
+            bits, kind, **options
+        )
+        for bits in (4, 8)
+        for kind in ("PER_TENSOR", "PER_CHANNEL")
+        for name, options in (
+            ("of two sentences", {}),
+            ("of one sentence", {"batch": 1}),
+            ("with rotations, in a window", {
+                "rest": [*WIDE_TURNS, None, None, None], "do_rotary": 1, "local_window_size": 3,
+            }),
+            ("with sinks", {"rest": [None, None, None, None, normal(4)]}),
+        )
+    },
     "GroupQueryAttention of packed operands": Case(
         "GroupQueryAttention", [normal(2, 5, 128)],
         [None, None, None, None, whole(4, 4), whole(5)], {"num_heads": 4, "kv_num_heads": 2},

@@ -430,11 +430,13 @@ def test_a_large_model_is_frozen_without_a_copy(
     arguments: dict[str, Any] = {"inputs": None, "outputs": None, "signature": None}
     for size in (0, 1 << 30):
         monkeypatch.setattr(loading, "_LARGE", size)
-        monkeypatch.setattr(
-            read,
-            "_frozen_apart",
-            lambda path, name, _: loading.frozen_message(path, name, **arguments),
-        )
+
+        def here(path: Path, name: str, _: Any) -> Any:
+            frozen = loading.frozen_message(str(path), name, **arguments)
+            function = loading.imported(frozen, name)
+            return read.read_function(function, name, frozen.names, is_file=True)
+
+        monkeypatch.setattr(read, "_read_apart", here)
         made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
         np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
         assert set(made) == {"y", "x_output"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 import mlferry
 from mlferry.converters import isolated
-from mlferry.converters.tensorflow import freezing, read
+from mlferry.converters.tensorflow import apart
 from mlferry.errors import LimitError, MlferryError, ModelFileError
 
 tf = pytest.importorskip("tensorflow")
@@ -179,10 +178,10 @@ def test_what_cannot_be_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_bytes(calling(1).SerializeToString())
     for statement, message in answers.items():
         script.write_text(
-            f"import os, sys\ndef load(): pass\ndef freeze(told):\n    {statement}\n"
-            'CALLS = {"freeze": freeze}\n', encoding="utf-8",
+            f"import os, sys\ndef load(): pass\ndef read(told):\n    {statement}\n"
+            'CALLS = {"read": read}\n', encoding="utf-8",
         )  # fmt: skip
-        monkeypatch.setattr(freezing, "_STARTED", [isolated.Worker(str(script), "TensorFlow")])
+        monkeypatch.setattr(apart, "_WORKER", isolated.Worker(str(script), "TensorFlow"))
         with pytest.raises(ModelFileError, match=message):
             mlferry.convert(path)
 
@@ -199,24 +198,3 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "saved_model.pb")
     with pytest.raises(ModelFileError, match="not a plain file"):
         mlferry.convert(tmp_path)
-
-
-def test_tensorflow_is_loaded_here_while_the_other_process_loads_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = threading.Event()
-
-    def load() -> None:
-        loaded.set()
-        raise ImportError("which shows later")
-
-    def answer(*told: Any) -> None:
-        if loaded.wait(30):
-            raise ModelFileError("both at once")
-
-    monkeypatch.setattr(read, "import_tensorflow", load)
-    monkeypatch.setattr(read.freezing, "frozen", answer)
-    path = tmp_path / "m.pb"
-    path.write_bytes(b"")
-    with pytest.raises(ModelFileError, match="both at once"):
-        read.read(path)

@@ -7,6 +7,7 @@ from mlferry.converters.onnx.ops import (  # noqa: F401 (they register their fun
     convolution,
     detection,
     elementwise,
+    grouped_attention,
     indexing,
     integers,
     linear,

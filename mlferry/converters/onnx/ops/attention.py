@@ -26,7 +26,7 @@ from mlferry.numerics.shapes import show
 _MASKED = -10000.0  # what onnxruntime adds where a mask is 0
 
 
-def _numbered(context: Lowering, x: Blob, axis: int) -> Blob:
+def numbered(context: Lowering, x: Blob, axis: int) -> Blob:
     """0, 1, ... along an axis, of any extent."""
     size = x.known[axis]
     if size is not None:
@@ -77,7 +77,7 @@ def _embedded(
     words = as_blob(context, words)
     word_table, position_table, segment_table = tables
     total = _rows(context, word_table, words)
-    places = _numbered(context, words, 1) if positions is None else positions
+    places = numbered(context, words, 1) if positions is None else positions
     total = emit(context, "addBroadcastable", total, _rows(context, position_table, places))
     if segments is not None:
         total = emit(context, "addBroadcastable", total, _rows(context, segment_table, segments))
@@ -136,7 +136,7 @@ def rotary_embedding(
         raise ConversionError(f"rotary_embedding_dim={part} of a table for {width} values")
     turned = sliced(context, x, [0], [width], [3], None) if width < size else x
     interleaved = bool(node.attrs.get("interleaved", 0))
-    output = _rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
+    output = rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
     if width < size:
         output = joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
     if not split:
@@ -155,12 +155,12 @@ def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
         places = positions.array.ravel()[0] + np.arange(extent(x, 2))
         return Constant("", places[None])
     numbers = emit(
-        context, "addBroadcastable", _numbered(context, x, 2), as_blob(context, positions)
+        context, "addBroadcastable", numbered(context, x, 2), as_blob(context, positions)
     )
     return context.expand(numbers, 0)
 
 
-def _rotated(
+def rotated(
     context: Lowering,
     x: Blob,
     places: Operand,
@@ -276,7 +276,7 @@ def _self_attention(
         )
         earlier = tuple(context.layer("squeeze", h, layout=SOURCE, axes=(0,)) for h in halves)
     heads = node.attrs["num_heads"]
-    q, k, v = (_heads(context, part, heads) for part in parts)
+    q, k, v = (split_heads(context, part, heads) for part in parts)
     told = _Attended(heads, mask, extra, earlier)  # type: ignore[arg-type] # a pair
     output, k, v, _ = _attend(context, node, q, k, v, told)
     if len(node.outputs) < 2 or not node.outputs[1].name:
@@ -303,13 +303,13 @@ def multi_head_attention(
         parts = [query, key, value]
     if bias is not None:
         parts = _biased(context, parts, bias, heads)
-    q, k, v = (x if x.rank == 4 else _heads(context, x, heads) for x in parts)
-    past = _past(context, past_key, past_value)
+    q, k, v = (x if x.rank == 4 else split_heads(context, x, heads) for x in parts)
+    past = earlier_keys(context, past_key, past_value)
     output, k, v, scores = _attend(context, node, q, k, v, _Attended(heads, mask, extra, past))
     return (output, k, v, scores)[: len(node.outputs)]
 
 
-def _past(
+def earlier_keys(
     context: Lowering, key: Operand | None, value: Operand | None
 ) -> tuple[Blob, Blob] | None:
     """The keys and values of the words before, where a model is given them.
@@ -322,190 +322,6 @@ def _past(
     if key is None or value is None:
         raise ConversionError("past keys and past values: one without the other")
     return as_blob(context, key), as_blob(context, value)
-
-
-# What the op may say, and the values of those that convert.
-_GROUPED = {
-    "smooth_softmax": (0, -1), "qk_output": (0,), "k_quant_type": ("NONE",),
-    "v_quant_type": ("NONE",), "kv_cache_bit_width": (0,),
-}  # fmt: skip
-
-
-@op("com.microsoft.GroupQueryAttention", raw=True)
-def group_query_attention(
-    context: Lowering, node: Node, query: Operand, *rest: Operand | None
-) -> tuple[Blob, ...]:
-    """Causal attention, in which several heads of queries share one of keys and values.
-
-    New keys and values follow the earlier ones of each sentence, of which there are as many as
-    `seqlens_k`, less the new ones and one, says.
-    """
-    key, value, past_key, past_value, ends, _, cosines, sines, positions, bias, sink = (
-        *rest,
-        *[None] * 11,
-    )[:11]
-    for name, allowed in _GROUPED.items():
-        if node.attrs.get(name, allowed[0]) not in allowed:
-            raise ConversionError(f"{name}={node.attrs.get(name)!r}")
-    if sink is not None or any(x is not None for x in rest[11:]):
-        raise ConversionError("GroupQueryAttention with head_sink, or with a quantized cache")
-    if len(node.outputs) > 3 and node.outputs[3].name:
-        raise ConversionError("GroupQueryAttention with its scores as an output")
-    heads, shared = node.attrs["num_heads"], node.attrs["kv_num_heads"]
-    query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
-    if key is None:
-        units = extent(query, 2) // (heads + 2 * shared)
-        query, key, value = context.outputs(
-            3,
-            "splitND",
-            query,
-            layout=SOURCE,
-            axis=2,
-            numSplits=3,
-            splitSizes=[heads * units, shared * units, shared * units],
-        )
-    elif value is None:
-        raise ConversionError("GroupQueryAttention with keys, but without values")
-    q, k, v = (
-        _heads(context, x, n)
-        for x, n in zip((query, key, value), (heads, shared, shared), strict=True)
-    )
-    earlier = _past(context, past_key, past_value)
-    before = None if earlier is None else _before(context, q, earlier[0], ends)
-    if node.attrs.get("do_rotary", 0):
-        places = _numbers_after(context, q, before) if positions is None else positions
-        interleaved = bool(node.attrs.get("rotary_interleaved", 0))
-        if cosines is None or sines is None:
-            raise ConversionError("do_rotary without cos_cache and sin_cache")
-        q, k = (_turned(context, x, places, cosines, sines, interleaved) for x in (q, k))
-    node.attrs.get("rotary_interleaved")
-    if earlier is not None and before is not None:
-        k, v = (
-            _following(context, old, new, before, ends)
-            for old, new in zip(earlier, (k, v), strict=True)
-        )
-    output = _grouped(context, node, (q, k, v), heads // shared, before, bias)
-    return (output, k, v)[: len(node.outputs)]
-
-
-def _size(context: Lowering, x: Blob, axis: int) -> Blob:
-    """An extent as a blob of one element."""
-    if x.known[axis] is not None:
-        return context.constant([float(extent(x, axis))])
-    shape = context.layer("getShape", x, layout=SOURCE)
-    return sliced(context, shape, [axis], [axis + 1], None, None)
-
-
-def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
-    """How many keys of each sentence were before, [batch] or [1].
-
-    Raises:
-        ConversionError: fixed numbers that do not count all of the past.
-    """
-    if ends is None:
-        raise ConversionError("past keys and values without seqlens_k")
-    if not isinstance(ends, Constant):
-        new = affine(context, _size(context, q, 2), -1.0, 1.0)
-        return emit(context, "addBroadcastable", as_blob(context, ends), new)
-    length, count = past.known[2], q.known[2]
-    if length is not None and count is not None:
-        use(past, [2])
-        use(q, [2])
-        told = ends.array.ravel().tolist()
-        if set(told) != {length + count - 1}:
-            raise ConversionError(
-                f"seqlens_k={told} for {length} earlier and {count} new "
-                "keys: caches that are not full must tell their lengths by an input"
-            )
-    return _size(context, past, 2)
-
-
-def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
-    """The places of the queries, [batch or 1, length]."""
-    numbers = context.expand(_numbered(context, q, 2), 0)
-    if before is None:
-        return numbers
-    return emit(context, "addBroadcastable", context.expand(before, 1), numbers)
-
-
-def _turned(
-    context: Lowering,
-    x: Blob,
-    places: Operand,
-    cosines: Operand,
-    sines: Operand,
-    interleaved: bool,
-) -> Blob:
-    """[batch, heads, length, units] with the first values of each head rotated."""
-    size = extent(x, 3)
-    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
-    if width == size:
-        return _rotated(context, x, places, cosines, sines, interleaved)
-    first = sliced(context, x, [0], [width], [3], None)
-    output = _rotated(context, first, places, cosines, sines, interleaved)
-    return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
-
-
-def _following(
-    context: Lowering, past: Blob, new: Blob, before: Blob, ends: Operand | None
-) -> Blob:
-    """Old and new entries [batch, heads, length, units] without a gap between them."""
-    both = joined(context, [past, new], 2)
-    if isinstance(ends, Constant):
-        return both
-    gap = emit(context, "subtractBroadcastable", _size(context, past, 2), before)
-    places = _numbered(context, both, 2)
-    last = affine(context, _size(context, both, 2), 1.0, -1.0)
-    if both.known[0] != 1:
-        places, gap, before = (
-            context.expand(places, 0),
-            *(context.expand(x, 1) for x in (gap, before)),
-        )
-    beyond = emit(context, "greaterEqual", places, before)
-    moved = emit(context, "multiplyBroadcastable", beyond, gap)
-    chosen = emit(context, "addBroadcastable", places, moved)
-    chosen = emit(context, "minBroadcastable", chosen, last)
-    if both.known[0] == 1:
-        return context.layer("gather", both, chosen, layout=SOURCE, axis=2)
-    wide = context.layer("broadcastToLike", context.expand(chosen, 1, 3), both, layout=SOURCE)
-    return context.layer("gatherAlongAxis", both, wide, layout=SOURCE, axis=2)
-
-
-def _grouped(
-    context: Lowering,
-    node: Node,
-    qkv: tuple[Blob, Blob, Blob],
-    times: int,
-    before: Blob | None,
-    bias: Operand | None,
-) -> Blob:
-    """The output [batch, length, units]; each head of keys serves `times` heads of queries."""
-    q, k, v = qkv
-    if times > 1:
-        which = context.constant(np.repeat(np.arange(extent(k, 1)), times))
-        k, v = (context.layer("gather", x, which, layout=SOURCE, axis=1) for x in (k, v))
-    scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
-    scores = product(context, affine(context, q, scale), k, transposeB=True)
-    cap = node.attrs.get("softcap", 0.0)
-    if cap:
-        soft = emit(context, "activation", affine(context, scores, 1 / cap), tanh={})
-        scores = affine(context, soft, cap)
-    if bias is not None:
-        scores = emit(context, "addBroadcastable", scores, as_blob(context, bias))
-    last = context.expand(_numbers_after(context, q, before), 1, 3)  # [batch, 1, length, 1]
-    places = _numbered(context, k, 2)
-    hidden = emit(context, "greaterThan", places, last)
-    window = node.attrs.get("local_window_size", -1)
-    if window > 0:
-        first = affine(context, last, 1.0, 1.0 - window)
-        hidden = emit(context, "logicalOr", hidden, emit(context, "lessThan", places, first))
-    least = context.constant([-FLOAT_MAX])
-    scores = emit(context, "whereBroadcastable", hidden, least, scores)
-    weighted = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
-    mixed = context.layer(
-        "transpose", product(context, weighted, v), layout=SOURCE, axes=(0, 2, 1, 3)
-    )
-    return heads_joined(context, mixed)
 
 
 def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
@@ -531,7 +347,7 @@ def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int)
     return output
 
 
-def _heads(context: Lowering, x: Blob, heads: int) -> Blob:
+def split_heads(context: Lowering, x: Blob, heads: int) -> Blob:
     """[batch, length, heads * units] as [batch, heads, length, units]."""
     return context.layer(
         "transpose", heads_apart(context, x, heads), layout=SOURCE, axes=(0, 2, 1, 3)
@@ -609,7 +425,7 @@ def _by_lengths(context: Lowering, scores: Blob, counts: Blob, filler: float) ->
         use(counts, [0])
     else:
         raise ConversionError(f"a mask of {given} numbers for {batch} sentences")
-    places = _numbered(context, scores, 3)
+    places = numbered(context, scores, 3)
     ends = counts if given == batch else sliced(context, counts, [0], [batch], [0], None)
     left_out = emit(context, "greaterEqual", places, context.expand(ends, 1))
     if given != batch:

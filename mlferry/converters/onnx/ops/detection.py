@@ -12,7 +12,8 @@ from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, ints, known, shaped
+from mlferry.converters.operands import affine, emit, ints, joined, known, shaped
+from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
@@ -145,3 +146,59 @@ def _bins(
     weights = emit(context, "multiplyBroadcastable", weights, context.expand(inside, -1))
     means = np.kron(np.eye(count), np.full((1, ratio), 1 / ratio))
     return context.layer("batchedMatmul", context.constant(means), weights, layout=SOURCE)
+
+
+@op("MaxRoiPool")
+def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
+    """The largest value of each bin of a region; 0 in a bin without pixels.
+
+    A region is (image, left, top, right, bottom), both ends included, in whole pixels.
+    """
+    height, width = node.attrs["pooled_shape"]
+    scale = node.attrs.get("spatial_scale", 1.0)
+    which, *corners = context.outputs(5, "splitND", rois, layout=SOURCE, axis=-1, numSplits=5)
+    left, top, right, bottom = (_nearest(context, affine(context, v, scale)) for v in corners)
+    image = context.layer("squeeze", which, layout=SOURCE, axes=(1,))
+    pixels = context.layer("gather", x, image, layout=SOURCE, axis=0)
+    least = context.constant([_LEAST])
+    for axis, start, end, count in ((2, top, bottom, height), (3, left, right, width)):
+        inside = _pixels_of_bins(context, start, end, count, size_along(context, x, axis))
+        bins = []
+        for k in range(count):
+            mask = sliced(context, inside, [k], [k + 1], [1], None)  # [regions, 1, size]
+            mask = context.expand(mask, 3 if axis == 2 else 1)
+            kept = emit(context, "whereBroadcastable", mask, pixels, least)
+            bins.append(
+                context.layer("reduceMax", kept, layout=SOURCE, axes=(axis,), keepDims=True)
+            )
+        pixels = joined(context, bins, axis)
+    is_empty = emit(context, "lessEqual", pixels, alpha=_LEAST)
+    return emit(context, "whereBroadcastable", is_empty, context.constant([0.0]), pixels)
+
+
+def _nearest(context: Lowering, x: Blob) -> Blob:
+    """The nearest integer; halves go away from 0."""
+    whole = emit(context, "floor", affine(context, emit(context, "unary", x, type="ABS"), 1.0, 0.5))
+    return emit(context, "multiplyBroadcastable", emit(context, "sign", x), whole)
+
+
+def _pixels_of_bins(context: Lowering, start: Blob, end: Blob, count: int, size: Number) -> Blob:
+    """[regions, bins, size]: 1 where a pixel belongs to a bin; `start` and `end` are [regions, 1].
+
+    Bins share the pixels that lie on their borders.
+    """
+    span = affine(context, emit(context, "subtractBroadcastable", end, start), 1.0, 1.0)
+    span = emit(context, "maxBroadcastable", span, context.constant([1.0]))
+    step = emit(context, "divideBroadcastable", span, context.constant([float(count)]))
+    pixels = numbers(size).blob
+    limits = []
+    for kind, first in (("floor", 0), ("ceil", 1)):
+        factors = context.constant(np.arange(count, dtype=np.float32)[None] + first)
+        place = emit(context, kind, emit(context, "multiplyBroadcastable", step, factors))
+        limits.append(context.expand(emit(context, "addBroadcastable", place, start), -1))
+    return emit(
+        context,
+        "logicalAnd",
+        emit(context, "greaterEqual", pixels, limits[0]),
+        emit(context, "lessThan", pixels, limits[1]),
+    )

@@ -15,10 +15,9 @@ from mlferry.converters import control_flow
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import as_blob
-from mlferry.converters.tensorflow import frames, read
-from mlferry.converters.tensorflow.objects import FunctionBody, GraphTensor
 from mlferry.converters.tensorflow.ops.lists import Items, shaped_as, stacked
 from mlferry.converters.tensorflow.ops.registry import op, read_all
+from mlferry.converters.tensorflow.subgraphs import Subgraph
 from mlferry.converters.values import Blob, Constant, Opaque, Operand
 from mlferry.errors import ConversionError, SpecError
 
@@ -26,45 +25,49 @@ FEW_ROUNDS = 8  # that are rather unrolled
 MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the body does
 
 
-def inlined(
-    context: Lowering, function: FunctionBody, prefix: str, operands: Sequence[Any]
-) -> list[Any]:
+def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[Any]) -> list[Any]:
     """Convert the nodes of a function in place; returns what its outputs are.
 
     Args:
         context: what adds layers.
-        function: TensorFlow's own graph of it.
+        body: the function.
         prefix: makes the names inside unique.
         operands: its inputs.
     """
-    bindings = {t.name: f"{prefix}/{read.tensor_name(t)}" for t in function.inputs}
-    naming = read.Naming(bindings, f"{prefix}/")
-    for tensor, operand in zip(function.inputs, operands, strict=True):
-        context.alias(bindings[tensor.name], operand)
-    nodes, constants = read.operations(function.outputs, naming, context.graph.source)
-    for name, array in constants.items():
+    body = body.named(prefix)
+    for value, operand in zip(body.inputs, operands, strict=True):
+        context.alias(value.name, operand)
+    for name, array in body.constants.items():
         context.give(name, array)
-    for node in nodes:
+    for node in body.nodes:
         context.convert_inner(node)
-    return [context.operand(naming.value(t)) for t in function.outputs]
+    return [context.operand(value) for value in body.outputs]
 
 
-def _body(context: Lowering, node: Node, name: str) -> Any:
-    """What an attribute names: a function, or a part of a graph of TensorFlow 1."""
-    option = node.attrs[name]
-    return option if isinstance(option, frames.FramePart) else read.body(context.graph, option)
+def _body(context: Lowering, option: Subgraph | str) -> Subgraph:
+    """What an attribute names: a function, or a part of a graph of TensorFlow 1.
+
+    Raises:
+        ConversionError: the model has no such function.
+    """
+    if isinstance(option, Subgraph):
+        return option
+    function: Subgraph | None = context.graph.functions.get(("", option))
+    if function is None:
+        raise ConversionError(f"{context.graph.source} has no function {option!r}")
+    return function
 
 
 @op("PartitionedCall", "StatefulPartitionedCall", raw=True)
 def call(context: Lowering, node: Node, *operands: Operand) -> list[Any]:
     read_all(node)
-    return inlined(context, read.body(context.graph, node.attrs["f"]), node.name, operands)
+    return inlined(context, _body(context, node.attrs["f"]), node.name, operands)
 
 
 @op("If", "StatelessIf", raw=True)
 def if_(context: Lowering, node: Node, condition: Operand, *operands: Operand) -> list[Any]:
     read_all(node)
-    ways = [_body(context, node, n) for n in ("then_branch", "else_branch")]
+    ways = [_body(context, node.attrs[n]) for n in ("then_branch", "else_branch")]
     if isinstance(condition, Constant):
         chosen = ways[0] if condition.array.ravel()[0] else ways[1]
         return inlined(context, chosen, node.name, operands)
@@ -84,7 +87,7 @@ def case(context: Lowering, node: Node, index: Operand, *operands: Operand) -> l
         raise ConversionError("a computed index of a branch")
     place = int(index.array.ravel()[0])
     place = place if 0 <= place < len(names) else len(names) - 1
-    return inlined(context, read.body(context.graph, names[place]), node.name, operands)
+    return inlined(context, _body(context, names[place]), node.name, operands)
 
 
 @op("While", "StatelessWhile", raw=True)
@@ -94,7 +97,7 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     More are unrolled only where that loop cannot do what the body does.
     """
     read_all(node)
-    condition, body = (_body(context, node, n) for n in ("cond", "body"))
+    condition, body = (_body(context, node.attrs[n]) for n in ("cond", "body"))
     few = 1 if _has_layers_with_weights(body) else FEW_ROUNDS
     current: list[Any] = list(operands)
     before, context.is_repeated = context.is_repeated, True
@@ -117,16 +120,16 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     return _looped(context, node, condition, body, operands)
 
 
-def _has_layers_with_weights(body: FunctionBody) -> bool:
+def _has_layers_with_weights(body: Subgraph) -> bool:
     """Whether unrolling copies weights: those of convolutions are a part of the layer."""
-    return any("Conv" in op.type for op in body.get_operations())
+    return any("Conv" in node.op for node in body.all_nodes())
 
 
 def _tried(
     context: Lowering,
     node: Node,
-    condition: FunctionBody,
-    body: FunctionBody,
+    condition: Subgraph,
+    body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any] | None:
     """Core ML's loop, or None where it cannot do what the body does."""
@@ -137,7 +140,7 @@ def _tried(
 
 
 def _asked(
-    context: Lowering, condition: FunctionBody, prefix: str, operands: Sequence[Any]
+    context: Lowering, condition: Subgraph, prefix: str, operands: Sequence[Any]
 ) -> bool | None:
     """What a condition is, or None where it is computed."""
     with context.inside(kept=False):
@@ -148,12 +151,13 @@ def _asked(
 def _looped(
     context: Lowering,
     node: Node,
-    condition: FunctionBody,
-    body: FunctionBody,
+    condition: Subgraph,
+    body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any]:
     """Core ML's loop; operands that the body hands on as they are stay outside."""
-    changing = [i for i, t in enumerate(body.outputs) if _handed_on(t) is not body.inputs[i]]
+    handed_on = [value.name for value in body.handed_on()]
+    changing = [i for i, name in enumerate(handed_on) if name != body.inputs[i].name]
     outside = [stacked(context, x) if isinstance(x, Items) else x for x in operands]
     states = [as_blob(context, outside[i]) for i in changing]
 
@@ -173,10 +177,3 @@ def _looped(
 
     result = control_flow.loop(context, None, as_blob(context, start), states, round_of)
     return filled(result)
-
-
-def _handed_on(tensor: GraphTensor) -> GraphTensor:
-    """What an identity shows."""
-    while tensor.op.type == "Identity":
-        tensor = tensor.op.inputs[0]
-    return tensor

@@ -22,6 +22,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, as_blob, valuewise
+from mlferry.converters.tensorflow.evaluation import Computable
 from mlferry.converters.values import (
     CHANNELS_FIRST,
     SCALAR,
@@ -315,48 +316,30 @@ def joint(context: Lowering, kind: str, *operands: Operand, **params: Any) -> Bl
 
 def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] | None:
     """Evaluate an operation of constants with TensorFlow itself."""
-    if not foldable(node):
+    operation = node.proto
+    if not foldable(node) or not isinstance(operation, Computable):
         return None
-    import tensorflow as tf
-    from tensorflow.python.eager import context as eager, execute
-
-    parts: list[Any] = []
-    for item in node.proto.op_def.attr:
-        value = node.proto.get_attr(item.name)
-        if "type" in item.type:
-            kinds = value if isinstance(value, list) else [value]
-            numbers = [kind.as_datatype_enum for kind in kinds]
-            value = numbers if isinstance(value, list) else numbers[0]
-        parts += [item.name, value]
-    size = _size(node.proto.outputs)
-    if size is None:
-        size = _size_of_operands(node, arrays)
+    if node.op in _HANDED_ON:
+        return arrays
+    size = operation.size(arrays)
     if size is None and node.op not in _NO_LARGER:
         return None
     context.compute(sum(a.nbytes for a in arrays) if size is None else size)
-    try:
-        with tf.device("CPU:0"):
-            values = [
-                tf.constant(array, tensor.dtype)
-                for array, tensor in zip(arrays, node.proto.inputs, strict=True)
-            ]
-            output = execute.execute(
-                node.op.encode(), len(node.outputs), values, tuple(parts), eager.context()
-            )
-    except Exception:
-        return None  # what TensorFlow cannot evaluate on its own is converted
-    results = list(output) if isinstance(output, list | tuple) else [output]
-    if len(results) != len(node.outputs) or not all(hasattr(r, "numpy") for r in results):
-        return None
-    entries = [np.asarray(r.numpy()) for r in results]
-    return None if any(a.dtype.kind not in "biufc" for a in entries) else entries
+    return operation.result(arrays)
 
 
 def foldable(node: Node) -> bool:
     """Whether TensorFlow can evaluate an operation of constants on its own."""
-    definition = getattr(node.proto, "op_def", None)  # none of what TensorFlow does not know
-    return definition is not None and not definition.is_stateful and node.op not in _NOT_FOLDED
+    operation = node.proto  # nothing for what TensorFlow does not know
+    return (
+        isinstance(operation, Computable)
+        and not operation.is_stateful
+        and node.op not in _NOT_FOLDED
+    )
 
+
+# What shows its operands; every weight of a SavedModel comes through one.
+_HANDED_ON = {"Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradient"}
 
 # Whose size depends on the values, but is not larger than that of the operands.
 _NO_LARGER = {
@@ -374,35 +357,6 @@ _NO_LARGER = {
     "NonMaxSuppressionV4",
     "NonMaxSuppressionV5",
 }
-
-
-def _size(tensors: Sequence[Any]) -> int | None:
-    """The bytes of tensors, as TensorFlow infers them; None where it cannot."""
-    total = 0
-    for tensor in tensors:
-        count = tensor.shape.num_elements()
-        if count is None:
-            return None
-        total += count * max(tensor.dtype.size or 1, 1)
-    return total
-
-
-def _size_of_operands(node: Node, arrays: Sequence[Any]) -> int | None:
-    """The same by the operands that are known now, which the graph did not tell."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        try:
-            values = [
-                tf.constant(array, tensor.dtype)
-                for array, tensor in zip(arrays, node.proto.inputs, strict=True)
-            ]
-            kinds = [tensor.dtype for tensor in node.proto.outputs]
-            message = node.proto.node_def
-            output = graph.create_op(node.op, values, kinds, attrs=dict(message.attr))
-        except Exception:
-            return None  # evaluating it fails in the same way
-        return _size(output.outputs)
 
 
 _NOT_FOLDED = {

@@ -58,12 +58,12 @@ def _divided_by_root(rewriter: Rewriter, inner: Value) -> Value | None:
     maker = rewriter.made_by(inner, "real_div", "mul")
     if maker is None:
         return None
-    wanted = math.sqrt(2) if maker.op == "real_div" else 1 / math.sqrt(2)
+    factor = math.sqrt(2) if maker.op == "real_div" else 1 / math.sqrt(2)
     by = known_at(maker, "y")
-    if isinstance(by, float) and matches(by, wanted):
+    if isinstance(by, float) and matches(by, factor):
         return value_at(maker, "x")
     by = known_at(maker, "x")
-    if maker.op == "mul" and isinstance(by, float) and matches(by, wanted):
+    if maker.op == "mul" and isinstance(by, float) and matches(by, factor):
         return value_at(maker, "y")
     return None
 

@@ -13,10 +13,10 @@ def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
     if operation.op != "concat" or known_at(operation, "interleave", False):
         return False
     parts = operation.arguments["values"]
-    made = operation.outputs[0]
-    if not isinstance(parts, tuple) or len(parts) < 2 or not made.is_fixed:
+    output = operation.outputs[0]
+    if not isinstance(parts, tuple) or len(parts) < 2 or not output.is_fixed:
         return False
-    axis, position, source = known_at(operation, "axis") % made.rank, 0, None
+    axis, position, source = known_at(operation, "axis") % output.rank, 0, None
     for part in parts:
         maker = rewriter.made_by(part, "slice_by_index")
         whole = None if maker is None else value_at(maker, "x")
@@ -27,9 +27,9 @@ def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
         if not whole.is_fixed or _interval(maker, whole, axis) != (position, end):
             return False
         position = end
-    if source is None or source.shape != made.shape or rewriter.is_given(made):
+    if source is None or source.shape != output.shape or rewriter.is_given(output):
         return False
-    rewriter.replace(made, source)
+    rewriter.replace(output, source)
     return True
 
 
@@ -57,7 +57,7 @@ def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | No
     masks = [known_at(operation, name, none) for name in ("begin_mask", "end_mask")]
     if begin is None or end is None or any(known_at(operation, "squeeze_mask", none)):
         return None
-    found = (0, 0)
+    interval = (0, 0)
     for place, extent in enumerate(x.shape):
         step = known_at(operation, "stride", (1,) * x.rank)[place]
         first = None if masks[0][place] else begin[place]
@@ -65,8 +65,8 @@ def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | No
         start, stop, step = slice(first, last, step).indices(extent or 0)
         if step != 1 or (place != axis and (start, stop) != (0, extent)):
             return None
-        found = (start, stop) if place == axis else found
-    return found
+        interval = (start, stop) if place == axis else interval
+    return interval
 
 
 def squeezed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
@@ -203,9 +203,9 @@ def _without(operation: Operation, axis: int) -> dict[str, Argument]:
     if operation.op not in _WINDOWS:
         return arguments
     for name in ("strides", "dilations", "kernel_sizes"):
-        found = known_at(operation, name)
-        if found is not None:
-            arguments[name] = constant(np.array(found[1 - place :][:1], np.int32), "int32")
+        value = known_at(operation, name)
+        if value is not None:
+            arguments[name] = constant(np.array(value[1 - place :][:1], np.int32), "int32")
     pads = known_at(operation, "pad")
     if pads is not None:
         arguments["pad"] = constant(np.array(pads[2 * (1 - place) :][:2], np.int32), "int32")

@@ -26,16 +26,16 @@ def attention(rewriter: Rewriter, operation: Operation) -> bool:
         return False
     if known_at(last, "transpose_x", False) or known_at(last, "transpose_y", False):
         return False
-    found = _scaled_product(scores)
+    product = _scaled_product(scores)
     value = value_at(last, "y")
-    if found is None or value is None or value.rank != found.query.rank:
+    if product is None or value is None or value.rank != product.query.rank:
         return False
-    query, key, mask = found.query, found.key, found.mask
+    query, key, mask = product.query, product.key, product.mask
     width = query.shape[-1]
     leads = {each.shape[:-2] for each in (query, key, value)}
     if width is None or len(leads) != 1 or None in query.shape[:-2]:
         return False
-    rest = found.factor * math.sqrt(width)
+    rest = product.factor * math.sqrt(width)
     if not matches(rest, 1):
         query = rewriter.before(last, "mul", x=query, y=constant(np.float32(rest), "fp32"))
     rewriter.set(

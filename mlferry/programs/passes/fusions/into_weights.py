@@ -27,15 +27,15 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
     weight, last = value_at(operation, "weight"), rewriter.only_reader(operation.outputs[0])
     if weight is None or not weight.is_constant or last is None or last.op not in _AFFINE:
         return False
-    made = operation.outputs[0]
-    axis = made.rank - 1 if operation.op == "linear" else 1
-    channels = made.shape[axis]
+    output = operation.outputs[0]
+    axis = output.rank - 1 if operation.op == "linear" else 1
+    channels = output.shape[axis]
     if channels is None:
         return False
-    found = _AFFINE[last.op](last, made, channels, axis)
-    if found is None:
+    affine = _AFFINE[last.op](last, output, channels, axis)
+    if affine is None:
         return False
-    factor, shift = found
+    factor, shift = affine
     bias = array_at(operation, "bias")
     if bias is None and value_at(operation, "bias") is not None:
         return False
@@ -66,8 +66,8 @@ def _scaled(weight: Array, factor: Array, operation: Operation) -> Array:
 Affine = tuple[Array, Array]
 
 
-def _of_normalization(last: Operation, made: Value, channels: int, axis: int) -> Affine | None:
-    if value_at(last, "x") is not made or axis != _CHANNELS:
+def _of_normalization(last: Operation, output: Value, channels: int, axis: int) -> Affine | None:
+    if value_at(last, "x") is not output or axis != _CHANNELS:
         return None
     mean, variance = array_at(last, "mean"), array_at(last, "variance")
     gamma, beta = array_at(last, "gamma"), array_at(last, "beta")
@@ -81,22 +81,22 @@ def _of_normalization(last: Operation, made: Value, channels: int, axis: int) ->
     return factor, shift if beta is None else shift + beta
 
 
-def _of_product(last: Operation, made: Value, channels: int, axis: int) -> Affine | None:
-    spread = _spread(last, made, channels, axis)
+def _of_product(last: Operation, output: Value, channels: int, axis: int) -> Affine | None:
+    spread = _spread(last, output, channels, axis)
     return None if spread is None else (spread, np.zeros(channels))
 
 
-def _of_sum(last: Operation, made: Value, channels: int, axis: int) -> Affine | None:
-    spread = _spread(last, made, channels, axis)
+def _of_sum(last: Operation, output: Value, channels: int, axis: int) -> Affine | None:
+    spread = _spread(last, output, channels, axis)
     return None if spread is None else (np.ones(channels), spread)
 
 
-def _spread(last: Operation, made: Value, channels: int, axis: int) -> Array | None:
-    other = other_operand(last, made)
-    if other is None or not other.is_constant or other.dtype != "fp32" or other.rank > made.rank:
+def _spread(last: Operation, output: Value, channels: int, axis: int) -> Array | None:
+    other = other_operand(last, output)
+    if other is None or not other.is_constant or other.dtype != "fp32" or other.rank > output.rank:
         return None
-    found = per_channel(other.constant, made.rank, channels, axis)
-    return None if found is None else found.astype(np.float64)
+    values = per_channel(other.constant, output.rank, channels, axis)
+    return None if values is None else values.astype(np.float64)
 
 
 _AFFINE: dict[str, Callable[[Operation, Value, int, int], Affine | None]] = {

@@ -31,10 +31,10 @@ def normalized_over_axes(rewriter: Rewriter, operation: Operation) -> bool:
     if centered is None:
         return False
     difference = centered.outputs[0]
-    found = _divided_by_deviation(rewriter, difference, axes)
-    if found is None:
+    quotient = _divided_by_deviation(rewriter, difference, axes)
+    if quotient is None:
         return False
-    last, epsilon = found
+    last, epsilon = quotient
     small = constant(np.float32(epsilon), "fp32")
     if x.rank == _MAPS and places == [2, 3]:
         gamma, end = _stored_behind(rewriter, last, "mul", x, [1])

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.onnx.ml.flow import Flow
+from mlferry.converters.onnx.ml.ops.transforms import (
+    no_transform,
+    refused_transform,
+    transform_of,
+    transformed,
+)
 from mlferry.converters.onnx.ml.registry import op
 from mlferry.converters.onnx.ml.values import (
     Cell,
@@ -95,20 +101,6 @@ def linear_regressor(flow: Flow, node: Node, x: Held) -> Cell | Pending:
     return _linear(flow, row, weights, offsets)
 
 
-def no_transform(node: Node) -> None:
-    """Refuse post_transform: with one score onnxruntime leaves it out, against its definition.
-
-    Raises:
-        ConversionError: there is one.
-    """
-    transform = node.attrs.get("post_transform", "NONE")
-    if transform != "NONE":
-        raise ConversionError(
-            f"post_transform={transform!r} of a {node.op.split('.')[-1]}: runtimes do not agree on "
-            "it; only NONE is converted"
-        )
-
-
 @op("LinearClassifier")
 def linear_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Scores]:
     """The class with the largest score; its transform does not change which one that is."""
@@ -117,11 +109,11 @@ def linear_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Scores]:
     offsets = np.array(node.attrs.get("intercepts", ()), np.float64)
     weights = _table(node, offsets.size, row)
     node.attrs.get("multi_class")
-    transform = node.attrs.get("post_transform", "NONE")
+    transform = transform_of(node)
     if offsets.size != len(labels) and (offsets.size, len(labels)) != (1, 2):
         raise ConversionError(f"{offsets.size} intercepts for {len(labels)} classes")
-    if transform not in ("NONE", "LOGISTIC", "SOFTMAX"):
-        raise ConversionError(f"post_transform={transform!r}: Core ML has nothing like it")
+    if transform == "PROBIT" and offsets.size == 1:
+        raise refused_transform(node, transform)
     classes = _classes(flow, node, row, labels, weights, offsets, transform)
     return Label(classes), Scores(classes)
 
@@ -161,10 +153,7 @@ def _classes(
     def normalized() -> Classes:
         return model(weights, offsets, classEncoding="OneVsRest")
 
-    if transform == "SOFTMAX":
-        chances = flow.plain("Softmax", [raw], (1, len(labels)), axis=1)
-    else:
-        chances = flow.plain("Sigmoid", [raw], (1, len(labels)))
+    chances = transformed(flow, raw, len(labels), transform)
     return Classes(
         labels,
         lambda labels, label: flow.add_choice(flow.row(raw), labels, label),

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.converters.graph import Node
 from mlferry.converters.onnx.ml.flow import Flow
-from mlferry.converters.onnx.ml.ops.linear import glm, labels_of, no_transform
+from mlferry.converters.onnx.ml.ops.linear import glm, labels_of
+from mlferry.converters.onnx.ml.ops.transforms import no_transform
 from mlferry.converters.onnx.ml.registry import op
 from mlferry.converters.onnx.ml.values import (
     Cell,
@@ -104,9 +105,7 @@ def svm_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Held]:
     row = flow.sample(x)
     labels = labels_of(node, "classlabels_strings", "classlabels_ints")
     counts = [int(n) for n in node.attrs.get("vectors_per_class", ())]
-    transform = node.attrs.get("post_transform", "NONE")
-    if transform != "NONE":
-        raise ConversionError(f"post_transform={transform!r}: only NONE is converted")
+    no_transform(node)
     if not sum(counts):
         raise ConversionError("it has no support vectors; write it as a LinearClassifier")
     vectors, kernel = _vectors(node, sum(counts), row), _kernel(node)

@@ -9,15 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters.graph import Node
 from mlferry.converters.onnx.ml.flow import Flow
-from mlferry.converters.onnx.ml.ops.linear import labels_of, no_transform
+from mlferry.converters.onnx.ml.ops.linear import labels_of
+from mlferry.converters.onnx.ml.ops.transforms import (
+    TRANSFORMS,
+    no_transform,
+    probit,
+    refused_transform,
+    transform_of,
+    transformed,
+)
 from mlferry.converters.onnx.ml.registry import op
 from mlferry.converters.onnx.ml.values import Cell, Classes, Held, Label, Labels, Row, Scores
 from mlferry.errors import ConversionError
@@ -247,7 +253,7 @@ def tree_ensemble_regressor(flow: Flow, node: Node, x: Held) -> Row | Cell | Hel
     base = _numbers(node, "base_values")
     node.attrs.get("base_values")
     aggregate = node.attrs.get("aggregate_function", "SUM")
-    transform = node.attrs.get("post_transform", "NONE")
+    transform = transform_of(node)
     return _regressor(
         flow, node, row, forest, int(node.attrs.get("n_targets", 1)), base, aggregate, transform
     )
@@ -270,7 +276,7 @@ def _regressor(
     _check_targets(forest, size)
     if aggregate in ("MIN", "MAX"):
         output = _extreme(flow, node, row, forest, size, base, aggregate)
-        return _transformed(flow, output, node, size, transform)
+        return _finished(flow, output, node, size, transform)
     scale = 1 / forest.trees if aggregate == "AVERAGE" else 1.0
     message = pp.TreeEnsembleRegressor(treeEnsemble=forest.message(size, base, scale))
     name = f"{node.name}_value"
@@ -278,22 +284,16 @@ def _regressor(
         no_transform(node)
         return flow.to_cell("treeEnsembleRegressor", message, row, name, "double")
     output = flow.to_row("treeEnsembleRegressor", message, row, name, size)
-    return _transformed(flow, output, node, size, transform)
+    return _finished(flow, output, node, size, transform)
 
 
-def _transformed(flow: Flow, made: Held, node: Node, size: int, transform: str) -> Held:
+def _finished(flow: Flow, sums: Held, node: Node, size: int, transform: str) -> Held:
     """The result of `post_transform` for the sums, [1, size]."""
-    if transform == "PROBIT":
-        return _probit(flow, made)
     if size == 1:
+        if transform == "PROBIT":
+            return probit(flow, sums, size)
         no_transform(node)
-    if transform == "NONE":
-        return made
-    if transform == "SOFTMAX":
-        return flow.plain("Softmax", [made], (1, size), axis=1)
-    if transform == "LOGISTIC":
-        return flow.plain("Sigmoid", [made], (1, size))
-    raise ConversionError(f"post_transform={transform!r}: Core ML has nothing like it")
+    return transformed(flow, sums, size, transform)
 
 
 def _extreme(
@@ -337,28 +337,6 @@ def _extreme(
     return output
 
 
-def _probit(flow: Flow, x: Held) -> Held:
-    """The quantile of the normal distribution, as onnxruntime approximates it.
-
-    That is S. Winitzki's inverse of the error function, with a = 0.147 and pi = 3.14159.
-    """
-
-    def number(value: float) -> np.ndarray[Any, Any]:
-        return np.array([[value]], np.float32)
-
-    def binary(op: str, left: Held, right: Held | NDArray[Any]) -> Held:
-        return flow.plain(op, [left, right], None)
-
-    centred = binary("Sub", binary("Mul", x, number(2.0)), number(1.0))
-    square = binary("Mul", centred, centred)
-    log = flow.plain("Log", [binary("Add", flow.plain("Neg", [square], None), number(1.0))], None)
-    half = binary("Add", binary("Mul", log, number(0.5)), number(2 / (3.14159 * 0.147)))
-    inner = binary("Sub", binary("Mul", half, half), binary("Mul", log, number(1 / 0.147)))
-    size = flow.plain("Sqrt", [binary("Sub", flow.plain("Sqrt", [inner], None), half)], None)
-    output = binary("Mul", flow.plain("Sign", [centred], None), size)
-    return binary("Mul", output, number(1.41421356))
-
-
 @op("TreeEnsemble")
 def tree_ensemble(flow: Flow, node: Node, x: Held) -> Held:
     """The op of opset 5: branches, and leaves apart from them."""
@@ -384,17 +362,17 @@ def tree_ensemble(flow: Flow, node: Node, x: Held) -> Held:
         _grow(forest, tree, root, columns, modes, splits, missing, targets, weights, sets, row)
     number = int(node.attrs.get("aggregate_function", 1))
     transform = int(node.attrs.get("post_transform", 0))
-    if number not in range(4) or transform not in range(5):
+    if number not in range(4) or transform not in range(len(TRANSFORMS)):
         raise ConversionError(f"aggregate_function={number}, post_transform={transform}")
     size = int(node.attrs.get("n_targets", 1))
-    told = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")[transform]
-    if told not in ("NONE", "PROBIT"):
+    name = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")[transform]
+    if name not in ("NONE", "PROBIT"):
         raise ConversionError(
-            f"post_transform={transform} is {told} in ONNX, and onnxruntime counts otherwise: "
+            f"post_transform={transform} is {name} in ONNX, and onnxruntime counts otherwise: "
             "write 0 and a node of its own behind it"
         )
     aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[number]
-    return _regressor(flow, node, row, forest, size, (), aggregate, told)
+    return _regressor(flow, node, row, forest, size, (), aggregate, name)
 
 
 _MEMBER = _NUMBERED.index("BRANCH_MEMBER")
@@ -509,9 +487,7 @@ def tree_ensemble_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Sc
     forest = _forest(node, row, "class")
     _check_targets(forest, len(labels))
     base = _numbers(node, "base_values")
-    transform = node.attrs.get("post_transform", "NONE")
-    if transform not in ("NONE", "LOGISTIC", "SOFTMAX"):
-        raise ConversionError(f"post_transform={transform!r}: Core ML has nothing like it")
+    transform = transform_of(node)
     make = _of_two if len(labels) == 2 else _of_many
     classes = make(flow, node, row, labels, forest, base, transform)
     return Label(classes), Scores(classes)
@@ -565,6 +541,8 @@ def _of_two(
     all_positive = min(forest.weights, default=0.0) >= 0
     start = base[0] if base else 0.0
     (target,) = targets
+    if target == 0 and transform == "PROBIT":
+        raise refused_transform(node, transform)
     single = forest.message(1, [start], places={target: [(0, 1.0)]})
     is_chance = all_positive and target == 0
     if target == 0 and transform == "LOGISTIC":
@@ -591,6 +569,11 @@ def _of_two(
         )
     first = -1.0 if target == 0 else 0.0
     both = forest.message(2, [first * start, start], places={target: [(0, first), (1, 1.0)]})
+    if target == 1 and transform in ("SOFTMAX_ZERO", "PROBIT"):
+        label = _classifier(flow, node, row, labels, single if all_positive else both)
+        return Classes(
+            labels, label.add_label, lambda: _scores(flow, node, row, both, 2, transform)
+        )
     is_softmax = transform == "SOFTMAX" and target == 1
     chosen = _classifier(
         flow,
@@ -646,10 +629,20 @@ def _of_many(
     raw = _classifier(flow, node, row, labels, ensemble)
     if transform == "NONE":
         return raw
+    return Classes(
+        labels, raw.add_label, lambda: _scores(flow, node, row, ensemble, size, transform)
+    )
+
+
+def _scores(
+    flow: Flow,
+    node: Node,
+    row: Row,
+    ensemble: pp.TreeEnsembleParameters,
+    size: int,
+    transform: str,
+) -> Row:
+    """The transformed scores, by a regressor and a network."""
     message = pp.TreeEnsembleRegressor(treeEnsemble=ensemble)
-
-    def chances() -> Row:
-        scores = flow.to_row("treeEnsembleRegressor", message, row, f"{node.name}_value", size)
-        return flow.row(flow.plain("Sigmoid", [scores], scores.shape))
-
-    return Classes(labels, raw.add_label, chances)
+    sums = flow.to_row("treeEnsembleRegressor", message, row, f"{node.name}_value", size)
+    return flow.row(transformed(flow, sums, size, transform))
