@@ -69,7 +69,18 @@ def copy(folder: str | os.PathLike[str]) -> Path:
                 )
         for name in new:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(FOLDER / name, target / name)
+            _copy_whole(FOLDER / name, target / name)
     except OSError as error:
         raise ModelFileError(f"cannot write the examples into {target}: {error}") from error
     return target
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, which gets its name when it is whole: half of one would be another file."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

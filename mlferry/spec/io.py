@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from google.protobuf.message import DecodeError, EncodeError
@@ -116,14 +117,34 @@ def write_atomic(file: Path, data: bytes) -> None:
         ModelFileError: the folder is missing or cannot be written, the disk is full, or the file
             is there and may not be written.
     """
-    if file.exists() and not os.access(file, os.W_OK):
-        raise ModelFileError(f"cannot write {file}: it is there, and read-only")
-    temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
+    write_all({file: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, none of which gets its name before all are on the disk.
+
+    Raises:
+        ModelFileError: as `write_atomic`; then all files are as before, unless a name cannot be
+            given to one although the folder takes new files.
+    """
+    for file in files:
+        if file.exists() and not os.access(file, os.W_OK):
+            raise ModelFileError(f"cannot write {file}: it is there, and read-only")
+    temporary: dict[Path, Path] = {}
     try:
-        _write(temporary, file, data)
+        for file, data in files.items():
+            part = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
+            temporary[file] = part
+            _write(part, file, data)
+        for file, part in temporary.items():
+            try:
+                os.replace(part, file)
+            except OSError as error:
+                raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
     except BaseException:  # an interrupt, too, as soon as there may be a file
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for part in temporary.values():
+            with contextlib.suppress(OSError):
+                part.unlink()
         raise
 
 
@@ -139,7 +160,6 @@ def _write(temporary: Path, file: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
     except OSError as error:
         raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
 

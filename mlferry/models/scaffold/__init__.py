@@ -91,6 +91,6 @@ def write_files(
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for path, text in zip(paths, files.values(), strict=True):
-        io.write_atomic(path, text.encode("utf-8") if isinstance(text, str) else text)
+    contents = (text.encode("utf-8") if isinstance(text, str) else text for text in files.values())
+    io.write_all(dict(zip(paths, contents, strict=True)))
     return paths
