@@ -148,7 +148,7 @@ OUTPUTS = {
         whole_text("version 1", "version 2"),
     ),
     "scaffold": Output(scaffold, scaffolded, ["mixed"]),
-    "examples": Output(some_examples, copied_examples),
+    "examples": Output(some_examples, copied_examples, [1]),
     "curve.png": Output(lambda path, v: curve_picture([2.0, 1.0 / v], path), picture),
 }
 
