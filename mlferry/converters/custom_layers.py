@@ -337,7 +337,7 @@ def _checked(shapes: Sequence[Sequence[int]], node: Node) -> list[Shape]:
         results = [tuple(int(extent) for extent in shape) for shape in shapes]
     except TypeError:
         raise ConversionError(
-            f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
+            f"output_shapes is {shapes!r}; it has one shape for each output: [(1, 30, 30, 1)]"
         ) from None
     if len(results) != len(node.outputs):
         raise ConversionError(f"{len(results)} output_shapes for {len(node.outputs)} outputs")
