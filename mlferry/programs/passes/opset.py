@@ -14,6 +14,7 @@ from mlferry.programs.builder import inferred
 from mlferry.programs.compressed import BLOCKS, Compressed, looked_up, scaled, sparse
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant
+from mlferry.programs.indexing.suppression import suppression_by_columns
 from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
 
 _FROM_THE_END = 7  # the opset from which negative indices no longer count from the end
@@ -24,10 +25,9 @@ _INDEXED = {
     "scatter_along_axis": "data",
 }
 _POINTS = ("gather_nd", "scatter_nd")
-_CHANGED = {  # with other parameters from CoreML7 on
-    "non_maximum_suppression": "boxes are columns there, and nothing tells how many stay",
-    "crop_resize": "boxes come apart from the indices of images there",
-}
+_PADDED = 6  # the opset from which crops have a number of their own beyond the image
+_BOXES_APART = 7  # the opset from which boxes of crops come apart from the indices of images
+_COLUMNS = 7  # the opset from which boxes to suppress are columns
 _POSITIVE = {"reduce_argmax", "reduce_argmin", "argsort", "topk", "shape", "non_zero"}
 
 
@@ -46,11 +46,14 @@ def raise_opset(block: Block, old: int, new: int) -> None:
             operation.op, operation.arguments = renewal.op, dict(renewal.arguments)
     rewriter = Rewriter(block, new)
     for operation in list(block.all_operations()):
-        reason = _reason_against(operation) if old < _FROM_THE_END <= new else ""
+        reason = _reason_against(operation, old, new)
         if reason:
             problems.append(f"{operation.op} {_name(operation)!r}: {reason}")
             continue
         try:
+            if operation.op == "non_maximum_suppression" and old < _COLUMNS <= new:
+                _suppress_columns(rewriter, operation)
+                continue
             if old < _FROM_THE_END <= new:
                 _count_from_the_start(rewriter, operation)
             inferred(
@@ -126,13 +129,36 @@ def _name(operation: Operation) -> str:
     return operation.outputs[0].name if operation.outputs else operation.source
 
 
-def _reason_against(operation: Operation) -> str:
-    if operation.op == "reshape":
+def _reason_against(operation: Operation, old: int, new: int) -> str:
+    if operation.op == "crop_resize" and old < _BOXES_APART <= new:
+        return "boxes come apart from the indices of images there"
+    if operation.op == "crop_resize" and old < _PADDED <= new:
+        return "beyond the image it has a number there, and the pixels of its edge here"
+    if operation.op == "reshape" and old < _FROM_THE_END <= new:
         x, target = value_at(operation, "x"), known_at(operation, "shape")
         zeros = isinstance(target, tuple) and 0 in target
         if zeros and x is not None and (x.tensor.shape is None or len(target) != x.rank):
             return "a 0 in its shape stands for another extent there"
-    return _CHANGED.get(operation.op, "")
+    return ""
+
+
+def _suppress_columns(rewriter: Rewriter, operation: Operation) -> None:
+    def emit(op: str, /, **arguments: Value) -> tuple[Value, ...]:
+        return rewriter.all_before(operation, op, **arguments)
+
+    boxes, scores = value_at(operation, "boxes"), value_at(operation, "scores")
+    assert boxes is not None
+    assert scores is not None
+    outputs = suppression_by_columns(
+        emit,
+        boxes,
+        scores,
+        iou_threshold=float(known_at(operation, "iou_threshold", 0.0)),
+        score_threshold=float(known_at(operation, "score_threshold", 0.0)),
+        max_boxes=int(known_at(operation, "max_boxes", 0)),
+        per_class_suppression=bool(known_at(operation, "per_class_suppression", False)),
+    )
+    rewriter.remake(operation, outputs)
 
 
 def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:

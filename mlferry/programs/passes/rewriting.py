@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,22 +113,35 @@ class Rewriter:
 
     def before(self, place: Operation, op: str, **arguments: Argument) -> Value:
         """Insert an operation before another, and return its output."""
-        (kind,) = inferred(op, definition_of(op, self.opset), arguments)
-        value = Value(self._fresh(f"{place.outputs[0].name}_{op}"), kind)
-        value.maker = Operation(op, dict(arguments), (value,), source=place.source)
-        block = self._blocks[place]
-        block.operations.insert(block.operations.index(place), value.maker)
-        self._blocks[value.maker] = block
-        self._remember(value.maker)
+        (value,) = self.all_before(place, op, **arguments)
         return value
 
-    def _fresh(self, hint: str) -> str:
-        """A new name for a value."""
-        used, name, number = names(self.root), hint, 0
-        while name in used:
-            number += 1
-            name = f"{hint}_{number}"
-        return name
+    def all_before(self, place: Operation, op: str, **arguments: Argument) -> tuple[Value, ...]:
+        """Insert an operation before another, and return its outputs."""
+        values: list[Value] = []
+        used = names(self.root)
+        for kind in inferred(op, definition_of(op, self.opset), arguments):
+            name = _fresh(f"{place.outputs[0].name}_{op}", used)
+            values.append(Value(name, kind))
+            used.add(name)
+        operation = Operation(op, dict(arguments), tuple(values), source=place.source)
+        for value in values:
+            value.maker = operation
+        block = self._blocks[place]
+        block.operations.insert(block.operations.index(place), operation)
+        self._blocks[operation] = block
+        self._remember(operation)
+        return operation.outputs
+
+    def remake(self, operation: Operation, outputs: Sequence[Value]) -> None:
+        """Replace an operation by values that were just made; its names stay."""
+        for old, new in zip(operation.outputs, outputs, strict=True):
+            maker = new.maker
+            assert maker is not None
+            maker.outputs = tuple(old if value is new else value for value in maker.outputs)
+            old.maker, old.type = maker, new.type
+        self._forget(operation)
+        self._blocks.pop(operation).operations.remove(operation)
 
     def is_repeated(self, operation: Operation) -> bool:
         """Whether an earlier operation computes the same; its values then replace both."""
@@ -169,6 +183,15 @@ class Rewriter:
     def _remember(self, operation: Operation) -> None:
         for value in operation.operands():
             self._readers.setdefault(value, []).append(operation)
+
+
+def _fresh(hint: str, used: Collection[str]) -> str:
+    """A name that no value has."""
+    name, number = hint, 0
+    while name in used:
+        number += 1
+        name = f"{hint}_{number}"
+    return name
 
 
 _NOT_THE_SAME = {
