@@ -93,8 +93,8 @@ def _loss(option: object) -> str | None:
     if known not in _LOSSES or config.get("from_logits") or config.get("label_smoothing"):
         options = [k for k in ("from_logits", "label_smoothing") if config.get(k)]
         raise ConversionError(
-            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is none "
-            "that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
+            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is not "
+            "one that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
             "softmax, or 'mean_squared_error'"
         )
     return _LOSSES[known]
