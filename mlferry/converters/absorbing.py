@@ -36,7 +36,7 @@ def absorbed(
         context: what adds layers.
         x: the blob.
         value: the source's value that it holds.
-        factor: one number, or one a channel.
+        factor: one number, or one per channel.
         shift: likewise.
         channels_first: whether the source's channels lie behind the batch.
     """

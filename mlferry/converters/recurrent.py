@@ -233,7 +233,7 @@ def walk(
     Args:
         context: what adds layers.
         cell: what a step computes.
-        steps: what the cell's `project` made, one a step.
+        steps: what the cell's `project` made, one per step.
         states: the first states.
         reverse: from the last step to the first.
         masks: where 0, the states of a sample stay; [batch, 1] a step, or None.

@@ -134,8 +134,8 @@ class ImageType:
         name: of the input; may be left out where the model has one.
         shape: in the source's order of axes, batch included; by default the source's. Height and
             width may be `RangeDim`s, or the whole an `EnumeratedShapes`.
-        scale: one number, or one a channel in the order of `color_layout`.
-        bias: one number, or one a channel in the order of `color_layout`; added after scaling.
+        scale: one number, or one per channel in the order of `color_layout`.
+        bias: one number, or one per channel in the order of `color_layout`; added after scaling.
         color_layout: "RGB", "BGR" or "GRAYSCALE"; by default by the number of channels.
         channel_first: whether the source takes [N, C, H, W]; by default the source's own.
     """

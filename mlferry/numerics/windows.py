@@ -71,7 +71,7 @@ def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
 
     Args:
         kernel: [a, b, *spatial].
-        dilations: one an axis of `spatial`.
+        dilations: one per axis of `spatial`.
     """
     if all(d == 1 for d in dilations):
         return kernel

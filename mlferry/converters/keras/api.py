@@ -66,7 +66,7 @@ def convert(
         output_names: names for the outputs, in Keras's order.
         image_input_names: the inputs that become images, by their new names.
         input_name_shape_dict: shapes, batch included, for inputs that leave them open.
-        is_bgr: whether images come as B, G, R; one value, or one an input.
+        is_bgr: whether images come as B, G, R; one value, or one per input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
         green_bias: see `red_bias`.
         blue_bias: see `red_bias`.

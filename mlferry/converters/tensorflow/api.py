@@ -56,7 +56,7 @@ def convert(
         input_name_shape_dict: shapes, batch included, by tensor.
         image_input_names: the inputs that become images, by tensor.
         tf_image_format: "NHWC" (the default) or "NCHW".
-        is_bgr: whether images come as B, G, R; one value, or one an input.
+        is_bgr: whether images come as B, G, R; one value, or one per input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
         green_bias: see `red_bias`.
         blue_bias: see `red_bias`.
