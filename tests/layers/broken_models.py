@@ -405,7 +405,7 @@ CASES: list[Case] = [
      "loop 'loop' > conditionNetwork > loopContinue 'c'", "outside of the bodyNetwork"),
     ("condition not made", on(control, put(f"{CONDITION}.layers[0].output", ["g"])), E,
      "loop 'loop'", "conditionVar 'go' is made by no layer"),
-    ("condition not written again", on(control, put("neuralNetwork.layers[1].loop.conditionVar", "n")),
+    ("condition not written", on(control, put("neuralNetwork.layers[1].loop.conditionVar", "n")),
      W, "loop 'loop'", "conditionVar 'n' is not written again"),
     ("condition without a name", on(control, put("neuralNetwork.layers[1].loop.conditionVar", "")),
      E, "loop 'loop'", "conditionVar is '' and conditionNetwork has 1 layers"),
