@@ -173,7 +173,7 @@ def one_hot(
     on_value: float,
     off_value: float,
 ) -> Array:
-    """Indices may count from the end; others give a vector of zeros."""
+    """Indices may count from the end; any others give only `off_value`."""
     size = int(np.ravel(one_hot_vector_size)[0])
     limits.check("blob", 4 * size * indices.size, "one-hot vectors take bytes:")
     places = np.where(indices < 0, indices + size, indices)

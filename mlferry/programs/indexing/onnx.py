@@ -200,7 +200,7 @@ def one_hot(
     on_value: float,
     off_value: float,
 ) -> str:
-    """Indices may count from the end; others give a vector of zeros."""
+    """Indices may count from the end; any others give only `off_value`."""
     known = emitter.known(one_hot_vector_size)
     count: int | str
     if known is None:

@@ -16,7 +16,7 @@ def _drawn(emitter: Emitter, op: str, shape: str, seed: int) -> str:
 
 
 def _affine(emitter: Emitter, numbers: str, factor: float, shift: float) -> str:
-    """Runtimes refuse a deviation of 0, so another is written in its place."""
+    """Standard numbers are scaled here, because runtimes refuse a deviation of 0."""
     y = emitter.node("Mul", numbers, emitter.number(factor))
     return emitter.node("Add", y, emitter.number(shift))
 

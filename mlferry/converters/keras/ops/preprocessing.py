@@ -149,7 +149,7 @@ def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
 def encoded(
     context: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Blob | None = None
 ) -> Blob:
-    """Integers unchanged, or as one-hot rows, or as sums of such rows."""
+    """Integers unchanged, or as one-hot rows, or as the maximum or sum of such rows."""
     if mode == "int":
         return x
     if mode == "one_hot":
