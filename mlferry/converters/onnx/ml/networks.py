@@ -57,8 +57,8 @@ def materialized(flow: Flow, pending: Pending) -> Row:
     size = math.prod(feature.shape)
     if len(feature.shape) != 1 or size < 1:
         raise ConversionError(
-            f"the number of values of {pending.name!r} is unknown: mlferry converts it if it follows "
-            "from the inputs' shapes"
+            f"the number of values of {pending.name!r} is unknown: mlferry converts it if it "
+            "follows from the inputs' shapes"
         )
     dtype = features.DTYPES[feature.dataType]
     flow.append(spec)
