@@ -1,12 +1,12 @@
-"""What a file may ask for: limits that keep hostile files from taking a machine down.
+"""Limits on what a file may ask for, which keep hostile files from taking a machine down.
 
-Every limit is checked before memory is taken. Each has room for the largest models in use; who
-trusts a file that needs more raises it for a block of code:
+Every limit is checked before memory is taken. Each has room for the largest models in use. If you
+trust a file that needs more, raise the limit for a block of code:
 
     with mlferry.limits.changed(weights=32 << 30, seconds=600):
         model = mlferry.convert("huge.h5")
 
-A thread has limits of its own, which start as the defaults.
+Each thread has its own limits, which start as the defaults.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Limits:
     """Limits for reading, converting and running.
 
     Attributes:
-        weights: bytes of all arrays of a source, as they lie in memory.
+        weights: bytes of all arrays of a source in memory.
         expansion: how many times its own size a compressed file may grow to.
         always: bytes that a compressed file may grow to, however small it is.
         config: bytes of the JSON, or of the texts, of a source.
@@ -73,13 +73,13 @@ _CURRENT: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B
 
 
 def current() -> Limits:
-    """The limits that hold now, in this thread."""
+    """The limits of this thread, now."""
     return _CURRENT.get()
 
 
 @contextmanager
 def changed(**limits: float) -> Iterator[Limits]:
-    """Other limits for a block of code.
+    """Change limits for a block of code.
 
     Args:
         limits: new values by the names of the attributes of `Limits`.
@@ -91,7 +91,7 @@ def changed(**limits: float) -> Iterator[Limits]:
     unknown = set(limits) - set(names)
     if unknown:
         raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    # names and kinds of limits are the caller's to get right: `replace` refuses unknown ones
+    # `replace` refuses unknown names; the types are the caller's responsibility
     token = _CURRENT.set(replace(_CURRENT.get(), **limits))  # type: ignore[arg-type]
     try:
         yield _CURRENT.get()
@@ -100,15 +100,15 @@ def changed(**limits: float) -> Iterator[Limits]:
 
 
 def check(name: str, value: float, what: str) -> None:
-    """Refuse what is over a limit.
+    """Raise an error if a value is over a limit.
 
     Args:
         name: an attribute of `Limits`.
-        value: what would be needed.
+        value: the value that would be needed.
         what: the beginning of the message, e.g. ``"m.h5: its arrays take"``.
 
     Raises:
-        LimitError: with what to type to raise the limit.
+        LimitError: the value is over the limit; the message says what to type to raise it.
     """
     limit = getattr(current(), name)
     if value > limit:
@@ -128,10 +128,10 @@ def check_blob(shape: Iterable[int | None]) -> None:
 
 
 def check_model(size: int) -> None:
-    """Refuse a model that no file of the format can hold.
+    """Raise an error for a model that no file of the format can hold.
 
     Raises:
-        LimitError: it has, or its weights alone will have, too many bytes.
+        LimitError: the model has, or its weights alone will have, too many bytes.
     """
     if size > MODEL_BYTES:
         raise LimitError(
@@ -142,7 +142,7 @@ def check_model(size: int) -> None:
 
 
 def check_plain(path: Path) -> None:
-    """Refuse a pipe or a device, which may have no end.
+    """Raise an error for a pipe or a device, which may have no end.
 
     Raises:
         ModelFileError: the path is neither a file nor a folder.
@@ -172,7 +172,7 @@ def read_message(path: Path) -> bytes:
 
 
 def check_growth(size: int, grown: int, what: str) -> None:
-    """Refuse a compressed file that grows out of all proportion.
+    """Raise an error for a compressed file that grows out of all proportion.
 
     Raises:
         LimitError: it would take more than `always` bytes and `expansion` times its size.
@@ -189,7 +189,7 @@ def check_growth(size: int, grown: int, what: str) -> None:
 
 
 def over(name: str, message: str, enough: int) -> LimitError:
-    """The error for what is over a limit that can be raised.
+    """The error for exceeding a limit that can be raised.
 
     Args:
         name: an attribute of `Limits`.
@@ -206,5 +206,5 @@ def over(name: str, message: str, enough: int) -> LimitError:
 
 
 def _more(number: float) -> int:
-    """A power of two: what was wanted when a count went over a limit may not be all."""
+    """The next power of two, as a count that went over a limit may go on."""
     return 1 << int(number).bit_length()

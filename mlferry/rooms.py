@@ -1,7 +1,7 @@
-"""Families of operations: a folder each, whose modules register what they have.
+"""Families of operations, each a folder whose modules register their functions.
 
-Nothing of a family is imported before something asks for it, so that predicting loads no ONNX
-functions and converting loads no kernels.
+A family is imported only when needed, so that predicting loads no ONNX functions and converting
+loads no kernels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def families(package: str) -> list[str]:
 
 
 def load(package: str, concern: str) -> None:
-    """Import the module of that name of every family that has one: "definition", "kernel"..."""
+    """Import the module of this name in every family that has one: "definition", "kernel"..."""
     if (package, concern) in _LOADED:
         return
     with _LOADING:
@@ -46,7 +46,7 @@ def load(package: str, concern: str) -> None:
 
 
 class RoomRegistry(Registry[T]):
-    """A registry that the families of a package fill when it is first asked.
+    """A registry that the families of a package fill on first use.
 
     Args:
         what: what is registered, for messages.
@@ -62,7 +62,7 @@ class RoomRegistry(Registry[T]):
         load(self._package, self._concern)
 
     def registered(self, name: str, version: int | None = None) -> Entry[T] | None:
-        """As `find`, among what is registered so far: for modules that register more."""
+        """As `find`, but only in what is registered so far, for modules that register more."""
         return super().find(name, version)
 
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:

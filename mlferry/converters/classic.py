@@ -1,4 +1,4 @@
-"""What the classic entry points have in common: Keras models with coremltools' arguments."""
+"""What the classic entry points share: Keras models with coremltools' arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIXELS = ("is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_s
 
 
 def is_keras_model(model: str) -> bool:
-    """Whether it is a model that Keras saved, as a file or a pair of files."""
+    """Whether a source is a model saved by Keras, as a file or a pair of files."""
     if isinstance(model, tuple | list):
         return True
     if not isinstance(model, str | os.PathLike) or not Path(model).is_file():
@@ -55,7 +55,7 @@ def convert_keras_model(model: Any, outputs: Sequence[str] | None, **arguments: 
 
 
 def _output_meant(output: str, own: Sequence[str]) -> str:
-    """The output of Keras that TensorFlow calls so."""
+    """The Keras output that has this name in TensorFlow."""
     identities = ["Identity", *(f"Identity_{index}" for index in range(1, len(own)))]
     if output in identities:
         return own[identities.index(output)]

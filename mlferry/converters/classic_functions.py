@@ -3,7 +3,7 @@
 - ONNX: ``f(builder, node, graph, err)``
 - TensorFlow: ``f(op=, nn_builder=, context=, constant_inputs=)``
 
-They name values as the source does; the builder puts mlferry's blobs in their place. Data have the
+They use the source's names of values, which the builder replaces by mlferry's blobs. Data have the
 source's own axes (exact array mapping), unlike the five axes of that time.
 """
 
@@ -43,7 +43,7 @@ class ClassicBuilder(LayerMethods):
 
     Args:
         builder: of the network.
-        names: the blobs by the names that the source has for values.
+        names: the blobs, by the source's names of values.
         shapes_of_custom: returns the shapes of a custom layer's outputs.
     """
 

@@ -24,7 +24,7 @@ _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
 def edges(pairs: Pairs) -> dict[str, Any]:
-    """A `BorderAmounts` of height and width."""
+    """`BorderAmounts` for height and width."""
     amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
     return {"paddingAmounts": {"borderAmounts": amounts}}
 
@@ -50,14 +50,14 @@ def each(name: str, values: Sequence[int]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Windows:
-    """How a kernel goes over its input.
+    """How a kernel moves over its input.
 
     Attributes:
-        strides: one an axis.
-        dilations: one an axis.
-        pairs: padding before and after each axis; what is cut off the full result of a
-            transposed convolution, negative where it is added.
-        groups: how many parts of the channels are convolved on their own.
+        strides: one for each axis.
+        dilations: one for each axis.
+        pairs: padding before and after each axis; for a transposed convolution, how much is cut off
+            its full result, or added if negative.
+        groups: how many groups of channels are convolved separately.
         same: for one or two axes, an asymmetry mode in place of `pairs`, at any size.
     """
 

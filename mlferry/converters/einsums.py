@@ -16,14 +16,14 @@ from mlferry.errors import ConversionError
 
 
 class Term(NamedTuple):
-    """An operand with one letter an axis."""
+    """An operand with one letter for each axis."""
 
     blob: Blob
     letters: str
 
 
 def einsum(context: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
-    """What `numpy.einsum` computes, from left to right.
+    """Compute what `numpy.einsum` does, from left to right.
 
     Args:
         context: what adds layers.
@@ -78,7 +78,7 @@ def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
 
 
 def _diagonal(context: Lowering, term: Term) -> Term:
-    """A letter that an operand has twice keeps the entries where both places are the same."""
+    """For a letter that an operand has twice, keep the entries where both indices are equal."""
     x, letters = term
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
@@ -94,7 +94,7 @@ def _diagonal(context: Lowering, term: Term) -> Term:
 
 
 def _summed(context: Lowering, term: Term, others: str) -> Term:
-    """Letters that appear nowhere else are summed away."""
+    """Sum over letters that appear nowhere else."""
     x, letters = term
     summed_axes = [axis for axis, letter in enumerate(letters) if letter not in others]
     if not summed_axes:
@@ -105,7 +105,7 @@ def _summed(context: Lowering, term: Term, others: str) -> Term:
 
 
 def _spread(context: Lowering, term: Term, target: str) -> Blob:
-    """The result in the order that is asked for."""
+    """The result in the requested order."""
     x, letters = term
     if letters == target:
         return x
@@ -113,7 +113,7 @@ def _spread(context: Lowering, term: Term, target: str) -> Blob:
 
 
 def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
-    """As [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
+    """Multiply as [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
     a, b = _without_ones(context, a, b)
     left, right = a.letters, b.letters
     sizes = dict(zip(left + right, (*known(a.blob), *known(b.blob)), strict=True))
@@ -138,7 +138,7 @@ def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
 
 
 def _without_ones(context: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
-    """Where one operand has extent 1 for a letter and the other more, the axis goes."""
+    """If only one operand has extent 1 for a letter, drop its axis."""
 
     def trimmed(term: Term, other: Term) -> Term:
         x, letters = term

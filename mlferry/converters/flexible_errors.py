@@ -1,4 +1,4 @@
-"""Whether a size that varies is why a model cannot be converted: it is tried with a fixed one."""
+"""Tests whether a flexible size is why a model cannot be converted, by trying a fixed one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlferry.errors import ConversionError
 
 
 def fixed(inputs: Sequence[InputType] | None) -> list[InputType] | None:
-    """The same inputs of their described sizes; None where none of them varies."""
+    """The same inputs in their default sizes; None if none of them varies."""
     results = [_fixed(kind) for kind in inputs or ()]
     return results if results != list(inputs or ()) else None
 
@@ -35,11 +35,11 @@ def _fixed(kind: InputType) -> InputType:
 def explained(
     error: ConversionError, inputs: Sequence[InputType], convert: Callable[[], Any]
 ) -> ConversionError:
-    """The error with what to type, where the model converts with fixed sizes.
+    """The error, with what to type if the model converts with fixed sizes.
 
     Args:
-        error: of the conversion with sizes that vary.
-        inputs: those with fixed sizes.
+        error: the error of the conversion with sizes that vary.
+        inputs: the inputs with fixed sizes.
         convert: converts with them.
     """
     try:

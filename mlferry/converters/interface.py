@@ -1,4 +1,4 @@
-"""The model's inputs and outputs: what the source says, changed by what the user asks."""
+"""The model's inputs and outputs: those of the source, changed as the user asks."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def bind_inputs(
 
     Args:
         context: what adds layers.
-        inputs: what the user says of them.
-        takes_constants: whether the frontend's converters take known values; others get blobs.
+        inputs: the user's types.
+        takes_constants: whether the frontend's converters take known values; others receive blobs.
 
     Raises:
-        ConversionError: types for inputs that do not exist, or shapes that are not known;
-            all inputs are reported together.
+        ConversionError: types name inputs that do not exist, or shapes are unknown; all inputs are
+            reported together.
     """
     chosen = _by_name(context.graph, inputs or ())
     missing = []
@@ -67,7 +67,7 @@ def bind_inputs(
 
 
 def _fix(context: Lowering, value: Value, number: object, takes_constants: bool) -> None:
-    """An input that has one value for good.
+    """An input with a constant value.
 
     Raises:
         ConversionError: the value does not have the input's type or shape.
@@ -129,8 +129,8 @@ class _Asked:
     """The shape of an input.
 
     Attributes:
-        extents: fixed ones, and those that may vary.
-        choices: where only some shapes are allowed, all of them, the default first.
+        extents: fixed and flexible extents.
+        choices: if only some shapes are allowed, all of them, the default first.
     """
 
     extents: tuple[int | RangeDim, ...]
@@ -138,7 +138,7 @@ class _Asked:
 
     @property
     def default(self) -> tuple[int, ...]:
-        """The shape that is used by default."""
+        """The default shape."""
         if self.choices:
             return self.choices[0]
         return tuple(
@@ -147,12 +147,12 @@ class _Asked:
 
     @property
     def known(self) -> Shape:
-        """The shape, None where it may vary."""
+        """The shape, with None for an extent that may vary."""
         return tuple(None if isinstance(n, RangeDim) else n for n in self.extents)
 
 
 def _shape(value: Value, kind: InputType) -> _Asked | None:
-    """The batch is 1 by default; other unknown extents make it unknown."""
+    """The batch is 1 by default; any other unknown extent makes the shape unknown."""
     choices: list[tuple[int, ...]] = []
     if isinstance(kind.shape, EnumeratedShapes):
         choices = kind.shape.ordered()
@@ -180,7 +180,7 @@ def _shape(value: Value, kind: InputType) -> _Asked | None:
 
 
 def _span(extents: Sequence[int]) -> int | RangeDim:
-    """One extent of several shapes."""
+    """One extent that covers several shapes."""
     least, most = min(extents), max(extents)
     return least if least == most else RangeDim(least, most, extents[0])
 
@@ -209,7 +209,7 @@ def _set_range(target: ft.SizeRange, extent: int | RangeDim) -> None:
 
 
 def feature_dtype(value: Value) -> str:
-    """Core ML's type for a source's: integers and booleans are int32, double stays.
+    """Core ML's type for a type of the source: integers and booleans become int32, double stays.
 
     Raises:
         ConversionError: Core ML has no such arrays.
@@ -222,7 +222,7 @@ def feature_dtype(value: Value) -> str:
 
 
 def _is_channels_first(context: Lowering, kind: ImageType, shape: Shape) -> bool:
-    """As the user says; else as the source has images, or as alone the channels fit."""
+    """The layout that the user gives, else that of the source, or the only one that fits."""
     if kind.channel_first is not None:
         return kind.channel_first
     fits = [n in CHANNELS.values() for n in (shape[1], shape[-1])] if len(shape) == 4 else []
@@ -262,14 +262,14 @@ def _bind_image(context: Lowering, value: Value, kind: ImageType, shape: _Asked)
     data = SOURCE if first else CHANNELS_FIRST
     blob = Blob(value.name, known, data)
     ready = _preprocess(context, blob, kind, layout)
-    # only frontends of channels-last sources follow layouts; others read shapes as they are
+    # only frontends of channels-last sources track layouts; others read shapes unchanged
     context.bind(
         value, ready if context.graph.channels_last or first else context.source_order(ready)
     )
 
 
 def _preprocess(context: Lowering, x: Blob, kind: ImageType, layout: str) -> Blob:
-    """By the format's own scale and biases; a scale of several values needs a layer."""
+    """Uses the format's own scale and biases; a scale of several values needs a layer."""
     channels = CHANNELS[layout]
     scale = _values(kind.scale, channels, "scale")
     bias = _values(0.0 if kind.bias is None else kind.bias, channels, "bias")
@@ -286,7 +286,7 @@ def _preprocess(context: Lowering, x: Blob, kind: ImageType, layout: str) -> Blo
 
 
 def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: list[float]) -> Blob:
-    """Each channel multiplied, and added to."""
+    """Multiply each channel, and add to it."""
     shape = (len(scale), 1, 1)
     return context.layer(
         "scale",
@@ -318,16 +318,16 @@ def finish(
     classifier: ClassifierConfig | None,
     names: Sequence[str] | None = None,
 ) -> model_pb2.Model:
-    """Add the outputs, drop layers that none needs, and make the model.
+    """Add the outputs, drop layers that none of them needs, and make the model.
 
     Args:
         context: the lowered graph.
         outputs: the outputs wanted, by name; all by default.
-        classifier: labels, to make a classifier of it.
-        names: new names for the outputs, in their order.
+        classifier: labels, to make the model a classifier.
+        names: new names for the outputs, in order.
 
     Raises:
-        ConversionError: outputs that do not exist, or a classifier that does not fit.
+        ConversionError: an output does not exist, or a classifier does not fit.
     """
     known = dict(context.graph.outputs)
     selected = _wanted(outputs, known, context.graph)
@@ -406,7 +406,7 @@ def _as_image(
 
 
 def _picture(context: Lowering, name: str, x: Blob, layout: str) -> features.FeatureType:
-    """The image that a blob is: its size follows those of the inputs."""
+    """Describe a blob as an image, whose size follows from those of the inputs."""
     if None not in x.known:
         _, _, height, width = x.known
         return features.image(width or 0, height or 0, layout)
@@ -456,10 +456,10 @@ def _has_choices(context: Lowering) -> bool:
 
 
 def _name_outputs(context: Lowering, blobs: Sequence[Blob], names: Sequence[str]) -> list[str]:
-    """Give blobs the names of the outputs that they are; returns the names.
+    """Give blobs the names of their outputs, and return the names.
 
-    An output that is an input, or is shown twice, gets a layer that copies it; blobs inside
-    that have the name of an output get another; an output with the name of an input, too.
+    An output that is an input, or appears twice, gets a layer that copies it. Inner blobs with the
+    name of an output are renamed, as is an output with the name of an input.
     """
     builder = context.builder
     inputs = [f.name for f in builder.description.input]

@@ -1,8 +1,8 @@
-"""Where the axes of a blob lie, against the order of axes of the source.
+"""The order of a blob's axes, compared with that of the source.
 
-Core ML computes channels-first. A converter says which layouts of its inputs it can handle;
-the walker asks for one of them, and a transpose is made only where the order really changes.
-Arranged copies are kept, so that no blob is transposed twice.
+Core ML computes channels-first. A converter says which layouts of its inputs it can handle; the
+walk picks one of them, and a transpose is added only if the order really changes. Transposed copies
+are kept, so that no blob is transposed twice.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _unflatten(writer: LayerWriter, x: Blob, layout: Layout) -> Blob:
 
 
 def choose(inputs: Sequence[Blob], accepted: Accepted) -> Layout:
-    """The layout in which a converter gets its inputs: their own where all agree and it may."""
+    """The layout of a converter's inputs: their own, if all agree and it is accepted."""
     kinds = {layout.kind for layout in accepted}
     layouts = {x.layout for x in inputs if x.layout.kind == "flat" or x.shape is None}
     layouts |= {x.layout for x in inputs if x.shape is not None and len(x.shape) >= 3}

@@ -1,4 +1,4 @@
-"""Shapes that a source leaves open: a suggestion whose parts fit together, and its error."""
+"""Shapes that a source leaves open: a consistent suggestion, and the error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TERM = re.compile(r"^\s*(?:(\d+)\s*\*\s*)?([A-Za-z_]\w*|\d+)\s*$")
 def error(
     missing: Sequence[Value], graph: Graph, fixed: Mapping[str, tuple[int, ...]]
 ) -> OpenShapesError:
-    """The error for inputs whose shapes are needed.
+    """The error for inputs whose shapes must be given.
 
     Args:
         missing: those inputs.
@@ -52,7 +52,7 @@ def _shown(value: Value) -> str:
 def suggested(
     missing: Sequence[Value], graph: Graph, fixed: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """A shape for each input: one sample, and the same number for the same name of an axis."""
+    """A shape for each input: one sample, and equal extents for equal names of axes."""
     extents = _told(graph, fixed)
     return {value.name: tuple(_extents(value, graph, extents)) for value in missing}
 
@@ -103,7 +103,7 @@ def _usual(value: Value, axis: int, graph: Graph) -> int:
 
 
 def _computed(name: str, extents: Mapping[str, int]) -> int:
-    """The value of a sum that exporters write as a name: "past_length + 1"; 0 where it is none."""
+    """The value of a sum that exporters write as a name, "past_length + 1"; 0 if it is not one."""
     total = 0
     for term in name.split("+"):
         match = _TERM.match(term)

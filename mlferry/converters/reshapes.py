@@ -1,4 +1,4 @@
-"""Reshapes and transposes, also of values with more axes than Core ML has, for every frontend."""
+"""Reshapes and transposes, even of values with more axes than Core ML has, for all frontends."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MOST_AXES = 5
 def reshaped(context: Lowering, x: Blob, extents: Sequence[int | None]) -> Blob:
     """A blob in a shape of the source, in which one extent may be -1 or unknown.
 
-    A shape of more than five axes is remembered only: a transpose between two such reshapes
-    moves groups of axes.
+    A shape of more than five axes is only remembered: a transpose between two such reshapes moves
+    groups of axes.
     """
     target = list(extents)
     if -1 in target:
@@ -34,9 +34,9 @@ def reshaped(context: Lowering, x: Blob, extents: Sequence[int | None]) -> Blob:
     whole = list(target)
     whole[place] = math.prod(n for n in source if n is not None) // max(rest, 1)
     if len(target) > MOST_AXES or len(source) > MOST_AXES or not source:
-        known(x)  # a shape that is only remembered, or that of one number
+        known(x)  # a shape that is only remembered, or the shape of one number
         return _reshaped(context, x, whole)
-    if tuple(whole) == source:  # at other sizes, too, where the others stay
+    if tuple(whole) == source:  # at other sizes, too, if the other extents stay
         use(x, [axis for axis in range(x.rank) if axis != place])
         return x
     return context.reshape(x, tuple(target), layout=SOURCE)
@@ -61,7 +61,7 @@ def heads_joined(context: Lowering, x: Blob) -> Blob:
 
 
 def of_same_rank(context: Lowering, x: Blob, target: Sequence[int]) -> Blob:
-    """A reshape in which a 0 keeps an extent, whatever it is, and one -1 takes what is left."""
+    """A reshape in which a 0 keeps an extent, whatever it is, and one -1 means the rest."""
     output = context.layer("rankPreservingReshape", x, layout=SOURCE, targetShape=target)
     layer = context.builder.network.layers[-1]
     for tensors in (layer.inputTensor, layer.outputTensor):
@@ -76,7 +76,7 @@ def _reshaped(context: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:
 
 
 def to_shape(context: Lowering, x: Blob, shape: Constant) -> Blob:
-    """A blob in a shape that the source computes, partly of extents: for any size where it can be.
+    """A blob in a shape that the source computes, partly from extents: for any size if possible.
 
     One of the extents may be left open; it is the one that depends on most.
     """
@@ -97,7 +97,7 @@ def to_shape(context: Lowering, x: Blob, shape: Constant) -> Blob:
 
 
 def as_stored(context: Lowering, x: Blob) -> Blob:
-    """A blob of more axes than Core ML has, with those that it really has."""
+    """A blob of more axes than Core ML has, with the axes that it really has."""
     return x if rank(x) <= MOST_AXES else replace(x, shape=context.builder.shapes[x.name])
 
 

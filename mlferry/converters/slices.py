@@ -1,4 +1,4 @@
-"""Parts of blobs, and blobs with more around them, for every frontend."""
+"""Parts of blobs, and padded blobs, for all frontends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sliced(
     axes: Sequence[int] | None,
     steps: Sequence[int] | None,
 ) -> Blob:
-    """Bounds as Python has them; they are written as they are, to hold for any size."""
+    """Slice with Python's bounds; they are written unchanged, so that they hold for any size."""
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     full = [slice(None)] * x.rank
@@ -54,10 +54,10 @@ def sliced_anywhere(
     axes: Sequence[int] | None,
     steps: Sequence[int] | None,
 ) -> Blob:
-    """The same with bounds that may be computed, and with ends that a flexible axis may not reach.
+    """The same, with bounds that may be computed, and with ends that a flexible axis may not reach.
 
-    Core ML takes such bounds as further inputs. They are cut at the ends of the axis, as Python's;
-    None is as far as the axis goes. Backwards, a flexible axis is turned first.
+    Core ML takes such bounds as additional inputs. They are clipped to the axis, as in Python; None
+    means its end. To go backward, a flexible axis is reversed first.
     """
     axes = list(range(len(starts))) if axes is None else [positive(a, x.rank) for a in axes]
     steps = [1] * len(starts) if steps is None else list(steps)
@@ -129,14 +129,14 @@ def _known_end(bound: int | Blob | None, step: int) -> int | Blob:
 
 
 def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
-    """A bound of an axis as one of the turned axis."""
+    """A bound of an axis as a bound of the reversed axis."""
     if isinstance(bound, int):
         return -1 - bound
     return context.layer("activation", bound, layout=SOURCE, linear={"alpha": -1.0, "beta": -1.0})
 
 
 def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
-    """Bounds counted from the front of each axis, and cut at its ends."""
+    """Bounds counted from the start of each axis, and clipped to it."""
     negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
     moved = context.layer("multiplyBroadcastable", negative, shape, layout=SOURCE)
     counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
@@ -150,7 +150,7 @@ def _is_open(start: int, end: int, step: int) -> bool:
 
 
 def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
-    """One entry of an axis, which goes; a negative index counts from the end, at any size."""
+    """One entry of an axis, which is dropped; negative indices count from the end, at any size."""
     end = index + 1 or None
     return context.layer(
         "squeeze", sliced(context, x, [index], [end], [axis], None), layout=SOURCE, axes=(axis,)
@@ -158,7 +158,7 @@ def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
 
 
 class _Part(NamedTuple):
-    """What is kept of one axis; None is as far as it goes."""
+    """The part of one axis to keep; None means its end."""
 
     begin: int | None
     end: int | None
@@ -166,7 +166,7 @@ class _Part(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is all of the axis, in its order."""
+        """Whether it is the whole axis, in order."""
         return self == (None, None, 1)
 
 

@@ -72,7 +72,7 @@ def _over(context: Lowering, number: float, x: Blob) -> Blob:
 
 
 def _polynomial(context: Lowering, x: Blob, coefficients: Sequence[float]) -> Blob:
-    """By Horner's rule, the highest power first."""
+    """A polynomial by Horner's rule, the highest power first."""
     first, second, *rest = coefficients
     output = affine(context, x, first, second)
     for coefficient in rest:

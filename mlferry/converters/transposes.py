@@ -1,4 +1,4 @@
-"""Transposes behind each other become one, or vanish where they undo each other."""
+"""Merges consecutive transposes, or removes them if they undo each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 def merge(builder: Builder, outputs: Collection[str]) -> None:
-    """Read through chains of transposes; what nothing reads any more is left for `prune`.
+    """Look through chains of transposes; `prune` removes those that nothing reads any more.
 
     Args:
         builder: the network.

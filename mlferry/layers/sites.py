@@ -1,4 +1,4 @@
-"""The weights of a model that may be encoded anew, with their shapes."""
+"""The weights of a model that may be re-encoded, with their shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGE_CONSTANT = 1024
 
 @dataclass(frozen=True)
 class Site:
-    """A stored weight that may be encoded anew.
+    """A stored weight that may be re-encoded.
 
     Attributes:
         layer: the layer that holds it.

@@ -111,7 +111,7 @@ class MLModel:
         compute_units: see `useCPUOnly`.
 
     Raises:
-        ModelFileError: the file is missing, cut off, or no Core ML model.
+        ModelFileError: the file is missing, cut off, or not a Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
         MissingDependencyError: the engine is not installed.
         RegistrationError: there is no such engine, or `threads` is below 1; or there is no

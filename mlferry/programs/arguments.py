@@ -1,4 +1,4 @@
-"""What an operation of a program is given for its parameters."""
+"""The arguments of an operation of a program."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlferry.spec.proto import mil_pb2 as mil
 
 @dataclass(frozen=True)
 class Argument:
-    """What an operation is given for a parameter.
+    """The argument of an operation for one parameter.
 
     Attributes:
-        names: of values, None where one is a constant.
-        constants: the constants, as the kernel gets them.
-        many: whether the kernel gets a list.
+        names: of values, None for a constant.
+        constants: the constants, in the form that kernels take.
+        many: whether the kernel takes a list.
     """
 
     names: tuple[str | None, ...]
@@ -31,7 +31,7 @@ class Argument:
 
     @property
     def is_constant(self) -> bool:
-        """Whether nothing of it is computed while the program runs."""
+        """Whether the argument is known before the program runs."""
         return not any(self.names)
 
 
@@ -88,7 +88,7 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
 
 
 def plain(value: Constant) -> Constant | Scalar:
-    """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
+    """A constant as a Python value, if it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 0:
@@ -101,7 +101,7 @@ _INDICES = (np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.int64), np.dtyp
 
 
 def name_of(message: mil.Operation) -> str:
-    """What messages call an operation."""
+    """The name of an operation in messages."""
     value = message.attributes.get("name")
     if value is not None and value.immediateValue.tensor.strings.values:
         return value.immediateValue.tensor.strings.values[0]

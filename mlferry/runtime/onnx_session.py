@@ -120,7 +120,7 @@ class OnnxSession(Session):
     """Evaluates one network with onnxruntime.
 
     Args:
-        network: a neural network message of any of the three kinds; nobody changes it.
+        network: a neural network message of any of the three kinds; it is not changed.
         custom_layers: as for `Session`.
         threads: how many onnxruntime uses; None is as many as there are cores.
 

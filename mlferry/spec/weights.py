@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-_CHUNK = 1 << 20  # values packed at a time: a multiple of 8, so that chunks end on a byte
+_CHUNK = 1 << 20  # values packed at a time: a multiple of 8, so that each chunk ends on a byte
 _LENGTH_DELIMITED = 2
 _FLOATS_TAG = 1 << 3 | _LENGTH_DELIMITED
 HALF_MAX = 65504.0
@@ -165,7 +165,7 @@ def write_lut(target: nn.WeightParams, indices: ArrayLike, bits: int, table: Arr
 
 
 def encoding(source: nn.WeightParams) -> Encoding | None:
-    """How a weight is stored, or None where it is empty.
+    """How a weight is stored, or None if it is empty.
 
     Raises:
         SpecError: more than one kind of values, or quantized values without their table.
@@ -206,7 +206,7 @@ def count(source: nn.WeightParams) -> int:
 
 
 def stored(source: nn.WeightParams) -> NDArray[Any]:
-    """The stored values as a flat array in their own type, without copying halves and bytes.
+    """The stored values as a flat array in their own type; halves and bytes are not copied.
 
     float32, float16, or uint8 for raw and quantized bytes (still packed), int8.
     """
@@ -232,7 +232,7 @@ def read(
     Args:
         source: the stored weight.
         shape: its shape, row-major.
-        channel_axis: the axis along which linear scales of several entries go.
+        channel_axis: the axis along which several linear scales apply.
 
     Raises:
         SpecError: the number of stored values does not fit the shape.
@@ -255,12 +255,12 @@ def read(
 
 @dataclass(frozen=True)
 class Linear:
-    """A weight that is given quantized: ``indices * scale + bias``, along one axis.
+    """A weight that is already quantized: ``indices * scale + bias``, along one axis.
 
     Attributes:
         indices: unsigned integers in the weight's shape; int8 for int8 weights.
         bits: 1 to 8.
-        scale: one value, or one an entry of the channel axis of the layer kind.
+        scale: one value, or one for each entry of the layer kind's channel axis.
         bias: likewise.
     """
 
@@ -272,7 +272,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A weight that is given quantized: ``table[indices]``.
+    """A weight that is already quantized: ``table[indices]``.
 
     Attributes:
         indices: unsigned integers in the weight's shape.
@@ -288,7 +288,7 @@ class Lookup:
 def parts(
     source: nn.WeightParams, shape: Sequence[int], *, channel_axis: int = 0
 ) -> Linear | Lookup:
-    """A quantized weight with its integers, as they are stored; see `read`.
+    """A quantized weight with the integers that are stored; see `read`.
 
     Integers of int8 are signed, and have a scale without a bias.
 
@@ -355,7 +355,7 @@ class Weight:
 def iter_weights(message: Message) -> Iterator[Weight]:
     """Every weight of a layer, network, model or pipeline, found by reflection.
 
-    Layers of branches, loops and of the models of a pipeline come under their own names.
+    Layers of branches and loops, and of the models of a pipeline, appear under their own names.
     """
     yield from _iter_weights(message, None, "")
 
@@ -385,7 +385,7 @@ _HOLDS_WEIGHTS: dict[str, bool] = {}
 
 
 def _holds_weights(descriptor: Descriptor) -> bool:
-    """Whether messages of a type can hold weights; types may hold each other in circles."""
+    """Whether messages of a type can hold weights; types may contain each other in circles."""
     if descriptor.full_name not in _HOLDS_WEIGHTS:
         reached = {descriptor.full_name: descriptor}
         waiting = [descriptor]
@@ -425,7 +425,7 @@ def _along(
 def _floats(source: nn.WeightParams) -> NDArray[np.float32]:
     """`floatValue` read from the wire format: one packed run, or several after a merge.
 
-    NumPy copies an array that is not aligned before every product: it is copied here, once.
+    NumPy copies an unaligned array before every product, so it is copied here, once.
     """
     data = source.SerializeToString()
     runs: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""Training of a nearest-neighbours classifier: it remembers more samples."""
+"""Training of a nearest-neighbours classifier, which stores more samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def remember(
     samples: Sequence[tuple[Mapping[str, Any], str | int]],
     parameters: Parameters,
 ) -> None:
-    """Add samples to a classifier, behind those that it has.
+    """Add samples to a classifier, after those that it has.
 
     Args:
         model: a `kNearestNeighborsClassifier`, which is changed.

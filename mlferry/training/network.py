@@ -18,12 +18,13 @@ from mlferry.training.losses import Loss, loss_of
 from mlferry.training.options import Moment, Parameters, Progress, TrainingParameters
 from mlferry.training.tape import Tape
 
-_REMEMBERED = 1 << 29  # bytes of what layers before the first trained one make of all samples
+# The most bytes to keep of what layers before the first trained one return for all samples.
+_REMEMBERED = 1 << 29
 
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """What the network gets for a sample, and what the loss compares with."""
+    """The inputs of a sample, and the target that the loss compares with."""
 
     blobs: Blobs
     target: Array
@@ -35,7 +36,7 @@ class NetworkTrainer:
     Args:
         network: an updatable network; it is changed only by `write`.
         custom_layers: classes for its custom layers.
-        session: what evaluates the layers before the first one that is trained.
+        session: evaluates the layers before the first trained one.
         parameters: see `TrainingParameters`.
 
     Raises:
@@ -70,7 +71,7 @@ class NetworkTrainer:
     # ---- what comes before what is trained ---------------------------------------------------
 
     def _border(self) -> list[str]:
-        """The blobs that the layers to be trained, and those behind them, read of the others."""
+        """The blobs of other layers that the trained layers, and those after them, read."""
         outputs = frozenset([self.loss.input])
         steps = self.tape.needed(outputs)
         live: set[str] = set()
@@ -99,7 +100,7 @@ class NetworkTrainer:
         return set(self.tape.blobs) - varying
 
     def _prepared(self, samples: Sequence[TrainingSample]) -> list[TrainingSample]:
-        """The samples as the layers to be trained get them, where that is worth its memory."""
+        """The samples as the trained layers read them, if that is worth the memory."""
         border = self._border()
         if not border or all(name in samples[0].blobs for name in border):
             return list(samples)
@@ -116,7 +117,7 @@ class NetworkTrainer:
     # ---- training ------------------------------------------------------------------------------
 
     def train(self, samples: Sequence[TrainingSample], progress: Progress | None) -> list[float]:
-        """Train; the losses of all mini-batches, each before its step.
+        """Train, and return the losses of all mini-batches, each before its step.
 
         Args:
             samples: at least one.

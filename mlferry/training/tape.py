@@ -1,4 +1,4 @@
-"""A network that is run forward with what the way back reads, and then walked back."""
+"""Runs a network forward, remembers what the backward pass reads, and then runs it backward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Trained = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A layer that ran.
+    """A layer that has run.
 
     Attributes:
         step: the layer.
@@ -32,12 +32,12 @@ class Recorded:
 
 
 class Recording(Blobs):
-    """The blobs of one run, and the layers that a gradient may have to pass.
+    """The blobs of one run, and the layers that a gradient may pass through.
 
     Attributes:
         live: the blobs that depend on what is differentiated.
         sources: blobs whose gradients are wanted.
-        trained: weights whose gradients are.
+        trained: weights whose gradients are wanted.
         runs: the layers that ran, in order, as far as they depend on these.
     """
 
@@ -48,7 +48,7 @@ class Recording(Blobs):
         self.runs: list[Recorded] = []
 
     def note(self, step: Step, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Remember of a layer that just ran what its gradient reads."""
+        """Remember what the gradient of a layer reads; the layer has just run."""
         wanted = [name in self.live for name in step.inputs]
         trained = self.trained.get(step.params.name, frozenset())
         kind = step.params.kind
@@ -75,7 +75,7 @@ class Recording(Blobs):
 
 @dataclass(frozen=True)
 class Found:
-    """What a walk back found.
+    """The gradients that a backward pass computed.
 
     Attributes:
         blobs: gradients by blob.
@@ -87,7 +87,7 @@ class Found:
 
 
 class Tape(Session):
-    """Evaluates a network and remembers enough to walk back."""
+    """Evaluates a network and remembers enough for the backward pass."""
 
     def record(
         self,
@@ -99,13 +99,14 @@ class Tape(Session):
         """Evaluate the network.
 
         Args:
-            inputs: blobs by name: inputs, or any blob inside, what is before it then does not run.
-            names: the blobs that are evaluated.
-            sources: blobs that are differentiated with respect to.
-            trained: weights that are.
+            inputs: blobs by name: inputs, or blobs inside the network; the layers before those do
+                not run.
+            names: the blobs to evaluate.
+            sources: blobs to differentiate with respect to.
+            trained: weights to differentiate with respect to.
 
         Returns:
-            the blobs, and what `back` walks.
+            the blobs, and the recording that `back` takes.
 
         Raises:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
@@ -129,7 +130,7 @@ class Tape(Session):
             blobs.note(step, arguments, [blobs[name] for name in step.outputs])
 
     def back(self, recording: Recording, seeds: Mapping[str, Array]) -> Found:
-        """Walk back, once: the recording is used up, which frees memory on the way.
+        """Run backward, once: the recording is used up, which frees memory as it goes.
 
         Args:
             recording: of `record`.
@@ -170,7 +171,7 @@ class Tape(Session):
         try:
             behind_each = _gradient(step, run, full)
         except MlferryError as error:
-            error.add_context(f"going back through {step}")
+            error.add_context(f"computing the gradient of {step}")
             raise
         for name, gradient, is_wanted in zip(step.inputs, behind_each, run.wanted, strict=False):
             if gradient is not None and is_wanted:
@@ -191,8 +192,8 @@ def _gradient(step: Step, run: LayerRun, behind: list[Array]) -> Sequence[Array 
     entry = GRADIENTS.find(kind)
     if entry is None:
         raise UnsupportedModelError(
-            f"layer {step.params.name!r} is a {kind}, which has no gradient: what is before it "
-            "cannot be trained or looked at"
+            f"layer {step.params.name!r} is a {kind}, which has no gradient: layers "
+            "before it can be neither trained nor explained"
         )
     try:
         output = entry.value(run, *behind)

@@ -134,7 +134,7 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "path of odd text": (with_path("\ud800"), NOT_THERE),
     "doubled key": (WHOLE[:-1] + ', "rootModelIdentifier": "bbbb"}', "'rootModelIdentifier'"),
     "doubled entry": (
-        WHOLE.replace('"bbbb"', '"aaaa"', 1), "the key 'aaaa' is there twice",
+        WHOLE.replace('"bbbb"', '"aaaa"', 1), "the key 'aaaa' appears twice",
     ),
 }  # fmt: skip
 
@@ -378,12 +378,12 @@ def test_what_is_no_package_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "photos.mlpackage"
     folder.mkdir()
     (folder / "cat.png").write_bytes(b"cat")
-    with pytest.raises(ModelFileError, match="what is there is no package"):
+    with pytest.raises(ModelFileError, match="what exists there is not a package"):
         model.save(folder)
     assert files(folder) == {"cat.png": b"cat"}
     file = tmp_path / "file.mlpackage"
     file.write_bytes(b"x")
-    with pytest.raises(ModelFileError, match="what is there is no package"):
+    with pytest.raises(ModelFileError, match="what exists there is not a package"):
         model.save(file)
     assert file.read_bytes() == b"x"
 

@@ -1,4 +1,4 @@
-"""Pair the arrays of a file or a model with the layers of its config."""
+"""Match the arrays of a file or a model with the layers of its config."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Named = list[tuple[str, NDArray[Any]]]
 
 
 class Store(Protocol):
-    """Where arrays lie: finds those of every layer that is not a model."""
+    """A place of arrays, which finds those of every layer that is not a model."""
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """The arrays of each layer, in Keras's order."""
@@ -72,7 +72,7 @@ def _attention(config: Mapping[str, Any]) -> list[str]:
 def _quantized(
     names: Callable[[Mapping[str, Any]], list[str]],
 ) -> Callable[[Mapping[str, Any]], list[str]]:
-    """Behind the arrays of a layer come those of its quantization."""
+    """The arrays of quantization follow those of the layer."""
 
     def found(config: Mapping[str, Any]) -> list[str]:
         plain = names(config)
@@ -135,13 +135,13 @@ def named(layer: Layer, arrays: Named) -> Named:
     """Arrays under Keras's own names, for layers whose names and order are known.
 
     Raises:
-        ModelFileError: there are more or fewer arrays than the config asks for.
+        ModelFileError: there are more or fewer arrays than the config needs.
     """
     if not _is_known(layer):
         return arrays
     expected = NAMES[layer.class_name](layer.config)
     if layer.class_name == "SpectralNormalization":
-        arrays = arrays[-1:]  # files hold the kernel of the layer inside before it
+        arrays = arrays[-1:]  # files hold the kernel of the inner layer first
     if len(arrays) != len(expected):
         result = ", ".join(f"{name} {array.shape}" for name, array in arrays) or "none"
         raise ModelFileError(
@@ -152,7 +152,7 @@ def named(layer: Layer, arrays: Named) -> Named:
 
 
 def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, source: str) -> dict[Path, Named]:
-    """Keras lists what is trained, layer by layer, and then what is not."""
+    """Keras lists trained arrays, layer by layer, and then the others."""
     trained: list[tuple[Path, int]] = []
     rest: list[tuple[Path, int]] = []
     for path, layer in holders:
@@ -169,7 +169,7 @@ def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, source: str) ->
     if len(order) != len(arrays):
         raise ModelFileError(
             f"{source} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
-            "their names do not tell which belongs where"
+            "their names do not say which belongs where"
         )
     places: dict[Path, dict[int, tuple[str, NDArray[Any]]]] = {path: {} for path, _ in holders}
     for (path, index), item in zip(order, arrays, strict=True):
@@ -182,7 +182,7 @@ def _is_known(layer: Layer) -> bool:
 
 
 def _of_layer(layer: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
-    """The arrays of a layer, those of its parts apart."""
+    """The arrays of a layer, separate from those of its parts."""
     count = len(NAMES[layer.class_name](layer.config)) if _is_known(layer) else 0
     if not layer.parts and (not count or count != len(arrays)):
         return {path: arrays}
@@ -224,12 +224,12 @@ def _texts(attrs: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _list(value: Sequence[str] | None) -> list[str]:
-    """An empty list was written as one of numbers, which is None here."""
+    """An empty list was written as a list of numbers, which is None here."""
     return [value] if isinstance(value, str) else [text for text in value or () if text is not None]
 
 
 def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
-    """The arrays of a layer, or of a model: by name where names tell, else by Keras's order."""
+    """The arrays of a layer or of a model: by name if names decide, else in Keras's order."""
     if model.model_kind is None:
         return _of_layer(model, path, arrays)
     leaves = list(model.leaves(path))
@@ -253,9 +253,9 @@ def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
 class KerasArchive:
     """`model.weights.h5` of a `.keras` file.
 
-    Arrays lie under ``layers/<class in snake case>[_<number>]/vars/<index>``, where the number
-    counts the layers of one class in the order of the config. Newer files also tell each
-    layer's name, which is then checked.
+    Arrays are under ``layers/<class in snake case>[_<number>]/vars/<index>``, where the number
+    counts the layers of one class in the order of the config. Newer files also hold each layer's
+    name, which is then checked.
     """
 
     def __init__(self, root: Group) -> None:
@@ -274,7 +274,7 @@ class KerasArchive:
         used: dict[str, int] = {}
         for layer in model.layers:
             if layer.is_op:
-                continue  # functions have no folders, though they may share names with layers
+                continue  # functions have no folders, but may share names with layers
             label = snake_case(_python_class(layer))
             if label in used:
                 used[label] += 1
@@ -332,7 +332,7 @@ def _variables(group: Group) -> Named:
 
 
 def _own_arrays(group: Group) -> Named:
-    """The arrays of ``vars``; those of parts of the layer (a wrapper's) behind them."""
+    """The arrays of ``vars``, followed by those of the layer's parts (of a wrapper)."""
     result = _variables(group)
     for part in sorted(group):
         if part in ("vars", "seed_generator", "name"):
@@ -346,7 +346,7 @@ def _own_arrays(group: Group) -> Named:
 # ---- models in memory ------------------------------------------------------------------
 
 
-# What Keras 3.12 leaves out of its configs (3.15 does not): its files have lost it, for Keras, too.
+# What Keras 3.12 omits from its configs (3.15 does not): such files lack it for Keras as well.
 _LEFT_OUT = ("output_padding",)
 
 
@@ -365,7 +365,7 @@ class InMemory:
 
 def _walk_objects(model: Layer, source: KerasLayer, path: Path, entries: dict[Path, Named]) -> None:
     objects = {item.name: item for item in source.layers}
-    if model.model_kind == SEQUENTIAL:  # the config of a user's layer may leave out its name
+    if model.model_kind == SEQUENTIAL:  # the config of a user's layer may omit its name
         own = [layer for layer in model.layers if layer.class_name != "InputLayer"]
         items = [item for item in source.layers if type(item).__name__ != "InputLayer"]
         if len(own) == len(items):
@@ -392,7 +392,7 @@ def _walk_objects(model: Layer, source: KerasLayer, path: Path, entries: dict[Pa
 
 
 def _arrays_of(item: KerasLayer) -> Named:
-    """The arrays of a layer object: what is trained, and then what is not."""
+    """The arrays of a layer object: the trained ones, then the others."""
     arrays = [np.asarray(array) for array in item.get_weights()]
     if len(item.weights) != len(arrays):
         return [(str(index), array) for index, array in enumerate(arrays)]

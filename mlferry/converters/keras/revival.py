@@ -1,4 +1,4 @@
-"""Layers of a file as objects: the user's class, with the options and arrays of the file."""
+"""Makes objects of layers in a file: the user's class, with the options and arrays of the file."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def layer_of(
     Args:
         layer_class: the class; its `from_config` gets the file's options.
         node: of the file's layer.
-        shapes: of its inputs, which the layer is built for.
-        mask: the shape of the mask that it gets, if it gets one.
+        shapes: the shapes of its inputs, for which the layer is built.
+        mask: the shape of its mask, if it has one.
 
     Raises:
         ConversionError: the class does not take the options, or has other arrays.
@@ -53,7 +53,7 @@ def layer_of(
 
 
 def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
-    """Call the layer once on symbolic tensors, which makes its variables."""
+    """Call the layer once on symbolic tensors, which creates its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
     symbols = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
@@ -91,7 +91,7 @@ def _ordered(layer: KerasLayer) -> list[Any]:
 
 
 def _load(layer: object, arrays: _Arrays, name: str) -> None:
-    """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
+    """Arrays of a `.keras` file, stored under the names of the layer's attributes."""
     left = dict(arrays)
     for path, part in _Folders(arrays, _library_of(layer)).parts(layer, ""):
         own = {
@@ -131,7 +131,7 @@ class _Folders:
         names = sorted(set(dir(layer)) - set(dir(self.kind())))
         for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of properties that Keras means to remove
+                warnings.simplefilter("ignore")  # from properties that Keras plans to remove
                 value = getattr(layer, name, None)
             if isinstance(value, self.kind):
                 if id(value) not in self.seen:
@@ -140,7 +140,7 @@ class _Folders:
                 yield from self._held(value, f"{path}{name}/")
 
     def _held(self, value: Iterable[Any], path: str) -> Iterator[tuple[str, Any]]:
-        """Layers in a list or dict, and in those inside it, which older Keras passes by."""
+        """Layers in a list or dict, and in those inside it, which older versions of Keras skip."""
         used: dict[str, int] = {}
         for item in value.values() if isinstance(value, dict) else value:
             is_layer = isinstance(item, self.kind)

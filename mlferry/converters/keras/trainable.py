@@ -1,4 +1,4 @@
-"""What Keras trains, and how: the layers, the loss and the optimizer of a compiled model."""
+"""The layers, the loss and the optimizer that Keras trains a compiled model with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled(source: object) -> TrainingOptions:
         source: as for `mlferry.convert`.
 
     Raises:
-        ConversionError: the loss or the optimizer is none that Core ML has.
+        ConversionError: Core ML has no such loss or optimizer.
     """
     if isinstance(source, str | os.PathLike):
         config = _of_file(Path(source))
@@ -65,7 +65,7 @@ def _of_file(path: Path) -> Mapping[str, Any]:
 
 
 def _named(option: object) -> tuple[str, Mapping[str, Any]]:
-    """The name and the options of something that Keras has as text, a config or an object."""
+    """The name and options of something that Keras gives as text, a config or an object."""
     if isinstance(option, str):
         return option, {}
     if isinstance(option, Mapping) and "class_name" in option:
@@ -93,8 +93,8 @@ def _loss(option: object) -> str | None:
     if known not in _LOSSES or config.get("from_logits") or config.get("label_smoothing"):
         options = [k for k in ("from_logits", "label_smoothing") if config.get(k)]
         raise ConversionError(
-            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is none "
-            "that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
+            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is not "
+            "one that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
             "softmax, or 'mean_squared_error'"
         )
     return _LOSSES[known]
@@ -107,7 +107,7 @@ def _optimizer(option: object) -> tuple[str | None, dict[str, float]]:
     kind = next((known for known in _NUMBERS if known.lower() == name.lower()), None)
     if kind is None:
         raise ConversionError(
-            f"respect_trainable: the optimizer {name} is none that Core ML trains with: SGD and "
+            f"respect_trainable: the optimizer {name} is not one that Core ML trains with: SGD and "
             "Adam are. Compile the model with one of them"
         )
     fields = {"learning_rate": "lr", "lr": "lr", **_NUMBERS[kind]}
@@ -123,10 +123,10 @@ def _optimizer(option: object) -> tuple[str | None, dict[str, float]]:
 
 
 def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list[str]]:
-    """The layers of a converted network that Keras trains: those that Core ML can, and others.
+    """The layers of a converted network that Keras trains: those that Core ML can, and the others.
 
     Raises:
-        ConversionError: one is called several times: its copies would be trained apart.
+        ConversionError: a layer is called several times: its copies would be trained separately.
     """
     network = networks.network_of(spec)
     assert network is not None
@@ -142,6 +142,6 @@ def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list
     if twice:
         raise ConversionError(
             f"respect_trainable: {', '.join(twice)} share their weights, and a device would train "
-            "each apart: set trainable=False, or call the layer once"
+            "each separately: set trainable=False, or call the layer once"
         )
     return [n.name for n in possible], [n.name for n in trained if n not in possible]

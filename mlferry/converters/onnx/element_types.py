@@ -1,6 +1,6 @@
-"""The element types that onnx does not infer: of onnxruntime's own ops, and behind them.
+"""The element types that onnx does not infer: of onnxruntime's own ops, and after them.
 
-What an integer division, a cast or a rounding computes depends on them.
+The results of integer division, casts and rounding depend on them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 _UINT8, _INT32 = 2, 6
-# The operands of which an output has the type: the first that is there.
+# The operands whose type an output has: the first that exists.
 RULES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
         ("Attention", "BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu",
@@ -30,7 +30,7 @@ RULES: dict[str, tuple[int, ...]] = {
     "EmbedLayerNormalization": (2,), "QEmbedLayerNormalization": (8,),
 }  # fmt: skip
 _WITHOUT = {"QuantizeLinear": _UINT8}
-# The same of single outputs.
+# The same for single outputs.
 _OF_OUTPUTS = {("GroupQueryAttention", 1): (3, 0), ("GroupQueryAttention", 2): (4, 0)}
 _OTHERS = {("EmbedLayerNormalization", 1): _INT32, ("QEmbedLayerNormalization", 1): _INT32}
 _RUNTIMES = "com.microsoft"
@@ -90,7 +90,7 @@ def _first(node: onnx.NodeProto, places: Sequence[int], types: Mapping[str, Any]
 def _by_schema(
     node: onnx.NodeProto, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]
 ) -> int:
-    """By the definition of a standard op: a type of its own, or that of an operand."""
+    """From the definition of a standard op: a type of its own, or that of an operand."""
     import onnx
 
     for attribute in node.attribute:

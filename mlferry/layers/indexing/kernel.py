@@ -114,7 +114,7 @@ def scatter_along_axis(params: Params, x: Array, indices: Array, updates: Array)
 
 @kernel("whereNonZero")
 def where_non_zero(params: Params, x: Array) -> Index:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     return np.argwhere(x != 0)
 
 

@@ -168,7 +168,7 @@ def scatter_along_axis(emitter: Emitter, params: Params, x: str, indices: str, u
 
 @op("whereNonZero")
 def where_non_zero(emitter: Emitter, params: Params, x: str) -> str:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     places = emitter.node("NonZero", x)
     emitter.shapes[places] = (emitter.rank(x), None)
     return emitter.from_whole(emitter.transpose(places, [1, 0]))

@@ -125,7 +125,7 @@ def scatter_along_axis(
 
 @as_program("whereNonZero")
 def where_non_zero(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     return builder.op("non_zero", x=x)
 
 

@@ -98,7 +98,7 @@ def quantized(
         int8: whether activations are quantized at run time; then the bytes are signed.
         quantization_type: "linear" or "lut".
         nbits: of every value, 1 to 8.
-        quant_scale: of linear quantization: one, or one a channel.
+        quant_scale: of linear quantization: one, or one per channel.
         quant_bias: likewise.
         quant_lut: the table, of ``2 ** nbits`` values.
 

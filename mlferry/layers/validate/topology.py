@@ -198,4 +198,4 @@ def _condition(loop: nn.LoopLayerParams, before: Blobs, after: Blobs) -> Problem
     if name and name not in after:
         yield error(f"conditionVar {name!r} is made by no layer of conditionNetwork")
     elif name and before.get(name) == after[name]:
-        yield warning(f"conditionVar {name!r} is not made anew by conditionNetwork")
+        yield warning(f"conditionVar {name!r} is not written again by conditionNetwork")

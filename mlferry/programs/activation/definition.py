@@ -42,7 +42,7 @@ MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision
     beta=const("T"),
 )
 def same(operands: Operands) -> TensorType:
-    """What comes out has the type of what goes in."""
+    """The output has the type of the input."""
     return operands.x.tensor
 
 
@@ -66,7 +66,7 @@ def softmax(operands: Operands) -> TensorType:
 @op_kind("prelu", x=need("T"), alpha=const("T"))
 @op_kind("softplus_parametric", x=need("T"), alpha=const("T"), beta=const("T"))
 def per_channel(operands: Operands) -> TensorType:
-    """alpha and beta have a value for each channel, which is axis 1."""
+    """alpha and beta have a value for each channel (axis 1)."""
     shape = operands.x.shape
     if len(shape) < 3:
         raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")

@@ -26,7 +26,7 @@ _ELEMENTS = {"T": NUMBERS | BOOL}
 
 @op_kind("concat", values=several(ANY), axis=const(INT32), interleave=option(BOOL, default=False))
 def concat(operands: Operands) -> TensorType:
-    """Scalars count as vectors of one."""
+    """Scalars count as vectors of one element."""
     values = [
         value if value.shape else Operand(TensorType(value.dtype, (1,)))
         for value in operands.values
@@ -72,7 +72,7 @@ def stack(operands: Operands) -> TensorType:
     axis=const(INT32),
 )
 def split(operands: Operands) -> tuple[TensorType, ...]:
-    """Into parts of one size, or of the sizes that are told."""
+    """Parts of one size, or of the sizes given."""
     x = operands.x
     axis = axis_of(operands.axis.known, x.rank)
     sizes: list[Extent]
@@ -110,7 +110,7 @@ def tile(operands: Operands) -> TensorType:
     constant_val=option("T", 0.0),
 )
 def pad(operands: Operands) -> TensorType:
-    """Two amounts for each of the last axes."""
+    """Two amounts of padding for each of the last axes."""
     x, mode = operands.x, operands.mode.known
     if mode not in ("constant", "reflect", "replicate"):
         raise SpecError(f"mode is {mode!r}; possible are constant, reflect, replicate")
@@ -140,7 +140,7 @@ def fill(operands: Operands) -> TensorType:
 
 
 def sizes(name: str, operand: Operand) -> tuple[int, ...]:
-    """The extents that a constant says.
+    """The extents that a constant gives.
 
     Raises:
         SpecError: one is negative.

@@ -1,6 +1,6 @@
-"""Constants that are stored in fewer bits, and made whole before the program runs.
+"""Compressed constants, which are decompressed before the program runs.
 
-In the opsets 6 and 7 they are given as attributes, from 8 on as inputs.
+Opsets 6 and 7 take them as attributes, later ones as inputs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIZE = frozenset({"uint32"})
     axis=const(INT32),
 )
 def affine_dequantize(operands: Operands) -> TensorType:
-    """scale * (q - zero_point), both along an axis or single."""
+    """scale * (q - zero_point); both are single values, or one for each entry of an axis."""
     data = operands.quantized_data
     axis = axis_of(operands.axis.known, data.rank)
     for name in ("scale", "zero_point"):
@@ -65,7 +65,7 @@ def cast(operands: Operands) -> TensorType:
     shape=const(_SIZE),
 )
 def packed_lut(operands: Operands) -> TensorType:
-    """Indices are packed into bytes, as many bits each as the table needs."""
+    """Indices are packed into bytes, each with as many bits as the table needs."""
     return TensorType(operands.lut.dtype, vector(operands.shape.known))
 
 
@@ -91,14 +91,14 @@ def _row(data: Operand) -> None:
 
 
 def _entries_fit(table: Operand, indices: Operand) -> None:
-    """A table has an entry for every index that its bits can say."""
+    """A table has an entry for every index that its bits can express."""
     bits = DTYPES[indices.dtype].bits
     if table.shape[-2] != 1 << bits:
         raise SpecError(f"lut is {table.type}; indices of {bits} bits need {1 << bits} entries")
 
 
 def looked_up(shape: Shape, table: Shape, axis: int | None) -> Shape:
-    """The shape of what indices of a shape stand for.
+    """The shape of the values for which indices of a shape stand.
 
     Raises:
         SpecError: the groups of the table do not divide the indices.
@@ -147,13 +147,13 @@ def sparse(operands: Operands) -> TensorType:
     offset=option(_CODES | FLOATS),
 )
 def blockwise(operands: Operands) -> TensorType:
-    """(data - offset) * scale, one of each a block."""
+    """(data - offset) * scale, with one offset and scale for each block."""
     _blocks_fit(operands, operands.data, operands.data.shape)
     return TensorType(operands.scale.dtype, operands.data.shape)
 
 
 def _blocks_fit(operands: Operands, data: Operand, shape: Shape) -> None:
-    """Scale and offset are alike, and divide the data."""
+    """Scale and offset have the same shape, which divides that of the data."""
     scale, offset = operands.scale, operands.offset
     blocks_fit(shape, scale.shape)
     if offset is None:
@@ -163,7 +163,7 @@ def _blocks_fit(operands: Operands, data: Operand, shape: Shape) -> None:
 
 
 def blocks_fit(shape: Shape, blocks: Shape) -> None:
-    """Raise a `SpecError` where blocks do not divide a shape."""
+    """Raise a `SpecError` if blocks do not divide a shape."""
     if len(shape) != len(blocks) or any(
         not count or (extent or 0) % count for extent, count in zip(shape, blocks, strict=True)
     ):

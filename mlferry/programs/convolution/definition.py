@@ -37,14 +37,14 @@ Ints = tuple[int, ...]
 
 
 class Sliding(NamedTuple):
-    """How a window goes over the spatial axes.
+    """How a window moves over the spatial axes.
 
     Attributes:
         kernel: its size.
         strides: its steps.
-        dilations: the distances inside of it.
+        dilations: the distances between its entries.
         pad_type: one of `PADDINGS`.
-        pads: for "custom", two amounts an axis.
+        pads: for "custom", two amounts for each axis.
     """
 
     kernel: tuple[Extent, ...]
@@ -57,7 +57,7 @@ class Sliding(NamedTuple):
         """The padding of each axis of an input.
 
         Raises:
-            SpecError: "same" of an extent that varies.
+            SpecError: "same" for an extent that varies.
         """
         count = len(self.kernel)
         if self.pad_type == "valid":
@@ -72,7 +72,7 @@ class Sliding(NamedTuple):
 
     @property
     def spans(self) -> list[int]:
-        """How far the dilated window reaches."""
+        """The extent of the dilated window."""
         pairs = zip(self.kernel, self.dilations, strict=True)
         return [((k or 1) - 1) * d + 1 for k, d in pairs]
 
@@ -84,7 +84,7 @@ def sliding(
     pad_type: str,
     pads: Entries | None,
 ) -> Sliding:
-    """What the parameters of an op say.
+    """The window that the parameters of an op describe.
 
     Raises:
         SpecError: a list does not have an entry for each spatial axis, or a number is too small.
@@ -157,7 +157,7 @@ def _bias_fits(operands: Operands, outputs: Extent) -> None:
 
 
 def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, ...]:
-    """How many windows there are along each axis."""
+    """The number of windows along each axis."""
     if window.pad_type.startswith("same"):
         pairs = zip(size, window.strides, strict=True)
         return tuple(windows.slide_same(extent, stride) for extent, stride in pairs)
@@ -168,7 +168,7 @@ def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, .
 
 
 def _rounded_up(extent: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
-    """None starts in the padding at the end."""
+    """No window starts in the padding at the end."""
     if extent is None:
         return None
     room = extent + sum(edges) - span

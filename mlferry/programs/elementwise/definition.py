@@ -53,7 +53,7 @@ _CAST = NUMBERS | BOOL
 @op_kind("log", x=need("T"), epsilon=option("T", 1e-45))
 @op_kind("rsqrt", x=need("T"), epsilon=option("T", 1e-12))
 def same(operands: Operands) -> TensorType:
-    """What comes out has the type of what goes in."""
+    """The output has the type of the input."""
     return operands.x.tensor
 
 

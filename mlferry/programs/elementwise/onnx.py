@@ -33,7 +33,7 @@ def unchanged(emitter: Emitter, call: Call, x: str) -> str:
 
 @export(*_ROUNDED)
 def rounded(emitter: Emitter, call: Call, x: str) -> str:
-    """Halves go to even."""
+    """Halves are rounded to even."""
     return emitter.node(_ROUNDED[call.op], x) if call.carrier("x") == "float32" else x
 
 
@@ -94,7 +94,7 @@ def threshold(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
 
 @export("cast")
 def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
-    """Towards 0 where the fraction goes; everything but 0 is true."""
+    """Fractions are truncated towards 0; every value but 0 is true."""
     target = carrier(dtype)
     return x if target == call.carrier("x") else cast(emitter, x, target)
 
@@ -142,7 +142,7 @@ def _floor(emitter: Emitter, x: str, y: str) -> str:
 
 
 def _rest(emitter: Emitter, x: str, y: str) -> str:
-    """The remainder has the sign of the divisor, which may be infinite; ONNX has the other one."""
+    """The remainder has the sign of the divisor, which may be infinite; ONNX takes the other."""
     rest = emitter.node("Mod", x, y, fmod=1)
     signs = emitter.node("Mul", emitter.node("Sign", rest), emitter.node("Sign", y))
     differ = emitter.node("Less", signs, emitter.node("Abs", signs))
@@ -158,7 +158,7 @@ _REAL: dict[str, Pair] = {"real_div": _quotient, "floor_div": _floor, "mod": _re
 
 @export(*_REAL)
 def of_reals(emitter: Emitter, call: Call, x: str, y: str) -> str:
-    """Integers go by float64, which holds all of them, and where 0 divides without a trap."""
+    """Integers are computed in float64, which holds all of them and divides by 0 without a trap."""
     if call.carrier("x") == "float32":
         return _REAL[call.op](emitter, x, y)
     wide = [cast(emitter, value, "float64") for value in (x, y)]

@@ -44,7 +44,7 @@ _SUPPRESSION = {
 @newer(6, "gather", variables=_SIX, indices=need("I"), batch_dims=option(INT32, 0))
 @op_kind("gather", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0))
 def gather(operands: Operands) -> TensorType:
-    """Entries of one axis; the first `batch_dims` axes of both are gone through together."""
+    """Entries of one axis; the first `batch_dims` axes of both correspond."""
     x, indices = operands.x, operands.indices
     axis = axis_of(operands.axis.known, x.rank)
     batch = _batch_dims(operands)
@@ -101,7 +101,7 @@ def scatter(operands: Operands) -> TensorType:
 
 
 def _updated(operands: Operands, shape: Shape) -> None:
-    """Raise where updates are of another shape, or are written in no known way."""
+    """Raise an error if updates have another shape, or an unknown mode."""
     if operands.mode.known not in MODES:
         raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
     if not compatible(operands.updates.shape, shape):
@@ -157,7 +157,7 @@ def argsort(operands: Operands) -> TensorType:
     ascending=_FLAG,
 )
 def topk(operands: Operands) -> tuple[TensorType, ...]:
-    """The largest or smallest values, and where they are; all where k is -1."""
+    """The largest or smallest values and their places; all of them if k is -1."""
     x, k = operands.x, operands.k.known
     axis = axis_of(operands.axis.known, x.rank)
     extent: Extent = x.shape[axis] if k == -1 else k
@@ -195,7 +195,7 @@ def one_hot(operands: Operands) -> TensorType:
 
 @op_kind("non_zero", variables={"T": NUMBERS | BOOL}, x=need("T"))
 def non_zero(operands: Operands) -> TensorType:
-    """The places of what is not 0, one a row."""
+    """The places of nonzero values, one in each row."""
     return TensorType("int32", (None, operands.x.rank))
 
 
@@ -214,7 +214,7 @@ def cumsum(operands: Operands) -> TensorType:
 
 @op_kind("non_maximum_suppression", shared=_SUPPRESSION, score_threshold=const("T"))
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
-    """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
+    """Boxes [n, B, 4] and scores [n, B, K]: those that remain, their indices, and their number."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
         raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
@@ -231,7 +231,7 @@ def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
 
 @op_kind("non_maximum_suppression", since=7, shared=_SUPPRESSION)
 def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
-    """Boxes [n, 4, B] and scores [n, K, B]: those that stay, and their indices."""
+    """Boxes [n, 4, B] and scores [n, K, B]: those that remain, and their indices."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
         raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")

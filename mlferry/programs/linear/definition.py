@@ -67,7 +67,7 @@ def matmul(operands: Operands) -> TensorType:
 
 
 def _joint(one: str, two: str) -> str:
-    """A float wins over an integer, and the narrower float over the wider."""
+    """Floats take precedence over integers, and narrower floats over wider ones."""
     return next(dtype for dtype in ("fp16", "fp32", "int32") if dtype in (one, two))
 
 

@@ -50,7 +50,7 @@ _MIXED = {"U": FLOATS}
     "instance_norm", x=need("T"), gamma=option("T"), beta=option("T"), epsilon=option("T", 1e-5)
 )
 def per_channel(operands: Operands) -> TensorType:
-    """Statistics, gamma and beta have a value for each channel, which is axis 1."""
+    """Statistics, gamma and beta have a value for each channel (axis 1)."""
     x = operands.x
     if not 3 <= x.rank <= 5:
         raise SpecError(f"x is {x.type}; it needs 3 to 5 axes")
@@ -80,7 +80,7 @@ def per_channel(operands: Operands) -> TensorType:
     epsilon=option("T", 1e-5),
 )
 def layer_norm(operands: Operands) -> TensorType:
-    """Over some axes, by default all; gamma and beta have the shape of these."""
+    """Normalizes over some axes, by default all; gamma and beta have the shape of these axes."""
     x = operands.x
     axes = tuple(range(x.rank))
     if operands.axes is not None:

@@ -1,4 +1,4 @@
-"""A function in a newer opset: what means something else there is written so that it does not."""
+"""A function in a newer opset; operations that mean something else there are rewritten."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlferry.programs.graph import Block, Operation, Value, constant
 from mlferry.programs.indexing.suppression import suppression_by_columns
 from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
 
-_FROM_THE_END = 7  # the opset from which negative indices do not count from the end any more
+_FROM_THE_END = 7  # the opset from which negative indices no longer count from the end
 _INDEXED = {
     "gather": "x",
     "gather_along_axis": "x",
@@ -32,10 +32,10 @@ _POSITIVE = {"reduce_argmax", "reduce_argmin", "argsort", "topk", "shape", "non_
 
 
 def raise_opset(block: Block, old: int, new: int) -> None:
-    """Let a function mean in a newer opset what it means in an older one, in place.
+    """Change a function, in place, so that it means the same in a newer opset.
 
     Raises:
-        SpecError: an operation cannot be said in the newer one; all are named.
+        SpecError: the newer opset cannot express an operation; all are named.
     """
     if old >= new:
         return
@@ -72,7 +72,7 @@ def raise_opset(block: Block, old: int, new: int) -> None:
 
 
 def renewed(operation: Operation, old: int) -> Compressed:
-    """A constant in fewer bits as CoreML8 has it: indices, codes and bits in its own shape."""
+    """A compressed constant in the form of CoreML8: indices, codes and bits in its own shape."""
     renew = _RENEWED.get(operation.op)
     if renew is None or old >= BLOCKS:
         return Compressed(operation.op, dict(operation.arguments))
@@ -162,7 +162,7 @@ def _suppress_columns(rewriter: Rewriter, operation: Operation) -> None:
 
 
 def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:
-    """Let an operation get no negative indices."""
+    """Replace negative indices of an operation."""
     indices = value_at(operation, "indices")
     if indices is None or operation.op not in {*_INDEXED, *_POINTS}:
         return
@@ -188,10 +188,10 @@ def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:
 def _extents(
     operation: Operation, indices: Value
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    """The extent of the axis that indices go along, or of each axis that points name.
+    """The extent of the axis of the indices, or of each axis that points name.
 
     Raises:
-        SpecError: one varies.
+        SpecError: an extent varies.
     """
     data = value_at(operation, _INDEXED.get(operation.op, ""))
     if data is None:

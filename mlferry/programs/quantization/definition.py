@@ -20,7 +20,7 @@ _BYTES = {"Q": frozenset({"int8", "uint8"})}
 
 
 def _fits(operands: Operands) -> None:
-    """Scale and zero point are single, or one an entry of an axis."""
+    """Scale and zero point are single values, or one for each entry of an axis."""
     x = operands.input
     for name in ("scale", "zero_point"):
         operand: Operand | None = getattr(operands, name)

@@ -18,7 +18,7 @@ from mlferry.programs.definitions import (
 )
 from mlferry.programs.types import TensorType, compatible
 
-# An lstm spells one of them in another way.
+# An lstm spells one of them differently.
 ACTIVATIONS = ("hard_sigmoid", "linear", "relu", "scaled_tanh", "sigmoid", "tanh")
 OF_ONE_STATE = (*ACTIVATIONS, "sigmoid_hard")
 _FIVE = {"T": frozenset({"fp32"})}
@@ -93,7 +93,7 @@ def rnn(operands: Operands) -> tuple[TensorType, ...]:
 @newer(7, "gru", variables={"T": FLOATS})
 @op_kind("gru", variables=_FIVE, shared=_COMMON, recurrent_activation=_SIGMOID)
 def gru(operands: Operands) -> tuple[TensorType, ...]:
-    """Gates are reset, output, update, one after another."""
+    """Gates are in the order reset, output, update."""
     return _one_state(operands, 3)
 
 
@@ -121,7 +121,7 @@ def _one_state(operands: Operands, gates: int) -> tuple[TensorType, ...]:
     clip=option("T"),
 )
 def lstm(operands: Operands) -> tuple[TensorType, ...]:
-    """Gates are input, forget, output, cell, one after another."""
+    """Gates are in the order input, forget, output, cell."""
     batch, units = _checked(operands, 4, ("forward", "reverse", "bidirectional"), ACTIVATIONS)
     _vector(operands, "peephole", 3 * units)
     both = operands.direction.known == "bidirectional"

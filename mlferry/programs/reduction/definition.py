@@ -39,7 +39,7 @@ _INDICES = ("int32", "uint16")
     keep_dims=option(BOOL, default=False),
 )
 def reduce(operands: Operands) -> TensorType:
-    """Over all axes where none are told."""
+    """Reduces over all axes if none are given."""
     x = operands.x
     axes = tuple(range(x.rank))
     if operands.axes is not None:

@@ -37,7 +37,7 @@ def axes_of(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def vector(known: Entries) -> tuple[int, ...]:
-    """A constant of one axis, or a scalar for a vector of one."""
+    """A constant of one axis; a scalar counts as a vector of one element."""
     return known if isinstance(known, tuple) else (known,)
 
 
@@ -63,7 +63,7 @@ def transpose(operands: Operands) -> TensorType:
 @newer(7, "reshape", variables={**NEW, "U": SIGNED}, shape=need("U"))
 @op_kind("reshape", variables=OLD, x=need("T"), shape=need(INT32))
 def reshape(operands: Operands) -> TensorType:
-    """0 keeps an extent, -1 takes what is left."""
+    """0 keeps an extent, -1 means the rest."""
     x, target = operands.x, operands.shape
     if target.value is None:
         rank = target.shape[0] if target.rank else None
@@ -88,8 +88,7 @@ def reshape(operands: Operands) -> TensorType:
 def resolved(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
     """A shape in which 0 stands for the extent of the input at the same place.
 
-    Where the input has more or fewer axes the places count from the end, and an extent beyond
-    them is 1.
+    If the input has more or fewer axes, places count from the end, and extents beyond them are 1.
     """
     extents: list[Extent] = []
     for place, extent in enumerate(goal):

@@ -70,7 +70,7 @@ def unaligned(start: float, end: float, count: int) -> Grid:
     return grid
 
 
-# Where so many samples of the interval between two pixels lie.
+# The positions of so many samples between two pixels.
 GRIDS: dict[str, Callable[[float, float, int], Grid]] = {
     "STRICT_ALIGN_CORNERS": SAMPLING["STRICT_ALIGN_ENDPOINTS_MODE"],
     "ALIGN_CORNERS": SAMPLING["ALIGN_ENDPOINTS_MODE"],
@@ -81,7 +81,7 @@ GRIDS: dict[str, Callable[[float, float, int], Grid]] = {
 
 
 def closest(extent: int, count: int, mode: str) -> NDArray[np.intp]:
-    """The pixels whose centres are nearest; halves go up."""
+    """The pixels with the nearest centres; halves are rounded up."""
     if mode in ("DEFAULT", "UNALIGN_CORNERS"):
         places = np.floor((np.arange(count) + 0.5) * (extent / count))
     else:
@@ -95,7 +95,7 @@ def _one_of(operand: Operand, name: str, possible: Collection[str]) -> None:
 
 
 def grown(extent: Extent, factor: float) -> Extent:
-    """An extent by a factor, rounded down."""
+    """An extent times a factor, rounded down."""
     return None if extent is None else math.floor(extent * factor)
 
 
@@ -174,7 +174,7 @@ def resize(operands: Operands) -> TensorType:
 
 @op_kind("crop", x=need("T"), crop_height=const(INT32), crop_width=const(INT32))
 def crop(operands: Operands) -> TensorType:
-    """What is cut off in front and behind."""
+    """How much is cut off at both ends."""
     x = _image(operands.x)
     shape = list(x.shape)
     for axis, amounts in ((-2, operands.crop_height), (-1, operands.crop_width)):
@@ -188,7 +188,7 @@ def crop(operands: Operands) -> TensorType:
 @newer(6, "crop_resize", pad_value=option("T", 0.0))
 @op_kind("crop_resize", x=need("T"), roi=need("T"), shared=_BOXES)
 def crop_resize(operands: Operands) -> TensorType:
-    """Boxes [N, 1, 4, 1, 1] out of every image, or with an index in front out of one."""
+    """Boxes [N, 1, 4, 1, 1] from every image, or from one if an index comes first."""
     x, roi = operands.x, operands.roi
     if x.rank != 4 or roi.rank != 5 or roi.shape[2] not in (4, 5):
         raise SpecError(f"x is {x.type} and roi {roi.type}; (N, 1, 4 or 5, 1, 1) is needed")
@@ -210,7 +210,7 @@ def crop_resize(operands: Operands) -> TensorType:
     pad_value=option("T", 0.0),
 )
 def crop_boxes(operands: Operands) -> TensorType:
-    """Each box out of the image that its index names."""
+    """Each box from the image that its index names."""
     x, boxes = operands.x, operands.boxes
     if x.rank != 4 or boxes.rank != 2 or boxes.shape[1] not in (4, None):
         raise SpecError(f"x is {x.type} and boxes {boxes.type}; (N, 4) is needed")

@@ -127,7 +127,7 @@ def _patch(
     )
     height, width = images.shape[-2:]
     if top > height - 1 and left > width - 1:
-        # a box that begins behind the image reads all of it: a test of coremltools expects so
+        # a box that begins beyond the image reads all of it, as a test of coremltools expects
         top, bottom, left, right = 0.0, height - 1.0, 0.0, width - 1.0
     grid = GRIDS[mode]
     rows, columns = grid(top, bottom, size[0]), grid(left, right, size[1])
@@ -212,7 +212,7 @@ def _pixels(values: Array, extent: int, mode: str, aligned: bool) -> Array:
 
 
 def _reflected(values: Array, low: float, high: float) -> Array:
-    """Positions thrown back and forth between two ends."""
+    """Positions reflected back and forth between two ends."""
     span = high - low
     if span <= 0:
         return np.zeros_like(values)
@@ -221,7 +221,7 @@ def _reflected(values: Array, low: float, high: float) -> Array:
 
 
 def _bent(values: Array, extent: int, padding: str) -> Array:
-    """Positions outside of the image, as the padding reads them."""
+    """Positions outside the image, as the padding mode maps them."""
     if padding == "border":
         return np.clip(values, 0, extent - 1)
     if padding == "reflection":
@@ -232,7 +232,7 @@ def _bent(values: Array, extent: int, padding: str) -> Array:
 
 
 def _at(image: Array, rows: Array, columns: Array, filler: float) -> Array:
-    """Pixels of an image [C, H, W] at whole positions; the filler outside."""
+    """Pixels of an image [C, H, W] at whole positions, and the filler outside."""
     height, width = image.shape[-2:]
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     pixels = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]

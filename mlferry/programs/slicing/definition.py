@@ -28,7 +28,7 @@ NEW = {"T": ANY, "U": SIGNED}
 
 
 def masked(mask: Entries | None, rank: int) -> tuple[bool, ...]:
-    """A mask for each axis; none is set where it is left out."""
+    """A mask for each axis; if it is omitted, none is set."""
     if mask is None:
         return (False,) * rank
     return tuple(bool(flag) for flag in vector(mask))
@@ -47,7 +47,7 @@ def masked(mask: Entries | None, rank: int) -> tuple[bool, ...]:
     squeeze_mask=option(BOOL),
 )
 def slice_by_index(operands: Operands) -> TensorType:
-    """From begin to end by stride; masks say where one of them is not used."""
+    """From begin to end by stride; masks say where one of them is ignored."""
     return TensorType(operands.x.dtype, _sliced(operands, drop=True))
 
 
@@ -107,7 +107,7 @@ def slice_update(operands: Operands) -> TensorType:
 @newer(7, "slice_by_size", variables=NEW, begin=need("U"), size=need("U"))
 @op_kind("slice_by_size", variables=OLD, x=need("T"), begin=need(INT32), size=need(INT32))
 def slice_by_size(operands: Operands) -> TensorType:
-    """-1 takes what is left."""
+    """-1 means the rest."""
     x = operands.x
     begins, sizes = (_known(operand, x.rank) for operand in (operands.begin, operands.size))
     if len(begins) != x.rank or len(sizes) != x.rank:

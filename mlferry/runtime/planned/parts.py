@@ -68,7 +68,7 @@ class ByChannel(Part):
     """A factor and a shift for each channel.
 
     Args:
-        affine: gives both for a number of channels; None where there is not one a channel.
+        affine: gives both for a number of channels; None unless there is one per channel.
     """
 
     in_place = True

@@ -1,7 +1,7 @@
-"""Attention: scores of queries and keys, masked, made weights, applied to values.
+"""Attention: scores of queries and keys are masked, turned into weights, and applied to values.
 
-Masks hold 1 where a place counts. A row of scores that is masked as a whole comes out as Keras's
-own two ways make it: equal weights, or weights of 0.
+Masks hold 1 where a place counts. A row of scores that is fully masked gets what Keras gives it in
+its two implementations: equal weights, or weights of 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blo
 
 
 def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
-    """Where all masks are 1."""
+    """One mask that is 1 where all masks are 1."""
     output: _Mask = None
     for mask in masks:
         if mask is not None:
@@ -46,7 +46,7 @@ def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
 
 
 def _truth(context: Lowering, mask: Argument | None) -> _Mask:
-    """A mask given in the call: everything but 0 counts."""
+    """A mask given in the call; every value but 0 counts."""
     if mask is None:
         return None
     if not isinstance(mask, Blob):
@@ -55,7 +55,7 @@ def _truth(context: Lowering, mask: Argument | None) -> _Mask:
 
 
 def _triangle(context: Lowering, queries: int, keys: int, window: int | None = None) -> Blob:
-    """[1, queries, keys]: no query sees a later key, or one that is too far away."""
+    """[1, queries, keys]: no query sees a later key, or one too far away."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)[None]
     seen = rows >= columns if window is None else np.abs(rows - columns) < int(window)
     return context.constant(seen[None].astype(np.float32), layout=SOURCE)
@@ -92,7 +92,7 @@ def _attended(
 ) -> tuple[Blob, ...]:
     query_mask, mask = masks
     if mask is not None:
-        # the weights of masked places vanish, unless all places of a row are masked
+        # masked places have no weight, unless all places of a row are masked
         lowered = _scaled(context, mask, -_SMALLEST, _SMALLEST)
         scores = context.layer("addBroadcastable", scores, lowered)
     weights = context.layer("softmaxND", scores, axis=-1)
@@ -214,7 +214,7 @@ def _mask_of_heads(
 
 
 def _tracked(context: Lowering, node: Node) -> dict[str, _Mask]:
-    """The masks that come with the inputs, under the names of the arguments."""
+    """The masks of the inputs, by the names of the arguments."""
     blobs = masks.of(context, node)
     call = call_of(node)
     arguments = {"query": call.args[0], **call.kwargs}
@@ -254,7 +254,7 @@ def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _columns(part: Node, rows: int) -> tuple[int, ...]:
-    """The shape of an output's values: by the kernel, or the bias where it is packed."""
+    """The shape of an output's values, from the kernel, or the bias if the kernel is packed."""
     kernel = part.weights.get("kernel")
     if kernel is not None and kernel.ndim > 2:
         return tuple(kernel.shape[2:])
@@ -270,7 +270,7 @@ def _finished(
     sizes: tuple[int, int, int],
     values: int,
 ) -> Blob | tuple[Blob, Blob]:
-    """What both layers of several heads have in common."""
+    """What both multi-head layers share."""
     heads, groups, size = sizes
     shows = bool(arguments.get("return_attention_scores"))
     plain = context.graph.version >= 3 and not shows and not node.get_config().get("dropout")
@@ -295,7 +295,7 @@ def _finished(
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
 def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
-    """Over all axes between batch and values, or over the last of them."""
+    """Attends over all axes between batch and values, or over the last of them."""
     arguments = bound(node, inputs, SIGNATURES[node.op])
     arguments.setdefault("key", arguments["value"])
     heads, size = int(node.attrs["num_heads"]), int(node.attrs["key_dim"])
@@ -336,7 +336,7 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Result
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
 def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
-    """Several heads of queries share one of keys and values."""
+    """Several query heads share one head of keys and values."""
     arguments = bound(node, inputs, SIGNATURES[node.op])
     arguments.setdefault("key", arguments["value"])
     node.attrs.get("use_bias")

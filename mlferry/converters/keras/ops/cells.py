@@ -1,4 +1,4 @@
-"""What one step of Keras's recurrent layers computes."""
+"""One step of Keras's recurrent layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
 
 @dataclass
 class Stacked:
-    """Cells one above the other; each reads the output of the one below."""
+    """Stacked cells; each reads the output of the one below."""
 
     cells: list[RecurrentCell]
     counts: list[int]
@@ -64,7 +64,7 @@ class Stacked:
 def _gated(
     context: Lowering, node: Node, kind: type[Gates], order: Sequence[int], names: Sequence[str]
 ) -> Gates:
-    """The weights of a cell, its gates in ONNX's order."""
+    """The weights of a cell, with gates in ONNX's order."""
     attrs, units, gates = node.attrs, int(node.attrs["units"]), len(order)
 
     def turned(array: Matrix) -> Matrix:
@@ -87,7 +87,7 @@ def _gated(
 
 
 def _function(context: Lowering, option: Attribute, layer: str) -> Function:
-    """An activation, as Core ML's parameters where its recurrent layers may have it."""
+    """An activation, as Core ML's parameters if its recurrent layers support it."""
     name, options = described(option, context.graph.version)
     if name in ("tanh", "sigmoid") and not options:
         return Activation({name: {}})
@@ -213,7 +213,7 @@ _CELLS: dict[str, Callable[[Lowering, Node], RecurrentCell]] = {
 
 
 def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
-    """The shapes of a cell's states, given what it projects: [time, batch, ...]."""
+    """The shapes of a cell's states, given its projection: [time, batch, ...]."""
     if node.op == "ConvLSTMCell":
         gates, *spatial = (extent(steps, axis) for axis in range(2, steps.rank))
         return [(batch, gates // 4, *spatial)] * 2
@@ -221,10 +221,10 @@ def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
 
 
 def cell_of(context: Lowering, node: Node) -> RecurrentCell:
-    """The cell that a node stands for.
+    """The cell of a node.
 
     Raises:
-        ConversionError: it is not one of Keras's own.
+        ConversionError: it is not one of Keras's cells.
     """
     if node.op not in _CELLS:
         raise ConversionError(f"the cell {node.op}: {', '.join(_CELLS)} can be converted")

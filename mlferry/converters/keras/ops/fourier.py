@@ -29,7 +29,7 @@ def irfft(context: Lowering, node: Node, x: fourier.Pair, fft_length: int | None
 
 
 def _window(window: str | NDArray[Any] | None, length: int, size: int) -> NDArray[np.float64]:
-    """Of `length` samples in the middle of `size`; none is of ones, as long as the transform.
+    """A window of `length` samples in the middle of `size`; None is ones over the whole transform.
 
     Raises:
         ConversionError: it has another length.

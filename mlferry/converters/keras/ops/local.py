@@ -1,4 +1,4 @@
-"""Locally connected layers of Keras 1 and 2: a kernel of its own for every place."""
+"""Locally connected layers of Keras 1 and 2, which have a kernel for every place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     ]
     count = int(np.prod(kernel)) * channels
     kernels = weight(node, "kernel", places, count, filters)
-    if first:  # the weights of a channel lie together
+    if first:  # the weights of a channel are contiguous
         kernels = kernels.reshape(places, channels, -1, filters).transpose(0, 2, 1, 3)
         kernels = kernels.reshape(places, count, filters)
     batch = x.known[0]

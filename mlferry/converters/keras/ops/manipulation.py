@@ -1,4 +1,4 @@
-"""`keras.ops` that move values: shapes, parts, joins."""
+"""`keras.ops` that move values: reshaping, slicing, joining."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlferry.numerics.shapes import Axes, Sizes, product
 
 @function("Reshape", tf={"reshape": {"tensor": "x", "shape": "newshape"}})
 def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | int]) -> Blob:
-    """None and -1 are what is left; the batch counts."""
+    """None and -1 mean the rest; the batch is included."""
     target = [-1 if n is None else int(n) for n in _numbers(newshape, "newshape")]
     size = product(x.known)
     if target.count(-1) > 1 and target[0] == -1 and x.known[0] is not None:
@@ -42,7 +42,7 @@ def _numbers(value: Sequence[Blob | int] | int, option: str) -> Sequence[Any]:
     """A fixed shape.
 
     Raises:
-        ConversionError: a part of it is computed.
+        ConversionError: an extent is computed.
     """
     results = value if isinstance(value, list | tuple | np.ndarray) else [value]
     if any(isinstance(n, Blob) for n in results):
@@ -88,7 +88,7 @@ def expand_dims(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
 
 @function("Squeeze", tf={"squeeze": {"input": "x"}})
 def squeeze(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
-    """The batch stays where no axis is given and Keras leaves it open."""
+    """The batch stays if no axis is given and Keras leaves it open."""
     if axis is None or axis in ([], ()):
         described = node.inputs[0].shape
         places = [
@@ -146,7 +146,7 @@ def _parts(context: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple
 def split(
     context: Lowering, node: Node, x: Blob, indices_or_sections: Sizes, axis: int = 0
 ) -> tuple[Blob, ...]:
-    """Into equal parts, or at places."""
+    """Split into equal parts, or at places."""
     place = x.axis(axis)
     size = extent(x, place)
     sections = indices_or_sections
@@ -165,7 +165,7 @@ def tf_split(
     axis: int = 0,
     num: int | None = None,
 ) -> tuple[Blob, ...]:
-    """Into equal parts, or parts of sizes."""
+    """Split into equal parts, or into parts of given sizes."""
     place = x.axis(axis)
     size, sections = extent(x, place), num_or_size_splits
     if isinstance(sections, int):
@@ -193,7 +193,7 @@ def repeat(
     repeats: Sequence[Blob | int] | int,
     axis: int | None = None,
 ) -> Blob:
-    """Entries several times in a row, by gathering."""
+    """Repeat entries, by gathering."""
     if axis is None:
         raise ConversionError("axis=None: repeated over all axes")
     place = positive(axis, x.rank)
@@ -220,7 +220,7 @@ def flip(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
 def rot90(
     context: Lowering, node: Node, array: Blob, k: int = 1, axes: Sequence[int] = (0, 1)
 ) -> Blob:
-    """From the first axis towards the second, k times."""
+    """Rotate from the first axis towards the second, k times."""
     first, second = axes_of(array, tuple(axes))
     flipped = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
     if not flipped:
@@ -238,7 +238,7 @@ def rot90(
 def diagonal(
     context: Lowering, node: Node, x: Blob, offset: int = 0, axis1: int = 0, axis2: int = 1
 ) -> Blob:
-    """Along a last axis of its own, by gathering from rows and columns in one axis."""
+    """The diagonal as a new last axis, gathered from rows and columns merged into one axis."""
     pair = positive(axis1, x.rank), positive(axis2, x.rank)
     rows, columns = (extent(x, axis) for axis in pair)
     rest = [axis for axis in range(x.rank) if axis not in pair]
@@ -254,7 +254,7 @@ def diagonal(
 
 @function("Roll", tf={"roll": {"input": "x"}})
 def roll(context: Lowering, node: Node, x: Blob, shift: Sizes, axis: Axes = None) -> Blob:
-    """By gathering along each axis."""
+    """Gathers along each axis."""
     if axis is None:
         raise ConversionError("axis=None: rolled over all axes")
     shifts, axes = np.atleast_1d(shift), axes_of(x, axis)
@@ -289,7 +289,7 @@ def take(
     axis: int | None = None,
     batch_dims: int = 0,
 ) -> Blob:
-    """Indices that are computed count from the front."""
+    """Computed indices count from the start."""
     if batch_dims:
         raise ConversionError(f"batch_dims={batch_dims}")
     table, place = operands(context, x, x if isinstance(x, Blob) else indices)[0], axis
@@ -362,7 +362,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
 
 
 def _item(item: object) -> Any:
-    """An entry of a key; Keras 2 writes slices as objects of their own."""
+    """An entry of a key; Keras 2 writes slices as objects."""
     if isinstance(item, dict) and {"start", "stop", "step"} <= set(item):
         return slice(item["start"], item["stop"], item["step"])
     if isinstance(item, dict):

@@ -15,7 +15,7 @@ from mlferry.numerics.shapes import axis_of
 
 
 def _aligned(context: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
-    """Inputs of fewer axes get axes of 1 behind the batch, as Keras does."""
+    """Inputs of fewer axes get axes of 1 after the batch, as in Keras."""
     if len(inputs) < 2:
         raise ConversionError(f"{len(inputs)} inputs; a merge takes at least two")
     rank = max(x.rank for x in inputs)
@@ -39,7 +39,7 @@ def add(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 @op("Multiply", layouts=UNFLATTENED)
 def multiply(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    """Keras 3 takes 1 for what is masked, and 0 for what is masked in all inputs."""
+    """Keras 3 takes 1 for masked values, and 0 for values masked in all inputs."""
     result = masks.of(context, node)
     if any(mask is not None for mask in result):
         return _masked_product(context, [context.source_order(x) for x in inputs], result)
@@ -86,7 +86,7 @@ def minimum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 
 def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
-    """Keras 3 takes the other input for what is masked."""
+    """Keras 3 takes the other input for masked values."""
     result = masks.of(context, node)
     if all(mask is None for mask in result):
         return _merge(context, inputs, kind, f"{kind}Broadcastable")
@@ -136,7 +136,7 @@ def concatenate(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 @op("Dot", layouts=(SOURCE,))
 def dot(context: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
-    """Sums over one axis of each, for each sample; `normalize` makes cosines of it."""
+    """Sums of products over one axis of each input, for each sample; `normalize` gives cosines."""
     axes = node.attrs["axes"]
     pair = tuple(axes) if isinstance(axes, list | tuple) else (axes, axes)
     if len(pair) != 2 or not all(isinstance(axis, int) for axis in pair):

@@ -1,4 +1,4 @@
-"""The registry of Keras converters and what they share."""
+"""The registry of Keras converters, and what they share."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ FRONTEND = Frontend("Keras", OPS, IGNORED, prepare=masks.follow)
 
 
 def spatial(node: Node) -> Accepted:
-    """Channels-first, or the source's order where that is channels-first already."""
+    """Channels-first, or the source's order if that is already channels-first."""
     first = node.attrs.get("data_format") == "channels_first"
     return (SOURCE,) if first else (CHANNELS_FIRST,)
 
 
 def sizes(value: int | Sequence[int], rank: int, option: str) -> tuple[int, ...]:
-    """One number for all axes, or one an axis.
+    """One number for all axes, or one for each axis.
 
     Raises:
         ConversionError: it is neither.
@@ -83,7 +83,7 @@ def sizes(value: int | Sequence[int], rank: int, option: str) -> tuple[int, ...]
 
 
 def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = None) -> str:
-    """An option that has one of a few values.
+    """An option with one of a few values.
 
     Raises:
         ConversionError: it has another.
@@ -95,7 +95,7 @@ def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = 
 
 
 def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
-    """An array of the node in the shape that its config asks for; None allows any extent.
+    """An array of the node in the shape that its config requires; None allows any extent.
 
     Raises:
         ConversionError: it has another shape.
@@ -115,7 +115,7 @@ def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
 def activation_of(
     context: Lowering, option: Attribute, layer: str
 ) -> Callable[[Lowering, Blob], Blob]:
-    """A function that applies an activation, given as in a config.
+    """A function that applies an activation, which is given as in a config.
 
     Raises:
         ConversionError: there is no converter for it.
@@ -147,7 +147,7 @@ def described(option: Attribute, version: int) -> tuple[str, dict[str, Any]]:
 
 
 def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a call by their names, blobs in the place of tensors.
+    """The arguments of a call by name, with blobs in place of tensors.
 
     Inputs that the call does not name (states of stateful layers) are left out.
     """
@@ -164,7 +164,7 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
 
 
 def placed(value: object, inputs: Sequence[Any]) -> Any:
-    """An argument with blobs in the place of its `Ref`s."""
+    """An argument with blobs in place of its `Ref`s."""
     if isinstance(value, Ref):
         return inputs[value.index]
     if isinstance(value, list | tuple):

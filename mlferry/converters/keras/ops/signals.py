@@ -67,7 +67,7 @@ def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., Any]) -> Blob:
-    """What a mode shows of the transform."""
+    """The result of a transform in this mode."""
     output: Blob
     if mode in ("real", "imag"):
         output = transformed(f"{mode}_kernel")

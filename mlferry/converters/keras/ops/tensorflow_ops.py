@@ -23,7 +23,7 @@ _TYPES = {"type", "func", "tensor", "placeholder"}
 
 
 def key_of(config: Mapping[str, Any]) -> str:
-    """What a TensorFlowOpLayer is called among the converters: by its op, where that has none."""
+    """The key of a TensorFlowOpLayer among the converters, from its op if there is no other."""
     definition = config.get("node_def")
     name = definition.get("op") if isinstance(definition, Mapping) else None
     known = name is None or name in TENSORFLOW_OPS
@@ -35,7 +35,7 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
     definition = _message(node.attrs["node_def"])
     name = str(definition.get("op", ""))
     convert = TENSORFLOW_OPS.find(name)
-    assert convert is not None  # `key_of` has another name for ops that are not known
+    assert convert is not None  # `key_of` gives unknown ops another name
     attributes = definition.get("attr", {})
     dtype = _dtype(attributes)
     operands: list[Any] = list(inputs)
@@ -64,7 +64,7 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
             }
         ),
     )
-    node.parts = {**node.parts, name: inner}  # its options count as the layer's
+    node.parts = {**node.parts, name: inner}  # its options count as those of the layer
     return convert.value(context, inner, *operands)
 
 
@@ -76,14 +76,14 @@ def _message(definition: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _dtype(attributes: Mapping[str, Any]) -> str:
-    """The type of what most ops make: that of their `T`, or what a cast makes."""
+    """The result type of most ops: that of their `T`, or the target of a cast."""
     result = attributes.get("DstT") or attributes.get("T") or {}
     name = str(result.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
     return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
 
 
 def _value(attribute: Mapping[str, Any]) -> Any:
-    """An AttrValue of JSON, in which bytes are base64 and 64-bit integers text."""
+    """An AttrValue in JSON, where bytes are base64 and 64-bit integers are strings."""
     if "list" in attribute:
         kinds = [kind for kind in attribute["list"] if kind in _SCALARS]
         return [_SCALARS[kind](each) for kind in kinds for each in attribute["list"][kind]]

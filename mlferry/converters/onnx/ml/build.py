@@ -36,10 +36,10 @@ from mlferry.text import paragraph
 
 
 def claims(graph: Graph, options: Options) -> bool:
-    """Whether a graph has `ai.onnx.ml` nodes that become models.
+    """Whether a graph has `ai.onnx.ml` nodes that become predictors.
 
-    Conversion functions of the user's own come first: where they convert all of these nodes, or
-    custom layers are to be made of unknown ones, the graph becomes one network.
+    The user's conversion functions come first: if they convert all of these nodes, or custom layers
+    are made of unknown ones, the graph becomes one network.
     """
     if graph.framework != "ONNX":
         return False
@@ -59,7 +59,7 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
 
     Raises:
         UnsupportedOpError: ops without a converter; all are named.
-        ConversionError: attributes that Core ML's models cannot express; all nodes are named.
+        ConversionError: Core ML's models cannot express some attributes; all nodes are named.
         OpenShapesError: the number of columns of an input is not known.
     """
     _check_options(options)
@@ -89,18 +89,18 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
 def _check_options(options: Options) -> None:
     if options.classifier_config is not None:
         raise ConversionError(
-            "classifier_config: a model with ai.onnx.ml nodes has labels of its own; leave it out"
+            "classifier_config: a model with ai.onnx.ml nodes has its own labels; leave it out"
         )
     for kind in (*(options.inputs or ()), *(options.outputs or ())):
         if not isinstance(kind, str | TensorType):
             raise ConversionError(
-                f"{type(kind).__name__}: a model with ai.onnx.ml nodes takes and gives numbers "
-                "and texts; leave it out"
+                f"{type(kind).__name__}: a model with ai.onnx.ml nodes takes and returns "
+                "numbers and texts; leave it out"
             )
 
 
 def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
-    """The names of the outputs, and what they show."""
+    """The names of the outputs, and the values that they return."""
     known = dict(graph.outputs)
     requested = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
     names = [str(name) for name in requested] or list(known)
@@ -149,7 +149,7 @@ def _tell_unused(graph: Graph, functions: Mapping[str, Any]) -> None:
 
 
 def _inputs(flow: Flow, graph: Graph, kinds: Sequence[TensorType]) -> list[Row | Cell | Table]:
-    """Bind every input; the features that a user gives."""
+    """Bind every input, and return the features of the model's inputs."""
     chosen = _by_name(graph, kinds)
     results: list[Row | Cell | Table] = []
     missing: dict[str, tuple[int, ...]] = {}
@@ -229,7 +229,7 @@ def _open(graph: Graph, missing: Mapping[str, tuple[int, ...]]) -> OpenShapesErr
 
 
 def _table(graph: Graph, value: Value) -> Table | None:
-    """An input that a DictVectorizer reads is a dictionary."""
+    """An input that a DictVectorizer reads becomes a dictionary."""
     for node in graph.readers(value.name):
         if node.op == f"{DOMAIN}.DictVectorizer":
             return Table(value.name, "string_vocabulary" in node.attrs)
@@ -308,7 +308,7 @@ _MAY_BE_INFINITE = (
 
 
 def _check_finite(node: Node) -> None:
-    """Refuse NaN and infinity among weights: every prediction would be one of them, or none."""
+    """Refuse NaN and infinity among weights, which would spoil every prediction."""
     for name, value in node.attrs.as_dict().items():
         array = np.asarray(value)
         if array.dtype.kind == "f" and name not in _MAY_BE_INFINITE:

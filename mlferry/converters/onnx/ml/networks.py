@@ -1,4 +1,4 @@
-"""Runs of ordinary ops as neural networks between the other models."""
+"""Sequences of ordinary ops, as neural networks between the other models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlferry.spec.proto import model_pb2
 
 
 def materialized(flow: Flow, pending: Pending) -> Row:
-    """Add the network that makes a value; its inputs and its output are flat rows."""
+    """Add the network that computes a value; its inputs and its output are flat rows."""
     nodes, leaves, others = _needed(flow, pending.name)
     rows = {name: flow.row(flow.values[name]) for name in leaves}
     inputs = {row.feature: Value(row.feature, (row.size,), row.dtype) for row in rows.values()}
@@ -57,8 +57,8 @@ def materialized(flow: Flow, pending: Pending) -> Row:
     size = math.prod(feature.shape)
     if len(feature.shape) != 1 or size < 1:
         raise ConversionError(
-            f"the number of values of {pending.name!r} is not known: mlferry converts it where the "
-            "inputs' shapes tell it"
+            f"the number of values of {pending.name!r} is unknown: mlferry converts it if it "
+            "follows from the inputs' shapes"
         )
     dtype = features.DTYPES[feature.dataType]
     flow.append(spec)
@@ -81,9 +81,9 @@ def lowered(graph: Graph, flow: Flow, value: Value) -> tuple[model_pb2.Model, Sh
 
 
 def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str]]:
-    """The pending nodes behind a value, in order, and the values that other models make.
+    """The pending nodes that a value needs, in order, and the values that other models compute.
 
-    The third are values with the names of the pending ones that they are.
+    The third result maps values to the names of the pending ones that they are.
     """
     nodes: dict[str, Node] = {}
     leaves: dict[str, None] = {}
@@ -109,7 +109,7 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
 
 
 def _key(node: Node) -> str:
-    """The identity of a node: names may be there twice."""
+    """The identity of a node, as names may appear twice."""
     return next(value.name for value in node.outputs if value.name)
 
 
@@ -118,7 +118,7 @@ def _onnx_type(dtype: str) -> str:
 
 
 def _reading(node: Node, names: dict[str, Value]) -> Node:
-    """The node with other names for what it reads.
+    """The node with new names for its inputs.
 
     Raises:
         ConversionError: graphs inside it read these values.

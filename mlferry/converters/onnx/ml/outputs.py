@@ -29,16 +29,16 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 def finished(
     flow: Flow, inputs: Sequence[Row | Cell | Table], selected: Sequence[tuple[str, Value]]
 ) -> model_pb2.Model:
-    """The whole model: a pipeline, or the one model that there is.
+    """The whole model: a pipeline, or its only model.
 
     Raises:
-        ConversionError: an output is an input, a constant, or nothing that Core ML has.
+        ConversionError: an output is an input, a constant, or has no form in Core ML.
     """
     for name, _ in selected:
         if any(name == value.feature for value in inputs):
             raise ConversionError(f"the output {name!r} is an input of the model")
         if flow.makes(name):
-            raise ConversionError(f"{name!r} is a feature inside the pipeline: take another name")
+            raise ConversionError(f"{name!r} is a feature inside the pipeline: choose another name")
     shown = _classified(flow, selected)
     label, scores = "", ""
     for name, value in selected:
@@ -143,13 +143,13 @@ def _classes_of(flow: Flow, entry: Scores | Zipped) -> Classes:
 
 
 def _feature(flow: Flow, name: str, entry: Held) -> ft.FeatureType:
-    """Give an output its name; the feature is written by the model that makes it."""
+    """Give an output its name; the model that computes it writes the feature."""
     if isinstance(entry, Pending | Parts):
         entry = flow.row(entry)
     if isinstance(entry, Known):
         raise ConversionError(f"the output {name!r} is a constant")
     if not isinstance(entry, Row | Cell | Table):
-        raise ConversionError(f"the output {name!r} is nothing that Core ML has")
+        raise ConversionError(f"the output {name!r} has no form in Core ML")
     feature = type_of(entry)
     if entry.feature != name:
         flow.rename(entry.feature, name, feature)

@@ -201,7 +201,7 @@ def crop_and_resize(
 ) -> Blob:
     """Boxes in parts of the image; samples outside are `extrapolation_value`.
 
-    Two products with matrices, one an axis: the weights of the two nearest pixels, or of one.
+    Two products with matrices, one per axis: the weights of the two nearest pixels, or of one.
     """
     method = node.attrs.get("method", "bilinear")
     outside = node.attrs.get("extrapolation_value", 0.0)
