@@ -18,12 +18,14 @@ from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.programs import (
     GRANULARITIES,
+    UNIQUE,
     Encode,
     Scheme,
     half,
     plain,
     recoded,
 )
+from mlferry.models.quantization.vectors import different
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
@@ -75,6 +77,7 @@ def quantize_weights(
     granularity: str | None = None,
     block_size: int = 32,
     group_size: int = 32,
+    cluster_dim: int = 1,
     joint_compression: bool = False,
     convert_to: str | None = None,
 ) -> MLModel:
@@ -118,6 +121,10 @@ def quantize_weights(
             inputs, for linear modes, or "per_grouped_channel" of outputs, for tables.
         block_size: how many inputs a block has; it divides them.
         group_size: how many output channels a group has; it divides them.
+        cluster_dim: of programs: how many outputs, one after another, an entry of a table of mode
+            "kmeans" stands for (iOS 18), so that a weight takes ``nbits / cluster_dim`` bits. It
+            divides the outputs, or those of a group; with `sample_data`, weights whose outputs it
+            does not divide stay as they are, which a log message tells.
         joint_compression: of programs: what is in fewer bits already is compressed further instead
             of anew (iOS 18): what is left of pruned weights goes into codes or tables, and tables
             into codes with a scale for all of them ("per_tensor") or for each ("per_channel").
@@ -134,19 +141,22 @@ def quantize_weights(
     task = _task(nbits, quantization_mode, lut_function, selector)
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
+    sizes = _Sizes(granularity, block_size, group_size, joint_compression, cluster_dim)
     if is_program(convert_to) and not has_programs(model.spec):
         if sample_data is not None and task.mode in _CALIBRATED:
-            sizes = _Sizes(granularity, block_size, group_size, joint_compression)
             return _calibrated_program(model, task, sample_data, sizes)
         model = to_program(model)
     if has_programs(model.spec):
-        sizes = _Sizes(granularity, block_size, group_size, joint_compression)
         return _program(model, task, sample_data, sizes)
     if joint_compression:
         raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
     if granularity is not None:
         raise SpecError(
             f"granularity={granularity!r} is for ML Programs: add convert_to='mlprogram'"
+        )
+    if cluster_dim != 1:
+        raise SpecError(
+            f"cluster_dim={cluster_dim!r} is for ML Programs: add convert_to='mlprogram'"
         )
     if task.mode == "linear_symmetric" and task.bits == _OF_PROGRAMS_ONLY:
         raise SpecError("linear_symmetric has 8 bits, not 4; 'linear' has 1 to 8")
@@ -178,6 +188,7 @@ class _Sizes(NamedTuple):
     block: int
     group: int
     joint: bool
+    vector: int = 1
 
 
 _NEWER_TABLES = set(table_bits(BLOCKS)) - set(table_bits(FIRST))
@@ -197,41 +208,46 @@ def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Si
             f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
             "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
         )
-    if not grouped:
+    if sizes.vector != 1:
+        _check_vectors(task.mode, sizes)
+    elif not grouped:
         small = quantize_weights(model, task.bits, task.mode, sample_data, selector=task.selector)
         return as_program(small, _options(task))
     _check_sizes(task, sizes, TABLE_BITS)
-    together = 1 if sizes.granularity == "per_channel" else sizes.group
+    granularity = sizes.granularity or "per_tensor"
+    together = {"per_tensor": None, "per_channel": 1}.get(granularity, sizes.group)
+    vector = sizes.vector
+    least = together or vector
     spec = model.get_spec()
 
     def chosen(site: Site) -> bool:
-        return _is_chosen(site, task) and _in_groups(site, together)
+        return _is_chosen(site, task) and _in_groups(site, least, vector)
 
-    job = calibration.Job(task.mode, task.bits, chosen, model._classes, together)
+    job = calibration.Job(task.mode, task.bits, chosen, model._classes, together, vector)
     calibration.calibrate(model, spec, sample_data, job)
     program = to_program(model.with_spec(spec))
-    granularity = sizes.granularity or ""
 
     def axis_of(site: ProgramSite) -> int | None:
         """The axis along which a weight's tables go; weights of embeddings are turned round."""
         if not site.is_matrix:
             return None
         for axis in (site.axis, site.input_axis):
-            if site.shape[axis] % together:
+            if site.shape[axis] % least:
                 continue
-            parts = np.split(site.array, site.shape[axis] // together, axis)
-            if all(np.unique(part).size <= 1 << task.bits for part in parts):
+            count = 1 if together is None else site.shape[axis] // together
+            parts = np.split(np.moveaxis(site.array, axis, 0), count)
+            if all(different(part, vector) <= 1 << task.bits for part in parts):
                 return axis
         return None
 
     def encode(site: ProgramSite, opset: int) -> Compressed:
         return Scheme(
-            CUSTOM,
+            UNIQUE,
             task.bits,
             granularity,
-            group_size=together,
-            lut_function=modes.distinct,
+            group_size=sizes.group,
             group_axis=axis_of(site),
+            vector=vector,
         ).encode(site, opset)
 
     what = f"{task.mode}, {task.bits} bits"
@@ -245,11 +261,25 @@ def _options(task: Task) -> ProgramOptions:
     return ProgramOptions(at_least=BLOCKS) if newer else ProgramOptions()
 
 
-def _in_groups(site: Site, together: int) -> bool:
+def _check_vectors(mode: str, sizes: _Sizes) -> None:
+    if mode != "kmeans":
+        raise SpecError(
+            f"cluster_dim={sizes.vector} in mode {mode!r}: write quantization_mode='kmeans'"
+        )
+    size = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
+    if size is not None and isinstance(sizes.vector, int) and size % sizes.vector:
+        raise SpecError(
+            f"cluster_dim={sizes.vector} does not divide groups of {size} channels: group_size="
+            f"{sizes.vector * max(1, size // sizes.vector)}, granularity='per_grouped_channel' fit"
+        )
+
+
+def _in_groups(site: Site, together: int, vector: int) -> bool:
     """Whether tables for so many channels are possible; else the weight stays as it is."""
     outputs = site.shape[site.read_axis]
-    grouped = site.kind == "convolution" and site.layer.convolution.nGroups > 1
-    if outputs % together or (grouped and site.layer.convolution.isDeconvolution):
+    groups = site.layer.convolution.nGroups if site.kind == "convolution" else 1
+    turned = groups > 1 and site.layer.convolution.isDeconvolution
+    if outputs % together or outputs // max(1, groups) % vector or turned:
         logger.warning("%s stays as it is: no groups of %d of its outputs", site, together)
         return False
     return True
@@ -271,8 +301,17 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
     _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    if sizes.vector != 1:
+        _check_vectors(task.mode, sizes)
     scheme = Scheme(
-        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
+        task.mode,
+        task.bits,
+        granularity,
+        sizes.block,
+        sizes.group,
+        task.lut_function,
+        sizes.joint,
+        vector=sizes.vector,
     )
     return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
 
@@ -285,7 +324,8 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
         )
-    for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
+    given = {"block_size": sizes.block, "group_size": sizes.group, "cluster_dim": sizes.vector}
+    for name, size in given.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
 

@@ -27,6 +27,7 @@ from mlferry.models.quantization.rounding import (
     Grid,
     LinearGrid,
     TableGrid,
+    VectorGrid,
     best_range,
     choose,
 )
@@ -57,6 +58,8 @@ class Job:
         classes: of custom layers and models.
         together: of kmeans: how many outputs share a table; None for all. Networks have no tables
             for some of them: the values that the tables stand for are stored as floats.
+        vector: of kmeans: how many outputs one after another an entry of a table stands for; of
+            more than one, floats are stored, too.
     """
 
     mode: str
@@ -64,6 +67,12 @@ class Job:
     is_chosen: Callable[[Site], bool]
     classes: CustomClasses
     together: int | None = None
+    vector: int = 1
+
+    @property
+    def as_floats(self) -> bool:
+        """Whether networks cannot store the tables."""
+        return self.together is not None or self.vector > 1
 
 
 def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job) -> None:
@@ -240,12 +249,12 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
     is_own = not networks.subnetworks(layer)
     direct = is_own and site.field == "weights" and site.kind in PRODUCTS
     values = site.read()
-    if not direct and job.together is None:
+    if not direct and not job.as_floats:
         by_values(values, site, job).write(site.message, job.bits)
         return
     if not direct:
         rows = modes.by_channel(values, site.read_axis).T[None].astype(np.float64)
-        near = TableGrid.fitted(rows, job.bits, job.together).near(rows)[0].T
+        near = _table(rows, job).near(rows)[0].T
         floats = modes.from_channels(near.astype(np.float32), values.shape, site.read_axis)
         stored_weights.write(site.message, floats)
         return
@@ -255,7 +264,7 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
         product.add(one[name], other[name])
     matrices: Floats = product.matrices(values).astype(np.float64)
     grid, made = choose(matrices, product.moments(), lambda t, i: _grid(t, i, site, job))
-    if job.together is not None:
+    if job.as_floats:
         stored_weights.write(site.message, product.weights(made).astype(np.float32))
         return
     indices = product.weights(grid.indices(made))
@@ -264,10 +273,16 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
 
 def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
     if job.mode == "kmeans":
-        return TableGrid.fitted(target, job.bits, job.together)
+        return _table(target, job)
     shared = job.mode == "linear_lut" or site.axis is None
     centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
     return LinearGrid.fitted(target, importance, job.bits, shared=shared, centre=centre)
+
+
+def _table(target: Floats, job: Job) -> TableGrid:
+    if job.vector > 1:
+        return VectorGrid.of_vectors(target, job.bits, job.vector, job.together)
+    return TableGrid.fitted(target, job.bits, job.together)
 
 
 def _stored(indices: Any, grid: Grid, job: Job) -> modes.Quantized:
