@@ -9,7 +9,7 @@ later layer reads are held; where they would take more than `_BUDGET`, fewer sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class Job:
             for some of them: the values that the tables stand for are stored as floats.
         vector: of kmeans: how many outputs one after another an entry of a table stands for; of
             more than one, floats are stored, too.
+        each: the bits of some weights, by their names in messages; of others it is `bits`.
     """
 
     mode: str
@@ -68,6 +69,11 @@ class Job:
     classes: CustomClasses
     together: int | None = None
     vector: int = 1
+    each: Mapping[str, int] = field(default_factory=dict)
+
+    def with_bits(self, bits: int) -> Job:
+        """The same with the same bits for every weight."""
+        return replace(self, bits=bits, each={})
 
     @property
     def as_floats(self) -> bool:
@@ -157,7 +163,7 @@ class Streams:
                     del blobs[name]
 
 
-def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
+def later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     """For each layer, what the layers after it read, or may leave as it was."""
     later: list[set[str]] = []
     needed: set[str] = set()
@@ -170,11 +176,11 @@ def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     return later[::-1]
 
 
-def _alone(
-    network: networks.Network, layer: nn.NeuralNetworkLayer, classes: CustomClasses
+def alone(
+    network: networks.Network, layers: Sequence[nn.NeuralNetworkLayer], classes: CustomClasses
 ) -> Session:
-    """A session of one layer, in the network's mapping of arrays."""
-    made = nn.NeuralNetwork(layers=[layer])
+    """A session of some layers, in the network's mapping of arrays."""
+    made = nn.NeuralNetwork(layers=layers)
     if not versions.uses_rank5(network):
         made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     return Session(made, classes.layers)
@@ -194,8 +200,8 @@ def _quantize_network(
         return
     end = 1 + max(index for index, found in enumerate(chosen) if found)
     evaluator = NetworkEvaluator(spec, job.classes)
-    later = _later_reads(layers[:end])
-    sessions = [_alone(network, layer, job.classes) for layer in layers[:end]]
+    later = later_reads(layers[:end])
+    sessions = [alone(network, [layer], job.classes) for layer in layers[:end]]
     picked = _as_many_as_fit(layers[:end], sessions, later, evaluator.blobs(floats[0]), len(floats))
     first = [evaluator.blobs(floats[index]) for index in picked]
     moved = [
@@ -210,11 +216,12 @@ def _quantize_network(
         if found:
             old = nn.NeuralNetworkLayer()
             old.CopyFrom(layer)
-            before = _alone(network, old, job.classes)  # noqa: PLW2901 - `layer` changes below
+            before = alone(network, [old], job.classes)  # noqa: PLW2901 - `layer` changes below
             for site in found:
                 with context(f"quantizing {site}"):
-                    _quantize(site, layer, streams, job)
-        after = _alone(network, layer, job.classes) if found else before
+                    own = job.each.get(str(site), job.bits)
+                    store(site, layer, streams, job.with_bits(own))
+        after = alone(network, [layer], job.classes) if found else before
         streams.step(before, after, old, keep)
 
 
@@ -244,8 +251,8 @@ def _size(blobs: Mapping[str, Array]) -> int:
 # ---- one weight -------------------------------------------------------------------------------
 
 
-def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
-    """By the data where the weight is a product's, else by its values."""
+def store(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
+    """Quantize a weight: by the data where it is a product's, else by its values."""
     is_own = not networks.subnetworks(layer)
     direct = is_own and site.field == "weights" and site.kind in PRODUCTS
     values = site.read()

@@ -507,11 +507,14 @@ class VectorGrid(TableGrid):
         found = near.argmax(axis=2)
         if self.which is not None:
             found += self.which * self.tables.shape[1]
-        return (found[:, :, None] * self.length + np.arange(self.length)).reshape(weights.shape)
+        places: NDArray[np.intp] = found[:, :, None] * self.length + np.arange(self.length)
+        return places.reshape(weights.shape)
 
     def indices(self, made: Floats) -> NDArray[np.uint8]:
         """The index of each vector, once for each of its values."""
-        return np.mod(self._places(made) // self.length, self.tables.shape[1]).astype(np.uint8)
+        vectors = self._places(made) // self.length
+        codes: NDArray[np.uint8] = np.mod(vectors, self.tables.shape[1]).astype(np.uint8)
+        return codes
 
 
 def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, Floats]:
