@@ -108,6 +108,12 @@ SCHEMES: dict[str, tuple[dict[str, Any], int, str, float | None]] = {
     "tables for groups": (
         {"nbits": 4, "quantization_mode": "kmeans", "granularity": "per_grouped_channel",
          "group_size": 4}, 9, "constexpr_lut_to_dense", None),
+    "table of vectors": (
+        {"nbits": 4, "quantization_mode": "kmeans", "cluster_dim": 2}, 9,
+        "constexpr_lut_to_dense", None),
+    "tables of vectors for groups": (
+        {"nbits": 6, "quantization_mode": "kmeans", "granularity": "per_grouped_channel",
+         "group_size": 4, "cluster_dim": 2}, 9, "constexpr_lut_to_dense", None),
     "tables for channels": (
         {"nbits": 2, "quantization_mode": "kmeans", "granularity": "per_channel"}, 9,
         "constexpr_lut_to_dense", None),
@@ -389,6 +395,32 @@ def test_tables_with_samples_take_no_more_bits_than_asked(
     assert {np.size(op.arguments["lut"].constant) for op in tables} == {1 << bits}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"granularity": "per_grouped_channel", "group_size": 4}],
+    ids=["one table", "groups"],
+)
+def test_vectors_with_samples(options: dict[str, Any], tmp_path: Path) -> None:
+    """They lie nearer to the float network on samples than those chosen by the weights alone."""
+    given = samples(24)
+    off = []
+    for sample_data in (given[:16], None):
+        small = checked(
+            mlferry.quantize_weights(
+                NETWORK, 4, "kmeans", sample_data, cluster_dim=2, convert_to="mlprogram", **options
+            )
+        )
+        assert small.spec.specificationVersion == 9
+        block, _ = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+        tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
+        assert [op.arguments["lut"].shape[-1] for op in tables] == [2] * len(MATRICES)
+        assert {op.arguments["indices"].dtype for op in tables} == {"uint4"}
+        report = mlferry.compare_models(NETWORK, small, given[16:])
+        off.append(report.outputs["d"].numbers["snr"])
+    assert off[0] > off[1] + 0.5  # dB
+    _same_by_coremltools(small, weights_of(small), tmp_path)
+
+
 def test_samples_help_tables_for_channels() -> None:
     b = Builder()
     b.input("x", (1, 16, 8, 8))
@@ -654,6 +686,15 @@ WRONG: dict[str, tuple[Callable[[mlferry.MLModel], Any], str]] = {
         lambda m: mlferry.quantize_weights(
             m, 4, "kmeans", granularity="per_grouped_channel", group_size=5),
         "group_size 5 does not divide its 32 channels; 4 does"),
+    "vectors of codes": (
+        lambda m: mlferry.quantize_weights(m, 4, cluster_dim=2),
+        "write quantization_mode='kmeans'"),
+    "vectors and groups": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_grouped_channel", group_size=6, cluster_dim=4),
+        "does not divide groups of 6 channels: group_size=4"),
+    "length of vectors": (
+        lambda m: mlferry.quantize_weights(m, 4, "kmeans", cluster_dim=0), "cluster_dim is 0"),
     "size": (lambda m: mlferry.quantize_weights(m, 4, block_size=0), "block_size is 0"),
     "two ways": (lambda m: mlferry.prune_weights(m, sparsity=0.5, threshold=1), "takes one of"),
     "no way": (mlferry.prune_weights, "not none"),
@@ -674,6 +715,11 @@ def test_wrong_arguments(name: str) -> None:
 def test_sample_data_is_for_networks() -> None:
     with pytest.raises(UnsupportedModelError, match=r"to_program\(quantized\)"):
         mlferry.quantize_weights(PROGRAMS["float32"], 8, sample_data=[GIVEN])
+
+
+def test_vectors_are_for_programs() -> None:
+    with pytest.raises(SpecError, match="add convert_to='mlprogram'"):
+        mlferry.quantize_weights(NETWORK, 4, "kmeans", cluster_dim=2)
 
 
 def test_granularity_is_for_programs() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,18 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
 from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
+from mlferry.models.quantization.allocation import bits_for
 from mlferry.models.quantization.programs import (
     GRANULARITIES,
+    UNIQUE,
     Encode,
     Scheme,
     half,
     plain,
     recoded,
 )
+from mlferry.models.quantization.vectors import different
+from mlferry.models.samples import samples_for
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
@@ -46,6 +50,7 @@ class Task:
     bits: int
     selector: selectors.Selector
     lut_function: modes.LutFunction | None = None
+    each: Mapping[str, int] = field(default_factory=dict)
 
     def allows(self, site: Site) -> bool:
         """Whether the format lets a weight have the encoding of this mode."""
@@ -66,15 +71,17 @@ class Task:
 
 def quantize_weights(
     full_precision_model: Any,
-    nbits: int,
+    nbits: int | Sequence[int],
     quantization_mode: str = "linear",
     sample_data: Any = None,
     *,
+    mean_bits: float | None = None,
     lut_function: Callable[[int, Any], Any] | None = None,
     selector: Any = None,
     granularity: str | None = None,
     block_size: int = 32,
     group_size: int = 32,
+    cluster_dim: int = 1,
     joint_compression: bool = False,
     convert_to: str | None = None,
 ) -> MLModel:
@@ -96,7 +103,8 @@ def quantize_weights(
 
     Args:
         full_precision_model: an `MLModel`, or what `MLModel` takes.
-        nbits: 1 to 8, or 16 for float16. Not used by ``"dequantization"``.
+        nbits: 1 to 8, or 16 for float16. Not used by ``"dequantization"``. With `mean_bits`,
+            several from 1 to 8: each weight gets one of them.
         quantization_mode: ``"linear"`` (evenly spaced from the smallest to the largest weight
             of each output channel), ``"linear_symmetric"`` (8 bits), ``"linear_lut"`` (one
             evenly spaced table a weight), ``"kmeans"`` or ``"kmeans_lut"`` (the table with
@@ -109,6 +117,10 @@ def quantize_weights(
             with it (`convert_to`): mode ``"kmeans"`` has "per_channel" and "per_grouped_channel"
             there, too; weights whose outputs the groups do not divide stay as they are, which a
             log message tells.
+        mean_bits: with `sample_data`, of a network: how many bits a weight has at most on average,
+            such as ``quantize_weights(model, (2, 3, 4, 6), "kmeans", samples, mean_bits=3.2)``. The
+            weights whose bits change the outputs most get most; half of the samples tell by how
+            much: of scores by their Kullback-Leibler divergence, of others by the energy lost.
         lut_function: for ``"custom_lut"``: ``(nbits, weights) -> (lut, indices)``, called
             once a weight with the array in its stored shape; the table has ``2**nbits``
             entries, every weight one index.
@@ -118,6 +130,10 @@ def quantize_weights(
             inputs, for linear modes, or "per_grouped_channel" of outputs, for tables.
         block_size: how many inputs a block has; it divides them.
         group_size: how many output channels a group has; it divides them.
+        cluster_dim: of programs: how many outputs, one after another, an entry of a table of mode
+            "kmeans" stands for (iOS 18), so that a weight takes ``nbits / cluster_dim`` bits. It
+            divides the outputs, or those of a group; with `sample_data`, weights whose outputs it
+            does not divide stay as they are, which a log message tells.
         joint_compression: of programs: what is in fewer bits already is compressed further instead
             of anew (iOS 18): what is left of pruned weights goes into codes or tables, and tables
             into codes with a scale for all of them ("per_tensor") or for each ("per_channel").
@@ -131,26 +147,38 @@ def quantize_weights(
         UnsupportedModelError: `sample_data` for an ML Program.
         ExportError: the network cannot be made a program.
     """
-    task = _task(nbits, quantization_mode, lut_function, selector)
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
+    choice = _choice(nbits, mean_bits)
+    task = _task(max(choice), quantization_mode, lut_function, selector)
+    for bits in choice if mean_bits is not None else ():
+        _task(bits, quantization_mode, lut_function, selector)
+    sizes = _Sizes(granularity, block_size, group_size, joint_compression, cluster_dim)
+    if mean_bits is not None:
+        task = _with_bits_each(model, task, sample_data, sizes, choice, mean_bits)
     if is_program(convert_to) and not has_programs(model.spec):
         if sample_data is not None and task.mode in _CALIBRATED:
-            sizes = _Sizes(granularity, block_size, group_size, joint_compression)
             return _calibrated_program(model, task, sample_data, sizes)
         model = to_program(model)
     if has_programs(model.spec):
-        sizes = _Sizes(granularity, block_size, group_size, joint_compression)
         return _program(model, task, sample_data, sizes)
-    if joint_compression:
+    return _network(model, task, sample_data, sizes)
+
+
+def _network(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+    if sizes.joint:
         raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
-    if granularity is not None:
+    if sizes.granularity is not None:
         raise SpecError(
-            f"granularity={granularity!r} is for ML Programs: add convert_to='mlprogram'"
+            f"granularity={sizes.granularity!r} is for ML Programs: add convert_to='mlprogram'"
+        )
+    if sizes.vector != 1:
+        raise SpecError(
+            f"cluster_dim={sizes.vector!r} is for ML Programs: add convert_to='mlprogram'"
         )
     if task.mode == "linear_symmetric" and task.bits == _OF_PROGRAMS_ONLY:
         raise SpecError("linear_symmetric has 8 bits, not 4; 'linear' has 1 to 8")
-    spec, classes = model.get_spec(), model._classes
+    spec = model.get_spec()
     work = _WORK.get(task.mode)
     if work is not None:
         too_large = _each_layer(spec, task, work)
@@ -163,7 +191,7 @@ def quantize_weights(
     elif sample_data is None or task.mode == CUSTOM:
         _by_values(spec, task)
     else:
-        job = calibration.Job(task.mode, task.bits, lambda site: _is_chosen(site, task), classes)
+        job = _job(model, task, None)
         calibration.calibrate(model, spec, sample_data, job)
     for inner in networks.models_in(spec):
         needed = versions.required(inner)
@@ -178,6 +206,7 @@ class _Sizes(NamedTuple):
     block: int
     group: int
     joint: bool
+    vector: int = 1
 
 
 _NEWER_TABLES = set(table_bits(BLOCKS)) - set(table_bits(FIRST))
@@ -190,66 +219,152 @@ def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Si
     Networks have no tables for some channels: there the values that the tables stand for are
     floats, from which the program makes the tables.
     """
-    grouped = task.mode == "kmeans" and sizes.granularity in ("per_channel", GRANULARITIES[3])
+    grouped = _is_in_tables(task, sizes)
     usual = "per_tensor" if task.mode in ("linear_lut", "kmeans") else "per_channel"
+    if sizes.vector != 1:
+        _check_vectors(task.mode, sizes)
     if not grouped and sizes.granularity not in (None, usual):
         raise SpecError(
             f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
             "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
         )
     if not grouped:
-        small = quantize_weights(model, task.bits, task.mode, sample_data, selector=task.selector)
-        return as_program(small, _options(task))
+        spec = model.get_spec()
+        calibration.calibrate(model, spec, sample_data, _job(model, task, None))
+        return as_program(model.with_spec(spec), _options(task))
     _check_sizes(task, sizes, TABLE_BITS)
-    together = 1 if sizes.granularity == "per_channel" else sizes.group
     spec = model.get_spec()
-
-    def chosen(site: Site) -> bool:
-        return _is_chosen(site, task) and _in_groups(site, together)
-
-    job = calibration.Job(task.mode, task.bits, chosen, model._classes, together)
+    job = _job(model, task, sizes)
     calibration.calibrate(model, spec, sample_data, job)
     program = to_program(model.with_spec(spec))
-    granularity = sizes.granularity or ""
+    together, vector = job.together, job.vector
+    least = together or vector
 
     def axis_of(site: ProgramSite) -> int | None:
         """The axis along which a weight's tables go; weights of embeddings are turned round."""
         if not site.is_matrix:
             return None
         for axis in (site.axis, site.input_axis):
-            if site.shape[axis] % together:
-                continue
-            parts = np.split(site.array, site.shape[axis] // together, axis)
-            if all(np.unique(part).size <= 1 << task.bits for part in parts):
+            if not site.shape[axis] % least and entries(site, axis) <= 1 << task.bits:
                 return axis
         return None
 
+    def entries(site: ProgramSite, axis: int) -> int:
+        """How many the largest table along an axis has."""
+        count = 1 if together is None else site.shape[axis] // together
+        parts = np.split(np.moveaxis(site.array, axis, 0), count)
+        return max(different(part, vector) for part in parts)
+
     def encode(site: ProgramSite, opset: int) -> Compressed:
-        return Scheme(
-            CUSTOM,
-            task.bits,
-            granularity,
-            group_size=together,
-            lut_function=modes.distinct,
-            group_axis=axis_of(site),
-        ).encode(site, opset)
+        axis = axis_of(site)
+        assert axis is not None
+        least = max(1, (entries(site, axis) - 1).bit_length()) if task.each else task.bits
+        bits = next(each for each in TABLE_BITS if each >= least)
+        granularity, group = sizes.granularity or "per_tensor", sizes.group
+        scheme = Scheme(UNIQUE, bits, granularity, group_size=group, group_axis=axis, vector=vector)
+        return scheme.encode(site, opset)
 
     what = f"{task.mode}, {task.bits} bits"
     return recoded(program, lambda site: axis_of(site) is not None, encode, what)
 
 
+def _is_in_tables(task: Task, sizes: _Sizes) -> bool:
+    """Whether weights get tables that networks do not have."""
+    grouped = sizes.granularity in ("per_channel", GRANULARITIES[3])
+    return task.mode == "kmeans" and (grouped or sizes.vector != 1)
+
+
+def _job(model: MLModel, task: Task, sizes: _Sizes | None) -> calibration.Job:
+    """What is to be done of a network; with sizes, by tables that programs alone have."""
+    together, vector = None, 1
+    if sizes is not None:
+        vector = sizes.vector
+        together = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
+    least = together or vector
+
+    def chosen(site: Site) -> bool:
+        return _is_chosen(site, task) and (least == 1 or _in_groups(site, least, vector))
+
+    return calibration.Job(
+        task.mode, task.bits, chosen, model._classes, together, vector, task.each
+    )
+
+
+def _choice(nbits: int | Sequence[int], mean: float | None) -> list[int]:
+    """The numbers of bits that a weight may have, rising."""
+    if mean is None:
+        if isinstance(nbits, int) or not isinstance(nbits, Sequence):
+            return [nbits]
+        raise SpecError(
+            f"nbits is {nbits!r}; several go with mean_bits=..., the bits of a weight on average"
+        )
+    several = isinstance(nbits, Sequence) and not isinstance(nbits, str)
+    choice = sorted(set(nbits)) if isinstance(nbits, Sequence) and several else []
+    if len(choice) < 2:
+        raise SpecError(
+            f"nbits is {nbits!r}; with mean_bits it is a choice, such as nbits=(2, 3, 4, 6)"
+        )
+    whole = isinstance(mean, int | float) and not isinstance(mean, bool)
+    if not whole or not choice[0] <= mean <= choice[-1]:
+        raise SpecError(
+            f"mean_bits is {mean!r}; with nbits={tuple(choice)} it is a number from {choice[0]} to "
+            f"{choice[-1]}"
+        )
+    return choice
+
+
+def _with_bits_each(
+    model: MLModel,
+    task: Task,
+    sample_data: Any,
+    sizes: _Sizes,
+    choice: Sequence[int],
+    mean: float,
+) -> Task:
+    """With bits for each weight, as many as it needs."""
+    if sample_data is None or task.mode not in _CALIBRATED:
+        raise SpecError(
+            "mean_bits needs sample_data, and one of the modes " + ", ".join(_CALIBRATED)
+        )
+    if networks.network_of(model.spec) is None:
+        raise UnsupportedModelError(
+            "mean_bits is for a neural network: quantize the models of a pipeline one by one, and "
+            "a program as the network that it is made of, with convert_to='mlprogram'"
+        )
+    job = _job(model, task, sizes if _is_in_tables(task, sizes) else None)
+    samples = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
+    each = bits_for(model.get_spec(), samples, job, choice, mean)
+    for name, bits in each.items():
+        logger.info("%s: %d bits", name, bits)
+    return replace(task, each=each)
+
+
 def _options(task: Task) -> ProgramOptions:
     """With the opset that has tables of so many bits; an older one would store them wider."""
     table = task.mode in ("linear_lut", "kmeans")
-    newer = table and task.bits in _NEWER_TABLES
+    newer = table and not _NEWER_TABLES.isdisjoint({task.bits, *task.each.values()})
     return ProgramOptions(at_least=BLOCKS) if newer else ProgramOptions()
 
 
-def _in_groups(site: Site, together: int) -> bool:
+def _check_vectors(mode: str, sizes: _Sizes) -> None:
+    if mode != "kmeans":
+        raise SpecError(
+            f"cluster_dim={sizes.vector} in mode {mode!r}: write quantization_mode='kmeans'"
+        )
+    size = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
+    if size is not None and isinstance(sizes.vector, int) and size % sizes.vector:
+        raise SpecError(
+            f"cluster_dim={sizes.vector} does not divide groups of {size} channels: group_size="
+            f"{sizes.vector * max(1, size // sizes.vector)}, granularity='per_grouped_channel' fit"
+        )
+
+
+def _in_groups(site: Site, together: int, vector: int) -> bool:
     """Whether tables for so many channels are possible; else the weight stays as it is."""
     outputs = site.shape[site.read_axis]
-    grouped = site.kind == "convolution" and site.layer.convolution.nGroups > 1
-    if outputs % together or (grouped and site.layer.convolution.isDeconvolution):
+    groups = site.layer.convolution.nGroups if site.kind == "convolution" else 1
+    turned = groups > 1 and site.layer.convolution.isDeconvolution
+    if outputs % together or outputs // max(1, groups) % vector or turned:
         logger.warning("%s stays as it is: no groups of %d of its outputs", site, together)
         return False
     return True
@@ -271,8 +386,17 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
     _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    if sizes.vector != 1:
+        _check_vectors(task.mode, sizes)
     scheme = Scheme(
-        task.mode, task.bits, granularity, sizes.block, sizes.group, task.lut_function, sizes.joint
+        task.mode,
+        task.bits,
+        granularity,
+        sizes.block,
+        sizes.group,
+        task.lut_function,
+        sizes.joint,
+        vector=sizes.vector,
     )
     return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
 
@@ -285,7 +409,8 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
         )
-    for name, size in (("block_size", sizes.block), ("group_size", sizes.group)):
+    given = {"block_size": sizes.block, "group_size": sizes.group, "cluster_dim": sizes.vector}
+    for name, size in given.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
 

@@ -9,7 +9,7 @@ later layer reads are held; where they would take more than `_BUDGET`, fewer sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from mlferry.models.quantization.rounding import (
     Grid,
     LinearGrid,
     TableGrid,
+    VectorGrid,
     best_range,
     choose,
 )
@@ -57,6 +58,9 @@ class Job:
         classes: of custom layers and models.
         together: of kmeans: how many outputs share a table; None for all. Networks have no tables
             for some of them: the values that the tables stand for are stored as floats.
+        vector: of kmeans: how many outputs one after another an entry of a table stands for; of
+            more than one, floats are stored, too.
+        each: the bits of some weights, by their names in messages; of others it is `bits`.
     """
 
     mode: str
@@ -64,6 +68,17 @@ class Job:
     is_chosen: Callable[[Site], bool]
     classes: CustomClasses
     together: int | None = None
+    vector: int = 1
+    each: Mapping[str, int] = field(default_factory=dict)
+
+    def with_bits(self, bits: int) -> Job:
+        """The same with the same bits for every weight."""
+        return replace(self, bits=bits, each={})
+
+    @property
+    def as_floats(self) -> bool:
+        """Whether networks cannot store the tables."""
+        return self.together is not None or self.vector > 1
 
 
 def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job) -> None:
@@ -148,7 +163,7 @@ class Streams:
                     del blobs[name]
 
 
-def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
+def later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     """For each layer, what the layers after it read, or may leave as it was."""
     later: list[set[str]] = []
     needed: set[str] = set()
@@ -161,11 +176,11 @@ def _later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
     return later[::-1]
 
 
-def _alone(
-    network: networks.Network, layer: nn.NeuralNetworkLayer, classes: CustomClasses
+def alone(
+    network: networks.Network, layers: Sequence[nn.NeuralNetworkLayer], classes: CustomClasses
 ) -> Session:
-    """A session of one layer, in the network's mapping of arrays."""
-    made = nn.NeuralNetwork(layers=[layer])
+    """A session of some layers, in the network's mapping of arrays."""
+    made = nn.NeuralNetwork(layers=layers)
     if not versions.uses_rank5(network):
         made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     return Session(made, classes.layers)
@@ -185,8 +200,8 @@ def _quantize_network(
         return
     end = 1 + max(index for index, found in enumerate(chosen) if found)
     evaluator = NetworkEvaluator(spec, job.classes)
-    later = _later_reads(layers[:end])
-    sessions = [_alone(network, layer, job.classes) for layer in layers[:end]]
+    later = later_reads(layers[:end])
+    sessions = [alone(network, [layer], job.classes) for layer in layers[:end]]
     picked = _as_many_as_fit(layers[:end], sessions, later, evaluator.blobs(floats[0]), len(floats))
     first = [evaluator.blobs(floats[index]) for index in picked]
     moved = [
@@ -201,11 +216,12 @@ def _quantize_network(
         if found:
             old = nn.NeuralNetworkLayer()
             old.CopyFrom(layer)
-            before = _alone(network, old, job.classes)  # noqa: PLW2901 - `layer` changes below
+            before = alone(network, [old], job.classes)  # noqa: PLW2901 - `layer` changes below
             for site in found:
                 with context(f"quantizing {site}"):
-                    _quantize(site, layer, streams, job)
-        after = _alone(network, layer, job.classes) if found else before
+                    own = job.each.get(str(site), job.bits)
+                    store(site, layer, streams, job.with_bits(own))
+        after = alone(network, [layer], job.classes) if found else before
         streams.step(before, after, old, keep)
 
 
@@ -235,17 +251,17 @@ def _size(blobs: Mapping[str, Array]) -> int:
 # ---- one weight -------------------------------------------------------------------------------
 
 
-def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
-    """By the data where the weight is a product's, else by its values."""
+def store(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
+    """Quantize a weight: by the data where it is a product's, else by its values."""
     is_own = not networks.subnetworks(layer)
     direct = is_own and site.field == "weights" and site.kind in PRODUCTS
     values = site.read()
-    if not direct and job.together is None:
+    if not direct and not job.as_floats:
         by_values(values, site, job).write(site.message, job.bits)
         return
     if not direct:
         rows = modes.by_channel(values, site.read_axis).T[None].astype(np.float64)
-        near = TableGrid.fitted(rows, job.bits, job.together).near(rows)[0].T
+        near = _table(rows, job).near(rows)[0].T
         floats = modes.from_channels(near.astype(np.float32), values.shape, site.read_axis)
         stored_weights.write(site.message, floats)
         return
@@ -255,7 +271,7 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
         product.add(one[name], other[name])
     matrices: Floats = product.matrices(values).astype(np.float64)
     grid, made = choose(matrices, product.moments(), lambda t, i: _grid(t, i, site, job))
-    if job.together is not None:
+    if job.as_floats:
         stored_weights.write(site.message, product.weights(made).astype(np.float32))
         return
     indices = product.weights(grid.indices(made))
@@ -264,10 +280,16 @@ def _quantize(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: J
 
 def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
     if job.mode == "kmeans":
-        return TableGrid.fitted(target, job.bits, job.together)
+        return _table(target, job)
     shared = job.mode == "linear_lut" or site.axis is None
     centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
     return LinearGrid.fitted(target, importance, job.bits, shared=shared, centre=centre)
+
+
+def _table(target: Floats, job: Job) -> TableGrid:
+    if job.vector > 1:
+        return VectorGrid.of_vectors(target, job.bits, job.vector, job.together)
+    return TableGrid.fitted(target, job.bits, job.together)
 
 
 def _stored(indices: Any, grid: Grid, job: Job) -> modes.Quantized:

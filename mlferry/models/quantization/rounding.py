@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.models.quantization.kmeans import kmeans_rows
+from mlferry.models.quantization.vectors import kmeans_vectors
 
 Floats = NDArray[np.float64]
 
@@ -412,7 +413,9 @@ class TableGrid:
         values: Floats = self.tables.reshape(-1)[self._places(weights)]
         return values
 
-    near_row = near
+    def near_row(self, weights: Floats) -> Floats:
+        """The nearest values for [groups, outputs]."""
+        return self.near(weights)
 
     def indices(self, made: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -450,6 +453,68 @@ class TableGrid:
         values: Floats = table[where]
         self._set(table.reshape(self.tables.shape))
         return values
+
+
+class VectorGrid(TableGrid):
+    """Tables whose entries are vectors, for outputs one after another.
+
+    Args:
+        tables: [tables, entries, length].
+        which: the table of each vector, [groups, outputs / length]; None for one of all.
+    """
+
+    def __init__(self, tables: Floats, which: NDArray[np.intp] | None = None) -> None:
+        self.length = tables.shape[2]
+        super().__init__(tables, which)
+
+    @classmethod
+    def of_vectors(
+        cls, weights: Floats, bits: int, length: int, together: int | None = None
+    ) -> VectorGrid:
+        """With the tables of k-means.
+
+        Args:
+            weights: [groups, inputs, outputs].
+            bits: of an index.
+            length: of a vector; it divides `together`, or the outputs.
+            together: how many outputs share a table; None for all.
+        """
+        groups, inputs, outputs = weights.shape
+        apart = weights.reshape(groups, inputs, outputs // length, length).swapaxes(1, 2)
+        count = 1 if together is None else groups * outputs // together
+        rows = np.ascontiguousarray(apart).reshape(count, -1, length)
+        tables = np.stack([kmeans_vectors(row.astype(np.float32), 1 << bits)[0] for row in rows])
+        which = None
+        if together is not None:
+            vectors = groups * outputs // length
+            which = np.arange(vectors).reshape(groups, -1) // (together // length)
+        return cls(tables.astype(np.float64), which)
+
+    def _set(self, tables: Floats) -> None:
+        self.tables = tables
+        self._half_lengths = np.square(tables).sum(axis=2) / 2
+
+    def _places(self, weights: Floats) -> NDArray[np.intp]:
+        """Where the nearest entries are among those of all tables; outputs are the last axis."""
+        if weights.ndim == 3:
+            return np.stack([self._places(row) for row in weights.swapaxes(0, 1)], axis=1)
+        vectors = weights.reshape(weights.shape[0], -1, self.length)
+        if self.which is None:
+            near = vectors @ self.tables[0].T - self._half_lengths[0]
+        else:
+            near = np.einsum("gvl,gvel->gve", vectors, self.tables[self.which])
+            near -= self._half_lengths[self.which]
+        found = near.argmax(axis=2)
+        if self.which is not None:
+            found += self.which * self.tables.shape[1]
+        places: NDArray[np.intp] = found[:, :, None] * self.length + np.arange(self.length)
+        return places.reshape(weights.shape)
+
+    def indices(self, made: Floats) -> NDArray[np.uint8]:
+        """The index of each vector, once for each of its values."""
+        vectors = self._places(made) // self.length
+        codes: NDArray[np.uint8] = np.mod(vectors, self.tables.shape[1]).astype(np.uint8)
+        return codes
 
 
 def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, Floats]:

@@ -75,6 +75,13 @@ def as_vectors(lines: Floats, length: int) -> Floats:
     return np.ascontiguousarray(apart.swapaxes(1, 2)).reshape(-1, length)
 
 
+def different(lines: Floats, length: int) -> int:
+    """How many values, or vectors of channels one after another, [channels, ...] has."""
+    if length == 1:
+        return int(np.unique(lines).size)
+    return len(np.unique(as_vectors(lines, length), axis=0))
+
+
 def nearest_vector(vectors: Floats, centres: Floats) -> tuple[Codes, Floats]:
     """The index of the nearest centre of each vector, and the square of its distance."""
     codes = np.empty(len(vectors), np.uint8)

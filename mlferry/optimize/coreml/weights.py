@@ -15,7 +15,7 @@ from mlferry.models.problems import has_programs
 from mlferry.models.pruning import stored_sparse, without_n_of_m, without_smallest
 from mlferry.models.quantization import quantize_weights
 from mlferry.models.quantization.programs import UNIQUE, Encode, Scheme, recoded
-from mlferry.models.quantization.vectors import as_vectors
+from mlferry.models.quantization.vectors import different
 from mlferry.optimize.coreml.configs import (
     OpCompressorConfig,
     OpLinearQuantizerConfig,
@@ -225,7 +225,7 @@ def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> E
     groups = np.split(np.moveaxis(site.array, axis, 0), extent // size)
     mode, bits, function = config.mode, config.nbits, None
     if config.mode == UNIQUE:
-        most = max(_different(group, length) for group in groups)
+        most = max(different(group, length) for group in groups)
         bits = next((each for each in TABLE_BITS if most <= 1 << each), None)
         if bits is None:
             _stays(site, f"it has {most} {'values' if length == 1 else 'vectors'}")
@@ -255,13 +255,6 @@ def _in_a_group(site: ProgramSite, axis: int) -> int:
         if each.op in ("conv", "conv_transpose")
     }
     return site.shape[axis] // (max(counts, default=1) if axis == 0 else 1)
-
-
-def _different(lines: Floats, length: int) -> int:
-    """How many values, or vectors along the first axis, are there."""
-    if length == 1:
-        return int(np.unique(lines).size)
-    return len(np.unique(as_vectors(lines, length), axis=0))
 
 
 class _Custom:

@@ -1,0 +1,158 @@
+"""Bits for each weight under a mean: the choice beside brute force, and what it gains."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlferry
+from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
+from mlferry.layers.builder import Builder
+from mlferry.layers.sites import sites
+from mlferry.models.quantization.allocation import allocated
+from mlferry.models.utils import make_pipeline
+from mlferry.programs.reading import read_function
+from mlferry.spec import networks
+from tests.exporters.program.support import checked
+
+RNG = np.random.default_rng(8)
+BITS = (2, 3, 4, 6)
+
+
+def random_costs(count: int, *, convex: bool) -> tuple[list[list[float]], list[int]]:
+    """Costs of weights, and their sizes."""
+    scales = np.exp(RNG.normal(0, 2, count))
+    costs = scales[:, None] * np.exp2(-2.0 * np.array(BITS))
+    if not convex:
+        costs *= np.exp(RNG.normal(0, 0.7, costs.shape))
+    return costs.tolist(), RNG.integers(1, 20, count).tolist()
+
+
+@pytest.mark.parametrize("convex", [True, False])
+@pytest.mark.parametrize("mean", [2, 2.5, 3.1, 4, 5.9, 6])
+def test_beside_all_choices(mean: float, convex: bool) -> None:
+    more = []
+    for _ in range(10):
+        costs, counts = random_costs(5, convex=convex)
+        found = allocated(costs, counts, BITS, mean)
+        assert np.dot(found, counts) <= mean * sum(counts) + 1e-6
+        made = sum(own[BITS.index(bits)] for own, bits in zip(costs, found, strict=True))
+        best = min(
+            sum(own[BITS.index(bits)] for own, bits in zip(costs, each, strict=True))
+            for each in itertools.product(BITS, repeat=5)
+            if np.dot(each, counts) <= mean * sum(counts) + 1e-6
+        )
+        more.append(made / best)
+    assert np.median(more) < 1.1  # a few weights of different sizes leave gaps
+    assert min(more) >= 1 - 1e-9
+
+
+def network() -> mlferry.MLModel:
+    """Three products; the second one's outputs are nearly all dropped by the third."""
+    b = Builder()
+    b.input("x", (1, 24))
+    for index, (inputs, outputs, size) in enumerate([(24, 96, 1.0), (96, 96, 0.02), (96, 8, 1.0)]):
+        weights = (size * RNG.normal(size=(outputs, inputs)) / np.sqrt(inputs)).astype(np.float32)
+        b.layer(
+            "innerProduct", f"d{index}", [f"h{index}" if index else "x"], [f"p{index}"],
+            inputChannels=inputs, outputChannels=outputs, weights=weights,
+        )  # fmt: skip
+        if index == 1:
+            b.layer("add", "sum", ["p1", "h1"], ["h2"])
+        elif index == 0:
+            b.layer("activation", "a0", ["p0"], ["h1"], ReLU={})
+    b.layer("softmaxND", "s", ["p2"], ["y"], axis=-1)
+    b.output("y")
+    return mlferry.MLModel(b.model())
+
+
+def squares() -> mlferry.MLModel:
+    b = Builder()
+    b.input("y", (1, 8))
+    b.layer("multiply", "z", ["y", "y"], ["z"])
+    b.output("z")
+    return mlferry.MLModel(b.model())
+
+
+NETWORK = network()
+SAMPLES = [{"x": 2 * RNG.normal(size=(1, 24)).astype(np.float32)} for _ in range(80)]
+
+
+def bits_of(model: mlferry.MLModel) -> dict[str, tuple[int, int]]:
+    made = networks.network_of(model.get_spec())
+    assert made is not None
+    found = {}
+    for site in itertools.chain(*sites(made)):
+        if site.is_matrix and site.encoding is not None:
+            found[site.name] = (site.encoding.bits, site.count)
+    return found
+
+
+def divergence(model: mlferry.MLModel) -> float:
+    return mlferry.compare_models(NETWORK, model, SAMPLES[40:]).outputs["y"].numbers["kl"]
+
+
+@pytest.mark.parametrize("mode", ["linear", "kmeans"])
+def test_bits_go_where_they_matter(mode: str) -> None:
+    same = mlferry.quantize_weights(NETWORK, 3, mode, SAMPLES[:40])
+    mixed = mlferry.quantize_weights(NETWORK, (1, 2, 3, 4, 6), mode, SAMPLES[:40], mean_bits=3)
+    bits = bits_of(mixed)
+    assert bits["d1"][0] < min(bits["d0"][0], bits["d2"][0])
+    total = sum(count for _, count in bits.values())
+    assert sum(each * count for each, count in bits.values()) <= 3 * total
+    assert divergence(mixed) < 0.7 * divergence(same)
+
+
+def test_programs() -> None:
+    options = {"cluster_dim": 2, "convert_to": "mlprogram"}
+    mixed = mlferry.quantize_weights(
+        NETWORK, (2, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4, **options
+    )
+    same = mlferry.quantize_weights(NETWORK, 4, "kmeans", SAMPLES[:40], **options)
+    block, _ = read_function(checked(mixed).spec.mlProgram.functions["main"], mixed.program_weights)
+    tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
+    assert len({op.arguments["indices"].dtype for op in tables}) > 1
+    assert {op.arguments["lut"].shape[-1] for op in tables} == {2}
+    assert divergence(mixed) < divergence(same)
+    alone = mlferry.quantize_weights(
+        NETWORK, (2, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4, convert_to="mlprogram"
+    )
+    assert checked(alone).predict(SAMPLES[0])["y"].shape == (1, 8)
+
+
+Make = Callable[[], Any]
+
+
+def run(*given: Any, model: Any = NETWORK, **options: Any) -> Make:
+    return lambda: mlferry.quantize_weights(model, *given, **options)
+
+
+WRONG: dict[str, tuple[Make, type[Exception], str]] = {
+    "several without a mean": (run((2, 4), "kmeans", SAMPLES), SpecError, "go with mean_bits"),
+    "one": (run(4, "kmeans", SAMPLES, mean_bits=4), SpecError, r"such as nbits=\(2, 3, 4, 6\)"),
+    "below": (run((2, 4), "kmeans", SAMPLES, mean_bits=1), SpecError, "a number from 2 to 4"),
+    "no number": (run((2, 4), "kmeans", SAMPLES, mean_bits=True), SpecError, "a number from 2"),
+    "bits": (run((2, 9), "kmeans", SAMPLES, mean_bits=4), SpecError, "nbits is 9"),
+    "no samples": (run((2, 4), "kmeans", mean_bits=3), SpecError, "needs sample_data"),
+    "one sample": (
+        run((2, 4), "kmeans", SAMPLES[:1], mean_bits=3), PredictionError, "two samples"),
+    "mode": (
+        run((2, 4), "dequantization", SAMPLES, mean_bits=3), SpecError, "one of the modes"),
+    "pipeline": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, model=make_pipeline(NETWORK, squares())),
+        UnsupportedModelError, "one by one"),
+    "program": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, model=mlferry.to_program(NETWORK)),
+        UnsupportedModelError, "convert_to='mlprogram'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments(name: str) -> None:
+    make, kind, words = WRONG[name]
+    with pytest.raises(kind, match=words):
+        make()
