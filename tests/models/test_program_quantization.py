@@ -599,7 +599,7 @@ def test_an_older_constant_of_another_shape_than_it_says() -> None:
     broken = next(each for each in block.operations if each.op == "constexpr_sparse_to_dense")
     shape = broken.outputs[0].shape
     broken.outputs[0].type = TensorType("fp32", shape[::-1])
-    with pytest.raises(SpecError, match="it makes .*, and is"):
+    with pytest.raises(SpecError, match=r"it makes .*, and is"):
         raise_opset(block, opset, 8)
 
 
