@@ -21,6 +21,7 @@ from mlferry.programs.graph import constant
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
 from mlferry.programs.sites import sites
+from mlferry.programs.types import TensorType
 from mlferry.spec import features
 from tests.exporters.program.support import checked, kinds, read_by_coremltools
 from tests.oracles import oracle
@@ -589,6 +590,16 @@ def test_parts_of_older_constants_that_do_not_fit(op: str, part: str, message: s
     value = broken.arguments[part]
     broken.arguments[part] = constant(value.constant.ravel()[:3], value.dtype)
     with pytest.raises(SpecError, match=message):
+        raise_opset(block, opset, 8)
+
+
+def test_an_older_constant_of_another_shape_than_it_says() -> None:
+    small = mlferry.prune_weights(PROGRAMS["float32"], sparsity=0.5, selector=by_kind("linear"))
+    block, opset = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    broken = next(each for each in block.operations if each.op == "constexpr_sparse_to_dense")
+    shape = broken.outputs[0].shape
+    broken.outputs[0].type = TensorType("fp32", shape[::-1])
+    with pytest.raises(SpecError, match=r"it makes .*, and is"):
         raise_opset(block, opset, 8)
 
 
