@@ -104,7 +104,7 @@ def scaffolded(path: Path) -> object:
     texts = [path / name for name in ("a.py", "inner/b.py")]
     if not any(text.exists() for text in texts):
         return None
-    contents = {text.read_text(encoding="utf-8")[:1] for text in texts if text.exists()}
+    contents = {text.read_text(encoding="utf-8")[:1] if text.exists() else "" for text in texts}
     first = path / "a.py"
     sizes = first.exists() and first.stat().st_size != 5000
     return "cut off" if sizes else int(contents.pop()) if len(contents) == 1 else "mixed"

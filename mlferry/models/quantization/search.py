@@ -19,7 +19,7 @@ from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
 from mlferry.models.problems import refuse_programs
 from mlferry.models.quantization.api import quantize_weights
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import SampleData, samples_for
 from mlferry.models.workers import Executors
 
 METRICS = ("top1", "top5", "snr", "psnr", "cosine")
@@ -215,7 +215,7 @@ class Search:
 
 def search_quantization(
     model: MLModel,
-    sample_data: Any,
+    sample_data: SampleData,
     metric: Metric = "top1",
     target: float = 0.97,
     *,

@@ -87,7 +87,7 @@ def write_files(
             "--force, in Python force=True"
         )
     try:
-        for place in {Path(folder), *(path.parent for path in paths)}:
+        for place in dict.fromkeys([Path(folder), *(path.parent for path in paths)]):
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error

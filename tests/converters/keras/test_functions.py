@@ -460,7 +460,7 @@ def test_rotated_images_of_two_sizes(turns: int, library: Library) -> None:
     [
         (lambda o, x: o.quantile(x, o.mean(x, axis=(0, 1, 2))), "quantiles that the model"),
         (lambda o, x: o.quantile(x, 0.2, axis=1, method="nearest"), "method='nearest'"),
-        (lambda o, x: o.digitize(x, np.array([1.0, 0.0])), "do not rise"),
+        (lambda o, x: o.digitize(x, np.array([1.0, 0.0])), "are not sorted"),
         (lambda o, x: o.diagonal(x, 3, 2, 1), "no elements"),
         (lambda o, x: o.scatter_update(x, [[0, 3]], x[:, 0]), "beyond the shape"),
     ],

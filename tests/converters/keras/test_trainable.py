@@ -137,7 +137,7 @@ def through_flatten(k: Any) -> Any:
 
 
 WRONG: dict[str, tuple[Callable[[Any], Any], Any, Any, type[Exception], str]] = {
-    "loss": (transfer, "hinge", sgd, ConversionError, "the loss hinge is none"),
+    "loss": (transfer, "hinge", sgd, ConversionError, "the loss hinge is not one"),
     "logits": (
         transfer, lambda k: k.losses.CategoricalCrossentropy(from_logits=True), sgd,
         ConversionError, "from_logits",

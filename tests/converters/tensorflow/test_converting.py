@@ -173,7 +173,7 @@ def test_a_subclassed_keras_model(library: Library) -> None:
     wanted = np.asarray(net(x))
     model = mlferry.convert(net, inputs=[mlferry.TensorType(shape=(2, 3))])
     np.testing.assert_allclose(value(model, x=x), wanted, atol=1e-6)
-    with pytest.raises(ConversionError, match="does not tell the shapes"):
+    with pytest.raises(ConversionError, match="does not know the shapes"):
         mlferry.convert(net)
 
 
