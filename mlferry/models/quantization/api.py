@@ -27,7 +27,7 @@ from mlferry.models.quantization.programs import (
     recoded,
 )
 from mlferry.models.quantization.vectors import different
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import SampleData, samples_for
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
@@ -73,7 +73,7 @@ def quantize_weights(
     full_precision_model: Any,
     nbits: int | Sequence[int],
     quantization_mode: str = "linear",
-    sample_data: Any = None,
+    sample_data: SampleData | None = None,
     *,
     mean_bits: float | None = None,
     lut_function: Callable[[int, Any], Any] | None = None,
@@ -165,7 +165,7 @@ def quantize_weights(
     return _network(model, task, sample_data, sizes)
 
 
-def _network(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+def _network(model: MLModel, task: Task, sample_data: SampleData | None, sizes: _Sizes) -> MLModel:
     if sizes.joint:
         raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
     if sizes.granularity is not None:
@@ -213,7 +213,9 @@ _NEWER_TABLES = set(table_bits(BLOCKS)) - set(table_bits(FIRST))
 _CALIBRATED = ("linear", "linear_symmetric", "linear_lut", "kmeans")
 
 
-def _calibrated_program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+def _calibrated_program(
+    model: MLModel, task: Task, sample_data: SampleData, sizes: _Sizes
+) -> MLModel:
     """A network quantized with samples, as a program.
 
     Networks have no tables for some channels: there the values that the tables stand for are
@@ -316,7 +318,7 @@ def _choice(nbits: int | Sequence[int], mean: float | None) -> list[int]:
 def _with_bits_each(
     model: MLModel,
     task: Task,
-    sample_data: Any,
+    sample_data: SampleData | None,
     sizes: _Sizes,
     choice: Sequence[int],
     mean: float,
@@ -370,7 +372,7 @@ def _in_groups(site: Site, together: int, vector: int) -> bool:
     return True
 
 
-def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLModel:
+def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: _Sizes) -> MLModel:
     if sample_data is not None:
         raise UnsupportedModelError(
             "sample_data is for neural networks: quantize the network with it, and "
@@ -385,7 +387,7 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
         raise SpecError(
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
-    _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    _check_sizes(task, sizes, program_bits(task.mode))
     if sizes.vector != 1:
         _check_vectors(task.mode, sizes)
     scheme = Scheme(
@@ -399,6 +401,11 @@ def _program(model: MLModel, task: Task, sample_data: Any, sizes: _Sizes) -> MLM
         vector=sizes.vector,
     )
     return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+
+def program_bits(mode: str) -> tuple[int, ...]:
+    """The bits that a mode has in ML Programs."""
+    return (4, 8) if mode in ("linear", "linear_symmetric") else TABLE_BITS
 
 
 def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:

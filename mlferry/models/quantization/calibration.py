@@ -31,7 +31,7 @@ from mlferry.models.quantization.rounding import (
     best_range,
     choose,
 )
-from mlferry.models.samples import samples_for
+from mlferry.models.samples import SampleData, samples_for
 from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
@@ -81,7 +81,7 @@ class Job:
         return self.together is not None or self.vector > 1
 
 
-def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: Any, job: Job) -> None:
+def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: SampleData, job: Job) -> None:
     """Quantize every chosen weight of `spec`, a copy of the model's specification.
 
     Raises:
