@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mlferry
+from mlferry.cli import main
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.layers.builder import Builder
 from mlferry.layers.sites import sites
@@ -122,6 +124,23 @@ def test_programs() -> None:
         NETWORK, (2, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4, convert_to="mlprogram"
     )
     assert checked(alone).predict(SAMPLES[0])["y"].shape == (1, 8)
+
+
+def test_in_a_shell(tmp_path: Path) -> None:
+    model, folder = NETWORK.save(tmp_path / "net.mlmodel"), tmp_path / "samples"
+    folder.mkdir()
+    for index, sample in enumerate(SAMPLES[:8]):
+        np.savez(folder / f"{index}.npz", **sample)
+    small = tmp_path / "small.mlmodel"
+    given = ["quantize", str(model), "-o", str(small), "--mode", "kmeans"]
+    assert main([*given, "--bits", "2,4", "--mean-bits", "3", "--samples", str(folder)]) == 0
+    bits = bits_of(mlferry.MLModel(small))
+    assert {each for each, _ in bits.values()} == {2, 4}
+    package = tmp_path / "small.mlpackage"
+    given = ["quantize", str(model), "-o", str(package), "--mode", "kmeans", "--bits", "4"]
+    assert main([*given, "--cluster-dim", "2"]) == 0
+    told = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
+    assert told == {"4-bit table of vectors of 2"}
 
 
 Make = Callable[[], Any]

@@ -30,6 +30,7 @@ from mlferry.runtime.session import Session
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
+_MEASURED = 32  # samples at most
 Costs = Sequence[Sequence[float]]
 
 
@@ -126,7 +127,8 @@ def _measured(
     layers = list(network.layers)
     later = [reads | set(outputs) for reads in later_reads(layers)]
     blobs = [evaluator.blobs(sample) for sample in samples]
-    wanted = [evaluator.session.run(each, outputs) for each in blobs[1::2]]
+    others = range(1, len(blobs), 2 * -(-len(blobs) // (2 * _MEASURED)))
+    wanted = [evaluator.session.run(blobs[at], outputs) for at in others]
     streams = Streams(blobs, [dict(each) for each in blobs])
     names, counts, costs = list[str](), list[int](), list[list[float]]()
     for index, (layer, keep) in enumerate(
@@ -151,7 +153,7 @@ def _measured(
                     store(site, changed, fit, job.with_bits(each))
                 made = _run(
                     changed, alone(network, [changed], job.classes), behind,
-                    streams.floats[1::2], outputs,
+                    [streams.floats[at] for at in others], outputs,
                 )  # fmt: skip
                 found.append(_cost(wanted, made))
             names.append(str(site))
