@@ -9,8 +9,9 @@ PROTOS := mlferry/spec/proto
 LOWEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
 # what runs without TensorFlow and Keras, which narrow the versions of the others
-VERSIONS_TESTS := tests/spec tests/models tests/runtime tests/test_limits.py tests/converters/keras \
-  tests/converters/onnx/test_hostile_files.py tests/converters/onnx/test_ops.py
+VERSIONS_TESTS := tests/spec tests/layers tests/models tests/runtime tests/test_limits.py \
+  tests/converters/keras tests/converters/onnx/test_hostile_files.py \
+  tests/converters/onnx/test_ops.py
 
 .PHONY: pictures examples demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite \
   keras-applications apple-models fuzz test-lowest test-newest bench clean

@@ -1,4 +1,4 @@
-"""Custom layers: what converters and the runtime share about them.
+"""Custom layers, as converters and the runtime share them.
 
 `CustomLayerParams` is what a conversion function returns; `CustomLayer` is the base class of
 the Python classes that evaluate a custom layer. It mirrors Apple's `MLCustomLayer`, so that
@@ -31,10 +31,10 @@ from mlferry.registry import Registry
 from mlferry.spec import weights as stored_weights
 from mlferry.spec.proto import neural_network_pb2 as nn, predictors_pb2
 
-# Metadata under this key and a layer's name tell in which order of axes its data come.
+# Metadata under this key and a layer's name say in which order of axes its data come.
 LAYOUT_KEY = "com.github.mlferry.custom_layer_layout."
 
-# The parameter that tells names and shapes of weights, which the format stores flat: JSON.
+# The parameter with the names and shapes of weights, as JSON; the format stores them flat.
 WEIGHTS_KEY = "com.github.mlferry.weights"
 
 Shape = tuple[int, ...]
@@ -47,7 +47,7 @@ class CustomLayerParams:
 
     Attributes:
         class_name: name of the class that evaluates the layer, in Swift and in Python.
-        description: shown to whoever opens the model in Xcode or with ``mlferry inspect``.
+        description: shown when the model is opened in Xcode or with ``mlferry inspect``.
         parameters: values handed to the class: bool, int, float or str (NumPy scalars too).
         weights: arrays, kept as float32, or as half or uint8 when they are given so. By their
             names (``weights=node.weights``) the model tells their shapes, too: the Python class
@@ -86,15 +86,15 @@ class CustomLayer:
     """
 
     def __init__(self, parameters: Mapping[str, ParameterValue]) -> None:
-        """Take the layer's parameters; called once, when the model is loaded."""
+        """Receive the layer's parameters; called once, when the model is loaded."""
         self.parameters = dict(parameters)
         self.weights: list[NDArray[Any]] = []
 
     def set_weights(self, weights: list[NDArray[Any]]) -> None:
-        """Take the layer's weights in their stored encoding; called once.
+        """Receive the layer's weights in their stored encoding; called once.
 
-        float32, float16, or uint8 where the file holds raw bytes; flat, or in the shapes that
-        the model tells.
+        They are float32, float16, or uint8 if the file holds raw bytes; flat, or in shapes if the
+        model records them.
         """
         self.weights = weights
 
@@ -112,18 +112,18 @@ class CustomLayer:
         outputs: list[NDArray[np.float32]],
         output_gradients: list[NDArray[np.float32]],
     ) -> Sequence[ArrayLike | None]:
-        """The way back, for `MLModel.gradient` and for training layers before this one.
+        """The gradient, for `MLModel.gradient` and for training layers before this one.
 
-        Only what runs here reads it: a device does not train through custom layers.
+        It is used only here: a device does not train through custom layers.
 
         Args:
-            inputs: those that `evaluate` got.
-            outputs: what it made of them.
+            inputs: those that `evaluate` received.
+            outputs: what `evaluate` returned.
             output_gradients: how much some value changes with each value of the outputs.
 
         Returns:
-            how much it changes with each value of the inputs: one array an input, of its shape,
-            or None where it does not.
+            how much it changes with each value of the inputs: for each input one array of its
+            shape, or None if it does not change.
         """
         raise NotImplementedError(f"{type(self).__name__}.backward is not written yet")
 
@@ -158,7 +158,7 @@ class CustomModel:
     """
 
     def __init__(self, parameters: Mapping[str, ParameterValue | bytes]) -> None:
-        """Take the model's parameters; called once, when the model is loaded."""
+        """Receive the model's parameters; called once, when the model is loaded."""
         self.parameters = dict(parameters)
 
     def predict(self, inputs: dict[str, Any]) -> Mapping[str, Any]:
@@ -183,60 +183,60 @@ def register_custom_model(class_name: str) -> Callable[[M], M]:
 
 def model_parameters_of(params: predictors_pb2.CustomModel) -> dict[str, ParameterValue | bytes]:
     """The parameters of a custom model, as Python values."""
-    found: dict[str, ParameterValue | bytes] = {}
+    values: dict[str, ParameterValue | bytes] = {}
     for name in sorted(params.parameters):
         value = params.parameters[name]
         kind = value.WhichOneof("value")
-        found[name] = getattr(value, kind) if kind else ""
-    return found
+        values[name] = getattr(value, kind) if kind else ""
+    return values
 
 
 def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
     """The parameters of a custom layer of a model, as Python values."""
-    found: dict[str, ParameterValue] = {}
+    values: dict[str, ParameterValue] = {}
     for name in sorted(params.parameters):
         value = params.parameters[name]
         kind = value.WhichOneof("value")
-        found[name] = getattr(value, kind) if kind else ""
-    return found
+        values[name] = getattr(value, kind) if kind else ""
+    return values
 
 
 def class_parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
-    """The parameters that a class is made with: without what tells of the weights."""
-    found = parameters_of(params)
-    found.pop(WEIGHTS_KEY, None)
-    return found
+    """The parameters that a class receives, without the one that describes the weights."""
+    values = parameters_of(params)
+    values.pop(WEIGHTS_KEY, None)
+    return values
 
 
 def weight_shapes_of(params: nn.CustomLayerParams) -> list[tuple[str, Shape]]:
-    """Names and shapes of the weights of a custom layer; nothing where the model does not tell.
+    """The names and shapes of a custom layer's weights; empty if the model does not record them.
 
     Raises:
-        CustomLayerError: what it tells is not a list of names and shapes, one a weight.
+        CustomLayerError: the record is not a list of names and shapes, one for each weight.
     """
     if WEIGHTS_KEY not in params.parameters:
         return []
     try:
-        told = json.loads(params.parameters[WEIGHTS_KEY].stringValue)
-        found = [(str(item["name"]), tuple(int(n) for n in item["shape"])) for item in told]
+        entries = json.loads(params.parameters[WEIGHTS_KEY].stringValue)
+        shapes = [(str(item["name"]), tuple(int(n) for n in item["shape"])) for item in entries]
         counts = [stored_weights.count(weight) for weight in params.weights]
-        fits = [math.prod(shape) for _, shape in found] == counts
+        fits = [math.prod(shape) for _, shape in shapes] == counts
     except (ValueError, TypeError, KeyError) as error:
         raise CustomLayerError(
-            f"parameter {WEIGHTS_KEY!r} of {params.className!r} does not tell names and shapes: "
+            f"parameter {WEIGHTS_KEY!r} of {params.className!r} does not hold names and shapes: "
             f"{error!r:.200}"
         ) from error
     if not fits:
-        shown = ", ".join(f"{name} {shape}" for name, shape in found)
+        text = ", ".join(f"{name} {shape}" for name, shape in shapes)
         raise CustomLayerError(
             f"{params.className!r} has weights of {counts} values; parameter {WEIGHTS_KEY!r} says "
-            f"{shown}"
+            f"{text}"
         )
-    return found
+    return shapes
 
 
 class Instance:
-    """A user's object for one custom layer; every call is guarded and its answer checked.
+    """A user's object for one custom layer; every call is guarded and its result checked.
 
     Args:
         name: of the layer, for messages.
@@ -267,7 +267,7 @@ class Instance:
         """The promised shapes; the class is asked once for each set of input shapes.
 
         Raises:
-            CustomLayerError: the class raised, or answered with something else than shapes.
+            CustomLayerError: the class raised, or returned something other than shapes.
         """
         key = tuple(tuple(shape) for shape in input_shapes)
         if key not in self._shapes:
@@ -276,7 +276,7 @@ class Instance:
                 shapes = [tuple(int(extent) for extent in shape) for shape in answer]
             except TypeError:
                 raise CustomLayerError(
-                    f"{self}: output_shapes returns one shape an output, e.g. "
+                    f"{self}: output_shapes returns one shape for each output, e.g. "
                     f"[(1, 8, 8, 3)]; it returned {answer!r}"
                 ) from None
             if len(shapes) != self.outputs:
@@ -297,7 +297,7 @@ class Instance:
         answer = self._call("evaluate", self._object.evaluate, list(inputs))
         if isinstance(answer, np.ndarray) or not isinstance(answer, Sequence):
             raise CustomLayerError(
-                f"{self}: evaluate returns a list with one array an output, not a "
+                f"{self}: evaluate returns a list with one array for each output, not a "
                 f"{type(answer).__name__}"
             )
         if len(answer) != self.outputs:
@@ -328,7 +328,7 @@ class Instance:
             raise CustomLayerError(
                 f"{self}: a gradient has to pass it, and the class has no `backward`. Write it:\n\n"
                 "    def backward(self, inputs, outputs, output_gradients):\n"
-                "        # one array an input: how much the result changes with each value\n"
+                "        # one array for each input: how much the result changes with each value\n"
                 "        return [gradient * 1.0 for gradient in output_gradients]"
             )
         answer = self._call(
@@ -336,21 +336,21 @@ class Instance:
         )
         if isinstance(answer, np.ndarray) or not isinstance(answer, Sequence):
             raise CustomLayerError(
-                f"{self}: backward returns a list with one array an input, not a "
+                f"{self}: backward returns a list with one array for each input, not a "
                 f"{type(answer).__name__}"
             )
         if len(answer) != len(inputs):
             raise CustomLayerError(
                 f"{self}: backward returned {len(answer)} arrays for {len(inputs)} inputs"
             )
-        found = [None if each is None else np.asarray(each, np.float32) for each in answer]
-        for index, (gradient, x) in enumerate(zip(found, inputs, strict=True)):
+        arrays = [None if each is None else np.asarray(each, np.float32) for each in answer]
+        for index, (gradient, x) in enumerate(zip(arrays, inputs, strict=True)):
             if gradient is not None and gradient.shape != x.shape:
                 raise CustomLayerError(
                     f"{self}: the gradient of input {index} has shape {gradient.shape}; the input "
                     f"has {x.shape}"
                 )
-        return found
+        return arrays
 
     def _call(self, method: str, function: Callable[..., Any], *arguments: object) -> Any:
         try:

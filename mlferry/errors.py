@@ -1,7 +1,7 @@
 """Every error that mlferry raises on purpose.
 
-`MlferryError` is the base class. Messages say what was found, where, what is possible and
-what to type next. `add_context` lets the code that walks a model say where it was, once.
+`MlferryError` is the base class. Messages say what was found, where, what is possible and what to
+type next. `add_context` lets the code that walks over a model add, once, where it was.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MlferryError(Exception):
         return "\n".join([message, *(f"  while {printable(where)}" for where in self.context)])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As it is, whatever its class takes: errors travel from worker processes."""
+        """Pickle the error whatever arguments its class takes: workers send errors back."""
         return _revived, (type(self), self.args, self.__dict__)
 
 
@@ -49,7 +49,7 @@ class LimitError(MlferryError, ValueError):
 
     Attributes:
         limit: the limit, an attribute of `mlferry.limits.Limits`, or the fixed `MODEL_BYTES`.
-        enough: a value of it that would do; None where it cannot be raised.
+        enough: a value that would do; None if the limit cannot be raised.
     """
 
     def __init__(self, message: str, limit: str, enough: int | None = None) -> None:
@@ -59,7 +59,7 @@ class LimitError(MlferryError, ValueError):
 
 
 class SpecError(MlferryError, ValueError):
-    """A Core ML specification, or what was asked to go into one, breaks the format's rules."""
+    """A Core ML specification, or what you asked to put into one, breaks the format's rules."""
 
 
 class ValidationError(SpecError):
@@ -85,7 +85,7 @@ class UnsupportedOpError(ConversionError):
 
 
 class OpenShapesError(ConversionError):
-    """Inputs whose shapes the source leaves open; `shapes` maps each to one that would do."""
+    """The source leaves shapes of inputs open; `shapes` maps each input to one that would do."""
 
     def __init__(self, message: str, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__(message)
@@ -119,11 +119,11 @@ class UnsupportedOperationsError(ExportError):
 
 
 class PredictionError(MlferryError, ValueError):
-    """A model cannot be evaluated with what it was given."""
+    """A model cannot be evaluated with its inputs or options."""
 
 
 class UnsupportedModelError(PredictionError):
-    """A kind of model that loads, shows itself and saves, but cannot be evaluated here."""
+    """A model of a kind that can be loaded, inspected and saved, but not evaluated here."""
 
 
 class MissingCustomLayerError(PredictionError):
@@ -135,11 +135,11 @@ class MissingCustomLayerError(PredictionError):
 
 
 class CustomLayerError(PredictionError):
-    """A user's custom class raised, or answered with something that does not fit."""
+    """A user's custom class raised an error, or returned something that does not fit."""
 
 
 class WorkerError(MlferryError, RuntimeError):
-    """Work that was handed to other processes cannot be done there."""
+    """Work cannot be done in other processes."""
 
 
 class MissingDependencyError(MlferryError, ImportError):

@@ -1,6 +1,6 @@
-"""Public names that are imported when they are first used (PEP 562).
+"""Public names that are imported on first use (PEP 562).
 
-`import mlferry` stays quick that way, and predicting loads no converter.
+This keeps `import mlferry` quick, and predicting loads no converter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 def names(
     package: str, homes: Mapping[str, str] = _NONE
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package that imports its public names when asked.
+    """The `__getattr__` and `__dir__` of a package that imports its public names on first use.
 
     Args:
         package: the package's `__name__`. Its own modules are found without being listed.
-        homes: where the other public names live: "module:name", or "module" for a module itself.
+        homes: where the other public names are: "module:name", or "module" for a module itself.
     """
 
     def find(name: str) -> Any:

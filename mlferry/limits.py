@@ -1,12 +1,12 @@
-"""What a file may ask for: limits that keep hostile files from taking a machine down.
+"""Limits on what a file may ask for, which keep hostile files from taking a machine down.
 
-Every limit is checked before memory is taken. Each has room for the largest models in use; who
-trusts a file that needs more raises it for a block of code:
+Every limit is checked before memory is taken. Each has room for the largest models in use. If you
+trust a file that needs more, raise the limit for a block of code:
 
     with mlferry.limits.changed(weights=32 << 30, seconds=600):
         model = mlferry.convert("huge.h5")
 
-A thread has limits of its own, which start as the defaults.
+Each thread has its own limits, which start as the defaults.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Limits:
     """Limits for reading, converting and running.
 
     Attributes:
-        weights: bytes of all arrays of a source, as they lie in memory.
+        weights: bytes of all arrays of a source in memory.
         expansion: how many times its own size a compressed file may grow to.
         always: bytes that a compressed file may grow to, however small it is.
         config: bytes of the JSON, or of the texts, of a source.
@@ -73,13 +73,13 @@ _CURRENT: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B
 
 
 def current() -> Limits:
-    """The limits that hold now, in this thread."""
+    """The limits of this thread, now."""
     return _CURRENT.get()
 
 
 @contextmanager
 def changed(**limits: float) -> Iterator[Limits]:
-    """Other limits for a block of code.
+    """Change limits for a block of code.
 
     Args:
         limits: new values by the names of the attributes of `Limits`.
@@ -87,11 +87,11 @@ def changed(**limits: float) -> Iterator[Limits]:
     Raises:
         TypeError: there is no such limit.
     """
-    known = [field.name for field in fields(Limits)]
-    unknown = set(limits) - set(known)
+    names = [field.name for field in fields(Limits)]
+    unknown = set(limits) - set(names)
     if unknown:
-        raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    # names and kinds of limits are the caller's to get right: `replace` refuses unknown ones
+        raise TypeError(f"no limit {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    # `replace` refuses unknown names; the types are the caller's responsibility
     token = _CURRENT.set(replace(_CURRENT.get(), **limits))  # type: ignore[arg-type]
     try:
         yield _CURRENT.get()
@@ -99,20 +99,20 @@ def changed(**limits: float) -> Iterator[Limits]:
         _CURRENT.reset(token)
 
 
-def check(name: str, wanted: float, what: str) -> None:
-    """Refuse what is over a limit.
+def check(name: str, value: float, what: str) -> None:
+    """Raise an error if a value is over a limit.
 
     Args:
         name: an attribute of `Limits`.
-        wanted: what would be needed.
+        value: the value that would be needed.
         what: the beginning of the message, e.g. ``"m.h5: its arrays take"``.
 
     Raises:
-        LimitError: with what to type to raise the limit.
+        LimitError: the value is over the limit; the message says what to type to raise it.
     """
     limit = getattr(current(), name)
-    if wanted > limit:
-        raise over(name, f"{what} {wanted:,}; the limit is {limit:,}", _more(wanted))
+    if value > limit:
+        raise over(name, f"{what} {value:,}; the limit is {limit:,}", _more(value))
 
 
 def check_blob(shape: Iterable[int | None]) -> None:
@@ -128,10 +128,10 @@ def check_blob(shape: Iterable[int | None]) -> None:
 
 
 def check_model(size: int) -> None:
-    """Refuse a model that no file of the format can hold.
+    """Raise an error for a model that no file of the format can hold.
 
     Raises:
-        LimitError: it has, or its weights alone will have, too many bytes.
+        LimitError: the model has, or its weights alone will have, too many bytes.
     """
     if size > MODEL_BYTES:
         raise LimitError(
@@ -142,7 +142,7 @@ def check_model(size: int) -> None:
 
 
 def check_plain(path: Path) -> None:
-    """Refuse a pipe or a device, which may have no end.
+    """Raise an error for a pipe or a device, which may have no end.
 
     Raises:
         ModelFileError: the path is neither a file nor a folder.
@@ -172,24 +172,24 @@ def read_message(path: Path) -> bytes:
 
 
 def check_growth(size: int, grown: int, what: str) -> None:
-    """Refuse a compressed file that grows out of all proportion.
+    """Raise an error for a compressed file that grows out of all proportion.
 
     Raises:
         LimitError: it would take more than `always` bytes and `expansion` times its size.
     """
-    found = current()
-    if grown > max(found.always, size * found.expansion):
+    now = current()
+    if grown > max(now.always, size * now.expansion):
         times = grown // max(size, 1)
         raise over(
             "always",
             f"{what} {grown:,} bytes, {times:,} times the size of the file; the limit is "
-            f"{found.expansion:g} times, or {found.always:,} bytes",
+            f"{now.expansion:g} times, or {now.always:,} bytes",
             _more(grown),
         )
 
 
 def over(name: str, message: str, enough: int) -> LimitError:
-    """The error for what is over a limit that can be raised.
+    """The error for exceeding a limit that can be raised.
 
     Args:
         name: an attribute of `Limits`.
@@ -197,14 +197,14 @@ def over(name: str, message: str, enough: int) -> LimitError:
         enough: a value of the limit that would do.
     """
     unit = next((bits for bits in (30, 20) if enough >= 2 << bits and not enough % (1 << bits)), 0)
-    shown = f"{enough >> unit} << {unit}" if unit else f"{enough}"
+    text = f"{enough >> unit} << {unit}" if unit else f"{enough}"
     return LimitError(
-        f"{message}. If you trust the file: with mlferry.limits.changed({name}={shown}): ...",
+        f"{message}. If you trust the file: with mlferry.limits.changed({name}={text}): ...",
         name,
         enough,
     )
 
 
-def _more(wanted: float) -> int:
-    """A power of two: what was wanted when a count went over a limit may not be all."""
-    return 1 << int(wanted).bit_length()
+def _more(number: float) -> int:
+    """The next power of two, as a count that went over a limit may go on."""
+    return 1 << int(number).bit_length()

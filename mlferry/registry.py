@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered object, the first version of its source that it is for, and its options."""
+    """A registered object, the first version of the source that it applies to, and its options."""
 
     value: T
     since: int = 1
@@ -22,12 +22,12 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to objects, with versions.
+    """Maps names to objects, with versions.
 
     Args:
         what: what is registered, for messages ("Keras layer", "kernel").
-        replace: whether a name may be registered again. Only for what users register:
-            a notebook cell is run twice.
+        replace: whether a name may be registered again: only for what users register, as notebook
+            cells run twice.
     """
 
     def __init__(self, what: str, *, replace: bool = False) -> None:
@@ -52,12 +52,12 @@ class Registry(Generic[T]):
     def add(self, name: str, value: T, *, since: int = 1, **options: Any) -> None:
         """Register one object under one name; see `register`."""
         entries = self._entries.setdefault(name, [])
-        taken = [entry for entry in entries if entry.since == since]
-        if taken and not self._replace:
+        same = [entry for entry in entries if entry.since == since]
+        if same and not self._replace:
             raise RegistrationError(f"{self.what} {name!r} (since {since}) is registered twice")
-        kept = [entry for entry in entries if entry.since != since]
+        others = [entry for entry in entries if entry.since != since]
         new = Entry(value, since, options)
-        self._entries[name] = sorted([*kept, new], key=lambda entry: -entry.since)
+        self._entries[name] = sorted([*others, new], key=lambda entry: -entry.since)
 
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:
         """The newest entry of `name` whose `since` is not above `version`."""
@@ -81,7 +81,7 @@ class Registry(Generic[T]):
 
 
 def suggest(name: str, known: list[str], limit: int = 3) -> list[str]:
-    """The entries of `known` that look like `name`, without regard to case, best first."""
+    """The entries of `known` that look like `name`, ignoring case, best first."""
     by_lower = {entry.lower(): entry for entry in known}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=limit, cutoff=0.65)
     return [by_lower[entry] for entry in close]

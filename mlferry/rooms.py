@@ -1,7 +1,7 @@
-"""Families of operations: a folder each, whose modules register what they have.
+"""Families of operations, each a folder whose modules register their functions.
 
-Nothing of a family is imported before something asks for it, so that predicting loads no ONNX
-functions and converting loads no kernels.
+A family is imported only when needed, so that predicting loads no ONNX functions and converting
+loads no kernels.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _LOADING = threading.RLock()
 def families(package: str) -> list[str]:
     """The names of the folders of a package that define operations."""
     return [
-        found.name
-        for found in pkgutil.iter_modules(importlib.import_module(package).__path__)
-        if found.ispkg and importlib.util.find_spec(f"{package}.{found.name}.definition")
+        module.name
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+        if module.ispkg and importlib.util.find_spec(f"{package}.{module.name}.definition")
     ]
 
 
 def load(package: str, concern: str) -> None:
-    """Import the module of that name of every family that has one: "definition", "kernel"..."""
+    """Import the module of this name in every family that has one: "definition", "kernel"..."""
     if (package, concern) in _LOADED:
         return
     with _LOADING:
@@ -46,7 +46,7 @@ def load(package: str, concern: str) -> None:
 
 
 class RoomRegistry(Registry[T]):
-    """A registry that the families of a package fill when it is first asked.
+    """A registry that the families of a package fill on first use.
 
     Args:
         what: what is registered, for messages.
@@ -60,6 +60,10 @@ class RoomRegistry(Registry[T]):
 
     def _load(self) -> None:
         load(self._package, self._concern)
+
+    def registered(self, name: str, version: int | None = None) -> Entry[T] | None:
+        """As `find`, but only in what is registered so far, for modules that register more."""
+        return super().find(name, version)
 
     def find(self, name: str, version: int | None = None) -> Entry[T] | None:
         """See `Registry.find`."""

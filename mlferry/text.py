@@ -1,8 +1,8 @@
-"""How text that comes from a file is shown: it is data, also for a terminal.
+"""How to show text that comes from a file: it is data, even on a terminal.
 
-Names, descriptions and labels are written by whoever made a file. Shown as they are, an escape
-sequence clears the screen or sets the title of a terminal, a carriage return hides what stands
-before it, and bidirectional or invisible characters make two different names look alike.
+Whoever made a file chose its names, descriptions and labels. Printed unchanged, an escape sequence
+can clear the screen or set the title of a terminal, a carriage return can hide what precedes it,
+and bidirectional or invisible characters can make two different names look alike.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, formats, surrog
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""A text in which characters that act or that nobody sees stand as escapes: ``\x1b``.
+    r"""A text in which control and invisible characters are written as escapes: ``\x1b``.
 
     Args:
-        text: of a file, or with parts that are.
+        text: text from a file, or with parts from one.
         lines: whether line breaks and tabs stay as they are.
 
     Returns:
@@ -41,7 +41,7 @@ def _escape(character: str) -> str:
 
 
 def readable_json(text: str) -> str:
-    r"""JSON of which only what acts or nobody sees is escaped, as JSON does: ``\\u001b``.
+    r"""JSON in which only control and invisible characters are escaped: ``\\u001b``.
 
     Args:
         text: JSON without escapes of its own for characters outside of ASCII.
@@ -60,18 +60,18 @@ def paragraph(lines: Iterable[str]) -> str:
 
 
 def indented(text: str, by: int) -> str:
-    """A text of several lines, printable, whose lines after the first begin with `by` spaces."""
+    """A printable text of several lines; those after the first are indented by `by` spaces."""
     return f"\n{' ' * by}".join(printable(line) for line in text.splitlines() or [""])
 
 
 def identifier(text: str) -> str:
-    """A text as a name that Python and Swift take."""
+    """A text as a name that Python and Swift accept."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII)
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
 class _Printable(logging.Filter):
-    """Writes out what a record says, with the characters that act as escapes."""
+    """Formats records, with control characters written as escapes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage(), lines=True), None
@@ -79,7 +79,7 @@ class _Printable(logging.Filter):
 
 
 def logger_of(module: str) -> logging.Logger:
-    """The logger of a module, whose messages are printable."""
+    """The logger of a module; its messages are printable."""
     logger = logging.getLogger(module)
     if not any(isinstance(each, _Printable) for each in logger.filters):
         logger.addFilter(_Printable())

@@ -225,7 +225,7 @@ def tensorflow_page() -> str:
 def _tested() -> Counter[tuple[str, bool]]:
     """How many rows of the tests each kind has, in exact mapping and in rank 5."""
     sys.path.insert(0, str(DOCS.parent))
-    from tests.runtime.test_kernels import CASES
+    from tests.layers.test_kernels import CASES
 
     return Counter((case.kind, case.mapping == "rank5") for case in CASES)
 
@@ -278,7 +278,7 @@ def _nodes() -> dict[str, Counter[str]]:
     """The nodes that every kind becomes in the rows of the tests: in how many rows each."""
     sys.path.insert(0, str(DOCS.parent))
     from tests.exporters.onnx.support import nodes_of
-    from tests.runtime.test_kernels import CASES
+    from tests.layers.test_kernels import CASES
 
     found: dict[str, Counter[str]] = {}
     for case in CASES:
@@ -327,7 +327,7 @@ def _operations() -> dict[str, Counter[str]]:
     """The operations of a program that the rows of the tests of each kind become."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from tests.exporters.program.support import operations_of
-    from tests.runtime.test_kernels import CASES
+    from tests.layers.test_kernels import CASES
 
     found: dict[str, Counter[str]] = {}
     for case in (row for row in CASES if row.mapping == "exact"):

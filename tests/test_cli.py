@@ -499,7 +499,7 @@ def test_hooks_that_raise_are_errors(
     assert "custom_conversion_functions = {'sampler': convert_sampler}" in told
     broken.write_text("custom_conversion_functions = 3")
     assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
-    assert "no dict" in capsys.readouterr().err
+    assert "is not a dict" in capsys.readouterr().err
 
 
 def test_defects_are_paragraphs_too(

@@ -92,5 +92,5 @@ def test_the_curve_as_text(losses: list[float], columns: int) -> None:
 
 def test_a_curve_that_cannot_be_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(mlferry.errors.ModelFileError, match="cannot be written"):
+    with pytest.raises(mlferry.errors.ModelFileError, match="cannot write into"):
         curve_picture([1.0], tmp_path / "nowhere" / "loss.png")

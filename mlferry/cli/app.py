@@ -65,9 +65,9 @@ def completion(shell: str) -> None:
       eval "$(mlferry completion bash)"        # in ~/.bashrc
       mlferry completion fish > ~/.config/fish/completions/mlferry.fish
     """
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(app, {}, "mlferry", "_MLFERRY_COMPLETE").source())
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(app, {}, "mlferry", "_MLFERRY_COMPLETE").source())
 
 
 for _command in (
@@ -103,10 +103,10 @@ class Telling(logging.Formatter):
         if record.levelno < logging.WARNING:
             return text
         level = record.levelname.lower()
-        told = f"mlferry: {level}: {text.removeprefix('mlferry: ')}"
+        line = f"mlferry: {level}: {text.removeprefix('mlferry: ')}"
         if not self._colored:
-            return told
-        return click.style(told, fg="yellow" if level == "warning" else "red")
+            return line
+        return click.style(line, fg="yellow" if level == "warning" else "red")
 
 
 def run(argv: list[str]) -> int:
@@ -118,17 +118,17 @@ def run(argv: list[str]) -> int:
     """
     debug = "--debug" in argv
     arguments = [argument for argument in argv if argument != "--debug"]
-    told = logging.StreamHandler()
-    told.setFormatter(Telling(sys.stderr.isatty()))
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[told])
+    handler = logging.StreamHandler()
+    handler.setFormatter(Telling(sys.stderr.isatty()))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     try:
         result: Any = app.main(arguments, prog_name="mlferry", standalone_mode=False)
     except click.Abort:
         return 130
     except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(shown)
-        sys.stderr.write(printable(shown.getvalue(), lines=True))
+        output = io.StringIO()
+        error.show(output)
+        sys.stderr.write(printable(output.getvalue(), lines=True))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         return 130
@@ -162,11 +162,11 @@ def _in_a_shell(error: MlferryError, arguments: list[str]) -> str:
             "and add --custom hooks.py; or add --add-custom-layers.\n"
         )
     if isinstance(error, OpenShapesError):
-        given = (
+        options = (
             f"--shape {printable(shlex.quote(name))}={','.join(map(str, shape)) or '1,...'}"
             for name, shape in error.shapes.items()
         )
-        return f"\nIn a shell: {' '.join(given)}; 1..512 in the place of a number for a range.\n"
+        return f"\nIn a shell: {' '.join(options)}; 1..512 in the place of a number for a range.\n"
     if isinstance(error, LimitError) and error.enough is not None:
         start = 0  # the last one wins
         while arguments[start] == "--limit":

@@ -71,23 +71,23 @@ def limits_of(
     Raises:
         click.BadParameter: there is no such limit, or no such value.
     """
-    known = asdict(limits.Limits())
-    found: dict[str, float] = {}
+    defaults = asdict(limits.Limits())
+    values: dict[str, float] = {}
     for item in items:
         name, _, text = item.partition("=")
-        if name not in known:
-            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(known)}")
-        kind = type(known[name])
+        if name not in defaults:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(defaults)}")
+        kind = type(defaults[name])
         number = re.fullmatch(r"(\d+(?:\.\d+)?)(|KiB|MiB|GiB)", text)
         if kind is bool and text in ("yes", "no"):
-            found[name] = text == "yes"
+            values[name] = text == "yes"
         elif kind is bool or number is None:
             way = "yes or no" if kind is bool else "a number, or one of KiB, MiB or GiB"
             raise click.BadParameter(f"{item!r}: the value is {way}")
         else:
             unit = 1024 ** ("", "KiB", "MiB", "GiB").index(number[2])
-            found[name] = kind(float(number[1]) * unit)
-    return found
+            values[name] = kind(float(number[1]) * unit)
+    return values
 
 
 def run_file(path: Path | None) -> Mapping[str, Any]:
@@ -109,35 +109,35 @@ def run_file(path: Path | None) -> Mapping[str, Any]:
         raise CustomLayerError(f"{path} raised {type(error).__name__}: {error}") from error
 
 
-def pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
+def pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
     """``NAME=VALUE`` options as a dict.
 
     Raises:
         click.UsageError: one has no name, or a name comes twice.
     """
-    found = several(items, what)
-    for name, values in found.items():
+    by_name = several(items, option)
+    for name, values in by_name.items():
         if len(values) > 1:
-            raise click.UsageError(f"{what} of {name!r} are given twice")
-    return {name: value for name, (value,) in found.items()}
+            raise click.UsageError(f"{option} of {name!r} are given twice")
+    return {name: value for name, (value,) in by_name.items()}
 
 
-def several(items: tuple[str, ...], what: str) -> dict[str, list[str]]:
+def several(items: tuple[str, ...], option: str) -> dict[str, list[str]]:
     """``NAME=VALUE`` options as a dict from names to all values given for them.
 
     Raises:
         click.UsageError: one has no name.
     """
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for item in items:
         name, separator, value = item.partition("=")
         if not separator or not name or not value:
-            raise click.UsageError(f"{item!r}: {what} are written NAME=VALUE")
-        found.setdefault(name, []).append(value)
-    return found
+            raise click.UsageError(f"{item!r}: {option} are written NAME=VALUE")
+        by_name.setdefault(name, []).append(value)
+    return by_name
 
 
-def numbers(text: str, what: str) -> list[float]:
+def numbers(text: str, option: str) -> list[float]:
     """``1,2.5,1/255`` as numbers.
 
     Raises:
@@ -147,7 +147,7 @@ def numbers(text: str, what: str) -> list[float]:
         return [_number(part) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise click.UsageError(
-            f"{what} {text!r}: write numbers with commas, e.g. 1,2.5, or 1/255"
+            f"{option} {text!r}: write numbers with commas, e.g. 1,2.5, or 1/255"
         ) from None
 
 

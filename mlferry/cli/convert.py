@@ -213,8 +213,8 @@ def convert(
     """
     from mlferry.converters.convert import convert as convert_model
 
-    given, target = (paths, out) if out is not None else (paths[:-1], paths[-1])
-    if not given:
+    sources, target = (paths, out) if out is not None else (paths[:-1], paths[-1])
+    if not sources:
         target = paths[0].with_suffix(".mlmodel")
         raise click.UsageError(f"say where to write: mlferry convert {paths[0]} {target.name}")
     if keep and precision == "float32":
@@ -226,7 +226,7 @@ def convert(
     classifier = _classifier(labels, label_output, probabilities)
     defined = run_file(custom)
     model = convert_model(
-        str(given[0]) if len(given) == 1 else tuple(map(str, given)),
+        str(sources[0]) if len(sources) == 1 else tuple(map(str, sources)),
         source or "auto",
         inputs=inputs,
         outputs=_outputs(outputs, output_images),
@@ -264,10 +264,10 @@ def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[s
             f"{path} defines no custom_conversion_functions: end it with\n"
             f"    custom_conversion_functions = {{{pairs or repr('LAYER') + ': function'}}}"
         )
-    found = defined.get(name, {})
-    if not isinstance(found, Mapping):
+    mapping = defined.get(name, {})
+    if not isinstance(mapping, Mapping):
         raise CustomLayerError(f"{name} in {path} is not a dict")
-    return found
+    return mapping
 
 
 _DICTS = ("custom_conversion_functions", "custom_objects")
@@ -277,10 +277,10 @@ def _classifier(labels: Path | None, label: str | None, probabilities: str | Non
     from mlferry.converters.types import ClassifierConfig
 
     names = {"predicted_feature_name": label, "predicted_probabilities_output": probabilities}
-    given = {key: name for key, name in names.items() if name is not None}
+    arguments = {key: name for key, name in names.items() if name is not None}
     if labels is not None:
-        return ClassifierConfig(labels, **given)
-    if given:
+        return ClassifierConfig(labels, **arguments)
+    if arguments:
         raise click.UsageError(
             "--label-output and --probabilities are for classifiers: add --labels FILE"
         )
@@ -290,28 +290,28 @@ def _classifier(labels: Path | None, label: str | None, probabilities: str | Non
 def _pixels(
     color: str | None, scale: str | None, bias: str | None, channels_last: bool | None
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {"color_layout": color.upper() if color else None}
+    options: dict[str, Any] = {"color_layout": color.upper() if color else None}
     if channels_last is not None:
-        made["channel_first"] = not channels_last
+        options["channel_first"] = not channels_last
     for name, text in (("scale", scale), ("bias", bias)):
         if text is not None:
-            found = numbers(text, name)
-            made[name] = found[0] if len(found) == 1 else found
-    return made
+            values = numbers(text, name)
+            options[name] = values[0] if len(values) == 1 else values
+    return options
 
 
 def _tensors(types: Mapping[str, str], values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The options of inputs that are not images, by name."""
-    made: dict[str, dict[str, Any]] = {name: {"dtype": text} for name, text in types.items()}
+    options: dict[str, dict[str, Any]] = {name: {"dtype": text} for name, text in types.items()}
     for name, text in values.items():
-        made.setdefault(name, {})["value"] = _value(text)
-    return made
+        options.setdefault(name, {})["value"] = _value(text)
+    return options
 
 
 def _value(text: str) -> Any:
     if not text.endswith(".npy"):
-        found = numbers(text, "value")
-        return found[0] if len(found) == 1 else found
+        values = numbers(text, "value")
+        return values[0] if len(values) == 1 else values
     try:
         return np.load(text, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -334,10 +334,12 @@ def _inputs(
     both = [name for name in tensors if name in images]
     if both:
         raise click.UsageError(f"{both[0]!r} is an image: --type and --value are for other inputs")
-    made: list[Any] = [ImageType(name, _shapes(shapes.get(name)), **pixels) for name in images]
+    types: list[Any] = [ImageType(name, _shapes(shapes.get(name)), **pixels) for name in images]
     names = [name for name in dict.fromkeys([*shapes, *tensors]) if name not in images]
-    made += [TensorType(name, _shapes(shapes.get(name)), **tensors.get(name, {})) for name in names]
-    return made or None
+    types += [
+        TensorType(name, _shapes(shapes.get(name)), **tensors.get(name, {})) for name in names
+    ]
+    return types or None
 
 
 def _shapes(texts: list[str] | None) -> Any:
@@ -348,33 +350,33 @@ def _shapes(texts: list[str] | None) -> Any:
     """
     from mlferry.converters.types import EnumeratedShapes, RangeDim
 
-    made = [_shape(text) for text in texts or ()]
-    if len(made) < 2:
-        return made[0] if made else None
-    if any(isinstance(extent, RangeDim) for shape in made for extent in shape):
+    shapes = [_shape(text) for text in texts or ()]
+    if len(shapes) < 2:
+        return shapes[0] if shapes else None
+    if any(isinstance(extent, RangeDim) for shape in shapes for extent in shape):
         raise click.UsageError(
             f"shapes {' and '.join(texts or ())}: give one shape with ranges, or a list without"
         )
-    return EnumeratedShapes(made)
+    return EnumeratedShapes(shapes)
 
 
 def _shape(text: str) -> list[Any]:
     from mlferry.converters.types import RangeDim
 
-    made: list[Any] = []
+    extents: list[Any] = []
     for part in text.split(","):
         low, is_range, high = part.partition("..")
         try:
-            made.append(RangeDim(int(low), int(high or -1)) if is_range else int(part))
+            extents.append(RangeDim(int(low), int(high or -1)) if is_range else int(part))
         except ValueError:
             raise click.UsageError(
                 f"shape {text!r}: write extents with commas, ranges with two dots: 1,3,1..512,64"
             ) from None
-    return made
+    return extents
 
 
 def _outputs(names: tuple[str, ...], images: tuple[str, ...]) -> Any:
     from mlferry.converters.types import ImageType, TensorType
 
-    made: list[Any] = [TensorType(name) for name in names if name not in images]
-    return [*made, *(ImageType(name) for name in images)] or None
+    types: list[Any] = [TensorType(name) for name in names if name not in images]
+    return [*types, *(ImageType(name) for name in images)] or None

@@ -58,12 +58,16 @@ def export(
     from mlferry.models.export import export_onnx
 
     run_file(custom)
-    given = {name: _shape(text) for name, text in pairs(shapes, "shapes").items()}
-    made = export_onnx(model, target, input_shapes=given, pixels=pixels, precision=precision)
-    count = len(made.graph.node)
-    custom_ops = sorted({node.op_type for node in made.graph.node if node.domain})
+    input_shapes = {name: _shape(text) for name, text in pairs(shapes, "shapes").items()}
+    message = export_onnx(
+        model, target, input_shapes=input_shapes, pixels=pixels, precision=precision
+    )
+    count = len(message.graph.node)
+    custom_ops = sorted({node.op_type for node in message.graph.node if node.domain})
     if as_json:
-        names = [[value.name for value in part] for part in (made.graph.input, made.graph.output)]
+        names = [
+            [value.name for value in part] for part in (message.graph.input, message.graph.output)
+        ]
         print_json(
             {
                 "path": target,
@@ -85,10 +89,10 @@ def _shape(text: str) -> list[int | str]:
     Raises:
         click.UsageError: an extent is empty or below 1.
     """
-    made: list[int | str] = []
+    extents: list[int | str] = []
     for part in text.split(","):
         word = part.strip()
         if not word or (word.lstrip("-").isdigit() and int(word) < 1):
             raise click.UsageError(f"shape {text!r}: write extents with commas: batch,3,224,224")
-        made.append(int(word) if word.isdigit() else word)
-    return made
+        extents.append(int(word) if word.isdigit() else word)
+    return extents

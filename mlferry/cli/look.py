@@ -71,11 +71,11 @@ def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None)
 
     spec, weights = read(model)
     original = None if against is None else read(against)
-    found = describe(spec, check(spec, weights), weights, original)
+    facts = describe(spec, check(spec, weights), weights, original)
     if html is not None:
-        write_atomic(html, page(found, model.name).encode())
+        write_atomic(html, page(facts, model.name).encode())
     if as_json:
-        print_json(found.to_dict())
+        print_json(facts.to_dict())
     elif html is not None:
         click.echo(f"written to {html}")
     elif sys.stdout.isatty():
@@ -83,9 +83,9 @@ def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None)
 
         from mlferry.models.inspect_rich import renderables
 
-        Console().print(*renderables(found))
+        Console().print(*renderables(facts))
     else:
-        click.echo(str(found))
+        click.echo(str(facts))
 
 
 @click.command(epilog=VIEW_EPILOG)
@@ -126,9 +126,16 @@ def view(
         drawing.open_netron(model)
         return
     run_file(custom)
-    given = {name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()}
+    input_shapes = {
+        name: drawing.parse_shape(text) for name, text in pairs(shapes, "shapes").items()
+    }
     path = visualize_spec(
-        MLModel(model), given, path=out, open_browser=opens, title=model.name, against=against
+        MLModel(model),
+        input_shapes,
+        path=out,
+        open_browser=opens,
+        title=model.name,
+        against=against,
     )
     click.echo(f"written to {path}")
 
@@ -215,9 +222,9 @@ def verify(
     from mlferry.models.verify import verify as run_both
 
     run_file(custom)
-    found = run_both(source, model, samples, tolerance=tolerance, count=count)
+    result = run_both(source, model, samples, tolerance=tolerance, count=count)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        click.echo(str(found))
-    return int(not found)
+        click.echo(str(result))
+    return int(not result)

@@ -63,9 +63,13 @@ def predict(
 
     run_file(custom)
     loaded = MLModel(
-        model, engine=engine, threads=threads, precision=precision, function_name=function,
+        model,
+        engine=engine,
+        threads=threads,
+        precision=precision,
+        function_name=function,
         images="array",
-    )  # fmt: skip
+    )
     outputs = loaded.predict(sample_of(inputs, loaded))
     assert isinstance(outputs, dict)
     if out is not None:
@@ -88,10 +92,10 @@ def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
             argument has another form.
     """
     types = {feature.name: feature.type for feature in model.get_spec().description.input}
-    given = list(items)
-    if len(types) == len(given) == 1 and "=" not in given[0]:
-        given = [f"{next(iter(types))}={given[0]}"]
-    return dict(_input(item, types) for item in given)
+    arguments = list(items)
+    if len(types) == len(arguments) == 1 and "=" not in arguments[0]:
+        arguments = [f"{next(iter(types))}={arguments[0]}"]
+    return dict(_input(item, types) for item in arguments)
 
 
 def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
@@ -108,8 +112,8 @@ def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {path}: {error}") from error
     if name in types:
-        wanted = show(types[name])
-        raise ModelFileError(f"{item}: {name} is {wanted}; its file is an array, .npy")
+        described = show(types[name])
+        raise ModelFileError(f"{item}: {name} is {described}; its file is an array, .npy")
     return name, None  # predict tells which inputs there are
 
 

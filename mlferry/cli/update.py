@@ -63,7 +63,7 @@ def update(
     from mlferry.models.model import MLModel
 
     run_file(custom)
-    given = MLModel(model)
+    loaded = MLModel(model)
     losses: list[float] = []
     with click.progressbar(
         length=1, label="training", file=sys.stderr, hidden=not sys.stderr.isatty()
@@ -74,8 +74,8 @@ def update(
             bar.length = moment.epochs
             bar.update(1)
 
-        made = given.update(samples, epochs, _parameters(settings), tell)
-    path = made.save(out)
+        trained = loaded.update(samples, epochs, _parameters(settings), tell)
+    path = trained.save(out)
     if curve is not None and losses:
         curve_picture(losses, curve)
     if as_json:
@@ -88,10 +88,10 @@ def update(
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name, text in pairs(settings, "parameters").items():
         try:
-            found[name] = int(text) if text.lstrip("-").isdigit() else float(text)
+            values[name] = int(text) if text.lstrip("-").isdigit() else float(text)
         except ValueError:
             raise click.UsageError(f"{name}={text}: parameters are numbers") from None
-    return found
+    return values

@@ -70,14 +70,14 @@ def upgrade(
     run_file(custom)
     if keep and precision == "float32":
         raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
-    made = to_program(
+    program = to_program(
         model,
         compute_precision=list(keep) or precision,
         minimum_deployment_target=deployment_target,
         states=states,
     )
-    path = made.save(target)
+    path = program.save(target)
     if as_json:
-        print_json({"path": path, "model": made.describe().to_dict()})
+        print_json({"path": path, "model": program.describe().to_dict()})
     else:
-        click.echo(f"{made!r}\nwritten to {path}")
+        click.echo(f"{program!r}\nwritten to {path}")

@@ -1,4 +1,4 @@
-"""Constants that join the weights of the layer before: y = factor * (W x + b) + shift."""
+"""Folds constants into the weights of the layer before: y = factor * (W x + b) + shift."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 Weighted = nn.ConvolutionLayerParams | nn.Convolution3DLayerParams | nn.InnerProductLayerParams
 _KINDS = ("convolution", "convolution3d", "innerProduct")
-_LOOK_BACK = 8  # layers that hold constants may stand between
+_LOOK_BACK = 8  # layers that hold constants may come between
 
 
 def absorbed(
@@ -27,7 +27,7 @@ def absorbed(
     shift: NDArray[Any] | None = None,
     channels_first: bool = False,
 ) -> Blob | None:
-    """The blob with a constant a channel put into the layer that made it, where that is possible.
+    """Fold a constant for each channel into the layer that made a blob, if that is possible.
 
     It is for a convolution or an inner product with weights in float32, whose result is read
     here only.
@@ -36,7 +36,7 @@ def absorbed(
         context: what adds layers.
         x: the blob.
         value: the source's value that it holds.
-        factor: one number, or one a channel.
+        factor: one number, or one per channel.
         shift: likewise.
         channels_first: whether the source's channels lie behind the batch.
     """
@@ -79,7 +79,7 @@ def _read_once(context: Lowering, value: Value) -> bool:
 def _a_channel(
     array: NDArray[Any], x: Blob, channels: int, channels_first: bool
 ) -> NDArray[Any] | None:
-    """One number a channel, where the constant has no other axes."""
+    """One number for each channel, if the constant has no other axes."""
     if array.size == 1 and (x.shape is None or array.ndim <= x.rank):
         return np.broadcast_to(array.reshape(1), (channels,))
     if array.size != channels or x.shape is None or array.ndim > x.rank:

@@ -1,4 +1,4 @@
-"""The axes of the inputs that a converted network is bound to; see `sizes`."""
+"""The input axes whose sizes a converted network depends on; see `sizes`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlferry.spec.sizes import Record
 
 
 def bound_axes(context: Lowering) -> Record:
-    """The axes of the inputs on which the layers depend, with what depends on them.
+    """The input axes on which the layers depend, with what depends on them.
 
     Every axis is given other extents, one at a time: those that are logged vary with it, or not.
     """
@@ -23,16 +23,16 @@ def bound_axes(context: Lowering) -> Record:
         return entries
     for name, shape in inputs.items():
         for axis, extent in enumerate(shape or ()):
-            what = None if extent is None else _dependent(context, inputs, name, axis)
-            if what is not None:
-                entries.setdefault(name, {})[axis - len(shape or ())] = what
+            source = None if extent is None else _dependent(context, inputs, name, axis)
+            if source is not None:
+                entries.setdefault(name, {})[axis - len(shape or ())] = source
     return entries
 
 
 def _dependent(
     context: Lowering, inputs: dict[str, Shape | None], name: str, axis: int
 ) -> str | None:
-    """The first node that computed with what varies with an axis of an input."""
+    """The first node that computed with an extent which varies with an input axis."""
     left = dict(context.sizes.uses)
     shape = inputs[name] or ()
     size = shape[axis] or 1
@@ -42,7 +42,7 @@ def _dependent(
         for (blob, place), node in list(left.items()):
             before, now = context.builder.shapes.get(blob), shapes.get(blob)
             if before is None or now is None or len(before) != len(now):
-                continue  # nothing is known of it at this size
+                continue  # nothing is known about it at this size
             if now != before if place == ANY_AXIS else now[place] != before[place]:
                 return node
             del left[blob, place]

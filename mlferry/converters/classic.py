@@ -1,4 +1,4 @@
-"""What the classic entry points have in common: Keras models with coremltools' arguments."""
+"""What the classic entry points share: Keras models with coremltools' arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIXELS = ("is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_s
 
 
 def is_keras_model(model: str) -> bool:
-    """Whether it is a model that Keras saved, as a file or a pair of files."""
+    """Whether a source is a model saved by Keras, as a file or a pair of files."""
     if isinstance(model, tuple | list):
         return True
     if not isinstance(model, str | os.PathLike) or not Path(model).is_file():
@@ -41,8 +41,8 @@ def convert_keras_model(model: Any, outputs: Sequence[str] | None, **arguments: 
     graph = read.read(model, list(functions), arguments.get("custom_objects"))
     own = [name for name, _ in graph.outputs]
     names = dict(zip(own, own, strict=True))
-    for asked in outputs or ():
-        names[_output_meant(asked, own)] = asked.replace("/", "__")
+    for output in outputs or ():
+        names[_output_meant(output, own)] = output.replace("/", "__")
     chosen = arguments["predicted_probabilities_output"]
     if chosen:
         arguments["predicted_probabilities_output"] = names[_output_meant(chosen, own)]
@@ -54,15 +54,15 @@ def convert_keras_model(model: Any, outputs: Sequence[str] | None, **arguments: 
     )
 
 
-def _output_meant(asked: str, own: Sequence[str]) -> str:
-    """The output of Keras that TensorFlow calls so."""
+def _output_meant(output: str, own: Sequence[str]) -> str:
+    """The Keras output that has this name in TensorFlow."""
     identities = ["Identity", *(f"Identity_{index}" for index in range(1, len(own)))]
-    if asked in identities:
-        return own[identities.index(asked)]
-    layer = asked.split("/", 1)[0]
+    if output in identities:
+        return own[identities.index(output)]
+    layer = output.split("/", 1)[0]
     if layer in own:
         return layer
     raise ConversionError(
-        f"output_feature_names: the Keras model has no output {asked!r}; its outputs are "
+        f"output_feature_names: the Keras model has no output {output!r}; its outputs are "
         f"{', '.join(map(repr, own))}, in TensorFlow Identity, Identity_1 and so on"
     )

@@ -3,7 +3,7 @@
 - ONNX: ``f(builder, node, graph, err)``
 - TensorFlow: ``f(op=, nn_builder=, context=, constant_inputs=)``
 
-They name values as the source does; the builder puts mlferry's blobs in their place. Data have the
+They use the source's names of values, which the builder replaces by mlferry's blobs. Data have the
 source's own axes (exact array mapping), unlike the five axes of that time.
 """
 
@@ -43,7 +43,7 @@ class ClassicBuilder(LayerMethods):
 
     Args:
         builder: of the network.
-        names: the blobs by the names that the source has for values.
+        names: the blobs, by the source's names of values.
         shapes_of_custom: returns the shapes of a custom layer's outputs.
     """
 
@@ -65,11 +65,11 @@ class ClassicBuilder(LayerMethods):
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], layer: NewLayer
     ) -> nn.NeuralNetworkLayer:
         """Add a layer; see `LayerMethods`."""
-        params, told = layer.params, {}
+        params, options = layer.params, {}
         values = [self._names.get(text, text) for text in inputs]
         if isinstance(params, Message):
             message = nn.CustomLayerParams.FromString(params.SerializeToString())
-            told["output_shapes"] = self._shapes_of_custom(message, values)
+            options["output_shapes"] = self._shapes_of_custom(message, values)
             params = {
                 "className": message.className,
                 "description": message.description,
@@ -78,7 +78,7 @@ class ClassicBuilder(LayerMethods):
             }
         results = [self._names.get(text, text) for text in outputs]
         label = self._builder.unused_layer(name) if self._builder.is_taken(name) else name
-        return self._builder.layer(layer.kind, label, values, results, **told, **params)
+        return self._builder.layer(layer.kind, label, values, results, **options, **params)
 
 
 def run(
@@ -110,7 +110,7 @@ def run(
         if x is not None
     }
     if framework == "ONNX":
-        told = SimpleNamespace(
+        onnx_node = SimpleNamespace(
             name=node.name,
             op_type=node.op.rsplit(".", 1)[-1],
             attrs=node.get_config(),
@@ -124,12 +124,12 @@ def run(
         graph = SimpleNamespace(
             shape_dict=shapes,
             onnx_coreml_shape_mapping={},
-            nodes=[told],
+            nodes=[onnx_node],
             constants_loaded=set(),
             inputs=[],
             outputs=[],
         )
-        guarded(function, builder, told, graph, _Errors())
+        guarded(function, builder, onnx_node, graph, _Errors())
         return
     context = SimpleNamespace(translated={}, shape_dict=shapes, builder=builder)
     arguments = {

@@ -1,7 +1,7 @@
 """Conditions and loops that are computed: Core ML's branch and loop layers.
 
-Both hold networks of their own, which see the blobs around them. What such a network leaves is
-copied to a blob that is known outside; a copy is the only layer that may overwrite one.
+Both hold networks of their own, which see the blobs around them. Results of such a network are
+copied to blobs that are known outside; a copy is the only layer that may overwrite a blob.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Round = Callable[[Blob, list[Blob]], tuple["Blob | Constant | None", Sequence[Bl
 
 
 def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob]:
-    """What one of two ways makes.
+    """The results of one of two branches.
 
     Args:
         context: what adds layers.
         condition: one number, true where it is not 0.
-        yes: converts the way that is taken where the condition is true; returns its results.
-        no: the other way; as many results, of the same ranks.
+        yes: converts the branch for a true condition, and returns its results.
+        no: converts the other branch, with as many results, of the same ranks.
 
     Raises:
         ConversionError: the results do not fit together, or the condition is not a single number.
@@ -59,7 +59,7 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
 
 
 def _common(first: Blob, second: Blob) -> Shape | None:
-    """The shape of a result that comes from two ways."""
+    """The shape of a result of either branch."""
     if first.shape is None or second.shape is None:
         return None
     if len(first.shape) != len(second.shape) or first.is_scalar != second.is_scalar:
@@ -78,12 +78,12 @@ def loop(
     states: Sequence[Any],
     body: Round,
 ) -> list[Blob]:
-    """What the states are after rounds of a body.
+    """The states after all rounds of a body.
 
     Args:
         context: what adds layers.
         limit: the number of rounds at most; None is no limit.
-        condition: whether there is a first round; None where only the limit counts.
+        condition: whether there is a first round; None if only the limit counts.
         states: blobs or constants; their shapes stay the same.
         body: takes the number of the round, from 0, and the states; returns whether there is
             another round (None: up to the limit) and the new states.
@@ -127,14 +127,14 @@ def loop(
 
 
 def _variable(context: Lowering, x: Blob, name: str) -> str:
-    """A blob of its own that starts as another one."""
+    """A new blob that starts as a copy of another."""
     target = context.fresh(name)
     context.copy(x, target)
     return target
 
 
 def _assign(context: Lowering, changed: dict[Blob, Blob]) -> None:
-    """Give variables new values at once: what is itself a variable is set aside first."""
+    """Give variables new values at once: values that are variables themselves are copied first."""
     names = {variable.name for variable in changed}
     values = {}
     for variable, value in changed.items():
@@ -146,10 +146,10 @@ def _assign(context: Lowering, changed: dict[Blob, Blob]) -> None:
             context.copy(value, variable.name)
 
 
-def _check_states(variables: Sequence[Blob], made: Sequence[Blob]) -> None:
-    if len(variables) != len(made):
-        raise ConversionError(f"a loop of {len(variables)} states makes {len(made)}")
-    for before, after in zip(variables, made, strict=True):
+def _check_states(variables: Sequence[Blob], results: Sequence[Blob]) -> None:
+    if len(variables) != len(results):
+        raise ConversionError(f"a loop of {len(variables)} states makes {len(results)}")
+    for before, after in zip(variables, results, strict=True):
         if before.shape != after.shape or before.is_scalar != after.is_scalar:
             raise ConversionError(
                 f"a state of a loop has shape {show(before.source_shape)} before a round and "
@@ -161,6 +161,6 @@ def _plain(context: Lowering, x: Blob | Constant) -> Blob:
     return context.stored(x) if isinstance(x, Constant) else context.source_order(x)
 
 
-def _check_single(x: Blob, what: str) -> None:
+def _check_single(x: Blob, subject: str) -> None:
     if x.shape is not None and any(n not in (1, None) for n in x.shape):
-        raise ConversionError(f"{what} of shape {show(x.source_shape)}: it is one number")
+        raise ConversionError(f"{subject} of shape {show(x.source_shape)}: it is one number")

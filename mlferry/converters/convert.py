@@ -121,8 +121,8 @@ def convert(
     """
     program = None
     with as_conversion_errors():
-        wanted = is_program(convert_to)
-    if wanted:
+        as_a_program = is_program(convert_to)
+    if as_a_program:
         program = program_options(compute_precision, minimum_deployment_target, states)
     elif states:
         raise ConversionError("states are for ML Programs: add convert_to='mlprogram'")
@@ -156,9 +156,9 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
         if isinstance(path, str | os.PathLike):
             limits.check_plain(Path(path))
             _check_is_source(Path(path))
-    for name, claims, read in _FRONTENDS:
+    for name, claims, reader in _FRONTENDS:
         if name in _SOURCES[framework] and claims(source):
-            return read(source, options)
+            return reader(source, options)
     if framework != "auto":
         raise ConversionError(
             f"source={framework!r}, and {source!r:.200} is not such a model: leave source out"
@@ -174,7 +174,7 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
 
 
 def _check_is_source(path: Path) -> None:
-    """Raise a `ConversionError` for a file that is a Core ML model already."""
+    """Raise a `ConversionError` for a file that is already a Core ML model."""
     if path.suffix not in (".mlmodel", ".mlpackage") or not path.exists():
         return
     try:
@@ -264,7 +264,7 @@ _FRONTENDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any, Options], _Fo
     ("tensorflow", _is_tensorflow, _read_tensorflow),
     ("onnx", _is_onnx, _read_onnx),
     ("installed", _is_installed, _read_installed),
-    ("keras", _is_keras, _read_keras),  # claims any path, to tell what is wrong with it
+    ("keras", _is_keras, _read_keras),  # claims any path, to say what is wrong with it
 )
 _SOURCES = {
     "auto": ("tensorflow", "onnx", "installed", "keras"),
@@ -276,13 +276,13 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class _Network:
-    """A converted network, which has its own copy of the weights: the source may be let go.
+    """A converted network with its own copy of the weights, so that the source can be freed.
 
     Attributes:
         spec: the specification.
-        shapes: shapes of blobs, where they are known.
-        notes: what the check noted.
-        source: what it was made of, for messages.
+        shapes: known shapes of blobs.
+        notes: the notes of the check.
+        source: the model it was converted from, for messages.
     """
 
     spec: model_pb2.Model
@@ -292,7 +292,7 @@ class _Network:
 
 
 def convert_graph(graph: Graph, frontend: Frontend, options: Options) -> MLModel:
-    """Convert a graph that a frontend has read."""
+    """Convert a graph that a frontend read."""
     return _as_model(_network(graph, frontend, options), None)
 
 
@@ -326,7 +326,7 @@ def _network(graph: Graph, frontend: Frontend, options: Options) -> _Network:
 
 
 def _as_model(network: _Network, program: ProgramOptions | None) -> MLModel:
-    """The network as a model; as a program where `program` has its options."""
+    """The network as a model, or as a program if `program` holds its options."""
     model = MLModel.adopt(network.spec, network.notes)
     if program is not None:
         with context(f"converting {network.source}"):
@@ -337,7 +337,7 @@ def _as_model(network: _Network, program: ProgramOptions | None) -> MLModel:
 
 
 def _predictors(graph: Graph, options: Options) -> model_pb2.Model | None:
-    """Trees, linear models and the like, where the source has such nodes."""
+    """Predictors (trees, linear models and the like), if the source has such nodes."""
     if graph.framework != "ONNX":
         return None
     from mlferry.converters.onnx import ml
@@ -348,10 +348,10 @@ def _predictors(graph: Graph, options: Options) -> model_pb2.Model | None:
 def _converted(
     graph: Graph, frontend: Frontend, options: Options
 ) -> tuple[model_pb2.Model, Mapping[str, Shape | None]]:
-    """The specification: predictors where the source has such nodes, a network elsewhere.
+    """The specification: predictors if the source has such nodes, else a network.
 
     Returns:
-        with it, the shapes of the blobs of a network, where they are known.
+        the specification, and the known shapes of a network's blobs.
     """
 
     def bind(lowering: Lowering) -> None:
@@ -380,11 +380,11 @@ def _converted(
     return spec, lowering.builder.shapes
 
 
-_TRIED = 64  # sizes along each flexible axis that a conversion looks at
+_TRIED = 64  # how many sizes along each flexible axis a conversion checks
 
 
 def _tell_sizes(model: MLModel) -> None:
-    """Log which sizes of a flexible input the layers do not take."""
+    """Log the sizes of a flexible input that the layers do not accept."""
     for axis in accepted_sizes(model, most=_TRIED).axes:
         if not axis.is_whole:
             logger.warning("%s", axis)

@@ -24,7 +24,7 @@ _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
 def edges(pairs: Pairs) -> dict[str, Any]:
-    """A `BorderAmounts` of height and width."""
+    """`BorderAmounts` for height and width."""
     amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
     return {"paddingAmounts": {"borderAmounts": amounts}}
 
@@ -50,14 +50,14 @@ def each(name: str, values: Sequence[int]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Windows:
-    """How a kernel goes over its input.
+    """How a kernel moves over its input.
 
     Attributes:
-        strides: one an axis.
-        dilations: one an axis.
-        pairs: padding before and after each axis; what is cut off the full result of a
-            transposed convolution, negative where it is added.
-        groups: how many parts of the channels are convolved on their own.
+        strides: one for each axis.
+        dilations: one for each axis.
+        pairs: padding before and after each axis; for a transposed convolution, how much is cut off
+            its full result, or added if negative.
+        groups: how many groups of channels are convolved separately.
         same: for one or two axes, an asymmetry mode in place of `pairs`, at any size.
     """
 
@@ -111,10 +111,10 @@ def convolved(
             **sides(windows.pairs),
             **_with_bias(bias),
         )
-    given, flat = _with_height(context, x, windows, len(kernel))
+    maps, flat = _with_height(context, x, windows, len(kernel))
     output = context.layer(
         "convolution",
-        given,
+        maps,
         layout=layout,
         outputChannels=weights.shape[0],
         kernelChannels=weights.shape[1],
@@ -155,15 +155,15 @@ def transposed(
     remaining = weights if stored is None or is_dilated else stored
     kernel, channels = weights.shape[2:], weights.shape[1] * windows.groups
     beyond = [(max(0, -a), max(0, -b)) for a, b in windows.pairs]
-    cut = [(max(0, a), max(0, b)) for a, b in windows.pairs]
-    grown = any(map(any, beyond))
-    inner = Windows(windows.strides, [1] * len(kernel), cut, windows.groups)
-    given, flat = _with_height(context, x, inner, len(kernel))
-    biased = {} if grown else _with_bias(bias)
+    crops = [(max(0, a), max(0, b)) for a, b in windows.pairs]
+    is_padded = any(map(any, beyond))
+    inner = Windows(windows.strides, [1] * len(kernel), crops, windows.groups)
+    maps, flat = _with_height(context, x, inner, len(kernel))
+    biased = {} if is_padded else _with_bias(bias)
     if len(kernel) == 3:
         output = context.layer(
             "convolution3d",
-            given,
+            maps,
             layout=layout,
             isDeconvolution=True,
             outputChannels=channels,
@@ -174,13 +174,13 @@ def transposed(
             **each("kernel", kernel),
             **each("stride", windows.strides),
             **each("dilation", flat.dilations),
-            **sides(cut),
+            **sides(crops),
             **biased,
         )
     else:
         output = context.layer(
             "convolution",
-            given,
+            maps,
             layout=layout,
             isDeconvolution=True,
             outputChannels=channels,
@@ -193,7 +193,7 @@ def transposed(
             **biased,
         )
     output = context.squeeze(output, 2) if len(kernel) == 1 else output
-    if not grown:
+    if not is_padded:
         return output
     amounts = [0, 0, 0, 0, *(n for pair in beyond for n in pair)]
     output = context.layer("constantPad", output, layout=layout, padAmounts=amounts, value=0.0)

@@ -1,4 +1,4 @@
-"""The user's conversion functions and the custom layers that they make."""
+"""Users' conversion functions, and the custom layers that they make."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CustomFunction = Callable[..., Any]
 
 
 class Trace:
-    """`mlferry.trace`: in the place of a conversion function, it converts what a layer computes."""
+    """`mlferry.trace`: use it as a conversion function to convert what a layer computes."""
 
     def __call__(self, *arguments: object) -> Any:
-        """It is not a function.
+        """Explain that this is not a function.
 
         Raises:
             ConversionError: always.
@@ -53,10 +53,10 @@ def call_user(
     function: CustomFunction,
     channels_first: bool,
 ) -> tuple[Blob, ...]:
-    """Convert a node by a user's function.
+    """Convert a node with a user's function.
 
-    It takes one argument (the node) or two (and the builder), or has the signature of the
-    framework's converter of 2018.
+    The function takes one argument (the node) or two (the node and the builder), or has the
+    signature of the framework's converter of 2018.
     """
     if classic_functions.is_classic(function, context.graph.framework):
         return _classic(context, node, inputs, function)
@@ -76,7 +76,7 @@ def call_user(
 
 
 def _arity(function: CustomFunction) -> int:
-    """How many positional arguments a function needs; keywords alone count as none."""
+    """The number of positional arguments that a function needs; keyword-only ones do not count."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -102,7 +102,7 @@ def _guarded(function: CustomFunction, *arguments: object) -> Any:
 def _classic(
     context: Lowering, node: Node, inputs: Sequence[Any], function: CustomFunction
 ) -> tuple[Blob, ...]:
-    """A function of 2018: it names values as the source does."""
+    """Call a function of 2018, which uses the source's names of values."""
     blobs = {
         value.name: context.source_order(x)
         for value, x in zip(node.inputs, inputs, strict=True)
@@ -135,9 +135,9 @@ def _classic(
 def _compose(
     context: Lowering, node: Node, inputs: Sequence[Blob], function: CustomFunction
 ) -> tuple[Blob, ...]:
-    """``function(node, builder)`` adds layers itself, between blobs of the layout it asks for."""
-    wanted = layout_of(context, function)
-    values = [layouts.arrange(context, x, wanted) for x in inputs]
+    """Call ``function(node, builder)``, which adds layers itself in the layout that it wants."""
+    layout = layout_of(context, function)
+    values = [layouts.arrange(context, x, layout) for x in inputs]
     names = [context.builder.unused_blob(value.name) for value in node.outputs]
     node.__dict__["input_names"] = [x.name for x in values]
     node.__dict__["mask_names"] = [x.name for x in mask_blobs(context, node)]
@@ -151,7 +151,7 @@ def _compose(
             "    builder.layer('activation', node.name, node.input_names, node.output_names, "
             "ReLU={})"
         )
-    return tuple(Blob(name, context.builder.shapes[name], wanted, node.name) for name in names)
+    return tuple(Blob(name, context.builder.shapes[name], layout, node.name) for name in names)
 
 
 F = TypeVar("F", bound=CustomFunction)
@@ -172,7 +172,7 @@ def channels_first(function: F) -> F:
 
 
 def layout_of(context: Lowering, function: CustomFunction) -> Layout:
-    """The layout that a composed function asks for; a channels-first source has it already."""
+    """The layout that a composed function asks for; channels-first sources already have it."""
     asks = getattr(function, "channels_first", False)
     return CHANNELS_FIRST if asks and context.graph.channels_last else SOURCE
 
@@ -191,18 +191,18 @@ def _as_params(
 
 
 def automatic(node: Node) -> CustomLayerParams:
-    """A custom layer entry made of an unknown op's own options and arrays.
+    """A custom layer from the options and arrays of an unknown op.
 
-    The parameters have the names that the suggested function gives them; what no parameter can
-    be is written as JSON, and arrays follow the weights.
+    Parameters have the names that the suggested function gives them; other values are written as
+    JSON, and arrays follow the weights.
     """
     parameters: dict[str, Any] = {}
     arrays: dict[str, Any] = dict(node.weights)
-    for name, value, read in options(node):
+    for name, value, expression in options(node):
         if isinstance(value, np.ndarray):
             arrays[name] = value
         else:
-            parameters[name] = value if read else json.dumps(value, default=str)
+            parameters[name] = value if expression else json.dumps(value, default=str)
     return CustomLayerParams(
         class_name=identifier(node.op),
         description=f"custom layer for {node.op} {node.name}",
@@ -230,10 +230,10 @@ def add_custom(
         values = list(inputs)
         layout = values[0].layout
     else:
-        # a channels-first source has that order already
-        wanted = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
-        values = [layouts.arrange(context, _unflattened(context, x), wanted) for x in inputs]
-        layout = wanted
+        # a channels-first source already has that order
+        target = CHANNELS_FIRST if first and context.graph.channels_last else SOURCE
+        values = [layouts.arrange(context, _unflattened(context, x), target) for x in inputs]
+        layout = target
     if isinstance(params, CustomLayerParams):
         node.passes_mask = params.passes_mask
         values += _masks(context, node, params.takes_mask)
@@ -244,11 +244,11 @@ def add_custom(
     blobs = context.outputs(
         count, "custom", *values, layout=layout, output_shapes=shapes, **_fields(message)
     )
-    added = context.builder.network.layers[-1]
-    taken = [x.shape for x in values if x.shape is not None and None not in x.shape]
-    if shapes and len(taken) == len(values) and not any(None in shape for shape in shapes):
-        declare(added, taken, shapes)
-    name = added.name
+    layer = context.builder.network.layers[-1]
+    input_shapes = [x.shape for x in values if x.shape is not None and None not in x.shape]
+    if shapes and len(input_shapes) == len(values) and not any(None in shape for shape in shapes):
+        declare(layer, input_shapes, shapes)
+    name = layer.name
     if not node.elementwise:
         context.metadata[LAYOUT_KEY + name] = "channels first" if first else "source"
     return tuple(
@@ -270,10 +270,10 @@ def mask_blobs(context: Lowering, node: Node) -> list[Blob]:
 
 
 def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
-    """The masks that a custom layer gets as further inputs.
+    """The masks that a custom layer receives as additional inputs.
 
     Raises:
-        ConversionError: it is not known whether the layer computes with the mask that reaches it.
+        ConversionError: nothing says whether the layer computes with the mask that reaches it.
     """
     results = [mask for mask in node.masks if mask is not None]
     if takes is None and not all(mask.is_certain for mask in results):
@@ -288,7 +288,7 @@ def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
 
 
 def _unflattened(context: Lowering, x: Blob) -> Blob:
-    """A blob that is not flat: custom layers see no permuted vectors."""
+    """A blob in its own order: custom layers never see permuted vectors."""
     return context.source_order(x) if x.layout.kind == "flat" else x
 
 
@@ -308,7 +308,7 @@ def _custom_shapes(
     inputs: Sequence[Blob],
     layout: Layout,
 ) -> list[Shape] | None:
-    """From the function, the registered class, or the source, in this order."""
+    """The output shapes from the function, the registered class, or the source, in this order."""
     if node.elementwise:
         return None if inputs[0].shape is None else [inputs[0].shape]
     shapes = [x.shape for x in inputs]
@@ -316,11 +316,11 @@ def _custom_shapes(
     known = len(fixed) == len(shapes) and all(
         shape is not None and None not in shape for shape in shapes
     )
-    told = params.output_shapes if isinstance(params, CustomLayerParams) else None
-    if told is not None and not callable(told):
-        return _checked(told, node)
-    if told is not None and known:
-        return _checked(_guarded(told, list(fixed)), node)
+    declared = params.output_shapes if isinstance(params, CustomLayerParams) else None
+    if declared is not None and not callable(declared):
+        return _checked(declared, node)
+    if declared is not None and known:
+        return _checked(_guarded(declared, list(fixed)), node)
     entry = CUSTOM_LAYERS.find(message.className)
     if entry is not None and known:
         instance = Instance(node.name, entry.value, message, len(node.outputs))
@@ -337,7 +337,7 @@ def _checked(shapes: Sequence[Sequence[int]], node: Node) -> list[Shape]:
         results = [tuple(int(extent) for extent in shape) for shape in shapes]
     except TypeError:
         raise ConversionError(
-            f"output_shapes is {shapes!r}; it has one shape an output: [(1, 30, 30, 1)]"
+            f"output_shapes is {shapes!r}; it has one shape for each output: [(1, 30, 30, 1)]"
         ) from None
     if len(results) != len(node.outputs):
         raise ConversionError(f"{len(results)} output_shapes for {len(node.outputs)} outputs")
@@ -392,7 +392,7 @@ def _set_parameter(
 
 
 def offered(context: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
-    """The blobs that a custom layer reads; constants are offered as the node's weights."""
+    """The blobs that a custom layer reads; constants become weights of the node."""
     constants = [x for x in inputs if isinstance(x, Constant)]
     if constants:
         node.weights = {**node.weights, **{x.name: x.array for x in constants}}

@@ -1,4 +1,4 @@
-"""Boxes, for every frontend."""
+"""Boxes, for all frontends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlferry.converters.values import SOURCE, Blob
 
 
 def centred(context: Lowering, boxes: Blob) -> Blob:
-    """Boxes [..., 4] by two opposite corners, as centre and size: what Core ML suppresses."""
+    """Boxes [..., 4] of two opposite corners as centre and size, which Core ML suppresses."""
     first, second = context.outputs(
         2, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=2, splitSizes=(2, 2)
     )

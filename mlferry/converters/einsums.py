@@ -16,14 +16,14 @@ from mlferry.errors import ConversionError
 
 
 class Term(NamedTuple):
-    """An operand with one letter an axis."""
+    """An operand with one letter for each axis."""
 
     blob: Blob
     letters: str
 
 
 def einsum(context: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
-    """What `numpy.einsum` computes, from left to right.
+    """Compute what `numpy.einsum` does, from left to right.
 
     Args:
         context: what adds layers.
@@ -33,16 +33,16 @@ def einsum(context: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
     Raises:
         ConversionError: the equation does not fit the operands.
     """
-    terms, wanted = parsed(equation, [rank(x) for x in inputs])
+    terms, result = parsed(equation, [rank(x) for x in inputs])
     operands = [_diagonal(context, Term(x, term)) for x, term in zip(inputs, terms, strict=True)]
     current, *rest = operands
     for index, following in enumerate(rest):
-        later = "".join(term.letters for term in rest[index + 1 :]) + wanted
+        later = "".join(term.letters for term in rest[index + 1 :]) + result
         first = _summed(context, current, following.letters + later)
         second = _summed(context, following, current.letters + later)
         current = _product(context, first, second, later)
-    current = _summed(context, current, wanted)
-    return _spread(context, current, wanted)
+    current = _summed(context, current, result)
+    return _spread(context, current, result)
 
 
 def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
@@ -66,19 +66,19 @@ def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     terms = [term.replace("...", batch[most - width :]) for term, width in pairs]
     every = "".join(terms)
     if arrow:
-        wanted = right.replace("...", batch)
+        result = right.replace("...", batch)
     else:
         once = sorted(c for c in set(every) if every.count(c) == 1 and c not in batch)
-        wanted = batch + "".join(once)
-    if "." in "".join([*terms, wanted]) or not set(wanted) <= set(every):
+        result = batch + "".join(once)
+    if "." in "".join([*terms, result]) or not set(result) <= set(every):
         raise ConversionError(f"equation {equation!r} makes no sense")
-    if len(set(wanted)) < len(wanted):
+    if len(set(result)) < len(result):
         raise ConversionError(f"equation {equation!r}: a letter twice in the result")
-    return terms, wanted
+    return terms, result
 
 
 def _diagonal(context: Lowering, term: Term) -> Term:
-    """A letter that an operand has twice keeps the entries where both places are the same."""
+    """For a letter that an operand has twice, keep the entries where both indices are equal."""
     x, letters = term
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
@@ -94,26 +94,26 @@ def _diagonal(context: Lowering, term: Term) -> Term:
 
 
 def _summed(context: Lowering, term: Term, others: str) -> Term:
-    """Letters that appear nowhere else are summed away."""
+    """Sum over letters that appear nowhere else."""
     x, letters = term
-    gone = [axis for axis, letter in enumerate(letters) if letter not in others]
-    if not gone:
+    summed_axes = [axis for axis, letter in enumerate(letters) if letter not in others]
+    if not summed_axes:
         return term
-    output = context.layer("reduceSum", x, layout=SOURCE, axes=gone, keepDims=False)
+    output = context.layer("reduceSum", x, layout=SOURCE, axes=summed_axes, keepDims=False)
     rest = "".join(letter for letter in letters if letter in others)
     return Term(output if rest else scalar(output), rest)
 
 
-def _spread(context: Lowering, term: Term, wanted: str) -> Blob:
-    """The result in the order that is asked for."""
+def _spread(context: Lowering, term: Term, target: str) -> Blob:
+    """The result in the requested order."""
     x, letters = term
-    if letters == wanted:
+    if letters == target:
         return x
-    return context.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in wanted])
+    return context.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in target])
 
 
 def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
-    """As [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
+    """Multiply as [batch, rows, inner] times [batch, inner, columns]; extents of 1 broadcast."""
     a, b = _without_ones(context, a, b)
     left, right = a.letters, b.letters
     sizes = dict(zip(left + right, (*known(a.blob), *known(b.blob)), strict=True))
@@ -127,8 +127,8 @@ def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
 
     def matrix(term: Term, first: list[str], second: list[str]) -> Blob:
         order = "".join([*batch, *first, *second])
-        turned = _spread(context, term, order) if term.letters else term.blob
-        return shaped(context, turned, (count(batch), count(first), count(second)))
+        ordered = _spread(context, term, order) if term.letters else term.blob
+        return shaped(context, ordered, (count(batch), count(first), count(second)))
 
     output = context.layer(
         "batchedMatmul", matrix(a, rows, inner), matrix(b, inner, columns), layout=SOURCE
@@ -138,16 +138,16 @@ def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
 
 
 def _without_ones(context: Lowering, a: Term, b: Term) -> tuple[Term, Term]:
-    """Where one operand has extent 1 for a letter and the other more, the axis goes."""
+    """If only one operand has extent 1 for a letter, drop its axis."""
 
     def trimmed(term: Term, other: Term) -> Term:
         x, letters = term
         mine = dict(zip(letters, known(x), strict=True))
         theirs = dict(zip(other.letters, known(other.blob), strict=True))
-        gone = [c for c in letters if mine[c] == 1 and theirs.get(c, 1) > 1]
-        if not gone:
+        dropped = [c for c in letters if mine[c] == 1 and theirs.get(c, 1) > 1]
+        if not dropped:
             return term
-        rest = "".join(c for c in letters if c not in gone)
+        rest = "".join(c for c in letters if c not in dropped)
         return Term(shaped(context, x, tuple(mine[c] for c in rest)), rest)
 
     return trimmed(a, b), trimmed(b, a)

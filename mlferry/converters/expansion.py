@@ -1,6 +1,6 @@
-"""How large a source becomes when its functions are put in the place of their calls.
+"""The size of a source after its functions are inlined.
 
-A few functions that each call the next one twice make more nodes than any memory holds.
+A few functions, each of which calls the next one twice, make more nodes than fit in memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ def nodes(main: Sequence[Key], functions: Mapping[Key, Sequence[Key]]) -> int:
     """The number of nodes of a graph with everything inlined.
 
     Args:
-        main: what the nodes of the graph are, or call.
+        main: the nodes of the graph, or the functions that they call.
         functions: likewise for each function.
 
     Raises:
-        ConversionError: a function needs itself.
+        ConversionError: a function calls itself.
     """
     sizes: dict[Key, int] = {}
     for start in functions:

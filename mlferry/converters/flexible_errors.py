@@ -1,4 +1,4 @@
-"""Whether a size that varies is why a model cannot be converted: it is tried with a fixed one."""
+"""Tests whether a flexible size is why a model cannot be converted, by trying a fixed one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mlferry.errors import ConversionError
 
 
 def fixed(inputs: Sequence[InputType] | None) -> list[InputType] | None:
-    """The same inputs of their described sizes; None where none of them varies."""
-    results = [_fixed(wanted) for wanted in inputs or ()]
+    """The same inputs in their default sizes; None if none of them varies."""
+    results = [_fixed(kind) for kind in inputs or ()]
     return results if results != list(inputs or ()) else None
 
 
-def _fixed(wanted: InputType) -> InputType:
-    if not isinstance(wanted, TensorType | ImageType):  # the binding of the inputs says so
-        return wanted
-    shape = wanted.shape
+def _fixed(kind: InputType) -> InputType:
+    if not isinstance(kind, TensorType | ImageType):  # the binding of the inputs says so
+        return kind
+    shape = kind.shape
     if isinstance(shape, EnumeratedShapes):
-        return replace(wanted, shape=shape.ordered()[0])
+        return replace(kind, shape=shape.ordered()[0])
     if shape is None or not any(isinstance(n, RangeDim) for n in shape):
-        return wanted
+        return kind
     return replace(
-        wanted,
+        kind,
         shape=tuple((n.default or n.lower_bound) if isinstance(n, RangeDim) else n for n in shape),
     )
 
@@ -35,11 +35,11 @@ def _fixed(wanted: InputType) -> InputType:
 def explained(
     error: ConversionError, inputs: Sequence[InputType], convert: Callable[[], Any]
 ) -> ConversionError:
-    """The error with what to type, where the model converts with fixed sizes.
+    """The error, with what to type if the model converts with fixed sizes.
 
     Args:
-        error: of the conversion with sizes that vary.
-        inputs: those with fixed sizes.
+        error: the error of the conversion with sizes that vary.
+        inputs: the inputs with fixed sizes.
         convert: converts with them.
     """
     try:
@@ -48,14 +48,14 @@ def explained(
             convert()
     except Exception:
         return error  # it has another cause
-    shown = ", ".join(_shown(wanted) for wanted in inputs)
+    shown = ", ".join(_shown(kind) for kind in inputs)
     return ConversionError(
         f"{error}\nthe size that varies is the cause: with a fixed one it converts, "
         f"inputs=[{shown}]"
     )
 
 
-def _shown(wanted: InputType) -> str:
-    name = "" if wanted.name is None else f"name={wanted.name!r}, "
-    shape = "" if wanted.shape is None else f"shape={wanted.shape!r}"
-    return f"mlferry.{type(wanted).__name__}({name}{shape})"
+def _shown(kind: InputType) -> str:
+    name = "" if kind.name is None else f"name={kind.name!r}, "
+    shape = "" if kind.shape is None else f"shape={kind.shape!r}"
+    return f"mlferry.{type(kind).__name__}({name}{shape})"

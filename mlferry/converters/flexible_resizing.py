@@ -1,4 +1,4 @@
-"""Resizing where an extent varies or is computed: what positions and weights are, by layers.
+"""Resizing with an extent that varies or is computed: layers compute positions and weights.
 
 Each axis is gathered at positions that are computed from its extents when the model runs.
 """
@@ -24,7 +24,7 @@ _SHIFTS = {"floor": 0.0, "ceil": 0.0, "round_prefer_floor": -0.5, "round_prefer_
 
 @dataclass(frozen=True)
 class Number:
-    """A number, or a vector of them, that is known or computed by layers.
+    """A number or vector that is known, or computed by layers.
 
     Attributes:
         context: the lowering.
@@ -115,13 +115,13 @@ class Number:
         return 0.0 - (0.0 - self).floor()
 
     def is_above(self, other: float) -> Number:
-        """1 where it is above a number, else 0."""
+        """1 if it is above a number, else 0."""
         if not isinstance(self.value, Blob):
             return Number(self.context, np.float32(self.value > other))
         return Number(self.context, emit(self.context, "greaterThan", self.blob, alpha=other))
 
     def inside(self, size: Number) -> Number:
-        """1 where a place is one of an axis of that size, else 0."""
+        """1 if a place is inside an axis of that size, else 0."""
         return self.is_above(-0.5) * (size - self).is_above(0.5)
 
 
@@ -139,14 +139,14 @@ def _is_one(x: float | Number) -> bool:
 
 @dataclass(frozen=True)
 class ResizedAxis:
-    """What is resized along an axis.
+    """How one axis is resized.
 
     Attributes:
         size: the old extent.
         out: the new one.
         factor: the new one over the old one, as the source computes it.
-        is_scaled: whether the source says the factor, and the new extent follows from it.
-        like: zeros, as many as the new extent, where a blob has it: it gives the shape.
+        is_scaled: whether the source gives the factor, from which the new extent follows.
+        like: zeros, as many as the new extent, if a blob has that extent; it gives the shape.
     """
 
     size: Number
@@ -177,7 +177,7 @@ def numbers(count: Number) -> Number:
 
 
 def positions(axis: ResizedAxis, transform: str) -> Number:
-    """Where the samples lie, in entries of the input.
+    """The positions of the samples, in entries of the input.
 
     Raises:
         ConversionError: a transformation that is not computed at run time.
@@ -206,7 +206,7 @@ def positions(axis: ResizedAxis, transform: str) -> Number:
 
 
 def _end(axis: ResizedAxis) -> Number:
-    """The new extent before it is rounded down, but for what float32 loses."""
+    """The new extent before it is rounded down, corrected for what float32 loses."""
     if not axis.is_scaled:
         return axis.out
     whole = axis.size * axis.factor
@@ -234,7 +234,7 @@ def resized(
         x: the blob.
         along: which axis.
         axis: its extents.
-        places: where the samples lie.
+        places: the positions of the samples.
         sampling: a `Sampling`: its mode and its cubic kernel count.
         rounding: of places, for "nearest": "floor", "ceil", "round_prefer_floor" or
             "round_prefer_ceil".
@@ -275,7 +275,7 @@ def resized(
 def _antialiased(
     context: Lowering, x: Blob, along: int, axis: ResizedAxis, places: Number, sampling: Sampling
 ) -> Blob:
-    """By a matrix that is computed: a kernel as wide as the entries that a new one covers.
+    """Resize by a computed matrix: its kernel is as wide as the entries that a new one covers.
 
     Entries beyond the axis are those of the edge, or none.
     """
@@ -299,7 +299,7 @@ def _antialiased(
 
 
 def _kernel(context: Lowering, distance: Blob, sampling: Sampling) -> Blob:
-    """Weights of distances: a hat, or Keys's cubic."""
+    """Weights by distance: a hat, or Keys's cubic."""
     if sampling.mode == "linear":
         return emit(context, "activation", affine(context, distance, -1.0, 1.0), ReLU={})
     if sampling.mode != "cubic":

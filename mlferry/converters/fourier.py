@@ -1,4 +1,4 @@
-"""Fourier transforms of real signals, for every frontend: products with constant matrices.
+"""Fourier transforms of real signals, for all frontends: products with constant matrices.
 
 Complex values are two blobs: real and imaginary parts.
 """
@@ -33,14 +33,14 @@ def rfft(context: Lowering, x: Blob, length: int | None = None) -> Pair:
     Args:
         context: what adds layers.
         x: real, in the source's order; the last extent is known.
-        length: the signal is cut, or filled with zeros, to it; by default its own.
+        length: the signal is cut, or filled with zeros, to this length; by default its own.
     """
     matrix = np.fft.rfft(np.eye(extent(x, x.rank - 1)), length, axis=1)
     return _times(context, x, matrix.real), _times(context, x, matrix.imag)
 
 
 def fft(context: Lowering, parts: Pair, *, inverse: bool = False) -> Pair:
-    """All frequencies along the last axis, or back; not scaled there, and by 1 / n back."""
+    """All frequencies along the last axis, or the inverse, which is scaled by 1 / n."""
     real, imag = parts
     size = extent(real, real.rank - 1)
     matrix = (np.fft.ifft if inverse else np.fft.fft)(np.eye(size), axis=1)
@@ -90,8 +90,12 @@ def stft(context: Lowering, x: Blob, window: NDArray[np.float64], step: int, len
     for part in (matrix.real, matrix.imag):
         kernel = np.ascontiguousarray(part.T[:, None], np.float32)
         output = convolved(context, signal, kernel, Windows([step], [1], [(0, 0)]))
-        turned = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
-        parts.append(context.reshape(turned, (*outer, *turned.known[1:]), layout=SOURCE))
+        transposed_output = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
+        parts.append(
+            context.reshape(
+                transposed_output, (*outer, *transposed_output.known[1:]), layout=SOURCE
+            )
+        )
     return parts[0], parts[1]
 
 
@@ -116,16 +120,16 @@ def istft(
         for part in parts
     ]
     both = context.layer("concatND", *flat, layout=SOURCE, axis=2)
-    turned = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
+    transposed_input = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
     kernel = np.ascontiguousarray(matrix[:, None], np.float32)
-    output = transposed(context, turned, kernel, Windows([step], [1], [(0, 0)]))
+    output = transposed(context, transposed_input, kernel, Windows([step], [1], [(0, 0)]))
     return context.reshape(output, (*outer, output.known[2]), layout=SOURCE)
 
 
 def inverse_window(window: NDArray[np.float64], step: int) -> NDArray[np.float64]:
-    """What frames are multiplied with, so that their overlapping sum is the signal again.
+    """The factors of frames that make their overlapping sum the signal again.
 
-    Samples that no window sees are 0.
+    Samples outside all windows are 0.
     """
     overlaps = -(-len(window) // step)
     squares = np.pad(window**2, (0, overlaps * step - len(window))).reshape(overlaps, step)

@@ -1,4 +1,4 @@
-"""The graph that every frontend reads its source into: names, attributes, arrays."""
+"""The graph into which every frontend reads its source: names, attributes, arrays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mlferry.numerics.shapes import Shape
 
 @dataclass(frozen=True)
 class Value:
-    """What flows along an edge.
+    """A value along an edge.
 
     Attributes:
         name: unique in its graph.
-        shape: in the source's order of axes; None, or a None in it, where it is unknown.
+        shape: in the source's order of axes; None, or a None in it, if it is unknown.
         dtype: NumPy's name of the type.
-        axes: the source's names of the axes, "" for those without one; or nothing.
+        axes: the source's names of the axes, "" for an axis without one; may be empty.
     """
 
     name: str
@@ -32,24 +32,24 @@ class Value:
 
 
 class Once(Protocol):
-    """What adds the layers of a mask: the `Lowering`."""
+    """The part of `Lowering` that adds the layers of a mask."""
 
     def once(self, make: Callable[[Any], Any]) -> Any:
-        """What a function adds, which is called the first time only."""
+        """The blob that a function adds; the function is called only the first time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which entries of an input count, in sources that track it: 1 where they do, 0 elsewhere.
+    """Which entries of an input count, in sources that track this: 1 where they do, else 0.
 
-    It is made when a layer asks for it.
+    It is computed when a layer asks for it.
 
     Attributes:
-        origin: the nodes that it comes from.
-        make: adds the layers that compute it, given the `Lowering`; None where a layer between
-            does not pass it on.
-        is_certain: whether the layer that it is given to computes with it for sure.
-        unless_listed: whether it is none for a layer whose call lists its masks.
+        origin: the nodes from which it comes.
+        make: adds the layers that compute it, given the `Lowering`; None if a layer between does
+            not pass it on.
+        is_certain: whether the layer that receives it certainly computes with it.
+        unless_listed: whether it does not apply to a layer whose call lists its masks.
     """
 
     origin: str
@@ -58,7 +58,7 @@ class Mask:
     unless_listed: bool = False
 
     def blob(self, context: Once) -> Blob | None:
-        """The mask as a blob in the order of axes of the source, made once a `Lowering`."""
+        """The mask as a blob in the source's order of axes, computed once for each `Lowering`."""
         output: Blob | None = context.once(self.make)
         return output
 
@@ -66,12 +66,12 @@ class Mask:
         return repr(self.origin)
 
 
-# A value of a config or of an attribute, as JSON has them.
+# A value of a config or of an attribute, as in JSON.
 Attribute = bool | int | float | str | Sequence["Attribute"] | Mapping[str, "Attribute"] | None
 
 
 class Attributes(Mapping[str, Any]):
-    """The options of a node. It remembers which were read, so that none is overlooked."""
+    """The options of a node, which remember which of them were read, so that none is overlooked."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -102,7 +102,7 @@ class Attributes(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class NodeCall:
-    """How the source calls what a node stands for; a frontend's own class adds what it knows."""
+    """How the source calls a node; a frontend's own class adds what it knows."""
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Node:
     input_shapes: list[Shape | None] = field(default_factory=list)
 
     def get_config(self) -> dict[str, Any]:
-        """The options as the source has them, and the arguments of its call."""
+        """The options of the source, and the arguments of its call."""
         arguments = self.arguments.as_dict().items()
         return self.attrs.as_dict() | {f"argument {name}": value for name, value in arguments}
 
@@ -182,7 +182,7 @@ class Node:
 
     @property
     def has_mask(self) -> bool:
-        """Whether a mask says which entries of an input count; a custom layer gets it, too."""
+        """Whether a mask says which entries of an input count; a custom layer gets it as well."""
         return any(mask is not None for mask in self.masks)
 
     @property
@@ -192,7 +192,7 @@ class Node:
 
     @property
     def output_shape(self) -> Any:
-        """The shape of the output (or the list of several), where the source gives it."""
+        """The shape of the output (or a list of several), if the source gives it."""
         shapes = [value.shape for value in self.outputs]
         return shapes[0] if len(shapes) == 1 else shapes
 
@@ -209,7 +209,7 @@ class Node:
             return self.functions[name]
         if attrs is not None and name in attrs:
             value = attrs[name]
-            # a config has a function as its name or as code, the object itself
+            # a config holds a function as its name or code; the object holds the function itself
             return own if callable(own) and not isinstance(value, str) else value
         if own is not None:
             return own
@@ -265,11 +265,11 @@ class Graph:
 
     @property
     def expression(self) -> str:
-        """How a user names the source in code."""
+        """How users name the source in code."""
         return repr(self.source) if self.is_file else "model"
 
     def with_input_names(self, names: Sequence[str]) -> Graph:
-        """The same graph with other names for its inputs, in their order."""
+        """The same graph with new names for its inputs, in order."""
         renamed = {
             old.name: replace(old, name=new) for old, new in zip(self.inputs, names, strict=True)
         }
@@ -282,16 +282,16 @@ class Graph:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The same names, with numbers behind those that are there already.
+    """The same names, with a number after each that appeared before.
 
-    A name stays as it is where it stands first, so that only the later ones change.
+    The first occurrence of a name stays as it is; only later ones change.
     """
-    taken = set(names)
+    originals = set(names)
     seen: set[str] = set()
     results = []
     for name in names:
         label, count = name, 0
-        while label in seen or (count and label in taken):
+        while label in seen or (count and label in originals):
             count += 1
             label = f"{name}_{count}"
         seen.add(label)

@@ -1,4 +1,4 @@
-"""The model's inputs and outputs: what the source says, changed by what the user asks."""
+"""The model's inputs and outputs: those of the source, changed as the user asks."""
 
 from __future__ import annotations
 
@@ -38,44 +38,44 @@ def bind_inputs(
 
     Args:
         context: what adds layers.
-        inputs: what the user says of them.
-        takes_constants: whether the frontend's converters take known values; others get blobs.
+        inputs: the user's types.
+        takes_constants: whether the frontend's converters take known values; others receive blobs.
 
     Raises:
-        ConversionError: types for inputs that do not exist, or shapes that are not known;
-            all inputs are reported together.
+        ConversionError: types name inputs that do not exist, or shapes are unknown; all inputs are
+            reported together.
     """
     chosen = _by_name(context.graph, inputs or ())
     missing = []
     bindings: dict[str, tuple[int, ...]] = {}
     for value in context.graph.inputs:
-        wanted = chosen.get(value.name) or TensorType()
-        if isinstance(wanted, TensorType) and wanted.value is not None:
-            _fix(context, value, wanted.value, takes_constants)
+        kind = chosen.get(value.name) or TensorType()
+        if isinstance(kind, TensorType) and kind.value is not None:
+            _fix(context, value, kind.value, takes_constants)
             continue
-        shape = _shape(value, wanted)
+        shape = _shape(value, kind)
         if shape is None:
             missing.append(value)
             continue
         bindings[value.name] = shape.default
-        if isinstance(wanted, ImageType):
-            _bind_image(context, value, wanted, shape)
+        if isinstance(kind, ImageType):
+            _bind_image(context, value, kind, shape)
         else:
-            _bind_array(context, value, wanted, shape)
+            _bind_array(context, value, kind, shape)
     if missing:
         raise open_shapes.error(missing, context.graph, bindings)
 
 
-def _fix(context: Lowering, value: Value, given: object, takes_constants: bool) -> None:
-    """An input that has one value for good.
+def _fix(context: Lowering, value: Value, number: object, takes_constants: bool) -> None:
+    """An input with a constant value.
 
     Raises:
         ConversionError: the value does not have the input's type or shape.
     """
     try:
-        array = np.asarray(given).astype(_numpy_dtype(value))
+        array = np.asarray(number).astype(_numpy_dtype(value))
     except (TypeError, ValueError) as error:
-        raise ConversionError(f"value={given!r:.80} of input {value.name!r}: {error}") from error
+        raise ConversionError(f"value={number!r:.80} of input {value.name!r}: {error}") from error
     shape = value.shape
     if shape is not None and array.ndim == 0:
         array = np.full([1 if n is None else n for n in shape], array)
@@ -100,12 +100,12 @@ def _numpy_dtype(value: Value) -> str:
 def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
     names = [value.name for value in graph.inputs]
     entries: dict[str, InputType] = {}
-    for index, wanted in enumerate(inputs):
-        if not isinstance(wanted, TensorType | ImageType):
+    for index, kind in enumerate(inputs):
+        if not isinstance(kind, TensorType | ImageType):
             raise ConversionError(
-                f"inputs is a list of mlferry.TensorType and mlferry.ImageType, not {wanted!r}"
+                f"inputs is a list of mlferry.TensorType and mlferry.ImageType, not {kind!r}"
             )
-        name = wanted.name
+        name = kind.name
         if name is None:
             if len(inputs) != len(names):
                 raise ConversionError(
@@ -119,8 +119,8 @@ def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
                 f"{graph.source} has no input {name!r}.{close} Its inputs: {', '.join(names)}"
             )
         if name in entries:
-            raise ConversionError(f"input {name!r} is given twice: {entries[name]} and {wanted}")
-        entries[name] = wanted
+            raise ConversionError(f"input {name!r} is given twice: {entries[name]} and {kind}")
+        entries[name] = kind
     return entries
 
 
@@ -129,8 +129,8 @@ class _Asked:
     """The shape of an input.
 
     Attributes:
-        extents: fixed ones, and those that may vary.
-        choices: where only some shapes are allowed, all of them, the default first.
+        extents: fixed and flexible extents.
+        choices: if only some shapes are allowed, all of them, the default first.
     """
 
     extents: tuple[int | RangeDim, ...]
@@ -138,7 +138,7 @@ class _Asked:
 
     @property
     def default(self) -> tuple[int, ...]:
-        """The shape that is used by default."""
+        """The default shape."""
         if self.choices:
             return self.choices[0]
         return tuple(
@@ -147,26 +147,26 @@ class _Asked:
 
     @property
     def known(self) -> Shape:
-        """The shape, None where it may vary."""
+        """The shape, with None for an extent that may vary."""
         return tuple(None if isinstance(n, RangeDim) else n for n in self.extents)
 
 
-def _shape(value: Value, wanted: InputType) -> _Asked | None:
-    """The batch is 1 by default; other unknown extents make it unknown."""
+def _shape(value: Value, kind: InputType) -> _Asked | None:
+    """The batch is 1 by default; any other unknown extent makes the shape unknown."""
     choices: list[tuple[int, ...]] = []
-    if isinstance(wanted.shape, EnumeratedShapes):
-        choices = wanted.shape.ordered()
+    if isinstance(kind.shape, EnumeratedShapes):
+        choices = kind.shape.ordered()
         values: Sequence[Any] = [_span(column) for column in zip(*choices, strict=True)]
-    elif wanted.shape is not None:
-        values = wanted.shape
+    elif kind.shape is not None:
+        values = kind.shape
     elif value.shape is not None:
         values = value.shape
     else:
         return None
-    if value.shape is not None and wanted.shape is not None:
+    if value.shape is not None and kind.shape is not None:
         fits = len(values) == len(value.shape) and all(
-            told is None or isinstance(asked, RangeDim) or asked in (told, None)
-            for asked, told in zip(values, value.shape, strict=True)
+            known is None or isinstance(extent, RangeDim) or extent in (known, None)
+            for extent, known in zip(values, value.shape, strict=True)
         )
         if not fits:
             shown = [*choices] or tuple(values)
@@ -180,13 +180,13 @@ def _shape(value: Value, wanted: InputType) -> _Asked | None:
 
 
 def _span(extents: Sequence[int]) -> int | RangeDim:
-    """One extent of several shapes."""
+    """One extent that covers several shapes."""
     least, most = min(extents), max(extents)
     return least if least == most else RangeDim(least, most, extents[0])
 
 
-def _bind_array(context: Lowering, value: Value, wanted: TensorType, shape: _Asked) -> None:
-    feature = features.multi_array(shape.default or (1,), wanted.dtype or feature_dtype(value))
+def _bind_array(context: Lowering, value: Value, kind: TensorType, shape: _Asked) -> None:
+    feature = features.multi_array(shape.default or (1,), kind.dtype or feature_dtype(value))
     array = feature.multiArrayType
     if shape.choices:
         for choice in shape.choices:
@@ -209,7 +209,7 @@ def _set_range(target: ft.SizeRange, extent: int | RangeDim) -> None:
 
 
 def feature_dtype(value: Value) -> str:
-    """Core ML's type for a source's: integers and booleans are int32, double stays.
+    """Core ML's type for a type of the source: integers and booleans become int32, double stays.
 
     Raises:
         ConversionError: Core ML has no such arrays.
@@ -221,17 +221,17 @@ def feature_dtype(value: Value) -> str:
     return "float64" if value.dtype == "float64" else "float32"
 
 
-def _is_channels_first(context: Lowering, wanted: ImageType, shape: Shape) -> bool:
-    """As the user says; else as the source has images, or as alone the channels fit."""
-    if wanted.channel_first is not None:
-        return wanted.channel_first
+def _is_channels_first(context: Lowering, kind: ImageType, shape: Shape) -> bool:
+    """The layout that the user gives, else that of the source, or the only one that fits."""
+    if kind.channel_first is not None:
+        return kind.channel_first
     fits = [n in CHANNELS.values() for n in (shape[1], shape[-1])] if len(shape) == 4 else []
     usual = not context.graph.channels_last
     return fits[0] if fits in ([True, False], [False, True]) and not fits[not usual] else usual
 
 
-def _bind_image(context: Lowering, value: Value, wanted: ImageType, shape: _Asked) -> None:
-    first = _is_channels_first(context, wanted, shape.known)
+def _bind_image(context: Lowering, value: Value, kind: ImageType, shape: _Asked) -> None:
+    first = _is_channels_first(context, kind, shape.known)
     if len(shape.extents) != 4 or shape.extents[0] != 1:
         raise ConversionError(
             f"input {value.name!r} of shape {show(value.shape)} cannot be an image: images have "
@@ -239,7 +239,7 @@ def _bind_image(context: Lowering, value: Value, wanted: ImageType, shape: _Aske
         )
     order = (1, 2, 3) if first else (3, 1, 2)  # channels, height, width
     channels = shape.known[order[0]]
-    layout = wanted.color_layout or ("GRAYSCALE" if channels == 1 else "RGB")
+    layout = kind.color_layout or ("GRAYSCALE" if channels == 1 else "RGB")
     if CHANNELS[layout] != channels:
         axes = "[N, C, H, W]" if first else "[N, H, W, C]"
         raise ConversionError(
@@ -261,18 +261,18 @@ def _bind_image(context: Lowering, value: Value, wanted: ImageType, shape: _Aske
     context.builder.input(value.name, known, feature)
     data = SOURCE if first else CHANNELS_FIRST
     blob = Blob(value.name, known, data)
-    ready = _preprocess(context, blob, wanted, layout)
-    # only frontends of channels-last sources follow layouts; others read shapes as they are
+    ready = _preprocess(context, blob, kind, layout)
+    # only frontends of channels-last sources track layouts; others read shapes unchanged
     context.bind(
         value, ready if context.graph.channels_last or first else context.source_order(ready)
     )
 
 
-def _preprocess(context: Lowering, x: Blob, wanted: ImageType, layout: str) -> Blob:
-    """By the format's own scale and biases; a scale of several values needs a layer."""
+def _preprocess(context: Lowering, x: Blob, kind: ImageType, layout: str) -> Blob:
+    """Uses the format's own scale and biases; a scale of several values needs a layer."""
     channels = CHANNELS[layout]
-    scale = _values(wanted.scale, channels, "scale")
-    bias = _values(0.0 if wanted.bias is None else wanted.bias, channels, "bias")
+    scale = _values(kind.scale, channels, "scale")
+    bias = _values(0.0 if kind.bias is None else kind.bias, channels, "bias")
     if len(set(scale)) > 1:
         return _scaled(context, x, f"{x.name}/preprocessing", scale, bias)
     if scale[0] == 1 and not any(bias):
@@ -286,7 +286,7 @@ def _preprocess(context: Lowering, x: Blob, wanted: ImageType, layout: str) -> B
 
 
 def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: list[float]) -> Blob:
-    """Each channel multiplied, and added to."""
+    """Multiply each channel, and add to it."""
     shape = (len(scale), 1, 1)
     return context.layer(
         "scale",
@@ -301,11 +301,11 @@ def _scaled(context: Lowering, x: Blob, name: str, scale: list[float], bias: lis
     )
 
 
-def _values(value: float | Sequence[float], channels: int, what: str) -> list[float]:
+def _values(value: float | Sequence[float], channels: int, argument: str) -> list[float]:
     numbers = np.asarray(value, float)
     results = [float(numbers)] * channels if numbers.ndim == 0 else [float(v) for v in numbers]
     if len(results) != channels:
-        raise ConversionError(f"{what}={value!r}: one number, or {channels} of them")
+        raise ConversionError(f"{argument}={value!r}: one number, or {channels} of them")
     return results
 
 
@@ -318,24 +318,24 @@ def finish(
     classifier: ClassifierConfig | None,
     names: Sequence[str] | None = None,
 ) -> model_pb2.Model:
-    """Add the outputs, drop layers that none needs, and make the model.
+    """Add the outputs, drop layers that none of them needs, and make the model.
 
     Args:
         context: the lowered graph.
         outputs: the outputs wanted, by name; all by default.
-        classifier: labels, to make a classifier of it.
-        names: new names for the outputs, in their order.
+        classifier: labels, to make the model a classifier.
+        names: new names for the outputs, in order.
 
     Raises:
-        ConversionError: outputs that do not exist, or a classifier that does not fit.
+        ConversionError: an output does not exist, or a classifier does not fit.
     """
     known = dict(context.graph.outputs)
-    wanted = _wanted(outputs, known, context.graph)
-    shown = list(names) if names is not None else [name for name, _ in wanted]
-    if len(shown) != len(wanted) or len(set(shown)) != len(shown):
-        raise ConversionError(f"{len(shown)} names {shown} for {len(wanted)} outputs")
+    selected = _wanted(outputs, known, context.graph)
+    shown = list(names) if names is not None else [name for name, _ in selected]
+    if len(shown) != len(selected) or len(set(shown)) != len(shown):
+        raise ConversionError(f"{len(shown)} names {shown} for {len(selected)} outputs")
     blobs = []
-    for name, kind in wanted:
+    for name, kind in selected:
         context.start(f"{name}/output")
         blob = context.blob(known[name])
         context.check_axes(blob)
@@ -344,18 +344,18 @@ def finish(
             if isinstance(kind, ImageType)
             else (context.source_order(blob), None)
         )
-    taken = [name for name in names or () if context.builder.is_input(name)]
-    if taken:
+    clashes = [name for name in names or () if context.builder.is_input(name)]
+    if clashes:
         raise ConversionError(
-            f"an output cannot have the name of an input: {', '.join(map(repr, taken))}; "
+            f"an output cannot have the name of an input: {', '.join(map(repr, clashes))}; "
             "choose another name for it"
         )
     transposes.merge(context.builder, {blob.name for blob, _ in blobs})
     final = _name_outputs(context, [blob for blob, _ in blobs], shown)
     context.builder.prune(final)
-    for name, (_, feature), (asked, kind) in zip(final, blobs, wanted, strict=True):
-        told = kind.dtype if isinstance(kind, TensorType) else None
-        dtype = told or feature_dtype(known[asked])
+    for name, (_, feature), (source, kind) in zip(final, blobs, selected, strict=True):
+        chosen = kind.dtype if isinstance(kind, TensorType) else None
+        dtype = chosen or feature_dtype(known[source])
         context.builder.output(
             name, feature or features.multi_array(context.builder.shapes[name], dtype)
         )
@@ -406,7 +406,7 @@ def _as_image(
 
 
 def _picture(context: Lowering, name: str, x: Blob, layout: str) -> features.FeatureType:
-    """The image that a blob is: its size follows those of the inputs."""
+    """Describe a blob as an image, whose size follows from those of the inputs."""
     if None not in x.known:
         _, _, height, width = x.known
         return features.image(width or 0, height or 0, layout)
@@ -456,10 +456,10 @@ def _has_choices(context: Lowering) -> bool:
 
 
 def _name_outputs(context: Lowering, blobs: Sequence[Blob], names: Sequence[str]) -> list[str]:
-    """Give blobs the names of the outputs that they are; returns the names.
+    """Give blobs the names of their outputs, and return the names.
 
-    An output that is an input, or is shown twice, gets a layer that copies it; blobs inside
-    that have the name of an output get another; an output with the name of an input, too.
+    An output that is an input, or appears twice, gets a layer that copies it. Inner blobs with the
+    name of an output are renamed, as is an output with the name of an input.
     """
     builder = context.builder
     inputs = [f.name for f in builder.description.input]

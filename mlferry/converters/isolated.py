@@ -1,8 +1,8 @@
-"""Libraries that may crash on a hostile file, in a process of their own.
+"""Runs libraries that may crash on a hostile file in a process of their own.
 
-The process is started once, answers one request after another, and ends with this one, however
-this one ends. One that crashes, hangs, takes too long or too much memory is replaced; the request
-ends in an error of ours.
+The process is started once, answers one request after another, and ends with this one, however this
+one ends. If it crashes, hangs, or takes too much time or memory, it is replaced, and the request
+raises an error of ours.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mlferry import limits
 from mlferry.converters import watching, worker
 from mlferry.errors import LimitError, ModelFileError
 
-PATIENCE = 10  # times the processor time that a busy machine may make it last
-_IDLE = 20  # times the limit `seconds` that may pass without any use of the processor
-_TO_START = 300.0  # seconds in which a library must be loaded
+PATIENCE = 10  # how many times the processor time may pass on a busy machine
+_IDLE = 20  # how many times the limit `seconds` may pass without any use of the processor
+_TO_START = 300.0  # seconds in which a library must load
 _ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -34,11 +34,11 @@ _SIGKILL, _SIGXCPU = 9, 24
 
 
 class Refused(Exception):
-    """The worker could not do what it was asked; the message says why."""
+    """The worker could not do what was asked; the message says why."""
 
 
 def command(name: str, *script: str) -> list[str]:
-    """What starts a worker: a script and its arguments.
+    """The command that starts a worker: a script and its arguments.
 
     Raises:
         ModelFileError: there is no interpreter to start.
@@ -52,40 +52,42 @@ def command(name: str, *script: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Variables for a worker: one thread, which takes less memory."""
+    """Environment variables for a worker: one thread takes less memory."""
     return {**os.environ, **_ONE_THREAD}
 
 
 def search_path() -> list[str]:
-    """Where a worker finds its libraries."""
+    """The path on which a worker finds its libraries."""
     return [str(entry) for entry in sys.path]
 
 
 class Worker:
-    """A process that answers with the functions in `CALLS` of a module.
+    """A process that runs the functions in `CALLS` of a module.
 
     Args:
         script: the path of the module.
-        library: what it runs, for messages.
+        library: what the worker runs, for messages.
     """
 
     def __init__(self, script: str, library: str) -> None:
         self.script, self.library = script, library
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._line = -1  # an open pipe, whose end shows the process that this one has ended
-        self._first = 0  # bytes that it took when it had started
-        self._left: list[subprocess.Popen[bytes]] = []  # of the parent of a fork; kept as they are
+        # An open pipe: when it closes, the worker knows that this process has ended.
+        self._line = -1
+        self._first = 0  # bytes that it took after starting
+        # Those of the parent of a fork, kept as they are.
+        self._left: list[subprocess.Popen[bytes]] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """Leave the process to the parent; another thread of it may have held the lock."""
+        """Leave the process to the parent, one of whose threads may have held the lock."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
         if process is not None:
             self._left.append(process)
-            process.returncode = 0  # it is no child of this process
+            process.returncode = 0  # it is not a child of this process
             _abandon(process, self._line)
 
     def ask(
@@ -97,20 +99,20 @@ class Worker:
         seconds: float,
         memory: int = 0,
     ) -> list[bytes]:
-        """What a function of the script answers.
+        """The answer of a function of the script.
 
         Args:
             name: what messages call the file.
             call: the function.
-            told: goes to it as JSON.
-            parts: goes to it as bytes.
-            seconds: of processor time that it may take.
-            memory: bytes that it may take beyond the limit `reader_memory`.
+            told: sent as JSON.
+            parts: sent as bytes.
+            seconds: the processor time that it may take.
+            memory: bytes beyond the limit `reader_memory` that it may take.
 
         Raises:
             Refused: the function raised.
             ModelFileError: the library crashed.
-            LimitError: it took too much time or memory.
+            LimitError: the call took too much time or memory.
         """
         allowed = limits.current().reader_memory + memory
         header = {
@@ -136,7 +138,7 @@ class Worker:
             if code is None:
                 code = self._stop()
             elif self._has_grown(process):
-                self._stop()  # what it holds may be needed to convert the model
+                self._stop()  # its memory may be needed to convert the model
         if "sizes" in answer:
             return result
         if "error" in answer:
@@ -150,7 +152,7 @@ class Worker:
         return self._process or self._start(name)
 
     def _has_grown(self, process: subprocess.Popen[bytes]) -> bool:
-        """Whether requests left more memory behind than one may take."""
+        """Whether requests left more memory in use than one may take."""
         left = watching.resident(process.pid) - self._first
         return left > limits.current().reader_memory
 
@@ -193,7 +195,7 @@ class Worker:
         return process
 
     def _end(self) -> None:
-        """At the end of this process, while another thread may be waiting for the answer."""
+        """Runs at the end of this process, while another thread may be waiting for an answer."""
         if self._process is not None:
             watching.kill(self._process)
             self._process.wait()
@@ -217,7 +219,7 @@ class Worker:
 
 
 def _abandon(process: subprocess.Popen[bytes], line: int) -> None:
-    """Hold the pipes to a process no longer open, without writing what was still to be written."""
+    """Close the pipes to a process without writing pending data."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (process.stdin, process.stdout):
         os.dup2(nothing, stream.fileno())  # type: ignore[union-attr] # a pipe, by `Worker._start`
@@ -237,7 +239,7 @@ def _exchange(
     target.flush()
     answer = json.loads(source.readline())
     if not isinstance(answer, dict):
-        raise ValueError("the worker answered by something else")
+        raise ValueError("the worker sent an invalid answer")
     results = [source.read(size) for size in answer.get("sizes", ())]
     if [len(part) for part in results] != answer.get("sizes", []):
         raise ValueError("the worker died while it answered")
@@ -257,7 +259,9 @@ def _unanswered(
     if reason == "memory":
         return over_memory(name, library, memory)
     if reason == "idle":
-        return _over_time(f"{library} stands still, for {idle:.0f} seconds, while it reads {name}")
+        return _over_time(
+            f"{library} has made no progress for {idle:.0f} seconds while reading {name}"
+        )
     if reason == "seconds" or -code == _SIGXCPU:
         return _over_time(
             f"{library} takes more than {seconds:.0f} seconds of processor time to find its way "
@@ -271,9 +275,9 @@ def _unanswered(
     return ModelFileError(f"{name} is damaged: {library} crashed on it (exit {code})")
 
 
-def _over_time(what: str) -> LimitError:
+def _over_time(subject: str) -> LimitError:
     """The error for a worker that does not end."""
-    return limits.over("seconds", what, int(10 * max(limits.current().seconds, 60)))
+    return limits.over("seconds", subject, int(10 * max(limits.current().seconds, 60)))
 
 
 def over_memory(name: str, library: str, memory: int = 0) -> LimitError:

@@ -1,8 +1,8 @@
-"""Where the axes of a blob lie, against the order of axes of the source.
+"""The order of a blob's axes, compared with that of the source.
 
-Core ML computes channels-first. A converter says which layouts of its inputs it can handle;
-the walker asks for one of them, and a transpose is made only where the order really changes.
-Arranged copies are kept, so that no blob is transposed twice.
+Core ML computes channels-first. A converter says which layouts of its inputs it can handle; the
+walk picks one of them, and a transpose is added only if the order really changes. Transposed copies
+are kept, so that no blob is transposed twice.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ def _unflatten(writer: LayerWriter, x: Blob, layout: Layout) -> Blob:
     name = f"{x.name}/source"
     maps = writer.layer("reshapeStatic", x, name=f"{name}_maps", layout=SOURCE, targetShape=shape)
     axes = (0, *range(2, len(shape)), 1)
-    turned = writer.layer("transpose", maps, name=f"{name}_turned", layout=SOURCE, axes=axes)
+    ordered = writer.layer("transpose", maps, name=f"{name}_turned", layout=SOURCE, axes=axes)
     size = product(x.layout.inner)
     return writer.layer(
-        "reshapeStatic", turned, name=name, layout=SOURCE, targetShape=(batch, size)
+        "reshapeStatic", ordered, name=name, layout=SOURCE, targetShape=(batch, size)
     )
 
 
 def choose(inputs: Sequence[Blob], accepted: Accepted) -> Layout:
-    """The layout in which a converter gets its inputs: their own where all agree and it may."""
+    """The layout of a converter's inputs: their own, if all agree and it is accepted."""
     kinds = {layout.kind for layout in accepted}
     layouts = {x.layout for x in inputs if x.layout.kind == "flat" or x.shape is None}
     layouts |= {x.layout for x in inputs if x.shape is not None and len(x.shape) >= 3}

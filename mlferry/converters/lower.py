@@ -1,7 +1,7 @@
-"""From a `Graph` to a Core ML network: the only walker.
+"""The only walk from a `Graph` to a Core ML network.
 
-For every node: the user's custom conversion function first, the frontend's converter next.
-Ops with neither are collected before anything is built, and reported in one error.
+For every node: the user's custom conversion function first, the frontend's converter next. Ops with
+neither are collected before anything is built and reported in one error.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from mlferry.registry import Entry, did_you_mean
 
 @dataclass(frozen=True)
 class Choices:
-    """What becomes of the nodes that a frontend has no converter for, as the user chose.
+    """The user's choices for nodes without a converter in the frontend.
 
     Attributes:
         functions: the user's functions, by node name, op or activation name.
         add_custom_layers: make a custom layer of every op that has no converter and no
             function, with its options as parameters and its arrays as weights.
-        tracer: converts what layers of the user's own compute.
+        tracer: converts the computation of the user's own layers.
         trace_custom_layers: trace every layer without a converter that can be.
         channels_first: the layout of custom layers whose function does not say.
     """
@@ -60,18 +60,18 @@ class Choices:
 
 
 class LayerTracer(Protocol):
-    """Converts what a layer of the user's own computes; see `mlferry.converters.tracing`."""
+    """Converts the computation of a user's own layer; see `mlferry.converters.tracing`."""
 
     def can(self, node: Node) -> bool:
-        """Whether the layer's object is at hand, or can be made."""
+        """Whether the layer's object exists, or can be made."""
         ...
 
     def works(self, node: Node) -> bool:
-        """Whether everything that the layer computes has a converter."""
+        """Whether every op of the layer has a converter."""
         ...
 
     def convert(self, lowering: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
-        """Add what a layer computes."""
+        """Add the computation of a layer."""
         ...
 
 
@@ -80,7 +80,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class _Walker:
-    """Converts the nodes of one graph: its own, or one that a layer was traced into."""
+    """Converts the nodes of one graph: the source's, or that of a traced layer."""
 
     def __init__(
         self, lowering: Lowering, graph: Graph, frontend: Frontend, choices: Choices
@@ -94,7 +94,7 @@ class _Walker:
         """How each node is converted.
 
         Raises:
-            UnsupportedOpError: for all nodes that have neither a converter nor a function.
+            UnsupportedOpError: nodes have neither a converter nor a function; all are named.
         """
         for node in self.graph.nodes:
             node.is_traced = self._is_traced(node)
@@ -126,7 +126,7 @@ class _Walker:
             self.lowering.run(node, way)
 
     def run_inside(self, node: Node) -> None:
-        """Convert a node of a branch, or of a round of a loop."""
+        """Convert a node of a branch or of a loop's round."""
         limits.check("unrolled", next(self.count), "nodes of branches and of rounds of loops:")
         way = self._way(node) or self._folded
         with context(f"converting {node} inside"):
@@ -135,7 +135,7 @@ class _Walker:
     def run_graph(
         self, graph: Graph, frontend: Frontend, inputs: Sequence[Blob], masks: Sequence[Mask | None]
     ) -> tuple[list[Blob], list[Mask | None]]:
-        """Convert a graph that stands for the node that is converted now.
+        """Convert a graph in place of the current node.
 
         Args:
             graph: with one input for each blob.
@@ -171,7 +171,7 @@ class _Walker:
         blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in outputs]
         remaining = [x for x in blobs if isinstance(x, Blob)]
         if len(remaining) < len(blobs):
-            raise ConversionError("a layer that gives what is not an array")
+            raise ConversionError("a layer whose result is not an array")
         passed = [inside.masks.get(value.name) for _, value in graph.outputs]
         return remaining, [
             None if mask is None else replace(mask, make=functools.partial(_late, mask, lowering))
@@ -223,7 +223,7 @@ class _Walker:
 
 
 def _weakly(method: _Method) -> _Method:
-    """A method that does not keep its object: in a circle the source's weights would stay."""
+    """A method without a reference to its object: a cycle would keep the source's weights alive."""
     reference = weakref.WeakMethod(method)
 
     def call(*arguments: object) -> Any:
@@ -238,7 +238,7 @@ def _weakly(method: _Method) -> _Method:
 def _users(
     lowering: Lowering, function: CustomFunction, first: bool, node: Node, inputs: Sequence[Any]
 ) -> Any:
-    """What a user's function makes, which may be computed with any of the extents."""
+    """The result of a user's function, which may depend on any of the extents."""
     for x in inputs:
         if isinstance(x, Blob):
             sizes.use(x)
@@ -268,7 +268,7 @@ def lower(
         graph: the source.
         frontend: its converters.
         bind_inputs: adds the inputs to the builder and binds them.
-        choices: what becomes of ops without a converter.
+        choices: how to handle ops without a converter.
         activation_quantization: "keep" or "drop"; see `mlferry.convert`.
 
     Raises:
@@ -300,7 +300,7 @@ def _with_hint(key: str, hint: str) -> str:
 
 
 def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> dict[str, str]:
-    """The user's keys that match nothing, with a hint at what was near."""
+    """The user's keys that match nothing, with close matches as a hint."""
     names = {key for node in graph.nodes for key in node.keys}
     return {key: did_you_mean(key, sorted(names)) for key in functions if key not in names}
 
@@ -308,29 +308,29 @@ def _unused(functions: Mapping[str, CustomFunction], graph: Graph) -> dict[str, 
 def _built_in(
     lowering: Lowering,
     frontend: Frontend,
-    found: Entry[Converter],
+    entry: Entry[Converter],
     node: Node,
     inputs: Sequence[Any],
 ) -> Any:
     folded = _fold(lowering, node, inputs, frontend)
     if folded is not None:
         return folded
-    if not found.options.get("sizes"):
+    if not entry.options.get("sizes"):
         lowering.sizes.use(lowering.sizes.behind(*inputs))
-    operands = inputs if frontend.raw else _arranged(lowering, found, node, inputs)
-    output = found.value(lowering, node, *operands)
+    operands = inputs if frontend.raw else _arranged(lowering, entry, node, inputs)
+    output = entry.value(lowering, node, *operands)
     _check_options(node, frontend)
     return output
 
 
 def _arranged(
-    lowering: Lowering, found: Entry[Converter], node: Node, inputs: Sequence[Any]
+    lowering: Lowering, entry: Entry[Converter], node: Node, inputs: Sequence[Any]
 ) -> Sequence[Blob]:
-    """The inputs as blobs of a layout and a rank that a converter is registered with."""
-    accepted = found.options.get("layouts", (SOURCE,))
+    """The inputs as blobs, in a layout and rank for which a converter is registered."""
+    accepted = entry.options.get("layouts", (SOURCE,))
     if callable(accepted):
         accepted = accepted(node)
-    rank = found.options.get("rank")
+    rank = entry.options.get("rank")
     blobs = [lowering.stored(x) if isinstance(x, Constant) else x for x in inputs]
     if rank is not None:
         blobs = [lowering.assume_rank(x, rank) for x in blobs]
@@ -340,7 +340,7 @@ def _arranged(
 def _fold(
     lowering: Lowering, node: Node, inputs: Sequence[Any], frontend: Frontend
 ) -> Sequence[Any] | None:
-    """What a node of constants makes, where the frontend can evaluate it."""
+    """The results of a node of constants, if the frontend can evaluate it."""
     known = all(x is None or isinstance(x, Constant) for x in inputs)
     if frontend.fold is None or not known:
         return None
@@ -364,12 +364,12 @@ def _fold(
 
 
 def _check_options(node: Node, frontend: Frontend) -> None:
-    """Raise where an option that may matter was not looked at, of the layers inside too."""
+    """Raise an error if an option that may matter was not read, including those of inner layers."""
     for part in node.parts.values():
         _check_options(part, frontend)
     left = {
-        f"{what}{name}": value
-        for what, options in (("", node.attrs), ("argument ", node.arguments))
+        f"{prefix}{name}": value
+        for prefix, options in (("", node.attrs), ("argument ", node.arguments))
         for name, value in options.unread().items()
         if name not in frontend.ignored and not any(value is n for n in frontend.neutral)
     }
@@ -383,12 +383,12 @@ def _check_options(node: Node, frontend: Frontend) -> None:
 
 @contextmanager
 def as_conversion_errors() -> Iterator[None]:
-    """Turn what the builder refuses, and what broken options cause, into `ConversionError`."""
+    """Turn errors of the builder, and those that broken options cause, into `ConversionError`."""
     try:
         yield
     except SpecError as error:
         raise ConversionError(str(error)) from error
-    except (MlferryError, NameError):  # a missing name is a fault of ours, whatever the input
+    except (MlferryError, NameError):  # an undefined name is our own bug, whatever the input
         raise
     except Exception as error:
         raise ConversionError(f"its options or weights do not fit: {error!r}") from error

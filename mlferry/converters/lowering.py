@@ -1,4 +1,4 @@
-"""The table of values of one conversion, and what converters work with."""
+"""The values of one conversion, and the interface that converters use."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:
 
 
 class Lowering(LayerWriter):
-    """Adds layers for one node after another, and knows what each value of the graph became."""
+    """Adds layers node by node, and knows what each value of the graph has become."""
 
     def __init__(self, builder: Builder, graph: Graph) -> None:
         super().__init__(builder)
         self.graph = graph
         self.metadata: dict[str, str] = {}
         self.sizes = sizes.SizeLog()
-        self.elements: dict[str, Any] = {}  # what is known of blobs that hold shapes
+        self.elements: dict[str, Any] = {}  # what is known about blobs that hold shapes
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
         self._opaque: dict[str, Opaque] = {}
-        self._contents: dict[Any, Blob] = {}  # of constants, by shape, type and numbers
+        self._contents: dict[Any, Blob] = {}  # blobs of constants, by shape, type and numbers
         self.is_repeated = False
         self._constants = {name: Constant(name, a) for name, a in graph.constants.items()}
         self._computed = -4 * sum(a.nbytes for a in graph.constants.values())
@@ -62,7 +62,7 @@ class Lowering(LayerWriter):
 
     @contextmanager
     def inside(self, *, kept: bool = True) -> Iterator[nn.NeuralNetwork]:
-        """What is added in the block makes a network of its own; see `Builder.inside`."""
+        """Add layers to a network of their own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
             self._values,
             self._constants,
@@ -84,7 +84,7 @@ class Lowering(LayerWriter):
             self._node_name, self._layout = name, layout
 
     def reshape(self, x: Blob, shape: Shape, *, layout: Layout | None = None) -> Blob:
-        """Reshape; one unknown extent is allowed."""
+        """Reshape a blob; one unknown extent is allowed."""
         if x.shape == shape and None not in shape:
             sizes.use(x)
             return replace(x, layout=layout or self._layout)
@@ -101,7 +101,7 @@ class Lowering(LayerWriter):
         return layouts.arrange(self, x, SOURCE)
 
     def bind(self, value: Value, blob: Blob) -> None:
-        """Say which blob holds a value of the graph."""
+        """Record which blob holds a value of the graph."""
         self._values[value.name] = blob
 
     def blob(self, value: Value) -> Blob:
@@ -112,14 +112,14 @@ class Lowering(LayerWriter):
         """
         if value.name in self._opaque:
             raise ConversionError(
-                f"{value.name!r} is {self._opaque[value.name].what}, which Core ML has no blob for"
+                f"{value.name!r} is {self._opaque[value.name].what}, for which Core ML has no blob"
             )
         if value.name not in self._values:
             self._values[value.name] = self.stored(self._constants[value.name])
         return self._values[value.name]
 
     def give(self, name: str, operand: Result) -> None:
-        """Say what a name stands for: a blob, or what is known."""
+        """Record what a name stands for: a blob, or something known."""
         if isinstance(operand, Blob):
             self._values[name] = operand
         elif isinstance(operand, Opaque):
@@ -131,24 +131,24 @@ class Lowering(LayerWriter):
             self._constants[name] = replace(known, name=name)
 
     def alias(self, name: str, operand: Result) -> None:
-        """Give an operand another name; a constant stays the same, and is stored once."""
+        """Give an operand another name; a constant stays the same and is stored once."""
         if isinstance(operand, Constant) and operand.name:
             self._constants[name] = operand
         else:
             self.give(name, operand)
 
     def operand(self, value: Value) -> AnyOperand:
-        """What a converter gets for a value: its blob, its constant, or None for no name."""
+        """The operand of a converter for a value: its blob, its constant, or None for no name."""
         if not value.name:
             return None
         known = self._constants.get(value.name) or self._opaque.get(value.name)
         return known or self.blob(value)
 
     def stored(self, constant: Constant) -> Blob:
-        """The blob of a constant; what holds the same numbers is written once.
+        """The blob of a constant; equal constants are written once.
 
         Raises:
-            ConversionError: it has no elements, or integers that float32 cannot hold.
+            ConversionError: the constant has no elements, or integers that float32 cannot hold.
         """
         if constant.name and constant.name in self._values:
             return self._values[constant.name]
@@ -174,7 +174,7 @@ class Lowering(LayerWriter):
         return output
 
     def compute(self, size: int) -> None:
-        """Account for an array that is computed from constants, before it is.
+        """Count an array that is computed from constants, before it is computed.
 
         Args:
             size: its number of bytes.
@@ -186,7 +186,7 @@ class Lowering(LayerWriter):
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
 
     def run(self, node: Node, convert: Callable[[Node, Sequence[AnyOperand]], Results]) -> None:
-        """Convert one node with its inputs and bind what comes back to its outputs."""
+        """Convert one node with its inputs, and bind the results to its outputs."""
         self.start(node.name)
         self.sizes.node = str(node)
         inputs = [self.operand(value) for value in node.inputs]
@@ -205,13 +205,13 @@ class Lowering(LayerWriter):
                 self.give(value.name, result)
 
     def once(self, make: Callable[[Lowering], Any]) -> Any:
-        """What a function adds, which is called the first time only."""
+        """The blob that a function adds; the function is called only the first time."""
         if make not in self._made_once:
             self._made_once[make] = make(self)
         return self._made_once[make]
 
     def assume_rank(self, x: Blob, rank: int) -> Blob:
-        """A blob whose shape a custom layer hides, as one of the rank that its reader takes.
+        """A blob whose shape a custom layer hides, with the rank that its reader takes.
 
         Its batch is that of the graph's inputs; the other extents stay unknown.
         """
@@ -226,7 +226,7 @@ class Lowering(LayerWriter):
         return replace(x, shape=shape)
 
     def arranged_inputs(self, inputs: Sequence[Blob], accepted: Accepted) -> list[Blob]:
-        """The inputs in one layout out of those accepted; new layers take it, too."""
+        """The inputs in one of the accepted layouts, which new layers also use."""
         chosen = layouts.choose(inputs, accepted)
         results = [layouts.arrange(self, x, chosen) for x in inputs]
         self._layout = results[0].layout if results else SOURCE

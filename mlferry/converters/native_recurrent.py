@@ -1,7 +1,7 @@
-"""Core ML's own recurrent layers, where they compute the same as the weights of a frontend.
+"""Core ML's own recurrent layers, if they compute what the frontend's weights mean.
 
-They clip the sums at 50, where sigmoid and tanh are as good as constant, reset before the
-product, and know no masks; `mlferry.converters.recurrent` composes everything else.
+They clip the sums at 50, where sigmoid and tanh are practically constant, reset before the product,
+and have no masks; `mlferry.converters.recurrent` composes everything else.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NO_CLIPPING = 50000.0  # 0 would stand for 50
 
 
 def exists(gates: Gates) -> bool:
-    """Whether a layer of Core ML computes this."""
+    """Whether a Core ML layer computes this."""
     return _described(gates) is not None
 
 
 def exists_for_both(ahead: Gates, behind: Gates) -> bool:
-    """Whether a layer of Core ML computes both directions of an LSTM."""
+    """Whether a Core ML layer computes both directions of an LSTM."""
     both = [_described(gates) for gates in (ahead, behind)]
     if both[0] is None or both[1] is None or not isinstance(ahead, LSTM):
         return False
@@ -55,7 +55,7 @@ def run(
         gates: the weights.
         x: [time, batch, inputs].
         states: the first states [batch, units]; none for zeros.
-        sequence: whether all outputs are wanted, rather than the last.
+        sequence: whether all outputs are needed, not only the last.
         reverse: from the last step to the first.
 
     Returns:
@@ -140,7 +140,7 @@ def _sizes(gates: Gates) -> Params:
 
 
 def _described(gates: Gates) -> tuple[str, Params, int] | None:
-    """The kind of layer, its parameters and its number of states; None where there is none."""
+    """The kind of layer, its parameters and its number of states; None if there is none."""
     functions = [
         _in_float32(f.params) if isinstance(f, Activation) else {} for f in gates.functions
     ]
@@ -151,7 +151,7 @@ def _described(gates: Gates) -> tuple[str, Params, int] | None:
 
 
 def _in_float32(activation: Params) -> Params:
-    """An activation with its numbers as a file keeps them."""
+    """An activation, with its numbers as stored in a file."""
     return {
         kind: {name: np.float32(value) for name, value in options.items()}
         for kind, options in activation.items()

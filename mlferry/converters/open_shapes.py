@@ -1,4 +1,4 @@
-"""Shapes that a source leaves open: a suggestion whose parts fit together, and its error."""
+"""Shapes that a source leaves open: a consistent suggestion, and the error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _TERM = re.compile(r"^\s*(?:(\d+)\s*\*\s*)?([A-Za-z_]\w*|\d+)\s*$")
 
 
 def error(
-    missing: Sequence[Value], graph: Graph, given: Mapping[str, tuple[int, ...]]
+    missing: Sequence[Value], graph: Graph, fixed: Mapping[str, tuple[int, ...]]
 ) -> OpenShapesError:
-    """The error for inputs whose shapes are needed.
+    """The error for inputs whose shapes must be given.
 
     Args:
         missing: those inputs.
         graph: whose they are.
-        given: the shapes of the other inputs.
+        fixed: the shapes of the other inputs.
     """
-    shapes = suggested(missing, graph, given)
+    shapes = suggested(missing, graph, fixed)
     example = ", ".join(
         f"mlferry.TensorType(name={name!r}, shape={shape or '(1, ...)'})"
         for name, shape in shapes.items()
@@ -50,18 +50,18 @@ def _shown(value: Value) -> str:
 
 
 def suggested(
-    missing: Sequence[Value], graph: Graph, given: Mapping[str, tuple[int, ...]]
+    missing: Sequence[Value], graph: Graph, fixed: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """A shape for each input: one sample, and the same number for the same name of an axis."""
-    told = _told(graph, given)
-    return {value.name: tuple(_extents(value, graph, told)) for value in missing}
+    """A shape for each input: one sample, and equal extents for equal names of axes."""
+    extents = _told(graph, fixed)
+    return {value.name: tuple(_extents(value, graph, extents)) for value in missing}
 
 
-def _told(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _told(graph: Graph, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Numbers for the names of axes: of inputs whose shapes are known, of batches, of pictures."""
     entries: dict[str, int] = {}
     for value in graph.inputs:
-        for name, extent in zip(value.axes, given.get(value.name, ()), strict=False):
+        for name, extent in zip(value.axes, fixed.get(value.name, ()), strict=False):
             if name:
                 entries.setdefault(name, extent)
     for value in graph.inputs:
@@ -75,16 +75,16 @@ def _told(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return entries
 
 
-def _extents(value: Value, graph: Graph, told: Mapping[str, int]) -> list[int]:
+def _extents(value: Value, graph: Graph, extents: Mapping[str, int]) -> list[int]:
     outputs = []
     names = value.axes or ("",) * len(value.shape or ())
     for axis, (extent, name) in enumerate(zip(value.shape or (), names, strict=True)):
         if extent is not None:
             outputs.append(extent)
-        elif name in told:
-            outputs.append(told[name])
+        elif name in extents:
+            outputs.append(extents[name])
         else:
-            computed = _computed(name, told)
+            computed = _computed(name, extents)
             outputs.append(computed or (1 if axis == 0 else _usual(value, axis, graph)))
     return outputs
 
@@ -102,15 +102,15 @@ def _usual(value: Value, axis: int, graph: Graph) -> int:
     return 3 if axis == channels else _PICTURE
 
 
-def _computed(name: str, told: Mapping[str, int]) -> int:
-    """The value of a sum that exporters write as a name: "past_length + 1"; 0 where it is none."""
+def _computed(name: str, extents: Mapping[str, int]) -> int:
+    """The value of a sum that exporters write as a name, "past_length + 1"; 0 if it is not one."""
     total = 0
     for term in name.split("+"):
         match = _TERM.match(term)
         if match is None:
             return 0
-        factor, what = match.groups()
-        number = int(what) if what.isdigit() else told.get(what)
+        factor, base = match.groups()
+        number = int(base) if base.isdigit() else extents.get(base)
         if number is None:
             return 0
         total += int(factor or 1) * number

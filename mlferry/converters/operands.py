@@ -1,9 +1,8 @@
-"""What converters of ONNX and TensorFlow share: operands that are blobs, constants or nothing.
+"""What ONNX and TensorFlow converters share: operands that are blobs, constants or None.
 
-A converter takes the `Lowering`, the node and its operands. Operands are blobs; those at the
-places named in `constants` are arrays (or None where they are left out), and with ``raw=True``
-all come as they are: `Blob`, `Constant` or None. A value without axes is a blob of shape (1,)
-in the layout `SCALAR`.
+A converter takes the `Lowering`, the node and its operands. Operands are blobs; those at the places
+named in `constants` are arrays (or None if omitted), and with ``raw=True`` all come as they are:
+`Blob`, `Constant` or None. A value without axes is a blob of shape (1,) in the layout `SCALAR`.
 """
 
 from __future__ import annotations
@@ -130,12 +129,12 @@ def positive(axis: int, axes: int) -> int:
 
 
 def scalar(x: Blob) -> Blob:
-    """A blob of one element read as a value without axes."""
+    """A blob of one element as a value without axes."""
     return Blob(x.name, x.shape, SCALAR, x.hidden_by)
 
 
 def vector(x: Blob) -> Blob:
-    """A value without axes read as one of one axis."""
+    """A value without axes as a value of one axis."""
     return Blob(x.name, x.shape, SOURCE, x.hidden_by)
 
 
@@ -149,12 +148,12 @@ def shaped(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def like(x: Blob, *inputs: Blob) -> Blob:
-    """A result that has no axes where none of the inputs has."""
+    """A result that has no axes if none of the inputs has any."""
     return scalar(x) if all(i.is_scalar for i in inputs) else x
 
 
 def emit(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    """A layer whose result has no axes where none of its inputs has."""
+    """A layer whose result has no axes if none of its inputs has any."""
     return like(context.layer(kind, *inputs, layout=SOURCE, **params), *inputs)
 
 
@@ -166,7 +165,7 @@ def joined(context: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
 
 
 def valuewise(context: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
-    """A layer that works value by value: the layout stays."""
+    """An elementwise layer, which keeps the layout."""
     return context.layer(kind, x, layout=x.layout, **params)
 
 
@@ -183,5 +182,5 @@ def truncated(context: Lowering, x: Blob) -> Blob:
 
 
 def ints(value: NDArray[Any]) -> tuple[int, ...]:
-    """Integers from an attribute or an array."""
+    """Integers of an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())

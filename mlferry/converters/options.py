@@ -1,4 +1,4 @@
-"""What a conversion can be asked."""
+"""The options of a conversion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlferry.converters.types import ClassifierConfig
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that a conversion can be asked, by any entry point."""
+    """All options of a conversion, from any entry point."""
 
     inputs: Sequence[InputType] | None = None
     outputs: Sequence[OutputType] | None = None

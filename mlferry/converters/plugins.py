@@ -21,10 +21,10 @@ GROUP = "mlferry.frontends"
 
 
 class Reader(Protocol):
-    """What an entry point names: a module or an object with these two functions."""
+    """The target of an entry point: a module or an object with these two functions."""
 
     def claims(self, source: object) -> bool:
-        """Whether it can read a source; told by the content, without raising."""
+        """Whether it can read a source; decided by the content, without raising."""
         ...
 
     def read(self, source: object, functions: Collection[str]) -> tuple[Graph, Frontend]:
@@ -42,12 +42,12 @@ def readers() -> Iterator[tuple[str, Reader]]:
     for entry in _entries(*((path, _changed(path)) for path in map(str, sys.path))):
         try:
             yield entry.name, entry.load()
-        except Exception as error:  # any package may be broken; the others still work
+        except Exception as error:  # a broken package must not disable the others
             logger.warning("the frontend %r cannot be imported: %r", entry.name, error)
 
 
 def _changed(path: str) -> int:
-    """When something was last installed into a folder; 0 where that cannot be told."""
+    """When something was last installed into a folder; 0 if that is unknown."""
     try:
         return Path(path).stat().st_mtime_ns
     except OSError:
@@ -56,7 +56,7 @@ def _changed(path: str) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _entries(*places: tuple[str, int]) -> tuple[EntryPoint, ...]:
-    """The entry points in some folders: a file of every installed package is read."""
+    """The entry points in these folders; reads a file of every installed package."""
     from importlib import metadata  # takes a while, and few need it
 
     return tuple(sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name))

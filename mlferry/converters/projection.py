@@ -1,4 +1,4 @@
-"""Images through a projective transform, known or computed by the model, for every frontend.
+"""Projective transforms of images, known or computed by the model, for all frontends.
 
 As `ImageProjectiveTransformV3` of TensorFlow, whose arithmetic is float32: the pixel at (x, y) of
 the result comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
@@ -22,7 +22,7 @@ Array = NDArray[np.float32]
 
 
 class Filling(NamedTuple):
-    """How a pixel of the result is made of the image.
+    """How a pixel of the result is computed from the image.
 
     Attributes:
         interpolation: "nearest" or "bilinear".
@@ -50,7 +50,7 @@ def projected(
         x: in the source's order; its height, width and channels are known.
         transform: [8] or [1, 8], for all images, or [N, 8]: a0, a1, a2, b0, b1, b2, c0, c1.
         size: height and width of the result.
-        filling: how pixels are made, also those beyond the image.
+        filling: how pixels are computed, including those beyond the image.
 
     Raises:
         ConversionError: the shape of the transforms is another, an option is unknown, or the
@@ -75,7 +75,7 @@ def projected(
     places, weights = _samples(
         rows.ravel(), (height, width), size, filling.interpolation, _MODES[filling.mode].known
     )
-    # less the filling, which is added in the end: weights of parts beyond the image vanish
+    # minus the filling, which is added at the end, so that weights beyond the image vanish
     less = affine(context, x, 1.0, -filling.value) if filling.value else x
     pixels = context.reshape(less, (batch, height * width, channels), layout=SOURCE)
     total: Blob | None = None
@@ -92,7 +92,7 @@ def projected(
 def _by_computed(
     context: Lowering, x: Blob, transform: Blob, size: tuple[int, int], filling: Filling
 ) -> Blob:
-    """By transforms that the model computes: [8], [1, 8] or [N, 8]."""
+    """Use transforms that the model computes: [8], [1, 8] or [N, 8]."""
     shape, (batch, height, width, _) = known(transform), known(x)
     if shape not in ((8,), (1, 8), (batch, 8)):
         raise ConversionError(f"transforms of shape {shape}: [8], [1, 8] or [{batch}, 8] are taken")
@@ -133,7 +133,7 @@ def _product(context: Lowering, left: Blob, right: Blob) -> Blob:
 
 
 def _rounded(context: Lowering, x: Blob) -> Blob:
-    """The nearest integer; halves go away from zero."""
+    """The nearest integer; halves are rounded away from zero."""
     whole = emit(context, "floor", affine(context, emit(context, "unary", x, type="ABS"), 1.0, 0.5))
     return _product(context, emit(context, "sign", x), whole)
 
@@ -149,7 +149,7 @@ def _samples(
     interpolation: str,
     mode: Callable[[Array, int], Array],
 ) -> tuple[list[NDArray[np.int64]], list[Array]]:
-    """The pixels that make each one of the result, and their weights; 0 beyond the image."""
+    """The source pixels of each pixel, and their weights, which are 0 beyond the image."""
     ys, xs = (grid.astype(np.float32).ravel() for grid in np.indices(out))
     a, b, c = transform[:3], transform[3:6], transform[6:]
     depth = c[0] * xs + c[1] * ys + np.float32(1)
@@ -173,7 +173,7 @@ def _samples(
 
 
 def _neighbours(position: Array, interpolation: str) -> list[tuple[Array, Array]]:
-    """Along one axis: whole places, and their weights."""
+    """Integer places along one axis, and their weights."""
     if interpolation == "nearest":
         nearest = np.trunc(position + np.copysign(np.float32(0.5), position))
         return [(nearest, np.ones_like(position))]
@@ -232,7 +232,7 @@ def _computed_wrap(context: Lowering, position: Blob, size: int) -> Blob:
 
 
 class Continuation(NamedTuple):
-    """How an image goes on beyond its edges: positions that are known, and that are computed."""
+    """How an image continues beyond its edges, for known and for computed positions."""
 
     known: Callable[[Array, int], Array]
     computed: Callable[[Lowering, Blob, int], Blob]

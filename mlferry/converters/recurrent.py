@@ -1,9 +1,9 @@
-"""Recurrent layers composed step by step, for every frontend.
+"""Recurrent layers composed step by step, for all frontends.
 
-Core ML's own recurrent layers clip the sums at 50, take one activation for all gates, reset
-before the product and know no masks (`mlferry.converters.native_recurrent`); what they cannot
-compute exactly is composed of matrix products here. Gates have ONNX's order: z, r, h of a GRU
-and i, o, f, c of an LSTM.
+Core ML's own recurrent layers clip the sums at 50, take one activation for all gates, reset before
+the product and have no masks (`mlferry.converters.native_recurrent`); what they cannot compute
+exactly is composed of matrix products here. Gates have ONNX's order: z, r, h of a GRU and i, o, f,
+c of an LSTM.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class RecurrentCell(Protocol):
     """One step of a recurrence."""
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """What can be computed for all steps [time, batch, ...] at once."""
+        """Compute what is possible for all steps [time, batch, ...] at once."""
         ...
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
-        """The output and the next states, of what `project` made for one step."""
+        """The output and the next states, from what `project` returned for one step."""
         ...
 
 
@@ -63,8 +63,8 @@ class Gates(ABC):
         rb: the bias of the recursion, or None.
         functions: the activations, in ONNX's order.
         peephole: [3 * units] of the gates i, o, f, or None.
-        behind: whether a GRU resets behind the product.
-        coupled: whether an LSTM forgets what it does not take in.
+        behind: whether a GRU resets after the product.
+        coupled: whether an LSTM's forget gate is the complement of its input gate.
     """
 
     w: Matrix
@@ -83,15 +83,15 @@ class Gates(ABC):
         return int(self.r.shape[1])
 
     def project(self, context: Lowering, x: Blob) -> Blob:
-        """W x + bias, and the recursion's bias where it is only added."""
+        """W x + bias, and the recursion's bias if it is only added."""
         alone = self.behind and self.rb is not None
         bias = self.wb
         if self.rb is not None and not alone:
             bias = self.rb if bias is None else bias + self.rb
         elif self.rb is not None:
-            added = self.rb.copy()
-            added[2 * self.units :] = 0
-            bias = added if bias is None else bias + added
+            recurrent_bias = self.rb.copy()
+            recurrent_bias[2 * self.units :] = 0
+            bias = recurrent_bias if bias is None else bias + recurrent_bias
         extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
         return context.layer(
             "innerProduct",
@@ -150,7 +150,7 @@ class Simple(Gates):
 
 
 class GRU(Gates):
-    """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or behind the product."""
+    """h = (1 - z) * g(xh + ...) + z * h; the reset comes before or after the product."""
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
@@ -228,12 +228,12 @@ def walk(
     masks: Sequence[Blob | None] = (),
     zero: bool = True,
 ) -> tuple[list[Blob], list[Blob]]:
-    """All steps one after the other.
+    """Compute all steps one after the other.
 
     Args:
         context: what adds layers.
         cell: what a step computes.
-        steps: what the cell's `project` made, one a step.
+        steps: what the cell's `project` made, one per step.
         states: the first states.
         reverse: from the last step to the first.
         masks: where 0, the states of a sample stay; [batch, 1] a step, or None.
@@ -271,7 +271,7 @@ def looped(
     masks: Blob | None = None,
     zero: bool = True,
 ) -> tuple[Blob, list[Blob]]:
-    """As `walk`, by a `loop` layer: for many steps, or a number that is not fixed.
+    """As `walk`, with a `loop` layer, for many steps or a number that is not fixed.
 
     Args:
         context: what adds layers.
@@ -294,7 +294,7 @@ def looped(
         "squeezeMasks": [],
     }
     length = context.layer("sliceStatic", first, layout=SOURCE, beginIds=[0], endIds=[1], **ends)
-    # the first call makes the constants that all rounds read
+    # the first call adds the constants that all rounds read
     shape = cell.step(context, _entry(context, steps, context.constant([0.0])), list(states))[
         0
     ].known
@@ -337,7 +337,7 @@ def _entry(context: Lowering, x: Blob, index: Blob) -> Blob:
 
 
 def _like_states(context: Lowering, steps: Blob, shape: Shape) -> Blob:
-    """A blob [time, batch, units], of any values: a part of what was projected."""
+    """A blob [time, batch, units] of any values: a part of the projection."""
     units = shape[-1] or 0
     return context.layer(
         "sliceStatic",
@@ -353,7 +353,7 @@ def _like_states(context: Lowering, steps: Blob, shape: Shape) -> Blob:
 
 
 def _chosen(context: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:
-    """Of `new` where the mask is 1, of `old` elsewhere."""
+    """The values of `new` where the mask is 1, else of `old`."""
     return context.layer("whereBroadcastable", _wide(context, mask, new), new, old, layout=SOURCE)
 
 

@@ -1,4 +1,4 @@
-"""Reshapes and transposes, also of values with more axes than Core ML has, for every frontend."""
+"""Reshapes and transposes, even of values with more axes than Core ML has, for all frontends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlferry.errors import ConversionError
 MOST_AXES = 5
 
 
-def reshaped(context: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
+def reshaped(context: Lowering, x: Blob, extents: Sequence[int | None]) -> Blob:
     """A blob in a shape of the source, in which one extent may be -1 or unknown.
 
-    A shape of more than five axes is remembered only: a transpose between two such reshapes
-    moves groups of axes.
+    A shape of more than five axes is only remembered: a transpose between two such reshapes moves
+    groups of axes.
     """
-    target = list(wanted)
+    target = list(extents)
     if -1 in target:
         target[target.index(-1)] = None
     source = () if x.is_scalar else x.known
@@ -34,9 +34,9 @@ def reshaped(context: Lowering, x: Blob, wanted: Sequence[int | None]) -> Blob:
     whole = list(target)
     whole[place] = math.prod(n for n in source if n is not None) // max(rest, 1)
     if len(target) > MOST_AXES or len(source) > MOST_AXES or not source:
-        known(x)  # a shape that is only remembered, or that of one number
+        known(x)  # a shape that is only remembered, or the shape of one number
         return _reshaped(context, x, whole)
-    if tuple(whole) == source:  # at other sizes, too, where the others stay
+    if tuple(whole) == source:  # at other sizes, too, if the other extents stay
         use(x, [axis for axis in range(x.rank) if axis != place])
         return x
     return context.reshape(x, tuple(target), layout=SOURCE)
@@ -61,11 +61,11 @@ def heads_joined(context: Lowering, x: Blob) -> Blob:
 
 
 def of_same_rank(context: Lowering, x: Blob, target: Sequence[int]) -> Blob:
-    """A reshape in which a 0 keeps an extent, whatever it is, and one -1 takes what is left."""
+    """A reshape in which a 0 keeps an extent, whatever it is, and one -1 means the rest."""
     output = context.layer("rankPreservingReshape", x, layout=SOURCE, targetShape=target)
     layer = context.builder.network.layers[-1]
-    for told in (layer.inputTensor, layer.outputTensor):
-        told.add(rank=len(target))
+    for tensors in (layer.inputTensor, layer.outputTensor):
+        tensors.add(rank=len(target))
     return output
 
 
@@ -76,28 +76,28 @@ def _reshaped(context: Lowering, x: Blob, target: Sequence[int | None]) -> Blob:
 
 
 def to_shape(context: Lowering, x: Blob, shape: Constant) -> Blob:
-    """A blob in a shape that the source computes, partly of extents: for any size where it can be.
+    """A blob in a shape that the source computes, partly from extents: for any size if possible.
 
     One of the extents may be left open; it is the one that depends on most.
     """
-    wanted: list[int | None] = [int(n) for n in shape.array.ravel()]
+    extents: list[int | None] = [int(n) for n in shape.array.ravel()]
     like = spelled(context.sizes, shape)
     stored = context.builder.shapes.get(like)
-    if like and stored == tuple(wanted) and rank(x) <= MOST_AXES and not x.is_scalar:
+    if like and stored == tuple(extents) and rank(x) <= MOST_AXES and not x.is_scalar:
         return context.layer("reshapeLike", x, Blob(like, stored), layout=SOURCE)
     codes = [] if shape.origins is None else shape.origins.ravel().tolist()
     made_of = [context.sizes.sets[code] for code in codes]
     depend = [sum(axis != 0 for _, axis in each) * 2 + bool(each) for each in made_of]
-    if -1 not in wanted and any(depend) and len(wanted) <= MOST_AXES and rank(x) <= MOST_AXES:
+    if -1 not in extents and any(depend) and len(extents) <= MOST_AXES and rank(x) <= MOST_AXES:
         place = len(depend) - 1 - depend[::-1].index(max(depend))
-        wanted[place] = -1
+        extents[place] = -1
         made_of[place] = frozenset()
     context.sizes.use(frozenset().union(*made_of))
-    return reshaped(context, x, wanted)
+    return reshaped(context, x, extents)
 
 
 def as_stored(context: Lowering, x: Blob) -> Blob:
-    """A blob of more axes than Core ML has, with those that it really has."""
+    """A blob of more axes than Core ML has, with the axes that it really has."""
     return x if rank(x) <= MOST_AXES else replace(x, shape=context.builder.shapes[x.name])
 
 
@@ -126,7 +126,7 @@ def transposed(context: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
     order = sorted(groups)
     merged = tuple(math.prod(shape[a] for a in group) for group in order)
     folded = context.reshape(as_stored(context, x), merged, layout=SOURCE)
-    turned = context.layer(
+    output = context.layer(
         "transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups]
     )
-    return replace(turned, shape=tuple(shape[a] for a in axes))
+    return replace(output, shape=tuple(shape[a] for a in axes))

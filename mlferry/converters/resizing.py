@@ -1,4 +1,4 @@
-"""Resizing for every frontend: Core ML's own upsampling, gathering, or a matrix an axis."""
+"""Resizing for all frontends: Core ML's own upsampling, gathering, or a matrix for each axis."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Positions = Callable[[int, int, int, float], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the values of a resized blob are made.
+    """How the values of a resized blob are computed.
 
     Attributes:
         mode: "nearest", "linear" or "cubic".
-        positions: where the samples of an axis lie, in entries of the input, from the axis, its
-            extent, the new one and their ratio.
+        positions: returns the sample positions of an axis, in entries of the input, from the axis,
+            its extent, the new one and their ratio.
         rounding: of positions, for "nearest".
         repeats: whether "nearest" by a whole factor repeats each entry.
         half_pixel: whether positions are ``(i + 0.5) / factor - 0.5``.
@@ -48,7 +48,7 @@ class Sampling:
 
 
 def scaled(x: Blob, factors: Sequence[float]) -> list[int | None]:
-    """The extents of a blob by factors, rounded down; in float32, as runtimes compute them."""
+    """The extents of a blob times factors, rounded down; in float32, as runtimes compute them."""
     pairs = zip(x.known, factors, strict=True)
     return [None if n is None else math.floor(np.float32(n) * np.float32(f)) for n, f in pairs]
 
@@ -60,17 +60,17 @@ def resize(
     factors: Sequence[float],
     sampling: Sampling,
 ) -> Blob:
-    """A blob with other extents, axis by axis.
+    """Resize a blob axis by axis.
 
     Args:
         context: what adds layers.
         x: the blob; axes are its own.
         target: the new extents.
         factors: the new extents over the old ones, as the source computes them.
-        sampling: where samples lie and how they are weighted.
+        sampling: the positions of samples, and their weights.
 
     Raises:
-        ConversionError: a result without elements, or positions that depend on a flexible size.
+        ConversionError: the result has no elements, or positions depend on a flexible size.
     """
     if any(n is not None and n < 1 for n in target):
         raise ConversionError(f"a resize to {list(target)}")
@@ -97,9 +97,9 @@ def resize(
 def _by_whole_factors(
     context: Lowering, x: Blob, factors: Sequence[float], sampling: Sampling
 ) -> Blob | None:
-    """Core ML's own upsampling of height and width, at any size, where it computes the same.
+    """Core ML's own upsampling of height and width, at any size, if it computes the same.
 
-    Its half-pixel grid needs iOS 14, so a known size goes by matrices.
+    Its half-pixel grid needs iOS 14, so known sizes are resized with matrices.
     """
     if not by_whole_factors(x, factors, sampling):
         return None
@@ -134,8 +134,8 @@ def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -
     if axis == rank - 1:
         return context.layer("batchedMatmul", x, constant, layout=layout, transposeB=True)
     order = [i for i in range(rank) if i != axis] + [axis]
-    turned = context.layer("transpose", x, layout=layout, axes=order)
-    output = context.layer("batchedMatmul", turned, constant, layout=layout, transposeB=True)
+    ordered = context.layer("transpose", x, layout=layout, axes=order)
+    output = context.layer("batchedMatmul", ordered, constant, layout=layout, transposeB=True)
     back = [order.index(i) for i in range(rank)]
     return context.layer("transpose", output, layout=layout, axes=back)
 

@@ -1,4 +1,4 @@
-"""Sampling images and volumes at positions that the model computes, for every frontend."""
+"""Sampling images and volumes at positions that the model computes, for all frontends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlferry.converters.values import SOURCE, Blob
 
 
 class GridSampling(NamedTuple):
-    """How values between and beyond the pixels are made; `corners`: ends are pixels' centres."""
+    """How values between and beyond pixels are computed; with `corners`, ends are pixel centres."""
 
     mode: str
     padding: str
@@ -21,12 +21,12 @@ class GridSampling(NamedTuple):
 
 
 def clipped(context: Lowering, p: Blob, size: int) -> Blob:
-    """Positions from 0 to size - 1: the pixel at the edge goes on beyond it."""
+    """Positions clipped to 0 to size - 1: the edge pixel continues beyond the edge."""
     return emit(context, "clip", p, minVal=0.0, maxVal=float(size - 1))
 
 
 def reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
-    """Back and forth between the outermost pixels' centres, or their edges."""
+    """Positions reflected between the outermost pixels' centres, or their edges."""
     start, span = (0.0, size - 1.0) if corners else (-0.5, float(size))
     if span == 0:
         return affine(context, p, 0.0)
@@ -57,7 +57,7 @@ def sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSamplin
 
 
 def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
-    """Along one axis: the places around a position and their weights."""
+    """The places around a position along one axis, and their weights."""
     if mode == "nearest":
         return [(emit(context, "round", p), None)]
     floor = emit(context, "floor", p)
@@ -92,7 +92,7 @@ def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
 def _values(
     context: Lowering, x: Blob, places: list[Blob], sizes: tuple[int, ...], grid: GridSampling
 ) -> Blob:
-    """The values of [N, ..., C] at integer places; outside they are 0, or those of the edge."""
+    """The values of [N, ..., C] at integer places; values outside are 0, or those of the edge."""
     if grid.padding == "reflection" and grid.mode == "cubic":
         places = [
             reflected(context, p, n, grid.corners) for p, n in zip(places, sizes, strict=True)

@@ -1,4 +1,4 @@
-"""Choices that coremltools 4 and later have as enumerations, under its names."""
+"""Enumerations of coremltools 4 and later, under the same names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _targets() -> Iterator[tuple[str, int]]:
             ("tvOS", release.tvos),
         ):
             yield f"{system}{number.replace('.', '_')}", release.version
-    yield "macOS10_16", 5  # what macOS 11 was called at first
+    yield "macOS10_16", 5  # the first name of macOS 11
 
 
 AvailableTarget = IntEnum("AvailableTarget", list(_targets()))  # type: ignore[misc] # computed names
@@ -38,7 +38,7 @@ ColorLayout.__doc__ = "The order of colours, for `ImageType`."
 
 
 class ComputeUnit(Enum):
-    """What a device computes on. Nothing here depends on it: the app decides when it runs."""
+    """The compute units of a device. Nothing here depends on them: the app decides when it runs."""
 
     ALL = 1
     CPU_AND_GPU = 2
@@ -47,46 +47,46 @@ class ComputeUnit(Enum):
 
 
 class ComputePrecision(Enum):
-    """What an ML program computes with. Neural networks have the precision of their weights."""
+    """The precision of an ML program. Neural networks have the precision of their weights."""
 
     FLOAT16 = "float16"
     FLOAT32 = "float32"
 
 
-def exact_target(asked: str | float) -> str:
-    """The deployment target of a classic entry point: iOS 13, or the later one asked for.
+def exact_target(target: str | float) -> str:
+    """The deployment target of a classic entry point: iOS 13, or a later one if given.
 
     Args:
-        asked: the iOS release, such as "12". One before 13 is taken, and a warning is logged.
+        target: the iOS release, such as "12". A release before 13 is accepted with a warning.
 
     Raises:
         ConversionError: it is not a number.
     """
     try:
-        release = float(asked)
+        release = float(target)
     except ValueError:
         raise ConversionError(
-            f"minimum_ios_deployment_target={asked!r}: a release of iOS, such as '13'"
+            f"minimum_ios_deployment_target={target!r}: a release of iOS, such as '13'"
         ) from None
     if release < _EXACT:
         logger.warning(
             "minimum_ios_deployment_target=%r: the model is written in exact array mapping, where "
             "arrays keep the shapes of the source, and needs iOS %d",
-            asked,
+            target,
             _EXACT,
         )
         return f"iOS{_EXACT}"
-    return f"iOS{asked}"
+    return f"iOS{target}"
 
 
 def listed(names: str | Sequence[str] | None) -> list[str]:
-    """Names that are given as one, as several, or not at all."""
+    """Names given as one, as several, or not at all."""
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def check_network_precision(given: object) -> None:
-    """Raise a `ConversionError` unless a neural network is asked for in float32."""
-    name = given.value if isinstance(given, ComputePrecision) else given
+def check_network_precision(precision: object) -> None:
+    """Raise a `ConversionError` if a neural network should have another precision than float32."""
+    name = precision.value if isinstance(precision, ComputePrecision) else precision
     if name not in (None, "float32"):
         raise ConversionError(
             f"compute_precision={name!r}: a neural network computes as the device likes, and its "

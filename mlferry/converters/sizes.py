@@ -1,9 +1,9 @@
-"""Which extents a conversion computes with.
+"""The extents with which a conversion computes.
 
-What a converter computes with an extent that is known holds for that extent alone: a constant, a
-parameter, a choice between two ways. Each such use is logged, and in the end traced back to the
-axes of the inputs on which it depends; see `mlferry.spec.sizes`. Converters that write layers for
-any size do not ask for extents, and nothing is logged.
+What a converter computes from a known extent is valid for that extent only: a constant, a
+parameter, a choice between two methods. Each such use is logged, and finally traced back to the
+input axes on which it depends; see `mlferry.spec.sizes`. Converters that write layers for any size
+do not ask for extents, so nothing is logged.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ Extents = frozenset[Extent]
 
 @dataclass
 class SizeLog:
-    """What one conversion has computed with.
+    """The extents that one conversion has used.
 
     Attributes:
         node: what is converted now.
         uses: each extent, with the first node that computed with it.
-        sets: what an element of a constant can be made of: its code is an index into this list.
+        sets: the extents from which an element of a constant may be made; its code is an index into
+            this list.
     """
 
     node: str = ""
@@ -38,18 +39,18 @@ class SizeLog:
     sets: list[Extents] = field(default_factory=lambda: [frozenset()])
 
     def use(self, extents: Extents) -> None:
-        """Log that the layers of this node hold for these extents alone."""
+        """Log that the layers of this node are valid only for these extents."""
         for extent in extents:
             self.uses.setdefault(extent, self.node)
 
     def code(self, extents: Extents) -> int:
-        """The number that stands for some extents."""
+        """The number that stands for a set of extents."""
         if extents not in self.sets:
             self.sets.append(extents)
         return self.sets.index(extents)
 
     def behind(self, *operands: AnyOperand) -> Extents:
-        """The extents of which constants are made."""
+        """The extents from which constants are made."""
         codes = {
             int(code)
             for x in operands
@@ -64,7 +65,7 @@ _LOG: ContextVar[SizeLog | None] = ContextVar("sizes", default=None)
 
 @contextmanager
 def logged(log: SizeLog) -> Iterator[None]:
-    """Log what is used in the block."""
+    """Log the extents used in the block."""
     token = _LOG.set(log)
     try:
         yield
@@ -73,7 +74,7 @@ def logged(log: SizeLog) -> Iterator[None]:
 
 
 def use(x: Blob, axes: Iterable[int] | None = None) -> None:
-    """Say that what follows is computed with extents of a blob, by default with all."""
+    """Record that what follows depends on extents of a blob, by default on all."""
     log = _LOG.get()
     if log is not None and x.shape is not None and not x.is_scalar:
         chosen = range(x.rank) if axes is None else axes
@@ -85,12 +86,12 @@ ANY_AXIS = -1
 
 
 def _extent(x: Blob, axis: int) -> Extent:
-    """An extent of a blob; any of it where the source's value has more axes than the blob."""
+    """An extent of a blob; any extent of it if the source's value has more axes than the blob."""
     return x.name, axis if x.rank <= _MOST_AXES else ANY_AXIS
 
 
 def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int]) -> Constant:
-    """Extents of a blob as a constant that knows what it is made of.
+    """Extents of a blob as a constant that knows from which extents it is made.
 
     Args:
         log: of the conversion.
@@ -105,28 +106,28 @@ def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int])
 def folded(
     log: SizeLog,
     inputs: Sequence[Any],
-    made: Sequence[Any],
+    outputs: Sequence[Any],
     moves: Callable[[], Sequence[Any] | None],
 ) -> Sequence[Any]:
-    """What a node of constants makes, which knows what it is made of.
+    """The result of a node of constants, which knows from which extents it is made.
 
     Args:
         log: of the conversion.
         inputs: the operands.
-        made: the outputs.
-        moves: evaluates a node that only moves values on codes in place of them; gives None for
-            other nodes, where every value depends on every operand.
+        outputs: the outputs.
+        moves: evaluates a node that only moves values, on codes in place of values; returns None
+            for other nodes, of which every value depends on every operand.
     """
     behind = log.behind(*inputs)
     if not behind:
-        return made
+        return outputs
     codes = moves()
     if codes is None or any(np.asarray(c).dtype.kind == "b" for c in codes):
         code = log.code(behind)
-        codes = [None if x is None else np.full(np.shape(x), code, np.int64) for x in made]
+        codes = [None if x is None else np.full(np.shape(x), code, np.int64) for x in outputs]
     return [
         None if x is None else Constant("", np.asarray(x), origins=np.asarray(c, np.int64))
-        for x, c in zip(made, codes, strict=True)
+        for x, c in zip(outputs, codes, strict=True)
     ]
 
 
@@ -138,7 +139,7 @@ def codes_of(x: Constant) -> NDArray[Any]:
 
 
 def spelled(log: SizeLog, x: Constant) -> str:
-    """The blob whose shape a constant is, all of it and in its order; "" where it is none."""
+    """The blob whose complete shape a constant is, in order; "" if it is not one."""
     if x.origins is None or x.origins.ndim != 1:
         return ""
     extents = [log.sets[code] for code in x.origins.tolist()]

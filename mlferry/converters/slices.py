@@ -1,4 +1,4 @@
-"""Parts of blobs, and blobs with more around them, for every frontend."""
+"""Parts of blobs, and padded blobs, for all frontends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sliced(
     axes: Sequence[int] | None,
     steps: Sequence[int] | None,
 ) -> Blob:
-    """Bounds as Python has them; they are written as they are, to hold for any size."""
+    """Slice with Python's bounds; they are written unchanged, so that they hold for any size."""
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     full = [slice(None)] * x.rank
@@ -54,10 +54,10 @@ def sliced_anywhere(
     axes: Sequence[int] | None,
     steps: Sequence[int] | None,
 ) -> Blob:
-    """The same with bounds that may be computed, and with ends that a flexible axis may not reach.
+    """The same, with bounds that may be computed, and with ends that a flexible axis may not reach.
 
-    Core ML takes such bounds as further inputs. They are cut at the ends of the axis, as Python's;
-    None is as far as the axis goes. Backwards, a flexible axis is turned first.
+    Core ML takes such bounds as additional inputs. They are clipped to the axis, as in Python; None
+    means its end. To go backward, a flexible axis is reversed first.
     """
     axes = list(range(len(starts))) if axes is None else [positive(a, x.rank) for a in axes]
     steps = [1] * len(starts) if steps is None else list(steps)
@@ -69,8 +69,8 @@ def sliced_anywhere(
         if known and (x.known[axis] is not None or _is_open(start, end, step)):
             fixed.append((start, end, axis, step))
         elif step < 1:
-            turned = [place == axis for place in range(x.rank)]
-            x = context.layer("reverse", x, layout=SOURCE, reverseDim=turned)
+            flags = [place == axis for place in range(x.rank)]
+            x = context.layer("reverse", x, layout=SOURCE, reverseDim=flags)
             first, last = _from_end(context, start), _from_end(context, end)
             if first == 0 and isinstance(last, int) and last >= _OPEN and step == -1:
                 continue
@@ -90,8 +90,8 @@ def sliced_anywhere(
         open_end[axis] = isinstance(end, int) and end >= _OPEN
     shape = context.layer("getShape", x, layout=SOURCE)
     vectors = []
-    for given, unmasked in zip(bounds, (begin, stop), strict=True):
-        parts = [given.get(axis, value) for axis, value in enumerate(unmasked)]
+    for computed, unmasked in zip(bounds, (begin, stop), strict=True):
+        parts = [computed.get(axis, value) for axis, value in enumerate(unmasked)]
         blobs = [
             context.constant([float(min(max(p, -_OPEN), _OPEN))]) if isinstance(p, int) else p
             for p in parts
@@ -129,19 +129,19 @@ def _known_end(bound: int | Blob | None, step: int) -> int | Blob:
 
 
 def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
-    """A bound of an axis as one of the turned axis."""
+    """A bound of an axis as a bound of the reversed axis."""
     if isinstance(bound, int):
         return -1 - bound
     return context.layer("activation", bound, layout=SOURCE, linear={"alpha": -1.0, "beta": -1.0})
 
 
 def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
-    """Bounds counted from the front of each axis, and cut at its ends."""
+    """Bounds counted from the start of each axis, and clipped to it."""
     negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
     moved = context.layer("multiplyBroadcastable", negative, shape, layout=SOURCE)
     counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
-    cut = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
-    return context.layer("activation", cut, layout=SOURCE, ReLU={})
+    limited = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
+    return context.layer("activation", limited, layout=SOURCE, ReLU={})
 
 
 def _is_open(start: int, end: int, step: int) -> bool:
@@ -150,7 +150,7 @@ def _is_open(start: int, end: int, step: int) -> bool:
 
 
 def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
-    """One entry of an axis, which goes; a negative index counts from the end, at any size."""
+    """One entry of an axis, which is dropped; negative indices count from the end, at any size."""
     end = index + 1 or None
     return context.layer(
         "squeeze", sliced(context, x, [index], [end], [axis], None), layout=SOURCE, axes=(axis,)
@@ -158,7 +158,7 @@ def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
 
 
 class _Part(NamedTuple):
-    """What is kept of one axis; None is as far as it goes."""
+    """The part of one axis to keep; None means its end."""
 
     begin: int | None
     end: int | None
@@ -166,7 +166,7 @@ class _Part(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is all of the axis, in its order."""
+        """Whether it is the whole axis, in order."""
         return self == (None, None, 1)
 
 
@@ -267,12 +267,12 @@ def _padded_at_any_size(context: Lowering, x: Blob, pairs: Pairs, mode: str) -> 
     order = sorted(range(4), key=lambda axis: (any(pairs[axis]), axis))
     if not any(map(any, pairs[:2])):
         order = [0, 1, 2, 3]
-    turned = order != [0, 1, 2, 3]
-    if turned:
+    is_ordered = order != [0, 1, 2, 3]
+    if is_ordered:
         x = context.layer("transpose", x, layout=SOURCE, axes=order)
     amounts = edges([pairs[axis] for axis in order[2:]])
     x = context.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
-    if not turned:
+    if not is_ordered:
         return x
     return context.layer(
         "transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)]

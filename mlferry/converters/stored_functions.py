@@ -15,7 +15,7 @@ class StoredFunction:
     """A function that a file names, or whose code it holds.
 
     Attributes:
-        __name__: as the file has it; ``"<lambda>"`` where it holds code alone.
+        __name__: its name in the file; ``"<lambda>"`` if the file holds only code.
     """
 
     def __init__(self, name: str, option: str) -> None:
@@ -23,7 +23,7 @@ class StoredFunction:
         self._option = option
 
     def __call__(self, *arguments: object, **options: object) -> Any:
-        """Refuse: code of a file is never run.
+        """Refuse to run: code from a file never runs.
 
         Raises:
             ConversionError: always.
@@ -34,7 +34,7 @@ class StoredFunction:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether another function has the name in the file."""
+        """Whether another function has the same name in the file."""
         return self.__name__ != _LAMBDA and getattr(other, "__name__", None) == self.__name__
 
     def __hash__(self) -> int:
@@ -51,8 +51,8 @@ def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -
     """The functions among the options of a layer.
 
     Args:
-        config: the layer's options as the file has them.
-        custom_objects: the user's own functions by name, which take the place of the file's.
+        config: the layer's options in the file.
+        custom_objects: the user's own functions by name, which replace those of the file.
     """
     entries = {}
     for option in _OPTIONS:
@@ -64,7 +64,7 @@ def functions_of(config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -
 
 
 def _name(value: Attribute, *, named: bool) -> str:
-    """The name of a function in one of the forms that Keras writes; "" for what is none."""
+    """The name of a function in one of the forms that Keras writes; "" if it is not one."""
     if isinstance(value, Mapping):
         kind, inner = value.get("class_name"), value.get("config")
         if kind == "__lambda__":

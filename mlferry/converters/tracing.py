@@ -1,4 +1,4 @@
-"""Layers of a user's own converted by what their `call` computes, without a class on the device.
+"""Converts users' own layers by tracing their `call`, so that the device needs no class for them.
 
 Keras 3 records functions of `keras.ops` on symbolic tensors. Layers of Keras 2, and those written
 in TensorFlow's functions, are recorded by TensorFlow.
@@ -37,7 +37,7 @@ class Tracer:
     custom_objects: Mapping[str, Any]
 
     def can(self, node: Node) -> bool:
-        """Whether the layer's object is at hand, or can be made."""
+        """Whether the layer's object exists, or can be made."""
         if self._function_of(node) is not None:
             return True
         is_activation = node.elementwise or node.call is None
@@ -45,7 +45,7 @@ class Tracer:
         return has_object or self._class_of(node) is not None
 
     def works(self, node: Node) -> bool:
-        """Whether everything that the layer computes has a converter, as far as shapes tell."""
+        """Whether every op of the layer has a converter, as far as shapes are known."""
         shapes = [value.shape for value in node.inputs]
         if not self.can(node) or not all(shapes):
             return False
@@ -57,10 +57,10 @@ class Tracer:
         return all(frontend.ops.find(item.op, graph.version) for item in graph.nodes)
 
     def convert(self, context: Lowering, node: Node, inputs: Sequence[Any]) -> list[Blob]:
-        """Add what a layer computes.
+        """Add the computation of a layer.
 
         Raises:
-            ConversionError: its code cannot be traced, or an op in it not be converted.
+            ConversionError: its code cannot be traced, or an op in it cannot be converted.
         """
         values = [
             context.source_order(x if isinstance(x, Blob) else context.stored(x)) for x in inputs
@@ -110,9 +110,9 @@ class Tracer:
         types = [*inputs, *([] if mask is None else [(mask, "bool")])]
 
         def call(*tensors: object) -> Any:
-            given = tensors if mask is None else tensors[:-1]
+            values = tensors if mask is None else tensors[:-1]
             args, kwargs = arguments(
-                layer, call_of(node), given, None if mask is None else tensors[-1]
+                layer, call_of(node), values, None if mask is None else tensors[-1]
             )
             return layer.call(*args, **kwargs)
 
@@ -121,7 +121,7 @@ class Tracer:
     # ---- functions, and layers of files ------------------------------------------------
 
     def _function_of(self, node: Node) -> Any:
-        """The function of an activation, or of a Lambda of a file, where it is at hand."""
+        """The function of an activation, or of a Lambda in a file, if it is available."""
         from mlferry.converters.keras.calls import call_of
 
         named = node.functions.get("function")
@@ -148,5 +148,5 @@ class Tracer:
 
 
 def _names_tensorflow(error: Exception) -> bool:
-    """Whether a symbolic tensor was given to a function of TensorFlow."""
+    """Whether a symbolic tensor was passed to a TensorFlow function."""
     return "TensorFlow function" in str(error) or "tensorflow" in str(error).lower()

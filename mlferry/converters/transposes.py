@@ -1,4 +1,4 @@
-"""Transposes behind each other become one, or vanish where they undo each other."""
+"""Merges consecutive transposes, or removes them if they undo each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 def merge(builder: Builder, outputs: Collection[str]) -> None:
-    """Read through chains of transposes; what nothing reads any more is left for `prune`.
+    """Look through chains of transposes; `prune` removes those that nothing reads any more.
 
     Args:
         builder: the network.
@@ -24,17 +24,17 @@ def merge(builder: Builder, outputs: Collection[str]) -> None:
     for layer in builder.network.layers:
         if layer.WhichOneof("layer") != "transpose" or written[layer.output[0]] != 1:
             continue
-        given = same.get(layer.input[0], layer.input[0])
-        before = makers.get(given)
+        source = same.get(layer.input[0], layer.input[0])
+        before = makers.get(source)
         axes = list(layer.transpose.axes)
         if before is not None and written[before.input[0]] <= 1:
-            given = before.input[0]
+            source = before.input[0]
             axes = [before.transpose.axes[axis] for axis in axes]
         output = layer.output[0]
         if axes == sorted(axes) and output not in outputs:
-            same[output] = given
+            same[output] = source
             continue
-        layer.input[0] = given
+        layer.input[0] = source
         layer.transpose.axes[:] = axes
         makers[output] = layer
     if same:

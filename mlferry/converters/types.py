@@ -1,4 +1,4 @@
-"""How a user describes inputs and outputs; the names are those of coremltools."""
+"""How users describe inputs and outputs; the names are those of coremltools."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RangeDim:
 
 @dataclass(frozen=True)
 class EnumeratedShapes:
-    """A few shapes, out of which a user of the model chooses.
+    """A set of shapes, from which a user of the model chooses.
 
     Attributes:
         shapes: in the source's order of axes, batch included; all of one rank.
@@ -63,7 +63,7 @@ class EnumeratedShapes:
 
 
 class Shape(tuple[int | RangeDim, ...]):
-    """A shape, as coremltools writes it: its extents, in the source's order, batch included.
+    """A shape in coremltools' form: its extents, in the source's order, including the batch.
 
     Args:
         shape: the extents; one may be a `RangeDim`.
@@ -118,24 +118,24 @@ class TensorType:
             raise ConversionError(f"dtype {self.dtype!r} is not one of {known}")
 
 
-def _type_name(given: DTypeLike) -> str:
+def _type_name(dtype: DTypeLike) -> str:
     """NumPy's name of a type."""
     try:
-        return str(np.dtype(given).name)
+        return str(np.dtype(dtype).name)
     except TypeError as error:
-        raise ConversionError(f"dtype {given!r} is not a type of numbers: {error}") from error
+        raise ConversionError(f"dtype {dtype!r} is not a type of numbers: {error}") from error
 
 
 @dataclass(frozen=True)
 class ImageType:
-    """An image input. The network gets ``scale * pixel + bias``, pixels from 0 to 255.
+    """An image input. The network receives ``scale * pixel + bias``, with pixels from 0 to 255.
 
     Attributes:
         name: of the input; may be left out where the model has one.
         shape: in the source's order of axes, batch included; by default the source's. Height and
             width may be `RangeDim`s, or the whole an `EnumeratedShapes`.
-        scale: one number, or one a channel in the order of `color_layout`.
-        bias: one number, or one a channel in the order of `color_layout`; added after scaling.
+        scale: one number, or one per channel in the order of `color_layout`.
+        bias: one number, or one per channel in the order of `color_layout`; added after scaling.
         color_layout: "RGB", "BGR" or "GRAYSCALE"; by default by the number of channels.
         channel_first: whether the source takes [N, C, H, W]; by default the source's own.
     """
@@ -160,11 +160,11 @@ class ImageType:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Makes a classifier of the model.
+    """Makes the model a classifier.
 
     Attributes:
-        class_labels: the labels in the order of the probabilities, or the path of a file with
-            one a line.
+        class_labels: the labels in the order of the probabilities, or the path of a file with one
+            on each line.
         predicted_feature_name: of the output with the likeliest label.
         predicted_probabilities_output: the output that holds the probabilities; by default
             the only one.
@@ -197,6 +197,6 @@ class ClassifierConfig:
         integers = all(isinstance(label, int) and not isinstance(label, bool) for label in results)
         if not results or not (texts or integers):
             raise ConversionError(
-                "class_labels is a list of str or of int, or the path of a file with one a line"
+                "class_labels is a list of str or of int, or the path of a file with one per line"
             )
         return results

@@ -13,9 +13,10 @@ from mlferry.registry import did_you_mean
 if TYPE_CHECKING:
     from mlferry.converters.frontend import Frontend
 
-_SIMPLE = (bool, int, float, str)  # what a parameter of a custom layer can be
-_PARAMETERS, _ENTRIES = 8, 4  # most that an example shows; of a list that becomes parameters
-_NO_OPTIONS = ("name", "trainable", "dtype")  # what Keras keeps of every layer
+_SIMPLE = (bool, int, float, str)  # the types that a custom layer's parameter may have
+# The most options in an example, and the longest list that becomes parameters.
+_PARAMETERS, _ENTRIES = 8, 4
+_NO_OPTIONS = ("name", "trainable", "dtype")  # options that Keras stores for every layer
 
 
 def unsupported(
@@ -31,8 +32,8 @@ def unsupported(
         missing: their nodes.
         graph: the source.
         frontend: its converters.
-        unused: keys of the user's functions that match nothing, with hints at what is near.
-        traceable: the ops of which mlferry can convert what they compute.
+        unused: keys of the user's functions that match nothing, with close matches as hints.
+        traceable: the ops whose computation mlferry can convert.
     """
     ops: dict[str, list[Node]] = {}
     for node in missing:
@@ -60,7 +61,7 @@ def unsupported(
         "",
         f"mlferry.convert({graph.expression}, custom_conversion_functions={{{pairs}}})",
         "",
-        "or pass add_custom_layers=True to make an entry of each with its own options.",
+        "or pass add_custom_layers=True to make a custom layer of each from its own options.",
     ]
     if traceable:
         pairs = ", ".join(f"{op!r}: mlferry.trace" for op in traceable)
@@ -76,30 +77,30 @@ def unsupported(
 
 
 def options(node: Node) -> Iterator[tuple[str, Any, str]]:
-    """What an op was made with, as a custom layer's parameters would have it.
+    """The options of an op, as parameters of a custom layer.
 
     Yields:
         the name of a parameter, its value, and how a conversion function reads it; the last is
-        empty for what no parameter can be, such as a long list.
+        empty for values that cannot be parameters, such as a long list.
     """
     for name, value in node.get_config().items():
         if name in _NO_OPTIONS or value is None:
             continue
-        read = f"node.{name}" if name.isidentifier() else f"node.get_config()[{name!r}]"
+        expression = f"node.{name}" if name.isidentifier() else f"node.get_config()[{name!r}]"
         if isinstance(value, _SIMPLE):
-            yield name, value, read
+            yield name, value, expression
         elif _is_short(value):
             for index, item in enumerate(value):
-                yield f"{name}_{index}", item, f"{read}[{index}]"
+                yield f"{name}_{index}", item, f"{expression}[{index}]"
         else:
             yield name, value, ""
 
 
 def _snippet(op: str, node: Node) -> list[str]:
     results = list(options(node))
-    shown = [(name, read) for name, _, read in results if read][:_PARAMETERS]
+    shown = [(name, expression) for name, _, expression in results if expression][:_PARAMETERS]
     left = [name for name, _, _ in results if name not in dict(shown)]
-    parameters = ", ".join(f"{name!r}: {read}" for name, read in shown)
+    parameters = ", ".join(f"{name!r}: {expression}" for name, expression in shown)
     lines = [
         f"def convert_{identifier(op)}(node):",
         "    return mlferry.CustomLayerParams(",
@@ -115,7 +116,7 @@ def _snippet(op: str, node: Node) -> list[str]:
 
 
 def _is_short(value: object) -> bool:
-    """A few numbers, which become a parameter each."""
+    """A short list of numbers, each of which becomes a parameter."""
     fits = isinstance(value, list | tuple) and 0 < len(value) <= _ENTRIES
     return fits and all(isinstance(item, _SIMPLE) for item in value)  # type: ignore[attr-defined]
 

@@ -1,7 +1,7 @@
-"""What converters get and make: blobs, constants, and the layouts in which blobs lie.
+"""The operands and results of converters: blobs, constants, and the layouts of blobs.
 
-Core ML computes channels-first, and sources mostly channels-last: a `Layout` says where the axes of
-a blob lie, against the order of axes of the source.
+Core ML computes channels-first, and most sources channels-last: a `Layout` says how the order of a
+blob's axes differs from that of the source.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Layout:
     """An order of axes: one of this module's constants, or `flattened`.
 
     Attributes:
-        kind: "source", "channels first", or "flat": values of [N, H, W, C] lie in the order
-            of [N, C, H, W], already flattened to two axes.
+        kind: "source", "channels first", or "flat": values of [N, H, W, C] in the order of [N, C,
+            H, W], already flattened to two axes.
         inner: for "flat", the source's shape without the batch: channels last, and known.
     """
 
@@ -77,9 +77,9 @@ class Blob:
 
     Attributes:
         name: of the blob.
-        shape: as the blob lies; None where a custom layer hides it.
+        shape: in the blob's own order; None if a custom layer hides it.
         layout: how it lies.
-        hidden_by: the layer after which the shape is unknown.
+        hidden_by: the layer from which on the shape is unknown.
     """
 
     name: str
@@ -136,13 +136,13 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Constant:
-    """A value that is known while converting, in the source's own type.
+    """A value known while converting, in the source's own type.
 
     Attributes:
         name: of the value.
         array: what it is.
-        quantized: for a weight that the source keeps quantized, its integers with their scale
-            and zero point, and the axis of these.
+        quantized: for a weight that the source keeps quantized: its integers, with scale, zero
+            point and their axis.
         origins: of one that is made of the extents of blobs, a code an element; see `sizes`.
     """
 
@@ -153,7 +153,7 @@ class Constant:
 
 
 class Opaque:
-    """An operand that only a frontend's own converters understand: a list of tensors, say.
+    """An operand that only a frontend's own converters understand, such as a list of tensors.
 
     Attributes:
         what: it is, for messages.

@@ -1,4 +1,4 @@
-"""Products of vectors, for every frontend."""
+"""Products of vectors, for all frontends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mlferry.converters.values import SOURCE, Blob
 
 
 def cross_product(context: Lowering, left: Blob, right: Blob) -> Blob:
-    """Of vectors of three along the last axis, in the source's order; the rest broadcasts."""
+    """The cross product of 3-vectors along the source's last axis; other axes broadcast."""
     a, b = (
         context.outputs(3, "splitND", x, layout=SOURCE, axis=-1, numSplits=3) for x in (left, right)
     )

@@ -1,8 +1,8 @@
-"""A process of ours, watched from outside: how long it takes, and how much memory.
+"""Watches the time and memory of one of our processes from outside.
 
-What a process may take is kept by the one that started it: a process that sleeps, that is stopped,
-or whose threads wait for each other cannot keep a limit itself. Memory is what is written to; the
-address space, which threads and allocators reserve by the gigabyte, says little about it.
+The process that started another enforces its limits, because a process that sleeps, is stopped, or
+has deadlocked threads cannot do so itself. Memory is what is written to; the address space, which
+threads and allocators reserve by the gigabyte, says little about it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Literal
 
 Reason = Literal["", "seconds", "idle", "memory"]
 
-_TICK = 0.02  # seconds between two looks
+_TICK = 0.02  # seconds between two checks
 
 
 class Watch:
-    """Ends a process group that goes over a limit, while the block runs.
+    """Ends a process group that exceeds a limit while the block runs.
 
-    Where the system has no `/proc`, only the time is watched.
+    Without `/proc`, only the time is watched.
 
     Args:
         process: the leader of the group.
@@ -64,7 +64,7 @@ class Watch:
         before = time.monotonic()
         while not self._over.wait(_TICK):
             now = time.monotonic()
-            passed = min(now - before, 1.0)  # more if this process itself was stopped
+            passed = min(now - before, 1.0)  # longer if this process itself was stopped
             before = now
             spent, rested = spent + passed, rested + passed
             busy = _processor_seconds(self._process.pid)
@@ -84,9 +84,9 @@ class Watch:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and its children, which are of its group."""
+    """End a process and its children, which belong to its group."""
     if process.returncode is not None:
-        return  # its number may be another's by now
+        return  # its number may belong to another process by now
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -95,10 +95,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def resident(pid: int) -> int:
-    """Bytes of its own that a process, or the largest of its children, holds in memory.
-
-    0 where the system does not tell.
-    """
+    """The private bytes in memory of a process, or of its largest child; 0 if unknown."""
     return max((_own_bytes(each) for each in _family(pid)), default=0)
 
 
@@ -111,7 +108,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _own_bytes(pid: int) -> int:
-    """What is resident, without files such as the code of libraries."""
+    """The resident memory, without files such as the code of libraries."""
     with contextlib.suppress(OSError, ValueError):
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
         return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGESIZE")
@@ -119,7 +116,7 @@ def _own_bytes(pid: int) -> int:
 
 
 def _processor_seconds(pid: int) -> float | None:
-    """Processor time of a process and its children; None where the system does not tell."""
+    """The processor time of a process and its children; None if the system does not say."""
     results = [_ticks(each) for each in _family(pid)]
     if results[0] is None:
         return None

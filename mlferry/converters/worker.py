@@ -1,4 +1,4 @@
-"""What a process of `mlferry.converters.isolated` runs: `python worker.py MODULE.py [PIPE]`.
+"""The main program of `mlferry.converters.isolated`: `python worker.py MODULE.py [PIPE]`.
 
 Answers requests by the functions in `CALLS` of the module, which is loaded from its file: nothing
 of mlferry is imported but by the module itself. A module with `EACH_APART = True` gets a fresh
@@ -24,18 +24,18 @@ _RESERVED = 16 << 30
 
 
 def _used() -> int:
-    """Bytes of address space that this process has, where the system reports it."""
+    """The bytes of this process's address space, if the system reports them."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 
-        # pathlib would be one import more in a process that is started for a file
+        # avoids importing pathlib in a process that is started for a file
         with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
             return int(stream.read().split()[0]) * resource.getpagesize()
     return 0
 
 
 def _allow(seconds: float, memory: int) -> None:
-    """Let this process take so much more processor time, and address space in all."""
+    """Limit the additional processor time of this process, and its total address space."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -81,20 +81,20 @@ def _answer(
 def _answer_apart(
     module: ModuleType, header: dict[str, Any], parts: list[bytes], memory: int, target: BinaryIO
 ) -> None:
-    """Answer in a child; if it dies, say how."""
-    read, write = os.pipe()
+    """Answer in a child process; if it dies, report how."""
+    source, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            os.close(read)
+            os.close(source)
             with os.fdopen(write, "wb") as stream:
                 _answer(module, header, parts, memory, stream)
             status = 0
         finally:
             os._exit(status)
     os.close(write)
-    with os.fdopen(read, "rb") as stream:
+    with os.fdopen(source, "rb") as stream:
         output = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
@@ -105,10 +105,10 @@ def _answer_apart(
 
 
 def _end_with_caller(pipe: int) -> None:
-    """End the group of this process when nothing can write to a pipe any more.
+    """End the group of this process when nobody can write to a pipe any more.
 
-    By a signal of the system where it has one: no library can keep it waiting, and it ends a
-    stopped process, too.
+    Uses a signal of the system if there is one: no library can delay it, and it also ends a stopped
+    process.
     """
     import fcntl
     import select
@@ -118,7 +118,7 @@ def _end_with_caller(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if select.select([pipe], [], [], 0)[0]:  # it was closed before
+        if select.select([pipe], [], [], 0)[0]:  # it was already closed
             os._exit(1)
     else:
         threading.Thread(target=_wait_for_end, args=(pipe,), daemon=True).start()

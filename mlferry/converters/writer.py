@@ -1,4 +1,4 @@
-"""What adds layers to the network that is being built, named after the node that they are of."""
+"""Adds layers to the network being built, named after their node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlferry.layers.builder import Builder
 
 
 class LayerWriter:
-    """Adds layers for the node that is converted now.
+    """Adds layers for the current node.
 
     Attributes:
         builder: the network.
@@ -30,7 +30,7 @@ class LayerWriter:
 
     @property
     def node_name(self) -> str:
-        """The name of the node that is converted now."""
+        """The name of the current node."""
         return self._node_name
 
     def layer(
@@ -46,8 +46,8 @@ class LayerWriter:
         Args:
             kind: Core ML's name of the layer kind.
             inputs: the blobs that it reads.
-            name: of the layer; by default the node's, then the node's with the kind behind it.
-            layout: of the output; by default the one that the node's inputs came in.
+            name: of the layer; by default the node's, and then the node's followed by the kind.
+            layout: of the output; by default that of the node's inputs.
             params: fields of the layer's parameters.
         """
         return self.outputs(1, kind, *inputs, name=name, layout=layout, **params)[0]
@@ -66,15 +66,15 @@ class LayerWriter:
             self.check_axes(x)
         label = self._unique(name or self._node_name, kind)
         blobs = [label] if count == 1 else [f"{label}:{index}" for index in range(count)]
-        added = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
+        layer = self.builder.layer(kind, label, [x.name for x in inputs], blobs, **params)
         hidden = next((x.hidden_by for x in inputs if x.shape is None), "")
         return tuple(
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
-            for blob in added.output
+            for blob in layer.output
         )
 
     def fresh(self, name: str) -> str:
-        """A name for a blob that no blob or layer has, made of the node's."""
+        """A new name for a blob, made from the node's."""
         return self.builder.unused_blob(f"{self._node_name}/{name}")
 
     def copy(self, x: Blob, target: str) -> None:
@@ -83,7 +83,7 @@ class LayerWriter:
         self.builder.layer("copy", label, [x.name], [target])
 
     def check_axes(self, x: Blob) -> None:
-        """Raise a `ConversionError` where a value has more axes than the blob that holds it."""
+        """Raise a `ConversionError` if a value has more axes than the blob that holds it."""
         if x.shape is not None and x.shape != self.builder.shapes[x.name]:
             raise ConversionError(
                 f"a value of {len(x.shape)} axes, {x.shape}: Core ML has at most five, and only a "
@@ -120,21 +120,21 @@ class LayerWriter:
         return output
 
     def relabel(self, x: Blob, layout: Layout) -> Blob:
-        """The same blob, read in another layout."""
+        """The same blob in another layout, without a copy."""
         return replace(x, layout=layout)
 
     def _unique(self, name: str, kind: str) -> str:
-        taken = self.builder.is_taken
-        if not taken(name):
+        is_taken = self.builder.is_taken
+        if not is_taken(name):
             return name
         stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
         index = 0
         label = stem
-        while taken(label):
+        while is_taken(label):
             index += 1
             label = f"{stem}_{index}"
         return label
 
     def start(self, name: str) -> None:
-        """Name the layers that follow after `name`."""
+        """Name the following layers after `name`."""
         self._node_name, self._layout = name, SOURCE

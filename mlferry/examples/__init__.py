@@ -35,12 +35,12 @@ def path(name: str) -> Path:
     Raises:
         ModelFileError: there is none of that name.
     """
-    found = FOLDER / name
+    file = FOLDER / name
     if name not in {*names(), *(Path(each).parent.as_posix() for each in names())} - {"."}:
         raise ModelFileError(
             f"there is no example {printable(name)!r}; there are {', '.join(names())}"
         )
-    return found
+    return file
 
 
 def copy(folder: str | os.PathLike[str]) -> Path:
@@ -69,7 +69,18 @@ def copy(folder: str | os.PathLike[str]) -> Path:
                 )
         for name in new:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(FOLDER / name, target / name)
+            _copy_whole(FOLDER / name, target / name)
     except OSError as error:
         raise ModelFileError(f"cannot write the examples into {target}: {error}") from error
     return target
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, which gets its name when it is whole: half of one would be another file."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,4 +1,4 @@
-"""Core ML networks in other formats: one package a format."""
+"""Core ML networks in other formats, one package for each format."""
 
 from mlferry import lazy
 

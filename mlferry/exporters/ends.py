@@ -1,4 +1,4 @@
-"""The inputs and outputs of a network that is written in another format."""
+"""The inputs and outputs of a network which is written in another format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2
 
 
 def described(feature: ft.FeatureType) -> list[int | None]:
-    """The shape that an input is described with: an array's, or [height, width] of an image.
+    """The described shape of an input: that of an array, or [height, width] of an image.
 
     Extents that may vary are None.
     """
@@ -23,7 +23,7 @@ def described(feature: ft.FeatureType) -> list[int | None]:
     return extents[-2:] if feature.HasField("imageType") else extents
 
 
-# Axes of 1 in front of and behind an array that becomes a blob of five axes, by the number of its
+# Axes of 1 before and after an array that becomes a blob of five axes, by the number of its
 # described axes and of those that it has: a sequence and a batch may be given.
 _CLASSIC = {
     1: {1: (2, 2), 2: (1, 2), 3: (0, 2), 5: (0, 0)},
@@ -36,7 +36,7 @@ def ones_around(
     network: networks.Network,
     shape: Sequence[int | str | None],
 ) -> tuple[int, int]:
-    """How many axes of 1 make a blob of an array, in front and behind.
+    """How many axes of 1 turn an array into a blob: those before it and those after it.
 
     Raises:
         ExportError: the classic mapping has no place for so many axes.
@@ -56,7 +56,7 @@ def ones_around(
 
 
 def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
-    """The blob of every output; of a classifier the probabilities, and not the label."""
+    """The blob of every output; a classifier's label has none, its probabilities do."""
     description = spec.description
     blobs: dict[str, str] = {}
     special: tuple[str, ...] = ()

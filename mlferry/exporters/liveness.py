@@ -1,4 +1,4 @@
-"""Which blobs the layers of a network read before they make them, and which they surely make."""
+"""Which blobs the layers of a network read before they write them, and which they always write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAVES = ("loopBreak", "loopContinue")
 
 
 def leaves(layer: nn.NeuralNetworkLayer) -> bool:
-    """Whether a layer may leave the round of the loop that it stands in."""
+    """Whether a layer may leave the current round of its loop."""
     kind = layer.WhichOneof("layer")
     if kind == "branch":
         return any(leaves(inner) for body in networks.subnetworks(layer) for inner in body.layers)
@@ -20,10 +20,10 @@ def leaves(layer: nn.NeuralNetworkLayer) -> bool:
 
 
 def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[str]]:
-    """The blobs that layers read before they surely made them, and those that they surely make.
+    """The blobs that layers read before they surely wrote them, and those that they always write.
 
-    What comes after a layer that may leave its round is not sure, but was made where a layer
-    behind it runs.
+    After a layer that may leave its round nothing is certain; but if a later layer runs, all before
+    it was written.
     """
     exposed: set[str] = set()
     written: set[str] = set()
@@ -40,7 +40,7 @@ def read_first(layers: Iterable[nn.NeuralNetworkLayer]) -> tuple[set[str], set[s
 
 
 def read_first_in_rounds(body: Layers, condition: Layers) -> set[str]:
-    """The blobs that a round reads before it surely made them, and then the condition behind it."""
+    """The blobs that a round and then the condition read before they were surely written."""
     exposed, written = read_first(body)
     return exposed | (read_first(condition)[0] - written)
 
@@ -63,7 +63,7 @@ def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
 
 
 def needs(layers: Layers, after: set[str]) -> list[set[str]]:
-    """For every layer, the blobs that something behind it may read; `after` are read at the end."""
+    """For every layer, the blobs that something later may read; `after` are read at the end."""
     results: list[set[str]] = []
     needed = set(after)
     for layer in reversed(layers):

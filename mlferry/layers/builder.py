@@ -83,8 +83,8 @@ class Builder:
                 fields.fill(message, params)
                 inferred: Sequence[Shape] | None = output_shapes
                 if inferred is None and kind != "custom":
-                    read = [self.shapes[blob] for blob in inputs]
-                    inferred = shapes.infer(Params.of(layer), read)
+                    input_shapes = [self.shapes[blob] for blob in inputs]
+                    inferred = shapes.infer(Params.of(layer), input_shapes)
                 least = 1 if kind in RECURRENT else len(inferred or ())
                 if inferred is not None and not least <= len(outputs) <= len(inferred):
                     raise SpecError(f"it makes {len(inferred)} outputs, {len(outputs)} are named")
@@ -98,8 +98,8 @@ class Builder:
 
     def _check(self, kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         if kind not in LAYER_KINDS:
-            known = list(LAYER_KINDS)
-            raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, known)}")
+            kinds = list(LAYER_KINDS)
+            raise SpecError(f"there is no layer kind {kind!r}.{did_you_mean(kind, kinds)}")
         if name in self._names:
             raise SpecError(f"there is a layer {name!r} already")
         for blob in inputs:
@@ -107,8 +107,8 @@ class Builder:
                 close = did_you_mean(blob, list(self.shapes))
                 raise SpecError(f"no layer or input before it makes the blob {blob!r}.{close}")
         for index, blob in enumerate(outputs):
-            taken = kind != "copy" and (blob in self.shapes or blob in self._inner)
-            if taken or blob in outputs[:index]:
+            exists = kind != "copy" and (blob in self.shapes or blob in self._inner)
+            if exists or blob in outputs[:index]:
                 raise SpecError(f"the blob {blob!r} exists already")
 
     @contextmanager
@@ -172,9 +172,9 @@ class Builder:
             for feature in self.description.input
         }
         for layer in self.network.layers:
-            read = [entries.get(blob) for blob in layer.input]
+            input_shapes = [entries.get(blob) for blob in layer.input]
             custom = layer.WhichOneof("layer") == "custom"
-            inferred = None if custom else shapes.infer(Params.of(layer), read)
+            inferred = None if custom else shapes.infer(Params.of(layer), input_shapes)
             for index, blob in enumerate(layer.output):
                 entries[blob] = (
                     self.shapes.get(blob) if inferred is None else tuple(inferred[index])
@@ -250,10 +250,10 @@ class Builder:
     ) -> Mapping[str, Any]:
         """The data that `model` needs to write a classifier."""
         if probabilities not in self.shapes:
-            known = list(self.shapes)
+            blobs = list(self.shapes)
             raise SpecError(
                 f"no blob {probabilities!r} for the probabilities."
-                + did_you_mean(probabilities, known)
+                + did_you_mean(probabilities, blobs)
             )
         if len(labels) == 0:
             raise SpecError("a classifier needs class labels; none are given")

@@ -310,15 +310,15 @@ def rules_of(kind: str) -> list[LayerRule]:
     return [*LAYER_RULES[EVERY], *LAYER_RULES.get(kind, ())]
 
 
-def check_list(params: Message, field: str, wanted: Entries) -> Problems:
+def check_list(params: Message, field: str, allowed: Entries) -> Problems:
     """A list has an allowed length and sensible entries.
 
     More than 5 axes are only a warning: the limit is that of devices.
     """
     values = getattr(params, field)
-    if len(values) not in wanted.lengths:
-        text = f"{field} has {len(values)} entries; possible are {wanted}"
-        yield warning(text) if len(values) > max(wanted.lengths) == 5 else error(text)
-    if any(not value >= wanted.least for value in values):
-        least = "above 0" if 0 < wanted.least < 1 else f"at least {wanted.least}"
+    if len(values) not in allowed.lengths:
+        text = f"{field} has {len(values)} entries; possible are {allowed}"
+        yield warning(text) if len(values) > max(allowed.lengths) == 5 else error(text)
+    if any(not value >= allowed.least for value in values):
+        least = "above 0" if 0 < allowed.least < 1 else f"at least {allowed.least}"
         yield error(f"{field} is {listed(values)}; entries must be {least}")

@@ -59,20 +59,20 @@ class Axis:
         return len(self.accepted) == len(self.tried)
 
     def __str__(self) -> str:
-        what = f"input {self.input!r}, {self.wanted}"
+        subject = f"input {self.input!r}, {self.wanted}"
         if not self.complete:
-            what = f"{what} (tried: {_series(self.tried)})"
+            subject = f"{subject} (tried: {_series(self.tried)})"
         if self.is_whole:
-            return f"{what}: the layers take all of it"
+            return f"{subject}: the layers take all of it"
         first = min(self.reasons)
         alike = ", with all flexible axes of this range alike" if self.together else ""
         if self.listed:
-            taken = ", ".join(show(self.listed[i]) for i in self.accepted) or "none of it"
+            accepted = ", ".join(show(self.listed[i]) for i in self.accepted) or "none of it"
             refused = show(self.listed[first])
         else:
-            taken, refused = _series(self.accepted), str(first)
+            accepted, refused = _series(self.accepted), str(first)
         why = f"{refused} is refused by {self.reasons[first]}"
-        return f"{what}: the layers take {taken}{alike}; {why}"
+        return f"{subject}: the layers take {accepted}{alike}; {why}"
 
 
 def _series(values: Sequence[int]) -> str:
@@ -167,11 +167,11 @@ class _FlexibleNetwork:
         ]
         record = self._record or {}
         reasons += [
-            f"{what}, which was converted for the described size alone: convert with "
+            f"{source}, which was converted for the described size alone: convert with "
             "mlferry.RangeDim in the shape"
             for name, axis in changed
-            for what in [record.get(name, {}).get(axis)]
-            if what is not None
+            for source in [record.get(name, {}).get(axis)]
+            if source is not None
         ]
         if any(axis in self._new.get(name, ()) for name, axis in changed):
             reasons += map(
@@ -208,9 +208,9 @@ def acceptance(
     Raises:
         SpecError: the model is not a neural network.
     """
-    tried = _FlexibleNetwork(spec, custom, new or {})
-    base, run = tried.base, tried.run
-    most = max(16, min(most, _WORK // max(1, tried.layers)))
+    tester = _FlexibleNetwork(spec, custom, new or {})
+    base, run = tester.base, tester.run
+    most = max(16, min(most, _WORK // max(1, tester.layers)))
     ranges = [
         result
         for f in spec.description.input
@@ -219,7 +219,7 @@ def acceptance(
     ]
     axes = [_along(result, ranges, base, run, most) for result in ranges]
     axes += [_listed(f.name, f.type, run) for f in spec.description.input if _shapes(f.type)]
-    plain = tried.plain
+    plain = tester.plain
     seen = [(axis, value) for axis in axes for value in axis.accepted[-1:]]
     return Acceptance(axes, sorted(set(plain.opaque)), _varying(spec, plain, seen, base, run))
 
@@ -300,28 +300,28 @@ def _shapes(feature: ft.FeatureType) -> list[tuple[int, ...]]:
 
 
 def _along(
-    found: _Range,
+    span: _Range,
     ranges: Sequence[_Range],
     base: Sizes,
     run: Callable[[Sizes], _Tried],
     most: int,
 ) -> Axis:
-    alike = [r for r in ranges if (r.lower, r.upper) == (found.lower, found.upper)]
-    last = found.lower + most - 1
-    axis = Axis(found.input, found.axis, found.wanted, complete=0 <= found.upper <= last + 1)
-    tried = list(range(found.lower, (last if found.upper < 0 else min(last, found.upper)) + 1))
-    if found.upper > tried[-1]:
-        tried.append(found.upper)
+    alike = [r for r in ranges if (r.lower, r.upper) == (span.lower, span.upper)]
+    last = span.lower + most - 1
+    axis = Axis(span.input, span.axis, span.wanted, complete=0 <= span.upper <= last + 1)
+    extents = list(range(span.lower, (last if span.upper < 0 else min(last, span.upper)) + 1))
+    if span.upper > extents[-1]:
+        extents.append(span.upper)
     alone: list[int] = []
-    for value in tried:
-        reasons = run(_changed(base, [found], value)).reasons
+    for value in extents:
+        reasons = run(_changed(base, [span], value)).reasons
         if not reasons:
             alone.append(value)
         else:
             axis.reasons[value] = reasons[0]
-    axis.tried, axis.accepted = tried, alone
-    if len(alone) < len(tried) and len(alike) > 1:
-        joint = [v for v in tried if not run(_changed(base, alike, v)).reasons]
+    axis.tried, axis.accepted = extents, alone
+    if len(alone) < len(extents) and len(alike) > 1:
+        joint = [v for v in extents if not run(_changed(base, alike, v)).reasons]
         if len(joint) > len(alone):
             axis.accepted, axis.together = joint, True
             axis.reasons = {v: why for v, why in axis.reasons.items() if v not in joint}

@@ -69,8 +69,8 @@ def kept(kind: str, params: Params, *, trained: bool) -> str:
     if entry is None:
         raise KeyError(kind)
     keeps = entry.options["keeps"]
-    found: str = keeps if isinstance(keeps, str) else keeps(params)
-    return found + entry.options["weights_keep"] if trained else found
+    arrays: str = keeps if isinstance(keeps, str) else keeps(params)
+    return arrays + entry.options["weights_keep"] if trained else arrays
 
 
 @dataclass
@@ -112,8 +112,8 @@ class LayerRun:
         """
         shape = self.input_shapes[0]
         places = np.arange(1, math.prod(shape) + 1, dtype=np.int64).reshape(shape)
-        made = kernel(self.params, places, *self.inputs[1:])
-        results = made if isinstance(made, tuple) else (made,)
+        outputs = kernel(self.params, places, *self.inputs[1:])
+        results = outputs if isinstance(outputs, tuple) else (outputs,)
         total = np.zeros(shape, gradients[0].dtype)
         for result, gradient in zip(results, gradients, strict=False):
             total += scattered(np.asarray(result) - 1, gradient, shape)

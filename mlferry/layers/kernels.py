@@ -22,20 +22,20 @@ KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel", LAYERS, "kernel")
 kernel = KERNELS.register
 
 
-def number(blob: Array, what: str) -> float:
+def number(blob: Array, subject: str) -> float:
     """The value of a blob of one element.
 
     Raises:
         PredictionError: it has several.
     """
     if blob.size != 1:
-        raise PredictionError(f"{what} is one number, not an array of shape {blob.shape}")
+        raise PredictionError(f"{subject} is one number, not an array of shape {blob.shape}")
     return float(blob.reshape(-1)[0])
 
 
-def integer(blob: Array, what: str) -> int:
+def integer(blob: Array, subject: str) -> int:
     """The value of a blob of one element as an integer; see `number`."""
-    return int(number(blob, what))
+    return int(number(blob, subject))
 
 
 def integers(blob: Array) -> tuple[int, ...]:

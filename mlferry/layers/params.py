@@ -80,10 +80,10 @@ class Params:
             raise AttributeError(f"{self.message.DESCRIPTOR.name} has no field {field!r}")
         value = getattr(self.message, field)
         if descriptor.enum_type is not None:
-            known = descriptor.enum_type.values_by_number
-            if value not in known:
+            enum_values = descriptor.enum_type.values_by_number
+            if value not in enum_values:
                 raise SpecError(f"{field} of {self.kind} {self.name!r} is unknown: {value}")
-            result: Any = known[value].name
+            result: Any = enum_values[value].name
         elif is_repeated(descriptor):
             result = tuple(self._wrap(item) for item in value)
         else:

@@ -104,6 +104,6 @@ def _scaled(
     return _added(builder, result)
 
 
-def _added(builder: ProgramBuilder, found: Compressed) -> Value:
-    arguments: dict[str, Any] = dict(found.arguments)
-    return builder.op(found.op, **arguments)
+def _added(builder: ProgramBuilder, compressed: Compressed) -> Value:
+    arguments: dict[str, Any] = dict(compressed.arguments)
+    return builder.op(compressed.op, **arguments)

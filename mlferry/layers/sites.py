@@ -1,4 +1,4 @@
-"""The weights of a model that may be encoded anew, with their shapes."""
+"""The weights of a model that may be re-encoded, with their shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGE_CONSTANT = 1024
 
 @dataclass(frozen=True)
 class Site:
-    """A stored weight that may be encoded anew.
+    """A stored weight that may be re-encoded.
 
     Attributes:
         layer: the layer that holds it.
@@ -89,15 +89,15 @@ def sites(holder: nn.NeuralNetworkLayer | networks.Network) -> Iterator[list[Sit
     layers: dict[int, tuple[nn.NeuralNetworkLayer, list[weights.Weight]]] = {}
     for weight in weights.iter_weights(holder):
         layers.setdefault(id(weight.layer), (weight.layer, []))[1].append(weight)
-    for layer, found in layers.values():
-        if layer.isUpdatable or any(weight.message.isUpdatable for weight in found):
+    for layer, stored in layers.values():
+        if layer.isUpdatable or any(weight.message.isUpdatable for weight in stored):
             continue
-        made = list(_sites_of(layer, found))
-        if made:
-            yield made
+        result = list(_sites_of(layer, stored))
+        if result:
+            yield result
 
 
-def _sites_of(layer: nn.NeuralNetworkLayer, found: list[weights.Weight]) -> Iterator[Site]:
+def _sites_of(layer: nn.NeuralNetworkLayer, entries: list[weights.Weight]) -> Iterator[Site]:
     kind = layer.WhichOneof("layer") or ""
     entry = WEIGHTS.find(kind)
     if entry is None:
@@ -107,7 +107,7 @@ def _sites_of(layer: nn.NeuralNetworkLayer, found: list[weights.Weight]) -> Iter
         for stored in entry.value(layer, getattr(layer, kind))
         if stored.used
     }
-    for weight in found:
+    for weight in entries:
         stored = used.get(weight.path)
         if stored is None or not _is_values(weight.message):
             continue
@@ -127,10 +127,10 @@ def _sites_of(layer: nn.NeuralNetworkLayer, found: list[weights.Weight]) -> Iter
 
 def _is_values(message: nn.WeightParams) -> bool:
     try:
-        stored = weights.encoding(message)
+        encoding = weights.encoding(message)
     except SpecError:
         return False
-    return stored is not None and stored.kind not in (weights.RAW, weights.INT8)
+    return encoding is not None and encoding.kind not in (weights.RAW, weights.INT8)
 
 
 def _per_channel(stored: StoredWeight, shape: tuple[int, ...]) -> bool:

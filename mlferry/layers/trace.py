@@ -67,52 +67,58 @@ def trace(
 
 
 def _walk(
-    layers: Sequence[nn.NeuralNetworkLayer], found: ShapeTrace, custom: CustomShapes, *, rank5: bool
+    layers: Sequence[nn.NeuralNetworkLayer],
+    result: ShapeTrace,
+    custom: CustomShapes,
+    *,
+    rank5: bool,
 ) -> None:
     for layer in layers:
         bodies = networks.subnetworks(layer)
         if bodies:
-            _walk_bodies(layer, bodies, found, custom, rank5=rank5)
+            _walk_bodies(layer, bodies, result, custom, rank5=rank5)
             continue
-        given = [found.shapes.get(name) for name in layer.input]
+        input_shapes = [result.shapes.get(name) for name in layer.input]
         outputs: Sequence[Shape] | None
-        known = tuple(shape for shape in given if shape is not None)
+        known = tuple(shape for shape in input_shapes if shape is not None)
         try:
             if layer.HasField("custom"):
-                outputs = custom(layer, known) if len(known) == len(given) else None
+                outputs = custom(layer, known) if len(known) == len(input_shapes) else None
                 outputs = _declared(layer, known) if outputs is None else outputs
                 if outputs is None:
-                    found.opaque.append(layer.name)
+                    result.opaque.append(layer.name)
             else:
-                outputs = infer(Params.of(layer, rank5=rank5), given)
+                outputs = infer(Params.of(layer, rank5=rank5), input_shapes)
         except SpecError as error:
             reason = str(error).splitlines()[0]
-            found.refusals.append(ShapeRefusal(layer, known, reason))
+            result.refusals.append(ShapeRefusal(layer, known, reason))
             outputs = None
         except Exception as error:  # validate would reject its parameters
-            found.refusals.append(ShapeRefusal(layer, known, f"its parameters do not fit: {error}"))
+            result.refusals.append(
+                ShapeRefusal(layer, known, f"its parameters do not fit: {error}")
+            )
             outputs = None
         for index, name in enumerate(layer.output):
             fits = outputs is not None and index < len(outputs)
-            found.shapes[name] = tuple(outputs[index]) if outputs is not None and fits else None
+            result.shapes[name] = tuple(outputs[index]) if outputs is not None and fits else None
 
 
 def declare(
     layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape], outputs: Sequence[Shape]
 ) -> None:
     """Declare the shapes of a layer's inputs and outputs in the layer, if no rule knows them."""
-    for target, told in ((layer.inputTensor, inputs), (layer.outputTensor, outputs)):
-        for shape in told:
+    for target, blob_shapes in ((layer.inputTensor, inputs), (layer.outputTensor, outputs)):
+        for shape in blob_shapes:
             target.add(rank=len(shape), dimValue=[n or 0 for n in shape])
 
 
 def _declared(layer: nn.NeuralNetworkLayer, inputs: Sequence[Shape]) -> list[Shape] | None:
     """The shapes that a layer declares for exactly these shapes of its inputs."""
-    taken, result = (
-        [tuple(tensor.dimValue) for tensor in told]
-        for told in (layer.inputTensor, layer.outputTensor)
+    declared_inputs, result = (
+        [tuple(tensor.dimValue) for tensor in tensors]
+        for tensors in (layer.inputTensor, layer.outputTensor)
     )
-    fits = taken == list(inputs) and len(result) == len(layer.output) > 0
+    fits = declared_inputs == list(inputs) and len(result) == len(layer.output) > 0
     return list(result) if fits and all(all(shape) for shape in result) else None
 
 
@@ -174,26 +180,26 @@ _NEVER_CONSTANT = (
 def _walk_bodies(
     layer: nn.NeuralNetworkLayer,
     bodies: Sequence[nn.NeuralNetwork],
-    found: ShapeTrace,
+    result: ShapeTrace,
     custom: CustomShapes,
     *,
     rank5: bool,
 ) -> None:
     """Of blobs that a branch or a loop may change, keep what all ways agree on."""
-    before = dict(found.shapes)
+    before = dict(result.shapes)
     if layer.HasField("branch"):
         ends: list[Known] = []
         for body in bodies:
-            found.shapes = dict(before)
-            _walk(body.layers, found, custom, rank5=rank5)
-            ends.append(found.shapes)
-        found.shapes = _agreed(*ends)
+            result.shapes = dict(before)
+            _walk(body.layers, result, custom, rank5=rank5)
+            ends.append(result.shapes)
+        result.shapes = _agreed(*ends)
         return
     for _ in range(2):  # the second round sees the shapes that the first one left
         for body in bodies:
-            _walk(body.layers, found, custom, rank5=rank5)
-        found.shapes = _agreed(before, found.shapes)
-        before = dict(found.shapes)
+            _walk(body.layers, result, custom, rank5=rank5)
+        result.shapes = _agreed(before, result.shapes)
+        before = dict(result.shapes)
 
 
 def _agreed(first: Known, second: Known) -> Known:
@@ -240,9 +246,9 @@ def blob_shape(
 
 
 def blob_shapes(
-    spec: model_pb2.Model, given: Mapping[str, Sequence[int | None]] | None = None
+    spec: model_pb2.Model, own: Mapping[str, Sequence[int | None]] | None = None
 ) -> Known:
-    """The shapes of all input blobs of a network; those in `given` replace the described ones.
+    """The shapes of all input blobs of a network; those in `own` replace the described ones.
 
     Raises:
         SpecError: there is no such input, or the model is not a neural network.
@@ -250,11 +256,11 @@ def blob_shapes(
     network = networks.network_of(spec)
     if network is None:
         raise SpecError(f"a model of kind {spec.WhichOneof('Type')!r} has no blobs")
-    wanted = dict(given or {})
+    remaining = dict(own or {})
     shapes = {
-        feature.name: blob_shape(feature.type, network, wanted.pop(feature.name, None))
+        feature.name: blob_shape(feature.type, network, remaining.pop(feature.name, None))
         for feature in spec.description.input
     }
-    if wanted:
-        raise SpecError(f"no input {', '.join(map(repr, wanted))}; the inputs: {[*shapes]}")
+    if remaining:
+        raise SpecError(f"no input {', '.join(map(repr, remaining))}; the inputs: {[*shapes]}")
     return shapes

@@ -14,12 +14,22 @@ from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 _MODEL_VERSIONS = {
-    "customModel": 3, "nonMaximumSuppression": 3, "bayesianProbitRegressor": 3,
-    "textClassifier": 3, "wordTagger": 3, "visionFeaturePrint": 3,
-    "kNearestNeighborsClassifier": 4, "linkedModel": 4, "itemSimilarityRecommender": 4,
-    "soundAnalysisPreprocessing": 4, "gazetteer": 4, "wordEmbedding": 4,
-    "mlProgram": 6, "audioFeaturePrint": 6, "classConfidenceThresholding": 8,
-}  # fmt: skip
+    "customModel": 3,
+    "nonMaximumSuppression": 3,
+    "bayesianProbitRegressor": 3,
+    "textClassifier": 3,
+    "wordTagger": 3,
+    "visionFeaturePrint": 3,
+    "kNearestNeighborsClassifier": 4,
+    "linkedModel": 4,
+    "itemSimilarityRecommender": 4,
+    "soundAnalysisPreprocessing": 4,
+    "gazetteer": 4,
+    "wordEmbedding": 4,
+    "mlProgram": 6,
+    "audioFeaturePrint": 6,
+    "classConfidenceThresholding": 8,
+}
 
 _WITHOUT_INPUTS = (*networks.NETWORK_KINDS, *networks.PIPELINE_KINDS, "mlProgram")
 
@@ -102,10 +112,10 @@ def _weight_reasons(
     holder: networks.Network | nn.NeuralNetworkLayer,
 ) -> Iterator[tuple[int, str]]:
     for weight in weights.iter_weights(holder):
-        stored = _encoding(weight.message)
-        if stored is not None and weight.kind != "custom":
-            needs = _WEIGHT_VERSIONS.get(stored.kind, 1)
-            yield needs, f"the {stored} weights of {weight.layer.name!r}"
+        encoding = _encoding(weight.message)
+        if encoding is not None and weight.kind != "custom":
+            needs = _WEIGHT_VERSIONS.get(encoding.kind, 1)
+            yield needs, f"the {encoding} weights of {weight.layer.name!r}"
         if weight.message.isUpdatable:
             yield 4, f"the updatable weights of {weight.layer.name!r}"
 
@@ -123,8 +133,8 @@ def required_by_layer(layer: nn.NeuralNetworkLayer) -> int:
 
 def why(spec: model_pb2.Model, above: int) -> list[str]:
     """The features of a model that came after version `above`."""
-    entries = {what: version for version, what in reasons(spec) if version > above}
-    return [f"{what} needs version {version}" for what, version in entries.items()]
+    entries = {feature: version for version, feature in reasons(spec) if version > above}
+    return [f"{feature} needs version {version}" for feature, version in entries.items()]
 
 
 _VERSION_BY_NUMBER = ((500, 1), (501, 2), (1450, 4))

@@ -115,11 +115,11 @@ def expected(samples: Sequence[Margins], top: int) -> float:
     the same precision, and both tell the same wherever at least half of the samples agree.
     """
     before = np.stack([each.before for each in samples])
-    moved = np.stack([each.moved for each in samples])
+    moves = np.stack([each.moved for each in samples])
     size = float((before * before).sum())
-    slope = float((before * moved).sum()) / size if size else 0.0
+    slope = float((before * moves).sum()) / size if size else 0.0
     order = np.argsort(before[:, 0], kind="stable")
-    before, rest = before[order], (moved - slope * before)[order]
+    before, rest = before[order], (moves - slope * before)[order]
     count = len(before)
     near = -(-count // 2)
     total = 0

@@ -522,7 +522,7 @@ _POOLED = ("snr", "psnr")
 
 @dataclass(frozen=True)
 class Difference:
-    """The first blob that differs between two networks.
+    """The first blob that differs between two models.
 
     Attributes:
         blob: its name.
@@ -553,14 +553,14 @@ def first_difference(
     """The first layer or operation whose value differs between two models, or None.
 
     Args:
-        a: a neural network or an ML Program.
+        a: a neural network, an ML Program, or a pipeline of such models.
         b: another one, whose blobs have the same names: the same program with another
-            `precision`, say.
+            `precision`, say, or what `to_program` has made of a network.
         sample: as for `MLModel.predict`.
         tolerance: how large a difference may be, as a part of the largest value of the blob.
 
     Raises:
-        UnsupportedModelError: a model is neither a neural network nor an ML Program.
+        UnsupportedModelError: a model has neither layers nor operations.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
     for blob, layer, kind, one, other in _shared_blobs(a, b, sample):
@@ -579,12 +579,12 @@ def differences(a: MLModel, b: MLModel, sample: Mapping[str, Any]) -> list[BlobD
     """How far every value inside is from the value of the same name in another network.
 
     Args:
-        a: a neural network or an ML Program.
+        a: a neural network, an ML Program, or a pipeline of such models.
         b: another one, whose blobs have the same names.
         sample: as for `MLModel.predict`.
 
     Raises:
-        UnsupportedModelError: a model is neither a neural network nor an ML Program.
+        UnsupportedModelError: a model has neither layers nor operations.
         PredictionError: the sample does not fit, or no blob has the same name in both.
     """
     results = []
@@ -604,8 +604,14 @@ def _shared_blobs(
     makers, others = a.makers(), b.makers()
     shared = [blob for blob in makers if blob in others]
     if not shared:
-        raise PredictionError("the networks have no blob of the same name")
+        raise PredictionError("the models have no blob of the same name")
     ours, theirs = a.blobs(sample, shared), b.blobs(sample, shared)
     for blob in shared:
         one, other = np.asarray(ours[blob], np.float64), np.asarray(theirs[blob], np.float64)
-        yield blob, *makers[blob], one, other
+        yield blob, *makers[blob], one, _aligned(other, one.shape)
+
+
+def _aligned(array: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The array in a shape that differs by axes of one entry; else as it is."""
+    extents = ([n for n in each if n != 1] for each in (array.shape, shape))
+    return array.reshape(shape) if next(extents) == next(extents) else array

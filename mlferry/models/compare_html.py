@@ -139,9 +139,9 @@ def _overview(every: Mapping[str, Comparison]) -> str:
     for name, report in every.items():
         main = _agreement(report)
         size = "" if report.sizes is None else readable_size(report.sizes[1])
-        shown = "" if main is None else show(main[0], main[1])
+        text = "" if main is None else show(main[0], main[1])
         label = "" if main is None else LABELS[main[0]].rstrip(":")
-        rows.append([name, size, label, shown])
+        rows.append([name, size, label, text])
     return table(rows, ["Model", "Size", "", ""])
 
 
@@ -219,13 +219,13 @@ def _depth(report: Comparison) -> str:
     """How far values inside are apart, as dots, from the first layer to the last."""
     marks = []
     for index, each in enumerate(report.depth):
-        known = math.isfinite(each.relative)
-        shown = f"{each.relative:.3%}" if known else "other shapes, or values out of range"
+        is_finite = math.isfinite(each.relative)
+        text = f"{each.relative:.3%}" if is_finite else "other shapes, or values out of range"
         marks.append(
             Mark(
                 index + 1,
-                max(each.relative, 10.0**_SMALLEST) if known else 1.0,
-                f"{each.kind} {each.layer}: {shown}",
+                max(each.relative, 10.0**_SMALLEST) if is_finite else 1.0,
+                f"{each.kind} {each.layer}: {text}",
                 bad=not each.relative <= _LOST,
                 group="depth",
             )

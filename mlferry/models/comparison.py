@@ -111,9 +111,9 @@ class OutputReport:
 
     def lines(self) -> list[str]:
         """What is printed."""
-        shown = [f"  {self.label(key):<20} {self.shown(key)}" for key in self.keys]
+        lines = [f"  {self.label(key):<20} {self.shown(key)}" for key in self.keys]
         title = f"Output {self.name}:"
-        return [title, "-" * len(title), *shown]
+        return [title, "-" * len(title), *lines]
 
     def label(self, key: str) -> str:
         """The label of a number; a single sample has no rate of agreement."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlferry.errors import MissingDependencyError, ModelFileError
+from mlferry.spec.io import write_atomic
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
@@ -61,7 +63,6 @@ def curve_picture(losses: Sequence[float], path: Path) -> None:
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be written: {error}") from error
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_atomic(path, drawn.getvalue())

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from typing import TYPE_CHECKING, Any
 
 from mlferry.errors import SpecError
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 __all__ = ["Array", "Dictionary", "Double", "Int64", "String"]
 

@@ -143,22 +143,29 @@ class NeededClass:
             return f"{self.kind} {self.class_name}"
         if len(names) == 1:
             return f"{self.kind} {self.class_name} ({names[0]})"
-        shown = ", ".join(names[:_LAYERS_SHOWN]) + (", ..." if len(names) > _LAYERS_SHOWN else "")
-        return f"{self.kind} {self.class_name} ({len(names)} layers: {shown})"
+        text = ", ".join(names[:_LAYERS_SHOWN]) + (", ..." if len(names) > _LAYERS_SHOWN else "")
+        return f"{self.kind} {self.class_name} ({len(names)} layers: {text})"
 
     @classmethod
-    def of(cls, needed: Sequence[Dependency]) -> NeededClass:
+    def of(cls, dependencies: Sequence[Dependency]) -> NeededClass:
         """All uses of one class together."""
         users: dict[str, dict[str, list[str]]] = {}
-        for each in needed:
+        for each in dependencies:
             for label, value in each.details():
                 users.setdefault(label, {}).setdefault(value, []).append(each.name)
         details = []
         for label, values in users.items():
             for value, names in values.items():
                 of = ", ".join(names[:_LAYERS_SHOWN]) + ", ..." * (len(names) > _LAYERS_SHOWN)
-                details.append((label, value if len(names) == len(needed) else f"{value} ({of})"))
-        return cls(needed[0].kind, needed[0].class_name, [each.name for each in needed], details)
+                details.append(
+                    (label, value if len(names) == len(dependencies) else f"{value} ({of})")
+                )
+        return cls(
+            dependencies[0].kind,
+            dependencies[0].class_name,
+            [each.name for each in dependencies],
+            details,
+        )
 
 
 @dataclass(frozen=True)
@@ -243,8 +250,8 @@ class Facts:
 
     def layer_text(self) -> str:
         """All layers in one line."""
-        shown = ", ".join(f"{kind} {count}" for kind, count in self.layers.items())
-        return f"{sum(self.layers.values())} ({shown})" if shown else "none"
+        text = ", ".join(f"{kind} {count}" for kind, count in self.layers.items())
+        return f"{sum(self.layers.values())} ({text})" if text else "none"
 
     def weight_text(self) -> str:
         """All weights in one line."""

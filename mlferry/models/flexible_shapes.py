@@ -317,8 +317,8 @@ def add_enumerated_image_sizes(
 
     def change(feature: ft.FeatureType) -> None:
         image = feature.imageType
-        known = [(size.height, size.width) for size in image.enumeratedSizes.sizes]
-        for height, width in _distinct([*known, (image.height, image.width), *pairs], known):
+        sizes = [(size.height, size.width) for size in image.enumeratedSizes.sizes]
+        for height, width in _distinct([*sizes, (image.height, image.width), *pairs], sizes):
             image.enumeratedSizes.sizes.add(height=height, width=width)
 
     _change(spec, feature_name, "imageType", change, check=check)

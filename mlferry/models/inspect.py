@@ -57,16 +57,16 @@ def describe(
     inner = [describe(model, ()) for model in pipeline.models] if pipeline is not None else []
     network = networks.network_of(spec)
     layers = Counter[str]()
-    stored = Counter[str]()
+    sizes = Counter[str]()
     for model in inner:
         layers.update(model.layers)
-        stored.update(model.weights)
+        sizes.update(model.weights)
     if network is not None:
         layers.update(layer.WhichOneof("layer") or "unknown" for layer in _layers(network))
-        stored.update(_weights(network))
+        sizes.update(_weights(network))
     if spec.WhichOneof("Type") == "mlProgram":
         layers.update(contents.operation_counts(spec.mlProgram))
-        stored.update(contents.weight_counts(spec.mlProgram))
+        sizes.update(contents.weight_counts(spec.mlProgram))
     ends = _default_function(spec)
     entries = spec.description.metadata
     metadata = {
@@ -94,7 +94,7 @@ def describe(
         updatable_layers=_updatable_layers(spec),
         training_inputs=[_feature(feature) for feature in spec.description.trainingInput],
         layers=dict(layers.most_common()),
-        weights=dict(stored.most_common()),
+        weights=dict(sizes.most_common()),
         dependencies=[*_dependencies(spec), *(d for model in inner for d in model.dependencies)],
         problems=[f"{problem.severity}: {problem}" for problem in listed],
         models=inner,
@@ -165,12 +165,12 @@ def _layers(network: networks.Network) -> list[nn.NeuralNetworkLayer]:
 
 
 def _weights(network: networks.Network) -> Counter[str]:
-    stored = Counter[str]()
+    sizes = Counter[str]()
     for weight in weights.iter_weights(network):
         kind = weights.encoding(weight.message)
         if kind is not None:
-            stored[str(kind)] += weights.count(weight.message)
-    return stored
+            sizes[str(kind)] += weights.count(weight.message)
+    return sizes
 
 
 def _dependencies(spec: model_pb2.Model) -> Iterator[Dependency]:

@@ -29,10 +29,10 @@ def _body(d: Facts) -> str:
     for title, described in d.interface():
         parts += [f"<h2>{title.capitalize()}</h2>", _ends(described)]
     if d.labels:
-        shown = ", ".join(map(escape, d.labels))
+        labels = ", ".join(map(escape, d.labels))
         parts.append(
             f"<h2>Class labels</h2><details><summary>{escape(d.label_text())}</summary>"
-            f"{shown}</details>"
+            f"{labels}</details>"
         )
     if d.dependencies:
         parts.append("<h2>Dependencies</h2>")
@@ -62,8 +62,8 @@ _SHOWN = ("specification version",)
 
 def _figures(d: Facts) -> Iterator[tuple[str, str, str]]:
     yield _KINDS.get(d.kind, d.kind), d.kind, ""
-    stored = sum(each.size for each in d.by_layer)
-    yield readable_size(max(d.size, stored)), "size", ""
+    total = sum(each.size for each in d.by_layer)
+    yield readable_size(max(d.size, total)), "size", ""
     if d.has_network:
         count = sum(d.layers.values())
         yield f"{count:,}", d.parts, f"{len(d.layers)} kinds"

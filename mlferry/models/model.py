@@ -33,7 +33,7 @@ from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
-from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions
+from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions, Transparent
 from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
 from mlferry.runtime.threads import lane_count
@@ -111,7 +111,7 @@ class MLModel:
         compute_units: see `useCPUOnly`.
 
     Raises:
-        ModelFileError: the file is missing, cut off, or no Core ML model.
+        ModelFileError: the file is missing, cut off, or not a Core ML model.
         ValidationError: the model breaks rules without which its numbers are undefined.
         MissingDependencyError: the engine is not installed.
         RegistrationError: there is no such engine, or `threads` is below 1; or there is no
@@ -319,14 +319,19 @@ class MLModel:
         severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
-        stored = has_blobs(self._spec)
+        has_weight_files = has_blobs(self._spec)
         if Path(path).suffix == ".mlpackage":
             data = io.serialized(self._spec)
             weights = self._classes.program.weights
             return package.save_package(
-                data, Path(path), weights.message, stored, weights.elsewhere, weights.memory
+                data,
+                Path(path),
+                weights.message,
+                has_weight_files,
+                weights.elsewhere,
+                weights.memory,
             )
-        if stored:
+        if has_weight_files:
             raise ModelFileError(
                 f"{path}: the weights of this model lie in a file beside it, which an .mlmodel "
                 f"cannot hold: model.save({str(Path(path).with_suffix('.mlpackage'))!r})"
@@ -387,9 +392,14 @@ class MLModel:
 
         shapes = input_shape_dict or {}
         return draw(
-            self._spec, self._classes.layers, shapes, None, title, open_browser=None,
+            self._spec,
+            self._classes.layers,
+            shapes,
+            None,
+            title,
+            open_browser=None,
             weights=self.program_weights,
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         return str(self.describe())
@@ -441,10 +451,8 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        evaluate = self._with_parts()
-        values = self.blobs(data, blobs)
-        if isinstance(evaluate, ProgramEvaluator):
-            return values
+        evaluate = self._transparent()
+        values = evaluate.inside(data, blobs)
         return {name: evaluate.as_described(name, blob) for name, blob in values.items()}
 
     def blobs(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
@@ -453,31 +461,23 @@ class MLModel:
         Raises:
             PredictionError: there is no such blob.
         """
-        evaluate = self._with_parts()
-        if isinstance(evaluate, ProgramEvaluator):
-            return evaluate.session.run(evaluate.values(data), list(blobs))
-        return dict(evaluate.session.run(evaluate.blobs(data), list(blobs)))
+        return self._transparent().inside(data, blobs)
 
     def makers(self) -> dict[str, tuple[str, str]]:
         """The name and kind of the layer or operation that makes each blob or value.
 
-        They come in order; those inside branches, loops and blocks are left out.
+        They come in order; those inside branches, loops and blocks are left out. In a pipeline, the
+        name of its model and a slash stand before that of a layer, and before that of a blob where
+        an earlier model has one of the same name.
 
         Raises:
             UnsupportedModelError: the model has neither layers nor operations.
         """
-        evaluate = self._with_parts()
-        if isinstance(evaluate, ProgramEvaluator):
-            return evaluate.session.makers()
-        return {
-            blob: (layer.name, layer.WhichOneof("layer") or "")
-            for layer in evaluate.network.layers
-            for blob in layer.output
-        }
+        return self._transparent().makers()
 
-    def _with_parts(self) -> NetworkEvaluator | ProgramEvaluator:
+    def _transparent(self) -> Transparent:
         evaluate = self._prepared()
-        if not isinstance(evaluate, NetworkEvaluator | ProgramEvaluator):
+        if not isinstance(evaluate, Transparent):
             kind = self._spec.WhichOneof("Type")
             raise UnsupportedModelError(
                 f"a model of kind {kind!r} has no layers or operations to look into"

@@ -39,15 +39,15 @@ class Ranking:
     def __str__(self) -> str:
         best = self.best()
         width = max(len(str(each)) for each in best)
-        shown = [
+        texts = [
             f"{each!s:{width}}  {self.chances[each]:>6.1%}  {bar(self.chances[each])}".rstrip()
             for each in best
         ]
         if self.chances != self.scores:
-            shown.append("the model gives scores, not chances: these are of their softmax")
+            texts.append("the model gives scores, not chances: these are of their softmax")
         if self.others:
-            shown.append(f"other outputs: {', '.join(self.others)}")
-        return paragraph(shown)
+            texts.append(f"other outputs: {', '.join(self.others)}")
+        return paragraph(texts)
 
 
 def bar(part: float) -> str:

@@ -208,8 +208,8 @@ def replace_custom_layer_name(spec: model_pb2.Model, oldname: str, newname: str)
     """
     layers = [layer for layer in get_custom_layers(spec) if layer.custom.className == oldname]
     if not layers:
-        known = sorted(get_custom_layer_names(spec))
-        close = did_you_mean(oldname, known)
-        raise SpecError(f"no custom layer has the class {oldname!r}.{close} Classes: {known}")
+        names = sorted(get_custom_layer_names(spec))
+        close = did_you_mean(oldname, names)
+        raise SpecError(f"no custom layer has the class {oldname!r}.{close} Classes: {names}")
     for layer in layers:
         layer.custom.className = newname

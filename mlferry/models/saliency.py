@@ -30,9 +30,11 @@ def tape_for(spec: model_pb2.Model, evaluate: object, classes: CustomClasses | N
     network = networks.network_of(spec)
     if network is None or not isinstance(evaluate, NetworkEvaluator):
         kind = spec.WhichOneof("Type")
-        inside = "" if networks.pipeline_of(spec) is None else (
-            ": take one of its models, mlferry.MLModel(model.spec.pipeline.models[-1])"
-        )  # fmt: skip
+        inside = (
+            ""
+            if networks.pipeline_of(spec) is None
+            else (": take one of its models, mlferry.MLModel(model.spec.pipeline.models[-1])")
+        )
         hint = (
             ': mlferry.convert(source, convert_to="neuralnetwork") makes one'
             if kind == "mlProgram"

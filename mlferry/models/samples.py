@@ -161,9 +161,9 @@ def loaded_samples(
 
 def _only_input(spec: model_pb2.Model | None, form: str) -> Any:
     described = [] if spec is None else list(spec.description.input)
-    needed = [feature for feature in described if not feature.type.isOptional] or described
-    if len(needed) == 1:
-        return needed[0]
+    required = [feature for feature in described if not feature.type.isOptional] or described
+    if len(required) == 1:
+        return required[0]
     names = ", ".join(repr(feature.name) for feature in described) or "unknown names"
     raise PredictionError(
         f"{form} is possible for models of one input; this one has {len(described)} ({names}): "
@@ -229,8 +229,8 @@ def _named(folder: Path, files: Sequence[Path], load: Load) -> Samples:
 def _names(spec: model_pb2.Model | None) -> list[str]:
     """The required inputs, or all if none is required."""
     described = [] if spec is None else list(spec.description.input)
-    needed = [feature for feature in described if not feature.type.isOptional] or described
-    return [feature.name for feature in needed]
+    required = [feature for feature in described if not feature.type.isOptional] or described
+    return [feature.name for feature in required]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def shapes(model: MLModel, inputs: Mapping[str, Any]) -> BlobShapes:
     """The shape that every blob of a network, or value of a program, has for one sample.
 
     Args:
-        model: a neural network or an ML Program.
+        model: a neural network, an ML Program, or a pipeline, of which every model is looked into.
         inputs: as for `MLModel.predict`.
 
     Raises:

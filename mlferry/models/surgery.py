@@ -113,14 +113,14 @@ def extract_submodel(
     part.preprocessing.extend(p for p in network.preprocessing if p.featureName in inputs)
     described = {feature.name: feature for feature in spec.description.output}
     rank5 = versions.uses_rank5(network)
-    for target, names, known in (
+    for target, names, candidates in (
         (submodel.description.input, inputs, own),
         (submodel.description.output, outputs, described),
     ):
         for name in names:
             feature = target.add(name=name)
-            if name in known and known[name].type.WhichOneof("Type") in _BLOB_TYPES:
-                feature.CopyFrom(known[name])
+            if name in candidates and candidates[name].type.WhichOneof("Type") in _BLOB_TYPES:
+                feature.CopyFrom(candidates[name])
             else:
                 feature.type.CopyFrom(_array(name, shapes[name], rank5))
     inner = [name for name in inputs if name not in own]
@@ -289,8 +289,8 @@ def _check_size(model: MLModel, name: str, new_type: ft.FeatureType) -> None:
     before, now = blob_shape(old, network), blob_shape(new_type, network)
     if before is not None and now is not None and len(before) == len(now) and before != now:
         size = now[-2:] if old.HasField("imageType") else now[-len(old.multiArrayType.shape) :]
-        known = tuple(extent for extent in size if extent is not None)
-        reasons = reasons_against(model.spec, {name: known}, custom)
+        extents = tuple(extent for extent in size if extent is not None)
+        reasons = reasons_against(model.spec, {name: extents}, custom)
         if reasons:
             raise SpecError(
                 f"the layers do not take {name!r} as {features.show(new_type)}: {reasons[0]}"
@@ -330,8 +330,8 @@ def _new_type(
         new_type.multiArrayType.dataType = features.ARRAY_TYPES[target]
         return new_type
     if target not in features.COLOR_SPACES:
-        known = ", ".join((*features.ARRAY_TYPES, *features.COLOR_SPACES))
-        raise SpecError(f"the type {target!r} of {name!r} is none of {known}")
+        types = ", ".join((*features.ARRAY_TYPES, *features.COLOR_SPACES))
+        raise SpecError(f"the type {target!r} of {name!r} is none of {types}")
     if kind == "imageType":
         channels = features.CHANNELS[features.LAYOUTS[old.imageType.colorSpace]]
         if features.CHANNELS[target] != channels:

@@ -92,12 +92,14 @@ def _until_last(
     names = _training_names(pipeline.models[-1])
     results = []
     for data in samples:
-        known = dict(data)
+        features = dict(data)
         for description, step in steps:
-            known |= step({f.name: known[f.name] for f in description.input if f.name in known})
+            features |= step(
+                {f.name: features[f.name] for f in description.input if f.name in features}
+            )
         # an earlier model may make a feature with the name of the label
-        known |= {name: data[name] for name in names if name in data}
-        results.append({name: known[name] for name in names if name in known})
+        features |= {name: data[name] for name in names if name in data}
+        results.append({name: features[name] for name in names if name in features})
     return results
 
 
@@ -213,8 +215,8 @@ def _labelled(
     results = []
     for sample in samples_for(spec, samples, nested=True):
         data = dict(sample.data)
-        known = {feature.name for feature in spec.description.input}
-        if not data.keys() - known:
+        input_names = {feature.name for feature in spec.description.input}
+        if not data.keys() - input_names:
             data |= _label_of_folder(last, sample.name)
         results.append(data)
     return results

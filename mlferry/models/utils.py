@@ -86,15 +86,15 @@ def save_spec(
     if auto_set_specification_version:
         spec.specificationVersion = max(versions.required(spec), _of_programs(spec))
     path = Path(filename)
-    stored = has_blobs(spec)
-    if stored and (weights_dir is None or path.suffix != ".mlpackage"):
+    has_weight_files = has_blobs(spec)
+    if has_weight_files and (weights_dir is None or path.suffix != ".mlpackage"):
         raise ModelFileError(
             f"{path}: the weights of this model lie in files beside it: save_spec(spec, "
             f"{str(path.with_suffix('.mlpackage'))!r}, weights_dir=model.weights_dir)"
         )
     if path.suffix == ".mlpackage":
         files = Weights.of_folder(Path(weights_dir)).elsewhere if weights_dir is not None else {}
-        return save_package(io.serialized(spec), path, None, stored, files)
+        return save_package(io.serialized(spec), path, None, has_weight_files, files)
     return io.save_spec(spec, filename)
 
 

@@ -55,6 +55,6 @@ def visualize_spec(
         path,
         title,
         open_browser=open_browser,
-        stored=compressed_weights(loaded.spec, loaded.program_weights, original),
+        weight_facts=compressed_weights(loaded.spec, loaded.program_weights, original),
         weights=loaded.program_weights,
     )

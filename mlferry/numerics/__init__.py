@@ -1,4 +1,4 @@
-"""What the formats mean, once, for layers and programs: arrays and numbers in and out.
+"""The arithmetic of the formats, once for layers and programs: arrays and numbers in and out.
 
-Knows no messages, no files and no ONNX.
+It knows nothing of messages, files or ONNX.
 """

@@ -1,4 +1,4 @@
-"""Suppression of boxes that overlap, for the layer and for the model that follows a detector."""
+"""Suppression of overlapping boxes, for the layer and for the model that follows a detector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Boxes(NamedTuple):
     """Boxes [n], by their edges.
 
     Attributes:
-        left: the lower edges along x; likewise the others.
+        left: the lower edges along x.
         top: see `left`.
         right: see `left`.
         bottom: see `left`.
@@ -29,7 +29,7 @@ class Boxes(NamedTuple):
 
     @classmethod
     def of(cls, boxes: Array) -> Boxes:
-        """From x and y of the centre, width and height, [n, 4]."""
+        """Boxes from the x and y of their centre, width and height, [n, 4]."""
         x, y, width, height = np.ascontiguousarray(boxes.T)
         return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2, width * height)
 
@@ -54,17 +54,18 @@ def suppressed(
     per_class: bool,
     count: int | None = None,
 ) -> list[int]:
-    """Indices of the boxes that stay, best first.
+    """The indices of the boxes that remain, best first.
 
-    A box counts by its best score and, where classes are kept apart, belongs to that class.
+    A box counts with its best score; if classes are kept apart, it belongs to the class of that
+    score.
 
     Args:
         boxes: x and y of the centre, width and height, [n, 4].
         scores: of each class, [n, classes].
-        iou_threshold: intersection over union above which the worse box goes.
-        score_threshold: the least that a box needs.
+        iou_threshold: intersection over union above which the worse box is removed.
+        score_threshold: the lowest score that a box needs.
         per_class: whether a box only suppresses boxes of its own class.
-        count: most boxes that stay; None for all.
+        count: the most boxes that remain; None for all.
     """
     if not len(boxes):
         return []

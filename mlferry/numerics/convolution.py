@@ -20,7 +20,7 @@ _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
 
 def floats(*arrays: Array) -> Any:
-    """The type that results have: float32, or float64 where one of the arrays has it."""
+    """The type of results: float32, or float64 if one of the arrays has it."""
     return np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32
 
 
@@ -52,9 +52,13 @@ def convolve(
     """
     if x.ndim == 3:
         y = convolve(
-            x[:, :, None], weights[:, :, None], (1, *strides), (1, *dilations),
-            ((0, 0), *edges), groups,
-        )  # fmt: skip
+            x[:, :, None],
+            weights[:, :, None],
+            (1, *strides),
+            (1, *dilations),
+            ((0, 0), *edges),
+            groups,
+        )
         return y[:, :, 0]
     x = padded(x, edges)
     size = tuple(
@@ -156,7 +160,7 @@ def _deep(
 def taps_of(
     kernel: Sequence[int], dilations: Sequence[int], strides: Sequence[int], count: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
-    """Every position in a kernel, with the entries of the last axes that it meets."""
+    """Every position in a kernel, with the entries of the last axes to which it applies."""
     for place in itertools.product(*map(range, kernel)):
         entries = tuple(
             slice(t * d, t * d + (n - 1) * s + 1, s)
@@ -166,7 +170,7 @@ def taps_of(
 
 
 def spread_out(x: Array, width: int) -> Array:
-    """Maps [N, C, H, W] as one line each, with zeros between their lines as in wider maps."""
+    """Maps [N, C, H, W], each as one line, with zeros between their lines as in wider maps."""
     if x.shape[3] == width:
         return x.reshape(*x.shape[:2], -1)
     wide = np.zeros((*x.shape[:3], width), x.dtype)
@@ -191,8 +195,8 @@ def transposed(
         weights: [C, outputs / groups, *kernel].
         strides: one a spatial axis.
         dilations: likewise.
-        cuts: how much of the full result is cut off in front of each axis.
-        size: the extents that are left; beyond the full result there is zero.
+        cuts: how much of the full result is cut off at the start of each axis.
+        size: the extents that remain; beyond the full result there are zeros.
         groups: of channels.
     """
     count, channels, spatial, kernel = x.shape[0], x.shape[1], x.shape[2:], weights.shape[2:]
@@ -201,12 +205,12 @@ def transposed(
         for n, s, k, d in zip(spatial, strides, kernel, dilations, strict=True)
     ]
     matrix = weights.reshape(groups, channels // groups, -1).transpose(0, 2, 1)
-    extent = [max(f, cut + n) for f, cut, n in zip(full, cuts, size, strict=True)]
+    extent = [max(f, front + n) for f, front, n in zip(full, cuts, size, strict=True)]
     y = np.zeros((count, weights.shape[1] * groups, *extent), floats(x, weights))
     along = len(kernel) == 2 and set(strides) == {1}
     rows = spread_out(x, extent[-1]) if along else x
     scaled = np.matmul(matrix, rows.reshape(count, groups, channels // groups, -1))
-    if along:  # maps are walked line by line: long runs instead of short ones
+    if along:  # maps are processed line by line, in long runs instead of short ones
         flat, scaled = (
             y.reshape(count, y.shape[1], -1),
             scaled.reshape(count, -1, *kernel, rows.shape[-1]),
@@ -219,7 +223,7 @@ def transposed(
         for place, entries in taps_of(kernel, dilations, strides, spatial):
             tap: tuple[Any, ...] = (slice(None), slice(None), *place)
             y[entries] += scaled[tap]
-    left = tuple(slice(cut, cut + n) for cut, n in zip(cuts, size, strict=True))
+    left = tuple(slice(front, front + n) for front, n in zip(cuts, size, strict=True))
     rest: tuple[Any, ...] = (..., *left)
     remaining: Array = y[rest]
     return remaining
@@ -234,16 +238,16 @@ def pool(
     combine: Callable[..., Any],
     filler: float,
 ) -> Array:
-    """What lies in each window, combined.
+    """The values in each window, combined.
 
     Args:
         x: [..., *spatial].
         kernel: the window.
         strides: one a spatial axis.
         edges: the padding of each spatial axis.
-        size: how many windows there are.
+        size: the number of windows.
         combine: np.maximum, np.add.
-        filler: what the padding is, and what an empty window gives.
+        filler: the value of the padding, and of an empty window.
     """
     source = padded(x, edges, filler)
     y = np.full((*x.shape[: x.ndim - len(kernel)], *size), filler, floats(x))

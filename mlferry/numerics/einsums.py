@@ -1,4 +1,4 @@
-"""The shapes that Einstein's notation gives."""
+"""Shapes in Einstein notation."""
 
 from __future__ import annotations
 

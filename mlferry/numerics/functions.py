@@ -1,4 +1,4 @@
-"""Functions of values that several ops and layers compute with, for float32."""
+"""Functions of float32 values that several ops and layers share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ERF_Q = np.array(
 )
 
 
-_AT_A_TIME = 1 << 14  # values that stay in the cache from one pass to the next
+_AT_A_TIME = 1 << 14  # how many values stay in the cache from one pass to the next
 
 
 def sigmoid(x: Array, out: Array | None = None) -> Array:
@@ -67,7 +67,7 @@ def erf(x: Array) -> Array:
 
 
 def _polynomial(coefficients: Array, x: Array) -> Array:
-    """By Horner's rule; the lowest power comes first."""
+    """A polynomial by Horner's rule; the lowest power comes first."""
     *others, second, first = coefficients
     total = x * first
     total += second
@@ -78,7 +78,7 @@ def _polynomial(coefficients: Array, x: Array) -> Array:
 
 
 def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
-    """A straight line, cut off at 0 and 1."""
+    """A straight line, clipped to 0 and 1."""
     return np.clip(alpha * x + beta, 0, 1)
 
 
@@ -107,7 +107,7 @@ def elu(x: Array, alpha: float) -> Array:
 
 
 def gelu(x: Array, mode: str) -> Array:
-    """x times the normal distribution's function of x; "EXACT", or an approximation."""
+    """x times the cumulative normal distribution of x; "EXACT", or an approximation."""
     if mode == "TANH_APPROXIMATION":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
         return 0.5 * x * (1 + np.tanh(inner))

@@ -1,7 +1,7 @@
-"""The ways back of what `numerics` computes: gradients of sums, windows, grids and functions.
+"""Gradients of what `numerics` computes: of sums, windows, grids and functions.
 
-Every function takes the gradient with respect to a result and gives the one with respect to what
-the result was made of, in the precision of the arrays.
+Every function takes the gradient with respect to a result and returns the gradient with respect to
+an input, in the precision of the arrays.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mlferry.numerics.resizing import Grid
 from mlferry.numerics.windows import Edges
 
 Array = NDArray[Any]
-_BLOCK = 1 << 20  # values of unfolded input that are held at a time
-_LINES = 1 << 20  # likewise, where several samples go through one product
-_MAPS = 1 << 15  # values of maps that are pooled at a time: they stay in the cache
+_BLOCK = 1 << 20  # values of unfolded input held at a time
+_LINES = 1 << 20  # likewise, if several samples go through one product
+_MAPS = 1 << 15  # values of maps pooled at a time, so that they stay in the cache
 
 
 def reduced_to(gradient: Array, shape: Sequence[int]) -> Array:
-    """The gradient of what was broadcast: summed over the axes that it was repeated along."""
+    """The gradient of a broadcast array: summed over the axes along which it was repeated."""
     shape = tuple(shape)
     if gradient.shape == shape:
         return gradient
@@ -39,7 +39,7 @@ def reduced_to(gradient: Array, shape: Sequence[int]) -> Array:
 
 
 def scattered(places: Array, gradient: Array, shape: Sequence[int]) -> Array:
-    """Values added up at flat places of an array of a shape; places below 0 take none."""
+    """Values added up at flat places of an array of this shape; places below 0 are skipped."""
     flat, values = places.reshape(-1), gradient.reshape(-1)
     inside = flat >= 0
     if not inside.all():
@@ -125,7 +125,7 @@ def _window_rows(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> tuple[Array, Array]:
-    """What each tap meets, [C, *kernel, N, places], and the gradient, [N, outputs, places]."""
+    """Inputs of each kernel position, [C, *kernel, N, places]; gradient, [N, outputs, places]."""
     size = gradient.shape[2:]
     lines = np.empty((x.shape[1], *kernel, len(x), *size), np.result_type(x, gradient))
     for place, entries in taps_of(kernel, dilations, strides, size):
@@ -141,9 +141,9 @@ def _shifted_rows(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> tuple[Array, Array]:
-    """As `_window_rows`, of maps that are walked line by line: long runs instead of short ones.
+    """As `_window_rows`, for maps that are processed line by line, in long runs.
 
-    The gradient is as wide as the input then, with zeros behind each line.
+    The gradient is then as wide as the input, with zeros after each line.
     """
     (height, width), wide = gradient.shape[2:], x.shape[3]
     length = (height - 1) * wide + width
@@ -156,18 +156,18 @@ def _shifted_rows(
 
 
 def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array:
-    """The gradient of an array that a part was cut out of.
+    """The gradient of an array from which a part was cut out.
 
     Args:
         gradient: of the part, [N, C, *spatial].
-        full: the spatial extents of the array; what the part had beyond them is dropped.
+        full: the spatial extents of the array; anything beyond them is dropped.
         cuts: where the part starts.
     """
     wide = np.zeros((*gradient.shape[:2], *full), gradient.dtype)
     sizes = [max(0, min(n, f - c)) for n, f, c in zip(gradient.shape[2:], full, cuts, strict=True)]
     to: tuple[Any, ...] = (..., *(slice(c, c + n) for c, n in zip(cuts, sizes, strict=True)))
-    taken: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
-    wide[to] = gradient[taken]
+    part: tuple[Any, ...] = (..., *(slice(n) for n in sizes))
+    wide[to] = gradient[part]
     return wide
 
 
@@ -208,7 +208,7 @@ def pooled_maximum(
         for entries in taps:
             hit = np.equal(source[entries], best)
             np.logical_and(hit, left, out=hit)
-            if apart:  # nothing lies in two windows
+            if apart:  # windows do not overlap
                 np.multiply(behind, hit, out=into[entries])
             else:
                 into[entries] += behind * hit
@@ -233,7 +233,7 @@ def pooled_sum(
 
 
 def _inner(total: Array, shape: Sequence[int], edges: Sequence[Edges]) -> Array:
-    """Without the padding."""
+    """Cut off the padding."""
     ends = zip(edges, shape[-len(edges) :], strict=True)
     inner: tuple[Any, ...] = (..., *(slice(start, start + n) for (start, _), n in ends))
     remaining: Array = total[inner]
@@ -288,26 +288,26 @@ def gelu_slope(x: Array, mode: str) -> Array:
 
 
 def first_of(x: Array, y: Array, axes: Sequence[int]) -> Array:
-    """Where, over some axes, the first value is that equals a result with extents of 1 there."""
+    """A mask of the first value, over some axes, that equals a result with extents of 1 there."""
     hit = x == y
-    moved = np.moveaxis(hit, axes, range(-len(axes), 0))
-    flat = moved.reshape(*moved.shape[: -len(axes)], -1)
+    axes_last = np.moveaxis(hit, axes, range(-len(axes), 0))
+    flat = axes_last.reshape(*axes_last.shape[: -len(axes)], -1)
     first = np.zeros_like(flat)
     np.put_along_axis(first, flat.argmax(axis=-1)[..., None], True, axis=-1)
     first &= flat
-    return np.moveaxis(first.reshape(moved.shape), range(-len(axes), 0), axes)
+    return np.moveaxis(first.reshape(axes_last.shape), range(-len(axes), 0), axes)
 
 
 def centered(
     gradient: Array, x_hat: Array, scale: Array, axes: tuple[int, ...], *, scaled: bool = True
 ) -> Array:
-    """The gradient of (x - mean) * scale, with mean and scale of the values over some axes.
+    """The gradient of (x - mean) * scale, where mean and scale are taken over some axes.
 
     Args:
         gradient: of the normalized values.
         x_hat: the normalized values.
         scale: one over their standard deviation.
-        axes: over which mean and deviation are.
+        axes: the axes of mean and deviation.
         scaled: whether the scale depends on the values.
     """
     result = gradient - gradient.mean(axis=axes, keepdims=True)

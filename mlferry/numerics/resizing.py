@@ -1,4 +1,4 @@
-"""Where the samples of a resized image lie, and how an image is read between its pixels."""
+"""The sample positions of a resized image, and reading an image between its pixels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Grid = NDArray[np.float64]
 
 
 def scaled(size: int, factor: float) -> int:
-    """A size by a factor that is stored in float32: 10 by 0.7 is 7, not 6."""
+    """A size times a factor that is stored in float32: 10 times 0.7 is 7, not 6."""
     return int(np.floor(np.float32(size) * np.float32(factor or 1)))
 
 
 class BoxCoding(NamedTuple):
-    """How the four numbers of a box are read.
+    """How to read the four numbers of a box.
 
     Attributes:
-        order: where top, left, bottom and right stand, or the centre and the size.
-        centered: whether the centre and the size stand there.
+        order: the places of top, left, bottom and right, or of the centre and the size.
+        centered: whether they are the centre and the size.
     """
 
     order: tuple[int, int, int, int]
@@ -44,7 +44,7 @@ def corners(
 
     Args:
         box: its four numbers.
-        coding: how they are read.
+        coding: how to read them.
         size: height and width of the image.
         normalized: whether 1 is the last pixel.
     """
@@ -93,8 +93,8 @@ def _align_endpoints(start: float, end: float, out: int) -> Grid:
     return np.linspace(start, end, out, dtype=np.float64)
 
 
-# Where so many samples of the interval between two pixels lie. It is the whole axis when an
-# image is resized, and the side of a box when one is cut out.
+# The positions of so many samples between two pixels: on the whole axis when an image is resized,
+# on the side of a box when one is cut out.
 SAMPLING: dict[str, Callable[[float, float, int], Grid]] = {
     "STRICT_ALIGN_ENDPOINTS_MODE": np.linspace,
     "ALIGN_ENDPOINTS_MODE": _align_endpoints,
@@ -106,7 +106,7 @@ SAMPLING: dict[str, Callable[[float, float, int], Grid]] = {
 
 
 def interpolate(x: Array, rows: Grid, columns: Grid) -> Array:
-    """Sample the last two axes bilinearly; positions outside take the edge."""
+    """Sample the last two axes bilinearly; positions outside get the edge value."""
     for axis, positions in ((-2, rows), (-1, columns)):
         last = x.shape[axis] - 1
         clipped = np.clip(positions, 0, last)

@@ -1,4 +1,4 @@
-"""Shapes whose extents may be unknown, and the arithmetic on them."""
+"""Shapes with extents that may be unknown, and arithmetic on them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mlferry.errors import SpecError
 Extent = int | None
 Shape = tuple[Extent, ...]
 Axes = int | Sequence[int] | None  # one axis, several, or all
-Sizes = int | Sequence[int]  # one number for every axis, or one an axis
+Sizes = int | Sequence[int]  # one number for all axes, or one for each axis
 
 
 def need_rank(shape: Shape, least: int, what: str = "input") -> None:
-    """Raise a `SpecError` where a shape has fewer than `least` axes."""
+    """Raise a `SpecError` if a shape has fewer than `least` axes."""
     if len(shape) < least:
         raise SpecError(f"{what} of shape {show(shape)} needs at least {least} axes")
 
@@ -31,7 +31,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def product(extents: Iterable[Extent]) -> Extent:
-    """The product, or None where a factor is unknown."""
+    """The product, or None if a factor is unknown."""
     result = 1
     for extent in extents:
         if extent is None:
@@ -41,7 +41,7 @@ def product(extents: Iterable[Extent]) -> Extent:
 
 
 def total(extents: Iterable[Extent]) -> Extent:
-    """The sum, or None where a term is unknown."""
+    """The sum, or None if a term is unknown."""
     result = 0
     for extent in extents:
         if extent is None:
@@ -51,7 +51,7 @@ def total(extents: Iterable[Extent]) -> Extent:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that NumPy-style broadcasting gives.
+    """The shape after NumPy-style broadcasting.
 
     Raises:
         SpecError: two extents differ and neither is 1.
@@ -74,7 +74,7 @@ def replaced(shape: Shape, axis: int, extent: Extent) -> Shape:
 
 
 def show(shape: Sequence[Any] | None) -> str:
-    """A shape for people: ``(1, ?, 3)``."""
+    """A shape as text: ``(1, ?, 3)``."""
     if shape is None:
         return "unknown"
     inside = ", ".join("?" if extent is None else str(extent) for extent in shape)

@@ -1,4 +1,4 @@
-"""Padding and output extents of windows that slide: convolution, pooling, padding, cropping."""
+"""Padding and output extents of sliding windows: convolution, pooling, padding, cropping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Edges = tuple[int, int]
 def same_edges(size: Extent, span: int, stride: int, mode: str = "BOTTOM_RIGHT_HEAVY") -> Edges:
     """SAME padding of one axis: the output has ``ceil(size / stride)`` entries.
 
-    BOTTOM_RIGHT_HEAVY puts an odd pixel behind, TOP_LEFT_HEAVY in front.
+    BOTTOM_RIGHT_HEAVY puts an odd pixel at the end, TOP_LEFT_HEAVY at the start.
     """
     if size is None:
         raise SpecError("SAME padding of a flexible extent is known only at run time")
@@ -38,7 +38,7 @@ def slide(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
 
 
 def spread(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
-    """The extent of a transposed convolution, cut by padding."""
+    """The extent of a transposed convolution, reduced by its padding."""
     if size is None:
         return None
     full = (size - 1) * stride + span
@@ -48,12 +48,12 @@ def spread(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
 
 
 def slide_same(size: Extent, stride: int) -> Extent:
-    """How many windows SAME padding gives."""
+    """The number of windows with SAME padding."""
     return None if size is None else -(-size // stride)
 
 
 def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
-    """Windows of `includeLastPixel`: rounded up; none starts in the padding at the end."""
+    """The number of windows with `includeLastPixel`: rounded up, but none starts in end padding."""
     if size is None:
         return None
     room = size + 2 * pad - span
@@ -64,13 +64,14 @@ def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
 
 
 def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
-    """A kernel with zeros between its entries: what a dilation of 1 then computes.
+    """A kernel with zeros between its entries, for use with a dilation of 1.
 
-    For transposed convolutions: the format's comments say that devices ignore their dilation.
+    Transposed convolutions need it: according to the format's comments, devices ignore their
+    dilation.
 
     Args:
         kernel: [a, b, *spatial].
-        dilations: one an axis of `spatial`.
+        dilations: one per axis of `spatial`.
     """
     if all(d == 1 for d in dilations):
         return kernel

@@ -1,1 +1,1 @@
-"""ONNX graphs while they are written: nodes, constants, shapes, and what makes them simpler."""
+"""ONNX graphs under construction: nodes, constants, shapes, and simplification."""

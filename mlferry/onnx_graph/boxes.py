@@ -1,8 +1,8 @@
-"""Suppression of boxes that overlap.
+"""Suppression of overlapping boxes.
 
-ONNX's node knows neither the filling of places that stay empty nor that the best box stays where no
-score reaches the threshold, and compares scores strictly. It is asked which boxes survive; they are
-ordered by their best score afterwards.
+ONNX's node does not fill empty places, does not keep the best box if no score reaches the
+threshold, and compares scores strictly. So the node only says which boxes survive; they are ordered
+by their best score afterwards.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 from mlferry.onnx_graph.emitter import FARTHEST, INT64, Emitter
 
-_OUT = -3e38  # the score of a box that is out; the node's threshold lies right above it
+_OUT = -3e38  # the score of an excluded box; the node's threshold is just above it
 _LOWEST = float(np.finfo(np.float32).min)
-NO_SCORE = 0.98 * _OUT  # as a threshold: every score reaches it
+NO_SCORE = 0.98 * _OUT  # a threshold that every score reaches
 
 
 def suppressed(
@@ -27,16 +27,16 @@ def suppressed(
     most: int | None,
     per_class: bool,
 ) -> tuple[str, str, str, str]:
-    """Boxes, scores and indices of those that stay, and their number; the last two are int64.
+    """The boxes that remain, their scores and indices, and their number; the last two are int64.
 
     Args:
         emitter: the emitter.
-        boxes: [batch, N, 4], each by its centre and its size.
+        boxes: [batch, N, 4], each as its centre and its size.
         scores: [batch, N, classes].
-        iou: how much of boxes may overlap; a vector of one.
+        iou: how much boxes may overlap; a vector of one element.
         least: the score that a box needs.
-        count: how many stay at most; a vector of one int64.
-        most: the same, where it is known.
+        count: the most boxes that remain; a vector of one int64.
+        most: the same number, if it is known.
         per_class: whether boxes of different classes may overlap.
     """
     best = emitter.node("ReduceMax", scores, emitter.integers([2]), keepdims=0)  # [B, N]
@@ -48,7 +48,7 @@ def suppressed(
 
 
 def _counted(emitter: Emitter, limit: str) -> str:
-    """0, 1, 2 and so on, as many as a vector of one tells."""
+    """0, 1, 2 and so on; a vector of one element says how many."""
     ends = (
         emitter.constant(np.int64(0)),
         emitter.squeeze(limit, [0]),
@@ -94,7 +94,7 @@ def _survivors(emitter: Emitter, boxes: str, candidates: str, best: str, iou: st
 
 
 def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
-    """Whether a box stays: the best one does where no other is left."""
+    """Whether a box remains; the best one does if no other is left."""
     none = emitter.node(
         "Equal", emitter.node("ReduceMax", survivors, emitter.integers([1])), emitter.integers([0])
     )
@@ -107,18 +107,18 @@ def _or_best(emitter: Emitter, best: str, survivors: str) -> str:
 
 
 def _filled(
-    emitter: Emitter, boxes: str, scores: str, best: str, kept: str, count: str, most: int | None
+    emitter: Emitter, boxes: str, scores: str, best: str, stays: str, count: str, most: int | None
 ) -> tuple[str, str, str, str]:
-    """What stays, sorted by score; then zeros, and -1 for indices."""
+    """What remains, sorted by score; then zeros, and -1 for indices."""
     batch, one, zero = emitter.shape(best)[0], emitter.integers([1]), emitter.integers([0])
-    ranked = emitter.node("Where", kept, best, emitter.number(_LOWEST))
+    ranked = emitter.node("Where", stays, best, emitter.number(_LOWEST))
     available = emitter.node("Min", count, emitter.vector([emitter.extent(best, 1)]))
     _, indices = emitter.nodes("TopK", [ranked, available], 2, axis=1)
     missing = emitter.node("Sub", count, available)
     padding = emitter.node("Concat", zero, zero, zero, missing, axis=0)
     indices = emitter.node("Pad", indices, padding, emitter.constant(np.int64(0)))
     total = emitter.node(
-        "Min", emitter.node("ReduceSum", emitter.node("Cast", kept, to=INT64), one), count
+        "Min", emitter.node("ReduceSum", emitter.node("Cast", stays, to=INT64), one), count
     )
     real = emitter.node("Less", _counted(emitter, count), total)
     emitter.shapes[indices] = emitter.shapes[real] = (batch, most)
@@ -127,7 +127,7 @@ def _filled(
         rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
         emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
         results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
-    shown = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
-    emitter.shapes[shown] = (batch, most)
+    padded_indices = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
+    emitter.shapes[padded_indices] = (batch, most)
     number = emitter.reshape(total, [-1 if batch is None else batch])
-    return results[0], results[1], shown, number
+    return results[0], results[1], padded_indices, number

@@ -1,4 +1,4 @@
-"""What the functions of layer kinds write nodes with."""
+"""The emitter with which functions of layer kinds write nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mlferry.onnx_graph.refusals import RankHiddenError
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
 FARTHEST = np.iinfo(np.int64).max
-Extents = Sequence[int | str]  # an extent is known, or a value of one int64 holds it
+Extents = Sequence[int | str]  # a known extent, or the value of one int64 that holds it
 
-_SHARED_MOST = 64  # constants of so many values are kept once
+_SHARED_MOST = 64  # constants of up to so many values are shared
 _SAME_SHAPE = {
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Clip", "Cos", "Cosh",
     "CumSum", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity", "LeakyRelu", "Log", "Neg",
@@ -46,22 +46,22 @@ class Emitter:
     """Adds nodes and constants to a graph; values are named by strings.
 
     Attributes:
-        graph: what is made.
-        layer: the name of the layer at hand.
-        results: the shapes of its outputs, where they are known.
-        shapes: what is known of the shapes of values.
-        made: the node that makes a value.
-        booleans: those that are not numbers.
+        graph: the graph being written.
+        layer: the name of the current layer.
+        results: the shapes of its outputs, if they are known.
+        shapes: what is known about the shapes of values.
+        made: the node that writes each value.
+        booleans: the values that are booleans.
     """
 
-    def __init__(self, taken: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
         self.graph = Graph()
         self.layer = ""
         self.results: list[Shape] | None = None
         self.shapes: dict[str, Shape | None] = {}
         self._nodes = self.graph.nodes
-        self._taken = set(taken)
-        self._last: dict[str, int] = {}  # the number behind the last name of a hint
+        self._taken = set(names)
+        self._last: dict[str, int] = {}  # the number after the last name of a hint
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._wholes: dict[str, str] = {}
         self._flags: dict[str, str] = {}
@@ -71,7 +71,7 @@ class Emitter:
     # ---- values ------------------------------------------------------------------------------
 
     def fresh(self, hint: str) -> str:
-        """A name that no value has."""
+        """A new name for a value."""
         name = hint
         while name in self._taken or not name:
             self._last[hint] = self._last.get(hint, 0) + 1
@@ -80,7 +80,7 @@ class Emitter:
         return name
 
     def shape(self, x: str) -> Shape:
-        """The shape of a value; an extent of None is known at run time only.
+        """The shape of a value; None is an extent known only at run time.
 
         Raises:
             CannotExpressError: not even its rank is known.
@@ -102,7 +102,7 @@ class Emitter:
         return self.graph.arrays.get(x)
 
     def constant(self, values: ArrayLike, hint: str = "constant") -> str:
-        """An array as it is; small ones are shared."""
+        """A constant with the values of an array; small ones are shared."""
         array = np.asarray(values)
         key = (array.dtype.str, array.shape, array.tobytes() if array.size <= _SHARED_MOST else b"")
         if array.size <= _SHARED_MOST and key in self._shared:
@@ -162,9 +162,9 @@ class Emitter:
         if op in _SAME_SHAPE:
             return self.shapes.get(inputs[0])
         if op in _BROADCAST:
-            given = [self.shapes.get(name) for name in inputs]
-            known = [shape for shape in given if shape is not None]
-            return broadcast(*known) if len(known) == len(given) else None
+            input_shapes = [self.shapes.get(name) for name in inputs]
+            known = [shape for shape in input_shapes if shape is not None]
+            return broadcast(*known) if len(known) == len(input_shapes) else None
         return None
 
     @contextmanager
@@ -179,7 +179,7 @@ class Emitter:
     # ---- types -------------------------------------------------------------------------------
 
     def whole(self, x: str) -> str:
-        """A blob cut off to int64; a blob that was made of int64 gives these."""
+        """A blob truncated to int64; a blob that was made from int64 returns that."""
         if x in self._wholes:
             return self._wholes[x]
         array = self.known(x)
@@ -188,7 +188,7 @@ class Emitter:
         return self.node("Cast", x, to=INT64)
 
     def flag(self, x: str) -> str:
-        """Whether the values of a blob are other than 0."""
+        """Whether the values of a blob differ from 0."""
         return self._flags[x] if x in self._flags else self.node("Cast", x, to=BOOL)
 
     def is_flag(self, x: str) -> bool:
@@ -220,7 +220,7 @@ class Emitter:
     # ---- shapes ------------------------------------------------------------------------------
 
     def extent(self, x: str, axis: int) -> int | str:
-        """The size of an axis: a number, or a vector of one int64 that is made at run time."""
+        """The size of an axis: a number, or a vector of one int64 that is computed at run time."""
         shape = self.shape(x)
         axis = axis_of(axis, len(shape))
         result = shape[axis]
@@ -233,7 +233,7 @@ class Emitter:
         return [self.extent(x, axis) for axis in range(self.rank(x))]
 
     def vector(self, extents: Extents) -> str:
-        """Sizes, known ones and others, as a vector of int64."""
+        """Sizes, known or computed, as a vector of int64."""
         parts: list[str] = []
         run: list[int] = []
         for extent in [*extents, None]:
@@ -250,14 +250,14 @@ class Emitter:
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
 
     def shape_vector(self, x: str) -> str:
-        """The shape of a value as a vector of int64, whatever is known of it."""
+        """The shape of a value as a vector of int64, known or computed."""
         shape = self.shapes.get(x)
         if shape is not None and None not in shape:
             return self.vector(self.extents(x))
         return self.node("Shape", x)
 
     def reshape(self, x: str, extents: Extents) -> str:
-        """`x` in another shape; one extent may be -1, which takes what is left."""
+        """`x` in another shape; one extent may be -1, which means the rest."""
         target = list(extents)
         computed = [index for index, extent in enumerate(target) if isinstance(extent, str)]
         if len(computed) == 1 and -1 not in target:
@@ -314,12 +314,12 @@ class Emitter:
         y = self.node("Squeeze", x, self.integers(axes))
         match = self.shapes.get(x)
         if match is not None:
-            gone = {axis_of(axis, len(match)) for axis in axes}
-            self.shapes[y] = tuple(n for axis, n in enumerate(match) if axis not in gone)
+            dropped = {axis_of(axis, len(match)) for axis in axes}
+            self.shapes[y] = tuple(n for axis, n in enumerate(match) if axis not in dropped)
         return y
 
     def at_least_1d(self, x: str, shape: Shape) -> str:
-        """A value of a known shape, a scalar as a vector of one: Core ML has no scalars."""
+        """A value of a known shape; a scalar becomes a vector, as Core ML has no scalars."""
         self.shapes[x] = shape
         return self.reshape(x, [1]) if shape == () else x
 
@@ -346,7 +346,7 @@ class Emitter:
 
 
 def _filled(shape: Shape | None, target: Extents) -> Shape:
-    """What is known of the result of a reshape."""
+    """What is known about the shape after a reshape."""
     numbers = [extent if isinstance(extent, int) else None for extent in target]
     if -1 not in numbers:
         return tuple(numbers)

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is made: nodes and arrays as plain objects, a message at the end."""
+"""An ONNX graph under construction: nodes and arrays as plain objects, a message at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Attribute: TypeAlias = (
     "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] "
     "| NDArray[Any] | Body"
 )
-"""What a node can have as an attribute."""
+"""The type of a node's attribute."""
 
 
 @dataclass
@@ -34,11 +34,11 @@ class Node:
 
     Attributes:
         op: its ONNX name.
-        inputs: values; an empty name is an optional input that is left out.
+        inputs: values; an empty name is an omitted optional input.
         outputs: values.
         attributes: numbers, strings, lists of them, arrays, or a `Body` for a subgraph.
         domain: empty for ONNX's own.
-        name: of the layer that it belongs to.
+        name: the name of its layer.
     """
 
     op: str
@@ -50,7 +50,7 @@ class Node:
 
     @property
     def bodies(self) -> Iterator[Body]:
-        """The graphs inside."""
+        """The graphs inside the node."""
         return (value for value in self.attributes.values() if isinstance(value, Body))
 
 
@@ -58,7 +58,7 @@ class Node:
 class Port:
     """An input or output: its name, NumPy's name of its type, and its shape.
 
-    An extent that is a string is any one, the same wherever the string stands; None is any.
+    A string is an extent of any size, the same wherever the string appears; None is any size.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Graph:
             opset_import=opsets,
         )
         model.graph.name = name
-        for key, array in self.arrays.items():  # in place: every copy of the weights counts
+        for key, array in self.arrays.items():  # in place, because every copy of the weights counts
             tensor = model.graph.initializer.add(name=key, dims=array.shape)
             tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
             tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

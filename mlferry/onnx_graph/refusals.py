@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 class CannotExpressError(Exception):
-    """ONNX cannot express a layer; the walker collects the reasons."""
+    """ONNX cannot express a layer; the walk over the network collects the reasons."""
 
 
 class RankHiddenError(CannotExpressError):
-    """The rank of an input is not known, so nothing can be said of a layer."""
+    """The rank of an input is unknown, so the layer cannot be written."""
 
 
 def refuse(reason: str) -> CannotExpressError:
-    """What to raise where ONNX cannot say what a layer does."""
+    """The error to raise if ONNX cannot express a layer."""
     return CannotExpressError(reason)

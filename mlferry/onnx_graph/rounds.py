@@ -1,7 +1,7 @@
-"""Rounds of loops that are counted while a graph runs, so that none runs without end.
+"""Rounds of loops, counted while a graph runs, so that no loop runs forever.
 
-A graph has no way to say that something is wrong. It gathers what is not there: the runtime raises
-an error, which names the node.
+A graph cannot raise an error itself. So it gathers an element that does not exist, and the runtime
+raises an error that names the node.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST = 2**24 - 1
 
 
 def counted(emitter: Emitter, before: str, limit: int, dtype: str = "float32") -> str:
-    """The number of a round that begins, for that of the round before it; fails above a limit."""
+    """The number of the next round, given that of the last; fails above a limit."""
     layer = emitter.layer
     emitter.layer = f"{layer}/{MARK}"
     most = emitter.constant(np.asarray(limit, dtype))

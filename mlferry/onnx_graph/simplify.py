@@ -1,8 +1,8 @@
-"""Removes from a graph what computes nothing.
+"""Removes nodes that compute nothing from a graph.
 
-Functions of layer kinds bring values into the shapes that their nodes need and back. A chain of
-nodes that only change a shape becomes one; such a node moves behind what works value by value, so
-that it meets the next one; what comes back to the shape that it had goes.
+Functions of layer kinds bring values into the shapes that their nodes need, and back. A chain of
+nodes that only change a shape becomes one node. Such a node moves past elementwise nodes, so that
+it meets the next one; if the shape ends up as it was, both disappear.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _ROUNDS_MOST = 100
 
 
 def simplified(graph: Graph, shapes: Mapping[str, Shape | None]) -> Graph:
-    """The graph without what computes nothing, and nothing reads; changed in place.
+    """The graph without nodes that compute nothing or that nothing reads; it is changed in place.
 
     Args:
         graph: the graph.
-        shapes: what is known of its values.
+        shapes: what is known about the shapes of its values.
     """
     ends = {port.name for port in graph.outputs}
     graph.nodes[:] = _alive(graph.nodes, set(ends))
@@ -40,14 +40,14 @@ def simplified(graph: Graph, shapes: Mapping[str, Shape | None]) -> Graph:
             if not simplifier.round(nodes, outputs):
                 break
     graph.nodes[:] = _alive(graph.nodes, set(ends))
-    read = _read(graph.nodes) | ends | {port.name for port in graph.inputs}
-    for name in [name for name in graph.arrays if name not in read]:
+    used = _read(graph.nodes) | ends | {port.name for port in graph.inputs}
+    for name in [name for name in graph.arrays if name not in used]:
         del graph.arrays[name]
     return graph
 
 
 def _scopes(nodes: list[Node], outputs: set[str]) -> Iterator[tuple[list[Node], set[str]]]:
-    """Every list of nodes, with the values that leave it."""
+    """Every list of nodes, with its outputs."""
     yield nodes, outputs
     for node in nodes:
         for body in node.bodies:
@@ -56,12 +56,12 @@ def _scopes(nodes: list[Node], outputs: set[str]) -> Iterator[tuple[list[Node], 
 
 def _read(nodes: list[Node]) -> set[str]:
     """Every value that nodes, or the outputs of bodies in them, read."""
-    read: set[str] = set()
+    names: set[str] = set()
     for node in walk(nodes):
-        read |= set(node.inputs)
+        names |= set(node.inputs)
         for body in node.bodies:
-            read |= {port.name for port in body.outputs}
-    return read
+            names |= {port.name for port in body.outputs}
+    return names
 
 
 def _alive(nodes: list[Node], needed: set[str]) -> list[Node]:
@@ -85,7 +85,7 @@ class _Simplifier:
         self.graph, self.shapes = graph, shapes
 
     def whole(self, name: str) -> tuple[int, ...] | None:
-        """The shape of a value, where every extent is known."""
+        """The shape of a value, if every extent is known."""
         shape = self.shapes.get(name)
         if shape is None or None in shape:
             return None
@@ -101,7 +101,7 @@ class _Simplifier:
         )
 
     def round(self, nodes: list[Node], outputs: set[str]) -> bool:
-        """Simplify each node of one scope once; whether anything changed."""
+        """Simplify each node of one scope once, and say whether anything changed."""
         made_by = {name: node for node in nodes for name in node.outputs}
         reads = Counter(name for node in walk(self.graph.nodes) for name in node.inputs)
         reads.update(outputs)
@@ -147,7 +147,7 @@ class _Simplifier:
     def _dropped(
         self, node: Node, nodes: list[Node], outputs: set[str], made_by: dict[str, Node]
     ) -> bool:
-        """Whether a node that gives the shape that its input has is gone."""
+        """Remove a node that returns the shape of its input, and say whether that happened."""
         source, result = node.inputs[0], node.outputs[0]
         if self.whole(source) != self.whole(result):
             return False
@@ -166,7 +166,7 @@ class _Simplifier:
         return True
 
     def _swapped(self, view: Node, node: Node) -> bool:
-        """Whether a view in front of a node was put behind it."""
+        """Move a view from before a node to after it, and say whether that happened."""
         attributes = self._moved(view, node)
         if attributes is None:
             return False
@@ -179,7 +179,7 @@ class _Simplifier:
         return True
 
     def _moved(self, view: Node, node: Node) -> dict[str, object] | None:
-        """The attributes of a node on the other side of a view; None where it works otherwise."""
+        """The attributes of a node on the other side of a view; None if it cannot move there."""
         if self.whole(view.inputs[0]) is None or self.whole(node.outputs[0]) is None or node.domain:
             return None
         if node.op in _BY_VALUE:
@@ -199,7 +199,7 @@ class _Simplifier:
 
 
 def _same_axis(shape: tuple[int, ...], other: tuple[int, ...], axis: int) -> int | None:
-    """The place in `other` of an axis of `shape`, where they differ by axes of 1 only."""
+    """The place in `other` of an axis of `shape`, if the two differ only by axes of 1."""
     axis %= len(shape)
     places = [place for place, extent in enumerate(shape) if extent != 1]
     others = [place for place, extent in enumerate(other) if extent != 1]

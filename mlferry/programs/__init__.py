@@ -1,7 +1,7 @@
-"""The ops of ML Programs: one folder a family, as in `mlferry.layers`.
+"""The ops of ML Programs, one folder for each family, as in `mlferry.layers`.
 
-In a family's folder, `definition.py` says what its ops take and make in each opset, and `kernel.py`
-computes them with NumPy.
+In a family's folder, `definition.py` says what its ops take and return in each opset, and
+`kernel.py` computes them with NumPy.
 """
 
 from mlferry import lazy

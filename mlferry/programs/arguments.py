@@ -1,4 +1,4 @@
-"""What an operation of a program is given for its parameters."""
+"""The arguments of an operation of a program."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlferry.spec.proto import mil_pb2 as mil
 
 @dataclass(frozen=True)
 class Argument:
-    """What an operation is given for a parameter.
+    """The argument of an operation for one parameter.
 
     Attributes:
-        names: of values, None where one is a constant.
-        constants: the constants, as the kernel gets them.
-        many: whether the kernel gets a list.
+        names: of values, None for a constant.
+        constants: the constants, in the form that kernels take.
+        many: whether the kernel takes a list.
     """
 
     names: tuple[str | None, ...]
@@ -31,14 +31,14 @@ class Argument:
 
     @property
     def is_constant(self) -> bool:
-        """Whether nothing of it is computed while the program runs."""
+        """Whether the argument is known before the program runs."""
         return not any(self.names)
 
 
 def arguments_of(
     message: mil.Operation,
     parameters: Mapping[str, Parameter],
-    known: Mapping[str, Any],
+    values: Mapping[str, Any],
     decode: Callable[[mil.Value], Any],
 ) -> dict[str, Argument]:
     """The arguments of an operation by parameter.
@@ -46,7 +46,7 @@ def arguments_of(
     Args:
         message: the operation.
         parameters: those of its op.
-        known: the values that are constants, by name.
+        values: the values that are constants, by name.
         decode: reads a constant.
 
     Raises:
@@ -58,8 +58,8 @@ def arguments_of(
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "value":
                 bindings.append((None, decode(binding.value)))
-            elif binding.name in known:
-                bindings.append((None, known[binding.name]))
+            elif binding.name in values:
+                bindings.append((None, values[binding.name]))
             else:
                 bindings.append((binding.name, None))
         by_name[name] = bindings
@@ -88,7 +88,7 @@ def _argument(parameter: Parameter, bindings: list[tuple[str | None, Any]]) -> A
 
 
 def plain(value: Constant) -> Constant | Scalar:
-    """A constant as Python has it, where it is a scalar or a vector of indices or flags."""
+    """A constant as a Python value, if it is a scalar or a vector of indices or flags."""
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 0:
@@ -101,7 +101,7 @@ _INDICES = (np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.int64), np.dtyp
 
 
 def name_of(message: mil.Operation) -> str:
-    """What messages call an operation."""
+    """The name of an operation in messages."""
     value = message.attributes.get("name")
     if value is not None and value.immediateValue.tensor.strings.values:
         return value.immediateValue.tensor.strings.values[0]

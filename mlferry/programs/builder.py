@@ -1,4 +1,4 @@
-"""What the functions of layer kinds write programs with."""
+"""The builder with which functions of layer kinds write programs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from mlferry.programs.kernels import KERNELS, Call
 from mlferry.programs.operands import default_operand, misfits, mixtures
 from mlferry.programs.types import DTYPES, ListType, TensorType, ValueType
 
-Extents = Sequence[int | Value]  # an extent is known, or a vector of one int32 holds it
+Extents = Sequence[int | Value]  # a known extent, or the vector of one int32 that holds it
 Given = Value | ArrayLike | str | Sequence[Value] | None
 
-_FOLDED_MOST = 1 << 16  # elements of constants that are computed while a program is written
+# The most elements of constants that are computed while a program is written.
+_FOLDED_MOST = 1 << 16
 
 
 class NewerOpsetError(Exception):
@@ -43,15 +44,15 @@ class NewerOpsetError(Exception):
 
 
 class ProgramBuilder:
-    """Adds operations to a function; types are inferred, known values are computed at once.
+    """Adds operations to a function; types are inferred, and known values are computed at once.
 
-    Numbers are written in float32; `passes.half` makes a program of half precision of it.
+    Numbers are written in float32; `passes.half` turns the program into one of half precision.
 
     Args:
         opset: the number of the function's opset.
 
     Attributes:
-        layer: the name of what is written at the moment, after which operations are named.
+        layer: the name of the layer being written, after which operations are named.
         block: the block of the function.
     """
 
@@ -61,13 +62,13 @@ class ProgramBuilder:
         self.block = Block()
         self._blocks = [self.block]
         self._taken: set[str] = set()
-        self._last: dict[str, int] = {}  # the number behind the last name of a hint
+        self._last: dict[str, int] = {}  # the number after the last name of a hint
         self._casts: dict[tuple[Value, str], Value] = {}
 
     # ---- names and blocks --------------------------------------------------------------------
 
     def fresh(self, hint: str) -> str:
-        """A name that the format allows, and that no value has."""
+        """A new name for a value, which the format allows."""
         hint = sanitized(hint)
         name = hint
         while name in self._taken:
@@ -81,14 +82,14 @@ class ProgramBuilder:
         self._taken.add(name)
 
     def input(self, name: str, kind: ValueType) -> Value:
-        """An input of the function, or of the block at hand."""
+        """Add an input of the function, or of the current block."""
         value = Value(name, kind)
         self._blocks[-1].inputs.append(value)
         return value
 
     @contextmanager
     def inside(self) -> Iterator[Block]:
-        """Operations written meanwhile go into a block of their own, for control flow."""
+        """Write operations into a block of their own, for control flow."""
         block = Block()
         self._blocks.append(block)
         casts, self._casts = self._casts, dict(self._casts)
@@ -100,7 +101,7 @@ class ProgramBuilder:
 
     @contextmanager
     def within(self, block: Block) -> Iterator[None]:
-        """Operations written meanwhile go to the end of a block that was left before."""
+        """Write operations at the end of a block that was left before."""
         self._blocks.append(block)
         casts, self._casts = self._casts, {}
         try:
@@ -112,7 +113,7 @@ class ProgramBuilder:
     # ---- constants ---------------------------------------------------------------------------
 
     def constant(self, array: ArrayLike, dtype: str | None = None, name: str = "") -> Value:
-        """A constant; floats become float32 and integers int32 where no type is given."""
+        """A constant; unless you give a type, floats become float32 and integers int32."""
         values = np.asarray(array)
         if dtype is None:
             dtype = {"f": "fp32", "b": "bool", "i": "int32", "u": "int32"}.get(values.dtype.kind)
@@ -144,23 +145,23 @@ class ProgramBuilder:
         Args:
             op: its name.
             blocks: those of control flow.
-            folded: whether it is computed at once where all that it gets is known.
-            operands: values by the names of parameters; what is no value becomes a constant of the
-                type that the op takes. None leaves a parameter out.
+            folded: whether it is computed at once if all of its arguments are known.
+            operands: values by the names of parameters; anything else becomes a constant of the
+                type that the op takes. None omits a parameter.
 
         Returns:
             what it makes; constants, where all that it gets is known.
 
         Raises:
             NewerOpsetError: the opset does not have it in this form.
-            SpecError: what is given does not fit.
+            SpecError: the arguments do not fit.
         """
         definition = self._definition(op)
         arguments = self._arguments(op, definition, operands)
         types = inferred(op, definition, arguments, blocks)
-        known = self._folded(op, definition, arguments, types) if folded and not blocks else None
-        if known is not None:
-            return known
+        results = self._folded(op, definition, arguments, types) if folded and not blocks else None
+        if results is not None:
+            return results
         outputs = tuple(Value(self.fresh(f"{self.layer}_{op}"), kind) for kind in types)
         operation = Operation(op, arguments, outputs, tuple(blocks), self.layer)
         for value in outputs:
@@ -178,7 +179,7 @@ class ProgramBuilder:
     def _arguments(
         self, op: str, definition: Definition, operands: Mapping[str, Given]
     ) -> dict[str, Argument]:
-        """What an op gets, constants included, in the order of its parameters."""
+        """The arguments of an op, including constants, in the order of its parameters."""
         present = {name: value for name, value in operands.items() if value is not None}
         for name in present.keys() - definition.parameters.keys():
             later = [
@@ -233,7 +234,7 @@ class ProgramBuilder:
         arguments: Mapping[str, Argument],
         types: Sequence[ValueType],
     ) -> tuple[Value, ...] | None:
-        """What an op of constants makes, where that is small."""
+        """The results of an op of constants, if they are small."""
         entry = KERNELS.find(op, self.opset)
         if entry is None or op in _NEVER_FOLDED or op.startswith("constexpr_") or not arguments:
             return None
@@ -256,9 +257,9 @@ class ProgramBuilder:
     # ---- types -------------------------------------------------------------------------------
 
     def cast(self, x: Value, dtype: str) -> Value:
-        """A value in another type of elements; floats are cut off, what is not 0 is true.
+        """A value in another element type; floats are truncated, and nonzero values are true.
 
-        A value that was cast before gives what it was made of where nothing was lost.
+        If the value is itself a cast that lost nothing, the value before that cast is used.
         """
         if x.dtype == dtype:
             return x
@@ -277,17 +278,17 @@ class ProgramBuilder:
         return self.cast(x, "fp32")
 
     def as_integer(self, x: Value) -> Value:
-        """A value as int32, floats cut off."""
+        """A value as int32; floats are truncated."""
         return self.cast(x, "int32")
 
     def as_boolean(self, x: Value) -> Value:
-        """Whether values are other than 0."""
+        """Whether values differ from 0."""
         return self.cast(x, "bool")
 
     def alike(self, *values: Value) -> list[Value]:
-        """Values in one type: int32 where all are whole numbers, float32 elsewhere.
+        """Values in one type: int32 if all are whole numbers, else float32.
 
-        Constants are whole where all of their numbers are, and follow the others.
+        A constant counts as whole if all of its numbers are, and follows the others.
         """
         computed = {x.dtype for x in values if not x.is_constant}
         whole = computed <= {"int32", "bool"} and all(_is_whole(x) for x in values if x.is_constant)
@@ -298,7 +299,7 @@ class ProgramBuilder:
     # ---- shapes ------------------------------------------------------------------------------
 
     def extent(self, x: Value, axis: int) -> int | Value:
-        """The size of an axis: a number, or a vector of one int32 that is made at run time."""
+        """The size of an axis: a number, or a vector of one int32 that is computed at run time."""
         axis = axis_of(axis, x.rank)
         extent = x.shape[axis]
         if extent is not None:
@@ -310,7 +311,7 @@ class ProgramBuilder:
         return [self.extent(x, axis) for axis in range(x.rank)]
 
     def vector(self, extents: Extents) -> Value:
-        """Sizes, known ones and others, as a vector of int32."""
+        """Sizes, known or computed, as a vector of int32."""
         parts: list[Value] = []
         run: list[int] = []
         for extent in [*extents, None]:
@@ -327,7 +328,7 @@ class ProgramBuilder:
         return self.joined(parts, 0)
 
     def reshape(self, x: Value, extents: Extents) -> Value:
-        """`x` in another shape; one extent may be -1, which takes what is left."""
+        """`x` in another shape; one extent may be -1, which means the rest."""
         target = list(extents)
         computed = [index for index, extent in enumerate(target) if isinstance(extent, Value)]
         if len(computed) == 1 and -1 not in target:
@@ -352,7 +353,7 @@ class ProgramBuilder:
         axes = _ones_dropped(x.shape, target)
         if axes is not None:
             return self.op("squeeze", x=x, axes=axes)
-        if 0 in target:  # in a shape of `reshape` it would stand for the extent of the input
+        if 0 in target:  # in a shape of `reshape` 0 would stand for the extent of the input
             raise SpecError(f"a program cannot give {x!r} the empty shape {target}")
         return self.op("reshape", x=x, shape=self.vector(target))
 
@@ -436,7 +437,7 @@ class ProgramBuilder:
         )
 
     def broadcast(self, x: Value, extents: Extents) -> Value:
-        """`x` in a shape that it spreads over: by repetition where its own extents are known."""
+        """`x` broadcast to a shape: by repetition if its own extents are known."""
         target = list(extents)
         if not x.is_fixed or len(target) < x.rank:
             return self.broadcast_to(x, self.vector(target))
@@ -455,7 +456,7 @@ class ProgramBuilder:
         return self.op("tile", x=wide, reps=self.vector(counts))
 
     def broadcast_to(self, x: Value, shape: Value) -> Value:
-        """`x` in a shape that is made at run time: with zeros of that shape added."""
+        """`x` broadcast to a shape computed at run time, by adding zeros of that shape."""
         zero = np.float32(0) if x.dtype == "fp32" else np.int32(0)
         zeros = self.op("fill", shape=shape, value=zero)
         number = self.as_integer(x) if x.dtype == "bool" else x
@@ -464,7 +465,7 @@ class ProgramBuilder:
     # ---- arithmetic --------------------------------------------------------------------------
 
     def binary(self, op: str, x: Value, y: Value | float) -> Value:
-        """A function of two values, in one type; what changes nothing is left out."""
+        """A function of two values, in one type; operations without effect are left out."""
         other = y if isinstance(y, Value) else self.number(y)
         one, two = self.alike(x, other)
         same = {"add": 0, "sub": 0, "mul": 1, "real_div": 1}.get(op)
@@ -473,19 +474,19 @@ class ProgramBuilder:
         return self.op(op, x=one, y=two)
 
     def affine(self, x: Value, scale: float, shift: float) -> Value:
-        """scale * x + shift, without what changes nothing."""
+        """scale * x + shift, without operations that have no effect."""
         return self.binary("add", self.binary("mul", x, scale), shift)
 
     def where(self, condition: Value, x: Value, y: Value) -> Value:
-        """x where a condition is true, y elsewhere; all three broadcast."""
+        """x where a condition is true, y elsewhere; all three are broadcast."""
         one, two = self.alike(x, y)
         flags = self.as_boolean(condition)
-        if not covers(broadcast(one.shape, two.shape), flags.shape):  # the op spreads these only
+        if not covers(broadcast(one.shape, two.shape), flags.shape):  # the op broadcasts only these
             one = self.broadcast(one, self._joint_extents(one, two, flags))
         return self.op("select", cond=flags, a=one, b=two)
 
     def _joint_extents(self, *values: Value) -> list[int | Value]:
-        """The extents of what values broadcast to."""
+        """The extents of the shape to which values broadcast."""
         shape = broadcast(*(x.shape for x in values))
         extents: list[int | Value] = []
         for axis in range(-len(shape), 0):
@@ -501,14 +502,22 @@ class ProgramBuilder:
         return extents
 
 
-_NEVER_FOLDED = {"random_normal", "random_uniform", "random_bernoulli", "random_categorical",
-                 "make_list", "read_state", "write_state", "classify"}  # fmt: skip
+_NEVER_FOLDED = {
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+    "read_state",
+    "write_state",
+    "classify",
+}
 _MOVES = {"transpose", "reshape", "expand_dims", "squeeze", "concat", "slice_by_index", "cast"}
 _RESHAPES = ("reshape", "expand_dims", "squeeze")
 
 
 def sanitized(name: str) -> str:
-    """A name as the format allows it: letters, digits and _, no digit in front."""
+    """A name that the format allows: letters, digits and _, and no leading digit."""
     clean = re.sub(r"[^A-Za-z0-9_@]", "_", name)
     return clean if clean and not clean[0].isdigit() and clean[0] != "@" else f"_{clean}"
 
@@ -516,10 +525,10 @@ def sanitized(name: str) -> str:
 def inferred(
     op: str, definition: Definition, arguments: Mapping[str, Argument], blocks: Sequence[Block] = ()
 ) -> tuple[ValueType, ...]:
-    """The types of what an op makes.
+    """The types of an op's results.
 
     Raises:
-        SpecError: what it is given does not fit.
+        SpecError: its arguments do not fit.
     """
     operands: dict[str, Any] = {}
     by_name: dict[str, list[Any]] = {}
@@ -555,7 +564,7 @@ def inferred(
     return output if isinstance(output, tuple) else (output,)
 
 
-_STORED = object()  # the value of a constant in fewer bits
+_STORED = object()  # the value of a compressed constant
 
 
 def evaluated(
@@ -565,7 +574,7 @@ def evaluated(
     arguments: Mapping[str, Argument],
     types: Sequence[TensorType],
 ) -> list[Array]:
-    """What an op makes of constants."""
+    """The results of an op of constants."""
     entry = KERNELS.find(op, opset)
     assert entry is not None
     values: dict[str, Any] = {}
@@ -594,7 +603,7 @@ def _as_kernels_get(value: Value, parameter: Parameter) -> Any:
 
 
 def _shared_types(definition: Definition, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The type of elements that each variable of an op has, from the values that it is given."""
+    """The element type of each type variable of an op, from its arguments."""
     types: dict[str, str] = {}
     for name, parameter in definition.parameters.items():
         values = arguments.get(name)
@@ -612,7 +621,7 @@ def _keeps(before: str, after: str) -> bool:
 
 
 def _is_whole(x: Value) -> bool:
-    """Whether a constant has whole numbers only, which int32 holds."""
+    """Whether a constant has only whole numbers that int32 can hold."""
     if x.dtype in ("int32", "bool"):
         return True
     array = np.asarray(x.constant)
@@ -633,7 +642,7 @@ def covers(shape: Shape, other: Shape) -> bool:
 
 
 def _ones_added(shape: Shape, target: Sequence[int | Value]) -> list[int] | None:
-    """Where axes of 1 are added, if a reshape does no more."""
+    """The axes of 1 that a reshape adds, if it does nothing else."""
     if len(target) <= len(shape) or not all(isinstance(n, int) for n in target):
         return None
     places, at = [], 0
@@ -648,14 +657,14 @@ def _ones_added(shape: Shape, target: Sequence[int | Value]) -> list[int] | None
 
 
 def _ones_dropped(shape: Shape, target: Sequence[int | Value]) -> list[int] | None:
-    """Which axes of 1 are dropped, if a reshape does no more."""
+    """The axes of 1 that a reshape drops, if it does nothing else."""
     if None in shape or len(target) >= len(shape) or not all(isinstance(n, int) for n in target):
         return None
     return _ones_added(tuple(n for n in target if isinstance(n, int)), [n or 0 for n in shape])
 
 
 def _moves_ones_only(shape: Shape, order: Sequence[int]) -> bool:
-    """Whether a transposition leaves the order of the values as it is."""
+    """Whether a transposition leaves the order of the values unchanged."""
     if None in shape:
         return False
     wide = [axis for axis in order if shape[axis] != 1]
@@ -663,7 +672,7 @@ def _moves_ones_only(shape: Shape, order: Sequence[int]) -> bool:
 
 
 def list_of(values: Sequence[str] | Sequence[int]) -> Value:
-    """A list of labels, as `classify` takes it."""
+    """A list of labels in the form that `classify` takes."""
     dtype = "string" if any(isinstance(value, str) for value in values) else "int64"
     element = TensorType(dtype, ())
     return Value("", ListType(element, len(values)), list(values))

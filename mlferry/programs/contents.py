@@ -1,4 +1,4 @@
-"""What a program has in it: its operations and the constants that they read."""
+"""The contents of a program: its operations and the constants that they read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STORED = {  # the parameter that holds the values of a compressed constant
 
 
 def blocks_of(program: mil.Program) -> Iterator[mil.Block]:
-    """The blocks of its functions, one a function: that of the function's opset."""
+    """The blocks of its functions: for each function that of its opset."""
     for name in sorted(program.functions):
         function = program.functions[name]
         if function.opset in function.block_specializations:
@@ -31,7 +31,7 @@ def blocks_of(program: mil.Program) -> Iterator[mil.Block]:
 
 
 def operations_of(block: mil.Block) -> Iterator[mil.Operation]:
-    """Every operation, with those of inner blocks behind the one that holds them."""
+    """Every operation; those of inner blocks follow the one that holds them."""
     for operation in block.operations:
         yield operation
         for inner in operation.blocks:
@@ -39,7 +39,7 @@ def operations_of(block: mil.Block) -> Iterator[mil.Operation]:
 
 
 def reads_of(operation: mil.Operation) -> list[str]:
-    """The values from outside that an operation reads, those of its inner blocks too."""
+    """The values from outside that an operation and its inner blocks read."""
     reads = dict.fromkeys(
         binding.name
         for argument in operation.inputs.values()
@@ -47,16 +47,16 @@ def reads_of(operation: mil.Operation) -> list[str]:
         if binding.WhichOneof("binding") == "name"
     )
     for block in operation.blocks:
-        known = {each.name for each in block.inputs}
+        names = {each.name for each in block.inputs}
         for inner in block.operations:
-            reads |= dict.fromkeys(name for name in reads_of(inner) if name not in known)
-            known |= {each.name for each in inner.outputs}
-        reads |= dict.fromkeys(name for name in block.outputs if name not in known)
+            reads |= dict.fromkeys(name for name in reads_of(inner) if name not in names)
+            names |= {each.name for each in inner.outputs}
+        reads |= dict.fromkeys(name for name in block.outputs if name not in names)
     return list(reads)
 
 
 def operation_counts(program: mil.Program) -> Counter[str]:
-    """How many operations there are of each kind; constants are none."""
+    """The number of operations of each kind; constants do not count."""
     return Counter(
         operation.type
         for block in blocks_of(program)
@@ -66,7 +66,7 @@ def operation_counts(program: mil.Program) -> Counter[str]:
 
 
 def class_labels(program: mil.Program, function: str) -> list[str]:
-    """The labels of a classifier, as its `classify` op has them; none for other programs."""
+    """The labels of a classifier, from its `classify` op; empty for other programs."""
     if function not in program.functions:
         return []
     constants: dict[str, mil.Value] = {}
@@ -91,10 +91,10 @@ def _elements(value: mil.Value) -> Iterator[list[str]]:
 
 
 def weight_counts(program: mil.Program) -> Counter[str]:
-    """How many values constants have, by the type in which they are stored.
+    """The number of values of constants, by the type in which they are stored.
 
-    Those that are made whole before the program runs count as they are stored, and are called
-    by how: "uint4 constexpr_lut_to_dense". A value that several functions share counts once.
+    Compressed constants count as they are stored and are named after their op, such as "uint4
+    constexpr_lut_to_dense". A value that several functions share counts once.
     """
     counts = Counter[str]()
     places: set[tuple[str, int]] = set()
@@ -112,7 +112,7 @@ def weight_counts(program: mil.Program) -> Counter[str]:
 
 
 def half_bytes(block: mil.Block) -> int:
-    """How many bytes the constants of float16 that lie in a file take."""
+    """The bytes of float16 constants that are stored in a file."""
     total = 0
     for operation in operations_of(block):
         value = operation.attributes["val"] if operation.type == "const" else None
@@ -123,7 +123,7 @@ def half_bytes(block: mil.Block) -> int:
 
 
 def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
-    """The constants of a block, each with the op that makes it whole, if one does.
+    """The constants of a block, each with the op that decompresses it, if there is one.
 
     Tables, scales and masks of compressed constants are left out.
     """
@@ -158,7 +158,7 @@ def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:
 
 
 def _size(value: mil.Value) -> tuple[int, str]:
-    """How many numbers a constant has, and of which type."""
+    """The number of values of a constant, and their type."""
     try:
         kind = type_of(value.type)
     except MlferryError:

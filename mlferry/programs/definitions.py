@@ -1,14 +1,14 @@
-"""What an op of ML Programs is: its parameters in each opset, and the types that it makes.
+"""The definition of an op of ML Programs: its parameters in each opset, and its output types.
 
-`op_kind` registers an op by its type rule, which gets the operands by the names of parameters and
-returns the types of the outputs; an extent that is not known is None. An op that changed with an
-opset is registered again, with `since`.
+`op_kind` registers an op by its type rule, which takes the operands by the names of parameters and
+returns the types of the outputs; None stands for an unknown extent. An op that changed with an
+opset is registered again, by `newer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -43,9 +43,9 @@ class Parameter:
 
     Attributes:
         dtypes: the types of its elements, or the name of a variable that several parameters share.
-        required: whether it has to be there.
-        constant: whether its value has to be known beforehand.
-        default: what it is where it is left out; None where nothing is computed with it then.
+        required: whether it must be given.
+        constant: whether its value must be known in advance.
+        default: its value if it is omitted; None if it then has no effect.
         many: whether it takes several values.
         tensor: whether it takes tensors, and not lists, states or labels.
     """
@@ -59,22 +59,22 @@ class Parameter:
 
 
 def need(dtypes: frozenset[str] | str) -> Parameter:
-    """A tensor that has to be there."""
+    """A required tensor."""
     return Parameter(dtypes)
 
 
 def maybe(dtypes: frozenset[str] | str) -> Parameter:
-    """A tensor that may be left out."""
+    """An optional tensor."""
     return Parameter(dtypes, required=False)
 
 
 def const(dtypes: frozenset[str] | str) -> Parameter:
-    """A value that has to be there, and known."""
+    """A required value that must be known in advance."""
     return Parameter(dtypes, constant=True)
 
 
 def option(dtypes: frozenset[str] | str, default: Scalar | None = None) -> Parameter:
-    """A known value that may be left out."""
+    """An optional value that must be known in advance."""
     return Parameter(dtypes, required=False, constant=True, default=default)
 
 
@@ -89,11 +89,11 @@ def other() -> Parameter:
 
 
 class Operand(NamedTuple):
-    """What an op is given for a parameter.
+    """The argument of an op for a parameter.
 
     Attributes:
         type: its type.
-        value: what it is, where that is known beforehand: an array, a list, or `UNKNOWN`.
+        value: its value, if that is known in advance: an array or a list; otherwise `UNKNOWN`.
     """
 
     type: ValueType
@@ -104,7 +104,7 @@ class Operand(NamedTuple):
         """The type of a tensor.
 
         Raises:
-            SpecError: it is no tensor.
+            SpecError: it is not a tensor.
         """
         if not isinstance(self.type, TensorType):
             raise SpecError(f"a {self.type} is given where a tensor is needed")
@@ -133,17 +133,17 @@ class Operand(NamedTuple):
 
     @property
     def known(self) -> Any:
-        """The value of a constant as Python has it: a scalar, or a tuple."""
+        """The value of a constant in Python: a scalar or a tuple."""
         array = np.asarray(self.value)
         return array.item() if array.ndim == 0 else tuple(array.tolist())
 
 
 class UnknownRankError(Exception):
-    """The rank of an operand is not known, so that nothing is known of the outputs."""
+    """The rank of an operand is unknown, so nothing is known about the outputs."""
 
 
 class Operands:
-    """The operands of an op, as attributes; None for those that are left out without a default."""
+    """The operands of an op, as attributes; None for one that is omitted and has no default."""
 
     def __init__(self, values: Mapping[str, Any], blocks: Sequence[Any] = ()) -> None:
         self._values = dict(values)
@@ -165,8 +165,8 @@ class Definition:
     Attributes:
         rule: the types of its outputs.
         parameters: by name, in their order.
-        variables: the types of elements that a variable may stand for.
-        blocks: how many blocks it has.
+        variables: the element types that a variable may stand for.
+        blocks: the number of its blocks.
     """
 
     rule: TypeRule
@@ -183,6 +183,7 @@ def op_kind(
     since: int = 5,
     variables: Mapping[str, frozenset[str]] | None = None,
     blocks: int = 0,
+    shared: Mapping[str, Parameter] | None = None,
     **parameters: Parameter,
 ) -> Callable[[F], F]:
     """Register ops; see `Definition`.
@@ -190,15 +191,16 @@ def op_kind(
     Args:
         names: their names in the format.
         since: the opset that brought them in this form.
-        variables: names for types of elements that several parameters share; T stands for FLOATS
-            where it is not told.
+        variables: names for element types that several parameters share; T stands for FLOATS unless
+            it is given.
         blocks: how many blocks they have.
-        parameters: what they take.
+        shared: parameters that other ops have, too.
+        parameters: those of their own.
     """
 
     def register(rule: F) -> F:
-        shared = {"T": FLOATS, **(variables or {})}
-        definition = Definition(rule, dict(parameters), shared, blocks)
+        types = {"T": FLOATS, **(variables or {})}
+        definition = Definition(rule, {**parameters, **(shared or {})}, types, blocks)
         for name in names:
             DEFINITIONS.add(name, definition, since=since)
         return rule
@@ -206,8 +208,40 @@ def op_kind(
     return register
 
 
+def newer(
+    since: int,
+    *names: str,
+    variables: Mapping[str, frozenset[str]] | None = None,
+    **parameters: Parameter,
+) -> Callable[[F], F]:
+    """Register the changes that an opset made to ops; the rest stays as in the opset before.
+
+    Args:
+        since: the opset.
+        names: of ops that are registered already.
+        variables: the variables that stand for other types, or are new.
+        parameters: the parameters that are different, or new.
+    """
+
+    def register(rule: F) -> F:
+        for name in names:
+            entry = DEFINITIONS.registered(name, since - 1)
+            assert entry is not None
+            before = entry.value
+            definition = replace(
+                before,
+                rule=rule,
+                parameters={**before.parameters, **parameters},
+                variables={**before.variables, **(variables or {})},
+            )
+            DEFINITIONS.add(name, definition, since=since)
+        return rule
+
+    return register
+
+
 def definition_of(name: str, opset: int) -> Definition:
-    """An op as an opset has it.
+    """The definition of an op in an opset.
 
     Raises:
         SpecError: the opset has no such op.

@@ -1,11 +1,11 @@
-"""The registry of ops that become ONNX: an emitter, a call and operands in, values out.
+"""The registry of functions that write ops as ONNX: an emitter, a call and operands in, values out.
 
 A function has the name of its op, or several ops, and writes the nodes that compute what the kernel
-of that op computes. Operands come by the names of parameters, as kernels get them: those that an op
-needs beforehand as Python has them, others as the names of values.
+of that op computes. Operands come by the names of parameters, as for kernels: those that an op
+needs in advance as Python values, others as the names of values.
 
-Floats of any size are computed in float32, integers of any size in int32. The walker rounds what
-comes out to the type that the program says; a function gives values of `carrier(dtype)`.
+Floats of any size are computed in float32, integers of any size in int32. The walk rounds results
+to the type that the program declares; a function gives values of `carrier(dtype)`.
 """
 
 from __future__ import annotations
@@ -61,38 +61,38 @@ NUMBERS = {"float32": FLOAT, "int32": INT32, "int64": INT64, "bool": BOOL, "floa
 
 
 def carrier(dtype: str) -> str:
-    """NumPy's name of the type in which a graph computes values of a type of elements."""
+    """NumPy's name of the type in which a graph computes values of an element type."""
     if dtype in ("fp16", "fp32", "fp64"):
         return "float32"
     return "bool" if dtype == "bool" else "int32"
 
 
 class Cells(Protocol):
-    """The states of a program while it is written."""
+    """The states of a program that is being written."""
 
     def read(self, name: str) -> str:
-        """The value that a state has now."""
+        """The current value of a state."""
 
     def write(self, name: str, value: str) -> None:
-        """Give a state another value."""
+        """Give a state a new value."""
 
     def round(self) -> None:
-        """Count a round of a loop that begins."""
+        """Count a round of a loop as it begins."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation while it is written.
+    """One operation that is being written.
 
     Attributes:
         op: what it is.
         name: its own.
         opset: the number of the function's opset.
-        outputs: the types that the program says.
+        outputs: the types that the program declares.
         types: the types of its operands by parameter.
-        options: what is known beforehand, as Python has it, by parameter.
-        value: the name of the value of a parameter, also of one that is known beforehand; ""
-            where it is left out.
+        options: what is known in advance, as Python values, by parameter.
+        value: the name of the value of a parameter, even if it is known in advance; "" if it is
+            omitted.
         blocks: functions that write the nodes of its blocks: values in, values out.
         states: of the program.
         cells: the states that its blocks may write, and their types in a graph.
@@ -124,12 +124,12 @@ def carrier_of(kind: ValueType) -> str:
     while isinstance(kind, ListType | StateType):
         kind = kind.element if isinstance(kind, ListType) else kind.wrapped
     if not isinstance(kind, TensorType) or kind.dtype == "string":
-        raise refuse(f"a {kind} is no array")
+        raise refuse(f"a {kind} is not an array")
     return carrier(kind.dtype)
 
 
 def shape_of(kind: ValueType) -> Shape | None:
-    """The shape that a graph has a value in; that of a list is one of an array."""
+    """The shape of a value in a graph, where a list is an array."""
     if isinstance(kind, ListType):
         element = shape_of(kind.element)
         return None if element is None else (None, *element)
@@ -145,18 +145,18 @@ def cast(emitter: Emitter, x: str, dtype: str) -> str:
 
 
 def scalar(emitter: Emitter, value: float, dtype: str) -> str:
-    """A constant without axes."""
+    """A scalar constant."""
     return emitter.constant(np.asarray(value).astype(dtype).reshape(()))
 
 
 def values_of(emitter: Emitter, x: str, dtype: str = "int64") -> tuple[int, ...] | None:
-    """The values of an operand where they are known."""
+    """The values of an operand, if they are known."""
     array = emitter.known(x)
     return None if array is None else tuple(np.ravel(array).astype(dtype).tolist())
 
 
 def moved_axis(rank: int, source: int, target: int) -> list[int]:
-    """The order of axes in which one of them has another place."""
+    """The order of axes after moving one of them to another place."""
     order = [axis for axis in range(rank) if axis != source % rank]
     order.insert(target % rank, source % rank)
     return order
@@ -168,14 +168,14 @@ def inverse(order: Sequence[int]) -> list[int]:
 
 
 def times(emitter: Emitter, extent: int | str, factor: int) -> int | str:
-    """An extent by a factor."""
+    """An extent times a factor."""
     if isinstance(extent, int):
         return extent * factor
     return emitter.node("Mul", extent, emitter.integers([factor]))
 
 
 def divided(emitter: Emitter, extent: int | str, divisor: int) -> int | str:
-    """An extent that a divisor divides."""
+    """An extent divided by a divisor."""
     if isinstance(extent, int):
         return extent // divisor
     return emitter.node("Div", extent, emitter.integers([divisor]))
@@ -207,7 +207,7 @@ def body_of(
     dtypes: Sequence[str],
     inputs: Sequence[Port] = (),
 ) -> Body:
-    """A body whose outputs are made by nodes of its own, each once."""
+    """A body in which every output has a node of its own."""
     own = {output for node in nodes for output in node.outputs}
     outputs: list[str] = []
     for value in values:

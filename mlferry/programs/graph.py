@@ -1,4 +1,4 @@
-"""Programs while they are written: values, operations and blocks, before they become a message."""
+"""Programs under construction: values, operations and blocks, before they become a message."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Value:
     """A value of a program.
 
     Attributes:
-        name: of the value; "" for a constant that is named after what takes it.
+        name: of the value; "" for a constant that is named after the operation that reads it.
         type: its type.
-        constant: an array, or a list of labels, where the value is known; `UNKNOWN` elsewhere.
-        maker: the operation that makes it; None for inputs and constants.
+        constant: an array, or a list of labels, if the value is known; otherwise `UNKNOWN`.
+        maker: the operation that returns it; None for inputs and constants.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Value:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is known while the program is written."""
+        """Whether the value is known while the program is written."""
         return self.constant is not UNKNOWN
 
     @property
     def is_stored(self) -> bool:
-        """Whether it is known when the program is loaded: a constant, or one in fewer bits."""
+        """Whether the value is known when the program is loaded: a constant, compressed or not."""
         return self.is_constant or (
             self.maker is not None and self.maker.op.startswith("constexpr_")
         )
@@ -63,7 +63,7 @@ class Value:
 
     @property
     def shape(self) -> Shape:
-        """Its shape; an extent of None is known at run time only.
+        """Its shape; None is an extent known only at run time.
 
         Raises:
             SpecError: not even its rank is known.
@@ -84,12 +84,12 @@ class Value:
 
     @property
     def operand(self) -> Operand:
-        """What the definition of an op gets for it."""
+        """The operand that the definition of an op takes for it."""
         return Operand(self.type, self.constant)
 
     def __repr__(self) -> str:
-        known = " (constant)" if self.is_constant else ""
-        return f"<{self.name or 'constant'}: {self.type}{known}>"
+        suffix = " (constant)" if self.is_constant else ""
+        return f"<{self.name or 'constant'}: {self.type}{suffix}>"
 
 
 Argument = Value | tuple[Value, ...]
@@ -101,10 +101,10 @@ class Operation:
 
     Attributes:
         op: what it is.
-        arguments: what it gets for its parameters.
+        arguments: the values of its parameters.
         outputs: what it makes.
         blocks: those of control flow.
-        source: the layer that it was made of, for messages and for names.
+        source: the layer from which it was made, for messages and for names.
     """
 
     op: str
@@ -114,12 +114,12 @@ class Operation:
     source: str = ""
 
     def operands(self) -> Iterator[Value]:
-        """Every value that it gets."""
+        """Every argument of the operation."""
         for argument in self.arguments.values():
             yield from argument if isinstance(argument, tuple) else (argument,)
 
     def replace(self, values: Mapping[Value, Value]) -> None:
-        """Let it get other values."""
+        """Replace arguments of the operation."""
         for name, argument in self.arguments.items():
             if isinstance(argument, tuple):
                 self.arguments[name] = tuple(values.get(each, each) for each in argument)
@@ -132,28 +132,28 @@ class Operation:
 
 @dataclass(eq=False)
 class Block:
-    """Operations one after another, each of which sees what was made before it and around it."""
+    """A sequence of operations, each of which sees the values before it and around the block."""
 
     inputs: list[Value] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
 
     def all_operations(self) -> Iterator[Operation]:
-        """Those of the block, and of the blocks inside."""
+        """The operations of the block and of the blocks inside it."""
         for operation in self.operations:
             yield operation
             for block in operation.blocks:
                 yield from block.all_operations()
 
     def all_blocks(self) -> Iterator[Block]:
-        """The block, and those inside."""
+        """The block and those inside it."""
         yield self
         for operation in self.operations:
             for block in operation.blocks:
                 yield from block.all_blocks()
 
     def replace(self, values: Mapping[Value, Value]) -> None:
-        """Let everything get other values."""
+        """Replace arguments of all operations."""
         for operation in self.all_operations():
             operation.replace(values)
         for block in self.all_blocks():
@@ -161,7 +161,7 @@ class Block:
 
 
 def readers(block: Block) -> dict[Value, list[Operation]]:
-    """The operations that read each value, those of inner blocks too."""
+    """The operations that read each value, including those of inner blocks."""
     by_value: dict[Value, list[Operation]] = {}
     for operation in block.all_operations():
         for value in operation.operands():
@@ -170,18 +170,18 @@ def readers(block: Block) -> dict[Value, list[Operation]]:
 
 
 def names(block: Block) -> set[str]:
-    """The names of all values, those of inner blocks too."""
+    """The names of all values, including those of inner blocks."""
     inputs = {value.name for each in block.all_blocks() for value in each.inputs}
     return inputs | {value.name for each in block.all_operations() for value in each.outputs}
 
 
 def kept_values(block: Block) -> set[Value]:
-    """The values that a block or one inside of it gives."""
+    """The outputs of a block and of the blocks inside it."""
     return {value for each in block.all_blocks() for value in each.outputs}
 
 
 def sweep(block: Block) -> None:
-    """Drop operations whose values nobody reads; what writes states stays."""
+    """Drop operations whose values nobody reads, except those that write states."""
     for each in block.all_blocks():
         for operation in each.operations:
             for inner in operation.blocks:
@@ -198,7 +198,7 @@ def sweep(block: Block) -> None:
 
 
 def constant(array: ArrayLike, dtype: str, name: str = "") -> Value:
-    """A constant tensor of a type of elements."""
+    """A constant tensor of an element type."""
     values = np.asarray(array)
     return Value(name, TensorType(dtype, values.shape), values)
 

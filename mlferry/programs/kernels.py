@@ -1,8 +1,8 @@
-"""The registry of kernels: one function an op, arrays by the names of parameters in, arrays out.
+"""The registry of kernels: one function for each op; arrays by parameter in, arrays out.
 
-Values of float16 come as float32, and results are rounded to the type that the program says: a
-kernel accumulates in float32, as devices do. Constants that an op needs beforehand come as Python
-has them: scalars, and tuples for vectors of integers.
+Values of float16 come as float32, and results are rounded to the type that the program declares: a
+kernel accumulates in float32, as devices do. Constants that an op needs in advance come as Python
+values: scalars, and tuples for vectors of integers.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ kernel = KERNELS.register
 
 @dataclass
 class StateCell:
-    """One value of a state, which ops read and write."""
+    """The value of a state, which ops read and write."""
 
     value: Array
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation while it runs.
+    """One operation that is running.
 
     Attributes:
         op: what it is.
         name: its own.
         opset: the number of the function's opset.
-        outputs: the types that the program says.
+        outputs: the types that the program declares.
         blocks: functions that run its blocks: values in, values out.
-        rounds: counts those of all loops of a run.
-        random: what random ops draw from that have no seed.
+        rounds: counts the rounds of all loops of a run.
+        random: the generator for random ops without a seed.
     """
 
     op: str

@@ -1,4 +1,4 @@
-"""Whether what an op is given fits its parameters."""
+"""Checks that the arguments of an op fit its parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlferry.programs.types import TensorType
 
 
 def default_operand(parameter: Parameter) -> Operand | None:
-    """The operand of a parameter that is left out; None where nothing is computed with it."""
+    """The operand of an omitted parameter; None if it then has no effect."""
     value = parameter.default
     if value is None:
         return None
@@ -23,7 +23,7 @@ def default_operand(parameter: Parameter) -> Operand | None:
 def misfits(
     name: str, parameter: Parameter, operands: Sequence[Operand], definition: Definition
 ) -> Iterator[str]:
-    """What is wrong with the operands of one parameter."""
+    """The problems of the operands of one parameter."""
     allowed = parameter.dtypes
     if isinstance(allowed, str):
         allowed = definition.variables[allowed]
@@ -40,7 +40,7 @@ def misfits(
 
 
 def mixtures(definition: Definition, operands: Mapping[str, Sequence[Operand]]) -> Iterator[str]:
-    """Parameters that share a variable, and are not of one type of elements."""
+    """The problems of parameters that share a variable but differ in element type."""
     for variable in definition.variables:
         seen: dict[str, str] = {}
         for name, parameter in definition.parameters.items():
@@ -50,5 +50,5 @@ def mixtures(definition: Definition, operands: Mapping[str, Sequence[Operand]]) 
                 if isinstance(operand.type, TensorType):
                     seen.setdefault(operand.type.dtype, name)
         if len(seen) > 1:
-            shown = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
-            yield f"its parameters differ in the type of their elements: {shown}"
+            text = ", ".join(f"{name} {dtype}" for dtype, name in seen.items())
+            yield f"its parameters differ in the type of their elements: {text}"

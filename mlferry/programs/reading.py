@@ -1,4 +1,4 @@
-"""The message of a function as values, operations and blocks, to be changed and written again."""
+"""Reads the message of a function as values, operations and blocks that can be changed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mlferry.spec.proto import mil_pb2 as mil
 def read_function(message: mil.Function, weights: Weights) -> tuple[Block, int]:
     """The block of a function, and the number of its opset.
 
-    Constants that lie in a file are views of it.
+    Constants stored in a file are views of it.
 
     Args:
         message: the function, in which `validate` finds nothing.
         weights: the files of its constants.
 
     Raises:
-        SpecError: the opset is not known, or something is read that nothing makes.
-        ModelFileError: constants do not lie where it says.
+        SpecError: the opset is unknown, or an operation reads a value that does not exist.
+        ModelFileError: constants are not where the message says.
     """
     opset = OPSETS.get(message.opset)
     if opset is None or message.opset not in message.block_specializations:

@@ -1,4 +1,4 @@
-"""Other names for the inputs and outputs of a program, wherever it says them."""
+"""Renames the inputs and outputs of a program wherever they appear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The constants of a program that may be stored anew: `sites`."""
+"""The constants of a program that may be stored in another way: `sites`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mlferry.programs.types import TensorType
 Floats = NDArray[np.float32]
 _THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
 
-# The axis of outputs in the weights of an op, and the axis of inputs; the others have 0 and 1.
-# Those of products change places where the op transposes them.
+# The axis of outputs in the weights of an op, and the axis of inputs; otherwise they are 0 and 1.
+# Those of products are exchanged if the op transposes them.
 _AXES = {
     ("conv_transpose", "weight"): (1, 0),
     ("matmul", "y"): (-1, -2),
@@ -35,7 +35,7 @@ _WEIGHTS = {"weight", "weight_ih", "weight_hh", "weight_ih_back", "weight_hh_bac
 
 @dataclass(frozen=True)
 class ProgramSite:
-    """A constant of a program that may be stored anew.
+    """A constant of a program that may be stored in another way.
 
     Attributes:
         value: it.
@@ -65,12 +65,12 @@ class ProgramSite:
 
     @property
     def count(self) -> int:
-        """How many values it has."""
+        """The number of its values."""
         return math.prod(self.shape)
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is a weight of more than 2,048 values, as in coremltools, and no vector."""
+        """Whether it is a weight of more than 2,048 values, as in coremltools, and not a vector."""
         return self.count > _THRESHOLD and len(self.shape) > 1 and self.field in _WEIGHTS
 
     @property
@@ -91,10 +91,10 @@ class ProgramSite:
 
     @property
     def parts(self) -> CompressedParts | None:
-        """How it is stored; None for floats by themselves.
+        """How it is stored; None for plain floats.
 
         Raises:
-            SpecError: in a way that cannot be compressed further.
+            SpecError: it is stored in a way that cannot be compressed further.
         """
         maker = self.value.maker
         if maker is None or maker.op == "constexpr_cast":
@@ -106,7 +106,7 @@ class ProgramSite:
 
 
 def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
-    """The constants of floats in a function that operations read, each once."""
+    """The float constants that operations of a function read, each once."""
     used = readers(block)
     for value, operations in used.items():
         kind = value.type
@@ -133,15 +133,15 @@ def _whole(value: Value, opset: int) -> Floats:
 
 
 def _known(value: Value, opset: int) -> Value:
-    """A constant, or what operations make of constants, as a constant."""
+    """A constant, or the result of operations on constants, as a constant."""
     maker = value.maker
     if maker is None:
         return value
-    known: dict[str, Value | tuple[Value, ...]] = {
+    arguments: dict[str, Value | tuple[Value, ...]] = {
         name: _known(argument, opset)
         for name, argument in maker.arguments.items()
         if isinstance(argument, Value)
     }
     kinds = [each.tensor for each in maker.outputs]
-    results = evaluated(maker.op, opset, definition_of(maker.op, opset), known, kinds)
+    results = evaluated(maker.op, opset, definition_of(maker.op, opset), arguments, kinds)
     return constant(results[maker.outputs.index(value)], value.dtype)

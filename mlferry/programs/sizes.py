@@ -1,4 +1,4 @@
-"""How much memory the results of an op take, told before they are computed."""
+"""The memory that the results of an op take, before they are computed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _NAMES = {dtype.array: name for name, dtype in reversed(DTYPES.items())}
 
 
 def are_known(types: Sequence[ValueType]) -> bool:
-    """Whether all extents of the results are known beforehand; those of tensors are checked.
+    """Whether all extents of the results are known in advance; those of tensors are checked.
 
     Raises:
         LimitError: a result takes too much memory.
     """
-    known = True
+    is_known = True
     for kind in types:
         if not isinstance(kind, TensorType):
             continue
         if kind.shape is None or None in kind.shape:
-            known = False
+            is_known = False
         else:
             limits.check_blob(kind.shape)
-    return known
+    return is_known
 
 
 def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
-    """Refuse what would take too much memory, for the arguments that an op really gets.
+    """Refuse results that would take too much memory, given the actual arguments.
 
     Raises:
         LimitError: a result takes too much memory.
@@ -40,13 +40,13 @@ def check(rule: TypeRule, arguments: Mapping[str, Any]) -> None:
     try:
         operands = {name: operand(value) for name, value in arguments.items()}
         types = rule(Operands(operands))
-    except Exception:  # the kernel says what is wrong
+    except Exception:  # the kernel reports what is wrong
         return
     are_known(types if isinstance(types, tuple) else (types,))
 
 
 def operand(value: Known | list[Known] | None) -> Operand | list[Operand] | None:
-    """An argument of an op as its type rule gets it."""
+    """An argument of an op in the form that its type rule takes."""
     if value is None:
         return None
     if isinstance(value, list):

@@ -16,13 +16,13 @@ from mlferry.spec.proto import mil_pb2 as mil
 Array = NDArray[Any]
 Scalar = bool | int | float | str
 Entries = int | tuple[int, ...]
-"""A constant vector of integers or flags, as functions of ops get it; a scalar counts as one."""
+"""A constant vector of integers or flags, as functions of ops take it; a scalar counts as one."""
 Known = Scalar | tuple[int, ...] | Array
-"""A constant as functions of ops get it."""
+"""A constant as functions of ops take it."""
 Constant: TypeAlias = (
     "Array | list[Constant] | tuple[Constant, ...] | dict[bool | int | float | str, Constant]"
 )
-"""A constant as a file has it."""
+"""A constant as it is stored in a file."""
 
 
 class Dtype(NamedTuple):
@@ -30,7 +30,7 @@ class Dtype(NamedTuple):
 
     Attributes:
         number: in messages.
-        array: NumPy's type that holds them here; sub-byte elements take a byte each.
+        array: NumPy's type for them; elements of less than a byte take a byte each.
         bits: of one stored element; 0 for strings.
     """
 
@@ -70,7 +70,7 @@ class TensorType:
 
     Attributes:
         dtype: a name in `DTYPES`.
-        shape: an extent is None where it varies; None where even the rank does.
+        shape: None for an extent that varies; None if even the rank varies.
     """
 
     dtype: str
@@ -86,7 +86,7 @@ class ListType:
 
     Attributes:
         element: their type.
-        length: how many; None where it varies.
+        length: the number of elements; None if it varies.
     """
 
     element: ValueType
@@ -119,7 +119,7 @@ class DictionaryType:
 
 @dataclass(frozen=True)
 class StateType:
-    """What stays from one prediction to the next."""
+    """A state, which lasts from one prediction to the next."""
 
     wrapped: ValueType
 
@@ -136,7 +136,7 @@ def type_of(message: mil.ValueType, deep: int = 0) -> ValueType:
     """The type that a message describes.
 
     Raises:
-        SpecError: it is of no known kind, or contradicts itself.
+        SpecError: it is of an unknown kind, or contradicts itself.
     """
     kind = message.WhichOneof("type")
     if deep > _DEEPEST:
@@ -174,7 +174,7 @@ def _extent(message: mil.Dimension) -> int | None:
 
 
 def compatible(one: Shape | None, two: Shape | None) -> bool:
-    """Whether two shapes may be the same: an extent that varies may be any."""
+    """Whether two shapes may be equal; an extent that varies may have any size."""
     if one is None or two is None:
         return True
     return len(one) == len(two) and all(
@@ -183,5 +183,5 @@ def compatible(one: Shape | None, two: Shape | None) -> bool:
 
 
 def is_tensor(kind: ValueType, dtypes: Sequence[str] | frozenset[str]) -> bool:
-    """Whether a type is of a tensor with one of some types of elements."""
+    """Whether a type is a tensor with one of these element types."""
     return isinstance(kind, TensorType) and kind.dtype in dtypes

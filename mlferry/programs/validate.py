@@ -1,8 +1,7 @@
-"""Everything that is wrong with an ML Program, all at once.
+"""All problems of an ML Program, at once.
 
-What the opset's definitions say is compared with what the file says: operations, parameters, types,
-names, and the ends of the program with the model's description. coremltools writes such files and
-checks none.
+Compares the file with the definitions of its opset (operations, parameters, types, names), and the
+inputs and outputs of the program with the model's description.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 
 Ends = model_pb2.ModelDescription | model_pb2.FunctionDescription
 
-_SMALL = 4096  # elements of constants that are looked at
+_SMALL = 4096  # the most elements of constants that are examined
 _DEEPEST = 50  # blocks in blocks
 _ENDS = {
     ft.ArrayFeatureType.FLOAT32: "fp32",
@@ -89,7 +88,7 @@ def _program(spec: model_pb2.Model, weights: Weights) -> Problems:
 
 
 def _descriptions(spec: model_pb2.Model) -> dict[str, Ends]:
-    """What is said of each function: its inputs, outputs and states."""
+    """The description of each function: its inputs, outputs and states."""
     description = spec.description
     if description.functions:
         return {each.name: each for each in description.functions}
@@ -112,7 +111,7 @@ def _ends(function: mil.Function, described: Ends) -> Problems:
         try:
             kind = type_of(value.type)
         except MlferryError:
-            continue  # told where the inputs are checked
+            continue  # reported where the inputs are checked
         yield from within(f"input {feature.name!r}", _end(kind, feature.type))
     described_names = {feature.name for feature in described.input} | states
     for name in sorted(set(inputs) - described_names):
@@ -134,7 +133,7 @@ def _ends(function: mil.Function, described: Ends) -> Problems:
 
 
 def _apart(described: Ends, states: set[str]) -> Problems:
-    """Inputs and states are described apart."""
+    """Inputs and states are described separately."""
     for feature in described.input:
         if feature.type.WhichOneof("Type") == "stateType" or feature.name in states:
             yield error(f"the state {feature.name!r} is described among the inputs")
@@ -150,12 +149,12 @@ def _types_of(block: mil.Block) -> dict[str, ValueType]:
             try:
                 types[value.name] = type_of(value.type)
             except MlferryError:
-                continue  # told where the operation is checked
+                continue  # reported where the operation is checked
     return types
 
 
 def _end(kind: ValueType, feature: ft.FeatureType) -> Problems:
-    """Whether a value of the program is what the description says."""
+    """The differences between a value of the program and its description."""
     form = feature.WhichOneof("Type")
     if form == "multiArrayType":
         yield from _array_end(kind, feature.multiArrayType)
@@ -210,8 +209,8 @@ def _array_end(kind: ValueType, array: ft.ArrayFeatureType) -> Problems:
     for axis, (span, extent) in enumerate(zip(ranges, extents, strict=False)):
         low, high = span.lowerBound, span.upperBound
         if extent is not None and (low, high) != (extent, extent):
-            shown = "any size" if high < 0 else str(high)
-            yield error(f"axis {axis} is described as {low} to {shown}, and is {kind}")
+            text = "any size" if high < 0 else str(high)
+            yield error(f"axis {axis} is described as {low} to {text}, and is {kind}")
     if array.shape and None in extents and array.WhichOneof("ShapeFlexibility") is None:
         yield error(f"it is described with one shape, and is {kind}")
 
@@ -236,14 +235,14 @@ def _image_end(kind: ValueType, image: ft.ImageFeatureType) -> Problems:
 
 @dataclass
 class _Scope:
-    """What is known inside of a block.
+    """The context of a block.
 
     Attributes:
         opset: of the function.
         weights: the files of constants.
-        values: operands by name, those around the block as well.
-        names: every name that is given here, or around the block.
-        deep: how many blocks it is inside of.
+        values: operands by name, including those around the block.
+        names: every name that is defined here or around the block.
+        deep: the number of blocks around it.
     """
 
     opset: int
@@ -253,7 +252,7 @@ class _Scope:
     deep: int = 0
 
     def inside(self) -> _Scope:
-        """A block in this one."""
+        """The context of a block inside this one."""
         return _Scope(self.opset, self.weights, dict(self.values), set(self.names), self.deep + 1)
 
 
@@ -275,7 +274,7 @@ def _function(function: mil.Function, weights: Weights) -> Problems:
 
 
 def _named(value: mil.NamedValueType, scope: _Scope) -> Problems:
-    """A name is given once, and is one that the language has."""
+    """A name is defined once, and is valid in the language."""
     if not NAME.fullmatch(value.name):
         yield error(f"{value.name!r} is no name: letters, digits, _ and @, no digit in front")
     if value.name in scope.names:
@@ -325,7 +324,7 @@ def _operation(operation: mil.Operation, scope: _Scope) -> Problems:
 
 
 def _known(operation: mil.Operation, scope: _Scope) -> Problems:
-    """A constant has a value, of its type; what is stored in fewer bits is known as well."""
+    """A constant has a value of its type; compressed constants are also known."""
     if operation.type.startswith("constexpr_"):
         for output in operation.outputs:
             if output.name in scope.values:
@@ -349,7 +348,7 @@ def _known(operation: mil.Operation, scope: _Scope) -> Problems:
 
 
 def _called(value: mil.Value, scope: _Scope) -> Problems:
-    """The name of an operation is a text."""
+    """The name of an operation must be text."""
     try:
         if type_of(value.type) != TensorType("string", ()):
             yield error(f"its attribute 'name' is {type_of(value.type)}, not a text")
@@ -360,11 +359,11 @@ def _called(value: mil.Value, scope: _Scope) -> Problems:
 
 
 class _Large:
-    """A constant that is known, and too large to look at."""
+    """A constant that is known but too large to examine."""
 
 
 def _constant(value: mil.Value, weights: Weights) -> Operand:
-    """A constant with its value, where that is small; whether it is stored is checked anyway."""
+    """A constant with its value, if that is small; that it is stored is checked in any case."""
     kind = type_of(value.type)
     shape = kind.shape if isinstance(kind, TensorType) else ()
     if shape is not None and math.prod(n or 0 for n in shape) > _SMALL:
@@ -401,7 +400,7 @@ def _arguments(
 def _operands_of(
     operation: mil.Operation, scope: _Scope, by_name: dict[str, list[Operand]]
 ) -> Problems:
-    """What an operation gets: values made before it, and constants."""
+    """The arguments of an operation: earlier values, and constants."""
     for name, argument in sorted(operation.inputs.items(), key=itemgetter(0)):
         by_name[name] = []
         for binding in argument.arguments:
@@ -467,7 +466,7 @@ def _types(
     operands: dict[str, Any],
     blocks: list[tuple[ValueType, ...]],
 ) -> Problems:
-    """What the op makes is what the file says."""
+    """The types of the results are those that the file declares."""
     if operation.type == "const":
         return
     if any(isinstance(o, Operand) and isinstance(o.value, _Large) for o in operands.values()):
@@ -493,7 +492,7 @@ def _types(
         try:
             described = type_of(value.type)
         except MlferryError:
-            continue  # told where the name is given
+            continue  # reported where the name is defined
         if not _agree(described, kind):
             yield error(f"its output {value.name!r} is described as {described}; it is {kind}")
 

@@ -1,4 +1,4 @@
-"""Values that stand in a program: constants, by themselves or in `weight.bin`."""
+"""Values in a program: constants, immediate or in `weight.bin`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mlferry.spec.proto import mil_pb2 as mil, model_pb2
 
 Array = NDArray[Any]
 
-# The field of an immediate tensor that holds elements of a type; all others are bytes.
+# The field of an immediate tensor for each element type; all others are bytes.
 IMMEDIATE_FIELDS = {
     "bool": "bools",
     "string": "strings",
@@ -50,11 +50,11 @@ class Weights:
     """The files of constants of a model.
 
     Args:
-        message: the file of the model's message, beside which they lie; None for a model in
-            memory, which has no such files.
-        elsewhere: files that lie in other folders until the model is saved, by their name in
-            messages: those of a pipeline of several packages.
-        memory: files that are not written yet, by their name in messages.
+        message: the file of the model's message, beside which they are; None for a model in memory,
+            which has no such files.
+        elsewhere: files in other folders until the model is saved, by their name in messages: those
+            of a pipeline of several packages.
+        memory: files that are not yet written, by their name in messages.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Weights:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Weights:
-        """The files of a folder, which messages call ``@model_path/weights/NAME``.
+        """The files of a folder, named ``@model_path/weights/NAME`` in messages.
 
         Raises:
             ModelFileError: there is no such folder.
@@ -81,12 +81,12 @@ class Weights:
         return cls(None, {f"{MODEL_PATH}/{WEIGHTS}/{f.name}": f for f in sorted(folder.iterdir())})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As the paths: the files are opened again."""
+        """Pickle the paths: the files are opened again."""
         return Weights, (self.message, self.elsewhere, self.memory)
 
     @cached_property
     def written(self) -> Path | None:
-        """A folder with the files that lie in memory; it goes when Python ends."""
+        """A folder with the files that are in memory; it is deleted when Python exits."""
         stores = {name: store for name, store in self.memory.items() if not store.is_empty}
         if not stores:
             return None
@@ -99,12 +99,12 @@ class Weights:
 
     @property
     def has_files(self) -> bool:
-        """Whether constants can lie in files."""
+        """Whether constants can be in files."""
         return bool(self.message is not None or self.elsewhere or self.memory)
 
     @property
     def size(self) -> int:
-        """The bytes of all of them."""
+        """The bytes of all files."""
         folder = None if self.folder is None else self.folder / WEIGHTS
         there = [*folder.iterdir()] if folder is not None and folder.is_dir() else []
         files = [path for path in (*there, *self.elsewhere.values()) if path.is_file()]
@@ -114,7 +114,7 @@ class Weights:
         """A file by its name in messages.
 
         Raises:
-            ModelFileError: there is none, or its name leads out of the model's folder.
+            ModelFileError: there is no such file, or its name leads out of the model's folder.
         """
         if name in self.memory:
             return self.memory[name]
@@ -123,12 +123,12 @@ class Weights:
         return self._files[name]
 
     def release(self) -> None:
-        """Let the system take the memory of what was read from the files."""
+        """Let the system reclaim the memory of data read from the files."""
         for file in self._files.values():
             file.release()
 
     def path(self, name: str) -> Path:
-        """Where a file of this name in messages lies.
+        """The path of a file by its name in messages.
 
         Raises:
             ModelFileError: its name leads out of the model's folder, or there is no folder.
@@ -149,11 +149,11 @@ class Weights:
 
 
 def value_of(message: mil.Value, weights: Weights) -> Any:
-    """A value as NumPy and Python have it: arrays, lists, tuples, dicts; strings as arrays of them.
+    """A value in NumPy and Python: arrays, lists, tuples, dicts; strings as arrays of strings.
 
     Raises:
         SpecError: it contradicts its type.
-        ModelFileError: its file, or its place in the file, is not there.
+        ModelFileError: its file, or its place in the file, does not exist.
     """
     kind = type_of(message.type)
     where = message.WhichOneof("value")
@@ -165,7 +165,7 @@ def value_of(message: mil.Value, weights: Weights) -> Any:
 
 
 def check_value(message: mil.Value, weights: Weights) -> None:
-    """Raise as `value_of` does, without unpacking what a file holds."""
+    """Raise as `value_of` does, without unpacking the content of a file."""
     kind = type_of(message.type)
     if message.WhichOneof("value") != "blobFileValue":
         value_of(message, weights)
@@ -218,9 +218,9 @@ def _tensor(kind: TensorType, message: mil.TensorValue) -> Array:
 
 def _from_bytes(kind: TensorType, data: NDArray[np.uint8]) -> Array:
     dtype, count = DTYPES[kind.dtype], _count(kind)
-    needed = -(-count * dtype.bits // 8)
-    if len(data) != needed:
-        raise SpecError(f"a constant of type {kind} has {len(data)} bytes; {needed} are needed")
+    expected = -(-count * dtype.bits // 8)
+    if len(data) != expected:
+        raise SpecError(f"a constant of type {kind} has {len(data)} bytes; {expected} are needed")
     if dtype.bits < 8:
         signed = kind.dtype.startswith("int")
         return _shaped(kind, unpacked(data, dtype.bits, count, signed=signed))
@@ -258,27 +258,27 @@ def _checked_blob(
             f"a constant of type {kind} lies at {place.offset} of {place.fileName}, where there "
             f"are values of {blob.dtype}"
         )
-    needed = -(-_count(kind) * DTYPES[kind.dtype].bits // 8)
-    if len(blob.data) != needed:
+    expected = -(-_count(kind) * DTYPES[kind.dtype].bits // 8)
+    if len(blob.data) != expected:
         raise SpecError(
-            f"a constant of type {kind} needs {needed} bytes; at {place.offset} of "
+            f"a constant of type {kind} needs {expected} bytes; at {place.offset} of "
             f"{place.fileName} there are {len(blob.data)}"
         )
     return blob.data
 
 
 def has_blobs(spec: model_pb2.Model) -> bool:
-    """Whether a constant of a model, or of one inside of it, lies in a file."""
+    """Whether a constant of a model, or of one inside it, is in a file."""
     return any(True for _ in _blobs_in(spec))
 
 
 def joined_weights(
     models: Sequence[tuple[model_pb2.Model, Weights]],
 ) -> tuple[list[model_pb2.Model], Weights]:
-    """Models that become one: with files of weights whose names differ.
+    """Prepare models to be joined, with different names for their files of weights.
 
     Returns:
-        copies of the messages, and where the files of all of them lie.
+        copies of the messages, and the files of all of them.
 
     Raises:
         ModelFileError: a model has weights in a file, and comes from no folder.
@@ -293,11 +293,11 @@ def joined_weights(
         for blob in _blobs_in(copy):
             old = blob.fileName
             if old not in names:
-                stored = weights.memory.get(old)
-                file = old.rpartition("/")[2] if stored is not None else weights.path(old).name
+                content = weights.memory.get(old)
+                file = old.rpartition("/")[2] if content is not None else weights.path(old).name
                 names[old] = f"{MODEL_PATH}/{WEIGHTS}/{index}-{len(names)}-{file}"
-                if stored is not None:
-                    memory[names[old]] = stored
+                if content is not None:
+                    memory[names[old]] = content
                 else:
                     elsewhere[names[old]] = weights.path(old)
             blob.fileName = names[old]
@@ -306,7 +306,7 @@ def joined_weights(
 
 
 def _blobs_in(spec: model_pb2.Model) -> Iterator[mil.Value.BlobFileValue]:
-    """Every place of a file that a model, or one inside of it, names."""
+    """Every place in a file that a model, or one inside it, names."""
     for model in networks.models_in(spec):
         if model.WhichOneof("Type") == "mlProgram":
             for function in model.mlProgram.functions.values():

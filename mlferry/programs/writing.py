@@ -1,4 +1,4 @@
-"""A program as a message, and its large constants as a file of weights."""
+"""Writes a program as a message, and its large constants as a file of weights."""
 
 from __future__ import annotations
 
@@ -31,12 +31,22 @@ from mlferry.spec.proto import mil_pb2 as mil
 
 WEIGHT_FILE = f"{MODEL_PATH}/{WEIGHTS}/weight.bin"
 
-# What coremltools puts into the file: constants of so many elements, of these types; of the others
-# from CoreML8 on. Truth values and texts stay in the message.
+# As in coremltools, constants of at least so many elements go into the file if they have one of
+# these types; of the others from CoreML8 on. Booleans and strings stay in the message.
 _STORED_LEAST = 10
 _STORED = {"fp16", "fp32", "int8", "uint8"}
-_STORED_SINCE_8 = {"int16", "uint16", "int32", "uint32", "int4", "uint1", "uint2", "uint3", "uint4",
-                   "uint6"}  # fmt: skip
+_STORED_SINCE_8 = {
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int4",
+    "uint1",
+    "uint2",
+    "uint3",
+    "uint4",
+    "uint6",
+}
 _BEGINNING = 1 << 12  # bytes
 
 
@@ -44,17 +54,17 @@ class ProgramWriter:
     """Writes functions whose constants share one file.
 
     Attributes:
-        store: the file of weights; of length 64 where it holds nothing.
+        store: the file of weights; its length is 64 if it holds nothing.
     """
 
     def __init__(self) -> None:
         self.store = BlobStore()
         self._offsets: dict[tuple[int, str], int] = {}
-        self._kept: list[Any] = []  # arrays whose identity `_offsets` names
+        self._kept: list[Any] = []  # keeps alive the arrays whose identity `_offsets` names
         self._shared: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
 
     def function(self, block: Block, opset: int) -> mil.Function:
-        """A function as a message; values get the names that they have not yet."""
+        """A function as a message; unnamed values get names."""
         message = mil.Function()
         message.opset = f"CoreML{opset}"
         for value in block.inputs:
@@ -64,7 +74,7 @@ class ProgramWriter:
         return message
 
     def value(self, value: Value, opset: int) -> mil.Value:
-        """A constant as a message, in the file where it is large."""
+        """A constant as a message, stored in the file if it is large."""
         message = mil.Value()
         write_type(message.type, value.type)
         kind = value.type
@@ -86,7 +96,7 @@ class ProgramWriter:
             return self._offsets[identity]
         bits = DTYPES[kind.dtype].bits
         data = _bytes_of(value.constant, kind.dtype)
-        # constants of one type, shape and beginning are compared whole
+        # constants with equal type, shape and beginning are compared completely
         key = (
             kind.dtype,
             tuple(n or 0 for n in kind.shape or ()),
@@ -106,7 +116,7 @@ class ProgramWriter:
 class _FunctionWriter:
     def __init__(self, writer: ProgramWriter, opset: int, block: Block) -> None:
         self._writer, self._opset = writer, opset
-        self._names: dict[Value, str] = {}  # of constants that are written
+        self._names: dict[Value, str] = {}  # names of constants that are written
         self._taken = {value.name for value in block.inputs}
         for each in block.all_blocks():
             self._taken |= {value.name for value in each.inputs}
@@ -114,8 +124,11 @@ class _FunctionWriter:
                 self._taken |= {value.name for value in operation.outputs}
 
     def block(self, block: Block, message: mil.Block, *, top: bool = False) -> None:
-        """Write a block; constants stand in front of the first operation of the function's block
-        that reads them, where everything behind sees them."""
+        """Write a block.
+
+        A constant comes before the first operation of the function's block that reads it, so that
+        everything after can see it.
+        """
         if not top:
             for value in block.inputs:
                 _named(message.inputs.add(), value)
@@ -182,7 +195,7 @@ class _FunctionWriter:
 
 
 def _is_attribute(operation: Operation, opset: int) -> bool:
-    """Whether parameters are attributes: those of compressed constants before CoreML8."""
+    """Whether parameters are attributes, as for compressed constants before CoreML8."""
     return operation.op.startswith("constexpr_") and opset < 8
 
 
@@ -258,7 +271,7 @@ def _immediate(
 
 
 def _bytes_of(array: Array, dtype: str) -> NDArray[np.uint8]:
-    """The elements as a file has them, as bytes; a view where they lie so in memory."""
+    """The elements as bytes of a file; a view, if they have this form in memory."""
     kind = DTYPES[dtype]
     if kind.bits < 8:
         return np.frombuffer(packed(np.ravel(array), kind.bits), np.uint8)

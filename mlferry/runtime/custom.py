@@ -47,8 +47,8 @@ def _explain(missing: Mapping[str, nn.NeuralNetworkLayer]) -> str:
         lines.append(f"  - {name}, e.g. layer {layer.name!r}")
         if layer.custom.description:
             lines.append(f"      description: {layer.custom.description}")
-        shown = ", ".join(f"{k}={v!r}" for k, v in class_parameters_of(layer.custom).items())
-        lines.append(f"      parameters: {shown or 'none'}; weights: {len(layer.custom.weights)}")
+        text = ", ".join(f"{k}={v!r}" for k, v in class_parameters_of(layer.custom).items())
+        lines.append(f"      parameters: {text or 'none'}; weights: {len(layer.custom.weights)}")
     lines.append("write and register each before the model predicts:")
     for name in missing:
         lines += [

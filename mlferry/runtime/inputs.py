@@ -25,10 +25,10 @@ def check_names(data: object, description: model_pb2.ModelDescription) -> None:
             "predict takes a dict from input names to values, or a list of such dicts, not a "
             f"{type(data).__name__}"
         )
-    known = [feature.name for feature in description.input]
+    names = [feature.name for feature in description.input]
     for name in data:
-        if name not in known:
-            close = did_you_mean(str(name), known)
+        if name not in names:
+            close = did_you_mean(str(name), names)
             raise PredictionError(
                 f"the model has no input {name!r}.{close} It takes {_listed(description)}"
             )

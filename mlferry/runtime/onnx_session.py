@@ -120,7 +120,7 @@ class OnnxSession(Session):
     """Evaluates one network with onnxruntime.
 
     Args:
-        network: a neural network message of any of the three kinds; nobody changes it.
+        network: a neural network message of any of the three kinds; it is not changed.
         custom_layers: as for `Session`.
         threads: how many onnxruntime uses; None is as many as there are cores.
 
@@ -174,9 +174,9 @@ class OnnxSession(Session):
         if len(self._compiled) == _PLANS_MOST:
             del self._compiled[next(iter(self._compiled))]
         self._compiled[shapes, names] = parts
-        seen = [known for known, others in self._compiled if others == names]
-        if len(seen) >= _SEEN_LEAST:
-            self._open(seen, names, parts)
+        compiled = [known for known, others in self._compiled if others == names]
+        if len(compiled) >= _SEEN_LEAST:
+            self._open(compiled, names, parts)
         return parts
 
     def _are_valid(self, shapes: Shapes) -> bool:
@@ -188,9 +188,11 @@ class OnnxSession(Session):
             self._fitting[shapes] = not traced.refusals
         return self._fitting[shapes]
 
-    def _open(self, seen: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]) -> None:
+    def _open(
+        self, compiled: Sequence[Shapes], names: tuple[str, ...], last: list[Planned]
+    ) -> None:
         """Keep one plan for all shapes like those seen so far, if it is as good as the last one."""
-        agreed = _agreed(seen)
+        agreed = _agreed(compiled)
         if agreed is None:
             return
         try:
@@ -248,12 +250,12 @@ def inference_session(data: bytes, kinds: str, threads: int | None) -> Any:
         ) from error
 
 
-def _agreed(seen: Sequence[Shapes]) -> dict[str, Shape] | None:
+def _agreed(compiled: Sequence[Shapes]) -> dict[str, Shape] | None:
     """What shapes of inputs have in common, with None where they differ; None if ranks differ."""
-    if len({len(shapes) for shapes in seen}) > 1:
+    if len({len(shapes) for shapes in compiled}) > 1:
         return None
     common: dict[str, Shape] = {}
-    for rows in zip(*seen, strict=True):
+    for rows in zip(*compiled, strict=True):
         extents = [shape for _, shape in rows]
         if len({len(shape) for shape in extents}) > 1 or len({name for name, _ in rows}) > 1:
             return None
@@ -273,8 +275,8 @@ def _fits(shapes: Shapes, opened: Mapping[str, Shape]) -> bool:
 
 
 def _descriptions(layers: Sequence[nn.NeuralNetworkLayer], places: Sequence[int]) -> Iterator[str]:
-    shown = [f"{layers[i].WhichOneof('layer')} {layers[i].name!r}" for i in places]
-    yield from shown if len(shown) <= 3 else (shown[0], "...", shown[-1])
+    texts = [f"{layers[i].WhichOneof('layer')} {layers[i].name!r}" for i in places]
+    yield from texts if len(texts) <= 3 else (texts[0], "...", texts[-1])
 
 
 def _stays_here(layer: nn.NeuralNetworkLayer) -> bool:

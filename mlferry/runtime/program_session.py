@@ -583,32 +583,32 @@ class _Planner:
     def plan(
         self,
         block: mil.Block,
-        known: Values,
+        constants: Values,
         types: Mapping[str, ValueType],
         inputs: tuple[str, ...] | None = None,
     ) -> BlockPlan:
         """The plan of a block, given the constants and types around it."""
         names = inputs if inputs is not None else tuple(value.name for value in block.inputs)
         plan = BlockPlan(names, tuple(block.outputs))
-        inside = dict(known)
-        seen = {**types, **{value.name: type_of(value.type) for value in block.inputs}}
+        inside = dict(constants)
+        visible = {**types, **{value.name: type_of(value.type) for value in block.inputs}}
         for message in block.operations:
             with context(f"planning {message.type} {name_of(message)!r}"):
-                self._operation(message, plan, inside, seen)
+                self._operation(message, plan, inside, visible)
         return plan
 
     def _operation(
-        self, message: mil.Operation, plan: BlockPlan, known: Values, seen: dict[str, ValueType]
+        self, message: mil.Operation, plan: BlockPlan, constants: Values, seen: dict[str, ValueType]
     ) -> None:
         outputs = tuple(value.name for value in message.outputs)
         types = tuple(type_of(value.type) for value in message.outputs)
         seen.update(zip(outputs, types, strict=True))
         if message.type == "const":
             value = self._constant(message)
-            known[outputs[0]] = plan.constants[outputs[0]] = value
+            constants[outputs[0]] = plan.constants[outputs[0]] = value
             return
         definition = definition_of(message.type, self._opset)
-        arguments = arguments_of(message, definition.parameters, known, self._decoded)
+        arguments = arguments_of(message, definition.parameters, constants, self._decoded)
         call = Call(message.type, name_of(message), self._opset, types, random=self._random)
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
@@ -624,7 +624,7 @@ class _Planner:
                 fixed[name] = self._fixed(argument, raw)
             else:
                 moving[name] = argument
-        blocks = tuple(self.plan(inner, known, seen) for inner in message.blocks)
+        blocks = tuple(self.plan(inner, constants, seen) for inner in message.blocks)
         operation = PlannedOperation(
             call,
             entry.value,
@@ -650,7 +650,7 @@ class _Planner:
         if message.type.startswith("constexpr_") and not moving:
             value = self._evaluated(operation)
             for name, each in zip(outputs, value, strict=False):
-                known[name] = plan.constants[name] = each
+                constants[name] = plan.constants[name] = each
             return
         plan.operations.append(operation)
 

@@ -1,6 +1,6 @@
 """The Core ML file format: messages, builder, weights, shapes, versions, checks, files.
 
-Knows nothing of source frameworks and nothing of evaluating a network.
+It knows nothing of source frameworks or of evaluating a network.
 """
 
 from mlferry import lazy

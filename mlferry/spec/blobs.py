@@ -1,9 +1,9 @@
-"""`weight.bin`: the constants of an ML Program, outside of its message.
+"""`weight.bin`: the constants of an ML Program, stored outside its message.
 
-Little endian throughout. A header of 64 bytes has the number of blobs and the version, 2. A blob
-has metadata of 64 bytes (a sentinel, its type, its size in bytes, the offset of its data, its
-padding in bits) and data behind it; each begins at a multiple of 64. A message names a blob by the
-offset of its metadata.
+Little endian throughout. A header of 64 bytes holds the number of blobs and the version, 2. A blob
+has 64 bytes of metadata (a sentinel, its type, its size in bytes, the offset of its data, its
+padding in bits), followed by its data; each begins at a multiple of 64. A message names a blob by
+the offset of its metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SENTINEL = 0xDEADBEEF
 _HEADER = struct.Struct("<II56x")
 _METADATA = struct.Struct("<IIQQQ32x")
 
-# The storage's own numbers of types, which differ from those of messages.
+# The storage numbers its types in its own way, not as messages do.
 DTYPES = {
     1: "fp16", 2: "fp32", 3: "uint8", 4: "int8", 5: "bf16", 6: "int16", 7: "uint16", 8: "int4",
     9: "uint1", 10: "uint2", 11: "uint4", 12: "uint3", 13: "uint6", 14: "int32", 15: "uint32",
@@ -50,7 +50,7 @@ _CODES = {name: code for code, name in DTYPES.items()}
 
 
 class BlobSource(Protocol):
-    """Where constants lie: a file, or memory."""
+    """Where constants are stored: in a file, or in memory."""
 
     def read(self, offset: int) -> BlobFileEntry:
         """The blob whose metadata begin at an offset; see `BlobFile.read`."""
@@ -59,7 +59,7 @@ class BlobSource(Protocol):
 
 
 class BlobStore:
-    """A `weight.bin` that is not written yet; its blobs are the arrays themselves, not copies."""
+    """A `weight.bin` that is not yet written; its blobs are the arrays themselves, not copies."""
 
     def __init__(self) -> None:
         self._blobs: dict[int, tuple[BlobFileEntry, int]] = {}
@@ -70,7 +70,7 @@ class BlobStore:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no blobs."""
+        """Whether there are no blobs."""
         return not self._blobs
 
     def add(self, dtype: str, data: NDArray[np.uint8], padding_bits: int = 0) -> int:
@@ -79,7 +79,7 @@ class BlobStore:
         Args:
             dtype: the type of its elements, a name in `DTYPES`.
             data: its bytes.
-            padding_bits: how many bits of the last byte belong to no element.
+            padding_bits: how many bits of the last byte are unused.
 
         Returns:
             the offset of its metadata.
@@ -116,7 +116,7 @@ class BlobFile:
     """A `weight.bin`, mapped into memory.
 
     Raises:
-        ModelFileError: it cannot be read, or is not such a file.
+        ModelFileError: the file cannot be read, or is not a `weight.bin`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class BlobFile:
         return len(self._bytes)
 
     def release(self) -> None:
-        """Let the system take the memory of what was read; it is read again where it is used."""
+        """Let the system reclaim the memory of data already read; it is read again when needed."""
         mapped = getattr(self._bytes, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
@@ -149,7 +149,7 @@ class BlobFile:
         """The blob whose metadata begin at an offset.
 
         Raises:
-            ModelFileError: there are no such metadata, or the data do not lie in the file.
+            ModelFileError: no blob begins there, or its data are not all in the file.
         """
         where = f"offset {offset} of {self.path}"
         if offset % _ALIGNMENT or not _HEADER.size <= offset <= len(self) - _METADATA.size:

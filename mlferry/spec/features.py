@@ -1,4 +1,4 @@
-"""Feature types: what an input or output of a model is, written and shown."""
+"""Feature types of the inputs and outputs of a model: how to set them and how to show them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYOUTS = {number: name for name, number in COLOR_SPACES.items()}
 
 
 def multi_array(shape: Shape | None, dtype: str = "float32") -> FeatureType:
-    """A multi-array; an unknown shape, or one with unknown extents, is left open."""
+    """Set a multi-array; an unknown shape, or one with unknown extents, is left open."""
     feature = FeatureType()
     feature.multiArrayType.dataType = ARRAY_TYPES[dtype]
     if shape is not None and None not in shape:
@@ -47,12 +47,12 @@ def image(width: int, height: int, color_layout: str) -> FeatureType:
 
 
 def set_range(target: ft.SizeRange, lower: int, upper: int) -> None:
-    """Set the bounds of one extent; an upper bound below 0 is none."""
+    """Set the bounds of one extent; an upper bound below 0 means none."""
     target.lowerBound, target.upperBound = lower, upper
 
 
 def blob_shapes(feature: FeatureType) -> list[Shape]:
-    """The blobs that a feature's flexibility speaks of: default, then choices or both bounds.
+    """The blob shapes that a flexible feature allows: the default, then the choices or both bounds.
 
     Images are [1, C, H, W]. An extent without an upper bound is None in the last shape.
     """
@@ -78,10 +78,10 @@ def _bounds(size: ft.SizeRange) -> tuple[int, int | None]:
 
 
 def output_shape(feature: FeatureType, blob: Shape) -> Shape:
-    """The shape in which a blob of the classic mapping, of five axes, is an output.
+    """The output shape of a blob of the classic mapping, which has five axes.
 
-    It is the described one where that has as many values, as apps of the time read it; the
-    blob's own elsewhere: of images, of several steps or samples, without a described shape.
+    It is the described shape if that has as many values, as apps of the time expect. Otherwise it
+    is the blob's own: for images, for several steps or samples, and without a described shape.
     """
     described = tuple(feature.multiArrayType.shape)
     known = [extent for extent in blob if extent is not None]
@@ -112,7 +112,7 @@ def int64() -> FeatureType:
 
 
 def show(feature: FeatureType) -> str:
-    """A feature type for people: ``multi-array float32 1 x 60 x 60 x 1``."""
+    """A feature type in words: ``multi-array float32 1 x 60 x 60 x 1``."""
     kind = feature.WhichOneof("Type")
     optional = " (optional)" if feature.isOptional else ""
     if kind == "multiArrayType":

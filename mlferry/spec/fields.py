@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def fill(message: Message, values: Mapping[str, Any]) -> None:
     """Set the fields of `message`.
 
-    Numbers, strings and booleans go in as they are, enum values by name, repeated fields from
-    any iterable, nested messages from a mapping (an empty one sets an empty message), weights
-    from arrays. None leaves a field alone.
+    Pass numbers, strings and booleans as they are, enum values by name, repeated fields as any
+    iterable, nested messages as a mapping (an empty one sets an empty message), and weights as
+    arrays. None leaves a field unchanged.
 
     Raises:
         SpecError: a field does not exist or a value does not fit it.
@@ -32,10 +32,10 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if name not in fields:
-            known = list(fields)
+            names = list(fields)
             raise SpecError(
                 f"{message.DESCRIPTOR.name} has no field {name!r}."
-                + (did_you_mean(name, known) or f" Its fields: {', '.join(known) or 'none'}.")
+                + (did_you_mean(name, names) or f" Its fields: {', '.join(names) or 'none'}.")
             )
         try:
             _set(message, fields[name], value)

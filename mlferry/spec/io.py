@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from google.protobuf.message import DecodeError, EncodeError
@@ -27,20 +28,20 @@ _FOREIGN = (
 
 
 def load_spec(path: str | os.PathLike[str]) -> model_pb2.Model:
-    """Read a `.mlmodel` file, or that of a `.mlpackage`.
+    """Read the model from an `.mlmodel` file or an `.mlpackage`.
 
     Raises:
-        ModelFileError: the file is missing, empty, cut off, or no Core ML model.
+        ModelFileError: the file is missing, empty, cut off, or not a Core ML model.
     """
     file = file_of(Path(path))
     return parse_spec(limits.read_message(file), str(path))
 
 
 def file_of(path: Path) -> Path:
-    """The file of a model's message: the path itself, or inside of an `.mlpackage`.
+    """The file of a model's message: the path itself, or a file inside an `.mlpackage`.
 
     Raises:
-        ModelFileError: it is another folder, or a damaged package.
+        ModelFileError: it is a folder of another kind, or a damaged package.
     """
     if package.is_package(path):
         return package.model_file(path)
@@ -56,9 +57,9 @@ def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
     """Read the bytes of a `.mlmodel` file; see `load_spec`."""
     if not data:
         raise ModelFileError(f"{path} is empty")
-    for magic, what in _FOREIGN:
+    for magic, kind in _FOREIGN:
         if data.startswith(magic):
-            raise ModelFileError(f"{path} is {what.format(path=path)}")
+            raise ModelFileError(f"{path} is {kind.format(path=path)}")
     spec = model_pb2.Model()
     try:
         spec.ParseFromString(data)
@@ -66,21 +67,21 @@ def parse_spec(data: bytes, path: str = "the data") -> model_pb2.Model:
         source = _SOURCES.get(Path(path).suffix.lower())
         hint = f"; if it is {source}, convert it: mlferry.convert({path!r})" if source else ""
         raise ModelFileError(
-            f"{path} is cut off, damaged, or no Core ML model ({len(data)} bytes; {error}){hint}"
+            f"{path} is cut off, damaged, or not a Core ML model ({len(data)} bytes; {error}){hint}"
         ) from error
     if spec.specificationVersion == 0 or spec.WhichOneof("Type") is None:
         raise ModelFileError(
-            f"{path} is no Core ML model: it has "
+            f"{path} is not a Core ML model: it has "
             + ("no specification version" if not spec.specificationVersion else "no known kind")
         )
     return spec
 
 
 def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
-    """Write a `.mlmodel` file whole or not at all; the suffix is added where it is missing.
+    """Write an `.mlmodel` file completely or not at all; a missing suffix is added.
 
     Raises:
-        ModelFileError: another suffix, or a missing folder.
+        ModelFileError: the suffix is another one, or the folder is missing.
         LimitError: a model over 2 GB.
     """
     file = Path(path)
@@ -93,7 +94,7 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
 
 
 def serialized(spec: model_pb2.Model) -> bytes:
-    """The bytes of a model: the same ones for the same model, in any process.
+    """The bytes of a model, which are the same for the same model in any process.
 
     Raises:
         ModelFileError: a message cannot be written.
@@ -108,22 +109,42 @@ def serialized(spec: model_pb2.Model) -> bytes:
 
 
 def write_atomic(file: Path, data: bytes) -> None:
-    """Write to a temporary file beside `file`, then rename: the old one is whole, or the new one.
+    """Write to a temporary file beside `file`, then rename, so that no file is ever half written.
 
     A process that is killed may leave the temporary file, called `.<name>.<number>.part`.
 
     Raises:
         ModelFileError: the folder is missing or cannot be written, the disk is full, or the file
-            is there and may not be written.
+            exists and is read-only.
     """
-    if file.exists() and not os.access(file, os.W_OK):
-        raise ModelFileError(f"cannot write {file}: it is there, and read-only")
-    temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
+    write_all({file: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, none of which gets its name before all are on the disk.
+
+    Raises:
+        ModelFileError: as `write_atomic`; then all files are as before, unless a name cannot be
+            given to one although the folder takes new files.
+    """
+    for file in files:
+        if file.exists() and not os.access(file, os.W_OK):
+            raise ModelFileError(f"cannot write {file}: the file exists and is read-only")
+    temporary: dict[Path, Path] = {}
     try:
-        _write(temporary, file, data)
-    except BaseException:  # an interrupt, too, as soon as there may be a file
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for file, data in files.items():
+            part = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.part")
+            temporary[file] = part
+            _write(part, file, data)
+        for file, part in temporary.items():
+            try:
+                os.replace(part, file)
+            except OSError as error:
+                raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
+    except BaseException:  # also for an interrupt, as soon as a file may exist
+        for part in temporary.values():
+            with contextlib.suppress(OSError):
+                part.unlink()
         raise
 
 
@@ -139,9 +160,8 @@ def _write(temporary: Path, file: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
     except OSError as error:
         raise ModelFileError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
+_BINARY = getattr(os, "O_BINARY", 0)  # without it Windows translates line ends

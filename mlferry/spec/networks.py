@@ -36,7 +36,7 @@ def models_in(spec: model_pb2.Model) -> Iterator[model_pb2.Model]:
 
 
 def layers_of(network: Network) -> Iterator[nn.NeuralNetworkLayer]:
-    """Every layer, with those of branches and loops after the layer that holds them."""
+    """Every layer; those of a branch or loop follow the layer that holds them."""
     for layer in network.layers:
         yield layer
         for inner in subnetworks(layer):
@@ -54,7 +54,7 @@ def subnetworks(layer: nn.NeuralNetworkLayer) -> list[nn.NeuralNetwork]:
 
 
 def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
-    """The blobs that a layer, or a network inside it, reads, and those that it makes."""
+    """The blobs that a layer, or a network inside it, reads, and those that it writes."""
     reads, writes = set(layer.input), set(layer.output)
     if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar:
         reads.add(layer.loop.conditionVar)
@@ -70,7 +70,7 @@ Loss = nn.CategoricalCrossEntropyLossLayer | nn.MeanSquaredErrorLossLayer
 
 
 def losses_of(network: Network) -> list[Loss]:
-    """What training on a device compares: the `input` of each is a blob of the network."""
+    """The loss layers of training on a device; the `input` of each is a blob of the network."""
     results = []
     for layer in network.updateParams.lossLayers:
         kind = layer.WhichOneof("LossLayerType")

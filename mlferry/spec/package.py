@@ -27,20 +27,20 @@ from mlferry.spec.blobs import BlobStore
 MANIFEST = "Manifest.json"
 DATA = "Data"
 WEIGHTS = "weights"
-# How messages spell the folder in which a model lies.
+# How messages spell the folder of a model.
 MODEL_PATH = "@model_path"
 
 
 def is_package(path: Path) -> bool:
-    """Whether a path is that of a package."""
+    """Whether a path names a package."""
     return path.is_dir() and (path / MANIFEST).exists()
 
 
 def model_file(package: Path) -> Path:
-    """The file of the model in a package, as its manifest tells.
+    """The file of the model in a package, according to its manifest.
 
     Raises:
-        ModelFileError: the manifest is damaged, or names what is not in the package.
+        ModelFileError: the manifest is damaged, or names a file that is not in the package.
     """
     manifest = _manifest(safe_path(package, MANIFEST))
     entries = manifest.get("itemInfoEntries")
@@ -71,15 +71,15 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {twice!r} appears twice")
     return entries
 
 
 def _inside(package: Path, relative: str) -> Path:
-    """A file of a package.
+    """A file in a package.
 
     Raises:
-        ModelFileError: the path leads out of the package, or to no regular file.
+        ModelFileError: the path leads out of the package, or not to a regular file.
     """
     parts = PurePosixPath(relative).parts
     if relative.startswith("/") or "\\" in relative or ".." in parts or ":" in relative:
@@ -99,14 +99,14 @@ def _inside(package: Path, relative: str) -> Path:
 
 
 def safe_path(folder: Path, *parts: str) -> Path:
-    """A path inside of a folder.
+    """A path inside a folder.
 
-    A part may be a link to a regular file that lies in the folder, too, or in the cache of
-    downloads that the folder belongs to: hubs of models keep the files of all versions in a folder
-    `blobs`, beside `snapshots` of links.
+    A part may be a link to a regular file in the same folder, or in the download cache that the
+    folder belongs to: model hubs keep the files of all versions in a folder `blobs`, beside
+    `snapshots` of links.
 
     Raises:
-        ModelFileError: a part of it is a link to elsewhere, or one to a folder.
+        ModelFileError: a part is a link to somewhere else, or to a folder.
     """
     path = folder
     for part in parts:
@@ -114,8 +114,8 @@ def safe_path(folder: Path, *parts: str) -> Path:
         if os.path.islink(path) and not _is_safe(folder, path):  # noqa: PTH114  see `_is_safe`
             package = next((p for p in (path, *path.parents) if p.suffix == ".mlpackage"), folder)
             raise ModelFileError(
-                f"{path} is a link to {str(path.readlink())!r}, which is not in the package, nor "
-                "of a cache of downloads that it lies in. If you trust it, copy what it leads to: "
+                f"{path} is a link to {str(path.readlink())!r}, which is neither in the "
+                "package nor in its download cache. If you trust it, copy what it points to: "
                 f"cp -RL {shlex.quote(str(package))} copy.mlpackage"
             )
     return path
@@ -127,7 +127,7 @@ _SNAPSHOTS, _BLOBS = "snapshots", "blobs"
 def _is_safe(folder: Path, link: Path) -> bool:
     """Whether a link leads to a file that belongs to a folder; see `safe_path`."""
     try:
-        # Path.is_symlink and Path.resolve raise for names that are too long, and in circles
+        # Path.is_symlink and Path.resolve raise for names that are too long, and for circular links
         target = Path(os.path.realpath(link))
         if not target.is_file():
             return False
@@ -153,11 +153,11 @@ def save_package(
     elsewhere: Mapping[str, Path] | None = None,
     memory: Mapping[str, BlobStore] | None = None,
 ) -> Path:
-    """Write an `.mlpackage` whole or not at all.
+    """Write an `.mlpackage` completely or not at all.
 
     Args:
         spec: the model's message.
-        path: of the package; one that is there is replaced.
+        path: the path of the package; an existing one is replaced.
         source: the file of the message that the model was read from, whose weights and, where it
             lay in a package, whose other entries are kept; None for a model in memory.
         has_weights: whether the model needs the weights of the source.
@@ -173,7 +173,7 @@ def save_package(
     if path.suffix != ".mlpackage":
         raise ModelFileError(f"{path}: the suffix of a package must be .mlpackage")
     if path.exists() and not is_package(path):
-        raise ModelFileError(f"cannot write {path}: what is there is no package")
+        raise ModelFileError(f"cannot write {path}: what exists there is not a package")
     place = path.resolve() if path.is_symlink() else path
     temporary = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
     try:
@@ -225,7 +225,7 @@ def _write(
         (message, spec),
         (folder / MANIFEST, json.dumps(manifest, indent=4).encode()),
     ):
-        file.unlink(missing_ok=True)  # where it is a link, what it leads to stays as it is
+        file.unlink(missing_ok=True)  # if it is a link, its target stays as it is
         file.write_bytes(data)
     for file in folder.rglob("*"):
         if file.is_file():
@@ -234,7 +234,7 @@ def _write(
 
 
 def _copy(owner: Path, folder: Path, target: Path) -> None:
-    """What lies in a folder of `owner`. What safe links lead to is copied; others stay links."""
+    """Copy the content of a folder of `owner`: targets of safe links, other links as links."""
     shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
     for inside, _, names in os.walk(folder):
         for name in names:
@@ -246,7 +246,7 @@ def _copy(owner: Path, folder: Path, target: Path) -> None:
 
 
 def _package_of(message: Path | None) -> Path | None:
-    """The package in which a message lies."""
+    """The package that holds a message."""
     for folder in message.parents if message is not None else ():
         if is_package(folder):
             return folder
@@ -254,7 +254,7 @@ def _package_of(message: Path | None) -> Path | None:
 
 
 def _new_manifest(message: bytes, has_weights: bool) -> dict[str, Any]:
-    """Identifiers follow from the message: the same model makes the same package."""
+    """Identifiers are derived from the message, so the same model makes the same package."""
     content = hashlib.sha256(message).hexdigest()
     root = str(uuid.uuid5(_IDENTIFIERS, f"{content} model"))
     entries = {root: _entry("model.mlmodel", "CoreML Model Specification")}
@@ -281,7 +281,7 @@ def _entry(name: str, description: str) -> dict[str, str]:
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
-    """Give a folder its name; what had the name goes, at the same instant where that can be."""
+    """Rename a folder in place of what has the name, in one step if the system can do so."""
     if not path.exists():
         temporary.rename(path)
         return
@@ -302,7 +302,7 @@ _HERE = -100  # AT_FDCWD of Linux
 
 
 def _exchanged(one: Path, two: Path) -> bool:
-    """Let two paths change places in one step; False where the system cannot."""
+    """Exchange two paths in one step; False if the system cannot."""
     names = os.fsencode(one), os.fsencode(two)
     try:
         library = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What is wrong with a model: one broken rule is a `Problem`."""
+"""Problems of a model: each broken rule is a `Problem`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Problem:
     """One broken rule.
 
     Attributes:
-        severity: "error": the numbers would be undefined; "warning": a device would refuse
-            the model, though it can be evaluated; "note": worth knowing.
+        severity: "error" if the numbers would be undefined, "warning" if a device would refuse the
+            model although it can be evaluated, "note" for what is worth knowing.
         where: the layer, feature or part of the model.
         message: what was found and what is allowed.
     """
@@ -48,20 +48,20 @@ def note(message: str, where: str = "") -> Problem:
 
 
 def within(place: str, problems: Iterable[Problem]) -> Problems:
-    """The problems of a part, told from outside of it."""
+    """The problems of a part, with the place of that part in the whole."""
     for problem in problems:
         where = f"{place} > {problem.where}" if problem.where else place
         yield Problem(problem.severity, where, problem.message)
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Numbers for people: ``[3, 3]``; a long list is cut."""
+    """Numbers as text: ``[3, 3]``; a long list is cut off."""
     entries = list(values)
-    shown = ", ".join(map(str, entries[:8]))
-    return f"[{shown}{', ...' if len(entries) > 8 else ''}]"
+    text = ", ".join(map(str, entries[:8]))
+    return f"[{text}{', ...' if len(entries) > 8 else ''}]"
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """`did_you_mean`, where the names are few enough to compare."""
+    """`did_you_mean`, if there are few enough names to compare."""
     names = list(known)
     return did_you_mean(name, names) if len(names) <= 2000 else ""

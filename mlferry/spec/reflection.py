@@ -1,4 +1,4 @@
-"""What all supported protobuf releases can tell about a field."""
+"""Properties of a field that all supported protobuf releases know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Field(Protocol):
-    """What is used of a `FieldDescriptor`, whose classes differ between releases."""
+    """The attributes used of a `FieldDescriptor`, whose class differs between releases."""
 
     @property
     def name(self) -> str:
@@ -14,20 +14,20 @@ class Field(Protocol):
 
     @property
     def message_type(self) -> Any:
-        """The descriptor of the messages that it holds; None for other types."""
+        """The descriptor of the messages in the field; None for other types."""
 
     @property
     def enum_type(self) -> Any:
-        """The descriptor of its enum; None for other types."""
+        """The descriptor of the enum; None for other types."""
 
 
 _LABEL_REPEATED = 3
 
 
 def is_repeated(field: Field) -> bool:
-    """Whether a `FieldDescriptor` is of a repeated field.
+    """Whether a `FieldDescriptor` describes a repeated field.
 
-    `is_repeated` came with protobuf 6; `label` is on its way out.
+    `is_repeated` came with protobuf 6; `label` is deprecated.
     """
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)

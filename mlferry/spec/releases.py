@@ -60,10 +60,10 @@ def version_for(target: str | int) -> int:
     for system in ("macos", "ios", "tvos", "watchos"):
         if compact.startswith(system):
             try:
-                wanted = _release_key(compact.removeprefix(system).lstrip(".v"))
+                asked = _release_key(compact.removeprefix(system).lstrip(".v"))
             except ValueError:
                 break
-            reads = [r for r in RELEASES if _release_key(getattr(r, system)) <= wanted]
+            reads = [r for r in RELEASES if _release_key(getattr(r, system)) <= asked]
             if not reads:
                 break
             return reads[-1].version

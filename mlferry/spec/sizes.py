@@ -1,9 +1,9 @@
-"""Which sizes of its inputs the layers of a converted network were computed for.
+"""The input sizes for which the layers of a converted network were computed.
 
-A converter may compute with an extent that is known: a constant made of it looks like any other
-number. What was computed so is written into the model, by the axes of the inputs on which it
-depends, and these axes cannot be made flexible afterwards. A model without such a record comes
-from elsewhere; there the layers themselves are looked at more strictly.
+A converter may compute with a known extent, and the constant that comes out looks like any other
+number. So the model records such constants by the input axes on which they depend, and these axes
+cannot be made flexible afterwards. A model without such a record comes from elsewhere; its layers
+are examined more strictly.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from mlferry.spec.proto import model_pb2
 
 SIZES_KEY = "com.github.mlferry.sizes"
 
-Record = dict[str, dict[int, str]]  # by input and axis, counted from the end: what depends on it
+Record = dict[str, dict[int, str]]  # what depends on each axis of an input; axes count from the end
 
 
 def write(spec: model_pb2.Model, record: Mapping[str, Mapping[int, str]]) -> None:
-    """Write a record into a model, in the place of one that it may have."""
+    """Write a record into a model, replacing any that it has."""
     spec.description.metadata.userDefined[SIZES_KEY] = json.dumps(record, ensure_ascii=False)
 
 
 def read(spec: model_pb2.Model) -> Record | None:
-    """The record of a model; None where there is none that can be read."""
+    """The record of a model; None if there is no readable one."""
     text = spec.description.metadata.userDefined.get(SIZES_KEY, "")
     try:
         result = json.loads(text)
         return {
-            str(name): {int(axis): str(what) for axis, what in axes.items()}
+            str(name): {int(axis): str(source) for axis, source in axes.items()}
             for name, axes in result.items()
         }
-    except (ValueError, AttributeError):  # no JSON, or not of this form
+    except (ValueError, AttributeError):  # not JSON, or not of this form
         return None
 
 
@@ -45,12 +45,12 @@ def rename(spec: model_pb2.Model, old: str, new: str) -> None:
 
 
 def bind(spec: model_pb2.Model, names: Iterable[str], ranks: Mapping[str, int]) -> None:
-    """Let a part of a network say that its new inputs may be bound to their sizes.
+    """Record for a part of a network that its new inputs may depend on their sizes.
 
     Args:
-        spec: the part, with the record of the whole.
+        spec: the part, which has the record of the whole.
         names: inputs that were blobs inside.
-        ranks: their numbers of axes.
+        ranks: how many axes each of them has.
     """
     record = read(spec)
     if not record or not any(record.values()):

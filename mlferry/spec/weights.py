@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-_CHUNK = 1 << 20  # values packed at a time: a multiple of 8, so that chunks end on a byte
+_CHUNK = 1 << 20  # values packed at a time: a multiple of 8, so that each chunk ends on a byte
 _LENGTH_DELIMITED = 2
 _FLOATS_TAG = 1 << 3 | _LENGTH_DELIMITED
 HALF_MAX = 65504.0
@@ -73,17 +73,17 @@ def unpack_bits(data: bytes, bits: int, count: int) -> NDArray[np.uint8]:
         SpecError: `bits` is not in 1..8 or `data` is too short; more bytes are allowed.
     """
     _check_bits(bits)
-    needed = -(-bits * count // 8)
-    if len(data) < needed:
+    expected = -(-bits * count // 8)
+    if len(data) < expected:
         raise SpecError(
-            f"{count} values of {bits} bits need {needed} bytes; the file holds {len(data)}"
+            f"{count} values of {bits} bits need {expected} bytes; the file holds {len(data)}"
         )
-    octets = np.frombuffer(data, np.uint8, needed)
+    octets = np.frombuffer(data, np.uint8, expected)
     if bits == 8:
         return octets
     out = np.zeros(count, np.uint8)
     step = _CHUNK * bits // 8
-    for index, start in enumerate(range(0, needed, step)):
+    for index, start in enumerate(range(0, expected, step)):
         stream = np.unpackbits(octets[start : start + step])
         first = index * _CHUNK
         size = min(_CHUNK, count - first)
@@ -165,7 +165,7 @@ def write_lut(target: nn.WeightParams, indices: ArrayLike, bits: int, table: Arr
 
 
 def encoding(source: nn.WeightParams) -> Encoding | None:
-    """How a weight is stored, or None where it is empty.
+    """How a weight is stored, or None if it is empty.
 
     Raises:
         SpecError: more than one kind of values, or quantized values without their table.
@@ -206,7 +206,7 @@ def count(source: nn.WeightParams) -> int:
 
 
 def stored(source: nn.WeightParams) -> NDArray[Any]:
-    """The stored values as a flat array in their own type, without copying halves and bytes.
+    """The stored values as a flat array in their own type; halves and bytes are not copied.
 
     float32, float16, or uint8 for raw and quantized bytes (still packed), int8.
     """
@@ -232,35 +232,35 @@ def read(
     Args:
         source: the stored weight.
         shape: its shape, row-major.
-        channel_axis: the axis along which linear scales of several entries go.
+        channel_axis: the axis along which several linear scales apply.
 
     Raises:
         SpecError: the number of stored values does not fit the shape.
     """
-    wanted = tuple(int(size) for size in shape)
-    size = math.prod(wanted)
+    target = tuple(int(size) for size in shape)
+    size = math.prod(target)
     kind = encoding(source)
     if kind is None:
         if size:
-            raise SpecError(f"no values are stored, {size} are needed for shape {wanted}")
-        return np.zeros(wanted, np.float32)
+            raise SpecError(f"no values are stored, {size} are needed for shape {target}")
+        return np.zeros(target, np.float32)
     if kind.kind in (LINEAR, LUT, INT8):
-        result = parts(source, wanted, channel_axis=channel_axis)
-        return _dequantize(result, wanted, channel_axis)
+        result = parts(source, target, channel_axis=channel_axis)
+        return _dequantize(result, target, channel_axis)
     if kind.kind == RAW:
         raise SpecError("raw bytes without quantization parameters: their meaning is unknown")
-    values: NDArray[np.float32] = _sized(stored(source), wanted).astype(np.float32, copy=False)
+    values: NDArray[np.float32] = _sized(stored(source), target).astype(np.float32, copy=False)
     return values
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A weight that is given quantized: ``indices * scale + bias``, along one axis.
+    """A weight that is already quantized: ``indices * scale + bias``, along one axis.
 
     Attributes:
         indices: unsigned integers in the weight's shape; int8 for int8 weights.
         bits: 1 to 8.
-        scale: one value, or one an entry of the channel axis of the layer kind.
+        scale: one value, or one for each entry of the layer kind's channel axis.
         bias: likewise.
     """
 
@@ -272,7 +272,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A weight that is given quantized: ``table[indices]``.
+    """A weight that is already quantized: ``table[indices]``.
 
     Attributes:
         indices: unsigned integers in the weight's shape.
@@ -288,7 +288,7 @@ class Lookup:
 def parts(
     source: nn.WeightParams, shape: Sequence[int], *, channel_axis: int = 0
 ) -> Linear | Lookup:
-    """A quantized weight with its integers, as they are stored; see `read`.
+    """A quantized weight with the integers that are stored; see `read`.
 
     Integers of int8 are signed, and have a scale without a bias.
 
@@ -297,8 +297,8 @@ def parts(
             not fit.
     """
     kind = encoding(source)
-    wanted = tuple(int(size) for size in shape)
-    size = int(np.prod(wanted, dtype=np.int64))
+    target = tuple(int(size) for size in shape)
+    size = int(np.prod(target, dtype=np.int64))
     if kind is None or kind.kind not in (LINEAR, LUT, INT8):
         raise SpecError(f"the weight is not quantized: {kind or 'empty'}")
     linear = source.quantization.linearQuantization
@@ -306,12 +306,12 @@ def parts(
     if kind.kind == INT8:
         if scale.size != 1:
             raise SpecError(f"int8 weights need exactly one scale; the file holds {scale.size}")
-        return Linear(_sized(stored(source), wanted), 8, scale, np.zeros(0, np.float32))
-    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(wanted)
+        return Linear(_sized(stored(source), target), 8, scale, np.zeros(0, np.float32))
+    indices = unpack_bits(source.rawValue, kind.bits, size).reshape(target)
     if kind.kind == LINEAR:
-        for values, what in ((scale, "scales"), (bias, "biases")):
-            if values.size or what == "scales":
-                _along(values, wanted, channel_axis, what)
+        for values, role in ((scale, "scales"), (bias, "biases")):
+            if values.size or role == "scales":
+                _along(values, target, channel_axis, role)
         return Linear(indices, kind.bits, scale, bias)
     table = np.array(source.quantization.lookupTableQuantization.floatValue, np.float32)
     if table.size != 1 << kind.bits:
@@ -331,11 +331,11 @@ def half(source: nn.WeightParams, shape: Sequence[int]) -> NDArray[np.float16]:
     return _sized(stored(source), tuple(int(size) for size in shape))
 
 
-def _sized(flat: NDArray[Any], wanted: tuple[int, ...]) -> NDArray[Any]:
-    size = int(np.prod(wanted, dtype=np.int64))
+def _sized(flat: NDArray[Any], target: tuple[int, ...]) -> NDArray[Any]:
+    size = int(np.prod(target, dtype=np.int64))
     if flat.size != size:
-        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {wanted}")
-    return flat.reshape(wanted)
+        raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {target}")
+    return flat.reshape(target)
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class Weight:
 def iter_weights(message: Message) -> Iterator[Weight]:
     """Every weight of a layer, network, model or pipeline, found by reflection.
 
-    Layers of branches, loops and of the models of a pipeline come under their own names.
+    Layers of branches and loops, and of the models of a pipeline, appear under their own names.
     """
     yield from _iter_weights(message, None, "")
 
@@ -385,7 +385,7 @@ _HOLDS_WEIGHTS: dict[str, bool] = {}
 
 
 def _holds_weights(descriptor: Descriptor) -> bool:
-    """Whether messages of a type can hold weights; types may hold each other in circles."""
+    """Whether messages of a type can hold weights; types may contain each other in circles."""
     if descriptor.full_name not in _HOLDS_WEIGHTS:
         reached = {descriptor.full_name: descriptor}
         waiting = [descriptor]
@@ -401,22 +401,22 @@ def _holds_weights(descriptor: Descriptor) -> bool:
 
 
 def _dequantize(
-    found: Linear | Lookup, shape: tuple[int, ...], channel_axis: int
+    stored_parts: Linear | Lookup, shape: tuple[int, ...], channel_axis: int
 ) -> NDArray[np.float32]:
-    if isinstance(found, Lookup):
-        return found.table[found.indices]
-    values = found.indices * _along(found.scale, shape, channel_axis, "scales")
-    if found.bias.size:
-        values += _along(found.bias, shape, channel_axis, "biases")
+    if isinstance(stored_parts, Lookup):
+        return stored_parts.table[stored_parts.indices]
+    values = stored_parts.indices * _along(stored_parts.scale, shape, channel_axis, "scales")
+    if stored_parts.bias.size:
+        values += _along(stored_parts.bias, shape, channel_axis, "biases")
     return values
 
 
 def _along(
-    values: NDArray[np.float32], shape: tuple[int, ...], axis: int, what: str
+    values: NDArray[np.float32], shape: tuple[int, ...], axis: int, role: str
 ) -> NDArray[np.float32]:
     channels = shape[axis] if shape else 1
     if values.size not in (1, channels):
-        raise SpecError(f"{values.size} quantization {what}; 1 or {channels} are possible")
+        raise SpecError(f"{values.size} quantization {role}; 1 or {channels} are possible")
     if values.size == 1 or not shape:
         return values.reshape(())
     return values.reshape([-1 if index == axis else 1 for index in range(len(shape))])
@@ -425,7 +425,7 @@ def _along(
 def _floats(source: nn.WeightParams) -> NDArray[np.float32]:
     """`floatValue` read from the wire format: one packed run, or several after a merge.
 
-    NumPy copies an array that is not aligned before every product: it is copied here, once.
+    NumPy copies an unaligned array before every product, so it is copied here, once.
     """
     data = source.SerializeToString()
     runs: list[NDArray[np.float32]] = []

@@ -1,1 +1,1 @@
-"""Training as a device does it: the way back through a network, losses, optimizers and epochs."""
+"""Training as a device does it: the backward pass, losses, optimizers and epochs."""

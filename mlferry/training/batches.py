@@ -1,4 +1,4 @@
-"""Samples side by side in one run of a network, where it lets them."""
+"""Several samples in one run of a network, if the network allows it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Blobs = Mapping[str, Array]
 class Batches:
     """Joins the blobs of samples along the batch axis of a network.
 
-    That is the second axis of the classic mapping, and the first one of the exact mapping, where
-    nothing says that it is one: so two samples are tried side by side and alone.
+    That is the second axis of the classic mapping and the first of the exact mapping. Nothing in
+    the format says that the first axis is a batch, so two samples are tried together and alone.
 
     Args:
         tape: the network.
-        wanted: the blobs that have to be the same either way.
+        wanted: the blobs that must be the same either way.
     """
 
-    def __init__(self, tape: Tape, wanted: Sequence[str]) -> None:
-        self.tape, self.wanted = tape, list(wanted)
+    def __init__(self, tape: Tape, outputs: Sequence[str]) -> None:
+        self.tape, self.wanted = tape, list(outputs)
         self.axis = 1 if tape.rank5 else 0
         self._joins: bool | None = None
-        # a reshape to [1, ...] takes as many samples as there are
+        # a reshape to [1, ...] accepts any number of samples
         self._reshapes = [
             (params, params.targetShape)
             for params in tape.layer_params()
@@ -36,7 +36,7 @@ class Batches:
         ]
 
     def joined(self, samples: Sequence[Blobs]) -> Blobs:
-        """The blobs of samples as those of one."""
+        """Join the blobs of several samples into those of one run."""
         for params, shape in self._reshapes:
             params.__dict__["targetShape"] = (len(samples), *shape[1:])
         if len(samples) == 1:
@@ -47,7 +47,7 @@ class Batches:
         }
 
     def parts(self, samples: Sequence[Blobs]) -> list[range]:
-        """The places of samples that go together: all of them, or each alone."""
+        """The places of samples that run together: all of them, or each alone."""
         whole = [range(len(samples))]
         if len(samples) < 2:
             return whole
@@ -68,11 +68,11 @@ class Batches:
         except MlferryError:
             return False
         for name in self.wanted:
-            found, expected = both[name], [made[name].reshape(1, -1) for made in alone]
-            if found.size != 2 * expected[0].size or found.size != sum(x.size for x in expected):
+            actual, expected = both[name], [result[name].reshape(1, -1) for result in alone]
+            if actual.size != 2 * expected[0].size or actual.size != sum(x.size for x in expected):
                 return False
             least = 1e-5 * max(np.abs(x).max() for x in expected)
-            if not np.allclose(found.reshape(2, -1), np.concatenate(expected), 1e-3, least):
+            if not np.allclose(actual.reshape(2, -1), np.concatenate(expected), 1e-3, least):
                 return False
         return True
 

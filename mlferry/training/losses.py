@@ -1,4 +1,4 @@
-"""The losses of updatable networks: what a batch is worth, and where its gradient starts."""
+"""The losses of updatable networks: the loss of a batch, and the gradient it starts with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.training.tape import Recording
 
-_LEAST = np.float32(1e-38)  # a probability of 0 has no logarithm
+_LEAST = np.float32(1e-38)  # 0 has no logarithm
 
 
 class Loss(ABC):
@@ -31,26 +31,26 @@ class Loss(ABC):
 
     @abstractmethod
     def prepared(self, value: Array, name: str) -> Array:
-        """A target of one sample as `start` wants it.
+        """The target of one sample in the form that `start` takes.
 
         Args:
             value: as the user gave it.
             name: of its feature, for messages.
 
         Raises:
-            PredictionError: it fits no output of the network.
+            PredictionError: it does not fit the network's output.
         """
 
     @abstractmethod
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
-        """The loss of a batch, its mean over the samples, and where the way back starts.
+        """The loss of a batch (its mean over the samples), and the gradient to start with.
 
         Args:
-            recording: of the run that made `made`.
-            made: the input of the loss, of all samples.
-            targets: one a sample, in their order along the batch axis.
+            recording: of the run that made `output`.
+            output: the input of the loss, of all samples.
+            targets: one for each sample, in the order of the batch axis.
 
         Returns:
             the loss, and a blob with its gradient.
@@ -61,7 +61,7 @@ class Loss(ABC):
 
 
 class CrossEntropy(Loss):
-    """The mean of -log of the probability of the true class; the targets are indices."""
+    """The mean of the negative log probability of the true class; the targets are indices."""
 
     def prepared(self, value: Array, name: str) -> Array:
         """See `Loss.prepared`."""
@@ -74,10 +74,10 @@ class CrossEntropy(Loss):
         return index.reshape(-1).astype(np.int64)
 
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
-        """See `Loss.start`; it starts before the softmax, where nothing is divided by 0."""
-        chances = _apart(made, len(targets))
+        """See `Loss.start`. It starts before the softmax, so that nothing is divided by 0."""
+        chances = _apart(output, len(targets))
         truth = np.zeros_like(chances)
         for row, target in enumerate(targets):
             index = int(target[0])
@@ -94,10 +94,10 @@ class CrossEntropy(Loss):
         )
         if softmax is None or not softmax.step.params.kind.startswith("softmax"):
             gradient = -truth / np.maximum(chances, _LEAST) / np.float32(len(targets))
-            return value, self.input, _like(gradient, made)
+            return value, self.input, _like(gradient, output)
         recording.runs.remove(softmax)
         gradient = (chances - truth) / np.float32(len(targets))
-        return value, softmax.step.inputs[0], _like(gradient, made)
+        return value, softmax.step.inputs[0], _like(gradient, output)
 
 
 class SquaredError(Loss):
@@ -113,10 +113,10 @@ class SquaredError(Loss):
             ) from None
 
     def start(
-        self, recording: Recording, made: Array, targets: Sequence[Array]
+        self, recording: Recording, output: Array, targets: Sequence[Array]
     ) -> tuple[float, str, Array]:
         """See `Loss.start`."""
-        values = _apart(made, len(targets))
+        values = _apart(output, len(targets))
         for target in targets:
             if target.size != values.shape[1]:
                 raise PredictionError(
@@ -125,16 +125,16 @@ class SquaredError(Loss):
                 )
         difference = values - np.stack(targets)
         gradient = difference * np.float32(2 / difference.size)
-        return float(np.square(difference).mean()), self.input, _like(gradient, made)
+        return float(np.square(difference).mean()), self.input, _like(gradient, output)
 
 
-def _apart(made: Array, count: int) -> Array:
-    """[samples, values]: the batch axis is the only one in front that is not 1."""
-    return made.reshape(count, -1)
+def _apart(output: Array, count: int) -> Array:
+    """[samples, values]: the batch axis is the only leading one that is not 1."""
+    return output.reshape(count, -1)
 
 
-def _like(gradient: Array, made: Array) -> Array:
-    return gradient.astype(made.dtype, copy=False).reshape(made.shape)
+def _like(gradient: Array, output: Array) -> Array:
+    return gradient.astype(output.dtype, copy=False).reshape(output.shape)
 
 
 _KINDS: dict[str, type[Loss]] = {
@@ -158,6 +158,6 @@ def loss_of(network: networks.Network) -> Loss:
 def _made(layer: nn.LossLayer) -> Loss:
     kind = layer.WhichOneof("LossLayerType")
     if kind not in _KINDS:
-        raise SpecError(f"the loss {layer.name!r} is of no kind that is known here")
+        raise SpecError(f"the loss {layer.name!r} is of an unknown kind")
     message: Any = getattr(layer, kind)
     return _KINDS[kind](layer.name, message.input, message.target)

@@ -1,4 +1,4 @@
-"""Training of a nearest-neighbours classifier: it remembers more samples."""
+"""Training of a nearest-neighbours classifier, which stores more samples."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mlferry.training.options import Parameters, check_number
 
 
 def remember(
-    model: model_pb2.Model, samples: Sequence[tuple[Mapping[str, Any], str | int]],
+    model: model_pb2.Model,
+    samples: Sequence[tuple[Mapping[str, Any], str | int]],
     parameters: Parameters,
-) -> None:  # fmt: skip
-    """Add samples to a classifier, behind those that it has.
+) -> None:
+    """Add samples to a classifier, after those that it has.
 
     Args:
         model: a `kNearestNeighborsClassifier`, which is changed.

@@ -18,12 +18,13 @@ from mlferry.training.losses import Loss, loss_of
 from mlferry.training.options import Moment, Parameters, Progress, TrainingParameters
 from mlferry.training.tape import Tape
 
-_REMEMBERED = 1 << 29  # bytes of what layers before the first trained one make of all samples
+# The most bytes to keep of what layers before the first trained one return for all samples.
+_REMEMBERED = 1 << 29
 
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """What the network gets for a sample, and what the loss compares with."""
+    """The inputs of a sample, and the target that the loss compares with."""
 
     blobs: Blobs
     target: Array
@@ -35,7 +36,7 @@ class NetworkTrainer:
     Args:
         network: an updatable network; it is changed only by `write`.
         custom_layers: classes for its custom layers.
-        session: what evaluates the layers before the first one that is trained.
+        session: evaluates the layers before the first trained one.
         parameters: see `TrainingParameters`.
 
     Raises:
@@ -70,9 +71,9 @@ class NetworkTrainer:
     # ---- what comes before what is trained ---------------------------------------------------
 
     def _border(self) -> list[str]:
-        """The blobs that the layers to be trained, and those behind them, read of the others."""
-        wanted = frozenset([self.loss.input])
-        steps = self.tape.needed(wanted)
+        """The blobs of other layers that the trained layers, and those after them, read."""
+        outputs = frozenset([self.loss.input])
+        steps = self.tape.needed(outputs)
         live: set[str] = set()
         behind = []
         for step in steps:
@@ -81,42 +82,42 @@ class NetworkTrainer:
                 live |= step.writes
                 behind.append(step)
         several = overwritten(steps)
-        read = {name for step in behind for name in step.reads} - live
+        reads = {name for step in behind for name in step.reads} - live
         fixed = self._independent()
-        border = sorted(read - fixed)
-        drawn = any(step.params.kind.startswith(("random", "categorical")) for step in steps)
-        return [] if drawn or several & set(border) else border
+        border = sorted(reads - fixed)
+        is_random = any(step.params.kind.startswith(("random", "categorical")) for step in steps)
+        return [] if is_random or several & set(border) else border
 
     def _independent(self) -> set[str]:
         """The blobs that are the same for every sample."""
-        made = {
+        computed = {
             name for step in self.tape.needed(frozenset(self.tape.blobs)) for name in step.writes
         }
-        varying = self.tape.blobs - made  # the inputs
+        varying = self.tape.blobs - computed  # the inputs
         for step in self.tape.needed(frozenset(self.tape.blobs)):
             if step.reads & varying:
                 varying |= step.writes
         return set(self.tape.blobs) - varying
 
     def _prepared(self, samples: Sequence[TrainingSample]) -> list[TrainingSample]:
-        """The samples as the layers to be trained get them, where that is worth its memory."""
+        """The samples as the trained layers read them, if that is worth the memory."""
         border = self._border()
         if not border or all(name in samples[0].blobs for name in border):
             return list(samples)
-        made: list[TrainingSample] = []
+        prepared: list[TrainingSample] = []
         for sample in samples:
             blobs = self.session.run(sample.blobs, border)
-            if not made and sum(x.nbytes for x in blobs.values()) * len(samples) > _REMEMBERED:
+            if not prepared and sum(x.nbytes for x in blobs.values()) * len(samples) > _REMEMBERED:
                 return list(samples)
-            made.append(
+            prepared.append(
                 TrainingSample({name: x.copy() for name, x in blobs.items()}, sample.target)
             )
-        return made
+        return prepared
 
     # ---- training ------------------------------------------------------------------------------
 
     def train(self, samples: Sequence[TrainingSample], progress: Progress | None) -> list[float]:
-        """Train; the losses of all mini-batches, each before its step.
+        """Train, and return the losses of all mini-batches, each before its step.
 
         Args:
             samples: at least one.
@@ -138,7 +139,7 @@ class NetworkTrainer:
             if numbers["shuffle"]:
                 rng.shuffle(order)
             size = int(numbers["miniBatchSize"])
-            made: list[float] = []
+            step_losses: list[float] = []
             total = 0.0
             for first in range(0, len(order), size):
                 batch = [prepared[index] for index in order[first : first + size]]
@@ -146,20 +147,20 @@ class NetworkTrainer:
                     value, gradients = self.gradients(batch)
                 if not np.isfinite(value):
                     raise PredictionError(
-                        f"the loss is {value} in step {len(made) + 1} of epoch {epoch}: a smaller "
-                        f"rate may hold, parameters={{'learningRate': "
+                        f"the loss is {value} in step {len(step_losses) + 1} of epoch {epoch}: "
+                        f"a smaller rate may hold, parameters={{'learningRate': "
                         f"{numbers['learningRate'] / 10:g}}}"
                     )
                 optimizer.step(self.weights, gradients)
-                made.append(value)
+                step_losses.append(value)
                 total += value * len(batch)
-            losses += made
+            losses += step_losses
             if progress is None:
                 continue
-            told = Moment(
-                epoch, int(numbers["epochs"]), total / len(order), tuple(made), dict(numbers)
+            moment = Moment(
+                epoch, int(numbers["epochs"]), total / len(order), tuple(step_losses), dict(numbers)
             )
-            answer = progress(told)
+            answer = progress(moment)
             if answer is False:
                 break
             if isinstance(answer, Mapping):
@@ -175,9 +176,9 @@ class NetworkTrainer:
         value, total = 0.0, dict[Hashable, Array]()
         for places in self.batches.parts([sample.blobs for sample in batch]):
             share = len(places) / len(batch)
-            loss, found = self._of_joined([batch[place] for place in places])
+            loss, slopes = self._of_joined([batch[place] for place in places])
             value += loss * share
-            for key, gradient in found.items():
+            for key, gradient in slopes.items():
                 flat = gradient.reshape(-1)
                 flat = flat if share == 1 else flat * np.float32(share)
                 total[key] = flat if key not in total else total[key] + flat
@@ -187,12 +188,12 @@ class NetworkTrainer:
         self, batch: Sequence[TrainingSample]
     ) -> tuple[float, dict[tuple[str, str], Array]]:
         blobs = self.batches.joined([sample.blobs for sample in batch])
-        made, recording = self.tape.record(blobs, [self.loss.input], trained=self.trained)
+        outputs, recording = self.tape.record(blobs, [self.loss.input], trained=self.trained)
         value, blob, gradient = self.loss.start(
-            recording, made[self.loss.input], [sample.target for sample in batch]
+            recording, outputs[self.loss.input], [sample.target for sample in batch]
         )
-        found = self.tape.back(recording, {blob: gradient})
-        return value, found.weights
+        slopes = self.tape.back(recording, {blob: gradient})
+        return value, slopes.weights
 
     def write(self) -> None:
         """Store the trained weights in the network."""
@@ -207,7 +208,7 @@ def _trained_weights(network: networks.Network) -> dict[tuple[str, str], weights
     Raises:
         SpecError: there are none, or two layers have one name.
     """
-    found: dict[tuple[str, str], weights.Weight] = {}
+    trained: dict[tuple[str, str], weights.Weight] = {}
     names = [layer.name for layer in networks.layers_of(network)]
     for weight in weights.iter_weights(network):
         if not weight.layer.isUpdatable or not weight.message.isUpdatable:
@@ -215,15 +216,15 @@ def _trained_weights(network: networks.Network) -> dict[tuple[str, str], weights
         name = weight.layer.name
         if names.count(name) > 1:
             raise SpecError(f"{names.count(name)} layers are named {name!r}; trained ones differ")
-        stored = weights.encoding(weight.message)
-        if stored is None or stored.kind != weights.FLOAT32:
+        encoding = weights.encoding(weight.message)
+        if encoding is None or encoding.kind != weights.FLOAT32:
             raise SpecError(
-                f"{weight.path} of layer {name!r} are {stored}; trained weights are float32"
+                f"{weight.path} of layer {name!r} are {encoding}; trained weights are float32"
             )
-        found[name, weight.path.partition(".")[2]] = weight
-    if not found:
+        trained[name, weight.path.partition(".")[2]] = weight
+    if not trained:
         raise SpecError(
             "the model is updatable, and none of its weights is: mark layers with "
             "NeuralNetworkBuilder(spec=...).make_updatable(['name'])"
         )
-    return found
+    return trained

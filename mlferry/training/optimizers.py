@@ -1,4 +1,4 @@
-"""Optimizers: how weights follow their gradients."""
+"""Optimizers: how weights change with their gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Optimizer(ABC):
     """Changes weights in place.
 
     Args:
-        numbers: `learningRate` and others, by the names of the format; they may change.
+        numbers: `learningRate` and others, by their names in the format; they may change.
     """
 
     def __init__(self, numbers: dict[str, float]) -> None:
@@ -26,7 +26,7 @@ class Optimizer(ABC):
 
         Args:
             weights: float32 arrays, which are changed.
-            gradients: of their shapes, by the same keys.
+            gradients: arrays of the same shapes, by the same keys.
         """
         self.steps += 1
         for key, gradient in gradients.items():
@@ -58,7 +58,7 @@ class Sgd(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, with both means corrected for their start at zero (Kingma and Ba, 2015).
+    """Adam, with both means corrected for starting at zero (Kingma and Ba, 2015).
 
     m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w = w - a m / (sqrt(v) + eps),
     where a is rate sqrt(1 - beta2^t) / (1 - beta1^t).

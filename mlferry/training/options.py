@@ -1,4 +1,4 @@
-"""What a model says of its training, and what a caller may change of it."""
+"""The training parameters of a model, and which of them a caller may change."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _WHOLE = (*_COUNTS, "seed", "shuffle")
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training is, after an epoch.
+    """The state of a training after an epoch.
 
     Attributes:
-        epoch: which one has ended, from 1 on.
+        epoch: the epoch that has ended, from 1.
         epochs: how many there are.
         loss: the mean over the samples of the epoch.
         losses: of each mini-batch of the epoch, before its step.
-        parameters: the parameters that the epoch was trained with.
+        parameters: the parameters of this epoch.
     """
 
     epoch: int
@@ -43,12 +43,12 @@ class Moment:
     parameters: Parameters
 
 
-# Called after every epoch; returns parameters that change from then on, False to end, or nothing.
+# Called after every epoch; returns parameters to change from now on, False to stop, or None.
 Progress = Callable[[Moment], Mapping[str, float] | bool | None]
 
 
 class TrainingParameters:
-    """The parameters of a training: the model's own, and what a caller wants instead.
+    """The parameters of a training: the model's own, or those that a caller sets instead.
 
     Args:
         network: an updatable network.
@@ -61,7 +61,7 @@ class TrainingParameters:
         LimitError: the model asks for more epochs than `mlferry.limits` allows.
     """
 
-    def __init__(self, network: networks.Network, wanted: Parameters) -> None:
+    def __init__(self, network: networks.Network, own: Parameters) -> None:
         update = network.updateParams
         self.kind = update.optimizer.WhichOneof("OptimizerType") or ""
         if self.kind not in OPTIMIZERS:
@@ -80,37 +80,37 @@ class TrainingParameters:
             name: message.defaultValue for name, message in self._messages.items()
         }
         for name in ("miniBatchSize", "epochs"):
-            if name not in wanted and self.values[name] < 1:
+            if name not in own and self.values[name] < 1:
                 raise SpecError(f"the model says no {name}: give parameters={{{name!r}: 1}}")
-        if "epochs" not in wanted:
+        if "epochs" not in own:
             limits.check("rounds", self.values["epochs"], "the epochs that the model asks for are")
-        self.change(wanted)
+        self.change(own)
 
-    def change(self, wanted: Parameters) -> None:
-        """Take other values.
+    def change(self, own: Parameters) -> None:
+        """Set other values.
 
         Raises:
             SpecError: see the class.
         """
-        for name, value in wanted.items():
+        for name, value in own.items():
             if name not in self._messages:
-                known = list(self._messages)
+                names = list(self._messages)
                 raise SpecError(
                     f"this model is trained with no parameter {name!r}; there are "
-                    f"{', '.join(known)}.{did_you_mean(name, known)}"
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
                 )
             check_number(name, value, self._messages[name])
             self.values[name] = value
 
     def optimizer(self) -> Optimizer:
-        """An optimizer with these numbers, at its start."""
+        """A new optimizer with these numbers."""
         return OPTIMIZERS[self.kind](self.values)
 
 
 def check_number(
     name: str, value: float, message: ft.Int64Parameter | ft.DoubleParameter | ft.BoolParameter
 ) -> None:
-    """Raise a `SpecError` where a parameter cannot have a value, or the model does not allow it."""
+    """Raise a `SpecError` if a parameter cannot have a value, or the model does not allow it."""
     whole = name in _WHOLE
     if not isinstance(value, int | float) or (whole and value != int(value)):
         raise SpecError(f"{name} is {'an integer' if whole else 'a number'}, not {value!r:.80}")

@@ -1,4 +1,4 @@
-"""A network that is run forward with what the way back reads, and then walked back."""
+"""Runs a network forward, remembers what the backward pass reads, and then runs it backward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Trained = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A layer that ran.
+    """A layer that has run.
 
     Attributes:
         step: the layer.
@@ -32,12 +32,12 @@ class Recorded:
 
 
 class Recording(Blobs):
-    """The blobs of one run, and the layers that a gradient may have to pass.
+    """The blobs of one run, and the layers that a gradient may pass through.
 
     Attributes:
         live: the blobs that depend on what is differentiated.
         sources: blobs whose gradients are wanted.
-        trained: weights whose gradients are.
+        trained: weights whose gradients are wanted.
         runs: the layers that ran, in order, as far as they depend on these.
     """
 
@@ -47,8 +47,8 @@ class Recording(Blobs):
         self.live = set(self.sources & self.keys())
         self.runs: list[Recorded] = []
 
-    def note(self, step: Step, inputs: Sequence[Array], made: Sequence[Array]) -> None:
-        """Remember of a layer that just ran what its gradient reads."""
+    def note(self, step: Step, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Remember what the gradient of a layer reads; the layer has just run."""
         wanted = [name in self.live for name in step.inputs]
         trained = self.trained.get(step.params.name, frozenset())
         kind = step.params.kind
@@ -60,9 +60,9 @@ class Recording(Blobs):
             run = LayerRun(
                 step.params,
                 inputs if "x" in keeps else [None] * len(inputs),
-                made if "y" in keeps else [None] * len(made),
+                outputs if "y" in keeps else [None] * len(outputs),
                 [x.shape for x in inputs],
-                [y.shape for y in made],
+                [y.shape for y in outputs],
                 wanted,
                 trained,
             )
@@ -75,7 +75,7 @@ class Recording(Blobs):
 
 @dataclass(frozen=True)
 class Found:
-    """What a walk back found.
+    """The gradients that a backward pass computed.
 
     Attributes:
         blobs: gradients by blob.
@@ -87,39 +87,40 @@ class Found:
 
 
 class Tape(Session):
-    """Evaluates a network and remembers enough to walk back."""
+    """Evaluates a network and remembers enough for the backward pass."""
 
     def record(
         self,
         inputs: Mapping[str, Array],
-        wanted: Sequence[str],
+        names: Sequence[str],
         sources: Iterable[str] = (),
         trained: Trained | None = None,
     ) -> tuple[dict[str, Array], Recording]:
         """Evaluate the network.
 
         Args:
-            inputs: blobs by name: inputs, or any blob inside, what is before it then does not run.
-            wanted: the blobs that are evaluated.
-            sources: blobs that are differentiated with respect to.
-            trained: weights that are.
+            inputs: blobs by name: inputs, or blobs inside the network; the layers before those do
+                not run.
+            names: the blobs to evaluate.
+            sources: blobs to differentiate with respect to.
+            trained: weights to differentiate with respect to.
 
         Returns:
-            the blobs, and what `back` walks.
+            the blobs, and the recording that `back` takes.
 
         Raises:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
-        self.check_names(inputs, [*wanted, *sources])
+        self.check_names(inputs, [*names, *sources])
         blobs = Recording(inputs, sources, trained or {})
-        steps = self.needed(frozenset(wanted), frozenset(inputs))
+        steps = self.needed(frozenset(names), frozenset(inputs))
         with np.errstate(all="ignore"):
-            parts = regions.scheduled(steps, frozenset(wanted), planned=False, winograd=False)
+            parts = regions.scheduled(steps, frozenset(names), planned=False, winograd=False)
             for part in parts:
                 self.run_body(part.steps, blobs)
                 for name in part.frees:
                     blobs.pop(name, None)
-        return self.chosen(blobs, wanted), blobs
+        return self.chosen(blobs, names), blobs
 
     def _evaluate(
         self, step: Step, kernel: Kernel, arguments: Sequence[Array], blobs: Blobs
@@ -129,7 +130,7 @@ class Tape(Session):
             blobs.note(step, arguments, [blobs[name] for name in step.outputs])
 
     def back(self, recording: Recording, seeds: Mapping[str, Array]) -> Found:
-        """Walk back, once: the recording is used up, which frees memory on the way.
+        """Run backward, once: the recording is used up, which frees memory as it goes.
 
         Args:
             recording: of `record`.
@@ -139,7 +140,7 @@ class Tape(Session):
             UnsupportedModelError: a gradient has to pass a layer that has none.
         """
         gradients = dict(seeds)
-        found = Found({}, {})
+        results = Found({}, {})
         with np.errstate(all="ignore"):
             while recording.runs:
                 recorded = recording.runs.pop()
@@ -147,19 +148,19 @@ class Tape(Session):
                 behind = [gradients.pop(name, None) for name in names]
                 for name, gradient in zip(names, behind, strict=True):
                     if name in recording.sources and gradient is not None:
-                        found.blobs.setdefault(name, gradient)
+                        results.blobs.setdefault(name, gradient)
                 if any(gradient is not None for gradient in behind):
-                    self._pass(recorded, behind, gradients, found)
+                    self._pass(recorded, behind, gradients, results)
         for name in recording.sources & gradients.keys():
-            found.blobs.setdefault(name, gradients[name])
-        return found
+            results.blobs.setdefault(name, gradients[name])
+        return results
 
     def _pass(
         self,
         recorded: Recorded,
         behind: Sequence[Array | None],
         gradients: dict[str, Array],
-        found: Found,
+        results: Found,
     ) -> None:
         step, run = recorded.step, recorded.run
         dtype = next(x for x in behind if x is not None).dtype
@@ -168,18 +169,18 @@ class Tape(Session):
             for gradient, shape in zip(behind, run.output_shapes, strict=True)
         ]
         try:
-            made = _gradient(step, run, full)
+            behind_each = _gradient(step, run, full)
         except MlferryError as error:
-            error.add_context(f"going back through {step}")
+            error.add_context(f"computing the gradient of {step}")
             raise
-        for name, gradient, wanted in zip(step.inputs, made, run.wanted, strict=False):
-            if gradient is not None and wanted:
+        for name, gradient, is_wanted in zip(step.inputs, behind_each, run.wanted, strict=False):
+            if gradient is not None and is_wanted:
                 before = gradients.get(name)
                 gradients[name] = gradient if before is None else before + gradient
         for field, gradient in run.weights.items():
             key = (step.params.name, field)
-            before = found.weights.get(key)
-            found.weights[key] = gradient if before is None else before + gradient
+            before = results.weights.get(key)
+            results.weights[key] = gradient if before is None else before + gradient
 
 
 def _gradient(step: Step, run: LayerRun, behind: list[Array]) -> Sequence[Array | None]:
@@ -191,11 +192,11 @@ def _gradient(step: Step, run: LayerRun, behind: list[Array]) -> Sequence[Array 
     entry = GRADIENTS.find(kind)
     if entry is None:
         raise UnsupportedModelError(
-            f"layer {step.params.name!r} is a {kind}, which has no gradient: what is before it "
-            "cannot be trained or looked at"
+            f"layer {step.params.name!r} is a {kind}, which has no gradient: layers "
+            "before it can be neither trained nor explained"
         )
     try:
-        made = entry.value(run, *behind)
+        output = entry.value(run, *behind)
     except MlferryError:
         raise
     except Exception as error:
@@ -203,4 +204,4 @@ def _gradient(step: Step, run: LayerRun, behind: list[Array]) -> Sequence[Array 
         raise PredictionError(
             f"inputs of shapes {shapes} do not fit the gradient of this layer: {error}"
         ) from error
-    return made if isinstance(made, tuple) else (made,)
+    return output if isinstance(output, tuple) else (output,)

@@ -35,6 +35,8 @@ class Reader:
         read: reads an input; may raise errors of mlferry alone.
         count: inputs of a full run.
         seconds: that an input may take.
+        reserve: bytes of address space of what is loaded while inputs are read, also by a process
+            that reads them and inherits the limit: it is started again after a crash.
     """
 
     seeds: Callable[[], list[bytes]]
@@ -42,6 +44,7 @@ class Reader:
     read: Callable[[bytes], Any]
     count: int = 100_000
     seconds: float = 5.0
+    reserve: int = 0
 
 
 SMALL = {"blob": 64 << 20, "rounds": 200, "unrolled": 500, "constants": 64 << 20,
@@ -92,7 +95,7 @@ def _mlmodel(data: bytes) -> None:
 
 
 def _mlmodels() -> list[bytes]:
-    from tests.spec import broken_models
+    from tests.layers import broken_models
 
     made = [
         getattr(broken_models, name)()
@@ -104,7 +107,7 @@ def _mlmodels() -> list[bytes]:
 def _layers() -> list[bytes]:
     """A network of each kind of layer."""
     from mlferry.layers.builder import LAYER_KINDS
-    from tests.spec.broken_layers import SANE_PARAMS, layer_model
+    from tests.layers.broken_layers import SANE_PARAMS, layer_model
 
     made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
     return [spec.SerializeToString() for spec in made]
@@ -304,7 +307,7 @@ def _onnx_predictors() -> list[bytes]:
 
 def _predictors() -> list[bytes]:
     """Linear models, support vector machines, nearest neighbours."""
-    from tests.spec.broken_predictors import SANE
+    from tests.layers.broken_predictors import SANE
 
     return [make().SerializeToString() for make in SANE.values()]
 
@@ -415,6 +418,7 @@ def _saved_model_proto() -> Any:
 _HDF5_WAYS = (*mutate.BYTES, mutate.hdf5, mutate.hdf5, mutate.config_of(attribute="model_config"))
 _SPEC = mutate.protobuf(model_pb2.Model)
 TENSORFLOW_STARTS = 60.0  # seconds on a busy machine, after each crash
+TENSORFLOW_RESERVES = 48 << 30
 READERS: dict[str, Reader] = {
     "mlmodel": Reader(_mlmodels, (*mutate.BYTES, _SPEC, _SPEC, _SPEC, _SPEC), _mlmodel),
     "layers": Reader(_layers, (_SPEC,), _mlmodel),
@@ -446,11 +450,11 @@ READERS: dict[str, Reader] = {
     "predictors": Reader(_predictors, (_SPEC,), _predictor),
     "graphdef": Reader(
         _graphs, (*mutate.BYTES, *[mutate.protobuf(_graph_proto)] * 6),
-        lambda data: _converted(data, ".pb"), 20_000, TENSORFLOW_STARTS,
+        lambda data: _converted(data, ".pb"), 20_000, TENSORFLOW_STARTS, TENSORFLOW_RESERVES,
     ),
     "saved model": Reader(
         lambda: [_variables()["saved_model.pb"]],
         (*mutate.BYTES, *[mutate.protobuf(_saved_model_proto)] * 6), _saved_model,
-        20_000, TENSORFLOW_STARTS,
+        20_000, TENSORFLOW_STARTS, TENSORFLOW_RESERVES,
     ),
 }  # fmt: skip

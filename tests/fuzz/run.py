@@ -89,7 +89,7 @@ def child(name: str, seed: int, start: int, end: int) -> None:
         found = outcome(name, data, seconds=60)
         assert not found.startswith("FAULT"), f"a seed of {name}: {found}"
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = pages * resource.getpagesize() + MEMORY + READERS[name].reserve
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for index in range(start, end):
         print(f"{index} {MAKING}", flush=True)

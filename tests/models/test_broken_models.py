@@ -17,8 +17,8 @@ from mlferry.models.scaffold import python_files, swift_files
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec.proto import model_pb2
-from tests.spec.broken_layers import LAYER_CASES, layer_model
-from tests.spec.broken_models import CASES
+from tests.layers.broken_layers import LAYER_CASES, layer_model
+from tests.layers.broken_models import CASES
 
 
 def look(spec: model_pb2.Model) -> None:

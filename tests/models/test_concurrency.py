@@ -22,7 +22,7 @@ import pytest
 import mlferry
 from mlferry.layers.builder import Builder
 from mlferry.spec.proto import model_pb2
-from tests.spec import broken_models
+from tests.layers import broken_models
 
 ROOT = Path(__file__).parents[2]
 

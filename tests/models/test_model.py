@@ -253,7 +253,7 @@ BROKEN_CLASSES: list[tuple[dict[str, Any], str]] = [
     ({"evaluate": lambda self, inputs: inputs[0]}, "returns a list"),
     ({"evaluate": lambda self, inputs: []}, "0 arrays for 1 outputs"),
     ({"evaluate": lambda self, inputs: 1 / 0}, "evaluate raised ZeroDivisionError"),
-    ({"output_shapes": lambda self, shapes: 3}, "output_shapes returns one shape an output"),
+    ({"output_shapes": lambda self, shapes: 3}, "output_shapes returns one shape for each output"),
     ({"output_shapes": lambda self, shapes: []}, "returned 0 shapes"),
     ({"__init__": lambda self, parameters: parameters["nothing"]}, "__init__ raised KeyError"),
     ({}, "evaluate is not written yet"),

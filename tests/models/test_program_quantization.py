@@ -572,25 +572,63 @@ def test_older_constants_become_those_of_newer_opsets(tmp_path: Path) -> None:
         np.testing.assert_array_equal(after[key], before[key])
 
 
-def test_what_a_newer_opset_cannot_say() -> None:
+def detector(score_threshold: float, **options: Any) -> mlferry.MLModel:
+    """Suppression of boxes beside a matrix with weights."""
     b = Builder()
-    b.input("boxes", (1, 20, 4))
-    b.input("scores", (1, 20, 3))
+    b.input("boxes", (2, 20, 4))
+    b.input("scores", (2, 20, 3))
     b.layer("NonMaximumSuppression", "n", ["boxes", "scores"], ["a", "b", "i", "k"],
-            iouThreshold=0.5, scoreThreshold=0.1, maxBoxes=5)  # fmt: skip
+            iouThreshold=0.3, scoreThreshold=score_threshold, maxBoxes=8, **options)  # fmt: skip
     b.layer("innerProduct", "d", ["scores"], ["y"], inputChannels=3, outputChannels=1024,
             weights=normal(1024, 3))  # fmt: skip
-    b.output("a")
-    b.output("y")
-    program = mlferry.to_program(b.model(), compute_precision="float32")
+    for name in "abiky":
+        b.output(name)
+    return mlferry.to_program(b.model(), compute_precision="float32")
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("threshold", [0.1, 0.6, 2.0])
+def test_suppressed_boxes_are_the_same_in_a_newer_opset(
+    threshold: float, per_class: bool, tmp_path: Path
+) -> None:
+    program = detector(threshold, perClassSuppression=per_class)
+    boxes = np.abs(normal(2, 20, 4)) + np.float32(0.5)
+    given = {"boxes": boxes, "scores": np.abs(normal(2, 20, 3)) * np.float32(0.4)}
+    right = program.predict(given)
+    newer = checked(mlferry.quantize_weights(program, 4))
+    assert newer.spec.specificationVersion == 9
+    read_by_coremltools(newer, tmp_path)
+    for engine in ("numpy", "onnxruntime"):
+        again = mlferry.MLModel(newer.spec, engine=engine, weights_dir=newer.weights_dir)
+        made = again.predict(given)
+        for name in "abik":
+            np.testing.assert_allclose(made[name], right[name], rtol=1e-6, err_msg=name)
+
+
+def test_what_a_newer_opset_cannot_say() -> None:
+    program = detector(0.0)
     assert mlferry.quantize_weights(program, 8).spec.specificationVersion == 7
-    with pytest.raises(SpecError, match=r"non_maximum_suppression .*boxes are columns") as error:
+    with pytest.raises(SpecError, match=r"non_maximum_suppression .*a score threshold of 0.0") as e:
         mlferry.quantize_weights(program, 4)
-    assert "nbits=8" in str(error.value)
+    assert "nbits=8" in str(e.value)
     table = mlferry.quantize_weights(
         program, 4, quantization_mode="kmeans", granularity="per_tensor"
     )
     assert table.spec.specificationVersion == 7
+
+
+def test_crops_do_not_change_what_is_beyond_the_image() -> None:
+    b = Builder()
+    b.input("x", (1, 1, 3, 8, 8))
+    b.input("boxes", (2, 1, 4, 1, 1))
+    b.layer("cropResize", "c", ["x", "boxes"], ["y"], targetSize=[2, 2])
+    b.layer("innerProduct", "d", ["y"], ["z"], inputChannels=12, outputChannels=256,
+            weights=normal(256, 12))  # fmt: skip
+    b.output("z")
+    program = mlferry.to_program(b.model(), compute_precision="float32")
+    for bits, mode, reason in ((4, "linear", "boxes come apart"), (8, "kmeans", "pixels of its")):
+        with pytest.raises(SpecError, match=reason):
+            mlferry.quantize_weights(program, bits, mode)
 
 
 # ---- pruning -------------------------------------------------------------------------------------

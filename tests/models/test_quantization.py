@@ -32,7 +32,7 @@ from mlferry.models.quantization.kmeans import kmeans, kmeans_rows, nearest
 from mlferry.models.quantization.modes import linear
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from tests.spec.broken_layers import LSTM_FUNCTIONS, layer_model, lstm_weights
+from tests.layers.broken_layers import LSTM_FUNCTIONS, layer_model, lstm_weights
 
 TABLE_MODES = ("linear_lut", "kmeans", "kmeans_lut")
 RNG = np.random.default_rng(3)

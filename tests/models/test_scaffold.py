@@ -378,7 +378,7 @@ def test_the_class_of_the_example_is_whole(swift: Any) -> None:
 
 
 def test_apps_need_a_network_and_inputs_that_they_can_hold() -> None:
-    with pytest.raises(mlferry.MlferryError, match="around a neural network"):
+    with pytest.raises(mlferry.MlferryError, match="an app needs a neural network"):
         app_files(mlferry.MLModel(custom_model()), "App", {})
 
 

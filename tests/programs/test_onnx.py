@@ -16,6 +16,8 @@ from mlferry.errors import ExportError, SpecError, UnsupportedOperationsError
 from mlferry.layers.builder import Builder
 from mlferry.programs.definitions import DEFINITIONS
 from mlferry.programs.exports import EXPORTS
+from mlferry.programs.kernels import KERNELS
+from mlferry.registry import Registry
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -370,6 +372,10 @@ ROWS: dict[str, Row] = {
                                                 score_threshold=0.2, max_boxes=4,
                                                 per_class_suppression=True),
         {"b": floats(1, 9, 4, low=0.5), "s": floats(1, 9, 2, low=0, high=1)}, opset=5),
+    "non_maximum_suppression of columns": Row(
+        lambda b, s: mb.non_maximum_suppression(boxes=b, scores=s, iou_threshold=0.3, max_boxes=4,
+                                                per_class_suppression=True),
+        {"b": floats(2, 4, 9, low=0.5), "s": floats(2, 3, 9, low=0, high=1)}),
     "upsample_bilinear": Row(lambda x: mb.upsample_bilinear(x=x, scale_factor_height=2.0,
                                                             scale_factor_width=1.5,
                                                             align_corners=False), {"x": IMAGE}),
@@ -461,6 +467,16 @@ def test_every_op_has_an_export() -> None:
     }  # fmt: skip
     assert set(DEFINITIONS) - set(EXPORTS) == {"const"} | stored_whole
     assert set(EXPORTS) <= set(DEFINITIONS)
+
+
+def test_every_form_of_an_op_has_an_export() -> None:
+    """What a kernel tells apart by opsets, the export does, too."""
+    opsets = range(5, 10)
+
+    def forms(registry: Registry[Any], op: str) -> list[int]:
+        return [entry.since for n in opsets if (entry := registry.find(op, n)) is not None]
+
+    assert {op for op in EXPORTS if forms(EXPORTS, op) != forms(KERNELS, op)} == set()
 
 
 # ---- precision -----------------------------------------------------------------------------------

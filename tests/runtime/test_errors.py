@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlferry.errors import MlferryError
-from tests.runtime.case import network, run
-from tests.runtime.naive import values
+from tests.layers.case import network, run
+from tests.layers.naive import values
 
 CONV = {"outputChannels": 1, "kernelChannels": 2, "weights": values(1, 2, 3, 3)}
 TABLE = {"vocabSize": 3, "embeddingSize": 2, "weights": values(2, 3)}

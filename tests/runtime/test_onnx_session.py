@@ -14,9 +14,9 @@ from mlferry.layers.kernels import Array
 from mlferry.runtime.onnx_session import Compiled, OnnxSession
 from mlferry.runtime.session import Session
 from tests.exporters.onnx import test_control_flow as flows
-from tests.runtime.case import Case, network
+from tests.layers.case import Case, network
+from tests.layers.test_kernels import CASES
 from tests.runtime.test_control_flow import COUNT, START, Row, add, copy, loop, network as rows_of
-from tests.runtime.test_kernels import CASES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

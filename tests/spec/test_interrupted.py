@@ -189,7 +189,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     path.chmod(0o444)
     # root may write anything: what the system would say to others
     monkeypatch.setattr(os, "access", lambda file, mode: bool(Path(file).stat().st_mode & 0o222))
-    with pytest.raises(ModelFileError, match=r"it is there, and read-only"):
+    with pytest.raises(ModelFileError, match=r"the file exists and is read-only"):
         io.save_spec(network(2), path)
     assert io.load_spec(path) == network(1)
     assert parts(tmp_path) == []

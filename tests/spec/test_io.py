@@ -111,7 +111,7 @@ def unversioned(spec: model_pb2.Model) -> bytes:
 NO_MODELS = [
     ("empty", b"", "is empty"),
     ("cut", DATA[:50], "cut off, damaged"),
-    ("text", b"This is not a model at all.\n", "no Core ML model"),
+    ("text", b"This is not a model at all.\n", "not a Core ML model"),
     ("hdf5", b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file; convert it: mlferry.convert"),
     ("zip", b"PK\x03\x04" + bytes(64), r"zip archive \(a .keras file\?\); convert it"),
     ("no version", unversioned(a_model()), "no specification version"),

@@ -25,8 +25,8 @@ from mlferry.errors import ModelFileError, ValidationError
 from mlferry.models.utils import load_spec, make_pipeline, rename_feature, save_spec
 from mlferry.spec import package
 from mlferry.spec.proto import model_pb2
+from tests.layers import broken_models
 from tests.programs import by_hand
-from tests.spec import broken_models
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX's")
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "path of odd text": (with_path("\ud800"), NOT_THERE),
     "doubled key": (WHOLE[:-1] + ', "rootModelIdentifier": "bbbb"}', "'rootModelIdentifier'"),
     "doubled entry": (
-        WHOLE.replace('"bbbb"', '"aaaa"', 1), "the key 'aaaa' is there twice",
+        WHOLE.replace('"bbbb"', '"aaaa"', 1), "the key 'aaaa' appears twice",
     ),
 }  # fmt: skip
 
@@ -344,7 +344,10 @@ def test_coremltools_reads_what_is_written(tmp_path: Path, library: Callable[[st
     ct = library("coremltools")
     saved = mlferry.MLModel(adder(tmp_path / "m.mlpackage", 4)).save(tmp_path / "n.mlpackage")
     theirs = ct.models.MLModel(str(saved), skip_model_load=True)
-    assert theirs.get_spec().SerializeToString() == by_hand.adder(4)[0].SerializeToString()
+    read, written = theirs.get_spec(), by_hand.adder(4)[0]
+    assert read.SerializeToString(deterministic=True) == written.SerializeToString(
+        deterministic=True
+    )
     assert (Path(theirs.weights_dir) / "weight.bin").read_bytes() == by_hand.adder(4)[1]
 
 
@@ -375,12 +378,12 @@ def test_what_is_no_package_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "photos.mlpackage"
     folder.mkdir()
     (folder / "cat.png").write_bytes(b"cat")
-    with pytest.raises(ModelFileError, match="what is there is no package"):
+    with pytest.raises(ModelFileError, match="what exists there is not a package"):
         model.save(folder)
     assert files(folder) == {"cat.png": b"cat"}
     file = tmp_path / "file.mlpackage"
     file.write_bytes(b"x")
-    with pytest.raises(ModelFileError, match="what is there is no package"):
+    with pytest.raises(ModelFileError, match="what exists there is not a package"):
         model.save(file)
     assert file.read_bytes() == b"x"
 

@@ -66,7 +66,7 @@ def convert(
         output_names: names for the outputs, in Keras's order.
         image_input_names: the inputs that become images, by their new names.
         input_name_shape_dict: shapes, batch included, for inputs that leave them open.
-        is_bgr: whether images come as B, G, R; one value, or one an input.
+        is_bgr: whether images come as B, G, R; one value, or one per input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
         green_bias: see `red_bias`.
         blue_bias: see `red_bias`.
@@ -158,15 +158,15 @@ def convert(
 
 @functools.wraps(convert)
 def convertToSpec(*args: Any, **kwargs: Any) -> model_pb2.Model:
-    """As `convert`, but the message of the model."""
+    """As `convert`, but returns the message of the model."""
     return convert(*args, **kwargs).get_spec()
 
 
-def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
-    """A converted model that a device trains as Keras does.
+def _trainable(model: MLModel, graph: Graph, options: TrainingOptions) -> MLModel:
+    """Make a converted model trainable on a device, as Keras trains it.
 
     Raises:
-        ValidationError: a device could not train it; all reasons are told.
+        ValidationError: a device could not train it; all reasons are listed.
     """
     spec = model.get_spec()
     layers, others = trained_layers(graph, spec)
@@ -178,12 +178,12 @@ def _trainable(model: MLModel, graph: Graph, told: TrainingOptions) -> MLModel:
     if others:
         logger.warning("a device trains %s, but not %s", ", ".join(layers), ", ".join(others))
     with as_conversion_errors():
-        make_trainable(spec, layers, told)
+        make_trainable(spec, layers, options)
     problems = validate(spec)
-    missing = [what for what in ("loss", "optimizer") if getattr(told, what) is None]
+    missing = [option for option in ("loss", "optimizer") if getattr(options, option) is None]
     if missing:
         logger.warning(
-            "the model tells no %s to train with: set it with NeuralNetworkBuilder(spec=...)",
+            "the model has no %s to train with: set it with NeuralNetworkBuilder(spec=...)",
             " and no ".join(missing),
         )
     elif severe := [problem for problem in problems if problem.severity != "note"]:
@@ -204,16 +204,16 @@ def _check_precision(precision: str, respect_trainable: bool) -> None:
         )
 
 
-def _names(given: str | Sequence[str] | None, count: int, what: str) -> list[str]:
+def _names(value: str | Sequence[str] | None, count: int, role: str) -> list[str]:
     names = (
-        [f"{what}{index + 1}" for index in range(count)]
-        if given is None
-        else [given]
-        if isinstance(given, str)
-        else list(given)
+        [f"{role}{index + 1}" for index in range(count)]
+        if value is None
+        else [value]
+        if isinstance(value, str)
+        else list(value)
     )
     if len(names) != count:
-        raise ConversionError(f"{len(names)} {what}_names {names}; the model has {count} {what}s")
+        raise ConversionError(f"{len(names)} {role}_names {names}; the model has {count} {role}s")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Pair the arrays of a file or a model with the layers of its config."""
+"""Match the arrays of a file or a model with the layers of its config."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Named = list[tuple[str, NDArray[Any]]]
 
 
 class Store(Protocol):
-    """Where arrays lie: finds those of every layer that is not a model."""
+    """A place of arrays, which finds those of every layer that is not a model."""
 
     def assign(self, model: Layer) -> dict[Path, Named]:
         """The arrays of each layer, in Keras's order."""
@@ -72,7 +72,7 @@ def _attention(config: Mapping[str, Any]) -> list[str]:
 def _quantized(
     names: Callable[[Mapping[str, Any]], list[str]],
 ) -> Callable[[Mapping[str, Any]], list[str]]:
-    """Behind the arrays of a layer come those of its quantization."""
+    """The arrays of quantization follow those of the layer."""
 
     def found(config: Mapping[str, Any]) -> list[str]:
         plain = names(config)
@@ -84,8 +84,16 @@ def _quantized(
 NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **dict.fromkeys(
         (
-            "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
-            "DepthwiseConv1D", "DepthwiseConv2D", "LocallyConnected1D", "LocallyConnected2D",
+            "Conv1D",
+            "Conv2D",
+            "Conv3D",
+            "Conv1DTranspose",
+            "Conv2DTranspose",
+            "Conv3DTranspose",
+            "DepthwiseConv1D",
+            "DepthwiseConv2D",
+            "LocallyConnected1D",
+            "LocallyConnected2D",
         ),
         _kernel_and_bias,
     ),
@@ -103,9 +111,11 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "SpectralNormalization": lambda config: ["vector_u"],
     "Embedding": _quantized(lambda config: ["embeddings"]),
     "ReversibleEmbedding": _quantized(
-        lambda config: ["embeddings"]
-        if config.get("tie_weights", True)
-        else ["embeddings", "reverse_embeddings"]
+        lambda config: (
+            ["embeddings"]
+            if config.get("tie_weights", True)
+            else ["embeddings", "reverse_embeddings"]
+        )
     ),
     "STFTSpectrogram": lambda config: [
         f"{part}_kernel"
@@ -117,7 +127,7 @@ NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "Normalization": _normalization,
     "Attention": _attention,
     "AdditiveAttention": lambda config: ["scale"] if config.get("use_scale", True) else [],
-}  # fmt: skip
+}
 _TRAINED_LAST = {"moving_mean", "moving_variance", "mean", "variance", "count", "vector_u"}
 
 
@@ -125,24 +135,24 @@ def named(layer: Layer, arrays: Named) -> Named:
     """Arrays under Keras's own names, for layers whose names and order are known.
 
     Raises:
-        ModelFileError: there are more or fewer arrays than the config asks for.
+        ModelFileError: there are more or fewer arrays than the config needs.
     """
     if not _is_known(layer):
         return arrays
-    wanted = NAMES[layer.class_name](layer.config)
+    expected = NAMES[layer.class_name](layer.config)
     if layer.class_name == "SpectralNormalization":
-        arrays = arrays[-1:]  # files hold the kernel of the layer inside before it
-    if len(arrays) != len(wanted):
+        arrays = arrays[-1:]  # files hold the kernel of the inner layer first
+    if len(arrays) != len(expected):
         result = ", ".join(f"{name} {array.shape}" for name, array in arrays) or "none"
         raise ModelFileError(
-            f"{layer.class_name} {layer.name!r}: its config asks for {len(wanted)} arrays "
-            f"({', '.join(wanted)}), the file holds {len(arrays)} ({result})"
+            f"{layer.class_name} {layer.name!r}: its config asks for {len(expected)} arrays "
+            f"({', '.join(expected)}), the file holds {len(arrays)} ({result})"
         )
-    return [(name, array) for name, (_, array) in zip(wanted, arrays, strict=True)]
+    return [(name, array) for name, (_, array) in zip(expected, arrays, strict=True)]
 
 
-def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, what: str) -> dict[Path, Named]:
-    """Keras lists what is trained, layer by layer, and then what is not."""
+def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, source: str) -> dict[Path, Named]:
+    """Keras lists trained arrays, layer by layer, and then the others."""
     trained: list[tuple[Path, int]] = []
     rest: list[tuple[Path, int]] = []
     for path, layer in holders:
@@ -158,8 +168,8 @@ def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, what: str) -> d
     order = [*trained, *rest]
     if len(order) != len(arrays):
         raise ModelFileError(
-            f"{what} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
-            "their names do not tell which belongs where"
+            f"{source} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
+            "their names do not say which belongs where"
         )
     places: dict[Path, dict[int, tuple[str, NDArray[Any]]]] = {path: {} for path, _ in holders}
     for (path, index), item in zip(order, arrays, strict=True):
@@ -172,7 +182,7 @@ def _is_known(layer: Layer) -> bool:
 
 
 def _of_layer(layer: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
-    """The arrays of a layer, those of its parts apart."""
+    """The arrays of a layer, separate from those of its parts."""
     count = len(NAMES[layer.class_name](layer.config)) if _is_known(layer) else 0
     if not layer.parts and (not count or count != len(arrays)):
         return {path: arrays}
@@ -214,12 +224,12 @@ def _texts(attrs: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _list(value: Sequence[str] | None) -> list[str]:
-    """An empty list was written as one of numbers, which is None here."""
+    """An empty list was written as a list of numbers, which is None here."""
     return [value] if isinstance(value, str) else [text for text in value or () if text is not None]
 
 
 def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
-    """The arrays of a layer, or of a model: by name where names tell, else by Keras's order."""
+    """The arrays of a layer or of a model: by name if names decide, else in Keras's order."""
     if model.model_kind is None:
         return _of_layer(model, path, arrays)
     leaves = list(model.leaves(path))
@@ -243,9 +253,9 @@ def _split(model: Layer, path: Path, arrays: Named) -> dict[Path, Named]:
 class KerasArchive:
     """`model.weights.h5` of a `.keras` file.
 
-    Arrays lie under ``layers/<class in snake case>[_<number>]/vars/<index>``, where the number
-    counts the layers of one class in the order of the config. Newer files also tell each
-    layer's name, which is then checked.
+    Arrays are under ``layers/<class in snake case>[_<number>]/vars/<index>``, where the number
+    counts the layers of one class in the order of the config. Newer files also hold each layer's
+    name, which is then checked.
     """
 
     def __init__(self, root: Group) -> None:
@@ -257,14 +267,14 @@ class KerasArchive:
         self._walk(model, self._root, (), entries)
         return entries
 
-    def _walk(self, model: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
+    def _walk(self, model: Layer, group: Group, path: Path, entries: dict[Path, Named]) -> None:
         folder = group.group("layers", "_layer_checkpoint_dependencies")
         # Keras 2.12 to 2.14 list a layer that has arrays twice
         twice = "layers" not in group and "_layer_checkpoint_dependencies" in group
         used: dict[str, int] = {}
         for layer in model.layers:
             if layer.is_op:
-                continue  # functions have no folders, though they may share names with layers
+                continue  # functions have no folders, but may share names with layers
             label = snake_case(_python_class(layer))
             if label in used:
                 used[label] += 1
@@ -275,23 +285,23 @@ class KerasArchive:
             if twice and _holds_arrays(inner):
                 used[snake_case(_python_class(layer))] += 1
             if layer.model_kind is not None:
-                self._walk(layer, inner, (*path, layer.name), found)
+                self._walk(layer, inner, (*path, layer.name), entries)
                 continue
             self._check_name(layer, inner)
-            self._own(layer, inner, (*path, layer.name), found)
+            self._own(layer, inner, (*path, layer.name), entries)
 
-    def _own(self, layer: Layer, group: Group, path: Path, found: dict[Path, Named]) -> None:
+    def _own(self, layer: Layer, group: Group, path: Path, entries: dict[Path, Named]) -> None:
         known = _is_known(layer) or layer.parts
-        found[path] = _variables(group) if known else _own_arrays(group)
+        entries[path] = _variables(group) if known else _own_arrays(group)
         if layer.class_name == "EinsumDense":
             plain = 2 if layer.config.get("bias_axes") else 1
-            quantization.recognize(layer.config, [a for _, a in found[path]], plain)
+            quantization.recognize(layer.config, [a for _, a in entries[path]], plain)
         for key, part in layer.parts.items():
             inner = group.group(key, f"_{key}")
             if part.model_kind is not None:
-                self._walk(part, inner, (*path, key), found)
+                self._walk(part, inner, (*path, key), entries)
             else:
-                self._own(part, inner, (*path, key), found)
+                self._own(part, inner, (*path, key), entries)
 
     def _check_name(self, layer: Layer, group: Group) -> None:
         stored = group.group("vars").attrs.get("name")
@@ -322,7 +332,7 @@ def _variables(group: Group) -> Named:
 
 
 def _own_arrays(group: Group) -> Named:
-    """The arrays of ``vars``; those of parts of the layer (a wrapper's) behind them."""
+    """The arrays of ``vars``, followed by those of the layer's parts (of a wrapper)."""
     result = _variables(group)
     for part in sorted(group):
         if part in ("vars", "seed_generator", "name"):
@@ -336,7 +346,7 @@ def _own_arrays(group: Group) -> Named:
 # ---- models in memory ------------------------------------------------------------------
 
 
-# What Keras 3.12 leaves out of its configs (3.15 does not): its files have lost it, for Keras, too.
+# What Keras 3.12 omits from its configs (3.15 does not): such files lack it for Keras as well.
 _LEFT_OUT = ("output_padding",)
 
 
@@ -353,9 +363,9 @@ class InMemory:
         return entries
 
 
-def _walk_objects(model: Layer, source: KerasLayer, path: Path, found: dict[Path, Named]) -> None:
+def _walk_objects(model: Layer, source: KerasLayer, path: Path, entries: dict[Path, Named]) -> None:
     objects = {item.name: item for item in source.layers}
-    if model.model_kind == SEQUENTIAL:  # the config of a user's layer may leave out its name
+    if model.model_kind == SEQUENTIAL:  # the config of a user's layer may omit its name
         own = [layer for layer in model.layers if layer.class_name != "InputLayer"]
         items = [item for item in source.layers if type(item).__name__ != "InputLayer"]
         if len(own) == len(items):
@@ -364,33 +374,33 @@ def _walk_objects(model: Layer, source: KerasLayer, path: Path, found: dict[Path
     for layer in model.layers:
         place = (*path, layer.name)
         if layer.name not in objects:
-            found[place] = []
+            entries[place] = []
             continue
         item = layer.source = objects[layer.name]
         for name in _LEFT_OUT:
             if getattr(item, name, None) is not None:
                 layer.config.setdefault(name, getattr(item, name))
         if layer.model_kind is not None:
-            _walk_objects(layer, item, place, found)
+            _walk_objects(layer, item, place, entries)
         else:
             for key, part in layer.parts.items():
                 inner = getattr(item, f"_{key}", None)
                 mode = getattr(getattr(inner, "dtype_policy", None), "quantization_mode", None)
                 if mode:
                     part.config["dtype"] = {"config": {"mode": mode}}
-            found |= _of_layer(layer, place, _arrays_of(item))
+            entries |= _of_layer(layer, place, _arrays_of(item))
 
 
 def _arrays_of(item: KerasLayer) -> Named:
-    """The arrays of a layer object: what is trained, and then what is not."""
+    """The arrays of a layer object: the trained ones, then the others."""
     arrays = [np.asarray(array) for array in item.get_weights()]
     if len(item.weights) != len(arrays):
         return [(str(index), array) for index, array in enumerate(arrays)]
-    held = {
+    by_id = {
         id(weight): (str(weight.name).split(":")[0], array)
         for weight, array in zip(item.weights, arrays, strict=True)
     }
     order = [*item.trainable_weights, *item.non_trainable_weights]
-    if {id(weight) for weight in order} != set(held):
-        return list(held.values())
-    return [held[id(weight)] for weight in order]
+    if {id(weight) for weight in order} != set(by_id):
+        return list(by_id.values())
+    return [by_id[id(weight)] for weight in order]

@@ -1,8 +1,8 @@
-"""How the layers of a config are called: arguments by name, masks apart.
+"""How the layers of a config are called: arguments by name, masks separate.
 
-Keras writes a call with its arguments by position or by name, and Keras 3 adds the masks that it
+Keras writes the arguments of a call by position or by name, and Keras 3 adds the masks that it
 found. Converters see one form: the first argument by position, the others by name, and the masks
-beside them.
+separately.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MANY = 1 << 16  # calls of a layer, or outputs of a call
 
 @dataclass(frozen=True)
 class Ref:
-    """Stands for an input of a node inside nested arguments.
+    """Represents an input of a node inside nested arguments.
 
     Attributes:
         index: which of the inputs.
@@ -62,7 +62,7 @@ class LayerUse:
     """One use of a layer.
 
     Attributes:
-        inputs: the tensors that it reads, without those that are masks.
+        inputs: the tensors that it reads, except for masks.
         args: the positional arguments, with a `Ref` in the place of each tensor.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to;
@@ -76,7 +76,7 @@ class LayerUse:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments besides the first tensors: what a layer may not overlook."""
+        """The arguments besides the first tensors, which a layer must not overlook."""
         entries = {
             key: value for key, value in self.kwargs.items() if not _asks_nothing(key, value)
         }
@@ -86,11 +86,11 @@ class LayerUse:
 
     @property
     def reads(self) -> list[Tensor]:
-        """Everything that must have been made before: the inputs and their masks."""
+        """Everything that must exist first: the inputs and their masks."""
         return [*self.inputs, *(mask for mask in self.masks.values() if mask is not None)]
 
     def moved(self, change: Mapping[str, int]) -> LayerUse:
-        """The same call where those of some layers are counted from another number."""
+        """The same call, with calls of some layers counted from another number."""
 
         def other(tensor: Tensor) -> Tensor:
             return replace(tensor, call=tensor.call - change.get(tensor.layer, 0))
@@ -101,15 +101,15 @@ class LayerUse:
 
 @dataclass(frozen=True)
 class LayerCall(NodeCall):
-    """How a node's layer is called: the `Node.call` of this frontend.
+    """How a node's layer is called; `Node.call` in this frontend.
 
     Attributes:
         args: the positional arguments, with a `Ref` in the place of each input.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to.
-        is_users: whether the layer is of a class that is not one of Keras's.
+        is_users: whether the layer's class is not one of Keras's.
         lists_masks: whether the config lists every mask that reaches the layer.
-        function: what an activation or a Lambda calls, where it is at hand.
+        function: the function of an activation or a Lambda, if it is available.
         stored: the arrays of the layer under the full names that the file gives them.
     """
 
@@ -123,15 +123,15 @@ class LayerCall(NodeCall):
 
     @property
     def tensor_arguments(self) -> int:
-        """How many arguments are tensors, or lists of tensors."""
+        """The number of arguments that are tensors or lists of tensors."""
         return sum(any(_refs(value)) for value in (*self.args, *self.kwargs.values()))
 
     def in_order_of(self, names: Sequence[str], *, keyed: bool) -> list[int]:
-        """The inputs of a call of a model, in the order in which the model lists its own.
+        """The inputs of a call of a model, in the order of the model's own inputs.
 
         Args:
             names: of the model's input layers.
-            keyed: whether the model itself takes a dict, whose keys then tell.
+            keyed: whether the model itself takes a dict, whose keys then decide.
         """
         values = self.args[0] if self.args else None
         if isinstance(values, Mapping) and not keyed and set(names) <= set(values):
@@ -165,8 +165,16 @@ _MASKED = ("inputs", "training", "mask")
 # The arguments of `call` for layers that take a mask, in Keras's order; others take `inputs`.
 SIGNATURES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
-         "ConvLSTM3D"),
+        (
+            "SimpleRNN",
+            "LSTM",
+            "GRU",
+            "RNN",
+            "Bidirectional",
+            "ConvLSTM1D",
+            "ConvLSTM2D",
+            "ConvLSTM3D",
+        ),
         _RECURRENT,
     ),
     "MultiHeadAttention": _HEADS,
@@ -182,14 +190,14 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
     "Sequential": _MASKED,
     "Functional": _MASKED,
     "Model": _MASKED,
-}  # fmt: skip
+}
 
 
 def normalized(call: LayerUse, class_name: str) -> LayerUse:
-    """The call of one of Keras's own layers: first argument by position, masks apart.
+    """The call of one of Keras's own layers: first argument by position, masks separate.
 
     Args:
-        call: as the config has it, masks among its arguments.
+        call: as in the config, with masks among its arguments.
         class_name: Keras's name of the layer or model.
     """
     names = SIGNATURES.get(class_name, ())
@@ -215,10 +223,10 @@ def normalized(call: LayerUse, class_name: str) -> LayerUse:
 _MASKS = ("mask", "query_mask", "value_mask", "key_mask")
 
 
-def _target(mask: str, names: Sequence[str], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
+def _target(mask: str, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The argument that a mask belongs to."""
     name = mask.removesuffix("_mask")
-    return given.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
+    return kwargs.get(name) if name in names[1:] and mask != "mask" else args[0] if args else None
 
 
 def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]:
@@ -232,7 +240,7 @@ def _aligned(mask: Ref, target: Ref, call: LayerUse) -> dict[int, Tensor | None]
 
 
 def _without_unused(call: LayerUse) -> LayerUse:
-    """The call without the tensors that no argument has any more."""
+    """The call without tensors that no argument holds any more."""
     remaining = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
     order = {old: new for new, old in enumerate(sorted(set(remaining)))}
     return replace(
@@ -248,7 +256,7 @@ def _without_unused(call: LayerUse) -> LayerUse:
 
 
 def _leaves(value: object) -> Iterator[Any]:
-    """What a nested argument holds, in Keras's order: dicts by their sorted keys."""
+    """The elements of a nested argument, in Keras's order: dicts by their sorted keys."""
     if isinstance(value, Mapping):
         for key in sorted(value):
             yield from _leaves(value[key])
@@ -264,7 +272,7 @@ def _refs(value: object) -> Iterator[Ref]:
 
 
 def _all_tensors(value: object) -> bool:
-    """Whether an argument has a tensor, and besides tensors nothing but None."""
+    """Whether an argument holds a tensor, and besides tensors only None."""
     results = list(_leaves(value))
     return any(isinstance(item, Ref) for item in results) and all(
         item is None or isinstance(item, Ref) for item in results
@@ -289,5 +297,5 @@ def only_refs(value: object) -> bool:
 
 
 def _asks_nothing(name: str, value: object) -> bool:
-    """`training` off, and options of None."""
+    """Drop `training=False`, and options that are None."""
     return value is None or (name == "training" and not value)

@@ -1,4 +1,4 @@
-"""Keras configs as a tree of layers with their calls, whatever version wrote them."""
+"""Keras configs of any version as a tree of layers with their calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODEL_CLASSES = {"Sequential": SEQUENTIAL, "Model": FUNCTIONAL, "Functional": F
 
 @dataclass
 class Layer:
-    """A layer of a config; a model inside a model is a layer with layers."""
+    """A layer of a config; an inner model is a layer with layers."""
 
     class_name: str
     name: str
@@ -56,7 +56,7 @@ class Layer:
                 yield (*path, layer.name), layer
 
     def holders(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
-        """Every layer that may hold arrays of its own, in Keras's order, parts behind their layer.
+        """Every layer that may hold arrays of its own, in Keras's order; parts follow their layer.
 
         The path is that of the layer, with the keys of parts and the names of models in it.
         """
@@ -74,10 +74,10 @@ class Layer:
         return [*self.outputs, *(tensor for call in calls for tensor in call.reads)]
 
     def find(self, name: str) -> Layer:
-        """The layer of a name.
+        """The layer of this name.
 
         Raises:
-            ModelFileError: there is none.
+            ModelFileError: there is no such layer.
         """
         for layer in self.layers:
             if layer.name == name:
@@ -91,7 +91,7 @@ def parse(config: Mapping[str, Any], version: int, name: str = "model") -> Layer
     Args:
         config: the object under "model_config", or a `.keras` file's config.json.
         version: the major version of the Keras that wrote it.
-        name: for a model whose config has no name.
+        name: the name for a model whose config has none.
 
     Raises:
         ModelFileError: the config is not that of a Sequential or functional model.
@@ -116,10 +116,10 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
     config = entry.get("config") or {}
     if isinstance(config, list):
         config = {"layers": config}
-    told = config.get("name") or entry.get("name")  # a user's layer may leave it out
+    own_name = config.get("name") or entry.get("name")  # a user's layer may omit it
     if class_name == "TensorFlowOpLayer":  # whose config has the name of the op
-        told = entry.get("name") or told
-    name = str(told or default_name)
+        own_name = entry.get("name") or own_name
+    name = str(own_name or default_name)
     module = str(entry.get("module") or "")
     registered = entry.get("registered_name")
     layer = Layer(
@@ -127,12 +127,12 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
         name=name,
         config=dict(config),
         registered_name=str(registered) if registered and registered != class_name else None,
-        # HDF5 files leave modules out; functions have no options of layers
+        # HDF5 files omit modules; functions lack the options of layers
         is_op=".ops." in f"{module}." or (version >= 3 and not module and _is_function(entry)),
         is_users=_is_users(entry),
         built_for=_single_shape((entry.get("build_config") or {}).get("input_shape")),
         calls=[_call(call) for call in entry.get("inbound_nodes") or ()],
-        is_named=told is not None,
+        is_named=own_name is not None,
     )
     kind = _MODEL_CLASSES.get(class_name)
     if kind is None and "layers" in config and "output_layers" in config:
@@ -158,7 +158,7 @@ def _layer(entry: Mapping[str, Any], version: int, default_name: str, depth: int
 
 
 def is_users_own(layer: Layer) -> bool:
-    """Whether a layer, other than a model, is of a class that is not one of Keras's."""
+    """Whether a layer that is not a model has a class that is not one of Keras's."""
     return layer.is_users and not layer.layers
 
 
@@ -185,7 +185,7 @@ def _is_users(entry: Mapping[str, Any]) -> bool:
 
 
 def _is_function(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry without its module is a function: some layers have few options, too."""
+    """Whether an entry without its module is a function: some layers also have few options."""
     from mlferry.converters.keras.ops import OPS
 
     config = entry.get("config")
@@ -212,14 +212,14 @@ def _add_parts(layer: Layer, version: int, depth: int) -> None:
 def _single_shape(
     value: Attribute,
 ) -> Shape | None:
-    """The shape of the one input that a layer was built for, which Keras 3 stores."""
+    """The shape of the single input for which a layer was built; Keras 3 stores it."""
     if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
         return None
     return tuple(value)
 
 
 def _count_calls_from_zero(model: Layer, version: int) -> None:
-    """Keras counts some calls of functional models inside from 1: call 0 is the one that made it.
+    """Keras counts some calls of inner functional models from 1: call 0 is the one that made it.
 
     Keras 2 does everywhere. Keras 3 does in `output_layers` alone, and there only for functional
     models; a Sequential model is counted from 0.
@@ -246,7 +246,7 @@ def _count_calls_from_zero(model: Layer, version: int) -> None:
 def _ends(value: Sequence[Any] | Mapping[str, Any], key: str = "") -> list[tuple[str, Tensor]]:
     """``["name", 0, 0]``, or a list or dict of such, with the keys of the dicts.
 
-    Dicts come in the order of their sorted keys, in which Keras numbers what they hold.
+    Dicts come in the order of their sorted keys, as Keras numbers their elements.
     """
     if isinstance(value, Mapping):
         items = [(f"{key}_{name}" if key else str(name), value[name]) for name in sorted(value)]
@@ -267,7 +267,7 @@ def _call(call: Sequence[Any] | Mapping[str, Any]) -> LayerUse:
         return LayerUse(*_tensors_by_key(call))
     positional: list[Any] = []
     bindings: dict[str, Any] = {}
-    # layers take lists of tensors, functions of TensorFlow one tensor
+    # layers take lists of tensors, TensorFlow functions one tensor
     for name, node, index, *rest in [call] if isinstance(call[0], str) else call:
         bindings |= rest[0] if rest else {}
         if name == "_CONSTANT_VALUE":

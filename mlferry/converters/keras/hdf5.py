@@ -1,7 +1,7 @@
-"""Untrusted HDF5 files: a process of its own finds the arrays, this one reads them.
+"""Untrusted HDF5 files: a separate process finds the arrays, and this one reads them.
 
-Kept apart because the HDF5 library itself crashes, or never ends, on some damaged files; the
-figures are in docs/security.md.
+It is separate because the HDF5 library itself crashes, or never ends, on some damaged files;
+docs/security.md has the figures.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from mlferry.converters import isolated
 from mlferry.converters.keras import hdf5_worker
 from mlferry.errors import MissingDependencyError, ModelFileError
 
-_BYTES_A_SECOND = 10_000_000  # of a file: what adds to its processor time
+_BYTES_A_SECOND = 10_000_000  # bytes of a file that add to its processor time
 _WORKER = isolated.Worker(hdf5_worker.__file__, "the HDF5 library")
 _UNREAD = ("optimizer_weights", "optimizer", "_optimizer")
 
 
 class StoredArray:
-    """An array of a file, read when it is asked for.
+    """An array of a file, read on demand.
 
     Attributes:
         shape: its shape.
         dtype: its type.
     """
 
-    def __init__(self, file: BinaryIO, name: str, told: Mapping[str, Any]) -> None:
-        self.shape = tuple(told["shape"])
-        self.dtype = np.dtype(told["dtype"])
-        self._file, self._name, self._offset = file, name, told["offset"]
+    def __init__(self, file: BinaryIO, name: str, entry: Mapping[str, Any]) -> None:
+        self.shape = tuple(entry["shape"])
+        self.dtype = np.dtype(entry["dtype"])
+        self._file, self._name, self._offset = file, name, entry["offset"]
 
     def stored_bytes(self) -> int:
         """See `Group.stored_bytes`."""
@@ -66,10 +66,10 @@ class StoredArray:
 
 
 class Group(Mapping[str, "Group | StoredArray"]):
-    """A group of a file: its groups and arrays by name, or by a path of names.
+    """A group of a file: its groups and arrays by name or path.
 
     Attributes:
-        attrs: the texts, and lists of texts, that hang on it; other kinds are None.
+        attrs: its texts and lists of texts; attributes of other kinds are None.
     """
 
     def __init__(self, tree: Mapping[str, Any], files: Mapping[bool, BinaryIO], name: str) -> None:
@@ -77,9 +77,9 @@ class Group(Mapping[str, "Group | StoredArray"]):
         self._items: dict[str, Group | StoredArray] = {
             key: Group(inner, files, f"{name}/{key}") for key, inner in tree["groups"].items()
         }
-        for key, told in tree["arrays"].items():
-            if told is not None:
-                self._items[key] = StoredArray(files[told["spilled"]], f"{name}/{key}", told)
+        for key, entry in tree["arrays"].items():
+            if entry is not None:
+                self._items[key] = StoredArray(files[entry["spilled"]], f"{name}/{key}", entry)
 
     def __getitem__(self, path: str) -> Group | StoredArray:
         first, _, rest = path.strip("/").partition("/")
@@ -91,11 +91,11 @@ class Group(Mapping[str, "Group | StoredArray"]):
         return item[rest]
 
     def stored_bytes(self) -> int:
-        """The bytes of its arrays in a model, where floats have 32 bits."""
+        """The bytes of its arrays in a model, in which floats have 32 bits."""
         return sum(item.stored_bytes() for item in self._items.values())
 
     def group(self, *names: str) -> Group:
-        """The group of the first of some names that is there; an empty one where none is.
+        """The group of the first name that exists; an empty group if none does.
 
         Raises:
             ModelFileError: an array has the name.
@@ -132,10 +132,10 @@ def opened(path: Path, name: object = None) -> Iterator[Group]:
 
     Args:
         path: the file.
-        name: what messages call it, where it is not its path.
+        name: its name in messages, if that is not the path.
 
     Raises:
-        ModelFileError: the file is damaged, refers to other files, or is no HDF5 file.
+        ModelFileError: the file is damaged, refers to other files, or is not an HDF5 file.
         LimitError: it asks for more than `mlferry.limits` allow.
         MissingDependencyError: h5py is not installed.
     """
@@ -169,21 +169,21 @@ def _tree(path: Path, spill: Path, name: str) -> Mapping[str, Any]:
     if result.isolated:
         seconds = result.seconds + size / _BYTES_A_SECOND
         try:
-            told = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
+            answer = json.loads(*_WORKER.ask(name, "answer", request, [], seconds))
         except isolated.Refused as error:
-            told = {"damaged": str(error)}
+            answer = {"damaged": str(error)}
     else:
-        told = hdf5_worker.answer(request)
-    if "limit" in told:
-        limit, wanted, what = told["limit"]
+        answer = hdf5_worker.answer(request)
+    if "limit" in answer:
+        limit, amount, subject = answer["limit"]
         if limit == "expansion":
-            limits.check_growth(size, wanted, f"{name}: {what}")
-        limits.check(limit, wanted, f"{name}: {what}")
-    if "memory" in told:
+            limits.check_growth(size, amount, f"{name}: {subject}")
+        limits.check(limit, amount, f"{name}: {subject}")
+    if "memory" in answer:
         raise isolated.over_memory(name, _WORKER.library)
-    if "refused" in told:
-        raise ModelFileError(f"{name}: {told['refused']}")
-    if "tree" not in told:
-        raise ModelFileError(f"{name} is damaged or cut off: {told.get('damaged')}")
-    tree: Mapping[str, Any] = told["tree"]
+    if "refused" in answer:
+        raise ModelFileError(f"{name}: {answer['refused']}")
+    if "tree" not in answer:
+        raise ModelFileError(f"{name} is damaged or cut off: {answer.get('damaged')}")
+    tree: Mapping[str, Any] = answer["tree"]
     return tree

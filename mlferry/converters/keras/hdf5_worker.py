@@ -1,9 +1,9 @@
-"""Finds its way in an HDF5 file, in a process of its own (`mlferry.converters.worker`).
+"""Reads the structure of an HDF5 file in a process of its own (`mlferry.converters.worker`).
 
 The HDF5 library crashes on some damaged files and runs forever on others; here it can only stop
-this process. A request is answered with the tree of the file. Arrays that lie in the file as they
-lie in memory are described by their place; the others, such as compressed ones, are decoded into a
-second file. It imports nothing of mlferry.
+this process. The answer to a request is the tree of the file. Arrays stored in the file as in
+memory are described by their place; others, such as compressed ones, are decoded into a second
+file. It imports nothing of mlferry.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TEXTS = "OSU"
 
 
 class RefusedFile(Exception):
-    """The file holds what is not read; the message says what."""
+    """The file holds something that is not read; the message says what."""
 
 
 class OverLimit(Exception):
-    """The file asks for more than a limit: its name, what is wanted, and the message's start."""
+    """The file exceeds a limit: its name, the amount, and the start of the message."""
 
 
 def scan(request: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def scan(request: dict[str, Any]) -> dict[str, Any]:
     """
     import h5py
 
-    # pathlib would be one import more in a process that is started for a file
+    # avoids importing pathlib in a process that is started for a file
     with h5py.File(request["path"], "r") as file, open(request["spill"], "wb") as spill:  # noqa: PTH123
         result = _FileScan(h5py, spill, request)
         tree = result.group(file, "", ())
@@ -56,9 +56,9 @@ class _FileScan:
         self.limits, self.skip = request["limits"], request["skip"]
         self.objects = self.texts = self.values = 0
 
-    def count(self, name: str, wanted: int, what: str) -> None:
-        if wanted > self.limits[name]:
-            raise OverLimit(name, wanted, what)
+    def count(self, name: str, amount: int, subject: str) -> None:
+        if amount > self.limits[name]:
+            raise OverLimit(name, amount, subject)
 
     def group(self, group: h5py.Group, where: str, above: tuple[int, ...]) -> dict[str, Any]:
         info = self.h5py.h5o.get_info(group.id)
@@ -84,7 +84,7 @@ class _FileScan:
         return entries
 
     def attributes(self, holder: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-        """Texts and lists of texts; None for what is neither."""
+        """Texts and lists of texts; None for anything else."""
         entries: dict[str, Any] = {}
         for name in holder.attrs:
             self.objects += 1
@@ -96,7 +96,7 @@ class _FileScan:
         return entries
 
     def text(self, value: object) -> Any:
-        if isinstance(value, str):  # h5py keeps bytes that are no UTF-8
+        if isinstance(value, str):  # h5py keeps bytes that are not UTF-8
             value = value.encode("utf-8", "surrogateescape")
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
@@ -106,12 +106,12 @@ class _FileScan:
         return [self.text(item) for item in value.ravel()] if hasattr(value, "ravel") else None
 
     def array(self, dataset: h5py.Dataset, where: str) -> dict[str, Any] | None:
-        """Its shape, type and place; None for arrays of anything but numbers."""
+        """The shape, type and place of an array; None unless its elements are numbers."""
         plan = dataset.id.get_create_plist()
         if plan.get_external_count():
             raise RefusedFile(f"the array {where} is kept in another file")
         if plan.get_layout() == self.h5py.h5d.VIRTUAL:
-            raise RefusedFile(f"the array {where} is put together from other files")
+            raise RefusedFile(f"the array {where} is composed of other files")
         kind = dataset.dtype
         if dataset.shape is None or kind.hasobject or kind.kind in _TEXTS:
             return None
@@ -124,9 +124,9 @@ class _FileScan:
         stored = dataset.id.get_type()
         if offset is not None and stored.equal(self.h5py.h5t.py_create(kind)):
             return {**entries, "offset": offset}
-        grown = self.spill.tell() + size
-        if grown > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
-            raise OverLimit("expansion", grown, "its compressed arrays take")
+        total = self.spill.tell() + size
+        if total > max(self.limits["always"], self.limits["expansion"] * self.limits["size"]):
+            raise OverLimit("expansion", total, "its compressed arrays take")
         place = self.spill.tell()
         self.decode(dataset, size)
         return {**entries, "spilled": True, "offset": place}
@@ -141,7 +141,7 @@ class _FileScan:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The tree, or what was wrong, as a message."""
+    """The tree, or the error, as a message."""
     try:
         return {"tree": scan(request)}
     except OverLimit as error:
@@ -150,16 +150,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"memory": True}
     except RefusedFile as error:
         return {"refused": str(error)}
-    except Exception as error:  # h5py raises what it finds: also SystemError, RecursionError, ...
+    except Exception as error:  # h5py raises many errors, even SystemError and RecursionError
         return {"damaged": f"{type(error).__name__}: {error}"[:400]}
 
 
 def load() -> None:
-    """Load what takes time and memory of its own."""
+    """Load libraries in advance, which takes time and memory."""
     import h5py  # noqa: F401 - loaded once, before memory is limited
 
 
 CALLS: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
     "answer": lambda request: [json.dumps(answer(request)).encode()]
 }
-EACH_APART = True  # a damaged file may damage what the library keeps in memory
+EACH_APART = True  # a damaged file may corrupt what the library keeps in memory

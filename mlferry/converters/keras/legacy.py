@@ -1,4 +1,4 @@
-"""Configs of Keras 1 and 2 in the words of Keras 3."""
+"""Translates configs of Keras 1 and 2 to those of Keras 3."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ALIASES = {
     "CuDNNLSTM": "LSTM",
     "CuDNNGRU": "GRU",
 }
-# What the layers of CuDNN compute, which their configs leave out.
+# What the CuDNN layers compute, which their configs omit.
 _CUDNN: dict[str, Config] = {
     "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid"},
     "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
@@ -82,7 +82,7 @@ _DROPPED_1 = (
 
 
 def modern(class_name: str, config: Config, version: int) -> tuple[str, Config]:
-    """Class and config in the words of Keras 3; what is not known stays as it is."""
+    """Class and config in the terms of Keras 3; anything unknown stays as it is."""
     config = dict(config)
     if version == 1:
         class_name, config = _from_1(class_name, config)
@@ -164,7 +164,7 @@ _KNOWN_1 = {
     "GRU",
     "Masking",
 }
-# Recurrent layers of Keras 1 kept the arrays of each gate apart, in this order.
+# Recurrent layers of Keras 1 kept the arrays of each gate separately, in this order.
 GATES_1 = {"LSTM": ("i", "c", "f", "o"), "GRU": ("z", "r", "h")}
 _GATES_3 = {"LSTM": ("i", "f", "c", "o"), "GRU": ("z", "r", "h")}
 
@@ -181,7 +181,7 @@ def _merge(config: Config) -> tuple[str, Config]:
     if name == "Dot":
         remaining |= {"axes": axes, "normalize": mode == "cos"}
     if config.get("layers"):
-        # a Merge that holds its branches itself (Sequential models of Keras 1)
+        # a Merge that contains its branches (Sequential models of Keras 1)
         remaining["layers_of_merge"] = config["layers"]
     return name, remaining
 
@@ -213,7 +213,7 @@ def _batch_normalization(config: Config, version: int) -> None:
 
 
 def _depthwise(config: Config, version: int) -> None:
-    """tf.keras wrote options of the convolutions that these layers are derived from."""
+    """tf.keras also wrote options of the convolutions from which these layers derive."""
     if config.get("groups") == 1:
         del config["groups"]
 
@@ -250,10 +250,10 @@ _CUDNN_GATES = {"LSTMCell": 4, "GRUCell": 3}
 
 
 def _of_cudnn(arrays: list[tuple[str, Any]], gates: int) -> list[tuple[str, Any]]:
-    """Arrays as Keras has them, of those of CuDNN, which a file of either layer may hold.
+    """Arrays in Keras's form, from those of CuDNN, which files of either layer may hold.
 
-    CuDNN keeps two biases one behind the other and the matrices of each gate transposed; the
-    input's also lie in the other order, under the shape of Keras's.
+    CuDNN keeps two biases one after the other, and the matrices of each gate transposed; those of
+    the input are also in the other order, under the shape of Keras's.
     """
     entries = dict(arrays)
     bias, recurrent = entries.get("bias"), entries.get("recurrent_kernel")
@@ -277,9 +277,9 @@ def kernels(
 ) -> list[tuple[str, Any]]:
     """Kernels in the order of Keras 3.
 
-    Keras 1 stored kernels in Theano's order for channels-first layers, those of Conv1D with a
-    further axis, and those of transposed convolutions with input and output exchanged. Theano
-    itself turned kernels around; only files that say ``backend: theano`` are such.
+    Keras 1 stored kernels in Theano's order for channels-first layers, those of Conv1D with an
+    extra axis, and those of transposed convolutions with input and output exchanged. Theano itself
+    flipped kernels; only files that say ``backend: theano`` are flipped.
     """
     if not arrays:
         return arrays
@@ -302,6 +302,6 @@ def kernels(
             rest = [(n, a.transpose(2, 3, 1, 0) if a.ndim == 4 else a) for n, a in rest]
             kernel = kernel.transpose(2, 3, 1, 0)
     if backend == "theano" and class_name in _FLIPPED_BY_THEANO:
-        turned = (slice(None, None, -1),) * (kernel.ndim - 2)
-        kernel = kernel[turned]
+        flip = (slice(None, None, -1),) * (kernel.ndim - 2)
+        kernel = kernel[flip]
     return [(name, kernel), *rest]

@@ -1,9 +1,9 @@
-"""Where a mask of `Embedding(mask_zero=True)` or `Masking` goes.
+"""Follows the masks of `Embedding(mask_zero=True)` and `Masking`.
 
-Core ML has no masks. A layer that computes with one gets it beside its inputs (`Node.masks`):
-converters that compute with it ask for the blob, and a custom layer gets it as one more input.
-Which layers take a mask, and what passes one on, are the rules of the Keras that runs the model:
-a mask that the config lists comes first, others are followed through the layers.
+Core ML has no masks. A layer that computes with a mask receives it beside its inputs
+(`Node.masks`): converters that use it ask for the blob, and a custom layer receives it as an
+additional input. Which layers take a mask and which pass it on depends on the Keras that runs the
+model. Masks listed in the config come first; others are followed through the layers.
 """
 
 from __future__ import annotations
@@ -50,25 +50,26 @@ _COMPUTE = {
     "TimeDistributed",
     *_RECURRENT,
 }
-SET = "Model.masks"  # the op of a node that gives masks to its inputs
+SET = "Model.masks"  # the op of a node that adds masks to its inputs
 _COMPUTE_3 = {"Multiply", "Maximum", "Minimum"}  # since Keras 3
 
 
 def of(context: Lowering, node: Node) -> list[Blob | None]:
-    """The masks of a node's inputs; none where no input has one."""
+    """The masks of a node's inputs; empty if no input has one."""
     blobs = [None if mask is None else mask.blob(context) for mask in node.masks]
     return [*blobs, *[None] * (len(node.inputs) - len(blobs))]
 
 
 def explicit(value: Value) -> Mask:
-    """A mask that the call names: a value of the graph."""
+    """A mask that the call names, which is a value of the graph."""
     return Mask(value.name, lambda context: context.source_order(context.blob(value)))
 
 
 def follow(graph: Graph) -> None:
-    """Give each layer that computes with a mask its mask."""
+    """Give its mask to each layer that computes with one."""
     carried = dict(graph.masks)
-    unlisted: set[str] = set()  # values whose masks show when the model runs, not in its config
+    # Values whose masks appear only when the model runs, not in its config.
+    unlisted: set[str] = set()
     for node in graph.nodes:
         names = [value.name for value in node.inputs]
         call = call_of(node)
@@ -88,7 +89,7 @@ def follow(graph: Graph) -> None:
                 carried[value.name] = mask
                 unlisted |= set() if listed else {value.name}
         if node.op == "MultiHeadAttention" and graph.version >= 3:
-            for name in names:  # Keras takes the masks off the tensors themselves
+            for name in names:  # Keras removes the masks from the tensors themselves
                 carried.pop(name, None)
     graph.masks = carried
 
@@ -98,7 +99,7 @@ def follow(graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What one layer does with masks.
+    """How a layer handles masks.
 
     Attributes:
         version: the major version of Keras that runs the model.
@@ -119,32 +120,32 @@ class _Rule:
         computes = node.op in _COMPUTE or (node.op in _COMPUTE_3 and version >= 3)
         return _Rule(version, computes, SIGNATURES.get(node.op, ("inputs",)), _passed)
 
-    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
-        """The mask of each input that the layer computes with."""
+    def taken(self, node: Node, masks: Sequence[Mask | None]) -> list[Mask | None]:
+        """The masks, by input, with which the layer computes."""
         call = call_of(node)
         listed = call.lists_masks and "mask" in call.kwargs
-        followed = [None if mask and listed and mask.unless_listed else mask for mask in found]
+        followed = [None if mask and listed and mask.unless_listed else mask for mask in masks]
         if not self.computes or (self.version >= 3 and not self._follows(call)):
-            followed = [None] * len(found)
+            followed = [None] * len(masks)
         return [call.masks.get(index, mask) for index, mask in enumerate(followed)]
 
     def _follows(self, call: LayerCall) -> bool:
-        """Keras 3 looks for masks by itself where it knows for which argument they are."""
+        """Keras 3 finds masks by itself if it knows to which argument they belong."""
         if call.tensor_arguments <= 1:
             return not any(call.masks.values())
         return any(name.endswith("_mask") and name != "attention_mask" for name in self.signature)
 
-    def previous(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
-        """The masks that `compute_mask` gets."""
-        return [call_of(node).masks.get(index) or mask for index, mask in enumerate(found)]
+    def previous(self, node: Node, masks: Sequence[Mask | None]) -> list[Mask | None]:
+        """The masks that `compute_mask` receives."""
+        return [call_of(node).masks.get(index) or mask for index, mask in enumerate(masks)]
 
     def passed(self, node: Node, previous: Sequence[Mask | None]) -> list[Mask | None]:
         """The masks of the outputs."""
         return self.passing(node, previous, self.version)
 
 
-def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
-    first = given[0] if given else None
+def _passed(node: Node, masks: Sequence[Mask | None], version: int) -> list[Mask | None]:
+    first = masks[0] if masks else None
     if node.op == "Masking":
         return [_differing(node)]
     if node.op in ("Embedding", "ReversibleEmbedding"):
@@ -152,14 +153,14 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
     if node.op in _RECURRENT:
         return _of_sequences(node, first)
     if node.op in _MERGES:
-        return [_merged(node, given, version)]
+        return [_merged(node, masks, version)]
     if node.op == "Concatenate":
-        return [_concatenated(node, given, version)]
+        return [_concatenated(node, masks, version)]
     if node.op == "TimeDistributed.fold":
         return [_folded(node, first)]
     if node.op == "TimeDistributed.unfold":
-        return [_unfolded(node, given, version)]
-    # activations that were split off or stand alone, in lower case
+        return [_unfolded(node, masks, version)]
+    # activations that were split off or are separate, in lower case
     passes = node.op in _PASS or (node.op[:1].islower() and "." not in node.op)
     return [first] if passes else []
 
@@ -168,7 +169,7 @@ def _passed(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask
 
 
 def _of_users(node: Node, version: int, listed: bool) -> _Rule:
-    """By the object in memory; a file does not say, except for the masks that it lists."""
+    """The object in memory decides; a file says nothing except for the masks that it lists."""
     if node.layer is not None:
         names = _signature(node.layer)
         if not _takes_mask(node.layer, names):
@@ -180,17 +181,17 @@ def _of_users(node: Node, version: int, listed: bool) -> _Rule:
 
 
 class _Unmasked(_Rule):
-    """Keras lists the mask of every Lambda, also where its function takes none."""
+    """Keras lists the mask of every Lambda, even if its function takes none."""
 
-    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
+    def taken(self, node: Node, masks: Sequence[Mask | None]) -> list[Mask | None]:
         return []
 
 
 class _Untold(_Rule):
-    """A file does not say whether the layer takes the mask: its conversion function does."""
+    """A file does not say whether the layer takes the mask, but its conversion function does."""
 
-    def taken(self, node: Node, found: Sequence[Mask | None]) -> list[Mask | None]:
-        return [mask and replace(mask, is_certain=False) for mask in super().taken(node, found)]
+    def taken(self, node: Node, masks: Sequence[Mask | None]) -> list[Mask | None]:
+        return [mask and replace(mask, is_certain=False) for mask in super().taken(node, masks)]
 
 
 def _signature(layer: KerasLayer) -> list[str]:
@@ -201,28 +202,30 @@ def _signature(layer: KerasLayer) -> list[str]:
 
 
 def _takes_mask(layer: object, names: Sequence[str]) -> bool:
-    wanted = getattr(layer, "_fn_expects_mask_arg", None)  # of a Lambda: its function's
-    return bool(wanted) if wanted is not None else any(n.endswith("mask") for n in names)
+    expects = getattr(layer, "_fn_expects_mask_arg", None)  # of a Lambda: its function's
+    return bool(expects) if expects is not None else any(n.endswith("mask") for n in names)
 
 
 class _Given:
-    """A stand-in for the mask, to see what a layer's `compute_mask` does with it."""
+    """A placeholder for the mask, to find out what a layer's `compute_mask` does with it."""
 
 
-def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
+def _passed_by_object(node: Node, masks: Sequence[Mask | None], version: int) -> list[Mask | None]:
     layer, count = node.layer, len(node.outputs)
-    first = next((mask for mask in given if mask is not None), None)
+    first = next((mask for mask in masks if mask is not None), None)
     if first is None or not getattr(layer, "supports_masking", False):
         return []
-    stand_ins: list[Any] = [None if mask is None else _Given() for mask in given]
-    asked = stand_ins[0] if len(given) == 1 else stand_ins
+    stand_ins: list[Any] = [None if mask is None else _Given() for mask in masks]
+    argument = stand_ins[0] if len(masks) == 1 else stand_ins
     try:
-        answer = layer.compute_mask(object() if len(given) == 1 else [object()] * len(given), asked)
-    except Exception:  # any code of the user's
+        answer = layer.compute_mask(
+            object() if len(masks) == 1 else [object()] * len(masks), argument
+        )
+    except Exception:  # it may be any code of the user
         return [_untold(node, first)] * count
     answers = list(answer) if isinstance(answer, list | tuple) else [answer] * count
     known: dict[int, Mask | None] = {
-        id(stand_in): mask for stand_in, mask in zip(stand_ins, given, strict=True)
+        id(stand_in): mask for stand_in, mask in zip(stand_ins, masks, strict=True)
     }
     return [
         None if item is None else known.get(id(item)) or _untold(node, first) for item in answers
@@ -230,40 +233,40 @@ def _passed_by_object(node: Node, given: Sequence[Mask | None], version: int) ->
 
 
 def _passed_unless_listed(
-    node: Node, given: Sequence[Mask | None], version: int
+    node: Node, masks: Sequence[Mask | None], version: int
 ) -> list[Mask | None]:
-    """Calls of one tensor list their masks; others do not, and the function is asked."""
+    """Calls of one tensor list their masks; for others the function decides."""
     return [
         mask and replace(mask, unless_listed=True)
-        for mask in _passed_by_choice(node, given, version)
+        for mask in _passed_by_choice(node, masks, version)
     ]
 
 
-def _passed_by_choice(node: Node, given: Sequence[Mask | None], version: int) -> list[Mask | None]:
-    first = next((mask for mask in given if mask is not None), None)
+def _passed_by_choice(node: Node, masks: Sequence[Mask | None], version: int) -> list[Mask | None]:
+    first = next((mask for mask in masks if mask is not None), None)
     return [] if first is None else [_untold(node, first)] * len(node.outputs)
 
 
-def _passed_by_trace(node: Node, told: Sequence[Mask | None]) -> list[Mask | None]:
-    """What the layers inside give their outputs, which a layer that passes masks on keeps."""
+def _passed_by_trace(node: Node, masks: Sequence[Mask | None]) -> list[Mask | None]:
+    """The masks of the outputs of inner layers, which a layer that passes masks on keeps."""
 
     def made(index: int, context: Lowering) -> Blob | None:
         inner = node.traced_masks[index] if index < len(node.traced_masks) else None
         result = None if inner is None else inner.blob(context)
-        outer = told[index] if index < len(told) else None
+        outer = masks[index] if index < len(masks) else None
         return result if result is not None or outer is None else outer.blob(context)
 
     return [Mask(node.name, partial(made, index)) for index in range(len(node.outputs))]
 
 
 def _untold(node: Node, mask: Mask) -> Mask:
-    """A mask behind a layer whose conversion function says whether it passes it on."""
+    """A mask after a layer whose conversion function says whether it passes masks on."""
 
     def make(context: Lowering) -> Blob | None:
         if node.passes_mask is None:
             raise ConversionError(
                 f"it computes with the mask of {mask.origin!r}, which comes through {node}, a "
-                "layer of your own: nothing tells whether it passes the mask on. Say so in its "
+                "layer of your own: nothing says whether it passes the mask on. Say so in its "
                 "conversion function: mlferry.CustomLayerParams(..., passes_mask=True), or False"
             )
         return mask.blob(context) if node.passes_mask else None
@@ -295,7 +298,7 @@ def _not_zero(node: Node) -> Mask:
 
 
 def _differing(node: Node) -> Mask:
-    """A step counts where any of its values differs from the one that stands for nothing."""
+    """A step counts if any of its values differs from the mask value."""
     value, skipped = node.inputs[0], float(node.get_config().get("mask_value", 0.0))
 
     def make(context: Lowering) -> Blob:
@@ -315,37 +318,37 @@ def _origins(masks: Sequence[Mask | None]) -> str:
 
 
 def _joined(context: Lowering, blobs: Sequence[Blob], kind: str) -> Blob:
-    """One mask out of several."""
+    """One mask from several."""
     output = blobs[0]
     for blob in blobs[1:]:
         output = context.layer(kind, output, blob, layout=SOURCE)
     return output
 
 
-def _merged(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
-    """Keras 3: a step counts where it does in any input; Keras 2: in all that have masks."""
-    if not any(given):
+def _merged(node: Node, masks: Sequence[Mask | None], version: int) -> Mask | None:
+    """In Keras 3 a step counts if it does in any input; in Keras 2, in all that have masks."""
+    if not any(masks):
         return None
 
     def make(context: Lowering) -> Blob | None:
-        blobs = _blobs(context, given)
+        blobs = _blobs(context, masks)
         present = [blob for blob in blobs if blob is not None]
         if not present or (version >= 3 and len(present) < len(blobs)):
             return None
         return _joined(context, present, "maxBroadcastable" if version >= 3 else "minBroadcastable")
 
-    return Mask(_origins(given), make)
+    return Mask(_origins(masks), make)
 
 
-def _concatenated(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
-    """Along the features a step counts as in a merge; along time the masks are put together."""
-    if not any(given):
+def _concatenated(node: Node, masks: Sequence[Mask | None], version: int) -> Mask | None:
+    """Along features a step counts as in a merge; along time the masks are concatenated."""
+    if not any(masks):
         return None
     axis = node.get_config().get("axis", -1)
 
     def make(context: Lowering) -> Blob | None:
         rank = context.blob(node.inputs[0]).rank
-        blobs = _blobs(context, given)
+        blobs = _blobs(context, masks)
         present = [blob for blob in blobs if blob is not None]
         if not present:
             return None
@@ -359,11 +362,11 @@ def _concatenated(node: Node, given: Sequence[Mask | None], version: int) -> Mas
             raise ConversionError("a Concatenate of masked and unmasked inputs along time")
         return context.layer("concatND", *present, layout=SOURCE, axis=axis % rank)
 
-    return Mask(_origins(given), make)
+    return Mask(_origins(masks), make)
 
 
 def _folded(node: Node, first: Mask | None) -> Mask | None:
-    """[batch, time, ...] as [batch * time, ...]; of a mask without more axes nothing is left."""
+    """[batch, time, ...] as [batch * time, ...]; a mask without more axes disappears."""
     if first is None:
         return None
 
@@ -381,9 +384,9 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
     return Mask(first.origin, make)
 
 
-def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | None:
-    """Keras 3: the mask that came in; Keras 2: the mask that the layer inside passes on."""
-    inner, outer = given
+def _unfolded(node: Node, masks: Sequence[Mask | None], version: int) -> Mask | None:
+    """In Keras 3 the incoming mask; in Keras 2 the mask that the inner layer passes on."""
+    inner, outer = masks
     if version >= 3 or (inner is None and outer is None):
         return outer
 
@@ -400,7 +403,7 @@ def _unfolded(node: Node, given: Sequence[Mask | None], version: int) -> Mask | 
         axes = tuple(range(2, mask.rank))
         return context.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
 
-    return Mask(_origins(given), make)
+    return Mask(_origins(masks), make)
 
 
 def steps(context: Lowering, mask: Blob) -> list[Blob]:

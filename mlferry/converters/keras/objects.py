@@ -1,4 +1,4 @@
-"""What is used of the objects of Keras, which come without types."""
+"""The attributes used of Keras objects, which have no type hints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class SymbolicTensor(Protocol):
-    """A tensor of Keras 3 without values, which knows what makes it."""
+    """A tensor of Keras 3 without values, which knows its operation."""
 
     shape: Sequence[int | None]
     dtype: Any
@@ -29,7 +29,7 @@ class KerasNode(Protocol):
 
 
 class KerasOperation(Protocol):
-    """What Keras 3 records calls of: layers, and its functions."""
+    """An operation whose calls Keras 3 records: a layer, or one of its functions."""
 
     name: str
     _inbound_nodes: list[KerasNode]
@@ -47,7 +47,7 @@ class Functional(Protocol):
 
 
 class KerasLayer(Protocol):
-    """A layer or a model of Keras 2 or 3, or of a user's class that is derived from them."""
+    """A layer or model of Keras 2 or 3, or of a user's class derived from them."""
 
     name: str
     built: bool
@@ -63,16 +63,16 @@ class KerasLayer(Protocol):
         """Run it, or call it on symbolic tensors."""
 
     def call(self, *args: object, **kwargs: object) -> Any:
-        """What it computes."""
+        """Compute the output."""
 
     def get_config(self) -> dict[str, Any]:
-        """Its options."""
+        """The options."""
 
     def _flatten_layers(self) -> Sequence[KerasOperation]:
-        """Itself, and the layers inside."""
+        """This layer and the layers inside it."""
 
     def get_build_config(self) -> Mapping[str, Any] | None:
-        """The shapes that it was built for."""
+        """The shapes for which it was built."""
 
     def get_weights(self) -> list[Any]:
         """The arrays of its variables."""

@@ -1,7 +1,7 @@
 """Layers inside layers: cells, wrapped layers, the projections of an attention.
 
-The keys are the folders under which a `.keras` file keeps the arrays of a part; the order is
-that in which Keras lists the weights.
+The keys are the folders in which a `.keras` file keeps the arrays of a part, in the order in which
+Keras lists the weights.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ def _wrapped(config: Mapping[str, Any]) -> Entries:
 def _bidirectional(config: Mapping[str, Any]) -> Entries:
     forward = config["layer"]
     inner = dict(forward["config"])
-    turned = {**forward, "config": {**inner, "go_backwards": not inner.get("go_backwards", False)}}
-    return {"forward_layer": forward, "backward_layer": config.get("backward_layer") or turned}
+    backward = {
+        **forward,
+        "config": {**inner, "go_backwards": not inner.get("go_backwards", False)},
+    }
+    return {"forward_layer": forward, "backward_layer": config.get("backward_layer") or backward}
 
 
 def _stacked(config: Mapping[str, Any]) -> Entries:
@@ -60,7 +63,7 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], Entries]] = {
     "GroupedQueryAttention": _projections,
 }
 
-# Layers that are the loop over a cell which has the layer's own options.
+# Layers that run a loop over a cell with the layer's own options.
 CELLS = {
     "SimpleRNN": "SimpleRNNCell",
     "LSTM": "LSTMCell",
@@ -72,7 +75,7 @@ CELLS = {
 
 
 def snake_case(name: str) -> str:
-    """Keras's own rule from class names to the names of folders."""
+    """Keras's own rule for turning class names into folder names."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

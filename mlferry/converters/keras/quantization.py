@@ -1,4 +1,4 @@
-"""Weights that Keras keeps quantized (`model.quantize`), and what they stand for."""
+"""Weights that Keras keeps quantized (`model.quantize`), and the values they represent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ADDED = {"": (), "int8": ("scale",), "int4": ("scale", "zero", "g_idx")}
 
 def policy(config: Mapping[str, Any]) -> str:
     """The mode of a layer's dtype policy with its details, e.g. "int4/128", or ""."""
-    given = config.get("dtype")
-    inner = given.get("config") if isinstance(given, Mapping) else None
+    dtype = config.get("dtype")
+    inner = dtype.get("config") if isinstance(dtype, Mapping) else None
     match = inner.get("mode") if isinstance(inner, Mapping) else None
     return str(match or "")
 
@@ -33,24 +33,24 @@ def names(config: Mapping[str, Any], weight: str) -> list[str]:
     """The arrays that quantization adds to a layer whose weight has this name.
 
     Raises:
-        ModelFileError: the layer is quantized in a way that is not known.
+        ModelFileError: the layer is quantized in an unknown way.
     """
     result = mode(config)
     if result not in _ADDED:
         raise ModelFileError(
             f"layer {config.get('name')!r} is quantized as {result!r}; int8 and int4 can be read"
         )
-    added = _ADDED[result][:1] if policy(config) == "int4/-1" else _ADDED[result]
-    return [name if name == "g_idx" else f"{weight}_{name}" for name in added]
+    suffixes = _ADDED[result][:1] if policy(config) == "int4/-1" else _ADDED[result]
+    return [name if name == "g_idx" else f"{weight}_{name}" for name in suffixes]
 
 
 def is_fixed(config: Mapping[str, Any], name: str) -> bool:
-    """Whether quantization makes an array one that is not trained."""
+    """Whether quantization makes an array untrained."""
     return bool(mode(config)) and name != "bias"
 
 
 def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int) -> None:
-    """Note the mode of a part whose own config does not tell it: by its arrays.
+    """Derive the mode of a part from its arrays if its own config does not say it.
 
     Args:
         config: of the part.
@@ -66,7 +66,7 @@ def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int
 
 @dataclass(frozen=True)
 class QuantizedMatrix:
-    """A matrix [n, m] of a layer, and how it is kept.
+    """A matrix [n, m] of a layer, and how it is stored.
 
     Attributes:
         floats: what it stands for.
@@ -78,7 +78,7 @@ class QuantizedMatrix:
 
 
 def codes_of(node: Node, name: str, columns: int) -> NDArray[np.int64]:
-    """The integers of a weight [..., columns]; of 4 bits two lie in a byte, the lower first."""
+    """The integers of a weight [..., columns]; a byte holds two of 4 bits, the lower first."""
     packed = node.weights[name]
     if mode(node.get_config()) != "int4":
         return packed.astype(np.int64)
@@ -100,7 +100,7 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Quantiz
     """The weight of a layer as a matrix.
 
     Raises:
-        ConversionError: it has another size, or groups that do not lie in a row.
+        ConversionError: it has another size, or groups that are not contiguous.
     """
     kind = mode(node.get_config())
     if not kind:
@@ -119,7 +119,7 @@ def matrix(node: Node, rows: int, columns: int, name: str = "kernel") -> Quantiz
         raise ConversionError(f"{scale.shape[1]} scales for {columns} columns of {name!r}")
     owner = node.weight("g_idx").astype(int) if grouped else np.zeros(rows, int)
     if len(owner) != rows or (np.diff(owner) < 0).any():
-        raise ConversionError(f"the groups of {name!r} do not lie one behind the other")
+        raise ConversionError(f"the groups of {name!r} are not contiguous")
     floats = ((codes - zero[owner]) * scale[owner]).astype(np.float32)
     bits = 8 if kind == "int8" else 4
     offset = 1 << (bits - 1)

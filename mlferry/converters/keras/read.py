@@ -32,7 +32,7 @@ ZIP_MAGIC = b"PK\x03\x04"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 16 << 20  # bytes of an archive read at a time
 
-# Layers whose `activation` is applied last, to everything that they make: it is split off.
+# Layers whose `activation` is applied last, to all of their outputs; it is split off.
 _ACTIVATED = {
     "Dense",
     "Conv1D",
@@ -61,11 +61,11 @@ def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | No
     Args:
         source: path of an `.h5` or `.keras` file (told by content, not by suffix), a pair of
             paths (architecture `.json`, weights `.h5`), or a model object.
-        keep: names and classes of wrappers that are not taken apart.
-        custom_objects: the user's classes and functions by the names that a file has for them.
+        keep: names and classes of wrappers that are kept whole.
+        custom_objects: the user's classes and functions, by their names in a file.
 
     Raises:
-        ModelFileError: the file is damaged, or no Keras model.
+        ModelFileError: the file is damaged, or not a Keras model.
         MissingDependencyError: h5py is not installed.
     """
     if isinstance(source, tuple | list):
@@ -86,7 +86,7 @@ def read(source: object, keep: Keep = (), custom_objects: Mapping[str, Any] | No
 
 
 def claims(source: object) -> bool:
-    """Whether a source is for this frontend: by its content, where it is a file."""
+    """Whether a source belongs to this frontend; a file is judged by its content."""
     if isinstance(source, tuple | list):
         return True
     if isinstance(source, str | os.PathLike):
@@ -107,7 +107,7 @@ def is_keras_object(source: object) -> TypeGuard[KerasLayer]:
 
 @contextmanager
 def _our_errors(source: object) -> Iterator[None]:
-    """A broken file may make any part stumble: zlib, struct, the config's own odd values."""
+    """A broken file may make any part fail: zlib, struct, or odd values in the config."""
     try:
         yield
     except MlferryError:
@@ -131,7 +131,7 @@ def _read_file(path: Path, keep: Keep) -> Graph:
     if not magic:
         raise ModelFileError(f"{path} is empty")
     raise ModelFileError(
-        f"{path} is no Keras model: neither HDF5 (.h5) nor a zip archive (.keras). For a JSON "
+        f"{path} is not a Keras model: neither HDF5 (.h5) nor a zip archive (.keras). For a JSON "
         "architecture with its weights give both: mlferry.convert(('model.json', 'weights.h5'))"
     )
 
@@ -140,13 +140,13 @@ def _read_hdf5(path: Path, keep: Keep) -> Graph:
     with hdf5.opened(path) as file:
         config = file.attrs.get("model_config")
         if config is None:
-            what = (
+            problem = (
                 "holds weights without an architecture; give both: mlferry.convert"
                 f"(('model.json', {str(path)!r}))"
                 if "layer_names" in file.attrs or "layers" in file
-                else "is an HDF5 file, but no Keras model"
+                else "is an HDF5 file, but not a Keras model"
             )
-            raise ModelFileError(f"{path} {what}")
+            raise ModelFileError(f"{path} {problem}")
         release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
         group = file.group("model_weights") if "model_weights" in file else file
         limits.check_model(group.stored_bytes())
@@ -185,11 +185,11 @@ def _read_archive(path: Path, keep: Keep) -> Graph:
             names = archive.namelist()
             _check_names(names, path)
             config = _member(archive, "config.json", path)
-            told = _member(archive, "metadata.json", path) if "metadata.json" in names else b"{}"
+            content = _member(archive, "metadata.json", path) if "metadata.json" in names else b"{}"
             with extracted.open("wb") as target:
                 for block in _blocks(archive, _WEIGHTS, path):
                     target.write(block)
-        metadata = _json(told, path)
+        metadata = _json(content, path)
         release = _text(metadata.get("keras_version", "3"))
         model = parse(_json(config, path), _major(release), path.stem)
         with hdf5.opened(extracted, path) as file:
@@ -200,7 +200,7 @@ def _read_archive(path: Path, keep: Keep) -> Graph:
 def _check_names(names: Sequence[str], path: Path) -> None:
     if "config.json" not in names or _WEIGHTS not in names:
         raise ModelFileError(
-            f"{path} is a zip archive, but no .keras file: it has no config.json with "
+            f"{path} is a zip archive, but not a .keras file: it has no config.json with "
             f"{_WEIGHTS} (it holds {', '.join(sorted(names)[:6])})"
         )
     for name in ("config.json", "metadata.json", _WEIGHTS):
@@ -217,16 +217,16 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 
 def _blocks(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[bytes]:
-    """The content of a member, which may be larger than the archive says."""
+    """The content of a member, which may be larger than the archive claims."""
     size = path.stat().st_size
-    grown = archive.getinfo(name).file_size
-    limits.check("weights", grown, f"{path}: {name} has bytes:")
-    limits.check_growth(size, grown, f"{path}: {name} has")
-    read = 0
+    unpacked_size = archive.getinfo(name).file_size
+    limits.check("weights", unpacked_size, f"{path}: {name} has bytes:")
+    limits.check_growth(size, unpacked_size, f"{path}: {name} has")
+    count = 0
     with archive.open(name) as stream:
         while block := stream.read(_BLOCK):
-            read += len(block)
-            limits.check_growth(size, read, f"{path}: {name} has")
+            count += len(block)
+            limits.check_growth(size, count, f"{path}: {name} has")
             yield block
 
 
@@ -235,13 +235,13 @@ def _json(text: str | bytes, path: object) -> Any:
     try:
         result = json.loads(text)
         if _SURROGATE.search(text if isinstance(text, str) else text.decode("latin-1")):
-            json.dumps(result, ensure_ascii=False).encode()  # half a character is none
+            json.dumps(result, ensure_ascii=False).encode()  # half a character is invalid
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the architecture is not valid JSON: {error}") from error
     if not isinstance(result, Mapping) or "class_name" not in result:
         if isinstance(result, Mapping) and "keras_version" in result and "class_name" not in result:
             return result
-        raise ModelFileError(f"{path}: the JSON inside describes no Keras model")
+        raise ModelFileError(f"{path}: the JSON inside does not describe a Keras model")
     return result
 
 
@@ -266,7 +266,7 @@ def _major(release: str) -> int:
 def _read_object(source: object, keep: Keep) -> Graph:
     if not is_keras_object(source):
         raise ConversionError(
-            f"a {type(source).__name__} is no Keras model: give a path, a pair of paths or a "
+            f"a {type(source).__name__} is not a Keras model: give a path, a pair of paths or a "
             "model object"
         )
     if not hasattr(source, "layers"):
@@ -288,7 +288,7 @@ def _read_object(source: object, keep: Keep) -> Graph:
 
 
 def _as_functional(model: KerasLayer) -> Any:
-    """A model of a user's class that was built of inputs and outputs, as one of Keras's own."""
+    """A model of a user's class that was built from inputs and outputs, as one of Keras's own."""
     names = {cls.__name__ for cls in type(model).__mro__}
     is_users = type(model).__name__ not in ("Functional", "Model", "Sequential")
     if not is_users or "Functional" not in names or "layers" in _config_of(model):
@@ -306,12 +306,12 @@ def _config_of(model: KerasLayer) -> Mapping[str, Any]:
     try:
         entries: Mapping[str, Any] = model.get_config()
     except (NotImplementedError, TypeError, ValueError):
-        return {}  # Keras raises these where a class of the user's cannot tell its own arguments
+        return {}  # Keras raises these if a user's class cannot return its own arguments
     return entries
 
 
 def _complete(config: dict[str, Any], model: KerasLayer) -> None:
-    """Give the models inside, of classes of the user's own, the layers that their configs lack."""
+    """Give inner models of the user's own classes the layers that their configs lack."""
     entries = config["config"]
     listed = entries if isinstance(entries, list) else entries.get("layers", ())
     layers = {layer.name: layer for layer in model.layers}
@@ -321,10 +321,10 @@ def _complete(config: dict[str, Any], model: KerasLayer) -> None:
             continue
         plain = _as_functional(inner)
         if plain is not inner:
-            told = json.loads(plain.to_json())
-            entry |= {"class_name": told["class_name"], "config": told["config"]}
-            entry["registered_name"] = told.get("registered_name")
-            entry["module"] = told.get("module")
+            full = json.loads(plain.to_json())
+            entry |= {"class_name": full["class_name"], "config": full["config"]}
+            entry["registered_name"] = full.get("registered_name")
+            entry["module"] = full.get("module")
         _complete(entry, plain)
 
 
@@ -343,7 +343,7 @@ def _graph(
 
 
 def graph_of(model: Layer, store: arrays.Store, source: str) -> Graph:
-    """The graph of layers in memory whose masks are known when the model runs."""
+    """The graph of layers in memory whose masks are known only when the model runs."""
     stored = store.assign(model)
     entries = {path: arrays.named(layer, stored.get(path, [])) for path, layer in model.holders()}
     return _Walk(model, entries, 3, (), lists_masks=False).graph(source, "")
@@ -355,14 +355,14 @@ class _Walk:
     def __init__(
         self,
         model: Layer,
-        found: Mapping[arrays.Path, arrays.Named],
+        named_arrays: Mapping[arrays.Path, arrays.Named],
         version: int,
         keep: Keep,
         lists_masks: bool = True,
     ) -> None:
         self.model = model
         self.lists_masks = lists_masks
-        self.found = dict(found)
+        self.found = dict(named_arrays)
         self.version = version
         self.keep = keep
         self.states: list[tuple[Value, Value]] = []
@@ -418,16 +418,16 @@ class _Walk:
         return values, self._run_model(model, values, ())
 
     def _output_names(self) -> list[str]:
-        """The keys of a dict of outputs, else the names of the layers that make them."""
+        """The keys of a dict of outputs, or else the names of the layers that make them."""
         model = self.model
         if model.model_kind == "Sequential":
             return [model.layers[-1].name]
         pairs = zip(model.output_keys, model.outputs, strict=True)
         return [key or end.layer for key, end in pairs]
 
-    def _run_model(self, model: Layer, given: Sequence[Value], path: arrays.Path) -> list[Value]:
+    def _run_model(self, model: Layer, inputs: Sequence[Value], path: arrays.Path) -> list[Value]:
         if model.model_kind == "Sequential":
-            values = list(given)
+            values = list(inputs)
             for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
                 if layer.class_name == "InputLayer":
                     continue
@@ -437,11 +437,11 @@ class _Walk:
             return values
         listed = self.version >= 3 and not path and self.lists_masks
         results: dict[tuple[str, int], list[Value]] = {}
-        if len(given) != len(model.inputs):
+        if len(inputs) != len(model.inputs):
             raise ModelFileError(
-                f"model {model.name!r} takes {len(model.inputs)} inputs, {len(given)} are given"
+                f"model {model.name!r} takes {len(model.inputs)} inputs, {len(inputs)} are given"
             )
-        for end, value in zip(model.inputs, given, strict=True):
+        for end, value in zip(model.inputs, inputs, strict=True):
             results[(end.layer, end.call)] = [value]
         by_name = {layer.name: layer for layer in model.layers}
         shapes = _told_shapes(model)
@@ -465,9 +465,9 @@ class _Walk:
         return [self._pick(results, end, model) for end in model.outputs]
 
     def _pick(
-        self, made: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
+        self, results: Mapping[tuple[str, int], list[Value]], tensor: Tensor, model: Layer
     ) -> Value:
-        values = made.get((tensor.layer, tensor.call))
+        values = results.get((tensor.layer, tensor.call))
         if values is None or tensor.index >= len(values):
             raise ModelFileError(
                 f"model {model.name!r} reads output {tensor.index} of call {tensor.call} of "
@@ -481,7 +481,7 @@ class _Walk:
         call: LayerUse,
         values: Sequence[Value],
         path: arrays.Path,
-        told: Mapping[int, Tensor] | None,
+        listed: Mapping[int, Tensor] | None,
         use: LayerCall | None = None,
     ) -> list[Value]:
         use = use or LayerCall(_positional(values), is_users=_is_users(layer))
@@ -516,11 +516,11 @@ class _Walk:
         elif layer.class_name == "Activation":
             kind = config.pop("activation")
             return [self._activation(kind, name, layer, values, config, use, arguments)]
-        told = told or {0: Tensor(layer.name, 0, 0)}
+        listed = listed or {0: Tensor(layer.name, 0, 0)}
         shapes = _shapes_in_memory(layer)
         outputs = [
             Value(f"{name}:{index}", tensor.shape or shapes.get(index), tensor.dtype or "float32")
-            for index, tensor in sorted(told.items())
+            for index, tensor in sorted(listed.items())
         ]
         node = Node(
             op=_op(layer),
@@ -546,7 +546,7 @@ class _Walk:
     def _run_inside(
         self, model: Layer, values: Sequence[Value], path: arrays.Path, use: LayerCall
     ) -> list[Value]:
-        """A model inside another, its inputs in its own order and with the masks of the call."""
+        """An inner model, with its inputs in its own order and with the masks of the call."""
         if any(use.masks.values()):
             name = f"{'/'.join((*path, model.name))}/masks_{len(self.nodes)}"
             attrs = Attributes({})
@@ -563,7 +563,7 @@ class _Walk:
         return self._run_model(model, parts, (*path, model.name))
 
     def _as_typed(self, value: Value, layer: Layer, name: str) -> Value:
-        """A value in the type of the model's input, which Keras casts to."""
+        """A value cast to the type of the model's input, as Keras does."""
         _, dtype = input_shape_of(layer)
         if dtype.startswith("float") or value.dtype == dtype or not value.dtype.startswith("float"):
             return value
@@ -575,7 +575,7 @@ class _Walk:
         return out
 
     def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, NDArray[Any]]:
-        """The arrays of a layer and its parts; those of parts with their keys before the name."""
+        """The arrays of a layer and its parts; names of the latter begin with the part's key."""
         items: arrays.Named = []
         own = (*path, layer.name)
         for owner, _ in layer.holders(own):
@@ -611,7 +611,7 @@ class _Walk:
     def _time_distributed(
         self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path, use: LayerCall
     ) -> list[Value]:
-        """Time goes into the batch, through the layer inside, and out again."""
+        """Merge time into the batch, apply the inner layer, and split them again."""
         folded = [
             self._reshaped("fold", name, layer, [value], use, {0: use.masks.get(index)})
             for index, value in enumerate(values)
@@ -631,7 +631,7 @@ class _Walk:
         own = (*path, layer.name, key)
         if inner.model_kind is not None:
             return self._run_model(inner, values, own)
-        # found under the key of the part, shown under the names of both
+        # found by the key of the part, shown with both names
         renamed = replace(inner, name=f"{layer.name}/{inner.name}")
         for owner, _ in inner.holders(own):
             moved = (*path, renamed.name, *owner[len(own) :])
@@ -640,7 +640,7 @@ class _Walk:
 
     def _reshaped(
         self,
-        what: str,
+        step: str,
         name: str,
         layer: Layer,
         values: Sequence[Value],
@@ -649,11 +649,11 @@ class _Walk:
     ) -> Value:
         bindings = {i: mask for i, mask in masks_of_inputs.items() if mask is not None}
         index = len(self.nodes)
-        out = Value(f"{name}:{what}_{index}", None, values[0].dtype)
+        out = Value(f"{name}:{step}_{index}", None, values[0].dtype)
         self.nodes.append(
             Node(
-                op=f"TimeDistributed.{what}",
-                name=f"{name}/{what}",
+                op=f"TimeDistributed.{step}",
+                name=f"{name}/{step}",
                 inputs=tuple(values),
                 outputs=(out,),
                 attrs=Attributes({}),
@@ -673,7 +673,7 @@ class _Walk:
         use: LayerCall,
         arguments: Mapping[str, Any] | None = None,
     ) -> Value:
-        """The node of an activation, given by name, as a function or as a layer."""
+        """The node of an activation, which is given by name, as a function or as a layer."""
         op = plain = activation_name(activation)
         function = getattr(layer.source, "activation", None)
         full = _full_name(activation)
@@ -747,7 +747,7 @@ def _shapes_in_memory(layer: Layer) -> dict[int, Shape]:
 
 
 def _op(layer: Layer) -> str:
-    """The layer's class; with its package where it hides a class of Keras's own."""
+    """The layer's class, with its package if it hides a class of Keras's own."""
     name = layer.class_name.rsplit(">", 1)[-1]
     if layer.is_op:
         return f"keras.ops.{name}"
@@ -762,7 +762,7 @@ def _op(layer: Layer) -> str:
 
 
 def _is_users(layer: Layer) -> bool:
-    """Whether only its own code shows what a layer does with masks."""
+    """Whether only a layer's own code shows what it does with masks."""
     return layer.is_users or (layer.model_kind is None and _op(layer) not in OPS)
 
 
@@ -787,7 +787,7 @@ def activation_name(activation: Attribute) -> str:
 
 
 def _full_name(activation: Attribute) -> str:
-    """The name of an activation, with its package where it is registered in one."""
+    """The name of an activation, with its package if it is registered in one."""
     if not isinstance(activation, Mapping):
         return str(activation)
     inner = activation.get("config")
@@ -800,7 +800,8 @@ def _full_name(activation: Attribute) -> str:
 def _is_users_function(activation: Attribute, function: Callable[..., Any] | None) -> bool:
     """Whether an activation only shares its name with one of Keras's own.
 
-    Keras 3 writes its own as their names alone, Keras 2 any: there the object in memory decides.
+    Keras 3 writes only its own by name alone; Keras 2 writes all so, and the object in memory
+    decides.
     """
     if isinstance(activation, Mapping):
         return activation.get("class_name") == "function" and not isinstance(
@@ -812,7 +813,7 @@ def _is_users_function(activation: Attribute, function: Callable[..., Any] | Non
 
 
 def _distinct(items: arrays.Named) -> arrays.Named:
-    """The arrays with names without the layer's own path, made different where they are not."""
+    """The arrays, with names without the layer's own path, made unique if necessary."""
     short = [name.rsplit("/", 1)[-1] for name, _ in items]
     if len(set(short)) != len(short):
         short = [name for name, _ in items]
@@ -822,7 +823,7 @@ def _distinct(items: arrays.Named) -> arrays.Named:
 
 
 def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
-    """The outputs of each call with the shapes that its readers have in the config (Keras 3)."""
+    """The outputs of each call, with the shapes that the config gives to its readers (Keras 3)."""
     entries: dict[tuple[str, int], dict[int, Tensor]] = {}
     for tensor in model.reads():
         outputs = entries.setdefault((tensor.layer, tensor.call), {})
@@ -834,11 +835,11 @@ def _told_shapes(model: Layer) -> dict[tuple[str, int], dict[int, Tensor]]:
 
 
 def _order(
-    model: Layer, by_name: Mapping[str, Layer], given: set[tuple[str, int]]
+    model: Layer, by_name: Mapping[str, Layer], known: set[tuple[str, int]]
 ) -> list[tuple[str, int]]:
     """The calls that the outputs need, each after those that it reads."""
     order: list[tuple[str, int]] = []
-    done = set(given)
+    done = set(known)
     active: set[tuple[str, int]] = set()
     stack = [(tensor.layer, tensor.call) for tensor in reversed(model.outputs)]
     while stack:
@@ -852,7 +853,7 @@ def _order(
                 f"model {model.name!r} refers to call {key[1]} of {key[0]!r}, which does not exist"
             )
         reads = [(tensor.layer, tensor.call) for tensor in layer.calls[key[1]].reads]
-        waiting = [read for read in reads if read not in done]
+        waiting = [reference for reference in reads if reference not in done]
         if waiting:
             if key in active:
                 raise ModelFileError(f"model {model.name!r}: {key[0]!r} depends on itself")
@@ -870,8 +871,8 @@ def _by_depth(
 ) -> list[tuple[str, int]]:
     """The calls in the order in which Keras 3 runs them: by their distance from the outputs.
 
-    It matters only where a layer changes what others see: `MultiHeadAttention` takes the masks
-    off its inputs. All calls of a layer are as far as the farthest that was looked at before.
+    The order matters only if a layer changes what others see: `MultiHeadAttention` removes the
+    masks from its inputs. All calls of a layer count as far as the farthest seen before.
     """
     depths: dict[tuple[str, int], int] = {}
     of_layers: dict[str, int] = {}
@@ -879,7 +880,7 @@ def _by_depth(
         depth = max(depths.setdefault(key, 0), of_layers.get(key[0], 0))
         of_layers[key[0]] = depths[key] = depth
         for tensor in by_name[key[0]].calls[key[1]].reads:
-            read = (tensor.layer, tensor.call)
-            depths[read] = max(depth + 1, depths.get(read, 0))
+            reference = (tensor.layer, tensor.call)
+            depths[reference] = max(depth + 1, depths.get(reference, 0))
     remaining = {*order}
     return sorted((key for key in depths if key in remaining), key=lambda key: -depths[key])

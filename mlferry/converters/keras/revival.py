@@ -1,4 +1,4 @@
-"""Layers of a file as objects: the user's class, with the options and arrays of the file."""
+"""Makes objects of layers in a file: the user's class, with the options and arrays of the file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from mlferry.numerics.shapes import Shape
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None) -> Any:
+def layer_of(
+    layer_class: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape | None
+) -> Any:
     """An object of a user's class.
 
     Args:
-        made: the class; its `from_config` gets the file's options.
+        layer_class: the class; its `from_config` gets the file's options.
         node: of the file's layer.
-        shapes: of its inputs, which the layer is built for.
-        mask: the shape of the mask that it gets, if it gets one.
+        shapes: the shapes of its inputs, for which the layer is built.
+        mask: the shape of its mask, if it has one.
 
     Raises:
         ConversionError: the class does not take the options, or has other arrays.
     """
-    name = made.__name__
+    name = layer_class.__name__
     try:
-        layer = made.from_config(node.attrs.as_dict())
+        layer = layer_class.from_config(node.attrs.as_dict())
         _build(layer, node, shapes, mask)
     except Exception as error:
         raise ConversionError(
@@ -51,7 +53,7 @@ def layer_of(made: type[Any], node: Node, shapes: Sequence[Shape], mask: Shape |
 
 
 def _build(layer: KerasLayer, node: Node, shapes: Sequence[Shape], mask: Shape | None) -> None:
-    """Call the layer once on symbolic tensors, which makes its variables."""
+    """Call the layer once on symbolic tensors, which creates its variables."""
     keras = _library_of(layer)
     values = zip(shapes, node.inputs, strict=True)
     symbols = [keras.Input(batch_shape=tuple(s), dtype=v.dtype) for s, v in values]
@@ -74,11 +76,11 @@ def _own_variables(layer: object) -> list[Any]:
 
 def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
-    wanted = [tuple(weight.shape) for weight in _ordered(layer)]
+    expected = [tuple(weight.shape) for weight in _ordered(layer)]
     results = [array.shape for array in arrays]
-    if wanted != results:
+    if expected != results:
         raise ConversionError(
-            f"{name} of custom_objects has arrays of shapes {wanted}, the file {results}"
+            f"{name} of custom_objects has arrays of shapes {expected}, the file {results}"
         )
     for weight, array in zip(_ordered(layer), arrays, strict=True):
         weight.assign(array)
@@ -89,7 +91,7 @@ def _ordered(layer: KerasLayer) -> list[Any]:
 
 
 def _load(layer: object, arrays: _Arrays, name: str) -> None:
-    """Arrays of a `.keras` file, which lie under the names of the layer's attributes."""
+    """Arrays of a `.keras` file, stored under the names of the layer's attributes."""
     left = dict(arrays)
     for path, part in _Folders(arrays, _library_of(layer)).parts(layer, ""):
         own = {
@@ -129,7 +131,7 @@ class _Folders:
         names = sorted(set(dir(layer)) - set(dir(self.kind())))
         for name in sorted(names, key=lambda text: f"~{text}" if text.startswith("_") else text):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of properties that Keras means to remove
+                warnings.simplefilter("ignore")  # from properties that Keras plans to remove
                 value = getattr(layer, name, None)
             if isinstance(value, self.kind):
                 if id(value) not in self.seen:
@@ -138,7 +140,7 @@ class _Folders:
                 yield from self._held(value, f"{path}{name}/")
 
     def _held(self, value: Iterable[Any], path: str) -> Iterator[tuple[str, Any]]:
-        """Layers in a list or dict, and in those inside it, which older Keras passes by."""
+        """Layers in a list or dict, and in those inside it, which older versions of Keras skip."""
         used: dict[str, int] = {}
         for item in value.values() if isinstance(value, dict) else value:
             is_layer = isinstance(item, self.kind)

@@ -1,4 +1,4 @@
-"""Subclassed models of Keras 3 where TensorFlow is not its backend: `call` is traced."""
+"""Subclassed models of Keras 3 with another backend than TensorFlow: `call` is traced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
     Args:
         source: the model.
         inputs: the types that the user gives, by the names or in the order of the arguments of
-            `call`; a model that was called or built tells its shapes itself.
+            `call`; a model that was called or built knows its shapes.
 
     Raises:
         ConversionError: the shape of an input is unknown, or the code cannot be traced.
@@ -49,7 +49,7 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
                 f"mlferry.TensorType(name={missing!r}, shape=(1, ...))" for missing in names
             )
             raise ConversionError(
-                f"model {source.name!r} does not tell the shape of its input {name!r}; give it: "
+                f"model {source.name!r} does not know the shape of its input {name!r}; give it: "
                 f"mlferry.convert(..., inputs=[{example}])"
             )
         first = 1 if shape[0] is None and kind is None else shape[0]

@@ -1,7 +1,7 @@
-"""What a layer of a user's own computes, as a graph: its `call` runs once on symbolic tensors.
+"""Traces a user's own layer to a graph: its `call` runs once on symbolic tensors.
 
-Keras 3 records every function of `keras.ops` and every layer that `call` uses, on any backend.
-The code is the user's, in memory; no code of a file runs.
+Keras 3 records every function of `keras.ops` and every layer that `call` uses, on any backend. The
+code is the user's, in memory; code from files never runs.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def is_keras_3(layer: object) -> bool:
 
 
 class Called:
-    """A function in the place of a layer: that of an activation, or of a Lambda."""
+    """A function as a layer: that of an activation, or of a Lambda."""
 
     def __init__(self, function: Callable[..., Any], node: Node) -> None:
         options = node.get_config().get("arguments") or {}
         known = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def call(*inputs: object, **given: object) -> Any:
-            more = {name: value for name, value in given.items() if name in known}
+        def call(*inputs: object, **keywords: object) -> Any:
+            more = {name: value for name, value in keywords.items() if name in known}
             return function(*inputs, **options, **more)
 
         self.name = node.name
@@ -119,7 +119,7 @@ def model_graph(model: KerasLayer, inputs: Mapping[str, tuple[Shape, str]]) -> G
 def arguments(
     layer: KerasLayer | Called, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of `call`, with tensors in the place of their `Ref`s, not for training."""
+    """The arguments of `call` for inference, with tensors in place of their `Ref`s."""
     args = [_placed(value, inputs) for value in use.args]
     kwargs = {name: _placed(value, inputs) for name, value in use.kwargs.items()}
     names = inspect.signature(layer.call).parameters
@@ -142,7 +142,7 @@ def _placed(value: bool | Ref | Sequence[Ref] | None, inputs: Sequence[Any]) -> 
 
 @contextmanager
 def _nodes_restored(layer: KerasLayer | Called) -> Iterator[None]:
-    """The layers inside forget the calls that are recorded here."""
+    """Make the inner layers forget the calls that are recorded here."""
     layers = list(layer._flatten_layers())
     counts = [(len(item._inbound_nodes), len(item._outbound_nodes)) for item in layers]
     try:
@@ -175,7 +175,7 @@ _COMPARISONS = {
 
 @contextmanager
 def _operators_recorded() -> Iterator[None]:
-    """Operators between a variable or an array and a symbolic tensor behind it are recorded, too.
+    """Record operators between a variable or an array and a symbolic tensor on its right, too.
 
     Keras itself leaves those to its backend, or to NumPy, which do not know symbolic tensors.
     """
@@ -194,7 +194,7 @@ def _operators_recorded() -> Iterator[None]:
         own = {name: vars(variable)[name] for name in names if name in vars(variable)}
         for name, plain in own.items():
             setattr(variable, name, recorded(plain, getattr(keras.ops, names[name])))
-        symbolic.__array_ufunc__ = None  # NumPy then asks the other side
+        symbolic.__array_ufunc__ = None  # NumPy then asks the right operand
         try:
             yield
         finally:
@@ -217,7 +217,7 @@ def _errors_of(layer: object, name: str) -> Iterator[None]:
 
 
 def _where(layer: object, error: Exception) -> str:
-    """The last line of the layer's own file that ran."""
+    """The last line that ran of the layer's own file."""
     try:
         own = inspect.getsourcefile(type(layer))
     except (OSError, TypeError):
@@ -244,7 +244,7 @@ def _graph(
 
 
 def _tree(functional: Functional) -> Layer:
-    """The operations of a functional model, with their calls, as a config has them."""
+    """The operations of a functional model, with their calls, as in a config."""
     own = {id(node) for nodes in functional._nodes_by_depth.values() for node in nodes}
     numbers: dict[int, int] = {}
     for operation in functional.operations:
@@ -277,16 +277,16 @@ def _config(operation: KerasOperation) -> Mapping[str, Any]:
     serialization = importlib.import_module("keras.saving")
     try:
         entries: Mapping[str, Any] = serialization.serialize_keras_object(operation)
-    except Exception as error:  # a layer inside, whose options no config has
+    except Exception as error:  # an inner layer, whose options no config holds
         raise NotTraceable(
-            f"{type(operation).__name__} {operation.name!r} inside does not tell its options: "
+            f"{type(operation).__name__} {operation.name!r} inside does not return its options: "
             f"{error!s:.200}"
         ) from error
     return entries
 
 
-def _call(given: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) -> LayerUse:
-    """A recorded call; variables and arrays in it are known values."""
+def _call(recorded: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) -> LayerUse:
+    """A recorded call, in which variables and arrays are known values."""
     keras = importlib.import_module("keras")
     tensors: list[Tensor] = []
 
@@ -303,6 +303,6 @@ def _call(given: SymbolicArguments, tensor: Callable[[SymbolicTensor], Tensor]) 
             return np.asarray(keras.ops.convert_to_numpy(value))
         return value
 
-    args = tuple(kept(item) for item in given.args)
-    kwargs = {name: kept(item) for name, item in given.kwargs.items()}
+    args = tuple(kept(item) for item in recorded.args)
+    kwargs = {name: kept(item) for name, item in recorded.kwargs.items()}
     return LayerUse(tuple(tensors), args, kwargs)

@@ -1,4 +1,4 @@
-"""What Keras trains, and how: the layers, the loss and the optimizer of a compiled model."""
+"""The layers, the loss and the optimizer that Keras trains a compiled model with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled(source: object) -> TrainingOptions:
         source: as for `mlferry.convert`.
 
     Raises:
-        ConversionError: the loss or the optimizer is none that Core ML has.
+        ConversionError: Core ML has no such loss or optimizer.
     """
     if isinstance(source, str | os.PathLike):
         config = _of_file(Path(source))
@@ -56,77 +56,77 @@ def _of_file(path: Path) -> Mapping[str, Any]:
     """The configuration that `compile` left in a file."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            told = json.loads(archive.read("config.json")).get("compile_config")
+            config = json.loads(archive.read("config.json")).get("compile_config")
     else:
         with hdf5.opened(path) as file:
             text = file.attrs.get("training_config")
-            told = None if text is None else json.loads(text)
-    return told if isinstance(told, Mapping) else {}
+            config = None if text is None else json.loads(text)
+    return config if isinstance(config, Mapping) else {}
 
 
-def _named(given: object) -> tuple[str, Mapping[str, Any]]:
-    """The name and the options of something that Keras has as text, a config or an object."""
-    if isinstance(given, str):
-        return given, {}
-    if isinstance(given, Mapping) and "class_name" in given:
-        config = given.get("config")
+def _named(option: object) -> tuple[str, Mapping[str, Any]]:
+    """The name and options of something that Keras gives as text, a config or an object."""
+    if isinstance(option, str):
+        return option, {}
+    if isinstance(option, Mapping) and "class_name" in option:
+        config = option.get("config")
         if isinstance(config, str):  # a function
             return config, {}
-        return str(given["class_name"]).split(">")[-1], config or {}
-    config = given.get_config() if hasattr(given, "get_config") else {}
-    return getattr(given, "__name__", type(given).__name__), config
+        return str(option["class_name"]).split(">")[-1], config or {}
+    config = option.get_config() if hasattr(option, "get_config") else {}
+    return getattr(option, "__name__", type(option).__name__), config
 
 
-def _loss(given: object) -> str | None:
-    if isinstance(given, list | tuple) and len(given) == 1:
-        given = given[0]
-    if given is None or given in ({}, []):
+def _loss(option: object) -> str | None:
+    if isinstance(option, list | tuple) and len(option) == 1:
+        option = option[0]
+    if option is None or option in ({}, []):
         return None
-    if isinstance(given, list | tuple) or (
-        isinstance(given, Mapping) and "class_name" not in given and len(given) != 1
+    if isinstance(option, list | tuple) or (
+        isinstance(option, Mapping) and "class_name" not in option and len(option) != 1
     ):
         raise ConversionError("respect_trainable: several losses; Core ML trains with one")
-    if isinstance(given, Mapping) and "class_name" not in given:
-        given = next(iter(given.values()))
-    name, config = _named(given)
+    if isinstance(option, Mapping) and "class_name" not in option:
+        option = next(iter(option.values()))
+    name, config = _named(option)
     known = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     if known not in _LOSSES or config.get("from_logits") or config.get("label_smoothing"):
         options = [k for k in ("from_logits", "label_smoothing") if config.get(k)]
         raise ConversionError(
-            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is none "
-            "that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
+            f"respect_trainable: the loss {name}{f' with {options[0]}' if options else ''} is not "
+            "one that Core ML trains with. Compile the model with 'categorical_crossentropy', on a "
             "softmax, or 'mean_squared_error'"
         )
     return _LOSSES[known]
 
 
-def _optimizer(given: object) -> tuple[str | None, dict[str, float]]:
-    if given is None or given == {}:
+def _optimizer(option: object) -> tuple[str | None, dict[str, float]]:
+    if option is None or option == {}:
         return None, {}
-    name, config = _named(given)
+    name, config = _named(option)
     kind = next((known for known in _NUMBERS if known.lower() == name.lower()), None)
     if kind is None:
         raise ConversionError(
-            f"respect_trainable: the optimizer {name} is none that Core ML trains with: SGD and "
+            f"respect_trainable: the optimizer {name} is not one that Core ML trains with: SGD and "
             "Adam are. Compile the model with one of them"
         )
-    wanted = {"learning_rate": "lr", "lr": "lr", **_NUMBERS[kind]}
-    entries = {ours: config[theirs] for theirs, ours in wanted.items() if theirs in config}
+    fields = {"learning_rate": "lr", "lr": "lr", **_NUMBERS[kind]}
+    entries = {ours: config[theirs] for theirs, ours in fields.items() if theirs in config}
     odd = [name for name, value in entries.items() if not isinstance(value, int | float)]
     if odd or config.get("nesterov") or config.get("amsgrad"):
-        what = f"a schedule for {odd[0]}" if odd else "nesterov or amsgrad"
+        feature = f"a schedule for {odd[0]}" if odd else "nesterov or amsgrad"
         raise ConversionError(
-            f"respect_trainable: {name} with {what}, which Core ML does not have; compile the "
+            f"respect_trainable: {name} with {feature}, which Core ML does not have; compile the "
             "model without it"
         )
     return kind, {name: float(value) for name, value in entries.items()}
 
 
 def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list[str]]:
-    """The layers of a converted network that Keras trains: those that Core ML can, and others.
+    """The layers of a converted network that Keras trains: those that Core ML can, and the others.
 
     Raises:
-        ConversionError: one is called several times: its copies would be trained apart.
+        ConversionError: a layer is called several times: its copies would be trained separately.
     """
     network = networks.network_of(spec)
     assert network is not None
@@ -137,11 +137,11 @@ def trained_layers(graph: Graph, spec: model_pb2.Model) -> tuple[list[str], list
         if node.weights and node.get_config().get("trainable", True) is not False
     ]
     possible = [node for node in trained if kinds.get(node.name) in updatable_kinds()]
-    held = [id(next(iter(node.weights.values()))) for node in possible]
-    twice = [n.name for n, weight in zip(possible, held, strict=True) if held.count(weight) > 1]
+    ids = [id(next(iter(node.weights.values()))) for node in possible]
+    twice = [n.name for n, weight in zip(possible, ids, strict=True) if ids.count(weight) > 1]
     if twice:
         raise ConversionError(
             f"respect_trainable: {', '.join(twice)} share their weights, and a device would train "
-            "each apart: set trainable=False, or call the layer once"
+            "each separately: set trainable=False, or call the layer once"
         )
     return [n.name for n in possible], [n.name for n in trained if n not in possible]

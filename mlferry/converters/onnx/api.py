@@ -88,11 +88,11 @@ def convert(
     return convert_graph(graph, FRONTEND, options)
 
 
-def _check(names: Sequence[str], known: Sequence[str], what: str) -> None:
+def _check(names: Sequence[str], known: Sequence[str], role: str) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConversionError(
-            f"image_{what}_names: no {what} {', '.join(map(repr, unknown))}; there are "
+            f"image_{role}_names: no {role} {', '.join(map(repr, unknown))}; there are "
             f"{', '.join(known)}"
         )
 

@@ -1,6 +1,6 @@
-"""The element types that onnx does not infer: of onnxruntime's own ops, and behind them.
+"""The element types that onnx does not infer: of onnxruntime's own ops, and after them.
 
-What an integer division, a cast or a rounding computes depends on them.
+The results of integer division, casts and rounding depend on them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 _UINT8, _INT32 = 2, 6
-# The operands of which an output has the type: the first that is there.
+# The operands whose type an output has: the first that exists.
 RULES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
         ("Attention", "BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu",
@@ -30,7 +30,7 @@ RULES: dict[str, tuple[int, ...]] = {
     "EmbedLayerNormalization": (2,), "QEmbedLayerNormalization": (8,),
 }  # fmt: skip
 _WITHOUT = {"QuantizeLinear": _UINT8}
-# The same of single outputs.
+# The same for single outputs.
 _OF_OUTPUTS = {("GroupQueryAttention", 1): (3, 0), ("GroupQueryAttention", 2): (4, 0)}
 _OTHERS = {("EmbedLayerNormalization", 1): _INT32, ("QEmbedLayerNormalization", 1): _INT32}
 _RUNTIMES = "com.microsoft"
@@ -90,7 +90,7 @@ def _first(node: onnx.NodeProto, places: Sequence[int], types: Mapping[str, Any]
 def _by_schema(
     node: onnx.NodeProto, place: int, types: Mapping[str, Any], opsets: Mapping[str, int]
 ) -> int:
-    """By the definition of a standard op: a type of its own, or that of an operand."""
+    """From the definition of a standard op: a type of its own, or that of an operand."""
     import onnx
 
     for attribute in node.attribute:
@@ -105,17 +105,17 @@ def _by_schema(
         return 0
     if not schema.outputs:
         return 0
-    wanted = schema.outputs[min(place, len(schema.outputs) - 1)].type_str
+    type_text = schema.outputs[min(place, len(schema.outputs) - 1)].type_str
     for constraint in schema.type_constraints:
-        if constraint.type_param_str == wanted and len(constraint.allowed_type_strs) == 1:
-            wanted = constraint.allowed_type_strs[0]
-    if wanted.startswith("tensor("):
-        name = {"float": "FLOAT", "double": "DOUBLE"}.get(wanted[7:-1], wanted[7:-1].upper())
+        if constraint.type_param_str == type_text and len(constraint.allowed_type_strs) == 1:
+            type_text = constraint.allowed_type_strs[0]
+    if type_text.startswith("tensor("):
+        name = {"float": "FLOAT", "double": "DOUBLE"}.get(type_text[7:-1], type_text[7:-1].upper())
         return int(onnx.TensorProto.DataType.Value(name))
     formal = schema.inputs
     same = [
         i
         for i in range(len(node.input))
-        if formal and formal[min(i, len(formal) - 1)].type_str == wanted
+        if formal and formal[min(i, len(formal) - 1)].type_str == type_text
     ]
     return _first(node, same, types)

@@ -1,8 +1,8 @@
-"""What is known of computed shapes: of some extents their numbers, of others whose they are.
+"""What is known about computed shapes: the numbers of some extents, the origins of others.
 
-Exporters compute shapes from shapes. Where an extent of an input varies, they are blobs; what is
-known of their elements is remembered beside them, so that a reshape or a resize does not lose the
-extents that are fixed.
+Exporters compute shapes from shapes. If an extent of an input varies, these are blobs. What is
+known about their elements is remembered beside them, so that a reshape or a resize does not lose
+the fixed extents.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Element:
     """An element of a shape.
 
     Attributes:
-        value: its number, where it is known.
-        made_of: the extents that the number was computed with.
-        extent: the blob and the axis that it is the extent of, where its number is not known.
+        value: its number, if it is known.
+        made_of: the extents from which the number was computed.
+        extent: the blob and the axis whose extent it is, if its number is unknown.
     """
 
     value: int | None = None
@@ -34,18 +34,18 @@ class Element:
     extent: tuple[str, int] | None = None
 
     def is_extent(self, x: Blob, axis: int) -> bool:
-        """Whether it is the extent of a blob along an axis, whatever that is."""
+        """Whether it is the extent of a blob along an axis, whatever its size."""
         return self.extent == (x.name, axis)
 
 
 UNKNOWN = Element()
 _OPEN = 2**31 - 1
-_MOST = 64  # elements: what may be a shape, or amounts before and after its axes
+_MOST = 64  # the most elements of a shape, or of amounts before and after its axes
 Elements = tuple[Element, ...]
 
 
 def elements_of(context: Lowering, x: Operand) -> Elements | None:
-    """What is known of the elements of an operand of at most one axis, or None for nothing."""
+    """What is known about the elements of an operand of at most one axis, or None if nothing is."""
     if isinstance(x, Constant):
         if x.array.ndim > 1 or x.array.dtype.kind not in "iu" or x.array.size > _MOST:
             return None
@@ -61,22 +61,22 @@ def elements_of(context: Lowering, x: Operand) -> Elements | None:
     return known
 
 
-def noted(context: Lowering, made: Blob, elements: Sequence[Element] | None) -> Operand:
-    """A blob whose elements are remembered; a constant where all are known."""
+def noted(context: Lowering, output: Blob, elements: Sequence[Element] | None) -> Operand:
+    """A blob whose elements are remembered; a constant if all are known."""
     if not elements:
-        return made
+        return output
     if all(e.value is not None for e in elements):
         codes = [context.sizes.code(e.made_of) for e in elements]
-        shape = () if made.is_scalar else (len(elements),)
+        shape = () if output.is_scalar else (len(elements),)
         array = np.array([e.value for e in elements], np.int64).reshape(shape)
         return Constant("", array, origins=np.array(codes, np.int64).reshape(shape))
     if any(e != UNKNOWN for e in elements):
-        context.elements[made.name] = tuple(elements)
-    return made
+        context.elements[output.name] = tuple(elements)
+    return output
 
 
 def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None) -> Operand:
-    """The shape of a blob, or a stretch of it."""
+    """The shape of a blob, or a part of it."""
     axes = range(x.rank)[start:end]
     sizes = [x.known[axis] for axis in axes]
     if None not in sizes:
@@ -116,7 +116,7 @@ def as_vector(
     Args:
         context: the lowering.
         elements: of the vector.
-        whole: the vector from which what is unknown is taken.
+        whole: the vector from which unknown elements are taken.
     """
     parts: list[Blob] = []
     numbers: list[int] = []
@@ -156,14 +156,14 @@ def numbered(context: Lowering, count: int | Blob) -> Blob:
 
 
 def zeros_along(context: Lowering, element: Element) -> Blob | None:
-    """As many zeros as an extent that a blob has; their number is known at each of its sizes."""
+    """As many zeros as an extent of a blob, whose number is thus known at every size."""
     if element.extent is None:
         return None
     name, axis = element.extent
     x = Blob(name, context.builder.shapes[name])
     others = [place for place in range(x.rank) if place != axis]
     if others:
-        count = len(others)  # the last entries: an axis of any size has them
+        count = len(others)  # the last entries, which an axis of any size has
         x = sliced(context, x, [-1] * count, [_OPEN] * count, others, None)
         x = context.layer("squeeze", x, layout=SOURCE, axes=others)
     return context.layer("fillLike", x, layout=SOURCE, value=0.0)
@@ -178,26 +178,30 @@ def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:
 
 
 def combined(
-    context: Lowering, made: Blob, left: Operand, right: Operand, compute: Callable[[int, int], int]
+    context: Lowering,
+    output: Blob,
+    left: Operand,
+    right: Operand,
+    compute: Callable[[int, int], int],
 ) -> Operand:
-    """Elementwise arithmetic of two shapes; what is known of both is known of the result."""
-    pair = _paired(context, made, left, right)
+    """Elementwise arithmetic of two shapes; what is known about both is known about the result."""
+    pair = _paired(context, output, left, right)
     if pair is None:
-        return made
+        return output
     results = []
     for a, b in pair:
         if a.value is None or b.value is None:
             results.append(UNKNOWN)
         else:
             results.append(Element(compute(a.value, b.value), a.made_of | b.made_of))
-    return noted(context, made, results)
+    return noted(context, output, results)
 
 
-def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -> Blob:
-    """Which elements of two shapes are the same; an extent is never negative, and never 0."""
-    pair = _paired(context, made, left, right)
+def equal_shapes(context: Lowering, output: Blob, left: Operand, right: Operand) -> Blob:
+    """Which elements of two shapes are equal; an extent is never negative, and never 0."""
+    pair = _paired(context, output, left, right)
     if pair is None:
-        return made
+        return output
     results = []
     for a, b in pair:
         made_of = a.made_of | b.made_of
@@ -208,34 +212,34 @@ def equal_shapes(context: Lowering, made: Blob, left: Operand, right: Operand) -
         else:
             results.append(UNKNOWN)
     if any(e != UNKNOWN for e in results):
-        context.elements[made.name] = tuple(results)
-    return made
+        context.elements[output.name] = tuple(results)
+    return output
 
 
-def chosen(context: Lowering, made: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
-    """Elements of one shape or of another, where it is known which."""
+def chosen(context: Lowering, output: Blob, condition: Operand, x: Operand, y: Operand) -> Operand:
+    """Elements of one shape or of the other, if it is known which."""
     if isinstance(condition, Constant):
         flags: Elements | None = tuple(Element(int(n)) for n in condition.array.ravel())
     else:
         flags = context.elements.get(condition.name)
-    pair = _paired(context, made, x, y)
+    pair = _paired(context, output, x, y)
     if flags is None or pair is None or len(flags) != len(pair):
-        return made
+        return output
     results = []
     for flag, (a, b) in zip(flags, pair, strict=True):
-        taken = UNKNOWN if flag.value is None else a if flag.value else b
-        if taken != UNKNOWN:
-            taken = replace(taken, made_of=taken.made_of | flag.made_of)
-        results.append(taken)
-    return noted(context, made, results)
+        element = UNKNOWN if flag.value is None else a if flag.value else b
+        if element != UNKNOWN:
+            element = replace(element, made_of=element.made_of | flag.made_of)
+        results.append(element)
+    return noted(context, output, results)
 
 
 def _paired(
-    context: Lowering, made: Blob, left: Operand, right: Operand
+    context: Lowering, output: Blob, left: Operand, right: Operand
 ) -> list[tuple[Element, Element]] | None:
-    """The elements of two operands side by side; one of one element goes with all."""
+    """The elements of two operands in pairs; a single element goes with all."""
     first, second = (elements_of(context, x) for x in (left, right))
-    if first is None or second is None or made.rank > 1:
+    if first is None or second is None or output.rank > 1:
         return None
     size = max(len(first), len(second))
     if any(len(part) not in (1, size) for part in (first, second)):

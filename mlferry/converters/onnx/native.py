@@ -1,7 +1,7 @@
-"""What the onnx package does in C++: functions replaced by their bodies, shapes inferred.
+"""What the onnx package does in C++: inlining functions and inferring shapes.
 
-It aborts on some hostile models. Untrusted files therefore go through a process of its own
-(`mlferry.converters.worker`), which loads this module alone: it imports nothing of mlferry.
+It aborts on some hostile models. So untrusted files go through a separate process
+(`mlferry.converters.worker`), which loads only this module; it imports nothing of mlferry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def prepared(model: onnx.ModelProto, keep: Collection[str]) -> tuple[Any, Any]:
     """The model without functions, and the same with its shapes inferred.
 
     Raises:
-        CannotInline: a function cannot be put in the place of its calls.
+        CannotInline: a function cannot be inlined.
     """
     model = inlined(model, keep)
     return model, inferred(model)
@@ -66,7 +66,7 @@ def graphs(graph: onnx.GraphProto) -> Iterator[Any]:
 
 
 def inferred(model: onnx.ModelProto, data_prop: bool = False) -> Any:
-    """The model with the shapes of its values, where onnx can tell them."""
+    """The model with the shapes of its values that onnx can infer."""
     import onnx.shape_inference
 
     try:
@@ -74,12 +74,12 @@ def inferred(model: onnx.ModelProto, data_prop: bool = False) -> Any:
             model, check_type=False, strict_mode=False, data_prop=data_prop
         )
     except Exception:
-        # inference is a help, not a judge: it also fails on models that runtimes accept
+        # inference only helps: it also fails on models that runtimes accept
         return model
 
 
-def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) -> Any:
-    """The model with the bodies of function ops as functions of its own, one a node."""
+def _with_bodies(model: onnx.ModelProto, keys: Collection[tuple[str, str]]) -> Any:
+    """The model with the bodies of function ops as its own functions, one per node."""
     import onnx
 
     types: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for index, node in enumerate([n for graph in graphs(result.graph) for n in graph.node]):
-        if (node.domain, node.op_type) not in wanted:
+        if (node.domain, node.op_type) not in keys:
             continue
         version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
         schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
@@ -114,7 +114,7 @@ def _with_bodies(model: onnx.ModelProto, wanted: Collection[tuple[str, str]]) ->
 
 
 def _spell_defaults(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
-    """Attributes that a node leaves out, with their defaults: its body may refer to them."""
+    """Attributes that a node omits, with their defaults, as its body may refer to them."""
     names = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
         if name not in names and attribute.default_value.type:
@@ -127,7 +127,7 @@ def _is_function(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     version = next((o.version for o in model.opset_import if o.domain == node.domain), 1)
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
-    except (onnx.defs.SchemaError, TypeError):  # unknown, or of a version that is no 32-bit one
+    except (onnx.defs.SchemaError, TypeError):  # unknown, or its version is not a 32-bit number
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
 
@@ -143,11 +143,11 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
-def _prepare(told: Collection[str], data: bytes) -> list[bytes]:
-    return [m.SerializeToString() for m in prepared(_parsed(data), told)]
+def _prepare(keep: Collection[str], data: bytes) -> list[bytes]:
+    return [m.SerializeToString() for m in prepared(_parsed(data), keep)]
 
 
-def _infer(told: object, data: bytes) -> list[bytes]:
+def _infer(options: object, data: bytes) -> list[bytes]:
     return [inferred(_parsed(data), data_prop=True).SerializeToString()]
 
 
@@ -155,6 +155,6 @@ CALLS: dict[str, Callable[..., list[bytes]]] = {"prepare": _prepare, "infer": _i
 
 
 def load() -> None:
-    """Load what takes time and memory of its own."""
+    """Load libraries in advance, which takes time and memory."""
     import onnx.inliner
     import onnx.shape_inference  # noqa: F401 - loaded before memory is limited

@@ -1,4 +1,4 @@
-"""ONNX models to a `Graph`, with constants in ONNX's own types."""
+"""Reads ONNX models as a `Graph`, with constants in ONNX's own types."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
 
     Args:
         source: a path, the bytes of a file, or a `ModelProto`.
-        keep: names of ops and nodes that are not replaced by the body of a function.
+        keep: names of ops and nodes that the body of a function does not replace.
 
     Raises:
-        ModelFileError: the file is damaged or no ONNX model.
+        ModelFileError: the file is damaged or not an ONNX model.
         ConversionError: the model is inconsistent, or of a newer opset than is known.
         MissingDependencyError: the onnx package is not installed.
     """
@@ -99,7 +99,9 @@ def _load(source: Any, name: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError) as error:
-        raise ModelFileError(f"{name} is cut off, damaged, or no ONNX model: {error}") from error
+        raise ModelFileError(
+            f"{name} is cut off, damaged, or not an ONNX model: {error}"
+        ) from error
     _check(model, name)
     _load_external(model, folder, name)
     return model
@@ -109,7 +111,7 @@ def _check(model: onnx.ModelProto, name: str) -> None:
     import onnx
 
     if not model.HasField("graph") or not model.ir_version:
-        raise ModelFileError(f"{name} is no ONNX model: it has no graph")
+        raise ModelFileError(f"{name} is not an ONNX model: it has no graph")
     newest = onnx.defs.onnx_opset_version()
     for opset in model.opset_import:
         if opset.domain in DEFAULT_DOMAINS and opset.version > newest:
@@ -120,7 +122,7 @@ def _check(model: onnx.ModelProto, name: str) -> None:
 
 
 def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> None:
-    """Read tensors kept in other files: those inside the model's folder only."""
+    """Read tensors kept in other files, but only inside the model's folder."""
     results = [tensor for tensor in _tensors(model) if tensor.external_data]
     if not results:
         return
@@ -130,11 +132,11 @@ def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> No
             f"{name} keeps {results[0].name!r} in the file {location!r}: give the model's path"
         )
     parts = [_External(tensor, folder.resolve(), name) for tensor in results]
-    wanted = sum(part.length for part in parts)
-    limits.check_model(wanted)
-    limits.check("weights", wanted, f"{name}: its tensors in other files take bytes:")
+    amount = sum(part.length for part in parts)
+    limits.check_model(amount)
+    limits.check("weights", amount, f"{name}: its tensors in other files take bytes:")
     sizes = sum({part.path: part.size for part in parts}.values())
-    limits.check_growth(sizes, wanted, f"{name}: its tensors in other files overlap, and take")
+    limits.check_growth(sizes, amount, f"{name}: its tensors in other files overlap, and take")
     for part in parts:
         part.load()
 
@@ -144,7 +146,7 @@ def _told(tensor: onnx.TensorProto) -> list[tuple[str, str]]:
 
 
 class _External:
-    """Where the values of a tensor lie."""
+    """The place of a tensor's values."""
 
     def __init__(self, tensor: onnx.TensorProto, base: Path, model: str) -> None:
         options = dict(_told(tensor))
@@ -198,7 +200,7 @@ def _tensors(
     | onnx.NodeProto
     | onnx.TensorProto,
 ) -> Iterator[Any]:
-    """Every tensor of a model, wherever it hangs."""
+    """Every tensor of a model, wherever it is."""
     if message.DESCRIPTOR.name == "TensorProto":
         yield message
         return
@@ -224,7 +226,7 @@ class _ModelReader:
 
     def graph(self) -> Graph:
         proto = self.model.graph
-        light = self.inferred  # bodies know their types, too
+        light = self.inferred  # bodies also know their types
         types = _types(self.model.graph, light)
         element_types.complete(light, types, self.opsets)
         constants = {t.name: to_array(t, self.source) for t in proto.initializer}
@@ -258,12 +260,12 @@ class _ModelReader:
 
 
 _ONNX = Worker(native.__file__, "the onnx package")
-_BYTES_A_SECOND = 100_000  # of nodes: what adds to the processor time of onnx
-_COPIES = 8  # of a graph, that onnx makes
+_BYTES_A_SECOND = 100_000  # bytes of nodes that add to the processor time of onnx
+_COPIES = 8  # copies of a graph that onnx makes
 
 
 def _prepared(model: onnx.ModelProto, keep: Collection[str], name: str, isolated: bool) -> Any:
-    """Put functions, and ops that are functions, in the place of their calls; the shapes.
+    """Inline functions and ops that are functions, and infer shapes.
 
     Args:
         model: is changed.
@@ -301,7 +303,7 @@ _BLOCKED = "com.microsoft.nchwc"
 
 
 def _check_layout(graph: onnx.GraphProto, keep: Collection[str], name: str) -> None:
-    """Refuse what onnxruntime has arranged for one kind of processor.
+    """Refuse models that onnxruntime has optimized for one kind of processor.
 
     Raises:
         ConversionError: there is such an op, and no function for it.
@@ -311,20 +313,22 @@ def _check_layout(graph: onnx.GraphProto, keep: Collection[str], name: str) -> N
         if item.domain == _BLOCKED and not {full, item.name} & set(keep):
             raise ConversionError(
                 f"{name} was optimized for one kind of processor: {full} {item.name!r} takes "
-                "channels in its blocks. Let onnxruntime write it again with "
+                "channels in its blocks. Write it again by onnxruntime with "
                 "options.graph_optimization_level = "
                 "onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED"
             )
 
 
-def _ask(name: str, call: str, told: Sequence[str] | None, model: onnx.ModelProto) -> list[bytes]:
+def _ask(
+    name: str, call: str, options: Sequence[str] | None, model: onnx.ModelProto
+) -> list[bytes]:
     data = model.SerializeToString()
     seconds = limits.current().seconds + len(data) / _BYTES_A_SECOND
-    return _ONNX.ask(name, call, told, [data], seconds, _COPIES * len(data))
+    return _ONNX.ask(name, call, options, [data], seconds, _COPIES * len(data))
 
 
 def infer(model: onnx.ModelProto, name: str, isolated: bool) -> Any:
-    """A model with the shapes of its values, those that depend on small constants included."""
+    """A model with the shapes of its values, including those that depend on small constants."""
     import onnx
 
     if not isolated:
@@ -341,7 +345,7 @@ def _check_functions(model: onnx.ModelProto) -> None:
     """Refuse functions that call themselves, and those that would fill the memory.
 
     Raises:
-        ConversionError: a function needs itself.
+        ConversionError: a function calls itself.
         LimitError: there would be too many nodes.
     """
     bodies = {(f.domain, f.name): f.node for f in model.functions}
@@ -363,16 +367,16 @@ def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[Any]:
 
 
 def _types(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> dict[str, Any]:
-    """The types of all values by name; what cannot be inferred stays unknown."""
+    """The types of all values by name; those that cannot be inferred stay unknown."""
     types = {v.name: v.type for v in (*inferred.value_info, *inferred.input, *inferred.output)}
     return types | {t.name: _type_of(t) for t in graph.initializer}
 
 
-_SMALL = 1024  # values: what may be a shape
+_SMALL = 1024  # the most values of a shape
 
 
 def _without_weights(model: onnx.ModelProto) -> Any:
-    """The model with inputs in the place of large tensors: inference copies it several times."""
+    """The model with inputs in place of large tensors, as inference copies it several times."""
     import onnx
 
     light = onnx.ModelProto(ir_version=model.ir_version)
@@ -453,7 +457,7 @@ def to_array(tensor: onnx.TensorProto, source: str) -> NDArray[Any]:
 
 
 def node(proto: onnx.NodeProto, types: Mapping[str, Any], source: str) -> Node:
-    """A node with its attributes as Python values, tensors as arrays, graphs as they are."""
+    """A node with its attributes as Python values, tensors as arrays, and graphs unchanged."""
     name = proto.name or "_".join(output for output in proto.output if output) or proto.op_type
     domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
     op = f"{domain}.{proto.op_type}" if domain else proto.op_type
@@ -509,20 +513,20 @@ def captured(proto: onnx.NodeProto) -> set[str]:
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     """The nodes that an output of the model depends on."""
-    wanted = set(outputs)
+    names = set(outputs)
     remaining = []
     for item in reversed(nodes):
-        if any(value.name in wanted for value in item.outputs if value.name):
+        if any(value.name in names for value in item.outputs if value.name):
             remaining.append(item)
-            wanted |= {value.name for value in item.inputs} | captured(item.proto)
+            names |= {value.name for value in item.inputs} | captured(item.proto)
     return remaining[::-1]
 
 
 def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
-    """Nodes in an order in which every value is made before it is read.
+    """Nodes in an order in which every value exists before it is read.
 
     Raises:
-        ConversionError: a node reads what nothing makes, or nodes depend on each other.
+        ConversionError: a node reads a value that does not exist, or nodes depend on each other.
     """
     results = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:

@@ -1,8 +1,8 @@
 """Attributes without a type, and models without an opset: files of IR version 1 and 2.
 
-The field `type` of an attribute came with IR version 2, `opset_import` with 3. What an attribute
-is, is then told by the field that it holds, or by the op where it holds none (a zero, or an empty
-list, that the writer left out).
+The field `type` of an attribute came with IR version 2, `opset_import` with 3. The type of an
+attribute then follows from the field that it holds, or from the op if it holds none (a zero, or an
+empty list, that the writer omitted).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def complete(model: onnx.ModelProto, source: str) -> None:
         source: for messages.
 
     Raises:
-        ModelFileError: an attribute holds several values, or its type is not given anywhere; or a
-            model of IR version 3 or newer has no opset.
+        ModelFileError: an attribute holds several values, or nothing gives its type; or a model of
+            IR version 3 or newer has no opset.
     """
     import onnx
 
     if not model.opset_import:
         if model.ir_version >= _OPSETS_SINCE:
             raise ModelFileError(
-                f"{source} has IR version {model.ir_version} and does not tell its opset, without "
-                "which its ops have no meaning: export it again"
+                f"{source} has IR version {model.ir_version} and no opset, without which "
+                "its ops have no meaning: export it again"
             )
         model.opset_import.append(onnx.helper.make_opsetid("", 1))
     versions = {opset.domain: opset.version for opset in model.opset_import}
@@ -82,12 +82,12 @@ def _type(
     fields: dict[str, int],
     source: str,
 ) -> int:
-    held = [kind for field, kind in fields.items() if _holds(attribute, field)]
-    if len(held) == 1:
-        return held[0]
+    kinds = [kind for field, kind in fields.items() if _holds(attribute, field)]
+    if len(kinds) == 1:
+        return kinds[0]
     where = f"{source}: attribute {attribute.name!r} of {node.op_type} {node.name!r}"
-    if held:
-        raise ModelFileError(f"{where} holds values of {len(held)} types")
+    if kinds:
+        raise ModelFileError(f"{where} holds values of {len(kinds)} types")
     known = _type_of_op(attribute.name, node, versions)
     if known is None:
         raise ModelFileError(f"{where} holds no value, and has no type")
@@ -101,7 +101,7 @@ def _holds(attribute: onnx.AttributeProto, field: str) -> bool:
 
 
 def _type_of_op(name: str, node: onnx.NodeProto, versions: dict[str, int]) -> int | None:
-    """What the definition of the op says of an attribute."""
+    """The definition of an attribute by its op."""
     import onnx
 
     domain = "" if node.domain == "ai.onnx" else node.domain

@@ -1,8 +1,8 @@
-"""Files of TensorFlow, read in a process of its own.
+"""Reads TensorFlow files in a process of its own.
 
-TensorFlow dies on some hostile models, and loading a SavedModel runs functions of the file. What
-comes back to this process are nodes and arrays; it loads no TensorFlow, which takes seconds. What
-known operands make is asked of the other process, too.
+TensorFlow crashes on some hostile models, and loading a SavedModel runs functions of the file. Only
+nodes and arrays come back to this process, which does not load TensorFlow, as that takes seconds.
+The other process also computes the results of known operands.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mlferry.converters.tensorflow.subgraphs import FeatureNames
 from mlferry.errors import ConversionError, LimitError, ModelFileError
 
 _SCRIPT = Path(__file__).with_name("reader_worker.py")
-_BYTES_A_SECOND = 100_000  # of a message: what adds to the processor time
+_BYTES_A_SECOND = 100_000  # bytes of a message that add to the processor time
 _WEIGHTS_A_SECOND = 20_000_000  # bytes of the other files: likewise
-_TIMES = 10  # the seconds of other readers: TensorFlow is slow to start
+_TIMES = 10  # a multiple of other readers' seconds: TensorFlow is slow to start
 _COPIES = 8  # of a model, that TensorFlow makes
 _WORKER = isolated.Worker(str(_SCRIPT), "TensorFlow")
 
@@ -82,7 +82,7 @@ def _error(kind: str, message: str, limit: str, enough: int | None) -> Exception
 
 @dataclass(frozen=True)
 class _RemoteOperation(Computable):
-    """An operation that the other process computes.
+    """An operation computed by the other process.
 
     Attributes:
         source: the path of the model, for messages.

@@ -45,9 +45,9 @@ def convert(
 ) -> MLModel:
     """Convert a TensorFlow model with the arguments of the classic converter.
 
-    Features have the classic names: tensor ``scope/x:0`` is ``scope__x__0``. Tensors are named
-    in either way. Of a Keras model, features have the names that you give, or Keras's own;
-    ``Identity`` and ``Identity_1`` are its outputs in their order.
+    Features have the classic names: tensor ``scope/x:0`` is ``scope__x__0``. You can name tensors
+    in either way. Features of a Keras model have the names that you give, or Keras's own;
+    ``Identity`` and ``Identity_1`` are its outputs in order.
 
     Args:
         tf_model_path: a frozen graph, or whatever else `mlferry.convert` reads.
@@ -56,7 +56,7 @@ def convert(
         input_name_shape_dict: shapes, batch included, by tensor.
         image_input_names: the inputs that become images, by tensor.
         tf_image_format: "NHWC" (the default) or "NCHW".
-        is_bgr: whether images come as B, G, R; one value, or one an input.
+        is_bgr: whether images come as B, G, R; one value, or one per input.
         red_bias: added to the red channel after scaling; likewise green, blue and gray.
         green_bias: see `red_bias`.
         blue_bias: see `red_bias`.
@@ -79,7 +79,7 @@ def convert(
     if tf_image_format not in (None, *_FORMATS):
         raise ConversionError(f"tf_image_format={tf_image_format!r}: {' or '.join(_FORMATS)}")
     shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
-    asked = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
+    input_types = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
     outputs = [_plain(name) for name in listed(output_feature_names)] or None
     colors = (red_bias, green_bias, blue_bias)
     if is_keras_model(tf_model_path):
@@ -97,7 +97,7 @@ def convert(
         by_name = {key: _plainly(value) for key, value in pixels.items()}
         model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
         return _saved(model, mlmodel_path)
-    result = read.read(tf_model_path, inputs=asked or None, outputs=outputs)
+    result = read.read(tf_model_path, inputs=input_types or None, outputs=outputs)
     graph = result.graph
     names = [value.name for value in graph.inputs]
     images = [_spelled(result, n) for n in listed(image_input_names)]
@@ -159,12 +159,12 @@ def _saved(model: MLModel, path: str | Path | None) -> MLModel:
 
 
 def _plainly(value: object) -> Any:
-    """A value for all inputs, or the values by their plain names."""
+    """One value for all inputs, or values by their plain names."""
     return {_plain(n): v for n, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def _check_names(features: Sequence[str], graph: Graph) -> None:
-    """Raise a `ConversionError` where two inputs, or an input and a value, have one name."""
+    """Raise a `ConversionError` if two inputs, or an input and a value, have the same name."""
     inner = {v.name for node in graph.nodes for v in node.outputs} | set(graph.constants)
     clashing = [n for n, count in Counter(features).items() if count > 1 or n in inner]
     if clashing:
@@ -175,20 +175,20 @@ def _check_names(features: Sequence[str], graph: Graph) -> None:
 
 
 def _plain(name: str) -> str:
-    """A tensor's name as that of its operation, where it is the first output."""
+    """A tensor's name; that of its operation if it is the first output."""
     return name[:-2] if name.endswith(":0") else name
 
 
-def _spelled(found: read.Read, name: str) -> str:
-    """The tensor that a user names, as TensorFlow or as a classic model spells it."""
-    known = {value.name for value in found.graph.inputs}
+def _spelled(source: read.Read, name: str) -> str:
+    """The tensor that a user names, in the spelling of TensorFlow or of a classic model."""
+    known = {value.name for value in source.graph.inputs}
     short = name.removesuffix("__0")
     spellings = (_plain(name), short, short.replace("__", "/"))
-    return next((s for s in spellings if found.input_feature(s) in known), _plain(name))
+    return next((s for s in spellings if source.input_feature(s) in known), _plain(name))
 
 
 def _classic(name: str) -> str:
-    """A tensor's name as that of a feature in the classic converter."""
+    """The name of a tensor's feature in the classic converter."""
     full = name if ":" in name else f"{name}:0"
     return full.replace(":", "__").replace("/", "__")
 
@@ -198,7 +198,7 @@ def _fixed(shape: Sequence[int | None]) -> list[int]:
 
 
 def _image(
-    found: read.Read,
+    source: read.Read,
     value: Value,
     feature: str,
     shape: Sequence[int] | None,
@@ -207,10 +207,10 @@ def _image(
     is_bgr: bool | Mapping[str, bool],
     biases: Sequence[PerInput],
 ) -> ImageType:
-    def pick(given: object, default: float) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        by_name = {found.input_feature(_spelled(found, n)): v for n, v in given.items()}
+    def pick(option: object, default: float) -> Any:
+        if not isinstance(option, Mapping):
+            return option
+        by_name = {source.input_feature(_spelled(source, n)): v for n, v in option.items()}
         return by_name.get(value.name, default)
 
     first = _FORMATS.get(layout or "NHWC", False)

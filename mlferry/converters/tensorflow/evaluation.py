@@ -1,4 +1,4 @@
-"""Operations whose operands are known, computed by TensorFlow itself."""
+"""Operations with known operands, computed by TensorFlow itself."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ Arrays = Sequence[NDArray[Any]]
 
 
 class Computable(ABC):
-    """What a node of TensorFlow stands for, as far as its result can be computed."""
+    """The operation of a TensorFlow node, whose result can be computed."""
 
     @property
     @abstractmethod
     def is_stateful(self) -> bool:
-        """Whether it does more than compute."""
+        """Whether it has side effects."""
 
     @abstractmethod
     def size(self, arrays: Arrays) -> int | None:
-        """The bytes of its result for some operands; None where they depend on the values."""
+        """The bytes of its result for these operands; None if they depend on the values."""
 
     @abstractmethod
     def result(self, arrays: Arrays) -> Sequence[NDArray[Any]] | None:
-        """Its outputs for some operands, or None where TensorFlow cannot compute them alone."""
+        """Its outputs for these operands, or None if TensorFlow cannot compute them alone."""
 
 
 @dataclass(frozen=True)
 class OperationDescription:
-    """An operation apart from its graph.
+    """An operation without its graph.
 
     Attributes:
         op: what it does.
         node: its NodeDef, as bytes.
         inputs: the types of its operands, by TensorFlow's numbers.
         outputs: the types of its results.
-        is_stateful: whether it does more than compute.
-        size: bytes of its result, where its graph tells them.
+        is_stateful: whether it has side effects.
+        size: bytes of its result, if its graph says so.
     """
 
     op: str
@@ -54,7 +54,7 @@ class OperationDescription:
     size: int | None
 
     def as_json(self) -> dict[str, Any]:
-        """What `json` can write."""
+        """The operation in a form that `json` can write."""
         return {**vars(self), "node": base64.b64encode(self.node).decode()}
 
     @classmethod
@@ -63,7 +63,7 @@ class OperationDescription:
         return cls(**{**fields, "node": base64.b64decode(fields["node"])})
 
     def operation(self, arrays: Arrays) -> LocalOperation:
-        """The operation in a graph of its own, for operands that are known."""
+        """The operation in a graph of its own, for known operands."""
         import tensorflow as tf
         from tensorflow.core.framework import node_def_pb2
 
@@ -91,7 +91,7 @@ class LocalOperation(Computable):
         return bool(self._operation.op_def.is_stateful)
 
     def description(self) -> OperationDescription:
-        """The operation apart from its graph."""
+        """The operation without its graph."""
         op = self._operation
         inputs, outputs = (
             [int(tensor.dtype.as_datatype_enum) for tensor in tensors]
@@ -103,18 +103,18 @@ class LocalOperation(Computable):
         )
 
     def size(self, arrays: Arrays) -> int | None:
-        """The bytes that the graph tells, or else those that follow from known operands."""
+        """The bytes according to the graph, or else those that follow from known operands."""
         static = _bytes(self._operation.outputs)
         if static is not None:
             return static
         try:
             apart = self.description().operation(arrays)
         except Exception:
-            return None  # computing it fails in the same way
+            return None  # computing it will fail in the same way
         return _bytes(apart._operation.outputs)
 
     def result(self, arrays: Arrays) -> Sequence[NDArray[Any]] | None:
-        """The outputs, by TensorFlow's eager execution on the processor."""
+        """The outputs of TensorFlow's eager execution on the processor."""
         import tensorflow as tf
         from tensorflow.python.eager import context as eager, execute
 
@@ -129,7 +129,7 @@ class LocalOperation(Computable):
                     op.type.encode(), len(op.outputs), operands, self._attributes(), eager.context()
                 )
         except Exception:
-            return None  # what TensorFlow cannot compute on its own is converted
+            return None  # operations that TensorFlow cannot compute alone are converted
         results = list(output) if isinstance(output, list | tuple) else [output]
         if len(results) != len(op.outputs) or not all(hasattr(r, "numpy") for r in results):
             return None
@@ -137,7 +137,7 @@ class LocalOperation(Computable):
         return None if any(a.dtype.kind not in "biufc" for a in entries) else entries
 
     def _attributes(self) -> tuple[Any, ...]:
-        """Names and values one after another, types as numbers."""
+        """Alternating names and values; types as numbers."""
         parts: list[Any] = []
         for item in self._operation.op_def.attr:
             value = self._operation.get_attr(item.name)
@@ -150,7 +150,7 @@ class LocalOperation(Computable):
 
 
 def _bytes(tensors: Sequence[GraphTensor]) -> int | None:
-    """What tensors take, as TensorFlow infers it; None where it cannot."""
+    """The bytes of tensors, as TensorFlow infers them; None if it cannot."""
     total = 0
     for tensor in tensors:
         count = tensor.shape.num_elements()

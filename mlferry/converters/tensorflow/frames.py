@@ -1,9 +1,9 @@
-"""Conditions and loops of TensorFlow 1, read as those of TensorFlow 2.
+"""Translates conditions and loops of TensorFlow 1 to those of TensorFlow 2.
 
-There, a `Switch` sends a value one of two ways and a `Merge` takes what comes; a loop is a frame,
-which values go into by `Enter`, around by `NextIteration` and out of by `Exit`. Here, each `Merge`
-of two ways is the result of an `If`, and each frame is a `While`. Their branches and bodies are
-parts of the same graph, from some of its tensors to others.
+In TensorFlow 1 a `Switch` sends a value one of two ways and a `Merge` takes whatever arrives; a
+loop is a frame, which values enter by `Enter`, repeat by `NextIteration` and leave by `Exit`. Here,
+each `Merge` of two ways is the result of an `If`, and each frame is a `While`. Their branches and
+bodies are parts of the same graph, from some of its tensors to others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Way = tuple[str, int]  # a condition by its tensor's name, and the output of a S
 
 @dataclass(frozen=True)
 class FramePart:
-    """A part of a graph, with what a function's graph has.
+    """A part of a graph, with the interface of a function's graph.
 
     Attributes:
         inputs: tensors that it starts from.
@@ -38,14 +38,14 @@ class FramePart:
 
 @dataclass(frozen=True)
 class Whole:
-    """An operation of TensorFlow 2 that stands for several ones of TensorFlow 1.
+    """An operation of TensorFlow 2 in place of several operations of TensorFlow 1.
 
     Attributes:
         op: "If" or "While".
         name: of the frame, or of the `Merge`.
         inputs: tensors.
-        outputs: tensors; None for what nothing reads.
-        parts: branches, or condition and body, by the names that "If" and "While" have for them.
+        outputs: tensors; None for an output that nothing reads.
+        parts: branches, or condition and body, by their names in "If" and "While".
     """
 
     op: str
@@ -56,7 +56,7 @@ class Whole:
 
 
 def _behind(tensors: Iterable[Any], ends: set[str]) -> Iterator[Any]:
-    """The operations that some tensors need, up to tensors that are ends."""
+    """The operations that these tensors need, back to tensors that are ends."""
     done: set[str] = set()
     waiting = [t for t in tensors if t.name not in ends]
     while waiting:
@@ -81,10 +81,10 @@ class Frames:
     _ways: dict[str, frozenset[Way]] = field(default_factory=dict)
 
     def whole(self, op: GraphOperation) -> Whole | None:
-        """What an operation is a result of, or None where it stands for itself.
+        """The condition or loop of which an operation is a result; None for any other operation.
 
         Raises:
-            ConversionError: it is a loose part of a condition or a loop.
+            ConversionError: it is an unconnected part of a condition or a loop.
         """
         if op.type not in LEGACY:
             return None
@@ -96,14 +96,14 @@ class Frames:
 
     def _odd(self, op: GraphOperation) -> ConversionError:
         return ConversionError(
-            f"{self.source}: {op.type} {op.name!r} is part of no condition or loop that mlferry "
-            "can follow; export the model again after tf.compat.v1.enable_control_flow_v2()"
+            f"{self.source}: {op.type} {op.name!r} is not part of a condition or loop that "
+            "mlferry can follow; export the model again after tf.compat.v1.enable_control_flow_v2()"
         )
 
     # ---- loops -------------------------------------------------------------------------
 
     def _loop(self, op: GraphOperation) -> Whole:
-        """All of the frame that an Exit leaves."""
+        """The whole frame that an Exit leaves."""
         switch = op.inputs[0].op
         if switch.type not in _SWITCH or switch.inputs[1].op.type != "LoopCond":
             raise self._odd(op)
@@ -143,7 +143,7 @@ class Frames:
         )
 
     def _entered(self, merge: GraphOperation) -> tuple[Any, Any]:
-        """How a variable of a loop comes in, and how it comes around."""
+        """How a loop variable enters, and how it repeats."""
         enter = next((t.op for t in merge.inputs if t.op.type in _ENTER), None)
         around = next((t.op for t in merge.inputs if t.op.type in _NEXT), None)
         if enter is None or around is None:
@@ -153,7 +153,7 @@ class Frames:
     # ---- conditions --------------------------------------------------------------------
 
     def _condition(self, merge: GraphOperation) -> Whole:
-        """A value that comes one of two ways."""
+        """A value that comes from one of two branches."""
         if len(merge.inputs) != 2 or merge.outputs[1].consumers():
             raise self._odd(merge)
         first, second = (self._way(t) for t in merge.inputs)
@@ -166,8 +166,8 @@ class Frames:
         condition = graph.get_tensor_by_name(name)
         bindings = {
             t.name: t
-            for tensor, taken in zip(ways, (1, 0), strict=True)
-            for t in self._ends(tensor, (name, taken))
+            for tensor, branch in zip(ways, (1, 0), strict=True)
+            for t in self._ends(tensor, (name, branch))
         }
         tensors = list(bindings.values())
         operands = [self._outside(t, name) for t in tensors]
@@ -181,11 +181,11 @@ class Frames:
         )
 
     def _outside(self, tensor: GraphTensor, condition: str) -> Any:
-        """What an input of a branch is before the condition."""
+        """The value of a branch's input before the condition."""
         return tensor.op.inputs[0] if _is_switched(tensor.op, condition) else tensor
 
     def _ends(self, result: GraphTensor, way: Way) -> list[Any]:
-        """The tensors that a way starts from: what is switched, and what is there anyway."""
+        """The tensors from which a branch starts: switched ones, and those from outside."""
         entries: dict[str, Any] = {}
         waiting, done = [result], set()
         while waiting:
@@ -201,13 +201,13 @@ class Frames:
         return list(entries.values())
 
     def _way(self, tensor: GraphTensor) -> frozenset[Way]:
-        """The conditions that a tensor has a value under."""
+        """The conditions under which a tensor has a value."""
         if tensor.name not in self._ways:
             self._walk(tensor)
         return self._ways[tensor.name]
 
     def _walk(self, tensor: GraphTensor) -> None:
-        """Find the conditions of all that a tensor needs; deep graphs are no recursion."""
+        """Find the conditions of all that a tensor needs; no recursion, as graphs may be deep."""
         waiting: list[tuple[Any, bool]] = [(tensor.op, False)]
         while waiting:
             op, ready = waiting.pop()
@@ -232,7 +232,7 @@ class Frames:
 
 
 def _shown(tensor: GraphTensor) -> Any:
-    """What identities show."""
+    """Look through identities."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
     return tensor
@@ -243,22 +243,22 @@ def _is_switched(op: GraphOperation, condition: str) -> bool:
 
 
 def _ran(op: GraphOperation) -> str:
-    """A name for that an operation has run: no tensor has it."""
+    """A name that says an operation has run; no tensor has it."""
     return f"^{op.name}"
 
 
 def _data(op: GraphOperation) -> list[Any]:
-    """What an operation reads, but for what comes around a loop."""
+    """The inputs of an operation, except for those that a loop repeats."""
     inputs = list(op.inputs)
     return [t for t in inputs if t.op.type not in _NEXT] if op.type in _MERGE else inputs
 
 
-def _union(found: Iterable[frozenset[Way]]) -> frozenset[Way]:
-    return frozenset().union(*found)
+def _union(ways: Iterable[frozenset[Way]]) -> frozenset[Way]:
+    return frozenset().union(*ways)
 
 
-def _merged(found: list[frozenset[Way]]) -> frozenset[Way]:
-    """The conditions of what comes one of two ways: those of both, but for their own."""
-    first, second = found[0], _union(found[1:])
+def _merged(ways: list[frozenset[Way]]) -> frozenset[Way]:
+    """The conditions of a value from either branch: those of both, except for the branch's own."""
+    first, second = ways[0], _union(ways[1:])
     own = {(name, side) for name, side in first if (name, 1 - side) in second}
     return (first | second) - own - {(name, 1 - side) for name, side in own}

@@ -1,4 +1,4 @@
-"""A graph that one process has read, for another one: JSON, and the bytes of its arrays."""
+"""Hands a graph from one process to another: JSON, and the bytes of its arrays."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from mlferry.converters.tensorflow.evaluation import (
 from mlferry.converters.tensorflow.subgraphs import Subgraph
 
 _PLAIN = bool | int | float | str | None
-_Tagged = dict[str, dict[str, Any]]  # an attribute that JSON does not have, by its kind
+_Tagged = dict[str, dict[str, Any]]  # an attribute that JSON lacks, by its kind
 Parts = list[memoryview]
-Computing = Callable[
-    [OperationDescription], Computable
-]  # what computes an operation of the other process
+# Makes the object that computes an operation of the other process.
+Computing = Callable[[OperationDescription], Computable]
 
 
 # ---- arrays ----------------------------------------------------------------------------
 
 
 def array_to_json(array: NDArray[Any], parts: Parts) -> dict[str, Any]:
-    """Shape and type of an array; its bytes are added to `parts`, texts are in the JSON."""
+    """Shape and type of an array; its bytes are added to `parts`, strings are in the JSON."""
     shape = list(array.shape)
     if array.dtype == object:
         texts = [base64.b64encode(_text(item)).decode() for item in array.ravel()]
@@ -61,7 +60,7 @@ def _dtype(kind: str | list[list[str]]) -> np.dtype[Any]:
     if isinstance(kind, list):
         return np.dtype([(name, code) for name, code in kind])
     if kind not in np.sctypeDict:
-        import ml_dtypes  # bfloat16 and others, which comes with TensorFlow
+        import ml_dtypes  # for bfloat16 and others; comes with TensorFlow
 
         kind = getattr(ml_dtypes, kind)
     return np.dtype(kind)
@@ -71,7 +70,7 @@ def _dtype(kind: str | list[list[str]]) -> np.dtype[Any]:
 
 
 def graph_to_json(graph: Graph, parts: Parts) -> dict[str, Any]:
-    """A graph that `read` has made; the bytes of its arrays are added to `parts`."""
+    """A graph from `read`; the bytes of its arrays are added to `parts`."""
     return {
         "version": graph.version,
         "release": graph.release,
@@ -90,7 +89,7 @@ def graph_from_json(
 
     Args:
         source: the path of the file.
-        computing: for the nodes that can be computed where their operands are known.
+        computing: for the nodes that can be computed if their operands are known.
     """
     reader = _Reader(parts, computing)
     return Graph(
@@ -143,10 +142,10 @@ def _node_to_json(node: Node, parts: Parts) -> dict[str, Any]:
 
 
 def _option_to_json(option: object, parts: Parts) -> Any:
-    """An attribute: numbers, texts and lists are themselves, all else is an object with a key.
+    """An attribute: numbers, strings and lists as they are, anything else as an object with a key.
 
     Raises:
-        TypeError: it is nothing that attributes are read as.
+        TypeError: it is not a type of attributes.
     """
     if isinstance(option, _PLAIN):
         return option

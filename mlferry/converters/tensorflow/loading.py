@@ -1,4 +1,4 @@
-"""TensorFlow models loaded by TensorFlow, as functions whose variables are constants."""
+"""Loads TensorFlow models with TensorFlow, as functions whose variables are constants."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Frozen(NamedTuple):
 
     Attributes:
         graph: its GraphDef, as bytes.
-        inputs: names and shapes of its tensors; a shape is None where the rank is unknown.
+        inputs: names and shapes of its tensors; a shape is None if the rank is unknown.
         outputs: names of its tensors.
-        names: what inputs and outputs are called, see `Names`.
+        names: the names of inputs and outputs, see `Names`.
     """
 
     graph: bytes
@@ -76,7 +76,7 @@ _ASSIGNS = re.compile(r"Assign|ResourceApply|ResourceScatter|ResourceStridedSlic
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether a path is that of a SavedModel: its folder, or the message in it."""
+    """Whether a path is a SavedModel: its folder, or the message in it."""
     if path.is_dir():
         return any((path / name).exists() for name in SAVED_MODELS)
     return path.name in SAVED_MODELS
@@ -106,7 +106,7 @@ def frozen_message(
     outputs: Sequence[Any] | None,
     signature: str | None,
 ) -> Frozen:
-    """The same of a file, as a message; arguments are those of `frozen`.
+    """The same for a file, as a message; arguments are those of `frozen`.
 
     Raises:
         LimitError: it is larger than a message of protobuf can be.
@@ -122,7 +122,7 @@ def frozen_message(
 
 
 def imported(frozen: Frozen, name: str) -> Any:
-    """The function of such a message, for the process that reads its operations."""
+    """The function in such a message, for the process that reads its operations."""
     tf = import_tensorflow()
     with as_our_errors(name), tf.Graph().as_default() as graph:
         message = tf.compat.v1.GraphDef()
@@ -131,7 +131,7 @@ def imported(frozen: Frozen, name: str) -> Any:
         inputs = [graph.get_tensor_by_name(tensor) for tensor, _ in frozen.inputs]
         outputs = [graph.get_tensor_by_name(tensor) for tensor in frozen.outputs]
         for tensor, (_, shape) in zip(inputs, frozen.inputs, strict=True):
-            tensor.set_shape(shape)  # scalars lose theirs
+            tensor.set_shape(shape)  # scalars lose their shape
     return SimpleNamespace(graph=graph, inputs=inputs, outputs=outputs)
 
 
@@ -154,12 +154,12 @@ def _function(
 
 
 def folder_of(path: Path) -> Path:
-    """The folder of a SavedModel, for its path or that of its message."""
+    """The folder of a SavedModel, given its path or that of its message."""
     return path if path.is_dir() else path.parent
 
 
 def _pruned(tf: ModuleType, graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    """The function of a GraphDef from some tensors to others, by name."""
+    """The function in a GraphDef between named tensors."""
 
     def imported() -> None:
         tf.import_graph_def(graph, name="")
@@ -173,17 +173,17 @@ def _pruned(tf: ModuleType, graph: GraphDef, inputs: Sequence[str], outputs: Seq
 
 @contextmanager
 def _quiet() -> Any:
-    """While TensorFlow is loaded: its log goes nowhere, unless somebody has chosen a level."""
+    """Suppress TensorFlow's log while it loads, unless a level is set."""
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         yield
         return
-    os.environ[_LOG_LEVEL] = "3"  # read when the first message comes, which may be later
+    os.environ[_LOG_LEVEL] = "3"  # read at the first message, which may come later
     with open(os.devnull, "wb") as nothing, ExitStack() as stack:  # noqa: PTH123 # no file of the user's
         with suppress(OSError):  # a process without a standard error
             before = os.dup(2)
             stack.callback(os.close, before)
             stack.callback(os.dup2, before, 2)
-            os.dup2(nothing.fileno(), 2)  # some of it is written before the level is read
+            os.dup2(nothing.fileno(), 2)  # some messages are written before the level is read
         yield
 
 
@@ -204,13 +204,13 @@ def import_tensorflow() -> Any:
 
 
 def kind_of(source: object) -> str:
-    """What messages call a source that is not a file."""
+    """The name in messages of a source that is not a file."""
     return "model" if hasattr(source, "get_config") else type(source).__name__
 
 
 @contextmanager
 def as_our_errors(name: str) -> Any:
-    """Turn what TensorFlow raises into errors that name the source."""
+    """Turn errors of TensorFlow into ones that name the source."""
     try:
         yield
     except MlferryError:
@@ -232,7 +232,8 @@ def as_our_errors(name: str) -> Any:
         ) from error
 
 
-Names = tuple[list[str], list[str]]  # of inputs and of outputs; none for those of the tensors
+# Names of inputs and of outputs; empty for those of the tensors.
+Names = tuple[list[str], list[str]]
 
 
 def _from_saved_model(
@@ -256,7 +257,7 @@ def _signature(loaded: SavedModel, name: str, signature: str | None) -> tuple[An
             "mlferry.convert(..., signature='...')"
         )
     function = loaded.signatures[chosen]
-    function._mlferry_owner = loaded  # the variables live as long as what holds them
+    function._mlferry_owner = loaded  # the variables live as long as the object that holds them
     return function, (_input_keys(function), _keys(function))
 
 
@@ -268,7 +269,7 @@ def _input_keys(function: ConcreteFunction) -> list[str]:
 
 
 def _keys(function: ConcreteFunction) -> list[str]:
-    """The keys of outputs in a dictionary, in the order of the tensors; nothing for others.
+    """The keys of outputs in a dictionary, in the order of the tensors; empty for others.
 
     TensorFlow orders tensors by their sorted keys; the dictionary of a loaded signature has
     another order in every process.
@@ -293,7 +294,7 @@ def _graph_def(tf: ModuleType, path: Path, name: str) -> Any:
         else:
             graph.ParseFromString(data)
     except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
-        raise ModelFileError(f"{name} is cut off, damaged, or no GraphDef: {error}") from error
+        raise ModelFileError(f"{name} is cut off, damaged, or not a GraphDef: {error}") from error
     if not graph.node:
         raise ModelFileError(f"{name} is not a frozen graph: it has no nodes")
     return graph
@@ -306,12 +307,12 @@ def _from_graph(
     inputs: Sequence[Any] | None,
     outputs: Sequence[Any] | None,
 ) -> tuple[Any, Names]:
-    """A function of a frozen graph, from its placeholders, or what is named, to its ends."""
+    """The function of a frozen graph, from its placeholders or the named inputs to its ends."""
     untrusted.check_graph(graph_def, name)
     nodes = {node.name: node for node in graph_def.node}
-    wanted = [t.name for t in inputs or () if getattr(t, "name", None)]
+    requested = [t.name for t in inputs or () if getattr(t, "name", None)]
     results = [node.name for node in graph_def.node if node.op == "Placeholder"]
-    values = [n for n in wanted if n is not None] if set(wanted) - set(results) else results
+    values = [n for n in requested if n is not None] if set(requested) - set(results) else results
     if not values:
         raise ConversionError(_explain_inputs(graph_def, name))
     ends = [getattr(t, "name", t) for t in outputs or ()] or _ends(graph_def)
@@ -336,11 +337,11 @@ def _from_graph(
 _CANDIDATES = ("PlaceholderWithDefault", "Variable", "VariableV2", "VarHandleOp", "Const")
 
 
-_SHOWN, _FLOAT = 5, 1  # of the candidates; of TensorFlow's enum DataType
+_SHOWN, _FLOAT = 5, 1  # how many candidates to name; a number of TensorFlow's enum DataType
 
 
 def _explain_inputs(graph_def: GraphDef, name: str) -> str:
-    """What to do about a graph without placeholders: which nodes may have been its inputs."""
+    """Advice for a graph without placeholders: the nodes that may have been its inputs."""
     by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
     match = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
     match = sorted(match, key=_is_unlikely)
@@ -349,8 +350,8 @@ def _explain_inputs(graph_def: GraphDef, name: str) -> str:
     shape = _shape_of(match[0])
     example = "(1, ...)" if shape is None else repr(tuple(n or 1 for n in shape))
     return (
-        f"{name} has no placeholder, so that nothing tells its inputs: they may have been "
-        f"variables, which became constants. It has {', '.join(shown)}{more}. Name the inputs: "
+        f"{name} has no placeholder, so its inputs are unknown: they may have been "
+        f"variables that became constants. It has {', '.join(shown)}{more}. Name the inputs: "
         f"mlferry.convert(..., inputs=[mlferry.TensorType(name={match[0].name!r}, "
         f"shape={example})])"
     )
@@ -368,16 +369,16 @@ def _told_of(node: NodeDef) -> list[str]:
 
 
 def _shape_of(node: NodeDef) -> list[int | None] | None:
-    """The shape that a node's attributes tell."""
+    """The shape in a node's attributes."""
     if "value" in node.attr:
         return extents_of(node.attr["value"].tensor.tensor_shape)
     return extents_of(node.attr["shape"].shape) if "shape" in node.attr else None
 
 
 def _ends(graph_def: GraphDef) -> list[str]:
-    """The nodes that none reads."""
-    read = {_node_name(name) for node in graph_def.node for name in node.input}
-    return [n.name for n in graph_def.node if n.name not in read and n.op not in _SILENT]
+    """The nodes that no other node reads."""
+    names = {_node_name(name) for node in graph_def.node for name in node.input}
+    return [n.name for n in graph_def.node if n.name not in names and n.op not in _SILENT]
 
 
 def _node_name(name: str) -> str:
@@ -385,7 +386,7 @@ def _node_name(name: str) -> str:
 
 
 def with_index(name: str) -> str:
-    """The name of a tensor, of which the index may be left out."""
+    """The name of a tensor, whose index may be omitted."""
     return name if ":" in name else f"{name}:0"
 
 
@@ -411,7 +412,7 @@ def _from_object(
 
 
 def _inference(model: Model) -> Callable[..., Any]:
-    """A call of a model that is not training."""
+    """A call of a model for inference."""
     takes = "training" in inspect.signature(model.call).parameters
 
     def call(*arguments: object) -> Any:
@@ -430,14 +431,14 @@ def _arguments(function: Callable[..., Any]) -> list[str]:
 def _specs(
     tf: ModuleType, source: object, inputs: Sequence[Any] | None, names: Sequence[str]
 ) -> list[Any]:
-    """A `TensorSpec` an argument, from what the user gives."""
+    """A `TensorSpec` for each argument, from the user's types."""
     values = list(inputs or ())
     if not values or any(t.shape is None for t in values):
         example = ", ".join(
             f"mlferry.TensorType(name={name!r}, shape=(1, ...))" for name in names or ["x"]
         )
         raise ConversionError(
-            f"{kind_of(source)} does not tell the shapes of its inputs; give them: "
+            f"{kind_of(source)} does not know the shapes of its inputs; give them: "
             f"mlferry.convert(..., inputs=[{example}])"
         )
     by_name = {t.name: t for t in values}
@@ -454,7 +455,7 @@ def _specs(
 
 
 def _fixed(shape: Sequence[int | RangeDim] | Sequence[int]) -> list[int | None]:
-    """A shape for TensorFlow: what may vary is None."""
+    """A shape for TensorFlow, with None for extents that may vary."""
     if isinstance(shape, EnumeratedShapes):
         columns = zip(*shape.ordered(), strict=True)
         return [column[0] if len(set(column)) == 1 else None for column in columns]
@@ -462,7 +463,7 @@ def _fixed(shape: Sequence[int | RangeDim] | Sequence[int]) -> list[int | None]:
 
 
 def constant_function(function: object) -> Any:
-    """The function with its variables as constants, and the functions that it calls inlined."""
+    """The function with its variables as constants, and with the functions it calls inlined."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -473,9 +474,9 @@ def constant_function(function: object) -> Any:
 
 
 def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
-    """As `constant_function`: the GraphDef, and the tensors of the function that are its inputs.
+    """As `constant_function`, but returns the GraphDef, and the tensors that are its inputs.
 
-    A large graph is not imported once more, which takes eight times its size: that is left to the
+    A large graph is not imported again, which would take eight times its size; that is left to the
     process that reads it.
     """
     from tensorflow.python.framework import convert_to_constants
@@ -494,7 +495,7 @@ def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
 
 @contextmanager
 def _telling_of_states(function: ConcreteFunction, name: str) -> Any:
-    """Say so where a function cannot be frozen because it changes variables."""
+    """Explain that a function cannot be frozen because it changes variables."""
     try:
         yield
     except Exception as error:
@@ -515,7 +516,7 @@ def _assigning(graph: GraphDef) -> list[tuple[str, str]]:
 
 
 def extents_of(shape: TensorShapeMessage) -> list[int | None] | None:
-    """A shape as a list, with None for what may vary; None where the rank is unknown."""
+    """A shape as a list, with None for extents that may vary; None if the rank is unknown."""
     if shape.unknown_rank:
         return None
     return [None if dim.size < 0 else dim.size for dim in shape.dim]

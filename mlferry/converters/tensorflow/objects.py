@@ -1,4 +1,4 @@
-"""What is used of TensorFlow's own objects and messages, which come without types."""
+"""The attributes used of TensorFlow's objects and messages, which have no type hints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Dim(Protocol):
-    """An extent in the message of a shape; below 0 where it varies."""
+    """An extent in the message of a shape; below 0 if it varies."""
 
     size: int
 
@@ -54,13 +54,13 @@ class SavedModelMessage(Protocol):
 
 
 class SavedModel(Protocol):
-    """A SavedModel that is loaded."""
+    """A loaded SavedModel."""
 
     signatures: Mapping[str, ConcreteFunction]
 
 
 class Model(Protocol):
-    """A model of Keras, or of a class of a user's."""
+    """A model of Keras, or of a user's class."""
 
     call: Callable[..., Any]
 
@@ -94,19 +94,19 @@ class GraphOperation(Protocol):
     op_def: Any
 
     def get_attr(self, name: str) -> Any:
-        """The value of an attribute, as TensorFlow has it."""
+        """The value of an attribute in TensorFlow."""
 
 
 class FunctionBody(Protocol):
-    """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1."""
+    """A graph with inputs and outputs: of a function, or a part of a graph of TensorFlow 1."""
 
     @property
     def inputs(self) -> Sequence[GraphTensor]:
-        """The tensors that it starts from."""
+        """The input tensors."""
 
     @property
     def outputs(self) -> Sequence[GraphTensor]:
-        """The tensors that it ends with."""
+        """The output tensors."""
 
 
 class FrozenFunction(FunctionBody, Protocol):
@@ -139,7 +139,7 @@ class GraphDef(Protocol):
     versions: Any
 
     def CopyFrom(self, other: object) -> None:
-        """Become the same as another one."""
+        """Become a copy of another message."""
 
 
 class ConcreteFunction(Protocol):
@@ -158,14 +158,14 @@ class FunctionGraph(Protocol):
     """A graph of operations of TensorFlow 2."""
 
     def get_operations(self) -> Iterable[GraphOperation]:
-        """Its nodes."""
+        """The nodes of the graph."""
 
     def as_graph_def(self) -> GraphDef:
-        """Its message."""
+        """The message of the graph."""
 
 
 class OpDef(Protocol):
-    """The message that says what an op is."""
+    """The message that defines an op."""
 
     input_arg: Sequence[Any]
     output_arg: Sequence[Any]

@@ -1,4 +1,4 @@
-"""Operations of TensorFlow's graphs as nodes."""
+"""Reads operations of TensorFlow's graphs as nodes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _UNREAD = {
 
 
 class Naming:
-    """What the values of a graph of TensorFlow are called.
+    """The names of the values of a TensorFlow graph.
 
     Args:
         inputs: names of the tensors that are inputs, by TensorFlow's name.
@@ -57,11 +57,11 @@ class Naming:
         return tensor.name in self.inputs
 
     def name(self, tensor: GraphTensor) -> str:
-        """The name of the value that a tensor is."""
+        """The name of the value of a tensor."""
         if tensor.name in self.inputs:
             return self.inputs[tensor.name]
         result = tensor_name(tensor)
-        return f"{result}:0" if result in self._taken else result  # no feature has a colon
+        return f"{result}:0" if result in self._taken else result  # features have no colon
 
     def value(self, tensor: GraphTensor) -> Value:
         """A tensor as a `Value`."""
@@ -71,7 +71,7 @@ class Naming:
 
 
 def tensor_name(tensor: GraphTensor) -> str:
-    """The name of a value: its operation's, with the number of the output where it is not 0."""
+    """The name of a value: its operation's, with the number of the output unless that is 0."""
     name, _, index = tensor.name.rpartition(":")
     return name if index == "0" else f"{name}:{index}"
 
@@ -79,11 +79,11 @@ def tensor_name(tensor: GraphTensor) -> str:
 def operations(
     outputs: Iterable[Any], naming: Naming, source: str
 ) -> tuple[list[Node], dict[str, Any]]:
-    """The nodes that some tensors need, in order, and the constants by name.
+    """The nodes that these tensors need, in order, and the constants by name.
 
     Args:
         outputs: the tensors.
-        naming: the inputs, and what all values are called.
+        naming: the inputs, and the names of all values.
         source: for messages.
     """
     import tensorflow as tf
@@ -124,7 +124,7 @@ def operations(
 
 
 def _bytes(tf: ModuleType, tensor: TensorMessage) -> int:
-    """What the values of a TensorProto take, of which one may stand for all."""
+    """The bytes of the values of a TensorProto, in which one value may stand for all."""
     count: int = math.prod(dim.size for dim in tensor.tensor_shape.dim)
     return max(0, count) * int(tf.as_dtype(tensor.dtype).size or 1)
 
@@ -146,7 +146,7 @@ def node(op: GraphOperation, naming: Naming) -> Node:
 
 
 def body_of(function: FunctionBody, source: str) -> Subgraph:
-    """A function, or a part of a graph of TensorFlow 1, apart from TensorFlow.
+    """A function, or a part of a graph of TensorFlow 1, without TensorFlow's objects.
 
     Args:
         function: its graph.
@@ -172,7 +172,7 @@ def _node_of_whole(whole: frames.Whole, naming: Naming, source: str) -> Node:
 
 
 def attributes(op: GraphOperation) -> dict[str, Any]:
-    """The attributes of an operation, but for types and what only matters to TensorFlow."""
+    """The attributes of an operation, except for types and those that matter only to TensorFlow."""
     return {
         item.name: _plain(op.get_attr(item.name))
         for item in op.op_def.attr
@@ -185,7 +185,7 @@ def _matters(name: str) -> bool:
 
 
 def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
-    """The same of an op that TensorFlow does not know."""
+    """The same for an op that TensorFlow does not know."""
     return {
         name: _plain(_value(node.attr[name]))
         for name in sorted(node.attr)
@@ -194,20 +194,20 @@ def _attributes_of_message(node: NodeDef) -> dict[str, Any]:
 
 
 def _value(attr: AttributeMessage) -> Any:
-    """What an AttrValue holds."""
+    """The value in an AttrValue."""
     kind = attr.WhichOneof("value")
     if kind != "list":
         return None if kind is None else getattr(attr, kind)
     return next((list(items) for _, items in attr.list.ListFields()), [])
 
 
-def _plain(given: object) -> Any:
-    if isinstance(given, bytes):
-        return given.decode("utf-8", "replace")
-    if isinstance(given, list | tuple):
-        return [_plain(item) for item in given]
-    read = _MESSAGES.get(type(given).__name__)
-    return given if read is None else read(given)
+def _plain(attribute: object) -> Any:
+    if isinstance(attribute, bytes):
+        return attribute.decode("utf-8", "replace")
+    if isinstance(attribute, list | tuple):
+        return [_plain(item) for item in attribute]
+    convert = _MESSAGES.get(type(attribute).__name__)
+    return attribute if convert is None else convert(attribute)
 
 
 def _array(tensor: object) -> Any:

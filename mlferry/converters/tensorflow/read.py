@@ -1,7 +1,7 @@
-"""TensorFlow graphs to a `Graph`: SavedModels, frozen graphs, functions.
+"""Reads TensorFlow graphs as a `Graph`: SavedModels, frozen graphs, functions.
 
-TensorFlow itself loads the model, freezes its variables and inlines its functions; what is read
-here are the operations that are left.
+TensorFlow itself loads the model, freezes its variables and inlines its functions; the remaining
+operations are read here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mlferry.numerics.shapes import Shape
 
 
 def claims(source: object) -> bool:
-    """Whether a source is for this frontend: by its type, or by what the file or folder holds."""
+    """Whether a source belongs to this frontend, by its type or by the content of its files."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         return is_saved_model(path) or _looks_like_graph(path)
@@ -58,7 +58,7 @@ def claims(source: object) -> bool:
 def _looks_like_graph(path: Path) -> bool:
     """A GraphDef starts with a node, field 1, which starts with its name, field 1 as well.
 
-    As text, it starts with one of its fields.
+    In text form it starts with one of its fields.
     """
     try:
         with path.open("rb") as stream:
@@ -88,13 +88,13 @@ def _is_subclassed(source: object) -> bool:
 
 @dataclass(frozen=True)
 class Read:
-    """A model, and what the user says of it by the names of features.
+    """A model, with the user's types and outputs by the names of features.
 
     Attributes:
         graph: the model.
         inputs: the types that the user gives, each with the name of an input of the graph.
         outputs: the outputs wanted, likewise.
-        input_feature: what the graph calls an input that the user names.
+        input_feature: returns the graph's name of an input that the user names.
     """
 
     graph: Graph
@@ -146,7 +146,7 @@ def read(
 def read_function(
     function: FrozenFunction, name: str, tensors: Names, *, is_file: bool
 ) -> tuple[Graph, FeatureNames]:
-    """The graph of a function without variables, and what its features are called.
+    """The graph of a function without variables, and the names of its features.
 
     Args:
         function: TensorFlow's own.
@@ -160,7 +160,7 @@ def read_function(
 
 
 def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: str) -> Graph:
-    """What a function computes.
+    """The graph of what a function computes.
 
     Args:
         call: takes and gives tensors.
@@ -201,7 +201,7 @@ class _GraphReader:
     """Reads the operations of a function.
 
     Attributes:
-        names: what the source calls its inputs and outputs, and what their features are called.
+        names: the source's names of its inputs and outputs, and the names of their features.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class _GraphReader:
 def _bodies(
     graph: FunctionGraph, nodes: Iterable[Node], source: str
 ) -> dict[tuple[str, str], Subgraph]:
-    """The functions that operations of a graph call; the message of a graph copies its weights."""
+    """The functions that a graph's operations call; reading its message would copy its weights."""
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
     kinds = {attr.type for op in graph.get_operations() for attr in op.op_def.attr}
@@ -261,15 +261,15 @@ def _bodies(
 
 
 def shown_name(name: str) -> str:
-    """A name as that of a feature: no slash, no colon."""
+    """A name for a feature, without slashes and colons."""
     plain = re.sub(r"^(serving_default_|import/)|:0$", "", name)
     return re.sub(r"[^A-Za-z0-9_.\-]", "_", plain)
 
 
 def feature_names(names: Sequence[str]) -> list[str]:
-    """A feature's name for each name of the source, no two the same.
+    """A unique feature name for each name of the source.
 
-    What can be the name of a feature as it is stays so, whatever the others are called.
+    A name that is valid for a feature stays unchanged, whatever the others are.
     """
     shown = [shown_name(name) for name in names]
     order = sorted(range(len(names)), key=lambda place: shown[place] != names[place])
@@ -279,7 +279,7 @@ def feature_names(names: Sequence[str]) -> list[str]:
 
 
 def _feature_of(features: Mapping[str, str], name: str) -> str:
-    """The feature that a user means: by the source's name, the feature's, or one that is close.
+    """The feature that a user means, by the source's name, the feature's, or a close match.
 
     Args:
         features: by the source's names, as those of tensors.
@@ -290,7 +290,7 @@ def _feature_of(features: Mapping[str, str], name: str) -> str:
 
 
 def _renamed(types: Sequence[Any] | None, feature_of: Callable[[str], str]) -> list[Any] | None:
-    """What the user says of inputs or outputs, by the names of features."""
+    """The user's types or names of inputs or outputs, by the names of features."""
     if types is None:
         return None
     return [

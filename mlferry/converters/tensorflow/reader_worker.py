@@ -19,11 +19,11 @@ Answer = list[bytes | memoryview]
 
 
 def load() -> None:
-    """Nothing more: this module has loaded what takes time and memory."""
+    """Nothing to do: this module has already loaded TensorFlow."""
 
 
 def _read(told: Mapping[str, Any]) -> Answer:
-    """The graph of a file, what its features are called, and its arrays."""
+    """The graph of a file, the names of its features, and its arrays."""
     arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
     name = told["name"]
     try:
@@ -56,22 +56,22 @@ def _operands(
 
 
 def _size(told: Mapping[str, Any], *parts: bytes) -> Answer:
-    """The bytes of what an operation makes."""
+    """The bytes of an operation's result."""
     operation, arrays = _operands(told, parts)
     try:
         size = operation.operation(arrays).size(arrays)
     except Exception:
-        size = None  # computing it fails in the same way
+        size = None  # computing it will fail in the same way
     return [json.dumps({"size": size}).encode()]
 
 
 def _compute(told: Mapping[str, Any], *parts: bytes) -> Answer:
-    """What an operation makes of known operands, or nothing where it cannot."""
+    """The results of an operation for known operands, or nothing if they cannot be computed."""
     operation, arrays = _operands(told, parts)
     try:
         outputs = operation.operation(arrays).result(arrays)
     except Exception:
-        outputs = None  # what TensorFlow cannot compute on its own is converted
+        outputs = None  # operations that TensorFlow cannot compute alone are converted
     results: handover.Parts = []
     described = None if outputs is None else [handover.array_to_json(a, results) for a in outputs]
     return [json.dumps({"arrays": described}).encode(), *results]

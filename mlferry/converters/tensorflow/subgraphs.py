@@ -1,4 +1,4 @@
-"""What is read of a graph besides its nodes: functions and the names of its ends."""
+"""What a graph has besides its nodes: functions, and names of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlferry.converters.graph import Attributes, Node, Value
 
 @dataclass(frozen=True)
 class FeatureNames:
-    """What inputs and outputs are called, by the source and as features.
+    """The names of inputs and outputs, in the source and as features.
 
     Attributes:
         inputs: the source's names.
@@ -30,12 +30,12 @@ class FeatureNames:
 
 @dataclass(frozen=True)
 class Subgraph:
-    """A graph with ends of its own: of a function, or a part of a graph of TensorFlow 1.
+    """A graph with inputs and outputs: of a function, or a part of a graph of TensorFlow 1.
 
     Attributes:
-        inputs: the values that it starts from.
-        outputs: the values that it ends with.
-        nodes: in an order in which every value is made before it is read.
+        inputs: its input values.
+        outputs: its output values.
+        nodes: in an order in which every value exists before it is read.
         constants: values that are known.
     """
 
@@ -45,7 +45,7 @@ class Subgraph:
     constants: Mapping[str, NDArray[Any]]
 
     def named(self, prefix: str) -> Subgraph:
-        """The same graph, its names behind a prefix; the options of its nodes are unread."""
+        """The same graph with a prefix before all names; options of its nodes count as unread."""
 
         def moved(value: Value) -> Value:
             return replace(value, name=f"{prefix}/{value.name}") if value.name else value
@@ -68,7 +68,7 @@ class Subgraph:
         return Subgraph(values(self.inputs), values(self.outputs), tuple(nodes), constants)
 
     def handed_on(self) -> list[Value]:
-        """For each output, what identities show in it."""
+        """Each output after looking through identities."""
         shown = {n.outputs[0].name: n.inputs[0] for n in self.nodes if n.op == "Identity"}
         results = []
         for output in self.outputs:
@@ -79,7 +79,7 @@ class Subgraph:
         return results
 
     def all_nodes(self) -> Iterator[Node]:
-        """Its nodes, and those of the parts of a graph that they hold."""
+        """The nodes of the graph, and those of the parts of a graph in them."""
         for node in self.nodes:
             yield node
             for option in node.attrs.as_dict().values():

@@ -1,7 +1,7 @@
 """Ops that the installed TensorFlow does not know: a user's own, or those of tf.contrib.
 
-TensorFlow imports no graph that has one. Before it does, each such node gives its place to one of
-an op that TensorFlow knows, with the same inputs and outputs, which carries the node. TensorFlow
+TensorFlow does not import a graph that has one. So each such node is first replaced by a node of an
+op that TensorFlow knows, with the same inputs and outputs, which carries the original. TensorFlow
 freezes, inlines and infers around it; whoever reads the operations gets the node back.
 """
 
@@ -28,14 +28,15 @@ _STAND_IN = "XlaCallModule"  # any inputs and outputs, with shapes that may be o
 _RESULTS = "output"
 _MARK = b"mlferry"
 _FLOAT, _REFERENCE = 1, 100  # of TensorFlow's enum DataType
-_MOST = 1 << 16  # inputs or outputs that one number can stand for
-_TYPES = ("T", "Tout", "out_type", "dtype", "output_type")  # what ops name the type of outputs by
+_MOST = 1 << 16  # the most inputs or outputs that one number may stand for
+# The attributes in which ops name the type of outputs.
+_TYPES = ("T", "Tout", "out_type", "dtype", "output_type")
 
 Reference = tuple[str, str, int]  # node, name of its output (or nothing), number
 
 
 def original(op: GraphOperation) -> Any:
-    """The node that an operation stands for, or None where it stands for itself."""
+    """The node that an operation replaces, or None for any other operation."""
     if op.type != _STAND_IN or list(op.get_attr("dim_args_spec")) != [_MARK]:
         return None
     from tensorflow.core.framework import node_def_pb2
@@ -44,14 +45,14 @@ def original(op: GraphOperation) -> Any:
 
 
 def replaced(
-    graph: GraphDef, wanted: Iterable[str] = (), told: Mapping[str, Any] | None = None
+    graph: GraphDef, references: Iterable[str] = (), described: Mapping[str, Any] | None = None
 ) -> Any:
-    """The graph with stand-ins for what TensorFlow does not know; itself where it knows all.
+    """The graph with placeholders for unknown ops; the graph itself if TensorFlow knows all.
 
     Args:
-        graph: a GraphDef, which is left as it is.
-        wanted: tensors that are read from outside.
-        told: the definitions of unknown ops by name, as far as the file has them.
+        graph: a GraphDef, which is not changed.
+        references: tensors that are read from outside.
+        described: the definitions of unknown ops by name, if the file has them.
 
     Raises:
         ConversionError: the order of the outputs of a node is not known.
@@ -61,8 +62,8 @@ def replaced(
         return graph
     result = type(graph)()
     result.CopyFrom(graph)
-    definitions = _Definitions(functions, told or {})
-    _Body(result.node, definitions, readers=[_in_graph(name) for name in wanted]).replace()
+    definitions = _Definitions(functions, described or {})
+    _Body(result.node, definitions, readers=[_in_graph(name) for name in references]).replace()
     for function in result.library.function:
         bindings = {arg.name: arg.type for arg in function.signature.input_arg}
         results = {arg.name: arg.type for arg in function.signature.output_arg}
@@ -73,7 +74,7 @@ def replaced(
 
 @contextmanager
 def readable(folder: Path, message: SavedModelMessage) -> Iterator[Path]:
-    """A folder of a SavedModel that TensorFlow can load: another one where it has unknown ops.
+    """A SavedModel folder that TensorFlow can load: a new one if it has unknown ops.
 
     Args:
         folder: of the SavedModel.
@@ -101,12 +102,12 @@ def readable(folder: Path, message: SavedModelMessage) -> Iterator[Path]:
 def _linked(folder: Path, target: Path) -> None:
     try:
         target.symlink_to(folder.resolve(), target_is_directory=True)
-    except OSError:  # a system that allows no links
+    except OSError:  # the system does not allow links
         shutil.copytree(folder, target)
 
 
 def _of_signatures(graph: MetaGraph) -> list[str]:
-    """The tensors that the signatures of a graph give."""
+    """The output tensors of a graph's signatures."""
     return [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
 
 
@@ -118,16 +119,16 @@ def _has_unknown(graph: GraphDef, functions: Mapping[str, Any]) -> bool:
 
 
 class _Definitions:
-    """What inputs and outputs ops have: TensorFlow's own, functions of the file, and others."""
+    """The inputs and outputs of ops: TensorFlow's own, functions of the file, and others."""
 
-    def __init__(self, functions: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    def __init__(self, functions: Mapping[str, Any], described: Mapping[str, Any]) -> None:
         from tensorflow.python.framework import op_def_registry
 
         self._own = op_def_registry.get
-        self._functions, self._told = functions, told
+        self._functions, self._told = functions, described
 
     def is_unknown(self, op: str) -> bool:
-        """Whether TensorFlow can do nothing with it."""
+        """Whether TensorFlow does not know the op."""
         return op not in self._functions and self._own(op) is None
 
     def find(self, op: str) -> Any:
@@ -136,13 +137,13 @@ class _Definitions:
 
 
 class _Body:
-    """The nodes of a graph or of a function, with the types of what they make.
+    """The nodes of a graph or of a function, with the types of their outputs.
 
     Args:
         nodes: messages, which `replace` changes.
         definitions: of their ops.
         given: types of the arguments by name.
-        readers: what is read from outside.
+        readers: tensors that are read from outside.
         in_function: references have three parts.
     """
 
@@ -164,7 +165,7 @@ class _Body:
         self.outputs: dict[str, list[tuple[str, int]]] = {}
 
     def replace(self, results: Mapping[str, tuple[Any, int]] | None = None) -> None:
-        """Put stand-ins in the places of unknown nodes.
+        """Replace unknown nodes by placeholders.
 
         Args:
             results: of a function: by name, the map that says which tensor it is, and its type.
@@ -205,7 +206,7 @@ class _Body:
         if name in self.given:
             return self.given[name] % _REFERENCE
         if name not in self.nodes:
-            return _FLOAT  # TensorFlow will say that it is missing
+            return _FLOAT  # TensorFlow will report that it is missing
         result = self._made(self.nodes[name])
         index = _index(result, output, place)
         return result[index][1] if index < len(result) else _FLOAT
@@ -222,27 +223,27 @@ class _Body:
         return self.outputs[node.name]
 
     def _guessed(self, node: NodeDef) -> list[tuple[str, int]]:
-        """The outputs of an op that nothing defines: those that are read, or told."""
-        read = self.read.get(node.name, {})
-        names = sorted({output for output, _ in read if output})
+        """The outputs of an op without definition: those that are read, or given."""
+        references = self.read.get(node.name, {})
+        names = sorted({output for output, _ in references if output})
         if len(names) > 1:
             raise ConversionError(
-                f"nothing tells the order of the outputs {', '.join(names)} of {node.op} "
+                f"nothing defines the order of the outputs {', '.join(names)} of {node.op} "
                 f"{node.name!r}, which the installed TensorFlow does not know. Convert a "
                 "SavedModel, which describes its ops"
             )
         name = names[0] if names else ""
         shapes = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
-        count = max([1, len(shapes), *(place + 1 for _, place in read)])
+        count = max([1, len(shapes), *(place + 1 for _, place in references)])
         kinds = _told_types(node, count)
-        for (_, place), kind in read.items():
+        for (_, place), kind in references.items():
             kinds[place] = kind or kinds[place]
         return [(name, kind % _REFERENCE) for kind in kinds]
 
     def _rename(
         self, target: MutableMapping[Any, str], keys: Iterable[Any], names: set[str]
     ) -> None:
-        """References of a function to outputs of what becomes a stand-in, by their number."""
+        """References of a function to outputs of replaced nodes, by number."""
         if self.parse is _in_graph:
             return
         for key in keys:
@@ -266,14 +267,14 @@ def _in_function(text: str) -> Reference:
     return name, output, int(place) if place.isdigit() else 0
 
 
-def _index(made: Sequence[tuple[str, int]], output: str, place: int) -> int:
-    """The number of an output among all of its node."""
-    first = next((i for i, (name, _) in enumerate(made) if name == output), 0) if output else 0
+def _index(results: Sequence[tuple[str, int]], output: str, place: int) -> int:
+    """The number of an output among all outputs of its node."""
+    first = next((i for i, (name, _) in enumerate(results) if name == output), 0) if output else 0
     return first + place
 
 
 def _expanded(node: NodeDef, args: Iterable[Any], definition: OpDef) -> list[tuple[str, int]]:
-    """Name and type of each input or output that the arguments of an op stand for."""
+    """The name and type of each input or output that an op's arguments describe."""
     results: list[tuple[str, int]] = []
     for arg in args:
         if arg.type_list_attr:
@@ -297,7 +298,7 @@ def _attr(node: NodeDef, name: str, definition: OpDef) -> Any:
 
 
 def _told_types(node: NodeDef, count: int) -> list[int]:
-    """The types of outputs, as the attributes of a node have them; float32 where none does."""
+    """The types of outputs from a node's attributes; float32 if there are none."""
     lists = [value.list.type for value in node.attr.values() if value.list.type]
     fitting = next((list(kinds) for kinds in lists if len(kinds) == count), None)
     if fitting:
@@ -308,7 +309,7 @@ def _told_types(node: NodeDef, count: int) -> list[int]:
 
 
 def _write(node: NodeDef, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-    """Turn a node into its stand-in."""
+    """Replace a node by its placeholder."""
     serialize_to_string = node.SerializeToString()
     shapes = list(node.attr["_output_shapes"].list.shape) if "_output_shapes" in node.attr else []
     node.op = _STAND_IN

@@ -1,7 +1,7 @@
-"""What a model of TensorFlow would do if it were only loaded.
+"""Checks what a TensorFlow model would do when it is merely loaded.
 
 Loading a SavedModel runs functions of the file: those that initialize its tables and restore its
-variables. TensorFlow gives them all its ops, those that write files and call Python included.
+variables. They may use all of TensorFlow's ops, including those that write files and call Python.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _HARMFUL = {
     "SnapshotDataset", "SnapshotDatasetV2", "SymbolicGradient", "RemoteCall",
     "RemoteFusedGraphExecute", "Abort",
 }  # fmt: skip
-_SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}  # every SavedModel can save
+# Every SavedModel has an op for saving.
+_SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}
 _RUN_AT_LOADING = {"_initialize", "_create_resource", "_destroy_resource", "_gather_saveables_for"}
 _INIT_OP = "__saved_model_init_op"
 
 
 def check_graph(graph: GraphDef, name: str) -> None:
-    """Refuse a GraphDef that acts on more than numbers, or fills the memory.
+    """Refuse a GraphDef that does more than compute, or that fills the memory.
 
     Raises:
         ModelFileError: it has ops that read or write files, or call Python.
@@ -50,7 +51,7 @@ def check_graph(graph: GraphDef, name: str) -> None:
 
 
 def check_saved_model(folder: Path, name: str) -> Any:
-    """Refuse a SavedModel that acts while it is loaded; see `check_graph`.
+    """Refuse a SavedModel with side effects while loading; see `check_graph`.
 
     Returns:
         its message.
@@ -88,7 +89,7 @@ def _message(folder: Path, name: str) -> Any:
         else:
             text_format.Parse(data, message)
     except (DecodeError, text_format.ParseError, RecursionError, ValueError) as error:
-        raise ModelFileError(f"{name} is cut off, damaged, or no SavedModel: {error}") from error
+        raise ModelFileError(f"{name} is cut off, damaged, or not a SavedModel: {error}") from error
     return message
 
 
@@ -97,8 +98,8 @@ def _refuse(ops: set[str], bodies: Iterable[Any], name: str) -> None:
     if results:
         listed = ", ".join(f"{op} {node!r}" for op, node in sorted(results)[:5])
         raise ModelFileError(
-            f"{name} acts on files or calls code: {listed}. Such ops are not loaded; export the "
-            "part of the model that computes"
+            f"{name} acts on files or calls code: {listed}. Such ops are not loaded; export only "
+            "the part of the model that computes"
         )
 
 

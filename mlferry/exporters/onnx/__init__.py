@@ -1,4 +1,4 @@
-"""Core ML networks and programs as ONNX models, by the functions of their families."""
+"""Core ML networks and programs as ONNX models, written by the functions of their families."""
 
 from mlferry.exporters.onnx.api import export
 

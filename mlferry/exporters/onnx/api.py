@@ -26,14 +26,14 @@ def export(
 
     Args:
         spec: a neural network of any of the three kinds.
-        input_shapes: shapes by input instead of the described ones; a string, or None, is an
+        input_shapes: shapes by input, in place of the described ones; a string, or None, is an
             extent that varies.
         pixels: whether image inputs and outputs are pixels, as `MLModel.predict` has them.
-        custom: tells the output shapes of custom layers.
+        custom: gives the output shapes of custom layers.
 
     Raises:
         ExportError: the model is not a neural network, or an input cannot be expressed.
-        UnsupportedLayersError: layers that ONNX cannot express; all are named.
+        UnsupportedLayersError: ONNX cannot express some layers; all are named.
         MissingDependencyError: the onnx package is not installed.
     """
     import_onnx()

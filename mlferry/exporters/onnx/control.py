@@ -1,8 +1,8 @@
 """Branches and loops as ONNX's `If` and `Loop`.
 
-The blobs of an inner network are seen outside in Core ML, and only its named outputs in ONNX: of
-what an inner network makes, that which something behind it may read becomes an output. A branch
-that may leave the round of its loop takes the rest of the round into both of its ways.
+Core ML shows the blobs of an inner network outside of it; ONNX shows only its named outputs. So
+each blob that something later may read becomes an output. A branch that may leave the round of its
+loop takes the rest of the round into both of its paths.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Shapes = list[Shape | None]
 
 
 def outside(t: Translation, layer: Layer, live: set[str]) -> None:
-    """A break or continue that no loop holds."""
+    """Refuse a break or continue that stands in no loop."""
     raise SpecError(f"{layer.WhichOneof('layer')} {layer.name!r} is not inside a loop")
 
 
@@ -44,16 +44,16 @@ def _truth(t: Translation, blob: str) -> str:
 
 
 def branch(t: Translation, layer: Layer, live: set[str]) -> None:
-    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    """Run the first network if the input is true, else the second, which may be empty."""
     condition = _truth(t, layer.input[0])
     blobs = sorted(networks.touched(layer)[1] & live) + _counters(t, layer)
     bodies, shapes = [], []
     for network in networks.subnetworks(layer):
         with t.inside() as nodes:
             t.run(network.layers, {*live, *_counters(t, layer)})
-            missing = [blob for blob in blobs if blob not in t.values]
-            if missing:
-                raise refuse(f"one of its ways leaves {missing[0]!r}, which is read later, unmade")
+            unmade = [blob for blob in blobs if blob not in t.values]
+            if unmade:
+                raise refuse(f"one of its ways leaves {unmade[0]!r}, which is read later, unmade")
             values = [t.whole(blob) for blob in blobs]
             bodies.append(_body(t, nodes, values))
             shapes.append([t.shape(blob) for blob in blobs])
@@ -72,7 +72,7 @@ def _becomes(t: Translation, blob: str, value: str, shape: Shape | None) -> None
 
 
 def _counters(t: Translation, layer: Layer) -> list[str]:
-    """The count of rounds, where it is kept and a layer may change it."""
+    """The count of rounds, if it is kept and a layer may change it."""
     inside = [layer, *(i for body in networks.subnetworks(layer) for i in networks.layers_of(body))]
     has_loop = any(inner.WhichOneof("layer") == "loop" for inner in inside)
     return [ROUNDS] if t.most_rounds is not None and has_loop else []
@@ -81,7 +81,7 @@ def _counters(t: Translation, layer: Layer) -> list[str]:
 def _body(
     t: Translation, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()
 ) -> Body:
-    """A body whose outputs are made by nodes of its own, each once."""
+    """A body in which every output has a node of its own."""
     own = {output for node in nodes for output in node.outputs}
     outputs: list[str] = []
     for value in values:
@@ -104,10 +104,10 @@ def _agreed(one: Shape | None, other: Shape | None) -> Shape | None:
 
 
 def loop(t: Translation, layer: Layer, live: set[str]) -> None:
-    """Counted, while a condition holds, or both.
+    """A loop that is counted, or that runs while a condition holds, or both.
 
-    The condition network runs before each round and, when the count ends the loop, once more. It
-    is written once in front of the node, and once at the end of a round.
+    The condition network runs before each round and, when the count ends the loop, once more. So it
+    is written twice: before the node, and at the end of a round.
     """
     p = layer.loop
     condition_layers = list(p.conditionNetwork.layers) if p.conditionVar else []
@@ -130,7 +130,7 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
     t.e.layer = layer.name
     first = [_start(t, layer, blob, exposed) for blob in states]
     shapes: Shapes = [t.shape(blob) if blob in t.values else None for blob in states]
-    while True:  # every round knows less of the shapes, until one changes nothing
+    while True:  # each round knows fewer extents, until one changes nothing
         round_body, ends = _round(t, layer, condition_layers, body, states, shapes)
         after = [
             end if blob not in t.values else _agreed(shape, end)
@@ -146,9 +146,9 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
 
 
 def _start(t: Translation, layer: Layer, blob: str, exposed: set[str]) -> str:
-    """What a blob is before the first round.
+    """The value of a blob before the first round.
 
-    One that only the rounds make has no value there; that is right where one round is sure.
+    A blob that only the rounds write has none there, which is correct if a round surely runs.
     """
     if blob in t.values:
         return t.whole(blob)
@@ -168,7 +168,7 @@ def _round(
     states: list[str],
     shapes: Shapes,
 ) -> tuple[Body, Shapes]:
-    """The body of a `Loop`, and the shapes of the states after it."""
+    """The body of a `Loop`, and the shapes of the states afterwards."""
     ends: list[Shapes] = []
     with t.inside() as nodes:
         names = [t.e.fresh(f"{layer.name}/{part}") for part in ("round", "go", *states)]
@@ -208,7 +208,7 @@ def _steps(
     finish: Callable[[], list[str]],
     leave: Callable[[str], list[str]],
 ) -> list[str]:
-    """The rest of a round: whether another one follows, and the states."""
+    """The rest of a round: whether another one follows, and the new states."""
     for index, (layer, live) in enumerate(zip(layers, needs(layers, after), strict=True)):
         kind = layer.WhichOneof("layer")
         if kind in LEAVES:

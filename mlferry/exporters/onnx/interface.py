@@ -1,4 +1,4 @@
-"""The inputs and outputs of an exported model: what `MLModel.predict` takes and gives."""
+"""The inputs and outputs of an exported model: what `MLModel.predict` takes and returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
-STORED = {"float64": "float32"}  # Core ML's DOUBLE arrays hold float32 inside of a network
+STORED = {"float64": "float32"}  # inside a network, Core ML's DOUBLE arrays hold float32
 LABELS, PREDICTED, PROBABILITIES = (
     f"mlferry.{what}" for what in ("class_labels", "predicted_feature", "predicted_probabilities")
 )
@@ -33,17 +33,17 @@ def add_inputs(
     *,
     pixels: bool,
 ) -> None:
-    """Add every input and make blobs of them.
+    """Add every input and turn it into a blob.
 
     Args:
         t: the translation.
         spec: the model.
         network: its network.
-        shapes: shapes instead of described ones; a string names an extent that varies.
-        pixels: whether image inputs take pixels, which are scaled and ordered in the graph.
+        shapes: shapes in place of the described ones; a string names an extent that varies.
+        pixels: whether image inputs take pixels, which the graph scales and reorders.
 
     Raises:
-        ExportError: a shape is for no input, or does not fit it.
+        ExportError: a shape names no input, or does not fit it.
     """
     check_shapes(shapes, [feature.name for feature in spec.description.input])
     for feature in spec.description.input:
@@ -60,7 +60,7 @@ def add_inputs(
 
 
 def check_shapes(shapes: Mapping[str, Sequence[Extent]], names: Sequence[str]) -> None:
-    """Raise an `ExportError` where a shape is for no input."""
+    """Raise an `ExportError` if a shape names no input."""
     for name in shapes:
         if name not in names:
             close = did_you_mean(name, list(names))
@@ -73,7 +73,7 @@ def named(name: str, shape: Sequence[Extent]) -> list[Extent]:
 
 
 def open_shape(shape: Sequence[Extent]) -> Shape:
-    """A shape in which extents that have a name are not known."""
+    """A shape in which None stands for every extent that has a name."""
     return tuple(n if isinstance(n, int) else None for n in shape)
 
 
@@ -105,7 +105,7 @@ def _array_input(
 def default_value(
     emitter: Emitter, feature: model_pb2.FeatureDescription, name: str, shape: Sequence[Extent]
 ) -> None:
-    """An optional input is one with an initializer."""
+    """Give an optional input an initializer, which makes it optional in ONNX."""
     array = feature.type.multiArrayType
     kind = array.WhichOneof("defaultOptionalValue")
     value = float(getattr(array, kind)) if kind else 0.0
@@ -127,7 +127,7 @@ def _image_input(
     *,
     pixels: bool,
 ) -> None:
-    """[1, C, H, W] as the network gets it, or pixels as `MLModel.predict` takes them.
+    """[1, C, H, W] as the network reads it, or pixels as `MLModel.predict` takes them.
 
     Pixels are uint8 [H, W, 3] in the order R, G, B, or [H, W].
     """
@@ -135,21 +135,21 @@ def _image_input(
     layout = features.LAYOUTS.get(image.colorSpace, "RGB")
     channels = features.CHANNELS[layout]
     height, width = named(name, shape)[-2:]
-    known = open_shape((height, width))
+    size = open_shape((height, width))
     if pixels:
         value = from_pixels(t.e, name, layout, [height, width])
         value = _preprocessed(t, name, value, layout, network)
     else:
         value = name
         t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
-    t.e.shapes[value] = (1, channels, *known)
+    t.e.shapes[value] = (1, channels, *size)
     if network.imageInputShapeMapping == 0:
         value = t.e.unsqueeze(value, [0])
     t.add_input(name, value, t.e.shapes[value])
 
 
 def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]) -> str:
-    """An input of pixels, uint8 [H, W, 3] or [H, W], as the network gets it: [1, C, H, W]."""
+    """An input of pixels, uint8 [H, W, 3] or [H, W], as the network reads it: [1, C, H, W]."""
     channels = features.CHANNELS[layout]
     dtype = "float32" if layout == "GRAYSCALE_FLOAT16" else "uint8"
     shape: list[Extent] = [*size, 3] if channels == 3 else [*size]
@@ -168,7 +168,7 @@ def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]
 def _preprocessed(
     t: Translation, name: str, value: str, layout: str, network: networks.Network
 ) -> str:
-    """The network's own: ``scale * x + bias`` by colour, or minus a mean image."""
+    """The network's preprocessing: ``scale * x + bias`` for each colour, or minus a mean image."""
     shape = t.e.shape(value)
     for step in network.preprocessing:
         if step.featureName not in ("", name):
@@ -200,7 +200,7 @@ def _scaled(t: Translation, value: str, scaler: nn.NeuralNetworkImageScaler, lay
 
 
 def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple[str, str]:
-    """An image output as `MLModel.predict` gives it as an array, and the type of its values."""
+    """An image output as the array that `MLModel.predict` returns, and the type of its values."""
     layout = features.LAYOUTS.get(feature.colorSpace, "RGB")
     channels, shape = features.CHANNELS[layout], emitter.shape(value)
     if layout == "GRAYSCALE_FLOAT16":
@@ -230,7 +230,7 @@ def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple
 def add_outputs(
     t: Translation, spec: model_pb2.Model, network: networks.Network, *, pixels: bool
 ) -> None:
-    """Make blobs outputs of the graph, of the types that the model describes."""
+    """Turn blobs into outputs of the graph, in the types that the model describes."""
     types = {feature.name: feature.type for feature in spec.description.output}
     for name, blob in outputs_of(spec, network).items():
         value = t.whole(blob)
@@ -243,8 +243,8 @@ def add_outputs(
         kind = feature.WhichOneof("Type")
         dtype = "float32"
         if kind == "multiArrayType":
-            stored = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
-            dtype = STORED.get(stored, stored)
+            array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
+            dtype = STORED.get(array_dtype, array_dtype)
         if versions.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
@@ -264,7 +264,7 @@ def _as_described(t: Translation, value: str, feature: ft.FeatureType) -> str:
 
 
 def texts_of(description: model_pb2.ModelDescription) -> dict[str, str]:
-    """What `metadata_props` holds of a description: what Core ML's metadata do."""
+    """The entries of `metadata_props` for a description: Core ML's metadata."""
     entries = description.metadata.userDefined
     texts = {key: entries[key] for key in sorted(entries)}
     for key in ("shortDescription", "versionString", "author", "license"):
@@ -274,7 +274,7 @@ def texts_of(description: model_pb2.ModelDescription) -> dict[str, str]:
 
 
 def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:
-    """What `metadata_props` holds: the labels of a classifier, and what Core ML's metadata do."""
+    """The entries of `metadata_props`: a classifier's labels, and Core ML's metadata."""
     texts = texts_of(spec.description)
     if isinstance(network, nn.NeuralNetworkClassifier):
         kind = network.WhichOneof("ClassLabels")

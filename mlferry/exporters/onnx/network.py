@@ -1,4 +1,4 @@
-"""The layers of a network as the nodes of a graph: one walker, with control flow."""
+"""The layers of a network as the nodes of a graph: one walk, with control flow."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def translation_of(
     custom: CustomShapes = nothing_known,
     most_rounds: int | None = None,
 ) -> Translation:
-    """What writes the layers of a network; see `Translation`."""
+    """The walk that writes the layers of a network; see `Translation`."""
     return Translation(network, CONTROL_FLOW, custom, most_rounds)

@@ -1,4 +1,4 @@
-"""A network in parts: those that are graphs, and those that stay what they are."""
+"""A network in parts: those that become graphs, and those that stay as they are."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class NetworkPart:
 
     Attributes:
         layers: their places in the network.
-        reads: the blobs that they take from before.
-        writes: the blobs that they make and something behind them reads.
-        graph: the layers as a graph; None for those that stay.
+        reads: the blobs that they need from earlier parts.
+        writes: the blobs that they write and something later reads.
+        graph: the layers as a graph; None if they stay as they are.
         inputs: the graph's name of every blob that it reads.
-        outputs: the graph's name of every blob that it makes.
+        outputs: the graph's name of every blob that it writes.
     """
 
     layers: list[int]
@@ -51,9 +51,9 @@ def split(
 
     Args:
         network: a neural network.
-        inputs: the shapes of the blobs that it gets.
-        outputs: the blobs that are wanted; layers that they do not depend on are in no part.
-        stays: whether a layer must not become a part of a graph.
+        inputs: the shapes of its input blobs.
+        outputs: the blobs to compute; layers that they do not depend on are in no part.
+        stays: whether a layer must stay outside of any graph.
         custom: tells the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
     """
@@ -105,7 +105,7 @@ def _needed(layers: Sequence[nn.NeuralNetworkLayer], outputs: set[str]) -> list[
 
 
 def _repeat_constants(parts: list[NetworkPart], layers: Sequence[nn.NeuralNetworkLayer]) -> None:
-    """Give every part the constants that it reads, rather than hand them from part to part."""
+    """Give every part the constants that it reads, instead of passing them from part to part."""
     makers: dict[str, list[int]] = {}
     for place in (place for part in parts for place in part.layers):
         for blob in networks.touched(layers[place])[1]:
@@ -127,7 +127,7 @@ def _connected(
     outputs: set[str],
     inputs: set[str],
 ) -> list[NetworkPart]:
-    """The parts with what each reads from before and makes for behind; without idle ones."""
+    """The parts that do something, with what each reads from earlier and writes for later ones."""
     known = set(inputs)
     for part in parts:
         inside = [layers[place] for place in part.layers]
@@ -144,7 +144,7 @@ def _connected(
 def _started(
     network: networks.Network, inputs: Known, custom: CustomShapes, most_rounds: int | None
 ) -> tuple[Translation, dict[str, str]]:
-    """A translation, and the names of its inputs by blob: a part may make a blob that it reads."""
+    """A translation, and the names of its inputs by blob: a part may write a blob that it reads."""
     t = translation_of(network, custom, most_rounds)
     names = {blob: t.e.fresh(f"{blob}/given") for blob in inputs}
     for blob, shape in inputs.items():

@@ -1,8 +1,8 @@
 """The operations of a program as the nodes of a graph.
 
-Floats of any size are computed in float32, integers of any size in int32. In the precision "half"
-a value that the program has as float16 is rounded to that, and used as float32 again, so that sums
-are accumulated as devices do.
+Floats of any size are computed in float32, integers of any size in int32. In the precision "half" a
+value of type float16 is rounded to float16 and then used as float32 again, so that sums accumulate
+as they do on devices.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from mlferry.text import paragraph
 Array = NDArray[Any]
 
 NUMBERS = {"fp16": 10, "int8": 3, "int16": 5, "uint8": 2, "uint16": 4}  # of TensorProto
-_ROUNDS = "rounds of loops"  # no name of a value: it has spaces
-_STORED_LEAST = 64  # constants of fewer values are stored in the type in which they are used
-_FOLDED_MOST = 1 << 10  # values of so many elements are computed beforehand
+_ROUNDS = "rounds of loops"  # names of values have no spaces, so none is called this
+_STORED_LEAST = 64  # smaller constants are stored in the type in which they are used
+_FOLDED_MOST = 1 << 10  # values of up to so many elements are computed in advance
 _HALF = np.dtype(np.float16)
 _NAMES = {dtype.array: name for name, dtype in reversed(DTYPES.items())}
 _KEPT = frozenset({"read_state", "write_state", "classify", "cond", "while_loop"})  # never folded
@@ -45,7 +45,7 @@ _KEPT = frozenset({"read_state", "write_state", "classify", "cond", "while_loop"
 
 @dataclass(frozen=True)
 class OperationRefusal:
-    """An operation that ONNX cannot express; `follows` where only another one stands in its way."""
+    """An operation that ONNX cannot express; `follows` if only an earlier refusal is the cause."""
 
     operation: mil.Operation
     reason: str
@@ -56,10 +56,10 @@ class OperationRefusal:
 
 
 def block_of(function: mil.Function) -> mil.Block:
-    """The block of a function that belongs to its opset.
+    """The block of a function for its opset.
 
     Raises:
-        SpecError: there is none, or the opset is unknown.
+        SpecError: there is no such block, or the opset is unknown.
     """
     if function.opset not in OPSETS or function.opset not in function.block_specializations:
         raise SpecError(f"the function has no block for its opset {function.opset!r}")
@@ -73,17 +73,17 @@ class ProgramTranslation:
         opset: the name of the function's opset.
         weights: the files of its constants.
         precision: "half" rounds values of float16, "exact" does not.
-        taken: names that no value inside may have.
+        taken: names which no value inside may have.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
         e: what writes.
         values: the graph's name of every value of the program that is not a constant.
-        types: what the program says of them.
+        types: their types, as the program declares them.
         refusals: the operations that cannot be expressed.
-        written: the states that have another value now.
+        written: the states that have a new value now.
         known: the values that are constants.
-        compressed: the operations of constants that are stored in fewer bits, by what they make.
+        compressed: the operations that decompress constants, by the value that they return.
     """
 
     def __init__(
@@ -110,17 +110,17 @@ class ProgramTranslation:
     # ---- values ------------------------------------------------------------------------------
 
     def add_input(self, name: str, kind: ValueType, value: str) -> None:
-        """A value that comes from outside, in the type in which the graph computes it."""
+        """Add a value that comes from outside, in the type in which the graph computes it."""
         self.values[name], self.types[name] = value, kind
         inner = kind.wrapped if isinstance(kind, StateType) else kind
         self.e.shapes[value] = shape_of(inner)
 
     def read(self, name: str) -> str:
-        """The value that a state has now."""
+        """The current value of a state."""
         return self.values[name]
 
     def write(self, name: str, value: str) -> None:
-        """Give a state another value."""
+        """Give a state a new value."""
         if name != _ROUNDS and not isinstance(self.types.get(name), StateType):
             raise refuse(f"{name!r} is not a state of the function")
         self.values[name] = value
@@ -128,7 +128,7 @@ class ProgramTranslation:
             self.written.add(name)
 
     def round(self) -> None:
-        """Count a round of a loop that begins, where rounds are counted."""
+        """Count a round of a loop as it begins, if rounds are counted."""
         if self._rounds is not None:
             before = self.values[_ROUNDS]
             self.values[_ROUNDS] = rounds.counted(self.e, before, self._rounds, "int64")
@@ -149,11 +149,11 @@ class ProgramTranslation:
         return cells
 
     def value(self, name: str) -> str:
-        """The graph's name of a value of the program, constants too."""
+        """The graph's name of a value of the program, which may be a constant."""
         return self.tensor(self.known[name]) if name in self.known else self.values[name]
 
     def tensor(self, constant: object) -> Any:
-        """A constant as a value; labels and symbols stay what they are."""
+        """A constant as a value; labels and symbols stay as they are."""
         if not isinstance(constant, np.ndarray | np.generic | bool | int | float | tuple):
             return constant
         array = np.asarray(constant)
@@ -174,13 +174,13 @@ class ProgramTranslation:
 
     @contextmanager
     def _outside(self) -> Iterator[None]:
-        """Nodes in front of the branch or loop that is written."""
+        """Nodes before the branch or loop that is being written."""
         with self.e.inside() as nodes:
             yield
         self.e.graph.nodes.extend(nodes)
 
     def rounded(self, value: str, dtype: str) -> str:
-        """A value as the program has it, in the type in which the graph computes."""
+        """A value of the program, in the type in which the graph computes."""
         if dtype not in NUMBERS or (dtype == "fp16" and not self._half):
             return value
         shape = self.e.shapes.get(value)
@@ -225,8 +225,8 @@ class ProgramTranslation:
     def _operation(self, message: mil.Operation, types: tuple[ValueType, ...]) -> None:
         definition = definition_of(message.type, self._opset)
         entry = EXPORTS.find(message.type, self._opset)
-        stored = entry.options.get("stored", ()) if entry is not None else ()
-        self._need_constants(message, definition, stored)
+        stored_names = entry.options.get("stored", ()) if entry is not None else ()
+        self._need_constants(message, definition, stored_names)
         arguments = arguments_of(message, definition.parameters, self.known, self._decoded)
         if message.type.startswith("constexpr_"):
             for value in message.outputs:
@@ -240,7 +240,7 @@ class ProgramTranslation:
         if entry is None:
             raise refuse("ONNX has no nodes for it here")
         raw = message.type.startswith("constexpr_")
-        operands = self._operands(definition, arguments, stored, raw=raw)
+        operands = self._operands(definition, arguments, stored_names, raw=raw)
         call = Call(
             message.type,
             name_of(message),
@@ -280,7 +280,7 @@ class ProgramTranslation:
         arguments: Mapping[str, Argument],
         types: tuple[ValueType, ...],
     ) -> tuple[ValueType, ...]:
-        """Types whose extents the shapes at hand tell, where the program leaves them open."""
+        """Types in which known shapes fill the extents that the program leaves open."""
         if definition.blocks or all(
             not isinstance(kind, TensorType) or _is_fixed(kind) for kind in types
         ):
@@ -299,7 +299,7 @@ class ProgramTranslation:
                 operands[name] = Operand(kind, array)
         try:
             output = definition.rule(Operands(operands))
-        except Exception:  # a type that is open stays so; what is wrong shows when it runs
+        except Exception:  # an open type stays open; errors show when the graph runs
             return types
         results = output if isinstance(output, tuple) else (output,)
         return tuple(
@@ -319,14 +319,14 @@ class ProgramTranslation:
         return value_of(message, self._weights)
 
     def _need_constants(
-        self, message: mil.Operation, definition: Definition, stored: Sequence[str] = ()
+        self, message: mil.Operation, definition: Definition, stored_names: Sequence[str] = ()
     ) -> None:
-        """Make compressed constants whole that an operation needs beforehand."""
+        """Decompress the constants whose values an operation needs in advance."""
         for name, argument in message.inputs.items():
             parameter = definition.parameters.get(name)
             for binding in argument.arguments:
                 maker = self.compressed.get(binding.name)
-                known = parameter is not None and parameter.constant and name not in stored
+                known = parameter is not None and parameter.constant and name not in stored_names
                 if maker is not None and known:
                     self._whole(binding.name, maker)
 
@@ -345,7 +345,7 @@ class ProgramTranslation:
         arguments: Mapping[str, Argument],
         types: tuple[ValueType, ...],
     ) -> bool:
-        """Whether an operation of few constants, or of a shape that is known, makes another one."""
+        """Whether an operation of small constants, or of a known shape, gives a constant."""
         if message.type in _KEPT or message.type.startswith(("random_", "list_", "make_list")):
             return False
         if message.type == "shape" and arguments["x"].names[0] is not None:
@@ -368,7 +368,7 @@ class ProgramTranslation:
         arguments: Mapping[str, Argument],
         types: tuple[ValueType, ...],
     ) -> None:
-        """What an operation of constants makes, by its kernel."""
+        """The results of an operation of constants, computed by its kernel."""
         if all(value.name in self.known for value in message.outputs):
             return
         entry = KERNELS.find(message.type, self._opset)
@@ -399,7 +399,7 @@ class ProgramTranslation:
         self,
         definition: Definition,
         arguments: Mapping[str, Argument],
-        stored: Sequence[str],
+        stored_names: Sequence[str],
         *,
         raw: bool,
     ) -> dict[str, Any]:
@@ -408,7 +408,7 @@ class ProgramTranslation:
             argument = arguments.get(name)
             if argument is None:
                 operands[name] = parameter.default
-            elif name in stored:
+            elif name in stored_names:
                 operands[name] = self._operand(argument)[0]
             elif parameter.constant:
                 if not argument.is_constant:
@@ -421,7 +421,7 @@ class ProgramTranslation:
         return operands
 
     def _operand(self, argument: Argument) -> list[Any]:
-        """The names of values; that of a state is its own."""
+        """The names of values; a state keeps its own."""
         pairs = zip(argument.names, argument.constants, strict=True)
         names = []
         for name, constant in pairs:
@@ -447,7 +447,7 @@ class ProgramTranslation:
         return tuple(types)
 
     def type(self, name: str) -> ValueType:
-        """The type of a value with the shape that is known of it."""
+        """The type of a value, with everything that is known about its shape."""
         if name not in self.values:
             return self.types[name]
         kind = self.types[name]
@@ -469,7 +469,7 @@ class ProgramTranslation:
                 self.run(block.operations)
                 outputs = [self.value(name) for name in block.outputs]
             finally:
-                self.known = known_before  # a shape in a loop may be another one next time
+                self.known = known_before  # a shape in a loop may differ in the next round
             self.e.layer = layer
             return outputs
 
@@ -478,7 +478,7 @@ class ProgramTranslation:
     # ---- the end -----------------------------------------------------------------------------
 
     def output(self, name: str, value: str) -> None:
-        """Give a value a name that it is known by outside."""
+        """Give a value the name by which it is known outside."""
         shape = self.e.shapes.get(value)
         self.e.graph.nodes.append(
             Node("Identity", [value], [name], name=self.e.fresh(f"{name}/op"))
@@ -489,7 +489,7 @@ class ProgramTranslation:
         """The graph without what computes nothing.
 
         Raises:
-            UnsupportedOperationsError: operations that ONNX cannot express; all are named.
+            UnsupportedOperationsError: ONNX cannot express some operations; all are named.
         """
         self.check()
         return simplified(self.e.graph, self.e.shapes)
@@ -499,18 +499,18 @@ class ProgramTranslation:
         if not self.refusals:
             return
         first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
-        shown = list(first.values())  # the condition of a loop is written twice
-        count = len(shown)
+        refusals = list(first.values())  # the condition of a loop is written twice
+        count = len(refusals)
         raise UnsupportedOperationsError(
             paragraph(
                 [
                     f"ONNX cannot express {count} operation{'s' if count > 1 else ''}:",
-                    *(f"  - {refusal}" for refusal in shown),
+                    *(f"  - {refusal}" for refusal in refusals),
                     'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
                     "others with onnxruntime",
                 ]
             ),
-            [(name_of(r.operation), r.operation.type, r.reason) for r in shown],
+            [(name_of(r.operation), r.operation.type, r.reason) for r in refusals],
         )
 
 
@@ -527,7 +527,7 @@ def _is_fixed(kind: TensorType) -> bool:
 
 
 def is_outside(operation: mil.Operation) -> bool:
-    """Whether an operation, or one inside of it, draws values or is not a part of a graph."""
+    """Whether an operation, or one inside it, draws random values or cannot be part of a graph."""
     block = mil.Block(operations=[operation])
     for inner in operations_of(block):
         entry = EXPORTS.find(inner.type)

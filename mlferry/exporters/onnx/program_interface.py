@@ -29,7 +29,7 @@ _CARRIERS = {"float32": FLOAT, "int32": INT32, "bool": BOOL}
 
 @dataclass(frozen=True)
 class Asked:
-    """How a program is to be exported.
+    """How to export a program.
 
     Attributes:
         input_shapes: extents of axes that vary, by input.
@@ -59,8 +59,8 @@ def export_program(
         options: how it is written.
 
     Raises:
-        ExportError: an input cannot be expressed.
-        UnsupportedOperationsError: operations that ONNX cannot express; all are named.
+        ExportError: an input cannot be expressed. UnsupportedOperationsError: ONNX cannot express
+            some operations; all are named.
         MissingDependencyError: the onnx package is not installed.
     """
     import_onnx()
@@ -160,8 +160,8 @@ def _widened(t: ProgramTranslation, value: str, dtype: str, target: str) -> str:
 def _array(
     t: ProgramTranslation, feature: model_pb2.FeatureDescription, extents: Sequence[Extent]
 ) -> str:
-    stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
-    dtype = interface.STORED.get(stored, stored)
+    array_dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+    dtype = interface.STORED.get(array_dtype, array_dtype)
     shape: list[Extent] = list(extents) or [1]
     t.e.graph.inputs.append(Port(feature.name, dtype, shape))
     t.e.shapes[feature.name] = interface.open_shape(shape)
@@ -187,7 +187,7 @@ def _image(
 
 
 def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
-    """A value of a described type as one of a type of the program."""
+    """Cast a value from its described type to its type in the program."""
     port = t.e.graph.inputs[-1]
     current = "int32" if port.dtype.startswith("int") else "float32"
     target = carrier_of(kind)
@@ -226,16 +226,16 @@ def _add_outputs(
 
 
 def _label(described: model_pb2.ModelDescription) -> str:
-    """The output that is the label of a classifier."""
+    """Add the output which is the label of a classifier."""
     return str(getattr(described, "predictedFeatureName", ""))
 
 
 def _described(
     t: ProgramTranslation, value: str, dtype: str, feature: ft.FeatureType
 ) -> tuple[str, str]:
-    """An array in the type and shape that is described; a scalar is a vector of one."""
-    stored = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    target = interface.STORED.get(stored, stored)
+    """An array in its described type and shape; a scalar becomes a vector of one element."""
+    array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
+    target = interface.STORED.get(array_dtype, array_dtype)
     if t.e.shapes.get(value) == ():
         value = t.e.reshape(value, [1])
     if target != dtype:
@@ -247,7 +247,7 @@ def _described(
 
 def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
     for port in t.e.graph.inputs:
-        if port.name == name:  # an input that is an output as it is
+        if port.name == name:  # an input that is also an output, unchanged
             t.e.graph.outputs.append(port)
             return
     t.output(name, value)
@@ -255,7 +255,7 @@ def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
 
 
 def _add_state(t: ProgramTranslation, name: str, shown: str, options: Asked) -> None:
-    """What a state is afterwards, in the type in which it came."""
+    """The new value of a state, in the type in which it came."""
     value, dtype = t.values[name], _state_dtype(t.types[name], options)
     shape = t.e.shapes.get(value)
     if dtype == "float16":
@@ -267,7 +267,7 @@ def _add_state(t: ProgramTranslation, name: str, shown: str, options: Asked) -> 
 def _labels(
     block: mil.Block, opset: str, described: model_pb2.ModelDescription, weights: Weights
 ) -> dict[str, str]:
-    """What tells the labels of a classifier."""
+    """The metadata that hold the labels of a classifier."""
     for operation in block.operations:
         if operation.type != "classify":
             continue

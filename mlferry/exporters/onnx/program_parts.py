@@ -1,4 +1,4 @@
-"""A program in parts: those that are graphs, and those that stay what they are."""
+"""A program in parts: those that become graphs, and those that stay as they are."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ProgramPart:
     """Operations that follow each other.
 
     Attributes:
-        places: where they stand among those that are not constants.
-        graph: they as a graph; None for those that stay.
-        inputs: the graph's name of every value that it reads, and states too.
-        outputs: the graph's name of every value that it makes and something behind it reads.
-        states: the graph's name of what states are behind it.
+        places: their places among the operations that are not constants.
+        graph: the operations as a graph; None if they stay as they are.
+        inputs: the graph's name of every value and state that it reads.
+        outputs: the graph's name of every value that it makes and something later reads.
+        states: the graph's name of the value that each state has afterwards.
     """
 
     places: list[int]
@@ -36,13 +36,13 @@ class ProgramPart:
 
 
 def is_constant(operation: mil.Operation) -> bool:
-    """Whether an operation is known before a program runs."""
+    """Whether the result of an operation is known before a program runs."""
     return operation.type == "const" or operation.type.startswith("constexpr_")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A function, and how it becomes graphs, in which so many rounds of loops may run."""
+    """A function, and how it becomes graphs."""
 
     function: mil.Function
     weights: Weights
@@ -51,12 +51,12 @@ class Source:
 
     @property
     def operations(self) -> list[mil.Operation]:
-        """Those that are not constants."""
+        """The operations that are not constants."""
         block = block_of(self.function)
         return [message for message in block.operations if not is_constant(message)]
 
     def translation(self, inputs: Types) -> tuple[ProgramTranslation, dict[str, str]]:
-        """What writes the operations, with values of some types as inputs of the graph."""
+        """The walk that writes the operations; the graph's inputs are values of the types given."""
         t = ProgramTranslation(
             self.function.opset, self.weights, self.precision, most_rounds=self.most_rounds
         )
@@ -76,8 +76,8 @@ def split(source: Source, inputs: Types, outputs: Sequence[str]) -> list[Program
     Args:
         source: the function.
         inputs: the types of its inputs and states.
-        outputs: the values that are wanted; what they do not depend on is in no part, but for
-            operations that write states.
+        outputs: the values to compute; operations that they do not depend on are in no part, unless
+            they write states.
     """
     operations = source.operations
     places = _needed(operations, outputs)
@@ -116,7 +116,7 @@ def split(source: Source, inputs: Types, outputs: Sequence[str]) -> list[Program
 
 
 def _is_made(t: ProgramTranslation, name: str) -> bool:
-    """Whether a value is a compressed constant, which every graph has for itself."""
+    """Whether a value is a compressed constant, of which every graph has its own copy."""
     return name in t.compressed
 
 
@@ -143,7 +143,7 @@ def _with_lists(
     t: ProgramTranslation,
     outputs: Sequence[str],
 ) -> None:
-    """Keep all operations of lists together: a list is another thing in a graph."""
+    """Keep all operations of lists together, because a list has another form in a graph."""
 
     def has_list(place: int) -> bool:
         operation = operations[place]

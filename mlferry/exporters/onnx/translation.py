@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mlferry.custom import parameters_of
-from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
+from mlferry.errors import MlferryError, SpecError, context
 from mlferry.exporters import liveness
+from mlferry.exporters.refusals import Refusal, check_refusals
 from mlferry.layers import versions
 from mlferry.layers.definitions import infer
 from mlferry.layers.exports import OPS
@@ -22,27 +23,9 @@ from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
 from mlferry.onnx_graph.simplify import simplified
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.text import paragraph
 
-ROUNDS = "\0rounds"  # the count of the rounds of loops, among the blobs: none has this name
-BLOB_INPUTS = "blob_inputs"  # the attribute that tells blobs from weights
-
-
-@dataclass(frozen=True)
-class LayerRefusal:
-    """A layer that ONNX cannot express; `follows` where only another one stands in its way."""
-
-    layer: nn.NeuralNetworkLayer
-    reason: str
-    follows: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of the layer."""
-        return self.layer.WhichOneof("layer") or ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.layer.name!r}: {self.reason}"
+ROUNDS = "\0rounds"  # the count of loop rounds, kept among the blobs; no blob has this name
+BLOB_INPUTS = "blob_inputs"  # the attribute that separates blobs from weights
 
 
 Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
@@ -51,14 +34,13 @@ Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 class Translation:
     """Walks over layers and writes their nodes.
 
-    A blob that is made again, by a copy, is another value from there on. In the classic mapping
-    the values of blobs whose sequence has one step go without that axis, so that a convolution is
-    one node.
+    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
+    whose sequence has one step loses that axis, so that a convolution is one node.
 
     Args:
-        network: tells the mapping.
-        special: what writes layers that are not nodes of their own: those of control flow.
-        custom: tells the output shapes of custom layers.
+        network: the network, which says how arrays map to blobs.
+        special: the functions that write layers of control flow, by kind.
+        custom: gives the output shapes of custom layers.
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
@@ -78,11 +60,11 @@ class Translation:
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
         self.e = Emitter(sorted(blobs))
         self.values: dict[str, str] = {}
-        self.refusals: list[LayerRefusal] = []
+        self.refusals: list[Refusal] = []
         self._custom = custom
         self._special = {"custom": Translation.custom, **special}
-        self._cut: set[str] = set()  # values without their sequence axis
-        self._names: dict[str, str] = {}  # of values that are named after a blob
+        self._cut: set[str] = set()  # values that lost their sequence axis
+        self._names: dict[str, str] = {}  # values that are named after a blob
         self._used: set[str] = set()
         self.most_rounds = most_rounds
         if most_rounds is not None:
@@ -91,12 +73,12 @@ class Translation:
     # ---- blobs -------------------------------------------------------------------------------
 
     def add_input(self, blob: str, value: str, shape: Shape | None) -> None:
-        """A blob that comes from outside, in the shape that the network has it in."""
+        """Add a blob that comes from outside, in the shape that it has in the network."""
         self.e.shapes[value] = shape
         self.values[blob] = self._without_sequence(value)
 
     def shape(self, blob: str) -> Shape | None:
-        """The shape of a blob, as Core ML has it."""
+        """The shape of a blob in Core ML."""
         value = self.values[blob]
         shape = self.e.shapes.get(value)
         return (1, *shape) if shape is not None and value in self._cut else shape
@@ -119,12 +101,12 @@ class Translation:
     # ---- layers ------------------------------------------------------------------------------
 
     def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers, after which `outputs` blobs are read."""
+        """Write layers; the blobs `outputs` are read after them."""
         for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something behind it may read."""
+        """Write one layer; `live` are the blobs that something later may read."""
         self.e.layer = layer.name
         kind = layer.WhichOneof("layer") or ""
         write = self._special.get(kind)
@@ -140,9 +122,9 @@ class Translation:
     def _refuse(
         self, layer: nn.NeuralNetworkLayer, error: CannotExpressError, live: set[str]
     ) -> None:
-        """Note that a layer cannot be expressed, and go on as if it could."""
+        """Note that a layer cannot be expressed, and continue as if it could."""
         follows = isinstance(error, RankHiddenError) and bool(self.refusals)
-        self.refusals.append(LayerRefusal(layer, str(error), follows))
+        self.refusals.append(Refusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
         for blob in writes & (live | set(layer.output)):
             self.values[blob] = self.e.fresh(blob)
@@ -168,16 +150,16 @@ class Translation:
         is_cut = bool(inputs) and all(x in self._cut for x in inputs)
         for index, blob in enumerate(layer.output):
             value = results[index]
-            known = self.e.results[index] if self.e.results is not None else None
+            inferred = self.e.results[index] if self.e.results is not None else None
             before = self.e.shapes.get(value)
             if before is None or None in before:
-                self.e.shapes[value] = known if known is not None else before
+                self.e.shapes[value] = inferred if inferred is not None else before
             if is_cut:
                 self._cut.add(value)
             self.assign(blob, value if is_cut else self._without_sequence(value))
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
-        """Values of the inputs: all of them with the axis of the sequence, or none."""
+        """The values of the inputs: all with the sequence axis, or all without."""
         missing = [blob for blob in layer.input if blob not in self.values]
         if missing:
             raise CannotExpressError(f"nothing before it surely makes {missing[0]!r}")
@@ -187,14 +169,14 @@ class Translation:
         return values
 
     def assign(self, blob: str, value: str) -> None:
-        """Say which value a blob has from now on; the value is named after its first blob."""
+        """Give a blob a new value; the value is named after its first blob."""
         self.values[blob] = value
         if value in self.e.made and value not in self._names and blob not in self._used:
             self._names[value] = blob
             self._used.add(blob)
 
     def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """A custom layer: an op of a domain of its own, named by its class.
+        """Write a custom layer: an op in a domain of its own, named after its class.
 
         Its inputs are those of the layer, then its weights, flat and as they are stored; the
         attribute `blob_inputs` tells how many are blobs. Parameters are attributes.
@@ -230,7 +212,7 @@ class Translation:
 
     @contextmanager
     def inside(self) -> Iterator[list[Any]]:
-        """Nodes of a body; what blobs become inside is not seen outside."""
+        """Write the nodes of a body; blobs that change inside keep their values outside."""
         outer = dict(self.values)
         try:
             with self.e.inside() as nodes:
@@ -241,7 +223,7 @@ class Translation:
     # ---- the end -----------------------------------------------------------------------------
 
     def output(self, name: str, value: str, dtype: str = "float32") -> None:
-        """Make a value an output of the graph, of this name."""
+        """Make a value an output of the graph, under this name."""
         graph = self.e.graph
         own = {output for node in graph.nodes for output in node.outputs}
         if value not in own or self._names.get(value) in {port.name for port in graph.outputs}:
@@ -258,7 +240,7 @@ class Translation:
         """The graph without what computes nothing, its values named after blobs.
 
         Raises:
-            UnsupportedLayersError: layers that ONNX cannot express; all are named.
+            UnsupportedLayersError: ONNX cannot express some layers; all are named.
         """
         self.check()
         graph = self.e.graph
@@ -273,31 +255,20 @@ class Translation:
 
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
-        if not self.refusals:
-            return
-        first = {str(refusal): refusal for refusal in self.refusals if not refusal.follows}
-        shown = list(first.values())  # a round of a loop may have been written several times
-        count = len(shown)
         varying = [
             port.name
             for port in self.e.graph.inputs
             if not all(isinstance(n, int) for n in port.shape or ())
         ]
-        fixed = [
-            f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}" for name in varying
-        ]
-        raise UnsupportedLayersError(
-            paragraph(
-                [
-                    f"ONNX cannot express {count} layer{'s' if count > 1 else ''}:",
-                    *(f"  - {refusal}" for refusal in shown),
-                    *fixed,
-                    'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
-                    "others with onnxruntime",
-                ]
+        advice = [
+            *(
+                f"sizes that vary can be given: input_shapes={{{name!r}: (...)}}"
+                for name in varying
             ),
-            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
-        )
+            'mlferry.MLModel(model, engine="onnxruntime") runs these on NumPy and the '
+            "others with onnxruntime",
+        ]
+        check_refusals(self.refusals, "ONNX", advice)
 
 
 def renamed(port: Port, names: Mapping[str, str]) -> Port:

@@ -33,7 +33,7 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class ProgramOptions:
-    """How a network becomes a program.
+    """How to turn a network into a program.
 
     Attributes:
         half: whether it computes in float16.
@@ -41,7 +41,7 @@ class ProgramOptions:
         opset: the newest opset that may be used; None for any.
         states: inputs that become states, with the outputs that are their next values; True for
             all pairs whose names say it.
-        at_least: the opset that the program has even if an older one would do.
+        at_least: the opset that the program uses even if an older one would do.
     """
 
     half: bool = True
@@ -52,7 +52,7 @@ class ProgramOptions:
 
 
 def opset_of(target: str | int) -> int:
-    """The newest opset that a deployment target reads: "iOS15", "macOS12" and so on.
+    """The newest opset that a deployment target reads: such as "iOS15" or "macOS12".
 
     Raises:
         ExportError: the target has no ML Programs, or is not known.
@@ -70,27 +70,27 @@ def opset_of(target: str | int) -> int:
 
 
 def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb2.Model, Weights]:
-    """The model with an ML Program in the place of its neural network, and its weights.
+    """The model with an ML Program in place of its neural network, and its weights.
 
     Args:
         spec: a neural network of any of the three kinds, without custom layers.
         options: precision and opset.
 
     Raises:
-        ExportError: the model is no neural network, is updatable, or has an input that no program
-            can have; or it needs a newer opset than `options` allow.
-        UnsupportedLayersError: layers that no ops can express; all are named.
+        ExportError: the model is not a neural network, is updatable, or has an input that no
+            program can have; or it needs a newer opset than `options` allow.
+        UnsupportedLayersError: no ops express some layers; all are named.
     """
     network = networks.network_of(spec)
     if network is None:
         raise ExportError(
-            f"a model of kind {spec.WhichOneof('Type')!r} is no neural network: only those become "
-            "ML Programs"
+            f"a model of kind {spec.WhichOneof('Type')!r} is not a neural network: only those "
+            "become ML Programs"
         )
     if spec.isUpdatable:
         raise ExportError(
             "an updatable model stays a neural network: Core ML trains no ML Programs; "
-            "mlferry.models.utils.without_training(model) gives one that is not trained any more"
+            "mlferry.models.utils.without_training(model) returns a copy that is not trainable"
         )
     interface.check_inputs(spec.description)
     steps = interface.with_one_step(spec, network)
@@ -108,7 +108,7 @@ def to_program(spec: model_pb2.Model, options: ProgramOptions) -> tuple[model_pb
 def _best(
     spec: model_pb2.Model, network: networks.Network, options: ProgramOptions
 ) -> tuple[model_pb2.Model, Weights]:
-    """The program in the oldest opset, or in a newer one that has attention, where it may be."""
+    """The program in the oldest opset, or in a newer one that has attention, if that is allowed."""
 
     def write(opset: int) -> tuple[model_pb2.Model, Weights]:
         return _written(spec, network, options, opset)
@@ -122,7 +122,7 @@ def _best(
 
 
 def _may_attend(spec: model_pb2.Model) -> bool:
-    """Whether there is what attention is made of, and it is not one operation already."""
+    """Whether the program holds the parts of attention, not yet as one operation."""
     counts = operation_counts(spec.mlProgram)
     return bool(counts["softmax"] and counts["matmul"] and spec.specificationVersion <= ATTENTION)
 
@@ -130,7 +130,7 @@ def _may_attend(spec: model_pb2.Model) -> bool:
 def _at_the_oldest(
     options: ProgramOptions, write: Callable[[int], tuple[model_pb2.Model, Weights]]
 ) -> tuple[model_pb2.Model, Weights]:
-    """What is written with the oldest opset that has every op."""
+    """The program, written with the oldest opset that has every op."""
     opset, reasons = options.at_least, list[str]()
     while True:
         try:
@@ -176,7 +176,7 @@ def _written(
 
 
 def _check_kept(keep: Sequence[str], names: Sequence[str], known: list[str]) -> None:
-    """Raise an `ExportError` where a name to keep in float32 is not there."""
+    """Raise an `ExportError` if a name to keep in float32 does not exist."""
     missing = sorted(set(keep) - set(names))
     if not missing:
         return

@@ -1,9 +1,8 @@
 """Branches and loops as `cond` and `while_loop`.
 
-The blobs of an inner network are seen outside in Core ML's networks, and only the outputs of its
-blocks in programs: of what an inner network makes, that which something behind it may read becomes
-an output. A branch that may leave the round of its loop takes the rest of the round into both of
-its ways.
+Core ML's networks show the blobs of an inner network outside of it; programs show only the outputs
+of a block. So each blob that something later may read becomes an output. A branch that may leave
+the round of its loop takes the rest of the round into both of its paths.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ Layer = nn.NeuralNetworkLayer
 
 
 def outside(translation: Translation, layer: Layer, live: set[str]) -> None:
-    """A break or continue that no loop holds."""
+    """Refuse a break or continue that stands in no loop."""
     raise SpecError(f"{layer.WhichOneof('layer')} {layer.name!r} is not inside a loop")
 
 
 def _truth(translation: Translation, blob: str) -> Value:
-    """Whether a blob of one value is true, as a scalar."""
+    """A scalar that says whether a blob of one value is true."""
     builder = translation.builder
     value = translation.whole(blob)
     if value.dtype == "bool":
@@ -44,7 +43,7 @@ def _truth(translation: Translation, blob: str) -> Value:
 
 
 def branch(translation: Translation, layer: Layer, live: set[str]) -> None:
-    """The first network where the input is true, the second, which may be empty, elsewhere."""
+    """Run the first network if the input is true, else the second, which may be empty."""
     condition = _truth(translation, layer.input[0])
     blobs = sorted(networks.touched(layer)[1] & live)
     ways: list[Block] = []
@@ -67,7 +66,7 @@ def branch(translation: Translation, layer: Layer, live: set[str]) -> None:
 
 
 def _join(translation: Translation, ways: list[Block], results: list[list[Value]]) -> None:
-    """Let both ways give values of the same types, each made inside of its block."""
+    """Give both paths results of the same types, each made inside its own block."""
     for place, pair in enumerate(zip(*results, strict=True)):
         dtypes = {value.dtype for value in pair}
         dtype = dtypes.pop() if len(dtypes) == 1 else ("int32" if "fp32" not in dtypes else "fp32")
@@ -78,7 +77,7 @@ def _join(translation: Translation, ways: list[Block], results: list[list[Value]
 
 
 def _in_block(translation: Translation, block: Block, value: Value, dtype: str) -> Value:
-    """A value as the output of a block: of a type, and made by an operation of the block."""
+    """A value as the output of a block: of that type, and made by an operation of the block."""
     own = {output for operation in block.operations for output in operation.outputs}
     with translation.builder.within(block):
         if value.dtype != dtype:
@@ -90,11 +89,11 @@ def _in_block(translation: Translation, block: Block, value: Value, dtype: str) 
 
 
 def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
-    """Counted, while a condition holds, or both.
+    """A loop that is counted, or that runs while a condition holds, or both.
 
-    The condition network runs before each round and, when the count ends the loop, once more. It
-    is written once in front of the operation, and once at the end of a round; a flag and a number
-    of rounds are carried along with the blobs.
+    The condition network runs before each round and, when the count ends the loop, once more. So it
+    is written twice: before the operation, and at the end of a round. A flag and a number of rounds
+    are carried along with the blobs.
     """
     builder = translation.builder
     params = layer.loop
@@ -115,7 +114,7 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
     builder.layer = layer.name
     first = [_start(translation, layer, blob, exposed) for blob in states]
     kinds = [value.tensor for value in first]
-    while True:  # every round knows less of the types, until one changes nothing
+    while True:  # each round knows less about the types, until one changes nothing
         blocks, ends = _round(translation, layer, condition_layers, body, states, kinds, limit)
         after = [_widened(kind, end) for kind, end in zip(kinds, ends, strict=True)]
         if after == kinds:
@@ -133,7 +132,7 @@ def loop(translation: Translation, layer: Layer, live: set[str]) -> None:
 
 
 def _widened(one: TensorType, two: TensorType) -> TensorType:
-    """A type that holds both: extents that differ are open, a float wins over an integer."""
+    """A type that covers both: extents that differ are open, a float wins over an integer."""
     dtype = one.dtype
     if one.dtype != two.dtype:
         dtype = "fp32" if "fp32" in (one.dtype, two.dtype) else "int32"
@@ -144,9 +143,9 @@ def _widened(one: TensorType, two: TensorType) -> TensorType:
 
 
 def _start(translation: Translation, layer: Layer, blob: str, exposed: set[str]) -> Value:
-    """What a blob is before the first round.
+    """The value of a blob before the first round.
 
-    One that only the rounds make has no value there; that is right where one round is sure.
+    A blob that only the rounds write has none there, which is correct if a round surely runs.
     """
     if blob in translation.values:
         return translation.whole(blob)
@@ -215,10 +214,10 @@ def _round(
     dtypes = ["int32", "bool", *(kind.dtype for kind in kinds)]
     for value, dtype in zip([following, *values], dtypes, strict=True):
         rounds.outputs.append(_in_block(translation, rounds, value, dtype))
-    known = list(ends[0])
+    types = list(ends[0])
     for other in ends[1:]:
-        known = [_widened(a, b) for a, b in zip(known, other, strict=True)]
-    return [condition, rounds], known
+        types = [_widened(a, b) for a, b in zip(types, other, strict=True)]
+    return [condition, rounds], types
 
 
 def _steps(
@@ -228,7 +227,7 @@ def _steps(
     finish: Callable[[], list[Value]],
     leave: Callable[[Value], list[Value]],
 ) -> list[Value]:
-    """The rest of a round: whether another one follows, and the blobs."""
+    """The rest of a round: whether another one follows, and the new blobs."""
     builder = translation.builder
     for index, (layer, live) in enumerate(zip(layers, needs(layers, after), strict=True)):
         kind = layer.WhichOneof("layer")

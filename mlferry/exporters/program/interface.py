@@ -31,10 +31,10 @@ _ELEMENTS = {"float32": "fp32", "float64": "fp32", "int32": "int32", "float16": 
 def program_names(
     description: model_pb2.ModelDescription, states: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """The name in a program of every input and output; those that change are logged.
+    """The name of every input and output in a program; changed names are logged.
 
-    Names of programs have letters, digits and _ only, and begin with no digit. Those of states,
-    and of their next values, which are no outputs any more, are not told.
+    Names in programs consist of letters, digits and _, and do not begin with a digit. Changed names
+    of states, and of their next values, which are no longer outputs, are not logged.
     """
     names: dict[str, str] = {}
     used: set[str] = set()
@@ -50,7 +50,7 @@ def program_names(
         names[feature.name] = name
         if name != original:
             logger.warning(
-                "%r is called %r in the program: names there have letters, digits and _ only",
+                "%r is called %r in the program: names there consist of letters, digits and _",
                 feature.name,
                 name,
             )
@@ -58,18 +58,20 @@ def program_names(
 
 
 def check_inputs(description: model_pb2.ModelDescription) -> None:
-    """Raise an `ExportError` for inputs that a program cannot have; all are named."""
+    """Raise an `ExportError` that names all inputs which a program cannot have."""
     outputs = {feature.name for feature in description.output}
     problems = [
-        f"input {feature.name!r} is an output, too: take it out of description.output, or hand a "
-        "copy of another name on"
+        f"input {feature.name!r} is also an output: remove it from description.output, or let a "
+        "copy under another name be the output"
         for feature in description.input
         if feature.name in outputs
     ]
     for feature in description.input:
         kind = feature.type.WhichOneof("Type")
         if kind not in ("imageType", "multiArrayType", "doubleType", "int64Type"):
-            problems.append(f"input {feature.name!r} is a {features.show(feature.type)}, no array")
+            problems.append(
+                f"input {feature.name!r} is a {features.show(feature.type)}, not an array"
+            )
             continue
         if kind == "multiArrayType" and not feature.type.multiArrayType.shape:
             problems.append(f"input {feature.name!r} is described without a shape")
@@ -81,15 +83,15 @@ def check_inputs(description: model_pb2.ModelDescription) -> None:
         raise ExportError("no program can have these inputs:\n  - " + "\n  - ".join(problems))
 
 
-# layers that work along the sequence of a blob
+# layers that run along the sequence of a blob
 _ALONG_SEQUENCE = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
 
 
 def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
-    """How to describe inputs that have one step in the program, and any number in the network.
+    """How to describe inputs that have one step in the program but any number in the network.
 
-    In the classic mapping an input described as [C] may be given as [steps, batch, C]. "" where no
-    layer works along the steps.
+    In the classic mapping an input described as [C] may be given as [steps, batch, C]. The text is
+    empty if no layer runs along the steps.
     """
     if not versions.uses_rank5(network) or not any(map(_works_along_sequence, network.layers)):
         return ""
@@ -111,8 +113,8 @@ def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
     if not lines:
         return ""
     return (
-        "in the network an input described by its channels alone may have any number of steps, in "
-        "the program it has one. For another number describe all five axes before:\n"
+        "in the network an input described by its channels alone may have any number of steps; in "
+        "the program it has one. For another number, describe all five axes first:\n"
         + paragraph(f"    {line}" for line in ["spec = model.get_spec()", *lines])
         + "\n    mlferry.to_program(spec)"
     )
@@ -126,7 +128,7 @@ def _works_along_sequence(layer: nn.NeuralNetworkLayer) -> bool:
 def _without_bounds(
     feature: model_pb2.FeatureDescription, ranges: list[tuple[int, int]], axes: list[int]
 ) -> str:
-    """What is wrong with an input whose extents have no upper bound, and what to type."""
+    """The error for an input whose extents have no upper bound, with the line to type."""
     bounded = [(low, high if high >= 0 else max(_LARGEST_SIZE, low)) for low, high in ranges]
     low, high = ([pair[place] for pair in bounded] for place in (0, 1))
     tools = "mlferry.models.flexible_shapes"
@@ -169,7 +171,7 @@ def add_inputs(
     result: model_pb2.ModelDescription,
     states: Mapping[str, str],
 ) -> None:
-    """Add every input, make blobs of them, and describe them.
+    """Add every input, turn it into a blob, and describe it.
 
     Args:
         translation: the translation.
@@ -177,7 +179,7 @@ def add_inputs(
         network: its network.
         names: what inputs are called in the program.
         result: the description of the program's model.
-        states: the inputs that become states, with the outputs that are their next values.
+        states: the inputs that become states, each with the output that is its next value.
     """
     if not spec.description.input and translation.builder.opset < NO_INPUTS:
         raise NewerOpsetError("a model without inputs", NO_INPUTS)
@@ -203,7 +205,7 @@ def _state_input(
     names: dict[str, str],
     result: model_pb2.ModelDescription,
 ) -> None:
-    """A state of float16, the only type that Core ML keeps, which is read where the input was."""
+    """Add a state of float16, the only type Core ML keeps, and read it in place of the input."""
     builder = translation.builder
     if builder.opset < STATES:
         raise NewerOpsetError("states", STATES)
@@ -258,7 +260,7 @@ def _image_input(
     size: list[int | None],
     entry: model_pb2.FeatureDescription,
 ) -> None:
-    """[1, C, H, W], scaled and shifted by operations: programs have no preprocessing."""
+    """Add an image as [1, C, H, W], scaled and shifted by operations of the program."""
     builder, image = translation.builder, feature.type.imageType
     layout = features.LAYOUTS.get(image.colorSpace, "RGB")
     if layout == "GRAYSCALE_FLOAT16" and builder.opset < HALF_ENDS:
@@ -275,7 +277,7 @@ def _image_input(
 def _preprocessed(
     builder: ProgramBuilder, name: str, value: Value, layout: str, network: networks.Network
 ) -> Value:
-    """The network's own: ``scale * x + bias`` by colour, or minus a mean image."""
+    """The network's preprocessing: ``scale * x + bias`` for each colour, or minus a mean image."""
     for step in network.preprocessing:
         if step.featureName not in ("", name):
             continue
@@ -314,7 +316,7 @@ def add_outputs(
     result: model_pb2.ModelDescription,
     states: Mapping[str, str],
 ) -> None:
-    """Make blobs outputs of the function, of the types that the model describes; describe them."""
+    """Turn blobs into outputs of the function, in the described types, and describe them."""
     builder, description = translation.builder, spec.description
     types = {feature.name: feature for feature in description.output}
     classifies = isinstance(network, nn.NeuralNetworkClassifier)
@@ -361,7 +363,7 @@ def _write_state(translation: Translation, value: Value, name: str) -> None:
 def _classified(
     builder: ProgramBuilder, value: Value, network: networks.Network, label: str, chances: str
 ) -> dict[str, Value]:
-    """The likeliest label, and every label with its probability."""
+    """Add the likeliest label, and the probability of every label."""
     assert isinstance(network, nn.NeuralNetworkClassifier)
     kind = network.WhichOneof("ClassLabels")
     labels = list(getattr(network, kind).vector) if kind else []
@@ -375,7 +377,7 @@ def _classified(
 def _as_described(
     translation: Translation, value: Value, feature: model_pb2.FeatureDescription
 ) -> Value:
-    """A blob in the type and shape that it has as an output."""
+    """A blob in its type and shape as an output."""
     builder, kind = translation.builder, feature.type.WhichOneof("Type")
     if kind == "imageType":
         if builder.opset < HALF_ENDS:
@@ -386,8 +388,8 @@ def _as_described(
         return builder.reshape(builder.as_float(value), [1, channels, *size])
     dtype = "fp32"
     if kind == "multiArrayType":
-        stored = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
-        dtype = _ELEMENTS.get(stored, "fp32")
+        array_dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
+        dtype = _ELEMENTS.get(array_dtype, "fp32")
         if dtype == "fp16" and builder.opset < HALF_ENDS:
             raise NewerOpsetError("an output of float16", HALF_ENDS)
     if translation.rank5:
@@ -400,7 +402,7 @@ def _as_described(
 
 
 def _describe(entry: model_pb2.FeatureDescription, value: Value) -> None:
-    """Say what an output is: a multi-array has the shape of the value, where that is known."""
+    """Describe an output: a multi-array has the shape of its value, if that is known."""
     kind = entry.type.WhichOneof("Type")
     if kind in ("doubleType", "int64Type"):
         entry.type.CopyFrom(features.multi_array((1,)))
@@ -415,7 +417,7 @@ def _describe(entry: model_pb2.FeatureDescription, value: Value) -> None:
 
 
 def _called(builder: ProgramBuilder, value: Value, name: str) -> Value:
-    """A value as an output of this name, made by an operation of the block."""
+    """A value as an output under this name, made by an operation of the block."""
     own = value.maker is not None and value.maker in builder.block.operations
     if not own or value in builder.block.outputs:
         builder.layer = name

@@ -1,4 +1,4 @@
-"""Inputs that a network only hands on, from one prediction to the next, as states of a program."""
+"""Inputs that a network only passes on from one prediction to the next, as states of a program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from mlferry.registry import did_you_mean
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
-# How names of pairs differ: those of stateful Keras layers, and those of key-value caches.
-_PAIRS = ((r"^(.*)_in$", r"\1_out"), (r"^past_key_values(.*)$", r"present\1"),
-          (r"^past(.*)$", r"present\1"))  # fmt: skip
+# How the names of a pair differ: for stateful Keras layers, and for key-value caches.
+_PAIRS = (
+    (r"^(.*)_in$", r"\1_out"),
+    (r"^past_key_values(.*)$", r"present\1"),
+    (r"^past(.*)$", r"present\1"),
+)
 
 
 def pairs_of(
@@ -22,11 +25,11 @@ def pairs_of(
 
     Args:
         description: of a network.
-        states: inputs and their outputs; True for all whose names say it: NAME_in and NAME_out,
-            past... and present....
+        states: inputs and their outputs; True for all pairs whose names say so: NAME_in and
+            NAME_out, past... and present....
 
     Raises:
-        ExportError: there is no such input or output, the two differ in shape, or no output is
+        ExportError: an input or output does not exist, the two differ in shape, or no output is
             left; or, for True, no pair is found. All problems are named.
     """
     inputs = {feature.name: feature.type for feature in description.input}
@@ -53,7 +56,7 @@ def pairs_of(
             problems.append(f"{following!r} is the next value of one input, not of {users}")
     if pairs and not problems and outputs.keys() <= set(pairs.values()):
         problems.append(
-            "no output is left: the next values of states are not given; leave one of them out"
+            "no output is left: the next value of a state is not an output; leave one of them out"
         )
     if problems:
         raise ExportError("these cannot be states:\n  - " + "\n  - ".join(problems))
@@ -84,5 +87,5 @@ def _misfits(name: str, before: ft.FeatureType, following: str, after: ft.Featur
 
 
 def state_name(name: str) -> str:
-    """What the state of an input is called: without the ending of stateful layers."""
+    """The name of an input's state, which lacks the ending that stateful layers add."""
     return name.removesuffix("_in")

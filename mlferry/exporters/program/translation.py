@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from mlferry.errors import MlferryError, SpecError, UnsupportedLayersError, context
+from mlferry.errors import MlferryError, SpecError, context
 from mlferry.exporters import liveness
+from mlferry.exporters.refusals import Refusal, check_refusals
 from mlferry.layers import versions
 from mlferry.layers.definitions import infer
 from mlferry.layers.params import Params
@@ -18,25 +18,6 @@ from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
-from mlferry.text import paragraph
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A layer that no ops can express; `follows` where only another one stands in its way."""
-
-    layer: nn.NeuralNetworkLayer
-    reason: str
-    follows: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of the layer."""
-        return self.layer.WhichOneof("layer") or ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.layer.name!r}: {self.reason}"
-
 
 Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 
@@ -44,14 +25,13 @@ Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 class Translation:
     """Walks over layers and writes their operations.
 
-    A blob that is made again, by a copy, is another value from there on. In the classic mapping
-    the values of blobs whose sequence has one step go without that axis, so that a convolution is
-    one operation.
+    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
+    whose sequence has one step loses that axis, so that a convolution is one operation.
 
     Args:
-        network: tells the mapping.
-        builder: what writes.
-        special: what writes layers that are no operations of their own: those of control flow.
+        network: the network, which says how arrays map to blobs.
+        builder: writes the operations.
+        special: the functions that write layers of control flow, by kind.
 
     Attributes:
         values: the value of every blob.
@@ -66,20 +46,20 @@ class Translation:
         self.values: dict[str, Value] = {}
         self.refusals: list[Refusal] = []
         self._special = special
-        self._cut: set[Value] = set()  # values without their sequence axis
+        self._cut: set[Value] = set()  # values that lost their sequence axis
         self._lost: set[str] = set()  # blobs of layers that were refused
 
     # ---- blobs -------------------------------------------------------------------------------
 
     def add_input(self, blob: str, value: Value) -> None:
-        """A blob that comes from outside, in the shape that the network has it in."""
+        """Add a blob that comes from outside, in the shape that it has in the network."""
         self.values[blob] = self._without_sequence(value)
 
     def whole(self, blob: str) -> Value:
         """The value of a blob with all of its axes.
 
         Raises:
-            CannotBecomeProgramError: nothing before surely makes it.
+            CannotBecomeProgramError: no earlier layer is certain to write it.
         """
         if blob not in self.values:
             raise CannotBecomeProgramError(f"nothing before it surely makes {blob!r}")
@@ -100,12 +80,12 @@ class Translation:
     # ---- layers ------------------------------------------------------------------------------
 
     def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers, after which `outputs` blobs are read."""
+        """Write layers; the blobs `outputs` are read after them."""
         for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
             self.layer(layer, live)
 
     def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something behind it may read."""
+        """Write one layer; `live` are the blobs that something later may read."""
         self.builder.layer = layer.name
         kind = layer.WhichOneof("layer") or ""
         write = self._special.get(kind)
@@ -121,7 +101,7 @@ class Translation:
     def _refuse(
         self, layer: nn.NeuralNetworkLayer, error: CannotBecomeProgramError, live: set[str]
     ) -> None:
-        """Note that a layer cannot be expressed, and go on to find the others."""
+        """Note that a layer cannot be expressed, and continue, to find the others."""
         reads, writes = networks.touched(layer)
         self.refusals.append(Refusal(layer, str(error), bool(self._lost & reads)))
         for blob in writes & (live | set(layer.output)):
@@ -140,17 +120,17 @@ class Translation:
         results = output if isinstance(output, tuple) else (output,)
         if len(results) < len(layer.output):
             raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
-        known = infer(params, [x.tensor.shape for x in inputs])
+        shapes = infer(params, [x.tensor.shape for x in inputs])
         for index, blob in enumerate(layer.output):
             value = results[index]
-            if known is not None and value not in inputs:
-                refine(value, known[index])
+            if shapes is not None and value not in inputs:
+                refine(value, shapes[index])
             if is_cut:
                 self._cut.add(value)
             self.values[blob] = value if is_cut else self._without_sequence(value)
 
     def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[Value]:
-        """Values of the inputs: all of them with the axis of the sequence, or none."""
+        """The values of the inputs: all with the sequence axis, or all without."""
         missing = [blob for blob in layer.input if blob not in self.values]
         if missing:
             raise CannotBecomeProgramError(f"nothing before it surely makes {missing[0]!r}")
@@ -161,7 +141,7 @@ class Translation:
 
     @contextmanager
     def inside(self) -> Iterator[Block]:
-        """Operations of a block; what blobs become inside is not seen outside."""
+        """Write the operations of a block; blobs that change inside keep their values outside."""
         outer = dict(self.values)
         try:
             with self.builder.inside() as block:
@@ -171,21 +151,8 @@ class Translation:
 
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
-        shown = [refusal for refusal in self.refusals if not refusal.follows]
-        if not shown:
-            return
-        texts = dict.fromkeys(map(str, shown))
-        raise UnsupportedLayersError(
-            paragraph(
-                [
-                    f"an ML Program cannot express {len(texts)} "
-                    f"layer{'s' if len(texts) > 1 else ''}:",
-                    *(f"  - {text}" for text in texts),
-                    "the neural network itself runs wherever the program would",
-                ]
-            ),
-            [(refusal.layer.name, refusal.kind, refusal.reason) for refusal in shown],
-        )
+        advice = "the neural network itself runs wherever the program would"
+        check_refusals(self.refusals, "an ML Program", [advice])
 
 
 def _written(
@@ -200,10 +167,10 @@ def _written(
 
 
 def refine(value: Value, shape: Shape | None) -> None:
-    """Tell extents of a value that its operation alone does not tell."""
-    known = value.tensor.shape
-    if shape is None or known is None or len(known) != len(shape) or value.is_constant:
+    """Add extents to the type of a value which its operation alone does not know."""
+    own_shape = value.tensor.shape
+    if shape is None or own_shape is None or len(own_shape) != len(shape) or value.is_constant:
         return
     value.type = TensorType(
-        value.dtype, tuple(b if a is None else a for a, b in zip(known, shape, strict=True))
+        value.dtype, tuple(b if a is None else a for a, b in zip(own_shape, shape, strict=True))
     )

@@ -134,8 +134,8 @@ def check_split_nd_outputs(layer: nn.NeuralNetworkLayer, params: nn.SplitNDLayer
     sizes = params.splitSizes
     parts = len(sizes) or params.numSplits
     if parts != len(layer.output):
-        what = f"splitSizes has {parts} entries" if sizes else f"numSplits is {parts}"
-        yield error(f"{what}; it has {len(layer.output)} outputs")
+        subject = f"splitSizes has {parts} entries" if sizes else f"numSplits is {parts}"
+        yield error(f"{subject}; it has {len(layer.output)} outputs")
 
 
 @stored_weights("loadConstant")

@@ -15,7 +15,7 @@ no_gradient("loadConstant", "loadConstantND")
 
 
 def _apart(run: LayerRun, dy: Array, axis: int) -> tuple[Array, ...]:
-    """The parts of a gradient along an axis, one an input."""
+    """The parts of a gradient along an axis, one per input."""
     ends = list(itertools.accumulate(shape[axis] for shape in run.input_shapes))
     return tuple(np.split(dy, ends[:-1], axis=axis))
 

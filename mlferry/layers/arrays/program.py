@@ -40,8 +40,8 @@ def tile(builder: ProgramBuilder, params: Params, x: Value, *reps: Value) -> Val
     count = reps[0].shape[0]
     if count is None or count > x.rank:
         raise refuse("the number of repetitions is unknown, or larger than the rank")
-    given = builder.vector([*[1] * (x.rank - count), builder.as_integer(reps[0])])
-    return builder.op("tile", x=x, reps=given)
+    repetitions = builder.vector([*[1] * (x.rank - count), builder.as_integer(reps[0])])
+    return builder.op("tile", x=x, reps=repetitions)
 
 
 @as_program("loadConstantND")

@@ -49,20 +49,20 @@ def convolution(
 ) -> list[Shape]:
     need_rank(shape, 4)
     *outer, channels, height, width = shape
-    wanted = (
+    expected = (
         params.kernelChannels if params.isDeconvolution else params.kernelChannels * params.nGroups
     )
-    if channels not in (wanted, None):
-        raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {wanted}")
+    if channels not in (expected, None):
+        raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {expected}")
     if weights is not None:
         first, second = params.outputChannels, params.kernelChannels
         if params.isDeconvolution:
             first, second = params.kernelChannels, params.outputChannels // params.nGroups
-        stored = (first, second, *params.kernelSize)
+        weight_shape = (first, second, *params.kernelSize)
         if len(weights) != 4 or any(
-            extent not in (other, None) for extent, other in zip(weights, stored, strict=True)
+            extent not in (other, None) for extent, other in zip(weights, weight_shape, strict=True)
         ):
-            raise SpecError(f"weights of shape {show(weights)}; {show(stored)} is needed")
+            raise SpecError(f"weights of shape {show(weights)}; {show(weight_shape)} is needed")
     if params.isDeconvolution:
         spatial = deconvolution_size(params, (height, width))
     else:
@@ -117,7 +117,7 @@ def edges_of(params: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...
 
 
 def deconvolution_edges(
-    params: Params, full: tuple[int, int], wanted: tuple[int, int]
+    params: Params, full: tuple[int, int], target: tuple[int, int]
 ) -> tuple[windows.Edges, ...]:
     """How much to cut off the full result of a transposed convolution."""
     mode = params.which("ConvolutionPaddingType")
@@ -127,7 +127,7 @@ def deconvolution_edges(
         return borders(params.valid)
     heavy_start = mode == "same" and params.same.asymmetryMode == "TOP_LEFT_HEAVY"
     edges = []
-    for size, out in zip(full, wanted, strict=True):
+    for size, out in zip(full, target, strict=True):
         excess = max(0, size - out)
         small, large = excess // 2, excess - excess // 2
         edges.append((large, small) if heavy_start else (small, large))
@@ -269,7 +269,7 @@ def check_output_shape_of_deconvolution(
 def weights_of_convolution(
     layer: nn.NeuralNetworkLayer, params: nn.ConvolutionLayerParams
 ) -> StoredWeights:
-    stored = len(layer.input) < 2
+    has_stored_weights = len(layer.input) < 2
     kernel = tuple(params.kernelSize) or (3, 3)
     out, groups = params.outputChannels, params.nGroups or 1
     shape = (
@@ -280,6 +280,12 @@ def weights_of_convolution(
     axis = 1 if params.isDeconvolution else 0
     full = (*shape, *kernel) if len(kernel) == 2 else None
     yield StoredWeight(
-        "weights", params.weights, full, SECOND_INPUT, stored, scales=out, channel_axis=axis
+        "weights",
+        params.weights,
+        full,
+        SECOND_INPUT,
+        has_stored_weights,
+        scales=out,
+        channel_axis=axis,
     )
-    yield stored_bias(params, out, stored=stored)
+    yield stored_bias(params, out, stored=has_stored_weights)

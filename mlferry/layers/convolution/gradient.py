@@ -75,23 +75,28 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
         dx = None
         if run.wanted[0]:
             dx = convolved_inputs(
-                behind, weights, params.stride, params.dilationFactor, edges, shape[-2:],
+                behind,
+                weights,
+                params.stride,
+                params.dilationFactor,
+                edges,
+                shape[-2:],
                 params.nGroups,
-            )  # fmt: skip
+            )
     run.weight("bias", lambda: behind.sum(axis=(0, 2, 3)))
     db = None
     if len(run.input_shapes) > 2:
         db = behind.sum(axis=(0, 2, 3)).reshape(run.input_shapes[2])
-    found = (None if dx is None else dx.reshape(shape), dw, db)
-    return found[: len(run.input_shapes)]
+    gradients = (None if dx is None else dx.reshape(shape), dw, db)
+    return gradients[: len(run.input_shapes)]
 
 
 def _placed(params: Params, dy: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of the full result of a transposed convolution, before the cut."""
     axes = zip(shape[-2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
     height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
-    wanted = deconvolution_size(params, (shape[-2], shape[-1]))
-    size = (wanted[0] or 0, wanted[1] or 0)
+    target = deconvolution_size(params, (shape[-2], shape[-1]))
+    size = (target[0] or 0, target[1] or 0)
     edges = deconvolution_edges(params, (height, width), size)
     return cut_into(dy, (height, width), [start for start, _ in edges])
 

@@ -59,8 +59,8 @@ def _deconvolve(params: Params, x: Array, weights: Array) -> Array:
     """The result in the padding is cut off."""
     axes = zip(x.shape[2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
     height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
-    wanted = deconvolution_size(params, x.shape[2:])
-    size = (wanted[0] or 0, wanted[1] or 0)
+    target = deconvolution_size(params, x.shape[2:])
+    size = (target[0] or 0, target[1] or 0)
     cuts = [start for start, _ in deconvolution_edges(params, (height, width), size)]
     return transposed(x, weights, params.stride, params.dilationFactor, cuts, size, params.nGroups)
 

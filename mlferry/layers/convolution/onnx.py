@@ -51,22 +51,22 @@ def padded(emitter: Emitter, x: str, edges: Edges, value: float) -> str:
 
 
 @op("convolution", limits="`outputShape` for an input whose size is not known")
-def convolution(emitter: Emitter, params: Params, x: str, *given: str) -> str:
+def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
     """Weights, and a bias, may come as inputs."""
     shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
     if params.isDeconvolution:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-    stored = [
-        given[0]
-        if given
+    weights = [
+        more[0]
+        if more
         else weight(
             emitter, params, "weights", shape, channel_axis=1 if params.isDeconvolution else 0
         )
     ]
-    if len(given) > 1:
-        stored.append(emitter.reshape(given[1], [params.outputChannels]))
+    if len(more) > 1:
+        weights.append(emitter.reshape(more[1], [params.outputChannels]))
     elif params.hasBias:
-        stored.append(weight(emitter, params, "bias", (params.outputChannels,)))
+        weights.append(weight(emitter, params, "bias", (params.outputChannels,)))
     attributes = {
         "kernel_shape": list(params.kernelSize),
         "strides": list(params.stride),
@@ -76,9 +76,9 @@ def convolution(emitter: Emitter, params: Params, x: str, *given: str) -> str:
 
     def compute(maps: str) -> str:
         if params.isDeconvolution:
-            full, wanted = _full_and_wanted(params, emitter.shape(maps)[-2:])
+            full, target = _full_and_wanted(params, emitter.shape(maps)[-2:])
             return spread_out(
-                emitter, [maps, *stored], attributes, full, wanted, _cut(params, full, wanted)
+                emitter, [maps, *weights], attributes, full, target, _cut(params, full, target)
             )
         if params.which("ConvolutionPaddingType") == "same" and None in emitter.shape(maps)[-2:]:
             if max(params.dilationFactor) > 1:  # onnxruntime's SAME takes none
@@ -88,13 +88,13 @@ def convolution(emitter: Emitter, params: Params, x: str, *given: str) -> str:
                 ]
                 pads = _same_pads(emitter, maps, spans, params.stride, params.same.asymmetryMode)
                 return emitter.node(
-                    "Conv", padded_by(emitter, maps, pads, 0), *stored, **attributes
+                    "Conv", padded_by(emitter, maps, pads, 0), *weights, **attributes
                 )
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[params.same.asymmetryMode]}
         else:
             known = tuple(n or 0 for n in emitter.shape(maps))
             padding = {"pads": pads_of(sizes.edges_of(params, known))}
-        return emitter.node("Conv", maps, *stored, **attributes, **padding)
+        return emitter.node("Conv", maps, *weights, **attributes, **padding)
 
     return over_maps(emitter, x, compute)
 
@@ -116,10 +116,10 @@ def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
     return full, sizes.deconvolution_size(params, (size[0], size[1]))
 
 
-def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
+def _cut(params: Params, full: Shape, target: Shape) -> Edges | None:
     """How much to cut off the full result of a transposed convolution, if that is known."""
-    if None not in (*full, *wanted):
-        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
+    if None not in (*full, *target):
+        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, target))
         return sizes.deconvolution_edges(params, (a, b), (c, d))
     return None if params.outputShape else borders(params.valid)
 
@@ -163,7 +163,7 @@ def spread_out(
     inputs: Sequence[str],
     attributes: dict[str, Any],
     full: Shape,
-    wanted: Shape,
+    target: Shape,
     edges: Edges | None,
 ) -> str:
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
@@ -173,14 +173,14 @@ def spread_out(
         inputs: maps, weights, and a bias.
         attributes: of the node.
         full: the sizes before the cut.
-        wanted: the sizes of the result.
+        target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.
     """
     if edges is None:
         raise refuse("outputShape for an input whose size is not known")
     pads, more = [], []
     for index, (begin, end) in enumerate(edges):
-        size, goal = full[index], wanted[index]
+        size, goal = full[index], target[index]
         behind = end if size is None or goal is None else size - begin - goal
         pads.append((begin, max(0, behind)))
         more.append(max(0, -behind))

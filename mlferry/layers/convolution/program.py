@@ -64,21 +64,21 @@ def padded(builder: ProgramBuilder, x: Value, edges: Edges, value: float) -> Val
 
 
 @as_program("convolution", limits="`outputShape` for an input whose size is not known")
-def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value) -> Value:
+def convolution(builder: ProgramBuilder, params: Params, x: Value, *more: Value) -> Value:
     """Weights, and a bias, may come as inputs."""
     x = builder.as_float(x)
     transposed = params.isDeconvolution
     shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
     if transposed:
         shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-    stored = (
-        builder.as_float(given[0])
-        if given
+    weights = (
+        builder.as_float(more[0])
+        if more
         else weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
     )
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
-        "weight": stored,
+        "weight": weights,
         "strides": list(params.stride),
         "dilations": list(params.dilationFactor),
         "groups": params.nGroups,
@@ -86,9 +86,9 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value
 
     def compute(maps: Value) -> Value:
         if transposed:
-            full, wanted = _full_and_wanted(params, maps.shape[-2:])
-            edges = _cut(params, full, wanted)
-            return spread_out(builder, maps, options, bias, full, wanted, edges)
+            full, target = _full_and_wanted(params, maps.shape[-2:])
+            edges = _cut(params, full, target)
+            return spread_out(builder, maps, options, bias, full, target, edges)
         if params.which("ConvolutionPaddingType") == "same":
             edges = sizes.edges_of(params, tuple(n or 0 for n in maps.shape))
             padding = same(builder, params.same.asymmetryMode, maps, edges)
@@ -97,9 +97,9 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *given: Value
         return builder.op("conv", x=maps, bias=bias, **options, **padding)
 
     y = over_maps(builder, x, compute)
-    if len(given) < 2:
+    if len(more) < 2:
         return y
-    shift = builder.reshape(builder.as_float(given[1]), [params.outputChannels, 1, 1])
+    shift = builder.reshape(builder.as_float(more[1]), [params.outputChannels, 1, 1])
     return builder.op("add", x=y, y=shift)
 
 
@@ -117,10 +117,10 @@ def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
     return full, sizes.deconvolution_size(params, (size[0], size[1]))
 
 
-def _cut(params: Params, full: Shape, wanted: Shape) -> Edges | None:
+def _cut(params: Params, full: Shape, target: Shape) -> Edges | None:
     """How much to cut off the full result of a transposed convolution, if that is known."""
-    if None not in (*full, *wanted):
-        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, wanted))
+    if None not in (*full, *target):
+        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, target))
         return sizes.deconvolution_edges(params, (a, b), (c, d))
     return None if params.outputShape else borders(params.valid)
 
@@ -131,7 +131,7 @@ def spread_out(
     options: dict[str, Any],
     bias: NDArray[Any] | None,
     full: Shape,
-    wanted: Shape,
+    target: Shape,
     edges: Edges | None,
 ) -> Value:
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
@@ -142,14 +142,14 @@ def spread_out(
         options: weight, strides, dilations and groups.
         bias: an array, or None.
         full: the sizes before the cut.
-        wanted: the sizes of the result.
+        target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.
     """
     if edges is None:
         raise refuse("outputShape for an input whose size is not known")
     cuts, more = [], []
     for index, (begin, end) in enumerate(edges):
-        size, goal = full[index], wanted[index]
+        size, goal = full[index], target[index]
         behind = end if size is None or goal is None else size - begin - goal
         cuts.append((begin, max(0, behind)))
         more.append((0, max(0, -behind)))

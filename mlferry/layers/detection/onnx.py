@@ -12,20 +12,20 @@ from mlferry.onnx_graph.emitter import FLOAT, Emitter
 
 @op("NonMaximumSuppression")
 def non_maximum_suppression(
-    emitter: Emitter, params: Params, boxes: str, scores: str, *given: str
+    emitter: Emitter, params: Params, boxes: str, scores: str, *more: str
 ) -> tuple[str, str, str, str]:
     """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     iou = (
-        emitter.reshape(given[0], [1])
-        if given
+        emitter.reshape(more[0], [1])
+        if more
         else emitter.constant(np.array([params.iouThreshold], np.float32))
     )
     least = (
-        emitter.reshape(given[1], [1]) if len(given) > 1 else emitter.number(params.scoreThreshold)
+        emitter.reshape(more[1], [1]) if len(more) > 1 else emitter.number(params.scoreThreshold)
     )
     count = (
-        emitter.reshape(emitter.whole(given[2]), [1])
-        if len(given) > 2
+        emitter.reshape(emitter.whole(more[2]), [1])
+        if len(more) > 2
         else emitter.integers([params.maxBoxes])
     )
     result, best, remaining, numbers = suppressed(
@@ -35,7 +35,7 @@ def non_maximum_suppression(
         iou=iou,
         least=least,
         count=count,
-        most=None if len(given) > 2 else params.maxBoxes,
+        most=None if len(more) > 2 else params.maxBoxes,
         per_class=params.perClassSuppression,
     )
     shape = emitter.shape(remaining)

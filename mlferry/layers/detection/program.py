@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from mlferry.errors import SpecError
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program, refuse
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.programs.indexing.suppression import suppression_by_columns
 
 _COLUMNS = 7  # the opset from which boxes are columns, and the number of boxes is no output
 
 
 @as_program(
     "NonMaximumSuppression",
-    limits="thresholds or a number of boxes that are computed; together with ops of iOS 17",
+    limits="thresholds or a number of boxes that are computed; no score threshold above 0 "
+    "together with ops of iOS 17",
 )
 def non_maximum_suppression(
-    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *given: Value
+    builder: ProgramBuilder, params: Params, boxes: Value, scores: Value, *more: Value
 ) -> tuple[Value, ...]:
     """Boxes, scores and indices of the boxes that stay, padded to `maxBoxes`, and their number."""
     defaults = (params.iouThreshold, params.scoreThreshold, params.maxBoxes)
-    known = list(defaults)
-    for place, value in enumerate(given):
+    limits = list(defaults)
+    for place, value in enumerate(more):
         if not value.is_constant:
             raise refuse("its thresholds, or its number of boxes, are computed")
-        known[place] = value.constant.reshape(-1)[0]
-    if builder.opset >= _COLUMNS:
-        raise refuse("the suppression of iOS 17 does not tell how many boxes stay")
-    return builder.ops(
-        "non_maximum_suppression",
-        boxes=builder.as_float(boxes),
-        scores=builder.as_float(scores),
-        iou_threshold=float(known[0]),
-        score_threshold=float(known[1]),
-        max_boxes=int(known[2]),
-        per_class_suppression=params.perClassSuppression,
-    )
+        limits[place] = value.constant.reshape(-1)[0]
+    boxes, scores = builder.as_float(boxes), builder.as_float(scores)
+    iou_threshold, score_threshold, most = float(limits[0]), float(limits[1]), int(limits[2])
+    if builder.opset < _COLUMNS:
+        return builder.ops(
+            "non_maximum_suppression",
+            boxes=boxes,
+            scores=scores,
+            iou_threshold=iou_threshold,
+            score_threshold=score_threshold,
+            max_boxes=most,
+            per_class_suppression=params.perClassSuppression,
+        )
+    try:
+        return suppression_by_columns(
+            builder.ops,
+            boxes,
+            scores,
+            iou_threshold=iou_threshold,
+            score_threshold=score_threshold,
+            max_boxes=most,
+            per_class_suppression=params.perClassSuppression,
+        )
+    except SpecError as error:
+        raise refuse(str(error)) from error

@@ -188,25 +188,25 @@ def multiply(run: LayerRun, dy: Array) -> tuple[Array, ...]:
     """The gradient of each factor, times the product of the others."""
     if len(run.inputs) == 1:
         return (dy * np.float32(run.params.alpha),) if run.params.kind == "multiply" else (dy,)
-    found = []
+    gradients = []
     for index, shape in enumerate(run.input_shapes):
         through = dy
         for other, factor in enumerate(run.inputs):
             through = through if other == index else through * factor
-        found.append(reduced_to(through, shape))
-    return tuple(found)
+        gradients.append(reduced_to(through, shape))
+    return tuple(gradients)
 
 
 @gradient("max", "min", "maxBroadcastable", "minBroadcastable", keeps=BOTH)
 def extreme(run: LayerRun, dy: Array) -> tuple[Array, ...]:
     """The gradient goes to the first of equal inputs."""
     left = np.ones(dy.shape, bool)
-    found = []
+    gradients = []
     for x, shape in zip(run.inputs, run.input_shapes, strict=True):
         hit = (x == run.outputs[0]) & left
         left &= ~hit
-        found.append(reduced_to(dy * hit, shape))
-    return tuple(found)
+        gradients.append(reduced_to(dy * hit, shape))
+    return tuple(gradients)
 
 
 _PAIRS: dict[str, Callable[[Array, Array, Array, Array], tuple[Array, Array]]] = {

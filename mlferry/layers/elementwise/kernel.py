@@ -47,7 +47,7 @@ _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
 
 
 def per_channel(a: Params, field: str, x: Array) -> Array:
-    """One value, or one a channel (axis -3)."""
+    """One value, or one per channel (axis -3)."""
     size = weights.count(getattr(a.message, field))
     return a.weight(field, (1,) if size == 1 else (x.shape[-3], 1, 1))
 

@@ -23,7 +23,7 @@ def affine(emitter: Emitter, x: str, scale: float, shift: float) -> str:
 
 
 def _per_channel(emitter: Emitter, a: Params, field: str, x: str) -> str:
-    """One value, or one a channel (axis -3)."""
+    """One value, or one per channel (axis -3)."""
     size = weights.count(getattr(a.message, field))
     return weight(emitter, a, field, (1,) if size == 1 else (emitter.shape(x)[-3] or size, 1, 1))
 
@@ -56,7 +56,7 @@ ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
     "softsign": lambda emitter, a, x: emitter.node("Softsign", x),
     "softplus": lambda emitter, a, x: emitter.node("Softplus", x),
     "parametricSoftplus": _parametric_softplus,
-}  # fmt: skip
+}
 
 
 @op("activation")

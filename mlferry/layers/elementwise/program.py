@@ -30,7 +30,7 @@ def _is_single(a: Params, *names: str) -> bool:
 
 
 def _channels(builder: ProgramBuilder, a: Params, name: str, x: Value) -> Value:
-    """One value, or one a channel (axis -3), that broadcasts with x."""
+    """One value, or one per channel (axis -3), that broadcasts with x."""
     single = _is_single(a, name)
     return weight(builder, a, name, (1,) if single else (x.shape[-3] or 0, 1, 1))
 

@@ -26,9 +26,9 @@ def gather(params: Params, shape: Shape, indices: Shape) -> list[Shape]:
 @layer_kind("scatter", inputs=3)
 def scatter(params: Params, shape: Shape, indices: Shape, updates: Shape) -> list[Shape]:
     axis = axis_of(params.axis, len(shape))
-    wanted = (*shape[:axis], *indices, *shape[axis + 1 :])
-    if not agree(wanted, updates):
-        raise SpecError(f"updates of shape {show(updates)}; {show(wanted)} is needed")
+    expected = (*shape[:axis], *indices, *shape[axis + 1 :])
+    if not agree(expected, updates):
+        raise SpecError(f"updates of shape {show(updates)}; {show(expected)} is needed")
     return [shape]
 
 

@@ -60,10 +60,10 @@ def scatter(run: LayerRun, dy: Array) -> tuple[Array, None, Array]:
         last = _SCATTERS[run.params.kind](run.params, target, run.inputs[1], places)
         return dy * (last == 0), None, scattered(last - 1, dy, shape)
     targets = np.arange(int(np.prod(x_shape)), dtype=np.int64).reshape(x_shape)
-    read = _GATHERS[run.params.kind.replace("scatter", "gather")](
+    gathered = _GATHERS[run.params.kind.replace("scatter", "gather")](
         run.params, targets, run.inputs[1]
     )
-    behind = dy.reshape(-1)[np.asarray(read)].reshape(shape)
+    behind = dy.reshape(-1)[np.asarray(gathered)].reshape(shape)
     return dy, None, behind if mode == "SCATTER_ADD" else -behind
 
 

@@ -114,7 +114,7 @@ def scatter_along_axis(params: Params, x: Array, indices: Array, updates: Array)
 
 @kernel("whereNonZero")
 def where_non_zero(params: Params, x: Array) -> Index:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     return np.argwhere(x != 0)
 
 
@@ -208,12 +208,12 @@ def reverse(params: Params, x: Array) -> Array:
 def reverse_seq(params: Params, x: Array, lengths: Array) -> Array:
     """Reverse as much of each sequence in the batch as its length says."""
     batch, sequence = axis_of(params.batchAxis, x.ndim), axis_of(params.sequenceAxis, x.ndim)
-    moved = np.moveaxis(x, (batch, sequence), (0, 1))
-    y = moved.copy()
+    axes_first = np.moveaxis(x, (batch, sequence), (0, 1))
+    y = axes_first.copy()
     for index, length in enumerate(lengths.astype(int)):
-        if not 0 <= length <= moved.shape[1]:
-            raise PredictionError(f"length {length} of sequences of {moved.shape[1]}")
-        y[index, :length] = moved[index, :length][::-1]
+        if not 0 <= length <= axes_first.shape[1]:
+            raise PredictionError(f"length {length} of sequences of {axes_first.shape[1]}")
+        y[index, :length] = axes_first[index, :length][::-1]
     return np.moveaxis(y, (0, 1), (batch, sequence))
 
 

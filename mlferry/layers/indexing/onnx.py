@@ -104,14 +104,14 @@ def scatter_nd(emitter: Emitter, params: Params, x: str, indices: str, updates: 
         known is not None
         and len(np.unique(known.reshape(-1, depth), axis=0)) == known.size // depth
     ):
-        wanted = [*emitter.extents(indices)[:-1], *emitter.extents(x)[depth:]]
+        target = [*emitter.extents(indices)[:-1], *emitter.extents(x)[depth:]]
         return _scattered(
             emitter,
             params,
             "ScatterND",
             x,
             emitter.whole(indices),
-            emitter.reshape(updates, wanted),
+            emitter.reshape(updates, target),
         )
     # Threads of onnxruntime's ScatterND race for places that are named twice; its ScatterElements
     # goes through the updates in their order: the first axes become one, points places in it.
@@ -168,7 +168,7 @@ def scatter_along_axis(emitter: Emitter, params: Params, x: str, indices: str, u
 
 @op("whereNonZero")
 def where_non_zero(emitter: Emitter, params: Params, x: str) -> str:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     places = emitter.node("NonZero", x)
     emitter.shapes[places] = (emitter.rank(x), None)
     return emitter.from_whole(emitter.transpose(places, [1, 0]))
@@ -267,14 +267,14 @@ def reverse_seq(emitter: Emitter, params: Params, x: str, lengths: str) -> str:
     rank = emitter.rank(x)
     batch, sequence = axis_of(params.batchAxis, rank), axis_of(params.sequenceAxis, rank)
     order = [batch, sequence, *(axis for axis in range(rank) if axis not in (batch, sequence))]
-    moved = emitter.transpose(x, order)
+    axes_first = emitter.transpose(x, order)
     # reversing one entry changes nothing; onnxruntime 1.17 leaves length 0 undefined
     counts, one = emitter.whole(lengths), emitter.integers([1])
     counts = emitter.node(
         "Where", emitter.node("Equal", counts, emitter.integers([0])), one, counts
     )
-    y = emitter.node("ReverseSequence", moved, counts, batch_axis=0, time_axis=1)
-    emitter.shapes[y] = emitter.shape(moved)
+    y = emitter.node("ReverseSequence", axes_first, counts, batch_axis=0, time_axis=1)
+    emitter.shapes[y] = emitter.shape(axes_first)
     return emitter.transpose(y, [order.index(axis) for axis in range(rank)])
 
 

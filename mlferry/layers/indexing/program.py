@@ -97,8 +97,8 @@ def scatter_nd(
     places = _points(builder, x, indices)
     data, values = _alike(builder, x, updates)
     depth = indices.shape[-1] or 0
-    wanted = [*builder.extents(indices)[:-1], *builder.extents(x)[depth:]]
-    rows = builder.reshape(values, wanted)
+    target = [*builder.extents(indices)[:-1], *builder.extents(x)[depth:]]
+    rows = builder.reshape(values, target)
     mode = _MODES[params.mode]
     return builder.op("scatter_nd", data=data, indices=places, updates=rows, mode=mode)
 
@@ -125,7 +125,7 @@ def scatter_along_axis(
 
 @as_program("whereNonZero")
 def where_non_zero(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """The positions of values other than 0, one a row, in row-major order."""
+    """The positions of values other than 0, one per row, in row-major order."""
     return builder.op("non_zero", x=x)
 
 

@@ -140,12 +140,12 @@ def weights_of_inner_product(
 def weights_of_batched_matmul(
     layer: nn.NeuralNetworkLayer, params: nn.BatchedMatMulLayerParams
 ) -> StoredWeights:
-    stored = len(layer.input) < 2
+    has_stored_weights = len(layer.input) < 2
     rows, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
     yield StoredWeight(
-        "weights", params.weights, (columns, rows), SECOND_INPUT, stored, scales=columns
+        "weights", params.weights, (columns, rows), SECOND_INPUT, has_stored_weights, scales=columns
     )
-    yield stored_bias(params, columns, stored=stored)
+    yield stored_bias(params, columns, stored=has_stored_weights)
 
 
 @stored_weights("embedding")

@@ -87,8 +87,8 @@ def dot(run: LayerRun, dy: Array) -> tuple[Array, Array]:
     length = np.sqrt(squares[0] * squares[1])
     there = length > 0
     factor = np.where(there, dy / np.where(there, length, 1), 0)
-    found = []
+    gradients = []
     for x, other, square in ((left, right, squares[0]), (right, left, squares[1])):
         along = product / np.where(square > 0, square, 1)
-        found.append(reduced_to(factor * (other - along * x), x.shape))
-    return found[0], found[1]
+        gradients.append(reduced_to(factor * (other - along * x), x.shape))
+    return gradients[0], gradients[1]

@@ -32,8 +32,8 @@ def _multiplied(
     if params.int8DynamicQuantize:
         x = rounded_to_int8(builder, x)
     bias = params.decoded("bias", (outputs,)) if params.hasBias else None
-    stored = weight(builder, params, "weights", (outputs, inputs))
-    return builder.op("linear", x=x, weight=stored, bias=bias)
+    weights = weight(builder, params, "weights", (outputs, inputs))
+    return builder.op("linear", x=x, weight=weights, bias=bias)
 
 
 def rounded_to_int8(builder: ProgramBuilder, x: Value) -> Value:

@@ -172,8 +172,8 @@ def _pooling_3d(arguments: SimpleNamespace) -> Params:
         "countExcludePadding": arguments.average_pooling_count_excludes_padding,
     }
     for axis in ("depth", "height", "width"):
-        for what in ("kernel", "stride"):
-            params[f"{what}{axis.capitalize()}"] = getattr(arguments, f"{what}_{axis}")
+        for option in ("kernel", "stride"):
+            params[f"{option}{axis.capitalize()}"] = getattr(arguments, f"{option}_{axis}")
     return params | _padding_3d(arguments, "custom_padding_")
 
 

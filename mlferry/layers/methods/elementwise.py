@@ -120,11 +120,11 @@ _ACTIVATIONS: dict[str, tuple[str, Callable[[Any], Params]]] = {
 def _activation(arguments: SimpleNamespace) -> NewLayer:
     """`params` are the numbers of the function, in the order of its fields."""
     field, fill = one_of(_ACTIVATIONS, arguments.non_linearity, "non_linearity")
-    told = {
+    declared = {
         "inputTensor": _tensor(arguments.input_rank, arguments.input_shape),
         "outputTensor": _tensor(arguments.output_rank, arguments.output_shape),
     }
-    return NewLayer("activation", {field: fill(arguments.params)}, told)
+    return NewLayer("activation", {field: fill(arguments.params)}, declared)
 
 
 def _tensor(rank: int | None, shape: Sequence[int] | None) -> list[Params]:

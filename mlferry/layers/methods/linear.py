@@ -149,7 +149,7 @@ def _load_constant_nd(arguments: SimpleNamespace) -> Params:
 def _shaped(field: str, value: ArrayLike, shape_field: str, shape: Sequence[int] | None) -> Params:
     """An array and the shape that the layer reads it in."""
     array = np.atleast_1d(floats(value))
-    wanted = list(shape) if shape else [1]
-    if array.size != np.prod(wanted):
-        raise SpecError(f"{array.size} values do not fill the shape {wanted}")
-    return {field: array, shape_field: wanted}
+    target = list(shape) if shape else [1]
+    if array.size != np.prod(target):
+        raise SpecError(f"{array.size} values do not fill the shape {target}")
+    return {field: array, shape_field: target}

@@ -50,10 +50,12 @@ def _reshape(arguments: SimpleNamespace) -> Params:
     }
 
 
-def _of_length(values: Sequence[int], lengths: tuple[int, ...], what: str) -> list[int]:
+def _of_length(values: Sequence[int], lengths: tuple[int, ...], subject: str) -> list[int]:
     results = [int(value) for value in values]
     if len(results) not in lengths:
-        raise SpecError(f"{what} has {' or '.join(map(str, lengths))} numbers, not {len(results)}")
+        raise SpecError(
+            f"{subject} has {' or '.join(map(str, lengths))} numbers, not {len(results)}"
+        )
     return results
 
 
@@ -68,11 +70,11 @@ def _transpose(arguments: SimpleNamespace) -> Params:
 def _rank_preserving_reshape(arguments: SimpleNamespace) -> NewLayer:
     """0 in `output_shape` keeps an extent, one -1 is computed."""
     shape = [int(extent) for extent in arguments.output_shape]
-    told = [{"rank": len(shape), "dimValue": shape}]
+    declared = [{"rank": len(shape), "dimValue": shape}]
     return NewLayer(
         "rankPreservingReshape",
         {"targetShape": shape},
-        {"inputTensor": told, "outputTensor": told},
+        {"inputTensor": declared, "outputTensor": declared},
     )
 
 
@@ -167,7 +169,7 @@ def _tile(arguments: SimpleNamespace) -> Params:
 @method("add_reverse(name, input_name, output_name, reverse_dim=None)")
 def _reverse(arguments: SimpleNamespace) -> Params:
     """`reverse_dim` says for every axis whether to reverse it."""
-    return {"reverseDim": [bool(turned) for turned in arguments.reverse_dim or [1]]}
+    return {"reverseDim": [bool(flag) for flag in arguments.reverse_dim or [1]]}
 
 
 row(

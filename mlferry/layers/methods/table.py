@@ -147,7 +147,7 @@ def camel(name: str) -> str:
     return first + "".join("ND" if part == "nd" else part[:1].upper() + part[1:] for part in others)
 
 
-def one_of(choices: Mapping[Any, Any], value: object, what: str) -> Any:
+def one_of(choices: Mapping[Any, Any], value: object, argument: str) -> Any:
     """The value of a choice; text is compared without case.
 
     Raises:
@@ -155,7 +155,7 @@ def one_of(choices: Mapping[Any, Any], value: object, what: str) -> Any:
     """
     folded = value.upper() if isinstance(value, str) else value
     if folded not in choices:
-        raise SpecError(f"{what}={value!r}: possible are {', '.join(map(repr, choices))}")
+        raise SpecError(f"{argument}={value!r}: possible are {', '.join(map(repr, choices))}")
     return choices[folded]
 
 

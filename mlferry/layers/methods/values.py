@@ -22,11 +22,6 @@ def floats(value: ArrayLike | None) -> Any:
     return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
-def floats_as(field: str) -> Callable[[Any], Params]:
-    """A setter of an array in this field."""
-    return lambda value: {field: floats(value)}
-
-
 def upper_as(field: str) -> Callable[[Any], Params]:
     """A setter of an enum by name, in any case."""
     return lambda value: {field: value.upper()}
@@ -103,7 +98,7 @@ def quantized(
         int8: whether activations are quantized at run time; then the bytes are signed.
         quantization_type: "linear" or "lut".
         nbits: of every value, 1 to 8.
-        quant_scale: of linear quantization: one, or one a channel.
+        quant_scale: of linear quantization: one, or one per channel.
         quant_bias: likewise.
         quant_lut: the table, of ``2 ** nbits`` values.
 
@@ -120,13 +115,13 @@ def quantized(
         "quantization_type",
     )
     if kind == "linearQuantization":
-        stored = _linear(channels, quant_scale, quant_bias, nbits, int8=int8)
+        encoding = _linear(channels, quant_scale, quant_bias, nbits, int8=int8)
     else:
         if quant_lut is None or len(quant_lut) != 2**nbits:
             raise SpecError(f"quant_lut has {2**nbits} values for {nbits} bits")
-        stored = {"floatValue": _listed(quant_lut)}
+        encoding = {"floatValue": _listed(quant_lut)}
     field = "int8RawValue" if int8 else "rawValue"
-    return {field: data, "quantization": {"numberOfBits": nbits, kind: stored}}
+    return {field: data, "quantization": {"numberOfBits": nbits, kind: encoding}}
 
 
 def _linear(
@@ -134,11 +129,11 @@ def _linear(
 ) -> Params:
     if int8 and (bits != 8 or bias is not None or scale is None or np.size(scale) != 1):
         raise SpecError("int_8_dynamic_quantize takes 8 bits, one quant_scale and no quant_bias")
-    wanted: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
-    for name, value in wanted:
+    fields: Sequence[tuple[str, Any]] = [("scale", scale), *([] if int8 else [("bias", bias)])]
+    for name, value in fields:
         if value is None or np.size(value) not in (1, channels):
             raise SpecError(f"quant_{name} has one value, or one for each of {channels} channels")
-    return {name: _listed(value) for name, value in wanted}
+    return {name: _listed(value) for name, value in fields}
 
 
 def _listed(values: ArrayLike) -> list[float]:
@@ -182,11 +177,11 @@ def recurrent_activation(name: object) -> Params:
     return {one_of(_RECURRENT, text, "activation"): {}}
 
 
-def gates(names: Iterable[str], what: str, values: Sequence[ArrayLike] | None) -> Params:
+def gates(names: Iterable[str], suffix: str, values: Sequence[ArrayLike] | None) -> Params:
     """One array per gate, as fields; None sets nothing."""
     if values is None:
         return {}
     listed = list(names)
     if len(values) != len(listed):
-        raise SpecError(f"{len(values)} arrays of {what}; there is one for {', '.join(listed)}")
-    return {f"{name}{what}": floats(value) for name, value in zip(listed, values, strict=True)}
+        raise SpecError(f"{len(values)} arrays of {suffix}; there is one for {', '.join(listed)}")
+    return {f"{name}{suffix}": floats(value) for name, value in zip(listed, values, strict=True)}

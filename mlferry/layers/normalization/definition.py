@@ -67,8 +67,8 @@ def layer_normalization(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, len(params.normalizedShape))
     inner = shape[len(shape) - len(params.normalizedShape) :]
     if not params.normalizedShape or any(
-        extent not in (wanted, None)
-        for extent, wanted in zip(inner, params.normalizedShape, strict=True)
+        extent not in (expected, None)
+        for extent, expected in zip(inner, params.normalizedShape, strict=True)
     ):
         raise SpecError(f"input {show(shape)} does not end in {show(params.normalizedShape)}")
     return [shape]

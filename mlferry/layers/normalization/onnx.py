@@ -21,12 +21,12 @@ def batchnorm(emitter: Emitter, params: Params, x: str) -> str:
     is in front of the channels, or over height and width alone with `instanceNormalization`.
     """
     if params.computeMeanVar and params.instanceNormalization:
-        stored = [weight(emitter, params, name, (params.channels,)) for name in ("gamma", "beta")]
+        weights = [weight(emitter, params, name, (params.channels,)) for name in ("gamma", "beta")]
         return over_maps(
             emitter,
             x,
             lambda maps: emitter.node(
-                "InstanceNormalization", maps, *stored, epsilon=params.epsilon
+                "InstanceNormalization", maps, *weights, epsilon=params.epsilon
             ),
         )
     if params.computeMeanVar:
@@ -38,8 +38,8 @@ def batchnorm(emitter: Emitter, params: Params, x: str) -> str:
         return emitter.node("Add", emitter.node("Mul", y, gamma), beta)
     if emitter.rank(x) == 4:
         names = ("gamma", "beta", "mean", "variance")
-        stored = [weight(emitter, params, name, (params.channels,)) for name in names]
-        return emitter.node("BatchNormalization", x, *stored, epsilon=params.epsilon)
+        weights = [weight(emitter, params, name, (params.channels,)) for name in names]
+        return emitter.node("BatchNormalization", x, *weights, epsilon=params.epsilon)
     factor, shift, mean, variance = (
         params.weight(name, (params.channels, 1, 1))
         for name in ("gamma", "beta", "mean", "variance")
@@ -78,9 +78,9 @@ def softmax_nd(emitter: Emitter, params: Params, x: str) -> str:
 
 @op("layerNormalization")
 def layer_normalization(emitter: Emitter, params: Params, x: str) -> str:
-    stored = [weight(emitter, params, name, params.normalizedShape) for name in ("gamma", "beta")]
+    weights = [weight(emitter, params, name, params.normalizedShape) for name in ("gamma", "beta")]
     axis = -len(params.normalizedShape)
-    return emitter.node("LayerNormalization", x, *stored, axis=axis, epsilon=params.eps)
+    return emitter.node("LayerNormalization", x, *weights, axis=axis, epsilon=params.eps)
 
 
 @op("mvn")

@@ -23,8 +23,8 @@ def batchnorm(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     x, epsilon = builder.as_float(x), params.epsilon
     gamma, beta = (params.decoded(name, (params.channels,)) for name in ("gamma", "beta"))
     if params.computeMeanVar and params.instanceNormalization:
-        stored = {"gamma": gamma, "beta": beta, "epsilon": epsilon}
-        return over_maps(builder, x, lambda maps: builder.op("instance_norm", x=maps, **stored))
+        arguments = {"gamma": gamma, "beta": beta, "epsilon": epsilon}
+        return over_maps(builder, x, lambda maps: builder.op("instance_norm", x=maps, **arguments))
     if params.computeMeanVar:
         axes = [*range(x.rank - 3), x.rank - 2, x.rank - 1]
         y = _standardized(builder, x, axes, epsilon)
@@ -99,9 +99,9 @@ def lrn(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     """x / (k + alpha / n * sum of squares of n neighbouring channels) ** beta."""
     x, size = builder.as_float(x), params.localSize
     if size % 2:
-        stored = {"size": size, "alpha": params.alpha, "beta": params.beta, "k": params.k}
+        arguments = {"size": size, "alpha": params.alpha, "beta": params.beta, "k": params.k}
         return over_maps(
-            builder, x, lambda maps: builder.op("local_response_norm", x=maps, **stored)
+            builder, x, lambda maps: builder.op("local_response_norm", x=maps, **arguments)
         )
     before = (size - 1) // 2  # the op centres odd windows only
     squares = builder.op("mul", x=x, y=x)

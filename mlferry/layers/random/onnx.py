@@ -55,10 +55,10 @@ def categorical_distribution(emitter: Emitter, params: Params, x: str) -> str:
     shape = emitter.shape(x)
     rows = product(shape[:-1])
     table = emitter.reshape(logits, [-1 if rows is None else rows, emitter.extent(x, -1)])
-    drawn = emitter.node(
+    samples = emitter.node(
         "Multinomial", table, dtype=INT32, sample_size=params.numSamples, seed=_seed(params)
     )
-    emitter.shapes[drawn] = (rows, params.numSamples)
+    emitter.shapes[samples] = (rows, params.numSamples)
     return emitter.reshape(
-        emitter.node("Cast", drawn, to=FLOAT), [*emitter.extents(x)[:-1], params.numSamples]
+        emitter.node("Cast", samples, to=FLOAT), [*emitter.extents(x)[:-1], params.numSamples]
     )

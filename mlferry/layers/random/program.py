@@ -19,8 +19,8 @@ def _drawn(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
         op, fields = "random_uniform", {"low": params.minVal, "high": params.maxVal}
     else:
         op, fields = "random_bernoulli", {"prob": params.prob}
-    given = {name: np.float32(value) for name, value in fields.items()}
-    return builder.op(op, shape=shape, seed=int(params.seed), **given)
+    arguments = {name: np.float32(value) for name, value in fields.items()}
+    return builder.op(op, shape=shape, seed=int(params.seed), **arguments)
 
 
 @as_program(*(f"random{name}Like" for name in _NAMES), random=True)

@@ -94,7 +94,7 @@ class RecurrentLayer:
 
     Attributes:
         params: its parameters.
-        parts: the messages that hold the weights, one a direction.
+        parts: the messages that hold the weights, one per direction.
         reverse: whether a direction walks from the end.
         x: [Seq, Batch, C].
         states: first states [1, Batch, units], direction by direction; none for zeros.

@@ -39,13 +39,13 @@ _NAMES = {
 
 def _other_factors(x: Array, axes: Axes) -> Array:
     """The product of all other values, for each value, even if one is zero."""
-    moved = np.moveaxis(x, axes, range(-len(axes), 0))
-    flat = moved.reshape(*moved.shape[: -len(axes)], -1)
+    axes_last = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = axes_last.reshape(*axes_last.shape[: -len(axes)], -1)
     ones = np.ones_like(flat[..., :1])
     before = np.concatenate([ones, np.cumprod(flat[..., :-1], axis=-1)], axis=-1)
     back = flat[..., ::-1]
     after = np.concatenate([ones, np.cumprod(back[..., :-1], axis=-1)], axis=-1)[..., ::-1]
-    return np.moveaxis((before * after).reshape(moved.shape), range(-len(axes), 0), axes)
+    return np.moveaxis((before * after).reshape(axes_last.shape), range(-len(axes), 0), axes)
 
 
 def _through(name: str, run: LayerRun, dy: Array, axes: Axes) -> Array:
@@ -57,8 +57,8 @@ def _through(name: str, run: LayerRun, dy: Array, axes: Axes) -> Array:
         dy = dy / dy.dtype.type(math.prod(shape[axis] for axis in axes))
     if name in ("reduceMean", "reduceSum"):
         return np.broadcast_to(dy, shape)
-    found = _GRADIENTS[name](dy, run.inputs[0], run.outputs[0].reshape(wide), axes)
-    return np.broadcast_to(found, shape)
+    gradient = _GRADIENTS[name](dy, run.inputs[0], run.outputs[0].reshape(wide), axes)
+    return np.broadcast_to(gradient, shape)
 
 
 def _reads(params: Params) -> str:

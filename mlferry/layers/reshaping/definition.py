@@ -102,8 +102,8 @@ def rank_preserving_reshape(params: Params, shape: Shape) -> list[Shape]:
         if extent == 0 and shape[axis] is None
     ]
     target: list[int] = [
-        (extent or 1) if wanted == 0 else wanted
-        for axis, (wanted, extent) in enumerate(zip(params.targetShape, shape, strict=True))
+        (extent or 1) if goal == 0 else goal
+        for axis, (goal, extent) in enumerate(zip(params.targetShape, shape, strict=True))
     ]
     source = [1 if axis in remaining else extent for axis, extent in enumerate(shape)]
     fitted = fit(tuple(source), tuple(target))
@@ -164,8 +164,8 @@ def crop(params: Params, shape: Shape, like: Shape | None = None) -> list[Shape]
     if like is not None:
         if len(like) != len(shape):
             raise SpecError(f"inputs of different ranks: {show(shape)}, {show(like)}")
-        for size, wanted, first in zip(shape[-2:], like[-2:], params.offset or (0, 0), strict=True):
-            if size is not None and wanted is not None and first + wanted > size:
+        for size, target, first in zip(shape[-2:], like[-2:], params.offset or (0, 0), strict=True):
+            if size is not None and target is not None and first + target > size:
                 raise SpecError(
                     f"a crop of {show(like)} from {params.offset} on leaves {show(shape)}"
                 )

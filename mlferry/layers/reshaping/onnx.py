@@ -135,8 +135,8 @@ _ALL = 1 << 62
 
 
 def _rows_and_columns(emitter: Emitter, x: str, starts: list[int], ends: list[int | str]) -> str:
-    given = (emitter.integers(starts), emitter.vector(ends), emitter.integers([-2, -1]))
-    return emitter.node("Slice", x, *given)
+    limits = (emitter.integers(starts), emitter.vector(ends), emitter.integers([-2, -1]))
+    return emitter.node("Slice", x, *limits)
 
 
 @op("reorganizeData")

@@ -152,8 +152,8 @@ def constant_pad(builder: ProgramBuilder, params: Params, x: Value, *amounts: Va
     0, in front if it comes first, otherwise behind; a longer axis stays.
     """
     x = builder.as_float(x)
-    given = builder.as_integer(amounts[0]) if amounts else builder.integers(params.padAmounts)
-    pads = builder.reshape(given, [2 * x.rank])
+    sizes = builder.as_integer(amounts[0]) if amounts else builder.integers(params.padAmounts)
+    pads = builder.reshape(sizes, [2 * x.rank])
     if params.padToGivenOutputSizeMode:
         pads = _missing(builder, x, pads)
     if pads.is_constant and not pads.constant.any():
@@ -161,9 +161,9 @@ def constant_pad(builder: ProgramBuilder, params: Params, x: Value, *amounts: Va
     return builder.op("pad", x=x, pad=pads, constant_val=np.float32(params.value))
 
 
-def _missing(builder: ProgramBuilder, x: Value, wanted: Value) -> Value:
+def _missing(builder: ProgramBuilder, x: Value, target: Value) -> Value:
     """The missing amount, if a size is given; of two sizes the first counts."""
-    pairs = builder.reshape(wanted, [x.rank, 2])
+    pairs = builder.reshape(target, [x.rank, 2])
     extents = builder.reshape(builder.vector(builder.extents(x)), [x.rank, 1])
     missing = builder.binary("maximum", builder.binary("sub", pairs, extents), 0)
     before = builder.sliced(pairs, 1, 0, 1)

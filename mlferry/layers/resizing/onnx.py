@@ -77,9 +77,9 @@ def _scaled(emitter: Emitter, maps: str, factors: tuple[float, ...], mode: str, 
 
 def _resized(emitter: Emitter, maps: str, size: tuple[int, int], grid: str) -> str:
     """Bilinear, to a size; outside of the image its edge counts."""
-    wanted = emitter.vector([*emitter.extents(maps)[:2], *size])
+    target = emitter.vector([*emitter.extents(maps)[:2], *size])
     return emitter.node(
-        "Resize", maps, "", "", wanted, mode="linear", coordinate_transformation_mode=grid
+        "Resize", maps, "", "", target, mode="linear", coordinate_transformation_mode=grid
     )
 
 
@@ -125,8 +125,8 @@ def _hats(emitter: Emitter, positions: str, extent: str) -> str:
 def _sampled(emitter: Emitter, x: str, rows: str, columns: str) -> str:
     """rows x columns^T, for the last two axes."""
     rank = len(emitter.shape(columns))
-    turned = emitter.transpose(columns, [*range(rank - 2), rank - 1, rank - 2])
-    return emitter.node("MatMul", emitter.node("MatMul", rows, x), turned)
+    transposed = emitter.transpose(columns, [*range(rank - 2), rank - 1, rank - 2])
+    return emitter.node("MatMul", emitter.node("MatMul", rows, x), transposed)
 
 
 # ---- grids: so many samples of an interval whose ends are float32 values -------------------------

@@ -10,7 +10,8 @@ import numpy as np
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program, refuse
 from mlferry.layers.resizing.definition import target_size, upsample as upsampled
-from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
+from mlferry.numerics.resizing import BOX_CODINGS, SAMPLING, corners
+from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
 _SAMPLINGS = {
@@ -19,6 +20,7 @@ _SAMPLINGS = {
     "UPSAMPLE_MODE": "DEFAULT",
     "ROI_ALIGN_MODE": "OFFSET_CORNERS",
 }
+_PADDED = 6  # the opset from which crops have a number of their own beyond the image
 _BOXES = 7  # the opset from which boxes and indices of images are separate
 
 
@@ -86,13 +88,43 @@ def resize_bilinear(builder: ProgramBuilder, params: Params, x: Value) -> Value:
 def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value) -> Value:
     """Each box of [N, 1, 4, 1, 1] out of every image of the batch.
 
-    Boxes of 5 values start with the index of their image.
+    Boxes of 5 values start with the index of their image. Samples beyond an image are those of its
+    edge: from CoreML6 on, the op of programs has a number there, so that only boxes that are known
+    to stay inside are left to it.
     """
     values = boxes.shape[2]
     if values is None:
         raise refuse("whether boxes have 4 values or 5 is not known")
+    images, boxes = builder.squeeze(builder.as_float(x), [0]), builder.as_float(boxes)
+    if builder.opset >= _PADDED and not _stays_inside(params, images, boxes):
+        return _by_products(builder, params, images, boxes)
+    if builder.opset < _BOXES:
+        if values == 5 and images.shape[0] != 1:
+            return _by_products(builder, params, images, boxes)
+        return builder.op("crop_resize", x=images, roi=boxes, **_options(params))
+    rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])
+    if values == 5:
+        which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
+        result = builder.op(
+            "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
+            **_options(params),
+        )  # fmt: skip
+        return builder.expand(result, [1])
+    batch = images.shape[0]
+    if batch is None:
+        return _by_products(builder, params, images, boxes)
+    patches = []
+    for image in range(batch):
+        one = builder.sliced(images, 0, image, image + 1)
+        zeros = builder.op("fill", shape=builder.vector([builder.extent(rows, 0)]), value=0)
+        result = builder.op("crop_resize", x=one, boxes=rows, box_indices=zeros, **_options(params))
+        patches.append(builder.expand(result, [1]))
+    return builder.joined(patches, 1)
+
+
+def _options(params: Params) -> dict[str, Any]:
     height, width = target_size(params)
-    options: dict[str, Any] = {
+    return {
         "target_height": height,
         "target_width": width,
         "normalized_coordinates": params.normalizedCoordinates,
@@ -100,27 +132,121 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
         "box_coordinate_mode": params.boxIndicesMode.boxMode,
         "sampling_mode": _SAMPLINGS[params.mode.samplingMethod],
     }
-    images = builder.squeeze(builder.as_float(x), [0])
-    boxes = builder.as_float(boxes)
-    if values == 5 and images.shape[0] != 1 and builder.opset < _BOXES:
-        raise NewerOpsetError("boxes out of several images", _BOXES)
-    if builder.opset < _BOXES:
-        return builder.op("crop_resize", x=images, roi=boxes, **options)
-    rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])
+
+
+def _stays_inside(params: Params, images: Value, boxes: Value) -> bool:
+    """Whether all samples of known boxes lie between pixels of the images."""
+    size = images.shape[-2:]
+    if not boxes.is_constant or None in size:
+        return False
+    extents = [int(n or 0) for n in size]
+    coding, grid = BOX_CODINGS[params.boxIndicesMode.boxMode], SAMPLING[params.mode.samplingMethod]
+    for numbers in boxes.constant.reshape(boxes.shape[0], -1)[:, -4:]:
+        box = numbers.astype(np.float64) * params.spatialScale
+        top, left, bottom, right = corners(
+            box, coding, extents, normalized=params.normalizedCoordinates
+        )
+        sides = zip(((top, bottom), (left, right)), target_size(params), extents, strict=True)
+        for ends, count, extent in sides:
+            positions = grid(*ends, count)
+            if positions.min() < 0 or positions.max() > extent - 1:
+                return False
+    return True
+
+
+# ---- crops as two products with matrices ---------------------------------------------------------
+
+
+def _by_products(builder: ProgramBuilder, params: Params, images: Value, boxes: Value) -> Value:
+    """Each box out of every image, or out of that of its index: weights of rows and columns."""
+    values = boxes.shape[2] or 0
+    count = builder.extent(boxes, 0)
+    rows = builder.reshape(boxes, [count, values])
     if values == 5:
         which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
-        result = builder.op(
-            "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
-            **options,
-        )  # fmt: skip
-        return builder.expand(result, [1])
-    batch = images.shape[0]
-    if batch is None:
-        raise refuse("boxes of every image of a batch whose size is not known")
-    patches = []
-    for image in range(batch):
-        one = builder.sliced(images, 0, image, image + 1)
-        zeros = builder.op("fill", shape=builder.vector([builder.extent(rows, 0)]), value=0)
-        result = builder.op("crop_resize", x=one, boxes=rows, box_indices=zeros, **options)
-        patches.append(builder.expand(result, [1]))
-    return builder.joined(patches, 1)
+        images = builder.op("gather", x=images, indices=which, axis=0)
+        x = builder.expand(images, [1])
+    else:
+        x = builder.expand(images, [0])
+    coding = BOX_CODINGS[params.boxIndicesMode.boxMode]
+    first = values - 4
+    top, left, bottom, right = (
+        builder.affine(
+            builder.sliced(rows, 1, first + place, first + place + 1), params.spatialScale, 0.0
+        )
+        for place in coding.order
+    )
+    grid = _GRIDS_OF_SAMPLES[params.mode.samplingMethod]
+    weights = []
+    sides = zip(((top, bottom), (left, right)), (-2, -1), target_size(params), strict=True)
+    for (begin, end), axis, samples in sides:
+        start, finish = begin, end
+        if coding.centered:
+            half = builder.affine(end, 0.5, 0.0)
+            start = builder.binary("sub", begin, half)
+            finish = builder.binary("add", begin, half)
+        last = _last(builder, images, axis)
+        if params.normalizedCoordinates:
+            start, finish = (builder.binary("mul", each, last) for each in (start, finish))
+        hats = _hats(builder, images, axis, last, grid(builder, start, finish, samples))
+        weights.append(builder.expand(hats, [1, 2]))
+    cut = builder.op("matmul", x=weights[0], y=x)
+    return builder.op("matmul", x=cut, y=weights[1], transpose_y=True)
+
+
+def _last(builder: ProgramBuilder, images: Value, axis: int) -> Value:
+    """The position of the last pixel of an axis, as a float."""
+    extent = builder.extent(images, axis)
+    if isinstance(extent, int):
+        return builder.number(extent - 1)
+    return builder.affine(builder.as_float(extent), 1.0, -1.0)
+
+
+def _hats(
+    builder: ProgramBuilder, images: Value, axis: int, last: Value, positions: Value
+) -> Value:
+    """How much each pixel counts for samples at [N, samples]: [N, samples, pixels]."""
+    extent = builder.extent(images, axis)
+    if isinstance(extent, int):
+        pixels = builder.constant(np.arange(extent, dtype=np.float32))
+    else:
+        pixels = builder.as_float(builder.op("range_1d", start=0, end=extent, step=1))
+    inside = builder.binary("minimum", builder.binary("maximum", positions, 0.0), last)
+    away = builder.op("abs", x=builder.binary("sub", builder.expand(inside, [2]), pixels))
+    return builder.op("relu", x=builder.affine(away, -1.0, 1.0))
+
+
+def _from_end_to_end(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
+    steps = builder.constant(np.linspace(0, 1, count, dtype=np.float32)[None])
+    length = builder.binary("sub", end, start)
+    return builder.binary("add", start, builder.binary("mul", length, steps))
+
+
+def _aligned(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
+    if count > 1:
+        return _from_end_to_end(builder, start, end, count)
+    return builder.affine(builder.binary("add", start, end), 0.5, 0.0)
+
+
+def _spaced(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
+    """UPSAMPLE_MODE: not behind the end."""
+    length = builder.affine(builder.binary("sub", end, start), 1.0, 1.0)
+    steps = builder.constant((np.arange(count) / count).astype(np.float32)[None])
+    positions = builder.binary("add", start, builder.binary("mul", length, steps))
+    return builder.binary("minimum", positions, builder.binary("maximum", start, end))
+
+
+def _centres(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
+    """ROI_ALIGN_MODE: the centres of equal parts of at least one pixel."""
+    length = builder.binary("maximum", builder.binary("sub", end, start), 1.0)
+    steps = builder.constant(((np.arange(count) + 0.5) / count).astype(np.float32)[None])
+    return builder.binary("add", start, builder.binary("mul", length, steps))
+
+
+# As `mlferry.numerics.resizing.SAMPLING`, for ends [N, 1] that are computed.
+_GRIDS_OF_SAMPLES: dict[str, Callable[[ProgramBuilder, Value, Value, int], Value]] = {
+    "STRICT_ALIGN_ENDPOINTS_MODE": _from_end_to_end,
+    "ALIGN_ENDPOINTS_MODE": _aligned,
+    "UPSAMPLE_MODE": _spaced,
+    "ROI_ALIGN_MODE": _centres,
+}

@@ -44,14 +44,14 @@ def length(extent: Extent, interval: slice) -> Extent:
 Index = int | slice
 
 
-def per_axis(values: Sequence[int], rank: int, default: int, what: str) -> Sequence[int]:
+def per_axis(values: Sequence[int], rank: int, default: int, subject: str) -> Sequence[int]:
     """One value per axis; defaults if there are none.
 
     Raises:
         SpecError: there are some, but not one per axis.
     """
     if len(values) not in (0, rank):
-        raise SpecError(f"{len(values)} {what} for an input of rank {rank}")
+        raise SpecError(f"{len(values)} {subject} for an input of rank {rank}")
     return values or (default,) * rank
 
 
@@ -185,15 +185,15 @@ def bound_slice_static(params: Params, change: Change) -> str:
     return next(filter(None, reasons), "")
 
 
-def _bound(kept: Index, axis: int, change: Change) -> str:
+def _bound(part: Index, axis: int, change: Change) -> str:
     """Why the part taken of an axis does not hold at another size; see `size_check`."""
     extent = change.now[0][axis]
-    if not isinstance(kept, slice):
-        return "" if kept <= 0 or change.recorded else f"it takes the fixed entry {kept}"
-    last = kept.stop if (kept.step or 1) > 0 else kept.start
+    if not isinstance(part, slice):
+        return "" if part <= 0 or change.recorded else f"it takes the fixed entry {part}"
+    last = part.stop if (part.step or 1) > 0 else part.start
     if last is None or last < 0:
         return ""
-    where = "ends" if (kept.step or 1) > 0 else "begins"
+    where = "ends" if (part.step or 1) > 0 else "begins"
     if not change.recorded:
         return f"it {where} at the fixed entry {last} of an axis of another size"
     beyond = extent is not None and last > extent

@@ -36,10 +36,10 @@ def slice_static(emitter: Emitter, params: Params, x: str) -> str:
 def _taken(emitter: Emitter, x: str, index: Sequence[Index]) -> str:
     """As NumPy takes intervals and single entries."""
     rows: list[tuple[int, int, int, int]] = []
-    gone: list[int] = []
+    single_axes: list[int] = []
     for axis, (part, extent) in enumerate(zip(index, emitter.shape(x), strict=True)):
         if isinstance(part, int):
-            gone.append(axis)
+            single_axes.append(axis)
             rows.append((part, part + 1 if part != -1 else FARTHEST, axis, 1))
             continue
         if part == slice(None) or (extent is not None and part.indices(extent) == (0, extent, 1)):
@@ -52,29 +52,29 @@ def _taken(emitter: Emitter, x: str, index: Sequence[Index]) -> str:
         x = emitter.node(
             "Slice", x, *(emitter.integers(column) for column in zip(*rows, strict=True))
         )
-    return _squeezed(emitter, x, index, gone)
+    return _squeezed(emitter, x, index, single_axes)
 
 
-def _squeezed(emitter: Emitter, x: str, index: Sequence[object], gone: list[int]) -> str:
-    if not gone:
+def _squeezed(emitter: Emitter, x: str, index: Sequence[object], single_axes: list[int]) -> str:
+    if not single_axes:
         return x
-    if len(gone) == len(index):
+    if len(single_axes) == len(index):
         return emitter.reshape(x, [1])
-    return emitter.squeeze(x, gone)
+    return emitter.squeeze(x, single_axes)
 
 
 @op("sliceDynamic", limits="squeeze masks that are computed: the rank would depend on data")
-def slice_dynamic(emitter: Emitter, params: Params, x: str, *given: str) -> str:
+def slice_dynamic(emitter: Emitter, params: Params, x: str, *more: str) -> str:
     """Parameters replace missing inputs."""
     rank = emitter.rank(x)
-    begin, end, strides, begin_masks, end_masks, squeeze_masks = (*given, *[""] * (6 - len(given)))
+    begin, end, strides, begin_masks, end_masks, squeeze_masks = (*more, *[""] * (6 - len(more)))
     if squeeze_masks and emitter.known(squeeze_masks) is None:
         raise refuse("the rank of its result depends on data (squeeze masks as an input)")
 
-    def either(blob: str, values: Sequence[int], default: int, what: str) -> str:
+    def either(blob: str, values: Sequence[int], default: int, subject: str) -> str:
         if blob:
             return emitter.whole(blob)
-        return emitter.integers([int(n) for n in per_axis(values, rank, default, what)])
+        return emitter.integers([int(n) for n in per_axis(values, rank, default, subject)])
 
     squeezed = (  # the masks are known, see above
         [bool(n) for n in emitter.known(squeeze_masks).reshape(-1)]  # type: ignore[union-attr]
@@ -106,8 +106,8 @@ def slice_dynamic(emitter: Emitter, params: Params, x: str, *given: str) -> str:
         ends_of = emitter.node("Where", single, after, ends_of)
         steps = emitter.node("Where", single, one, steps)
     y = emitter.node("Slice", x, starts_of, ends_of, emitter.integers(range(rank)), steps)
-    gone = [axis for axis, flag in enumerate(squeezed) if flag]
-    return _squeezed(emitter, y, squeezed, gone)
+    single_axes = [axis for axis, flag in enumerate(squeezed) if flag]
+    return _squeezed(emitter, y, squeezed, single_axes)
 
 
 @op("sliceBySize")

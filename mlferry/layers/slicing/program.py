@@ -45,16 +45,16 @@ def taken(builder: ProgramBuilder, x: Value, index: Sequence[Index]) -> Value:
 
 
 @as_program("sliceDynamic", limits="strides and squeeze masks that are computed")
-def slice_dynamic(builder: ProgramBuilder, params: Params, x: Value, *given: Value) -> Value:
+def slice_dynamic(builder: ProgramBuilder, params: Params, x: Value, *more: Value) -> Value:
     """Parameters replace missing inputs."""
     rank = x.rank
-    blobs: list[Value | None] = [*given, *[None] * (6 - len(given))]
+    blobs: list[Value | None] = [*more, *[None] * (6 - len(more))]
     begin, end, strides, begin_masks, end_masks, squeeze_masks = blobs
 
-    def either(blob: Value | None, values: Sequence[int], default: int, what: str) -> Value:
+    def either(blob: Value | None, values: Sequence[int], default: int, subject: str) -> Value:
         if blob is not None:
             return builder.reshape(builder.as_integer(blob), [rank])
-        return builder.integers([int(n) for n in per_axis(values, rank, default, what)])
+        return builder.integers([int(n) for n in per_axis(values, rank, default, subject)])
 
     starts = either(begin, (), 0, "begins")
     ends = either(end, params.endIds, 0, "ends")

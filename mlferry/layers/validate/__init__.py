@@ -39,8 +39,8 @@ _DEEPEST = 50  # protobuf reads 100 nested messages; a pipeline or a branch take
 def validate(spec: model_pb2.Model) -> list[Problem]:
     """Every problem of a model."""
     if _is_too_deep(spec):
-        what = f"pipelines, branches or loops are nested in more than {_DEEPEST} levels"
-        return [error(what, "model")]
+        text = f"pipelines, branches or loops are nested in more than {_DEEPEST} levels"
+        return [error(text, "model")]
     return [problem for rule in MODEL_RULES for problem in rule(spec)]
 
 

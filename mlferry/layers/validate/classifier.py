@@ -84,13 +84,13 @@ def predicted_label(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
         return
-    wanted, result = _wanted(classifier), type_.WhichOneof("Type")
-    if wanted and result != wanted[0]:
+    types, result = _wanted(classifier), type_.WhichOneof("Type")
+    if types and result != types[0]:
         yield warning(
-            f"its type is {result}; for these labels it is {wanted[0]}", f"output {name!r}"
+            f"its type is {result}; for these labels it is {types[0]}", f"output {name!r}"
         )
 
 
@@ -105,21 +105,21 @@ def predicted_probabilities(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
         yield warning(
-            f"predictedProbabilitiesName {name!r} is not an output.{known}", "description"
+            f"predictedProbabilitiesName {name!r} is not an output.{suggestion}", "description"
         )
         return
-    wanted, result = _wanted(classifier), type_.WhichOneof("Type")
+    types, result = _wanted(classifier), type_.WhichOneof("Type")
     where = f"output {name!r}"
     if result == "multiArrayType":
         yield note("its type is multiArrayType; dictionaryType is usual", where)
     elif result != "dictionaryType":
         yield warning(f"its type is {result}; probabilities are a dictionaryType", where)
-    elif wanted:
+    elif types:
         key = type_.dictionaryType.WhichOneof("KeyType")
-        if key not in (None, wanted[1]):
-            yield warning(f"its keys are {key}; for these labels they are {wanted[1]}", where)
+        if key not in (None, types[1]):
+            yield warning(f"its keys are {key}; for these labels they are {types[1]}", where)
 
 
 @network_rule
@@ -152,8 +152,8 @@ def regression(spec: model_pb2.Model) -> Problems:
     name = spec.description.predictedFeatureName
     type_ = _output(spec, name)
     if type_ is None:
-        known = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{known}", "description")
+        suggestion = hint(name, (feature.name for feature in spec.description.output))
+        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
     elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
         yield warning(
             f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "

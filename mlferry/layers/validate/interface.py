@@ -68,8 +68,8 @@ def array_data_type(feature: Feature) -> Problems:
     """The type of the numbers is known."""
     number = feature.type.multiArrayType.dataType
     if number not in features.DTYPES:
-        known = ", ".join(f"{name} ({value})" for name, value in features.ARRAY_TYPES.items())
-        yield warning(f"multiArrayType.dataType {number} is unknown; known are {known}")
+        array_types = ", ".join(f"{name} ({value})" for name, value in features.ARRAY_TYPES.items())
+        yield warning(f"multiArrayType.dataType {number} is unknown; known are {array_types}")
 
 
 @feature_rule("multiArrayType")

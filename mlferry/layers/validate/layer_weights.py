@@ -45,44 +45,44 @@ def weights_fit(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 def _missing(weight: StoredWeight) -> Problems:
     if weight.used and (weight.shape is None or 0 not in weight.shape):
         because = f", though {weight.switch} is set" if weight.is_flag else ""
-        what = f" of shape {list(weight.shape)}" if weight.shape else ""
-        yield error(f"{weight.field}{what} is not stored{because}")
+        shape = f" of shape {list(weight.shape)}" if weight.shape else ""
+        yield error(f"{weight.field}{shape} is not stored{because}")
 
 
-def _count(weight: StoredWeight, found: weights.Encoding) -> Problems:
+def _count(weight: StoredWeight, encoding: weights.Encoding) -> Problems:
     if weight.shape is None:
         return
-    wanted, shape = math.prod(weight.shape), list(weight.shape)
-    if found.kind in (weights.LINEAR, weights.LUT):
-        size, least = len(weight.message.rawValue), -(-found.bits * wanted // 8)
+    expected, shape = math.prod(weight.shape), list(weight.shape)
+    if encoding.kind in (weights.LINEAR, weights.LUT):
+        size, least = len(weight.message.rawValue), -(-encoding.bits * expected // 8)
         if size < least:
             yield error(
-                f"{weight.field} has {size} bytes; {wanted} values of {found.bits} bits, shape "
-                f"{shape}, need {least}"
+                f"{weight.field} has {size} bytes; {expected} values of {encoding.bits} bits, "
+                f"shape {shape}, need {least}"
             )
         return
-    if found.kind == weights.FLOAT16 and len(weight.message.float16Value) % 2:
+    if encoding.kind == weights.FLOAT16 and len(weight.message.float16Value) % 2:
         yield error(f"{weight.field} has half a float16 value at its end")
         return
     count = weights.count(weight.message)
-    if found.kind != weights.RAW and count != wanted:
-        yield error(f"{weight.field} has {count} values; shape {shape} needs {wanted}")
+    if encoding.kind != weights.RAW and count != expected:
+        yield error(f"{weight.field} has {count} values; shape {shape} needs {expected}")
 
 
-def _quantization(weight: StoredWeight, found: weights.Encoding) -> Problems:
+def _quantization(weight: StoredWeight, encoding: weights.Encoding) -> Problems:
     table = weight.message.quantization
-    if found.kind == weights.RAW:
+    if encoding.kind == weights.RAW:
         yield error(f"{weight.field} has raw bytes without quantization: their meaning is unknown")
-    elif found.kind == weights.LUT:
+    elif encoding.kind == weights.LUT:
         size = len(table.lookupTableQuantization.floatValue)
-        if size != 1 << found.bits:
+        if size != 1 << encoding.bits:
             yield error(
-                f"{weight.field} has a lookup table of {size} entries; {found.bits} bits need "
-                f"{1 << found.bits}"
+                f"{weight.field} has a lookup table of {size} entries; {encoding.bits} bits need "
+                f"{1 << encoding.bits}"
             )
-    elif found.kind == weights.LINEAR:
+    elif encoding.kind == weights.LINEAR:
         yield from _linear(weight, table.linearQuantization)
-    elif found.kind == weights.INT8 and len(table.linearQuantization.scale) != 1:
+    elif encoding.kind == weights.INT8 and len(table.linearQuantization.scale) != 1:
         count = len(table.linearQuantization.scale)
         yield error(f"{weight.field} has int8 values and {count} scales; 1 is needed")
 
@@ -109,18 +109,18 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 
 def _encoding_is_allowed(
-    weight: StoredWeight, found: weights.Encoding, params: Message
+    weight: StoredWeight, encoding: weights.Encoding, params: Message
 ) -> Problems:
-    if weight.floats and found.kind not in weight.floats:
+    if weight.floats and encoding.kind not in weight.floats:
         yield warning(
-            f"{weight.field} is stored as {found}; here it must be {' or '.join(weight.floats)}"
+            f"{weight.field} is stored as {encoding}; here it must be {' or '.join(weight.floats)}"
         )
     dynamic = getattr(params, _INT8_FIELD, False)
-    if weight.field == "weights" and dynamic != (found.kind == weights.INT8):
-        wanted = "int8 values are needed" if dynamic else "int8 values need it"
+    if weight.field == "weights" and dynamic != (encoding.kind == weights.INT8):
+        advice = "int8 values are needed" if dynamic else "int8 values need it"
         flag = str(dynamic).lower()
-        yield warning(f"weights are stored as {found} and {_INT8_FIELD} is {flag}: {wanted}")
-    elif weight.field != "weights" and found.kind == weights.INT8:
+        yield warning(f"weights are stored as {encoding} and {_INT8_FIELD} is {flag}: {advice}")
+    elif weight.field != "weights" and encoding.kind == weights.INT8:
         yield warning(
             f"{weight.field} is stored as int8; only weights of innerProduct and "
             "batchedMatmul can be"

@@ -86,11 +86,11 @@ def number_of_inputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 @layer_rule()
 def number_of_outputs(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """A layer has as many outputs as its kind makes; unused ones do no harm."""
-    count, needed = len(layer.output), definition_of(layer.WhichOneof("layer")).outputs
-    text = f"it has {count} outputs; needed: {bounds(needed)}"
-    if count < needed[0]:
+    count, expected = len(layer.output), definition_of(layer.WhichOneof("layer")).outputs
+    text = f"it has {count} outputs; needed: {bounds(expected)}"
+    if count < expected[0]:
         yield warning(text)
-    elif count > needed[1]:
+    elif count > expected[1]:
         yield error(text)
 
 
@@ -121,8 +121,8 @@ def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Message) -> Problem
 @layer_rule()
 def lists_have_their_length(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Lists have an allowed length and sensible entries."""
-    for field, wanted in definition_of(layer.WhichOneof("layer")).lists.items():
-        yield from check_list(params, field, wanted)
+    for field, allowed in definition_of(layer.WhichOneof("layer")).lists.items():
+        yield from check_list(params, field, allowed)
 
 
 @layer_rule()
@@ -142,13 +142,13 @@ def tensors(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 @layer_rule()
 def enum_values(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
     """Every enum field holds a value that exists."""
-    for path, known in _enums(params.DESCRIPTOR):
+    for path, values in _enums(params.DESCRIPTOR):
         holder = params
         for field in path[:-1]:
             holder = getattr(holder, field)
         number = getattr(holder, path[-1])
-        if number not in known.values_by_number:
-            names = ", ".join(known.values_by_name)
+        if number not in values.values_by_number:
+            names = ", ".join(values.values_by_name)
             yield error(f"{'.'.join(path)} {number} is unknown; known are {names}")
 
 
@@ -164,6 +164,6 @@ def _enums(descriptor: Descriptor) -> list[tuple[tuple[str, ...], EnumDescriptor
                 results.append(((field.name,), field.enum_type))
             inner = field.message_type
             if inner is not None and not is_repeated(field) and inner.name not in _OPAQUE:
-                results += [((field.name, *path), known) for path, known in _enums(inner)]
+                results += [((field.name, *path), values) for path, values in _enums(inner)]
         _ENUMS[descriptor.full_name] = results
     return _ENUMS[descriptor.full_name]

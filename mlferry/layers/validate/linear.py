@@ -34,13 +34,13 @@ def linear_classes(spec: model_pb2.Model) -> Problems:
     field = params.WhichOneof("ClassLabels")
     classes = len(getattr(params, field).vector) if field else 0
     rows, one_vs_rest = len(params.weights), params.classEncoding == pp.GLMClassifier.OneVsRest
-    wanted = classes if one_vs_rest and classes != 2 else classes - 1
+    expected = classes if one_vs_rest and classes != 2 else classes - 1
     if one_vs_rest and classes == rows == 2:
         yield warning(
             "one-vs-rest has one row of weights for two classes, that of the second; it has 2",
             where,
         )
-    elif classes and rows != wanted:
-        yield error(f"{rows} rows of weights for {classes} classes; there are {wanted}", where)
+    elif classes and rows != expected:
+        yield error(f"{rows} rows of weights for {classes} classes; there are {expected}", where)
     if params.postEvaluationTransform == pp.GLMClassifier.Probit and classes > 2:
         yield error(f"Probit is defined for two classes; there are {classes}", where)

@@ -42,16 +42,16 @@ def _extents(feature: ft.FeatureType) -> tuple[int, ...]:
     return results if all(extent > 0 for extent in results) else ()
 
 
-def _fits(feature: ft.FeatureType, made: Shape, *, classic: bool) -> Problems:
-    wanted = _extents(feature)
-    entries = made[2:] if classic and len(made) == 5 else made  # each step of each sequence
+def _fits(feature: ft.FeatureType, actual: Shape, *, classic: bool) -> Problems:
+    expected = _extents(feature)
+    entries = actual[2:] if classic and len(actual) == 5 else actual  # each step of each sequence
     known = tuple(extent for extent in entries if extent is not None)
     if feature.HasField("imageType"):
-        fits, alike = known[-3:] == wanted, False
+        fits, alike = known[-3:] == expected, False
     else:
-        alike = math.prod(known) == math.prod(wanted)
-        fits = alike if classic else known == wanted
+        alike = math.prod(known) == math.prod(expected)
+        fits = alike if classic else known == expected
     if fits:
         return
-    told = note if alike else warning
-    yield told(f"it is described as {features.show(feature)}; the layers make {show(made)}")
+    report = note if alike else warning
+    yield report(f"it is described as {features.show(feature)}; the layers make {show(actual)}")

@@ -67,18 +67,18 @@ def pipeline_flow(spec: model_pb2.Model) -> Problems:
 
 
 def _flows(
-    feature: model_pb2.FeatureDescription, made: dict[str, ft.FeatureType], role: str
+    feature: model_pb2.FeatureDescription, available: dict[str, ft.FeatureType], role: str
 ) -> Problems:
     where = f"{role} {feature.name!r}"
-    if feature.name not in made:
-        known = hint(feature.name, made)
-        text = f"no input of the pipeline and no model before it gives it.{known}"
+    if feature.name not in available:
+        suggestion = hint(feature.name, available)
+        text = f"no input of the pipeline and no model before it gives it.{suggestion}"
         optional = role == "input" and feature.type.isOptional
         yield Problem("warning" if optional else "error", where, text)
-    elif feature.type != made[feature.name]:
+    elif feature.type != available[feature.name]:
         yield warning(
             f"its type, {features.show(feature.type)}, is not the one that it is given: "
-            f"{features.show(made[feature.name])}",
+            f"{features.show(available[feature.name])}",
             where,
         )
 
@@ -91,8 +91,8 @@ def pipeline_update(spec: model_pb2.Model) -> Problems:
         return
     last = len(pipeline.models) - 1
     for index, inner in enumerate(pipeline.models):
-        wanted = spec.isUpdatable and index == last
-        if inner.isUpdatable != wanted:
+        expected = spec.isUpdatable and index == last
+        if inner.isUpdatable != expected:
             allowed = "only the last model of an updatable pipeline is updatable, and it must be"
             result = str(inner.isUpdatable).lower()
             yield warning(f"isUpdatable is {result}; {allowed}", place(index, pipeline))

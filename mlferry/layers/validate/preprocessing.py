@@ -41,9 +41,9 @@ def preprocessing(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 def _mean_image(size: int, name: str, image: ft.ImageFeatureType) -> Problems:
     channels = _CHANNELS.get(image.colorSpace, 1)
-    wanted = channels * image.height * image.width
-    if image.WhichOneof("SizeFlexibility") is None and size != wanted:
+    expected = channels * image.height * image.width
+    if image.WhichOneof("SizeFlexibility") is None and size != expected:
         yield error(
             f"meanImage has {size} values; input {name!r} has {channels} x {image.height} x "
-            f"{image.width} = {wanted}"
+            f"{image.width} = {expected}"
         )

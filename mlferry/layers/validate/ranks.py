@@ -35,23 +35,25 @@ def ranks_agree(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
     In the classic mapping every blob has five axes, and declarations are ignored.
     """
-    told = any(layer.inputTensor or layer.outputTensor for layer in networks.layers_of(network))
-    if told and not versions.uses_rank5(network):
+    are_declared = any(
+        layer.inputTensor or layer.outputTensor for layer in networks.layers_of(network)
+    )
+    if are_declared and not versions.uses_rank5(network):
         yield from _walk(network.layers, _described(spec, network))
 
 
 def _described(spec: model_pb2.Model, network: networks.Network) -> Ranks:
     """The ranks of inputs and array outputs in the model's description."""
     image = 5 if network.imageInputShapeMapping == nn.RANK5_IMAGE_MAPPING else 4
-    found: Ranks = {}
+    ranks: Ranks = {}
     for role, described in (("input", spec.description.input), ("output", spec.description.output)):
         for feature in described:
             source = f"the description of {role} {feature.name!r}"
             if feature.type.multiArrayType.shape:
-                found[feature.name] = Rank(len(feature.type.multiArrayType.shape), source)
+                ranks[feature.name] = Rank(len(feature.type.multiArrayType.shape), source)
             elif role == "input" and feature.type.HasField("imageType"):
-                found[feature.name] = Rank(image, source)
-    return found
+                ranks[feature.name] = Rank(image, source)
+    return ranks
 
 
 def _walk(layers: Sequence[nn.NeuralNetworkLayer], ranks: Ranks) -> Problems:
@@ -64,13 +66,13 @@ def _walk(layers: Sequence[nn.NeuralNetworkLayer], ranks: Ranks) -> Problems:
 
 
 def _one_layer(layer: nn.NeuralNetworkLayer, where: str, ranks: Ranks) -> Problems:
-    for field, blobs, told in (
+    for field, blobs, tensors in (
         ("inputTensor", layer.input, layer.inputTensor),
         ("outputTensor", layer.output, layer.outputTensor),
     ):
-        if len(told) != len(blobs):
+        if len(tensors) != len(blobs):
             continue  # the rule about their number reports it
-        for blob, tensor in zip(blobs, told, strict=True):
+        for blob, tensor in zip(blobs, tensors, strict=True):
             known = ranks.setdefault(blob, Rank(tensor.rank, where))
             if known.axes != tensor.rank:
                 yield warning(
@@ -87,17 +89,17 @@ def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
     if any(ranks[name].axes > _MOST_AXES for name in layer.input if name in ranks):
         yield warning(f"a rank above {_MOST_AXES} is declared; blobs have few axes")
         return
-    given: list[Shape | None] = [
+    input_shapes: list[Shape | None] = [
         (None,) * ranks[name].axes if name in ranks else None for name in layer.input
     ]
     try:
-        made = infer(Params.of(layer), given)
+        output_shapes = infer(Params.of(layer), input_shapes)
     except SpecError as error:
         yield warning(f"for the declared ranks: {str(error).splitlines()[0]}")
         return
     except (ValueError, TypeError, IndexError, ArithmeticError):
         return  # the rules about the kind reject its parameters
-    for name, shape in zip(layer.output, made or (), strict=False):
+    for name, shape in zip(layer.output, output_shapes or (), strict=False):
         known = ranks.get(name)
         if known is not None and known.axes != len(shape):
             yield warning(f"it makes {name!r} of rank {len(shape)}, {known.source} {known.axes}")

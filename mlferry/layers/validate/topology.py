@@ -83,19 +83,19 @@ def mapping_fits_layers(spec: model_pb2.Model, network: networks.Network) -> Pro
     ]
     if not arrays or network.arrayInputShapeMapping != nn.RANK5_ARRAY_MAPPING:
         return
-    wanted = f"for the multi-array input {arrays[0]!r}; write EXACT_ARRAY_MAPPING"
+    advice = f"for the multi-array input {arrays[0]!r}; write EXACT_ARRAY_MAPPING"
     for index, layer in enumerate(network.layers):
         if versions.needs_exact_mapping(layer):
             yield warning(
                 f"arrayInputShapeMapping is RANK5_ARRAY_MAPPING, which {place(layer, index)} "
-                f"does not allow {wanted}",
+                f"does not allow {advice}",
                 "network",
             )
             break
     if network.imageInputShapeMapping != nn.RANK5_IMAGE_MAPPING:
         yield warning(
             "arrayInputShapeMapping is RANK5_ARRAY_MAPPING, though imageInputShapeMapping is "
-            f"not RANK5_IMAGE_MAPPING: not allowed {wanted}",
+            f"not RANK5_IMAGE_MAPPING: not allowed {advice}",
             "network",
         )
 
@@ -126,7 +126,7 @@ def legacy_ranks(spec: model_pb2.Model, network: networks.Network) -> Problems:
 def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
     """Each layer reads blobs that exist already; layers make the outputs."""
     blobs: Blobs = {feature.name: "the inputs" for feature in spec.description.input}
-    given = set(blobs)
+    inputs = set(blobs)
     yield from _walk(network.layers, blobs, in_loop=False)
     results = {blob for layer in networks.layers_of(network) for blob in layer.output}
     special: set[str] = set()
@@ -139,7 +139,7 @@ def blobs_flow(spec: model_pb2.Model, network: networks.Network) -> Problems:
         where = f"output {feature.name!r}"
         if feature.name not in blobs:
             yield error(f"no layer makes it.{hint(feature.name, blobs)}", where)
-        elif feature.name in given and feature.name not in results:
+        elif feature.name in inputs and feature.name not in results:
             yield warning("it is an input; no layer makes it", where)
 
 
@@ -198,4 +198,4 @@ def _condition(loop: nn.LoopLayerParams, before: Blobs, after: Blobs) -> Problem
     if name and name not in after:
         yield error(f"conditionVar {name!r} is made by no layer of conditionNetwork")
     elif name and before.get(name) == after[name]:
-        yield warning(f"conditionVar {name!r} is not made anew by conditionNetwork")
+        yield warning(f"conditionVar {name!r} is not written again by conditionNetwork")

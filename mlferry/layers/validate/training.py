@@ -58,12 +58,12 @@ def updatable_layers(spec: model_pb2.Model, network: networks.Network) -> Proble
 def _weight_is_trained(weight: weights.Weight) -> Problems:
     where, field = f"{weight.kind} {weight.layer.name!r}", weight.path.split(".")[-1]
     try:
-        stored = weights.encoding(weight.message)
+        encoding = weights.encoding(weight.message)
     except SpecError:
         return  # the rules about weights report it
-    if stored is not None and stored.kind != weights.FLOAT32:
-        yield warning(f"its {field} are {stored}; trained weights are float32", where)
-    elif stored is not None and not weight.message.isUpdatable:
+    if encoding is not None and encoding.kind != weights.FLOAT32:
+        yield warning(f"its {field} are {encoding}; trained weights are float32", where)
+    elif encoding is not None and not weight.message.isUpdatable:
         yield warning(f"the layer is updatable, its {field} are not marked", where)
 
 
@@ -80,17 +80,17 @@ def one_loss(spec: model_pb2.Model, network: networks.Network) -> Problems:
         yield from _loss(loss, results, spec)
 
 
-def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Problems:
+def _loss(loss: nn.LossLayer, makers: dict[str, Any], spec: model_pb2.Model) -> Problems:
     where = f"loss {loss.name!r}"
     kind = loss.WhichOneof("LossLayerType")
     if kind is None:
         yield warning("it has no kind", where)
         return
     compared = getattr(loss, kind)
-    maker = made.get(compared.input)
+    maker = makers.get(compared.input)
     if maker is None:
         yield warning(
-            f"no layer makes its input {compared.input!r}.{hint(compared.input, made)}", where
+            f"no layer makes its input {compared.input!r}.{hint(compared.input, makers)}", where
         )
     elif kind == "categoricalCrossEntropyLossLayer" and maker.WhichOneof("layer") != "softmax":
         yield warning(
@@ -99,7 +99,7 @@ def _loss(loss: nn.LossLayer, made: dict[str, Any], spec: model_pb2.Model) -> Pr
             where,
         )
     features = (*spec.description.input, *spec.description.output)
-    if not compared.target or compared.target in made:
+    if not compared.target or compared.target in makers:
         yield warning(f"its target {compared.target!r} is a blob of the network", where)
     elif any(feature.name == compared.target for feature in features):
         yield warning(f"its target {compared.target!r} is an input or output of the model", where)
@@ -213,15 +213,15 @@ def training_inputs(spec: model_pb2.Model) -> Problems:
     if not spec.isUpdatable or network is None:
         return
     description = spec.description
-    told = {feature.name for feature in description.trainingInput}
-    missing = [feature.name for feature in description.input if feature.name not in told]
+    names = {feature.name for feature in description.trainingInput}
+    missing = [feature.name for feature in description.input if feature.name not in names]
     types = {each.name: each.type for each in (*description.output, *description.input)}
     for feature in description.trainingInput:
-        wanted = types.get(feature.name, feature.type)
-        if feature.type != wanted:
+        expected = types.get(feature.name, feature.type)
+        if feature.type != expected:
             yield warning(
                 f"its type is {features.show(feature.type)}; the model has "
-                f"{features.show(wanted)} by this name",
+                f"{features.show(expected)} by this name",
                 f"training input {feature.name!r}",
             )
     for loss in networks.losses_of(network):
@@ -230,6 +230,6 @@ def training_inputs(spec: model_pb2.Model) -> Problems:
             and loss.input == description.predictedProbabilitiesName
         )
         target = description.predictedFeatureName if of_label else loss.target
-        missing += [target] if target not in told | set(missing) else []
+        missing += [target] if target not in names | set(missing) else []
     if missing:
         yield warning(f"trainingInput lacks {', '.join(map(repr, missing))}", "model")

@@ -203,7 +203,7 @@ def check_convolution3d_windows(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
 ) -> Problems:
     """Kernel, stride, dilation and groups are set: devices have no defaults here."""
-    windows = [f"{what}{axis}" for what in ("kernel", "stride", "dilation") for axis in _AXES3D]
+    windows = [f"{option}{axis}" for option in ("kernel", "stride", "dilation") for axis in _AXES3D]
     for field in (*windows, "nGroups"):
         value = getattr(params, field)
         if value < 0:

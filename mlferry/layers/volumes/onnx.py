@@ -22,11 +22,11 @@ def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
     shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
     if params.isDeconvolution:
         shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
-    stored = [
+    weights = [
         weight(emitter, params, "weights", shape, channel_axis=1 if params.isDeconvolution else 0)
     ]
     if params.hasBias:
-        stored.append(weight(emitter, params, "bias", (params.outputChannels,)))
+        weights.append(weight(emitter, params, "bias", (params.outputChannels,)))
     attributes = {
         "kernel_shape": list(kernel),
         "strides": list(stride),
@@ -36,19 +36,19 @@ def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
     spans, extents = spans_of(params), emitter.shape(x)[2:]
     if not params.isDeconvolution:
         padding = _volume_padding(params, extents, spans)
-        return emitter.node("Conv", x, *stored, **attributes, **padding)
+        return emitter.node("Conv", x, *weights, **attributes, **padding)
     full = [
         None if n is None else (n - 1) * s + span
         for n, s, span in zip(extents, stride, spans, strict=True)
     ]
-    wanted = convolved(params, extents)
+    target = convolved(params, extents)
     edges: Edges = custom_edges(params)
     if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
         if None in full:
             raise refuse("SAME padding or outputShape for a volume whose size is not known")
-        pairs = zip(full, wanted, strict=True)
+        pairs = zip(full, target, strict=True)
         edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(emitter, [x, *stored], attributes, tuple(full), wanted, edges)
+    return spread_out(emitter, [x, *weights], attributes, tuple(full), target, edges)
 
 
 def _volume_padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:

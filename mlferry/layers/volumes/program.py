@@ -24,10 +24,10 @@ def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
     if transposed:
         shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
-    stored = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+    weights = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
-        "weight": stored,
+        "weight": weights,
         "strides": list(stride),
         "dilations": list(dilation),
         "groups": params.nGroups,
@@ -40,14 +40,14 @@ def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
         None if n is None else (n - 1) * s + span
         for n, s, span in zip(extents, stride, spans, strict=True)
     )
-    wanted = convolved(params, extents)
+    target = convolved(params, extents)
     edges: Edges = custom_edges(params)
     if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
         if None in full:
             raise refuse("SAME padding or outputShape for a volume whose size is not known")
-        pairs = zip(full, wanted, strict=True)
+        pairs = zip(full, target, strict=True)
         edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(builder, x, options, bias, full, wanted, edges)
+    return spread_out(builder, x, options, bias, full, target, edges)
 
 
 def _padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:

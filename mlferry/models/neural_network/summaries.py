@@ -49,7 +49,7 @@ def _text(field: Field, value: Any) -> str:
 
 def _weight(value: nn.WeightParams) -> str:
     try:
-        stored = weights.encoding(value)
-        return "no values" if stored is None else f"{weights.count(value)} values, {stored}"
+        encoding = weights.encoding(value)
+        return "no values" if encoding is None else f"{weights.count(value)} values, {encoding}"
     except SpecError as error:
         return str(error)

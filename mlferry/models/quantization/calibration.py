@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import context
 from mlferry.layers import versions
@@ -292,7 +293,7 @@ def _table(target: Floats, job: Job) -> TableGrid:
     return TableGrid.fitted(target, job.bits, job.together)
 
 
-def _stored(indices: Any, grid: Grid, job: Job) -> modes.Quantized:
+def _stored(indices: NDArray[np.uint8], grid: Grid, job: Job) -> modes.Quantized:
     if isinstance(grid, TableGrid):
         return modes.Table(indices, grid.table.astype(np.float32))
     assert isinstance(grid, LinearGrid)

@@ -288,13 +288,17 @@ class Cells:
     """Runs of sorted values, through the sums that tell the error of any union of them."""
 
     def __init__(
-        self, ordered: NDArray[np.float32], starts: Indices, shift: float, sums: Any = None
+        self,
+        ordered: NDArray[np.float32],
+        starts: Indices,
+        shift: float,
+        counts_and_sums: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> None:
-        if sums is None:
+        if counts_and_sums is None:
             counts = np.diff(np.append(starts, ordered.size)).astype(np.float64)
             sums = np.add.reduceat(ordered, starts, dtype=np.float64) - shift * counts
         else:
-            counts, sums = sums
+            counts, sums = counts_and_sums
         self.shift = shift
         self.count = counts.size
         self.weight = np.concatenate([[0.0], np.cumsum(counts)])

@@ -44,9 +44,9 @@ def swift_files(
     files = {}
     for need in needs_of(spec):
         layers = users.get(need.class_name, [])
-        known = elementwise(layers, classes) if layers and not need.is_model else None
+        arithmetic = elementwise(layers, classes) if layers and not need.is_model else None
         files[f"{need.identifier}.swift"] = swift_class(
-            need, gpu=gpu, known=known, accelerate=accelerate
+            need, gpu=gpu, arithmetic=arithmetic, accelerate=accelerate
         )
     return files
 
@@ -91,6 +91,6 @@ def write_files(
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for path, text in zip(paths, files.values(), strict=True):
-        io.write_atomic(path, text.encode("utf-8") if isinstance(text, str) else text)
+    contents = (text.encode("utf-8") if isinstance(text, str) else text for text in files.values())
+    io.write_all(dict(zip(paths, contents, strict=True)))
     return paths

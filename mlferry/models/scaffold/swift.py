@@ -19,18 +19,22 @@ _NOTES = {weights.FLOAT16: ", as bits"}
 
 
 def swift_class(
-    need: Need, *, gpu: bool = False, known: Elementwise | None = None, accelerate: bool = False
+    need: Need,
+    *,
+    gpu: bool = False,
+    arithmetic: Elementwise | None = None,
+    accelerate: bool = False,
 ) -> str:
     """The file of one class.
 
     Args:
         need: the class.
         gpu: whether to add encoding for Metal.
-        known: the function that it computes, if known; the class is then complete.
+        arithmetic: the function that it computes, if known; the class is then complete.
         accelerate: whether the CPU computes with Accelerate.
     """
-    if known is not None and not need.is_model:
-        lines = _whole(need, known, gpu=gpu, accelerate=accelerate)
+    if arithmetic is not None and not need.is_model:
+        lines = _whole(need, arithmetic, gpu=gpu, accelerate=accelerate)
     else:
         lines = _model(need) if need.is_model else _layer(need, gpu=gpu)
     return "\n".join(map(printable, lines)) + "\n"
@@ -157,7 +161,7 @@ def _encode(need: Need) -> Iterator[str]:
 # ---- layers that compute each value by itself ---------------------------------------------------
 
 
-def _whole(need: Need, known: Elementwise, *, gpu: bool, accelerate: bool) -> Iterator[str]:
+def _whole(need: Need, arithmetic: Elementwise, *, gpu: bool, accelerate: bool) -> Iterator[str]:
     imports = ["CoreML", "Foundation", *(["Metal"] if gpu else [])]
     yield from _head(need, "MLCustomLayer", tuple(sorted(["Accelerate"] * accelerate + imports)))
     yield from _properties(need)
@@ -171,26 +175,26 @@ def _whole(need: Need, known: Elementwise, *, gpu: bool, accelerate: bool) -> It
     yield ""
     yield from _weights(need)
     yield from _shapes(need)
-    yield f"    /// {known.formula.text}"
+    yield f"    /// {arithmetic.formula.text}"
     yield "    /// It is what the Python class gave for more than a thousand values."
     yield "    func evaluate(inputs: [MLMultiArray], outputs: [MLMultiArray]) throws {"
     yield "        let count = inputs[0].count"
     yield "        let source = inputs[0].dataPointer.assumingMemoryBound(to: Float.self)"
     yield "        let target = outputs[0].dataPointer.assumingMemoryBound(to: Float.self)"
-    if known.parameter:
-        yield f"        let p = Float({known.parameter})"
+    if arithmetic.parameter:
+        yield f"        let p = Float({arithmetic.parameter})"
     if accelerate:
         yield "        let x = Array(UnsafeBufferPointer(start: source, count: count))"
-        yield f"        let made: [Float] = {vectors(known.formula.text)}"
+        yield f"        let made: [Float] = {vectors(arithmetic.formula.text)}"
         yield "        target.update(from: made, count: count)"
     else:
         yield "        for index in 0..<count {"
         yield "            let x = source[index]"
-        yield f"            target[index] = {known.formula.text}"
+        yield f"            target[index] = {arithmetic.formula.text}"
         yield "        }"
     yield "    }"
     if gpu:
-        yield from _kernel(need, known)
+        yield from _kernel(need, arithmetic)
     yield from _tail(need)
 
 
@@ -235,7 +239,7 @@ def _is_scalar(node: ast.expr) -> bool:
     return "x" not in names
 
 
-def _kernel(need: Need, known: Elementwise) -> Iterator[str]:
+def _kernel(need: Need, arithmetic: Elementwise) -> Iterator[str]:
     name = need.identifier
     yield ""
     yield "    /// On the GPU: a thread for each four channels of a pixel."
@@ -247,7 +251,7 @@ def _kernel(need: Need, known: Elementwise) -> Iterator[str]:
     yield "        guard let encoder = commandBuffer.makeComputeCommandEncoder() else {"
     yield f'            throw {name}.failure("no compute command encoder")'
     yield "        }"
-    yield f"        var p = Float({known.parameter or 0})"
+    yield f"        var p = Float({arithmetic.parameter or 0})"
     yield "        let width = state.threadExecutionWidth"
     yield "        let height = state.maxTotalThreadsPerThreadgroup / width"
     yield "        let groups = MTLSize("
@@ -273,7 +277,7 @@ def _kernel(need: Need, known: Elementwise) -> Iterator[str]:
     yield "    }"
     yield ""
     yield '    private static let kernel = """'
-    for line in _METAL.format(text=known.formula.text).strip("\n").splitlines():
+    for line in _METAL.format(text=arithmetic.formula.text).strip("\n").splitlines():
         yield f"        {line}".rstrip()
     yield '        """'
 
@@ -314,8 +318,8 @@ def _model(need: Need) -> Iterator[str]:
     for name, type_ in need.inputs.items():
         yield f"        // {_one_line(name)}: {type_}"
         yield f"        guard input.featureValue(for: {string_literal(name)}) != nil else {{"
-        shown = string_literal(name)
-        yield f'            throw {need.identifier}.failure("no value for " + {shown})'
+        literal = string_literal(name)
+        yield f'            throw {need.identifier}.failure("no value for " + {literal})'
         yield "        }"
     for name, type_ in need.outputs.items():
         yield f"        // gives {_one_line(name)}: {type_}"

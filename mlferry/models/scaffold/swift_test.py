@@ -108,8 +108,8 @@ def _other_shapes(shapes: Sequence[Shape]) -> Iterator[tuple[str, list[Shape]]]:
 
 def _file(name: str, layer: nn.NeuralNetworkLayer, examples: Sequence[Example]) -> Iterator[str]:
     yield f"// {name}Tests.swift: add it to a test target of the app, beside {name}.swift."
-    shown = string_literal(layer.name)
-    yield f"// The values are those that the Python class gave for layer {shown}."
+    literal = string_literal(layer.name)
+    yield f"// The values are those that the Python class gave for layer {literal}."
     yield ""
     yield "import CoreML"
     yield "import XCTest"

@@ -33,7 +33,7 @@ def draw(
     title: str,
     *,
     open_browser: bool | None,
-    stored: Sequence[WeightFacts] = (),
+    weight_facts: Sequence[WeightFacts] = (),
     weights: Weights | None = None,
 ) -> Path:
     """Write the page of a model, and open it; see `mlferry.visualize_spec`.
@@ -45,12 +45,12 @@ def draw(
         path: of the page; None for a temporary file.
         title: of the page.
         open_browser: whether to open it; None opens it unless a notebook shows it.
-        stored: the compressed weights, to show their schemes.
+        weight_facts: the compressed weights, to show their schemes.
         weights: the files of a program's weights.
     """
-    texts = {each.place: each.text() for each in stored}
-    known = StoredFacts(texts, weight_details(found_weights(spec, weights)))
-    text = page(graph_of(spec, classes, shapes, known), title)
+    texts = {each.place: each.text() for each in weight_facts}
+    facts = StoredFacts(texts, weight_details(found_weights(spec, weights)))
+    text = page(graph_of(spec, classes, shapes, facts), title)
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"{Path(title).stem or 'model'}.html"
     io.write_atomic(Path(path), text.encode("utf-8"))

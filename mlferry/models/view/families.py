@@ -143,8 +143,15 @@ def _window(params: Params, kind: str, pooling: int) -> str:
 
 def _activation(params: nn.ActivationParams) -> str:
     name = params.WhichOneof("NonlinearityType") or ""
-    numbers = [f"{value:g}" for _, value in getattr(params, name).ListFields()
-               if isinstance(value, float)] if name else []  # fmt: skip
+    numbers = (
+        [
+            f"{value:g}"
+            for _, value in getattr(params, name).ListFields()
+            if isinstance(value, float)
+        ]
+        if name
+        else []
+    )
     return " ".join([_NAMES.get(name, name), *numbers])
 
 
@@ -159,8 +166,8 @@ def _plain(message: Message) -> Iterator[str]:
             if descriptor.enum_type is not None:
                 yield f"{descriptor.name} {enum_name(descriptor.enum_type, int(value))}"
             else:
-                shown = f"{value:g}" if isinstance(value, float) else str(value)
-                yield f"{descriptor.name} {shown}"
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                yield f"{descriptor.name} {text}"
         elif isinstance(value, bytes):
             continue
         else:
@@ -178,8 +185,8 @@ def enum_name(kind: EnumDescriptor | None, number: int) -> str:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values[:6])
-    return shown + "…" * (len(values) > 6)
+    text = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values[:6])
+    return text + "…" * (len(values) > 6)
 
 
 _TYPE = re.compile(r"(fp|u?int|bool|string)\d*( \(.*\))?$")  # of a value that is not shown
@@ -199,17 +206,17 @@ def operation_brief(
         names: of values, which are not attributes.
         kernel: the shape of its weight, where it is a convolution.
     """
-    shown = []
+    texts = []
     if "strides" in rows:
         size = [*map(str, kernel[2:])] or _numbers(rows.get("kernel_sizes", ""))
         stride = [*dict.fromkeys(_numbers(rows["strides"]))]
         window = _TIMES.join(size) + f" / {_TIMES.join(stride)}" * (stride not in ([], ["1"]))
-        shown = [window.strip(" /")] if size else []
-    for key in _KEYS if not shown else ("pad_type", "groups"):
+        texts = [window.strip(" /")] if size else []
+    for key in _KEYS if not texts else ("pad_type", "groups"):
         value = rows.get(key, "").rpartition(": ")[2]
         if value and value not in names and not _TYPE.match(value) and value not in _USUAL:
-            shown.append(value if key in ("pad_type", "mode") else f"{key} {value}")
-    return cut(", ".join(shown[:3]), _LONGEST)
+            texts.append(value if key in ("pad_type", "mode") else f"{key} {value}")
+    return cut(", ".join(texts[:3]), _LONGEST)
 
 
 def _numbers(row: str) -> list[str]:

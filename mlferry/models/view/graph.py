@@ -54,7 +54,7 @@ def graph_of(
     spec: model_pb2.Model,
     classes: Mapping[str, type[CustomLayer]],
     input_shapes: Mapping[str, Sequence[int]],
-    stored: StoredFacts = NOTHING,
+    facts: StoredFacts = NOTHING,
 ) -> BoxGraph:
     """The graph of a model; those inside of it are in the boxes.
 
@@ -62,7 +62,7 @@ def graph_of(
         spec: of the model.
         classes: those of its custom layers, by name.
         input_shapes: of inputs, where they differ from the described ones.
-        stored: facts about its weights.
+        facts: facts about its weights.
     """
     network, pipeline = networks.network_of(spec), networks.pipeline_of(spec)
     graph = BoxGraph()
@@ -71,15 +71,15 @@ def graph_of(
         graph.add(_end(feature, "input"), [], [(feature.name, labels[feature.name])])
     if network is not None:
         traced = trace(network, blob_shapes(spec, input_shapes), shapes_of_classes(classes))
-        _network(graph, spec, network, traced, stored)
+        _network(graph, spec, network, traced, facts)
         labels |= {name: _times(traced.shapes, name) for name in traced.shapes}
     elif pipeline is not None:
         for index, model in enumerate(pipeline.models):
-            _model(graph, model, pipeline.names[index : index + 1], classes, stored)
+            _model(graph, model, pipeline.names[index : index + 1], classes, facts)
     elif spec.WhichOneof("Type") == "mlProgram":
-        labels |= programs.draw(graph, spec, stored.told, stored.details)
+        labels |= programs.draw(graph, spec, facts.told, facts.details)
     else:
-        _model(graph, spec, (), classes, stored)
+        _model(graph, spec, (), classes, facts)
     for feature in spec.description.output:
         source = _made_by(spec, feature.name, graph)
         graph.add(_end(feature, "output"), [(source, labels.get(source, ""))], [])
@@ -110,11 +110,11 @@ def _network(
     spec: model_pb2.Model,
     network: networks.Network,
     traced: ShapeTrace,
-    stored: StoredFacts,
+    facts: StoredFacts,
 ) -> None:
     refused = {refusal.layer.name: refusal.reason for refusal in traced.refusals}
     metadata = dict(spec.description.metadata.userDefined)
-    _layers(graph, network.layers, traced.shapes, refused, metadata, stored)
+    _layers(graph, network.layers, traced.shapes, refused, metadata, facts)
 
 
 def _layers(
@@ -123,27 +123,31 @@ def _layers(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
-    stored: StoredFacts,
+    facts: StoredFacts,
 ) -> None:
     for layer in layers:
         kind = layer.WhichOneof("layer") or "unknown"
-        box = Box(layer.name, kind, list(_rows(layer, kind, stored)))
+        box = Box(layer.name, kind, list(_rows(layer, kind, facts)))
         if kind != "unknown":
             box.family = layer_family(kind)
-            _weigh(box, layer, kind, stored.details)
-            if shown := padding(layer, shapes):
-                box.rows = [("padding", shown), *(r for r in box.rows if not is_padding(r[0]))]
+            _weigh(box, layer, kind, facts.details)
+            if text := padding(layer, shapes):
+                box.rows = [("padding", text), *(r for r in box.rows if not is_padding(r[0]))]
         if kind == "custom":
             box.brief = []
-            needed = custom_layer(layer, metadata)
-            box.kind, box.role = needed.class_name, "custom"
-            box.rows = [("kind", needed.kind), ("class", needed.class_name), *needed.details()]
+            dependency = custom_layer(layer, metadata)
+            box.kind, box.role = dependency.class_name, "custom"
+            box.rows = [
+                ("kind", dependency.kind),
+                ("class", dependency.class_name),
+                *dependency.details(),
+            ]
         if layer.name in refused:
             box.rows.append(("does not fit", refused[layer.name]))
         bodies = networks.subnetworks(layer)
         for title, body in zip(_TITLES.get(kind, ()), bodies, strict=False):
             if body.layers:
-                box.inside.append((title, _body(body, shapes, refused, metadata, stored)))
+                box.inside.append((title, _body(body, shapes, refused, metadata, facts)))
         reads, writes = set(layer.input), set(layer.output)
         if bodies:
             reads, writes = networks.touched(layer)
@@ -176,7 +180,7 @@ def _body(
     shapes: Known,
     refused: Mapping[str, str],
     metadata: Mapping[str, str],
-    stored: StoredFacts,
+    facts: StoredFacts,
 ) -> BoxGraph:
     """The inside of a branch or loop; blobs from outside are its inputs."""
     graph = BoxGraph()
@@ -184,13 +188,13 @@ def _body(
     for layer in network.layers:
         reads, writes = networks.touched(layer)
         for name in sorted(reads - known):
-            shown = _times(shapes, name)
+            text = _times(shapes, name)
             graph.add(
-                Box(name, "from outside", [("shape", shown)], role="input"), [], [(name, shown)]
+                Box(name, "from outside", [("shape", text)], role="input"), [], [(name, text)]
             )
             known.add(name)
         known |= writes
-    _layers(graph, network.layers, shapes, refused, metadata, stored)
+    _layers(graph, network.layers, shapes, refused, metadata, facts)
     return graph
 
 
@@ -229,24 +233,22 @@ def _model(
 def _facts(spec: model_pb2.Model) -> Rows:
     description = describe(spec, ())
     rows = list(description.facts())
-    for needed in description.dependencies:
-        rows += [("class", needed.class_name), *needed.details()]
+    for dependency in description.dependencies:
+        rows += [("class", dependency.class_name), *dependency.details()]
     return rows
 
 
 # ---- parameters -------------------------------------------------------------------------------
 
 
-def _rows(
-    layer: nn.NeuralNetworkLayer, kind: str, stored: StoredFacts
-) -> Iterator[tuple[str, str]]:
+def _rows(layer: nn.NeuralNetworkLayer, kind: str, facts: StoredFacts) -> Iterator[tuple[str, str]]:
     if kind == "unknown":
         return
     for name, text in _fields(getattr(layer, kind), ""):
-        known = stored.told.get((layer.name, name))
-        detail = stored.details.get((layer.name, name))
-        shown = detail.values if detail is not None and detail.values else text
-        yield name, shown if known is None else f"{shown}: {known}"
+        known = facts.told.get((layer.name, name))
+        detail = facts.details.get((layer.name, name))
+        values = detail.values if detail is not None and detail.values else text
+        yield name, values if known is None else f"{values}: {known}"
 
 
 def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
@@ -270,8 +272,8 @@ def _fields(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
             yield name, _scalar(descriptor, value)
     for field_name, default in defaults_of(message.DESCRIPTOR.name).items():
         if field_name not in present:
-            shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-            yield f"{prefix}{field_name}", f"{shown} (default)"
+            text = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            yield f"{prefix}{field_name}", f"{text} (default)"
     for each in message.DESCRIPTOR.fields:
         plain = each.containing_oneof is None and not is_repeated(each)
         if each.enum_type is not None and each.name not in present and plain:
@@ -290,8 +292,8 @@ def _repeated(
             else:
                 yield from _fields(item, f"{name}[{index}].")
         return
-    shown = ", ".join(_scalar(descriptor, item) for item in value[:_SHOWN])
-    yield name, shown + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
+    text = ", ".join(_scalar(descriptor, item) for item in value[:_SHOWN])
+    yield name, text + (f", ... ({len(value)})" if len(value) > _SHOWN else "")
 
 
 def _scalar(descriptor: Field, value: float | str) -> str:

@@ -120,12 +120,12 @@ def _group(
         edge.blob for edge in graph.edges if edge.start in members and edge.end not in members
     }
     writes = {blob: label for box in inside for blob, label in box.outputs if blob in outside}
-    shown = inner
+    boxes = inner
     if len(inside) > _LARGE:
-        shown = folded(inner) or inner
+        boxes = folded(inner) or inner
     kinds = list(dict.fromkeys(box.kind for box in inside))
     rows = [("layers", str(len(inside))), ("kinds", ", ".join(kinds))]
     families = [box.family for box in inside]
-    group = Box(scope, f"{len(inside)} layers", rows, role="group", inside=[(scope, shown)])
+    group = Box(scope, f"{len(inside)} layers", rows, role="group", inside=[(scope, boxes)])
     group.family = max(dict.fromkeys(families), key=families.count)
     return group, [*reads.items()], [*writes.items()]

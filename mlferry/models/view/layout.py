@@ -64,7 +64,7 @@ def _apart(places: Sequence[Point]) -> list[Point]:
     rows: dict[float, list[int]] = {}
     for index, (_, y) in enumerate(places):
         rows.setdefault(y, []).append(index)
-    moved = list(places)
+    positions = list(places)
     for y, row in rows.items():
         row.sort(key=lambda index: places[index][0])
         # places that are too close are pushed apart as one block
@@ -79,9 +79,9 @@ def _apart(places: Sequence[Point]) -> list[Point]:
         members = iter(row)
         for block in blocks:
             for step in range(int(block[1])):
-                moved[next(members)] = (_start(block) + step, y)
-    least = min((x for x, _ in moved), default=0.0)
-    return [(x - least, y) for x, y in moved]
+                positions[next(members)] = (_start(block) + step, y)
+    least = min((x for x, _ in positions), default=0.0)
+    return [(x - least, y) for x, y in positions]
 
 
 def _start(block: Sequence[float]) -> float:

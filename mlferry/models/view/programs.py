@@ -52,8 +52,8 @@ def draw(
     for name in sorted(program.functions):
         if name != default:
             function = program.functions[name]
-            known = _Constants(_of(name, texts), _of(name, details))
-            graph.add(_function(name, function, known), [], [])
+            constants = _Constants(_of(name, texts), _of(name, details))
+            graph.add(_function(name, function, constants), [], [])
     return labels
 
 
@@ -77,7 +77,7 @@ def _block(function: mil.Function) -> mil.Block:
     return mil.Block()
 
 
-def _function(name: str, function: mil.Function, known: _Constants) -> Box:
+def _function(name: str, function: mil.Function, constants: _Constants) -> Box:
     block = _block(function)
     labels = _labels(function, block, {})
     inside = BoxGraph()
@@ -86,7 +86,7 @@ def _function(name: str, function: mil.Function, known: _Constants) -> Box:
         inside.add(
             Box(each.name, "input", [("type", label)], role="input"), [], [(each.name, label)]
         )
-    _operations(inside, block, labels, known)
+    _operations(inside, block, labels, constants)
     for output in block.outputs:
         label = labels.get(output, "?")
         inside.add(Box(output, "output", [("type", label)], role="output"), [(output, label)], [])
@@ -138,14 +138,14 @@ def _operations(
 
 
 def _weigh(
-    box: Box, operation: mil.Operation, known: _Constants, labels: Mapping[str, str]
+    box: Box, operation: mil.Operation, constants: _Constants, labels: Mapping[str, str]
 ) -> None:
     """The facts about the weights of a box; the largest and the main attribute are shown in it."""
     box.weights = [
-        (parameter, known.details[binding.name])
+        (parameter, constants.details[binding.name])
         for parameter in sorted(operation.inputs)
         for binding in operation.inputs[parameter].arguments
-        if binding.name in known.details
+        if binding.name in constants.details
     ]
     arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
     largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
@@ -157,7 +157,7 @@ def _weigh(
     box.brief = [each for each in box.brief if each]
 
 
-def _inner(block: mil.Block, outside: Mapping[str, str], known: _Constants) -> BoxGraph:
+def _inner(block: mil.Block, outside: Mapping[str, str], constants: _Constants) -> BoxGraph:
     """The inside of a branch or loop; values from outside are its inputs."""
     labels = _labels(None, block, outside)
     graph = BoxGraph()
@@ -173,7 +173,7 @@ def _inner(block: mil.Block, outside: Mapping[str, str], known: _Constants) -> B
                 label = labels.get(operand, "?")
                 box = Box(operand, "from outside", [("type", label)], role="input")
                 graph.add(box, [], [(operand, label)])
-    _operations(graph, block, labels, known)
+    _operations(graph, block, labels, constants)
     for output in block.outputs:
         label = labels.get(output, "?")
         graph.add(Box(output, "result", [("type", label)], role="output"), [(output, label)], [])
@@ -182,13 +182,13 @@ def _inner(block: mil.Block, outside: Mapping[str, str], known: _Constants) -> B
 
 def _rows(operation: mil.Operation, constants: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for parameter in sorted(operation.inputs):
-        shown = [
+        texts = [
             constants.get(binding.name, binding.name)
             if binding.WhichOneof("binding") == "name"
             else _value(binding.value)
             for binding in operation.inputs[parameter].arguments
         ]
-        yield parameter, ", ".join(shown)
+        yield parameter, ", ".join(texts)
     for attribute in sorted(operation.attributes):
         if attribute != "name":
             yield attribute, _value(operation.attributes[attribute])
@@ -199,8 +199,8 @@ def _constant(operation: mil.Operation, label: str, constants: Mapping[str, str]
     rows = dict(_rows(operation, constants))
     if operation.type == "const":
         return rows.get("val", label)
-    stored = rows.get(STORED[operation.type], "?")
-    return f"{label}: {operation.type} of {stored}"
+    row = rows.get(STORED[operation.type], "?")
+    return f"{label}: {operation.type} of {row}"
 
 
 def _value(value: mil.Value) -> str:
@@ -217,7 +217,7 @@ def _value(value: mil.Value) -> str:
         elements = np.frombuffer(tensor.bytes.values, "<f2").astype(float).tolist()
     else:
         elements = list(getattr(tensor, which).values)
-    shown = ", ".join(f"{e:g}" if isinstance(e, float) else str(e) for e in elements[:_SHOWN])
+    text = ", ".join(f"{e:g}" if isinstance(e, float) else str(e) for e in elements[:_SHOWN])
     more = f", ... ({len(elements)})" if len(elements) > _SHOWN else ""
     scalar = isinstance(type_of(value.type), TensorType) and len(elements) == 1
-    return f"{shown}{more}" if scalar else f"{kind}: {shown}{more}"
+    return f"{text}{more}" if scalar else f"{kind}: {text}{more}"

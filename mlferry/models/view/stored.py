@@ -41,8 +41,8 @@ class WeightDetail:
     @property
     def brief(self) -> str:
         """Shape and encoding, as a box shows them."""
-        shown = "\N{MULTIPLICATION SIGN}".join(map(str, self.shape))
-        return f"{shown} {self.encoding}".strip()
+        text = "\N{MULTIPLICATION SIGN}".join(map(str, self.shape))
+        return f"{text} {self.encoding}".strip()
 
 
 def weight_details(entries: Iterable[FoundWeight]) -> dict[Key, WeightDetail]:
@@ -74,6 +74,6 @@ def _detail(each: FoundWeight) -> WeightDetail:
     if finite.size < values.size:
         numbers["not finite"] = f"{values.size - finite.size:,}"
     few = values.size <= _FEW
-    shown = ", ".join(f"{value:.6g}" for value in values) if few else ""
+    text = ", ".join(f"{value:.6g}" for value in values) if few else ""
     bins = [] if few else np.histogram(finite, _BINS)[0].tolist()
-    return WeightDetail(each.shape, each.encoding, numbers, bins, shown)
+    return WeightDetail(each.shape, each.encoding, numbers, bins, text)

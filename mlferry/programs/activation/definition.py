@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.programs.definitions import FLOATS, STRING, Operands, const, need, op_kind, option
+from mlferry.programs.definitions import (
+    FLOATS,
+    STRING,
+    Operands,
+    const,
+    need,
+    newer,
+    op_kind,
+    option,
+)
 from mlferry.programs.types import TensorType
 
 GELU_MODES = ("EXACT", "SIGMOID_APPROXIMATION", "TANH_APPROXIMATION")
 MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision than x
 
 
+@newer(
+    7,
+    "clamped_relu",
+    "linear_activation",
+    "scaled_tanh",
+    "sigmoid_hard",
+    variables=MIXED,
+    alpha=const("U"),
+    beta=const("U"),
+)
+@newer(7, "elu", "leaky_relu", "thresholded_relu", variables=MIXED, alpha=const("U"))
 @op_kind("relu", "relu6", "sigmoid", "silu", "softplus", "softsign", x=need("T"))
 @op_kind("elu", "leaky_relu", "thresholded_relu", x=need("T"), alpha=const("T"))
-@op_kind("elu", "leaky_relu", "thresholded_relu", since=7, variables=MIXED,
-         x=need("T"), alpha=const("U"))  # fmt: skip
-@op_kind("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard",
-         x=need("T"), alpha=const("T"), beta=const("T"))  # fmt: skip
-@op_kind("clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard", since=7,
-         variables=MIXED, x=need("T"), alpha=const("U"), beta=const("U"))  # fmt: skip
+@op_kind(
+    "clamped_relu",
+    "linear_activation",
+    "scaled_tanh",
+    "sigmoid_hard",
+    x=need("T"),
+    alpha=const("T"),
+    beta=const("T"),
+)
 def same(operands: Operands) -> TensorType:
-    """What comes out has the type of what goes in."""
+    """The output has the type of the input."""
     return operands.x.tensor
 
 
@@ -38,13 +61,12 @@ def softmax(operands: Operands) -> TensorType:
     return operands.x.tensor
 
 
+@newer(7, "softplus_parametric", variables=MIXED, alpha=const("U"), beta=const("U"))
+@newer(7, "prelu", variables=MIXED, alpha=const("U"))
 @op_kind("prelu", x=need("T"), alpha=const("T"))
-@op_kind("prelu", since=7, variables=MIXED, x=need("T"), alpha=const("U"))
 @op_kind("softplus_parametric", x=need("T"), alpha=const("T"), beta=const("T"))
-@op_kind("softplus_parametric", since=7, variables=MIXED,
-         x=need("T"), alpha=const("U"), beta=const("U"))  # fmt: skip
 def per_channel(operands: Operands) -> TensorType:
-    """alpha and beta have a value for each channel, which is axis 1."""
+    """alpha and beta have a value for each channel (axis 1)."""
     shape = operands.x.shape
     if len(shape) < 3:
         raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")

@@ -44,7 +44,7 @@ def leaky_relu(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
 
 @export("thresholded_relu", moves=True)
 def thresholded_relu(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
-    """x from alpha on; ONNX's node of that name leaves alpha itself out."""
+    """x from alpha on; ONNX's node of that name excludes alpha itself."""
     enough = emitter.node("GreaterOrEqual", x, emitter.number(alpha))
     return emitter.node("Where", enough, x, emitter.number(0))
 
@@ -109,7 +109,7 @@ def softmax(emitter: Emitter, call: Call, x: str, axis: int) -> str:
 
 
 def _of_channels(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
-    """One value a channel, which is axis 1."""
+    """One value for each channel (axis 1)."""
     return emitter.reshape(call.value(parameter), [-1, *[1] * (emitter.rank(x) - 2)])
 
 

@@ -26,7 +26,7 @@ _ELEMENTS = {"T": NUMBERS | BOOL}
 
 @op_kind("concat", values=several(ANY), axis=const(INT32), interleave=option(BOOL, default=False))
 def concat(operands: Operands) -> TensorType:
-    """Scalars count as vectors of one."""
+    """Scalars count as vectors of one element."""
     values = [
         value if value.shape else Operand(TensorType(value.dtype, (1,)))
         for value in operands.values
@@ -63,10 +63,16 @@ def stack(operands: Operands) -> TensorType:
     return TensorType(first.dtype, tuple(shape))
 
 
-@op_kind("split", variables=_ELEMENTS, x=need("T"), num_splits=option(INT32),
-         split_sizes=option(INT32), axis=const(INT32))  # fmt: skip
+@op_kind(
+    "split",
+    variables=_ELEMENTS,
+    x=need("T"),
+    num_splits=option(INT32),
+    split_sizes=option(INT32),
+    axis=const(INT32),
+)
 def split(operands: Operands) -> tuple[TensorType, ...]:
-    """Into parts of one size, or of the sizes that are told."""
+    """Parts of one size, or of the sizes given."""
     x = operands.x
     axis = axis_of(operands.axis.known, x.rank)
     sizes: list[Extent]
@@ -96,10 +102,15 @@ def tile(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(None if n is None else n * r for n, r in extents))
 
 
-@op_kind("pad", x=need("T"), pad=need(INT32),
-         mode=option(STRING, "constant"), constant_val=option("T", 0.0))  # fmt: skip
+@op_kind(
+    "pad",
+    x=need("T"),
+    pad=need(INT32),
+    mode=option(STRING, "constant"),
+    constant_val=option("T", 0.0),
+)
 def pad(operands: Operands) -> TensorType:
-    """Two amounts for each of the last axes."""
+    """Two amounts of padding for each of the last axes."""
     x, mode = operands.x, operands.mode.known
     if mode not in ("constant", "reflect", "replicate"):
         raise SpecError(f"mode is {mode!r}; possible are constant, reflect, replicate")
@@ -129,7 +140,7 @@ def fill(operands: Operands) -> TensorType:
 
 
 def sizes(name: str, operand: Operand) -> tuple[int, ...]:
-    """The extents that a constant says.
+    """The extents that a constant gives.
 
     Raises:
         SpecError: one is negative.
@@ -140,8 +151,13 @@ def sizes(name: str, operand: Operand) -> tuple[int, ...]:
     return extents
 
 
-@op_kind("fill_like", since=6, variables={"T": NUMBERS | BOOL, "U": NUMBERS | BOOL},
-         ref_tensor=need("T"), value=option("U", 0.0))  # fmt: skip
+@op_kind(
+    "fill_like",
+    since=6,
+    variables={"T": NUMBERS | BOOL, "U": NUMBERS | BOOL},
+    ref_tensor=need("T"),
+    value=option("U", 0.0),
+)
 def fill_like(operands: Operands) -> TensorType:
     return TensorType(operands.value.dtype, operands.ref_tensor.shape)
 
@@ -157,8 +173,9 @@ def range_1d(operands: Operands) -> TensorType:
     return TensorType(operands.start.dtype, (max(0, -int(-(end - start) // step)),))
 
 
-@op_kind("band_part", variables=_ELEMENTS, x=need("T"), lower=option(INT32, -1),
-         upper=option(INT32, -1))  # fmt: skip
+@op_kind(
+    "band_part", variables=_ELEMENTS, x=need("T"), lower=option(INT32, -1), upper=option(INT32, -1)
+)
 def band_part(operands: Operands) -> TensorType:
     if operands.x.rank < 2:
         raise SpecError(f"x is {operands.x.type}; it needs at least 2 axes")

@@ -79,7 +79,7 @@ def range_1d(call: Call, end: Array, start: Array, step: Array) -> Array:
 
 @kernel("band_part", moves=True)
 def band_part(call: Call, x: Array, lower: int, upper: int) -> Array:
-    """Below the diagonal `lower` bands stay, above it `upper`; all where negative."""
+    """Keep `lower` bands below the diagonal and `upper` above it; a negative number keeps all."""
     rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
     stays = (lower < 0) | (rows - columns <= lower)
     stays &= (upper < 0) | (columns - rows <= upper)

@@ -23,7 +23,7 @@ _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 @export("concat", moves=True)
 def concat(emitter: Emitter, call: Call, values: list[str], axis: int, interleave: bool) -> str:
-    """Scalars count as vectors of one; interleaved entries come one from each value in turn."""
+    """Scalars count as vectors of one element; interleaved entries come from each value in turn."""
     vectors = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
     if not interleave:
         return emitter.joined(vectors, axis)
@@ -62,7 +62,7 @@ def tile(emitter: Emitter, call: Call, x: str, reps: str) -> str:
 
 @export("pad", moves=True)
 def pad(emitter: Emitter, call: Call, x: str, pad: str, mode: str, constant_val: float) -> str:
-    """ONNX lists what comes in front of all axes, then what comes behind."""
+    """ONNX lists the padding before every axis, then the padding after every axis."""
     filler = [scalar(emitter, constant_val, call.dtype)] if mode == "constant" else []
     known = values_of(emitter, pad)
     if known is not None:
@@ -95,7 +95,7 @@ def _filled(emitter: Emitter, call: Call, shape: str, value: float) -> str:
 
 @export("range_1d")
 def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> str:
-    """Each value is a product, and no sum of steps that would add up their errors."""
+    """Each value is a product, not a sum of steps, whose errors would add up."""
     known = [emitter.known(x) for x in (start, end, step)]
     if None not in [None if x is None else 0 for x in known]:
         ends = [np.asarray(x).item() for x in known]
@@ -112,7 +112,7 @@ def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> s
 
 @export("band_part", moves=True)
 def band_part(emitter: Emitter, call: Call, x: str, lower: int, upper: int) -> str:
-    """Below the diagonal `lower` bands stay, above it `upper`; all where negative."""
+    """Keep `lower` bands below the diagonal and `upper` above it; a negative number keeps all."""
     rows = int32(emitter, emitter.unsqueeze(counted(emitter, emitter.extent(x, -2)), [-1]))
     columns = int32(emitter, counted(emitter, emitter.extent(x, -1)))
     y, zero = x, scalar(emitter, 0, "float32")

@@ -1,1 +1,1 @@
-"""Constants that are stored in fewer bits, and made whole before the program runs."""
+"""Compressed constants, which are decompressed before the program runs."""

@@ -1,4 +1,4 @@
-"""Constants that are stored in fewer bits."""
+"""Compressed constants."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def sparse_to_dense(call: Call, nonzero_data: Array, mask: Array) -> Array:
 
 
 def _repeated(blocks: Array, shape: Ints) -> Array:
-    """A value a block, for each element."""
+    """Repeat the value of each block for all of its elements."""
     y = np.asarray(blocks)
     for axis, (extent, count) in enumerate(zip(shape, y.shape, strict=True)):
         y = np.repeat(y, extent // count, axis) if count not in (1, extent) else y

@@ -1,6 +1,6 @@
-"""Constants that are stored in fewer bits, and stay so where ONNX has nodes that restore them.
+"""Compressed constants, which stay compressed if ONNX has nodes that decompress them.
 
-Those without a function here, the sparse ones, are stored whole.
+Those without a function here, the sparse ones, are stored in full.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _CODES = ("int8", "uint8")
 def _dequantized(
     emitter: Emitter, call: Call, data: Array, scale: Array, zero: Array, axis: int
 ) -> str:
-    """(data - zero) * scale; both are single, or one an entry of an axis.
+    """(data - zero) * scale; both are single values, or one for each entry of an axis.
 
-    A zero point that is none of the codes of the data takes nodes of its own.
+    A zero point outside the codes of the data needs nodes of its own.
     """
     whole = np.broadcast_to(zero, scale.shape)
     codes = whole.astype(data.dtype)
@@ -71,20 +71,20 @@ def affine_dequantize(
 
 @export("constexpr_cast")
 def casted(emitter: Emitter, call: Call, source_val: Array, output_dtype: str) -> str:
-    stored = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
-    return emitter.node("Cast", stored, to=FLOAT)
+    constant = emitter.constant(np.asarray(source_val).astype(np.float16), call.name)
+    return emitter.node("Cast", constant, to=FLOAT)
 
 
 def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
-    """Indices are stored in a byte each."""
+    """Each index is stored in a byte."""
     places = _codes(emitter, call, codes)
     return emitter.node("Gather", emitter.constant(table.astype(call.dtype)), places, axis=0)
 
 
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
-    """Stored codes as what nodes compute with."""
-    stored = emitter.constant(codes, call.name)
-    y = emitter.node("Cast", stored, to=INT32)
+    """Stored codes in the type with which nodes compute."""
+    constant = emitter.constant(codes, call.name)
+    y = emitter.node("Cast", constant, to=INT32)
     emitter.shapes[y] = codes.shape
     return y
 
@@ -102,7 +102,7 @@ def packed_lut(emitter: Emitter, call: Call, indices: Array, lut: Array, shape: 
 def lut_to_dense(
     emitter: Emitter, call: Call, indices: Array, lut: Array, vector_axis: int | None
 ) -> str:
-    """A table for each group of indices: its entries stand behind those of the groups before."""
+    """A table for each group of indices; its entries follow those of the groups before it."""
     codes, table = np.asarray(indices).astype(np.uint8), np.asarray(lut)
     *groups, entries, length = table.shape
     flat = table.reshape(-1, length) if length > 1 else table.reshape(-1)
@@ -127,7 +127,7 @@ def lut_to_dense(
 
 
 def _parts(shape: Sequence[int], counts: Sequence[int]) -> list[int]:
-    """A shape in which each axis has become one of the blocks and one of what is in a block."""
+    """A shape in which each axis is split into the blocks and the entries of a block."""
     pairs = zip(shape, counts, strict=True)
     return [n for extent, count in pairs for n in (count, extent // count)]
 
@@ -144,8 +144,8 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
         return _dequantized(emitter, call, codes, factors.reshape(shape), zero.reshape(shape), axis)
     parts = _parts(codes.shape, factors.shape)
     spread = [n for count in factors.shape for n in (count, 1)]
-    stored = emitter.constant(codes, call.name)
-    y = stored if codes.dtype == np.float32 else _floats(emitter, stored)
+    constant = emitter.constant(codes, call.name)
+    y = constant if codes.dtype == np.float32 else _floats(emitter, constant)
     emitter.shapes[y] = codes.shape
     y = emitter.reshape(y, parts)
     if offset is not None:
@@ -157,5 +157,5 @@ def blockwise(emitter: Emitter, call: Call, data: Array, scale: Array, offset: A
 
 
 def _floats(emitter: Emitter, x: str) -> str:
-    """A stored constant as float32, by a node: it is not to be stored as that."""
+    """A stored constant as float32, by a node, so that it is not stored as float32."""
     return emitter.node("Cast", x, to=FLOAT)

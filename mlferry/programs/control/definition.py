@@ -36,7 +36,7 @@ def constant(operands: Operands) -> ValueType:
 
 @op_kind("select", variables={"T": _ELEMENTS}, cond=need(BOOL), a=need("T"), b=need("T"))
 def select(operands: Operands) -> TensorType:
-    """The condition spreads over the values, and not the values over it."""
+    """The condition is broadcast to the values, but not the values to it."""
     shape = broadcast(operands.a.shape, operands.b.shape)
     if not compatible(broadcast(operands.cond.shape, shape), shape):
         raise SpecError(f"cond is {operands.cond.type}, which does not spread over {show(shape)}")
@@ -45,19 +45,19 @@ def select(operands: Operands) -> TensorType:
 
 @op_kind("cond", blocks=2, pred=need(BOOL))
 def cond(operands: Operands) -> tuple[ValueType, ...]:
-    """Both blocks make values of the same types."""
+    """Both blocks return values of the same types."""
     return joined(*operands.blocks)
 
 
 @op_kind("while_loop", blocks=2, loop_vars=Parameter(ANY, many=True, tensor=False))
 def while_loop(operands: Operands) -> tuple[ValueType, ...]:
-    """The first block tells whether to go on; the second makes the next values."""
+    """The first block says whether to continue; the second returns the next values."""
     started = tuple(operand.type for operand in operands.loop_vars)
     return joined(started, operands.blocks[1])
 
 
 def joined(one: tuple[ValueType, ...], two: tuple[ValueType, ...]) -> tuple[ValueType, ...]:
-    """The types of values that come in one of two ways: extents that differ are open."""
+    """The types of values that come from either of two blocks: extents that differ are open."""
     if len(one) != len(two):
         raise SpecError(f"there are {len(one)} values in one way and {len(two)} in the other")
     return tuple(_either(a, b) for a, b in zip(one, two, strict=True))
@@ -76,9 +76,13 @@ def _either(one: ValueType, two: ValueType) -> ValueType:
     return TensorType(one.dtype, tuple(a if a == b else None for a, b in pairs))
 
 
-@op_kind("make_list", init_length=Parameter(INT32, required=False, default=1),
-         dynamic_length=option(BOOL, default=True),
-         elem_shape=Parameter(INT32, many=True), dtype=option(STRING, "fp32"))  # fmt: skip
+@op_kind(
+    "make_list",
+    init_length=Parameter(INT32, required=False, default=1),
+    dynamic_length=option(BOOL, default=True),
+    elem_shape=Parameter(INT32, many=True),
+    dtype=option(STRING, "fp32"),
+)
 def make_list(operands: Operands) -> ListType:
     extents = tuple(
         None if extent.value is None or extent.dtype == "string" else int(extent.known)
@@ -130,7 +134,7 @@ def _written(operands: Operands, value: TensorType) -> ListType:
 
 @op_kind("list_scatter", ls=other(), indices=need(INT32), value=need(_ELEMENTS))
 def list_scatter(operands: Operands) -> ListType:
-    """The first axis of the value goes with the indices."""
+    """The first axis of the value belongs to the indices."""
     indices, value = operands.indices, operands.value
     if indices.rank != 1 or not value.rank or not compatible(indices.shape, value.shape[:1]):
         raise SpecError(f"indices are {indices.type}, value is {value.type}")
@@ -164,10 +168,13 @@ def write_state(operands: Operands) -> tuple[ValueType, ...]:
     return ()
 
 
-@op_kind("classify", probabilities=need(frozenset({"fp32"})),
-         classes=Parameter(frozenset(), constant=True, tensor=False))  # fmt: skip
+@op_kind(
+    "classify",
+    probabilities=need(frozenset({"fp32"})),
+    classes=Parameter(frozenset(), constant=True, tensor=False),
+)
 def classify(operands: Operands) -> tuple[ValueType, ...]:
-    """The likeliest label, and every label with its probability."""
+    """The likeliest label, and the probability of every label."""
     labels = operands.classes.type
     if not isinstance(labels, ListType) or not isinstance(labels.element, TensorType):
         raise SpecError(f"classes is a {labels}, not a list of labels")

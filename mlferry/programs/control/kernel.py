@@ -25,7 +25,7 @@ def cond(call: Call, pred: Array) -> tuple[Any, ...]:
 
 @kernel("while_loop", raw=True)
 def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
-    """As long as the first block says so, the second makes the next values."""
+    """Run the second block for the next values as long as the first one says so."""
     values = list(loop_vars)
     while bool(np.all(call.blocks[0](*values)[0])):
         limits.check("rounds", next(call.rounds), "the rounds of its loops are")
@@ -38,13 +38,13 @@ def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Elements:
-    """A list: its elements, and what those are that nobody has written yet."""
+    """A list: its elements, and the value of elements not yet written."""
 
     values: tuple[Array | None, ...]
     empty: Array | None
 
     def read(self, index: int) -> Array:
-        """An element; its index counts from the front."""
+        """An element; its index counts from the start."""
         if not 0 <= index < len(self.values):
             raise PredictionError(f"element {index} of a list of {len(self.values)} is read")
         element = self.values[index]
@@ -55,7 +55,7 @@ class Elements:
         return self.empty
 
     def written(self, index: int, value: Array) -> Elements:
-        """The list with another element; it grows where it is too short."""
+        """The list with another element; it grows if it is too short."""
         if index < 0:
             raise PredictionError(f"element {index} of a list is written; the first is 0")
         limits.check("rounds", index, "elements of a list:")
@@ -68,12 +68,12 @@ class Elements:
 def make_list(
     call: Call, init_length: Array | int, dynamic_length: bool, elem_shape: list[Array], dtype: str
 ) -> Elements:
-    """Elements are 0 before they are written, where their shape is known."""
+    """Elements are 0 before they are written, if their shape is known."""
     length = int(init_length)
     limits.check("rounds", length, f"elements of the list {call.name!r}:")
     extents = [np.asarray(extent) for extent in elem_shape]
-    known = all(extent.dtype.kind in "iu" for extent in extents)
-    empty = np.zeros([int(n) for n in extents], DTYPES[dtype].array) if known else None
+    are_integers = all(extent.dtype.kind in "iu" for extent in extents)
+    empty = np.zeros([int(n) for n in extents], DTYPES[dtype].array) if are_integers else None
     return Elements((None,) * length, empty)
 
 

@@ -51,7 +51,7 @@ def cond(emitter: Emitter, call: Call, pred: str) -> tuple[str, ...]:
 
 
 def _write(call: Call, values: Sequence[str]) -> None:
-    """Give the states that blocks may write other values."""
+    """Give new values to the states that blocks may write."""
     assert call.states is not None
     for cell, value in zip(call.cells, values, strict=True):
         call.states.write(cell, value)
@@ -60,7 +60,7 @@ def _write(call: Call, values: Sequence[str]) -> None:
 def _written_back(
     emitter: Emitter, call: Call, before: Sequence[str], outputs: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What a node makes, without the states, which have their values from it."""
+    """The results of a node, without the states, which take their values from it."""
     count = len(call.outputs)
     for old, new in zip(before, outputs[count:], strict=True):
         emitter.shapes[new] = emitter.shapes.get(old)
@@ -70,7 +70,7 @@ def _written_back(
 
 @export("while_loop", moves=True)
 def while_loop(emitter: Emitter, call: Call, loop_vars: list[str]) -> tuple[str, ...]:
-    """The condition is written in front of the loop, and at the end of a round."""
+    """The condition is written before the loop and at the end of a round."""
     assert call.states is not None
     condition, step = call.blocks
     dtypes = [*(carrier_of(kind) for kind in call.outputs), *call.cells.values()]
@@ -155,7 +155,7 @@ def list_scatter(emitter: Emitter, call: Call, ls: str, indices: str, value: str
 
 
 def _written(emitter: Emitter, call: Call, ls: str, places: str, rows: str) -> str:
-    """The list with other elements; it grows where it is too short, or has no elements yet."""
+    """The list with other elements; it grows if it is too short, or has no elements yet."""
     one, zero = emitter.integers([1]), emitter.integers([0])
     last = emitter.node("ReduceMax", places, zero, keepdims=1)
     longest = emitter.node("Add", last, one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlferry.errors import SpecError
 from mlferry.numerics import windows
@@ -16,6 +16,7 @@ from mlferry.programs.definitions import (
     const,
     maybe,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -23,20 +24,27 @@ from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import Entries, TensorType, compatible
 
 _MIXED = {"U": FLOATS}
+_WINDOW = {
+    "strides": option(INT32),
+    "pad_type": option(STRING, "valid"),
+    "pad": option(INT32),
+    "dilations": option(INT32),
+    "groups": option(INT32, 1),
+}
 PADDINGS = ("valid", "same", "same_lower", "custom")
 _FIRST_PADDINGS = ("valid", "same", "custom")  # those of CoreML5
 Ints = tuple[int, ...]
 
 
 class Sliding(NamedTuple):
-    """How a window goes over the spatial axes.
+    """How a window moves over the spatial axes.
 
     Attributes:
         kernel: its size.
         strides: its steps.
-        dilations: the distances inside of it.
+        dilations: the distances between its entries.
         pad_type: one of `PADDINGS`.
-        pads: for "custom", two amounts an axis.
+        pads: for "custom", two amounts for each axis.
     """
 
     kernel: tuple[Extent, ...]
@@ -49,7 +57,7 @@ class Sliding(NamedTuple):
         """The padding of each axis of an input.
 
         Raises:
-            SpecError: "same" of an extent that varies.
+            SpecError: "same" for an extent that varies.
         """
         count = len(self.kernel)
         if self.pad_type == "valid":
@@ -64,7 +72,7 @@ class Sliding(NamedTuple):
 
     @property
     def spans(self) -> list[int]:
-        """How far the dilated window reaches."""
+        """The extent of the dilated window."""
         pairs = zip(self.kernel, self.dilations, strict=True)
         return [((k or 1) - 1) * d + 1 for k, d in pairs]
 
@@ -76,7 +84,7 @@ def sliding(
     pad_type: str,
     pads: Entries | None,
 ) -> Sliding:
-    """What the parameters of an op say.
+    """The window that the parameters of an op describe.
 
     Raises:
         SpecError: a list does not have an entry for each spatial axis, or a number is too small.
@@ -111,9 +119,7 @@ def _window(operands: Operands, kernel: tuple[Extent, ...]) -> Sliding:
     )
 
 
-@op_kind("conv", x=need("T"), weight=need("T"), bias=option("T"), strides=option(INT32),
-         pad_type=option(STRING, "valid"), pad=option(INT32), dilations=option(INT32),
-         groups=option(INT32, 1))  # fmt: skip
+@op_kind("conv", x=need("T"), weight=need("T"), bias=option("T"), shared=_WINDOW)
 def first_conv(operands: Operands) -> TensorType:
     _first_padding(operands)
     return conv(operands)
@@ -127,12 +133,8 @@ def _first_padding(operands: Operands) -> None:
         )
 
 
-@op_kind("conv", since=6, x=need("T"), weight=need("T"), bias=option("T"), strides=option(INT32),
-         pad_type=option(STRING, "valid"), pad=option(INT32), dilations=option(INT32),
-         groups=option(INT32, 1))  # fmt: skip
-@op_kind("conv", since=7, variables=_MIXED, x=need("T"), weight=need("U"), bias=maybe("U"),
-         strides=option(INT32), pad_type=option(STRING, "valid"), pad=option(INT32),
-         dilations=option(INT32), groups=option(INT32, 1))  # fmt: skip
+@newer(7, "conv", variables=_MIXED, weight=need("U"), bias=maybe("U"))
+@newer(6, "conv")
 def conv(operands: Operands) -> TensorType:
     """weight is [outputs, C / groups, *kernel]."""
     x, weight, groups = operands.x, operands.weight, operands.groups.known
@@ -155,7 +157,7 @@ def _bias_fits(operands: Operands, outputs: Extent) -> None:
 
 
 def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, ...]:
-    """How many windows there are along each axis."""
+    """The number of windows along each axis."""
     if window.pad_type.startswith("same"):
         pairs = zip(size, window.strides, strict=True)
         return tuple(windows.slide_same(extent, stride) for extent, stride in pairs)
@@ -166,7 +168,7 @@ def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, .
 
 
 def _rounded_up(extent: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
-    """None starts in the padding at the end."""
+    """No window starts in the padding at the end."""
     if extent is None:
         return None
     room = extent + sum(edges) - span
@@ -176,13 +178,15 @@ def _rounded_up(extent: Extent, span: int, stride: int, edges: windows.Edges) ->
     return count - 1 if (count - 1) * stride >= extent + edges[0] else count
 
 
-@op_kind("conv_transpose", x=need("T"), weight=const("T"), bias=option("T"), pad=option(INT32),
-         output_shape=option(INT32), pad_type=option(STRING, "valid"), strides=option(INT32),
-         dilations=option(INT32), groups=option(INT32, 1))  # fmt: skip
-@op_kind("conv_transpose", since=7, variables=_MIXED, x=need("T"), weight=need("U"),
-         bias=maybe("U"), pad=option(INT32), output_shape=option(INT32),
-         pad_type=option(STRING, "valid"), strides=option(INT32), dilations=option(INT32),
-         groups=option(INT32, 1))  # fmt: skip
+@newer(7, "conv_transpose", variables=_MIXED, weight=need("U"), bias=maybe("U"))
+@op_kind(
+    "conv_transpose",
+    x=need("T"),
+    weight=const("T"),
+    bias=option("T"),
+    output_shape=option(INT32),
+    shared=_WINDOW,
+)
 def conv_transpose(operands: Operands) -> TensorType:
     """weight is [C, outputs / groups, *kernel]."""
     x, weight, groups = operands.x, operands.weight, operands.groups.known
@@ -219,7 +223,7 @@ def widened(window: Sliding, size: Shape) -> tuple[Extent, ...]:
     return tuple(extents)
 
 
-_POOL: dict[str, Any] = {
+_POOL = {
     "x": need("T"),
     "kernel_sizes": const(INT32),
     "strides": option(INT32),
@@ -230,15 +234,14 @@ _POOL: dict[str, Any] = {
 _AVERAGE = {**_POOL, "exclude_padding_from_average": option(BOOL, default=False)}
 
 
-@op_kind("max_pool", "l2_pool", **_POOL)
-@op_kind("avg_pool", **_AVERAGE)
+@op_kind("max_pool", "l2_pool", shared=_POOL)
+@op_kind("avg_pool", shared=_AVERAGE)
 def first_pool(operands: Operands) -> TensorType:
     _first_padding(operands)
     return pool(operands)
 
 
-@op_kind("max_pool", "l2_pool", since=6, **_POOL)
-@op_kind("avg_pool", since=6, **_AVERAGE)
+@newer(6, "max_pool", "l2_pool", "avg_pool")
 def pool(operands: Operands) -> TensorType:
     x, kernel = operands.x, vector(operands.kernel_sizes.known)
     if not 3 <= x.rank <= 5 or len(kernel) != x.rank - 2:

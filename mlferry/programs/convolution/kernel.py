@@ -17,7 +17,7 @@ Ints = tuple[int, ...]
 
 
 def _check_padded(x: Array, edges: Sequence[tuple[int, int]]) -> None:
-    """Refuse padding that takes too much memory, however little comes out."""
+    """Refuse padding that takes too much memory, however small the result is."""
     extents = zip(x.shape[2:], edges, strict=True)
     limits.check_blob((*x.shape[:2], *(n + sum(edge) for n, edge in extents)))
 
@@ -58,7 +58,7 @@ def conv_transpose(
     dilations: Entries | None,
     groups: int,
 ) -> Array:
-    """What is too much is cut off: by the padding, or on both sides, an odd entry at the end."""
+    """Surplus entries are cut off: by the padding, or on both sides, an odd one at the end."""
     window = sliding(weight.shape[2:], strides, dilations, pad_type, pad)
     size = [extent or 0 for extent in widened(window, x.shape[2:])]
     axes = zip(x.shape[2:], window.strides, window.spans, strict=True)
@@ -72,7 +72,7 @@ def conv_transpose(
 
 
 def cut_off(window: Sliding, full: Sequence[int], size: Sequence[int]) -> list[int]:
-    """How much of the full result of a transposed convolution goes in front of each axis."""
+    """How much of a transposed convolution's full result is cut off at the start of each axis."""
     if window.pad_type == "same_lower":
         return [-(-max(0, f - n) // 2) for f, n in zip(full, size, strict=True)]
     if window.pad_type == "same":
@@ -81,7 +81,7 @@ def cut_off(window: Sliding, full: Sequence[int], size: Sequence[int]) -> list[i
 
 
 def reach_of(window: Sliding, shape: Ints, *, ceil: bool) -> list[tuple[int, int]]:
-    """How far the windows of a pool go beyond an input: its padding, and what rounding adds."""
+    """How far the windows of a pool reach beyond an input: its padding, and what rounding adds."""
     size = [extent or 0 for extent in slid(window, shape, ceil=ceil)]
     axes = zip(size, window.strides, window.spans, shape, window.edges(shape), strict=True)
     return [
@@ -91,7 +91,7 @@ def reach_of(window: Sliding, shape: Ints, *, ceil: bool) -> list[tuple[int, int
 
 
 def counted(window: Sliding, shape: Ints, *, ceil: bool, exclude: bool) -> Array:
-    """How many values each window of an average has; padding counts where it is not excluded."""
+    """The number of values in each window of an average; padding counts unless it is excluded."""
     size = [extent or 0 for extent in slid(window, shape, ceil=ceil)]
     reach = reach_of(window, shape, ceil=ceil)
     ones = np.ones(shape, np.float32)
@@ -116,7 +116,7 @@ def pool(
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> Array:
-    """Padding never wins a maximum."""
+    """Padding is never the maximum."""
     window = sliding(vector(kernel_sizes), strides, None, pad_type, pad)
     shape = x.shape[2:]
     size = [extent or 0 for extent in slid(window, shape, ceil=ceil_mode)]

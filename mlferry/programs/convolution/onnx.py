@@ -32,7 +32,7 @@ def _kernel(emitter: Emitter, weight: str) -> tuple[int, ...]:
 
 
 def _padding(window: Sliding, size: Shape) -> dict[str, Any]:
-    """The attribute that pads: amounts where they are known."""
+    """The attribute for padding: amounts if they are known."""
     if window.pad_type in _AUTO_PAD and None in size:
         if max(window.dilations) > 1:
             raise refuse(f"pad_type {window.pad_type!r} with dilations for a size that varies")
@@ -82,9 +82,9 @@ def conv_transpose(
     dilations: Entries | None,
     groups: int,
 ) -> str:
-    """What is too much is cut off: by the padding, or on both sides, an odd entry at the end.
+    """Surplus entries are cut off: by the padding, or on both sides, with an odd entry at the end.
 
-    An extent that varies is cut by as much as any other, unless a shape is asked for.
+    An extent that varies is cut by as much as any other, unless an output shape is given.
     """
     shift, kernel = call.value("bias"), _kernel(emitter, weight)
     window = sliding(kernel, strides, dilations, pad_type, pad)
@@ -135,7 +135,7 @@ def pool(
     ceil_mode: bool,
     exclude_padding_from_average: bool = False,
 ) -> str:
-    """Padding never wins a maximum; what sums are divided by depends on the place."""
+    """Padding is never the maximum; the divisor of a sum depends on its place."""
     window = sliding(vector(kernel_sizes), strides, None, pad_type, pad)
     size = emitter.shape(x)[2:]
     count = math.prod(window.spans)
@@ -173,7 +173,7 @@ def _of_any_size(
         raise refuse("ceil_mode with padding for a size that varies")
     if any(pad >= span for pad, span in zip(pads, window.spans * 2, strict=False)):
         raise refuse("padding as wide as the kernel for a size that varies")
-    if ceil:  # what reaches over the end is not counted
+    if ceil:  # entries beyond the end are not counted
         settings["ceil_mode"], excluded = 1, True
     if call.op == "max_pool":
         return emitter.node("MaxPool", x, **settings)

@@ -13,6 +13,7 @@ from mlferry.programs.definitions import (
     Operands,
     const,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -22,32 +23,49 @@ MIXED = {"U": FLOATS}
 _CAST = NUMBERS | BOOL
 
 
-@op_kind("acos", "asin", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp", "floor", "round",
-         "sin", "sinh", "sqrt", "tan", "tanh", x=need("T"))  # fmt: skip
+@newer(7, "rsqrt", variables=MIXED, epsilon=option("U", 1e-12))
+@newer(7, "log", variables=MIXED, epsilon=option("U", 1e-45))
+@newer(7, "inverse", variables=MIXED, epsilon=option("U", 1e-4))
+@op_kind(
+    "acos",
+    "asin",
+    "atan",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "erf",
+    "exp",
+    "floor",
+    "round",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    x=need("T"),
+)
 @op_kind("abs", "exp2", "sign", "square", variables={"T": NUMBERS}, x=need("T"))
 @op_kind("logical_not", x=need(BOOL))
 @op_kind("clip", x=need("T"), alpha=const("T"), beta=const("T"))
 @op_kind("threshold", variables={"T": NUMBERS}, x=need("T"), alpha=const("T"))
 @op_kind("inverse", x=need("T"), epsilon=option("T", 1e-4))
-@op_kind("inverse", since=7, variables=MIXED, x=need("T"), epsilon=option("U", 1e-4))
 @op_kind("log", x=need("T"), epsilon=option("T", 1e-45))
-@op_kind("log", since=7, variables=MIXED, x=need("T"), epsilon=option("U", 1e-45))
 @op_kind("rsqrt", x=need("T"), epsilon=option("T", 1e-12))
-@op_kind("rsqrt", since=7, variables=MIXED, x=need("T"), epsilon=option("U", 1e-12))
 def same(operands: Operands) -> TensorType:
-    """What comes out has the type of what goes in."""
+    """The output has the type of the input."""
     return operands.x.tensor
 
 
-@op_kind("clip", since=7, x=need("T"), alpha=const("T"), beta=const("T"))
+@newer(7, "clip")
 def clip(operands: Operands) -> TensorType:
     if operands.alpha.known >= operands.beta.known:
         raise SpecError(f"alpha {operands.alpha.known} is not below beta {operands.beta.known}")
     return operands.x.tensor
 
 
+@newer(7, "cast", x=need(_CAST | SMALL))
 @op_kind("cast", x=need(_CAST), dtype=const(STRING))
-@op_kind("cast", since=7, x=need(_CAST | SMALL), dtype=const(STRING))
 def cast(operands: Operands) -> TensorType:
     dtype = operands.dtype.known
     if dtype not in _CAST | SMALL:
@@ -55,14 +73,35 @@ def cast(operands: Operands) -> TensorType:
     return TensorType(dtype, operands.x.tensor.shape)
 
 
-@op_kind("add", "sub", "mul", "maximum", "minimum", "real_div", "floor_div", "mod", "pow",
-         variables={"T": NUMBERS}, x=need("T"), y=need("T"))  # fmt: skip
+@op_kind(
+    "add",
+    "sub",
+    "mul",
+    "maximum",
+    "minimum",
+    "real_div",
+    "floor_div",
+    "mod",
+    "pow",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    y=need("T"),
+)
 @op_kind("logical_and", "logical_or", "logical_xor", x=need(BOOL), y=need(BOOL))
 def arithmetic(operands: Operands) -> TensorType:
     return TensorType(operands.x.dtype, broadcast(operands.x.shape, operands.y.shape))
 
 
-@op_kind("equal", "not_equal", "greater", "greater_equal", "less", "less_equal",
-         variables={"T": NUMBERS}, x=need("T"), y=need("T"))  # fmt: skip
+@op_kind(
+    "equal",
+    "not_equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    y=need("T"),
+)
 def comparison(operands: Operands) -> TensorType:
     return TensorType("bool", broadcast(operands.x.shape, operands.y.shape))

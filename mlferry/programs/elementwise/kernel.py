@@ -41,7 +41,7 @@ def unary(call: Call, x: Array) -> Array:
 
 @kernel(*_SHIFTED)
 def shifted(call: Call, x: Array, epsilon: float) -> Array:
-    """Of x + epsilon, so that 0 has a value."""
+    """Of x + epsilon, so that it is defined for 0."""
     return _SHIFTED[call.op](x + np.float32(epsilon))
 
 
@@ -57,7 +57,7 @@ def threshold(call: Call, x: Array, alpha: float) -> Array:
 
 @kernel("cast")
 def cast(call: Call, x: Array, dtype: str) -> Array:
-    """Towards 0 where the fraction goes; everything but 0 is true."""
+    """Fractions are truncated towards 0; every value but 0 is true."""
     if dtype in ("fp16", "fp32"):
         return x.astype(np.float32)
     return x.astype(DTYPES[dtype].array)
@@ -71,7 +71,7 @@ def binary(call: Call, x: Array, y: Array) -> Array:
 
 @kernel("pow")
 def power(call: Call, x: Array, y: Array) -> Array:
-    """Integers, too, to negative powers: the fraction goes."""
+    """Integers may have negative powers; the fraction is dropped."""
     if x.dtype.kind == "i":
         return np.trunc(np.power(x.astype(np.float64), y)).astype(x.dtype)
     return np.power(x, y)

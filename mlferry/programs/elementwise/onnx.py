@@ -10,10 +10,20 @@ from mlferry.programs.exports import Call, carrier, cast, export, scalar
 _KEPT = {"abs": "Abs", "sign": "Sign"}
 _ROUNDED = {"ceil": "Ceil", "floor": "Floor", "round": "Round"}
 _FLOATS = {
-    "acos": "Acos", "asin": "Asin", "atan": "Atan", "atanh": "Atanh", "cos": "Cos", "cosh": "Cosh",
-    "erf": "Erf", "exp": "Exp", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan",
+    "acos": "Acos",
+    "asin": "Asin",
+    "atan": "Atan",
+    "atanh": "Atanh",
+    "cos": "Cos",
+    "cosh": "Cosh",
+    "erf": "Erf",
+    "exp": "Exp",
+    "sin": "Sin",
+    "sinh": "Sinh",
+    "sqrt": "Sqrt",
+    "tan": "Tan",
     "tanh": "Tanh",
-}  # fmt: skip
+}
 
 
 @export(*_KEPT, moves=True)
@@ -23,7 +33,7 @@ def unchanged(emitter: Emitter, call: Call, x: str) -> str:
 
 @export(*_ROUNDED)
 def rounded(emitter: Emitter, call: Call, x: str) -> str:
-    """Halves go to even."""
+    """Halves are rounded to even."""
     return emitter.node(_ROUNDED[call.op], x) if call.carrier("x") == "float32" else x
 
 
@@ -84,16 +94,24 @@ def threshold(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
 
 @export("cast")
 def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
-    """Towards 0 where the fraction goes; everything but 0 is true."""
+    """Fractions are truncated towards 0; every value but 0 is true."""
     target = carrier(dtype)
     return x if target == call.carrier("x") else cast(emitter, x, target)
 
 
 _BINARY = {
-    "add": "Add", "sub": "Sub", "mul": "Mul", "logical_and": "And", "logical_or": "Or",
-    "logical_xor": "Xor", "equal": "Equal", "greater": "Greater",
-    "greater_equal": "GreaterOrEqual", "less": "Less", "less_equal": "LessOrEqual",
-}  # fmt: skip
+    "add": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "logical_and": "And",
+    "logical_or": "Or",
+    "logical_xor": "Xor",
+    "equal": "Equal",
+    "greater": "Greater",
+    "greater_equal": "GreaterOrEqual",
+    "less": "Less",
+    "less_equal": "LessOrEqual",
+}
 _CHOSEN = {"maximum": "Max", "minimum": "Min"}
 
 
@@ -124,7 +142,7 @@ def _floor(emitter: Emitter, x: str, y: str) -> str:
 
 
 def _rest(emitter: Emitter, x: str, y: str) -> str:
-    """The remainder has the sign of the divisor, which may be infinite; ONNX has the other one."""
+    """The remainder has the sign of the divisor, which may be infinite; ONNX takes the other."""
     rest = emitter.node("Mod", x, y, fmod=1)
     signs = emitter.node("Mul", emitter.node("Sign", rest), emitter.node("Sign", y))
     differ = emitter.node("Less", signs, emitter.node("Abs", signs))
@@ -140,7 +158,7 @@ _REAL: dict[str, Pair] = {"real_div": _quotient, "floor_div": _floor, "mod": _re
 
 @export(*_REAL)
 def of_reals(emitter: Emitter, call: Call, x: str, y: str) -> str:
-    """Integers go by float64, which holds all of them, and where 0 divides without a trap."""
+    """Integers are computed in float64, which holds all of them and divides by 0 without a trap."""
     if call.carrier("x") == "float32":
         return _REAL[call.op](emitter, x, y)
     wide = [cast(emitter, value, "float64") for value in (x, y)]

@@ -14,6 +14,7 @@ from mlferry.programs.definitions import (
     Operands,
     const,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -24,15 +25,26 @@ _FIVE = {"T": NUMBERS}
 _SIX = {"T": NUMBERS, "I": INT32 | {"uint16", "int16"}}
 _SEVEN = {"T": NUMBERS | SMALL, "I": INT32 | SMALL}
 _FLAG = option(BOOL, default=False)
+_SCATTERED = {
+    "data": need("T"),
+    "indices": need(INT32),
+    "updates": need("T"),
+    "mode": option(STRING, "add"),
+}
+_SUPPRESSION = {
+    "boxes": need("T"),
+    "scores": need("T"),
+    "iou_threshold": const("T"),
+    "max_boxes": const(INT32),
+    "per_class_suppression": _FLAG,
+}
 
 
+@newer(7, "gather", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather", variables=_SIX, indices=need("I"), batch_dims=option(INT32, 0))
 @op_kind("gather", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0))
-@op_kind("gather", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), batch_dims=option(INT32, 0))  # fmt: skip
-@op_kind("gather", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
 def gather(operands: Operands) -> TensorType:
-    """Entries of one axis; the first `batch_dims` axes of both are gone through together."""
+    """Entries of one axis; the first `batch_dims` axes of both correspond."""
     x, indices = operands.x, operands.indices
     axis = axis_of(operands.axis.known, x.rank)
     batch = _batch_dims(operands)
@@ -47,11 +59,9 @@ def _batch_dims(operands: Operands) -> int:
     return 0 if operand is None else operand.known
 
 
+@newer(7, "gather_nd", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather_nd", variables=_SIX, indices=need("I"), batch_dims=option(INT32, 0))
 @op_kind("gather_nd", variables=_FIVE, x=need("T"), indices=need(INT32))
-@op_kind("gather_nd", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         batch_dims=option(INT32, 0))  # fmt: skip
-@op_kind("gather_nd", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         batch_dims=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
 def gather_nd(operands: Operands) -> TensorType:
     """The last axis of the indices names a place in as many axes."""
     x, indices, batch = operands.x, operands.indices, _batch_dims(operands)
@@ -63,12 +73,11 @@ def gather_nd(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
 
 
-@op_kind("gather_along_axis", variables=_FIVE, x=need("T"), indices=need(INT32),
-         axis=option(INT32, 0))  # fmt: skip
-@op_kind("gather_along_axis", since=6, variables=_SIX, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0))  # fmt: skip
-@op_kind("gather_along_axis", since=7, variables=_SEVEN, x=need("T"), indices=need("I"),
-         axis=option(INT32, 0), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "gather_along_axis", variables=_SEVEN, validate_indices=_FLAG)
+@newer(6, "gather_along_axis", variables=_SIX, indices=need("I"))
+@op_kind(
+    "gather_along_axis", variables=_FIVE, x=need("T"), indices=need(INT32), axis=option(INT32, 0)
+)
 def gather_along_axis(operands: Operands) -> TensorType:
     x, indices = operands.x, operands.indices
     axis = axis_of(operands.axis.known, x.rank)
@@ -81,11 +90,8 @@ def gather_along_axis(operands: Operands) -> TensorType:
     return TensorType(x.dtype, indices.shape)
 
 
-@op_kind("scatter", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"),
-         validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter", validate_indices=_FLAG)
+@op_kind("scatter", variables=_FIVE, shared=_SCATTERED, axis=option(INT32, 0))
 def scatter(operands: Operands) -> TensorType:
     """The data, with the updates at the indices of an axis."""
     data, indices = operands.data, operands.indices
@@ -95,18 +101,15 @@ def scatter(operands: Operands) -> TensorType:
 
 
 def _updated(operands: Operands, shape: Shape) -> None:
-    """Raise where updates are of another shape, or are written in no known way."""
+    """Raise an error if updates have another shape, or an unknown mode."""
     if operands.mode.known not in MODES:
         raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
     if not compatible(operands.updates.shape, shape):
         raise SpecError(f"updates is {operands.updates.type}; the shape {show(shape)} is needed")
 
 
-@op_kind("scatter_along_axis", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), axis=option(INT32, 0), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter_along_axis", since=7, variables={"T": NUMBERS}, data=need("T"),
-         indices=need(INT32), updates=need("T"), axis=option(INT32, 0),
-         mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter_along_axis", validate_indices=_FLAG)
+@op_kind("scatter_along_axis", variables=_FIVE, shared=_SCATTERED, axis=option(INT32, 0))
 def scatter_along_axis(operands: Operands) -> TensorType:
     data, indices = operands.data, operands.indices
     axis = axis_of(operands.axis.known, data.rank)
@@ -118,10 +121,8 @@ def scatter_along_axis(operands: Operands) -> TensorType:
     return data.tensor
 
 
-@op_kind("scatter_nd", variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), mode=option(STRING, "add"))  # fmt: skip
-@op_kind("scatter_nd", since=7, variables={"T": NUMBERS}, data=need("T"), indices=need(INT32),
-         updates=need("T"), mode=option(STRING, "add"), validate_indices=_FLAG)  # fmt: skip
+@newer(7, "scatter_nd", validate_indices=_FLAG)
+@op_kind("scatter_nd", variables=_FIVE, shared=_SCATTERED)
 def scatter_nd(operands: Operands) -> TensorType:
     """The last axis of the indices names a place in as many axes."""
     data, indices = operands.data, operands.indices
@@ -133,24 +134,30 @@ def scatter_nd(operands: Operands) -> TensorType:
     return data.tensor
 
 
-@op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1),
-         ascending=_FLAG)  # fmt: skip
+@op_kind("argsort", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, -1), ascending=_FLAG)
 def argsort(operands: Operands) -> TensorType:
     axis_of(operands.axis.known, operands.x.rank)
     return TensorType("int32", operands.x.shape)
 
 
-@op_kind("topk", variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
-         axis=option(INT32, -1), ascending=_FLAG)  # fmt: skip
-@op_kind("topk", since=6, variables={"T": NUMBERS}, x=need("T"), k=option(INT32, 1),
-         axis=option(INT32, -1), ascending=_FLAG, sort=option(BOOL, default=True),
-         return_indices=option(BOOL, default=True))  # fmt: skip
-@op_kind("topk", since=7, variables={"T": NUMBERS | SMALL, "K": SIGNED}, x=need("T"),
-         k=option("K", 1), axis=option(INT32, -1), ascending=_FLAG,
-         sort=option(BOOL, default=True), return_indices=option(BOOL, default=True),
-         output_indices_dtype=option(STRING, "int32"))  # fmt: skip
+@newer(
+    7,
+    "topk",
+    variables={"T": NUMBERS | SMALL, "K": SIGNED},
+    k=option("K", 1),
+    output_indices_dtype=option(STRING, "int32"),
+)
+@newer(6, "topk", sort=option(BOOL, default=True), return_indices=option(BOOL, default=True))
+@op_kind(
+    "topk",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    k=option(INT32, 1),
+    axis=option(INT32, -1),
+    ascending=_FLAG,
+)
 def topk(operands: Operands) -> tuple[TensorType, ...]:
-    """The largest or smallest values, and where they are; all where k is -1."""
+    """The largest or smallest values and their places; all of them if k is -1."""
     x, k = operands.x, operands.k.known
     axis = axis_of(operands.axis.known, x.rank)
     extent: Extent = x.shape[axis] if k == -1 else k
@@ -166,9 +173,15 @@ def topk(operands: Operands) -> tuple[TensorType, ...]:
     return values, TensorType("int32" if dtype is None else dtype.known, shape)
 
 
-@op_kind("one_hot", variables={"T": NUMBERS | BOOL}, indices=need(INT32),
-         one_hot_vector_size=need(INT32), axis=option(INT32, -1), on_value=option("T", 1),
-         off_value=option("T", 0))  # fmt: skip
+@op_kind(
+    "one_hot",
+    variables={"T": NUMBERS | BOOL},
+    indices=need(INT32),
+    one_hot_vector_size=need(INT32),
+    axis=option(INT32, -1),
+    on_value=option("T", 1),
+    off_value=option("T", 0),
+)
 def one_hot(operands: Operands) -> TensorType:
     indices = operands.indices
     axis = axis_of(operands.axis.known, indices.rank + 1)
@@ -182,22 +195,26 @@ def one_hot(operands: Operands) -> TensorType:
 
 @op_kind("non_zero", variables={"T": NUMBERS | BOOL}, x=need("T"))
 def non_zero(operands: Operands) -> TensorType:
-    """The places of what is not 0, one a row."""
+    """The places of nonzero values, one in each row."""
     return TensorType("int32", (None, operands.x.rank))
 
 
-@op_kind("cumsum", variables={"T": NUMBERS}, x=need("T"), axis=option(INT32, 0),
-         exclusive=_FLAG, reverse=_FLAG)  # fmt: skip
+@op_kind(
+    "cumsum",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    axis=option(INT32, 0),
+    exclusive=_FLAG,
+    reverse=_FLAG,
+)
 def cumsum(operands: Operands) -> TensorType:
     axis_of(operands.axis.known, operands.x.rank)
     return operands.x.tensor
 
 
-@op_kind("non_maximum_suppression", boxes=need("T"), scores=need("T"), iou_threshold=const("T"),
-         score_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
+@op_kind("non_maximum_suppression", shared=_SUPPRESSION, score_threshold=const("T"))
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
-    """Boxes [n, B, 4] and scores [n, B, K]: those that stay, their indices, and how many."""
+    """Boxes [n, B, 4] and scores [n, B, K]: those that remain, their indices, and their number."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
         raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
@@ -212,11 +229,9 @@ def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     )
 
 
-@op_kind("non_maximum_suppression", since=7, boxes=need("T"), scores=need("T"),
-         iou_threshold=const("T"), max_boxes=const(INT32),
-         per_class_suppression=_FLAG)  # fmt: skip
+@op_kind("non_maximum_suppression", since=7, shared=_SUPPRESSION)
 def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
-    """Boxes [n, 4, B] and scores [n, K, B]: those that stay, and their indices."""
+    """Boxes [n, 4, B] and scores [n, K, B]: those that remain, and their indices."""
     boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
     if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
         raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")

@@ -14,7 +14,7 @@ from mlferry.programs.kernels import Array, Call, kernel
 
 Index = tuple[slice | Array, ...]
 
-# NumPy's own types leave out that `at` takes slices
+# NumPy's own type hints do not say that `at` takes slices
 _UPDATES: dict[str, Callable[[Array, Any, Array], None]] = {
     "add": np.add.at,
     "sub": np.subtract.at,
@@ -25,7 +25,7 @@ _UPDATES: dict[str, Callable[[Array, Any, Array], None]] = {
 
 
 def _inside(indices: Array, extent: int) -> Array:
-    """Indices that count from the front; negative ones count from the end."""
+    """Indices counted from the start, for indices of which negative ones count from the end."""
     wide = indices.astype(np.int64)
     if wide.size and not (-extent <= wide.min() and wide.max() < extent):
         wrong = wide[(wide < -extent) | (wide >= extent)][0]
@@ -52,7 +52,7 @@ def gather(
 
 
 def _points(shape: tuple[int, ...], indices: Array) -> tuple[Array, ...]:
-    """What the last axis of indices names, one array an axis."""
+    """The places that the last axis of indices names, as one array for each axis."""
     columns = np.moveaxis(np.asarray(indices), -1, 0)
     return tuple(_inside(column, n) for column, n in zip(columns, shape, strict=False))
 
@@ -133,7 +133,7 @@ def scatter_nd(
 
 
 def _order(x: Array, axis: int, ascending: bool) -> Array:
-    """Equal values stay in their order."""
+    """Equal values keep their order."""
     if ascending:
         return np.argsort(x, axis=axis, kind="stable")
     backwards = np.flip(x, axis)
@@ -157,7 +157,7 @@ def topk(
     return_indices: bool = True,
     output_indices_dtype: str = "int32",
 ) -> tuple[Array, ...]:
-    """Sorted in any case: without `sort` their order is open."""
+    """The values are always sorted: without `sort` their order is undefined."""
     count = x.shape[axis] if k == -1 else k
     order = _order(x, axis, ascending).take(range(count), axis)
     values = np.take_along_axis(x, order, axis)
@@ -173,7 +173,7 @@ def one_hot(
     on_value: float,
     off_value: float,
 ) -> Array:
-    """Indices from the end count, too; others give a vector without a mark."""
+    """Indices may count from the end; any others give only `off_value`."""
     size = int(np.ravel(one_hot_vector_size)[0])
     limits.check("blob", 4 * size * indices.size, "one-hot vectors take bytes:")
     places = np.where(indices < 0, indices + size, indices)
@@ -206,9 +206,9 @@ def non_maximum_suppression(
     per_class_suppression: bool,
     score_threshold: float = -np.inf,
 ) -> tuple[Array, ...]:
-    """The best boxes of each sample: one at least, whatever its score.
+    """The best boxes of each sample: at least one, whatever its score.
 
-    In places that stay empty boxes and scores are 0, and indices -1.
+    In empty places boxes and scores are 0, and indices are -1.
     """
     n, _, classes = scores.shape
     limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
@@ -218,9 +218,13 @@ def non_maximum_suppression(
     counts = np.zeros(n, np.int32)
     for sample in range(n):
         chosen = suppressed(
-            boxes[sample], scores[sample], iou_threshold, score_threshold,
-            per_class=per_class_suppression, count=max_boxes,
-        ) or [int(scores[sample].max(axis=-1).argmax())]  # fmt: skip
+            boxes[sample],
+            scores[sample],
+            iou_threshold,
+            score_threshold,
+            per_class=per_class_suppression,
+            count=max_boxes,
+        ) or [int(scores[sample].max(axis=-1).argmax())]
         count = len(chosen)
         kept_boxes[sample, :count] = boxes[sample, chosen]
         kept_scores[sample, :count] = scores[sample, chosen]
@@ -238,9 +242,13 @@ def suppression_of_columns(
     max_boxes: int,
     per_class_suppression: bool,
 ) -> tuple[Array, ...]:
-    """The same with the boxes along the last axis; how many stay is not told."""
+    """The same with the boxes along the last axis, and without their number."""
     kept_boxes, kept_scores, indices, _ = non_maximum_suppression(
-        call, boxes.swapaxes(1, 2), scores.swapaxes(1, 2), iou_threshold, max_boxes,
+        call,
+        boxes.swapaxes(1, 2),
+        scores.swapaxes(1, 2),
+        iou_threshold,
+        max_boxes,
         per_class_suppression,
-    )  # fmt: skip
+    )
     return kept_boxes.swapaxes(1, 2), kept_scores.swapaxes(1, 2), indices

@@ -41,7 +41,7 @@ def gather(
         emitter.unsqueeze(emitter.whole(indices), [-1]),
         batch_dims=batch_dims,
     )
-    between = axis - batch_dims  # axes of x in front of the gathered one, now behind the indices
+    between = axis - batch_dims  # axes of x before the gathered one, now after the indices
     first, last = batch_dims + own, batch_dims + own + between
     places = [*range(batch_dims), *range(first, last), *range(batch_dims, first)]
     return emitter.transpose(rows, [*places, *range(last, rank - 1 + own)])
@@ -68,16 +68,21 @@ def gather_along_axis(
 
 # ---- scattering ----------------------------------------------------------------------------------
 
-Write = Callable[[str, str, str], str]  # data, updates and how they are put together
+Write = Callable[[str, str, str], str]  # data, updates and how to combine them
 _REDUCTIONS = {
-    "update": "none", "add": "add", "sub": "add", "mul": "mul", "max": "max", "min": "min",
-}  # fmt: skip
+    "update": "none",
+    "add": "add",
+    "sub": "add",
+    "mul": "mul",
+    "max": "max",
+    "min": "min",
+}
 
 
 def _scattered(
     emitter: Emitter, call: Call, data: str, updates: str, mode: str, write: Write
 ) -> str:
-    """What is to be subtracted is added with the other sign; divisors are multiplied first."""
+    """Subtraction adds the negated updates; divisors are multiplied first."""
     if mode != "div":
         values = emitter.node("Neg", updates) if mode == "sub" else updates
         return write(data, values, _REDUCTIONS[mode])
@@ -97,7 +102,7 @@ def scatter(
     mode: str,
     validate_indices: bool = False,
 ) -> str:
-    """Slices of an axis, which is brought to the front."""
+    """Slices of an axis, which is moved to the front."""
     rank, own = emitter.rank(data), emitter.rank(indices)
     axis %= rank
     order = moved_axis(rank, axis, 0)
@@ -158,7 +163,7 @@ def scatter_nd(
 def _ordered(
     emitter: Emitter, x: str, count: int | str, axis: int, ascending: bool
 ) -> tuple[str, str]:
-    """The first values along an axis, and their places; equal values stay in their order."""
+    """The first values along an axis, and their places; equal values keep their order."""
     amount = emitter.vector([count])
     values, places = emitter.nodes("TopK", [x, amount], 2, axis=axis, largest=int(not ascending))
     return values, int32(emitter, places)
@@ -195,7 +200,7 @@ def one_hot(
     on_value: float,
     off_value: float,
 ) -> str:
-    """Indices from the end count, too; others give a vector without a mark."""
+    """Indices may count from the end; any others give only `off_value`."""
     known = emitter.known(one_hot_vector_size)
     count: int | str
     if known is None:
@@ -245,7 +250,7 @@ def non_maximum_suppression(
     per_class_suppression: bool,
     score_threshold: float | None = None,
 ) -> tuple[str, ...]:
-    """The best boxes of each sample: one at least, whatever its score."""
+    """The best boxes of each sample: at least one, whatever its score."""
     least = overlaps.NO_SCORE if score_threshold is None else score_threshold
     best_boxes, best_scores, indices, counts = overlaps.suppressed(
         emitter,
@@ -258,3 +263,24 @@ def non_maximum_suppression(
         per_class=per_class_suppression,
     )
     return best_boxes, best_scores, int32(emitter, indices), int32(emitter, counts)
+
+
+@export("non_maximum_suppression", since=7, moves=True)
+def suppression_of_columns(
+    emitter: Emitter,
+    call: Call,
+    boxes: str,
+    scores: str,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool,
+) -> tuple[str, ...]:
+    """The same with the boxes along the last axis; how many stay is not told."""
+    rows, scores_of_rows = (emitter.transpose(x, [0, 2, 1]) for x in (boxes, scores))
+    best_boxes, best_scores, indices, _ = non_maximum_suppression(
+        emitter, call, rows, scores_of_rows, iou_threshold, max_boxes, per_class_suppression
+    )
+    columns, scores_of_columns = (
+        emitter.transpose(x, [0, 2, 1]) for x in (best_boxes, best_scores)
+    )
+    return columns, scores_of_columns, indices

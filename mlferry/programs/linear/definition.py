@@ -14,6 +14,7 @@ from mlferry.programs.definitions import (
     const,
     maybe,
     need,
+    newer,
     op_kind,
     option,
     several,
@@ -21,9 +22,8 @@ from mlferry.programs.definitions import (
 from mlferry.programs.types import TensorType, compatible
 
 
+@newer(7, "linear", variables={"T": NUMBERS, "U": NUMBERS}, weight=const("U"), bias=option("U"))
 @op_kind("linear", variables={"T": NUMBERS}, x=need("T"), weight=const("T"), bias=option("T"))
-@op_kind("linear", since=7, variables={"T": NUMBERS, "U": NUMBERS}, x=need("T"),
-         weight=const("U"), bias=option("U"))  # fmt: skip
 def linear(operands: Operands) -> TensorType:
     """x times the transposed weight [outputs, inputs], along the last axis."""
     x, weight = operands.x, operands.weight
@@ -34,6 +34,7 @@ def linear(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (*x.shape[:-1], weight.shape[0]))
 
 
+@newer(7, "matmul", variables={"T": NUMBERS, "U": NUMBERS}, y=need("U"))
 @op_kind(
     "matmul",
     variables={"T": NUMBERS},
@@ -42,9 +43,6 @@ def linear(operands: Operands) -> TensorType:
     transpose_x=option(BOOL, default=False),
     transpose_y=option(BOOL, default=False),
 )
-@op_kind("matmul", since=7, variables={"T": NUMBERS, "U": NUMBERS}, x=need("T"), y=need("U"),
-         transpose_x=option(BOOL, default=False),
-         transpose_y=option(BOOL, default=False))  # fmt: skip
 def matmul(operands: Operands) -> TensorType:
     one, two = operands.x.shape, operands.y.shape
     flip = operands.transpose_x.known, operands.transpose_y.known
@@ -69,7 +67,7 @@ def matmul(operands: Operands) -> TensorType:
 
 
 def _joint(one: str, two: str) -> str:
-    """A float wins over an integer, and the narrower float over the wider."""
+    """Floats take precedence over integers, and narrower floats over wider ones."""
     return next(dtype for dtype in ("fp16", "fp32", "int32") if dtype in (one, two))
 
 
@@ -80,8 +78,14 @@ def einsum(operands: Operands) -> TensorType:
     return TensorType(operands.values[0].dtype, shape)
 
 
-@op_kind("scaled_dot_product_attention", since=8, query=need("T"), key=need("T"),
-         value=need("T"), attn_mask=maybe(FLOATS | BOOL))  # fmt: skip
+@op_kind(
+    "scaled_dot_product_attention",
+    since=8,
+    query=need("T"),
+    key=need("T"),
+    value=need("T"),
+    attn_mask=maybe(FLOATS | BOOL),
+)
 def attention(operands: Operands) -> TensorType:
     """softmax(query key^T / sqrt(E) + mask) value, over the last two axes."""
     query, key, value = operands.query, operands.key, operands.value

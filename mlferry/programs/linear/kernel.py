@@ -30,7 +30,7 @@ def einsum(call: Call, values: list[Array], equation: str) -> Array:
 
 @kernel("scaled_dot_product_attention")
 def attention(call: Call, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
-    """A mask of booleans leaves out what is false; another one is added."""
+    """A boolean mask excludes what is false; any other mask is added."""
     scores = np.matmul(query, key.swapaxes(-1, -2)) / np.float32(math.sqrt(query.shape[-1]))
     if attn_mask is not None and attn_mask.dtype == np.bool_:
         scores = np.where(attn_mask, scores, np.float32(-np.inf))

@@ -19,7 +19,7 @@ def linear(emitter: Emitter, call: Call, x: str, weight: str, bias: object) -> s
 
 
 def _side(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
-    """An operand in the type of the result: floats and integers may meet."""
+    """An operand in the type of the result, as floats and integers may be mixed."""
     if not x or call.carrier(parameter) == call.dtype:
         return x
     shape = emitter.shapes.get(x)
@@ -43,7 +43,7 @@ def matmul(
 
 @export("einsum")
 def einsum(emitter: Emitter, call: Call, values: list[str], equation: str) -> str:
-    """ONNX's node wants an axis of one letter to have one extent: those of 1 are repeated."""
+    """ONNX's node requires one extent for each letter, so axes of 1 are repeated."""
     plain = equation.replace(" ", "")
     letters = plain.split("->")[0].split(",")
     largest: dict[str, int] = {}
@@ -66,7 +66,7 @@ def einsum(emitter: Emitter, call: Call, values: list[str], equation: str) -> st
 def attention(
     emitter: Emitter, call: Call, query: str, key: str, value: str, attn_mask: str | None
 ) -> str:
-    """A mask of booleans leaves out what is false; another one is added."""
+    """A boolean mask excludes what is false; any other mask is added."""
     rank = emitter.rank(key)
     transposed = emitter.transpose(key, [*range(rank - 2), rank - 1, rank - 2])
     scores = emitter.node("MatMul", query, transposed)

@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.programs.definitions import FLOATS, INT32, Operands, const, need, op_kind, option
+from mlferry.programs.definitions import (
+    FLOATS,
+    INT32,
+    Operands,
+    const,
+    need,
+    newer,
+    op_kind,
+    option,
+)
 from mlferry.programs.reshaping.definition import axes_of, vector
 from mlferry.programs.types import TensorType
 
 _MIXED = {"U": FLOATS}
 
 
-@op_kind("batch_norm", x=need("T"), mean=const("T"), variance=const("T"), gamma=option("T"),
-         beta=option("T"), epsilon=option("T", 1e-5))  # fmt: skip
-@op_kind("batch_norm", since=7, variables=_MIXED, x=need("T"), mean=const("U"),
-         variance=const("U"), gamma=option("U"), beta=option("U"),
-         epsilon=option(FLOATS, 1e-5))  # fmt: skip
-@op_kind("instance_norm", x=need("T"), gamma=option("T"), beta=option("T"),
-         epsilon=option("T", 1e-5))  # fmt: skip
-@op_kind("instance_norm", since=7, variables=_MIXED, x=need("T"), gamma=option("U"),
-         beta=option("U"), epsilon=option("U", 1e-5))  # fmt: skip
+@newer(
+    7,
+    "instance_norm",
+    variables=_MIXED,
+    gamma=option("U"),
+    beta=option("U"),
+    epsilon=option("U", 1e-5),
+)
+@newer(
+    7,
+    "batch_norm",
+    variables=_MIXED,
+    mean=const("U"),
+    variance=const("U"),
+    gamma=option("U"),
+    beta=option("U"),
+    epsilon=option(FLOATS, 1e-5),
+)
+@op_kind(
+    "batch_norm",
+    x=need("T"),
+    mean=const("T"),
+    variance=const("T"),
+    gamma=option("T"),
+    beta=option("T"),
+    epsilon=option("T", 1e-5),
+)
+@op_kind(
+    "instance_norm", x=need("T"), gamma=option("T"), beta=option("T"), epsilon=option("T", 1e-5)
+)
 def per_channel(operands: Operands) -> TensorType:
-    """Statistics, gamma and beta have a value for each channel, which is axis 1."""
+    """Statistics, gamma and beta have a value for each channel (axis 1)."""
     x = operands.x
     if not 3 <= x.rank <= 5:
         raise SpecError(f"x is {x.type}; it needs 3 to 5 axes")
@@ -33,12 +63,24 @@ def per_channel(operands: Operands) -> TensorType:
     return x.tensor
 
 
-@op_kind("layer_norm", x=need("T"), axes=option(INT32), gamma=option("T"), beta=option("T"),
-         epsilon=option("T", 1e-5))  # fmt: skip
-@op_kind("layer_norm", since=7, variables=_MIXED, x=need("T"), axes=option(INT32),
-         gamma=option("U"), beta=option("U"), epsilon=option("U", 1e-5))  # fmt: skip
+@newer(
+    7,
+    "layer_norm",
+    variables=_MIXED,
+    gamma=option("U"),
+    beta=option("U"),
+    epsilon=option("U", 1e-5),
+)
+@op_kind(
+    "layer_norm",
+    x=need("T"),
+    axes=option(INT32),
+    gamma=option("T"),
+    beta=option("T"),
+    epsilon=option("T", 1e-5),
+)
 def layer_norm(operands: Operands) -> TensorType:
-    """Over some axes, by default all; gamma and beta have the shape of these."""
+    """Normalizes over some axes, by default all; gamma and beta have the shape of these axes."""
     x = operands.x
     axes = tuple(range(x.rank))
     if operands.axes is not None:
@@ -56,18 +98,30 @@ def layer_norm(operands: Operands) -> TensorType:
     return x.tensor
 
 
+@newer(7, "l2_norm", variables=_MIXED, epsilon=option("U", 1e-6))
 @op_kind("l2_norm", x=need("T"), epsilon=option("T", 1e-6))
-@op_kind("l2_norm", since=7, variables=_MIXED, x=need("T"), epsilon=option("U", 1e-6))
 def l2_norm(operands: Operands) -> TensorType:
     if operands.x.rank < 3:
         raise SpecError(f"x is {operands.x.type}; it needs at least 3 axes")
     return operands.x.tensor
 
 
-@op_kind("local_response_norm", x=need("T"), size=const(INT32), alpha=option("T", 1e-4),
-         beta=option("T", 0.75), k=option("T", 1.0))  # fmt: skip
-@op_kind("local_response_norm", since=7, variables=_MIXED, x=need("T"), size=const(INT32),
-         alpha=option("U", 1e-4), beta=option("U", 0.75), k=option("U", 1.0))  # fmt: skip
+@newer(
+    7,
+    "local_response_norm",
+    variables=_MIXED,
+    alpha=option("U", 1e-4),
+    beta=option("U", 0.75),
+    k=option("U", 1.0),
+)
+@op_kind(
+    "local_response_norm",
+    x=need("T"),
+    size=const(INT32),
+    alpha=option("T", 1e-4),
+    beta=option("T", 0.75),
+    k=option("T", 1.0),
+)
 def local_response_norm(operands: Operands) -> TensorType:
     if operands.x.rank < 3 or operands.size.known < 1:
         raise SpecError(f"x is {operands.x.type} and size {operands.size.known}")

@@ -9,7 +9,7 @@ from mlferry.programs.reshaping.definition import axes_of, vector
 
 
 def _along(values: Array, x: Array) -> Array:
-    """One value a channel, which is axis 1."""
+    """One value for each channel (axis 1)."""
     return np.asarray(values).reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -39,7 +39,7 @@ def batch_norm(
 def instance_norm(
     call: Call, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
 ) -> Array:
-    """Over all axes behind the channels."""
+    """Normalizes over all axes after the channels."""
     scaled = _standard(x, tuple(range(2, x.ndim)), epsilon)
     factors = [None if values is None else _along(values, x) for values in (gamma, beta)]
     return _affine(scaled, *factors)
@@ -68,7 +68,7 @@ def layer_norm(
 
 @kernel("l2_norm")
 def l2_norm(call: Call, x: Array, epsilon: float) -> Array:
-    """Over the last three axes."""
+    """Normalizes over the last three axes."""
     total = np.square(x).sum(axis=(-3, -2, -1), keepdims=True)
     return x / np.sqrt(total + np.float32(epsilon))
 
@@ -77,7 +77,7 @@ def l2_norm(call: Call, x: Array, epsilon: float) -> Array:
 def local_response_norm(
     call: Call, x: Array, size: int, alpha: float, beta: float, k: float
 ) -> Array:
-    """By the squares of the neighbouring channels; channels are axis 1, of three axes the first."""
+    """Divides by the squares of neighbouring channels: axis 1, or axis 0 of three axes."""
     axis = 1 if x.ndim > 3 else x.ndim - 3
     squares = np.moveaxis(np.square(x), axis, 0)
     before, far = (size - 1) // 2, len(squares) - 1

@@ -47,7 +47,7 @@ def _affine(emitter: Emitter, y: str, gamma: str, beta: str, shape: Sequence[int
 def instance_norm(
     emitter: Emitter, call: Call, x: str, gamma: object, beta: object, epsilon: float
 ) -> str:
-    """Over all axes behind the channels."""
+    """Normalizes over all axes after the channels."""
     rank = emitter.rank(x)
     y = _standard(emitter, x, range(2, rank), epsilon)
     shape = [-1, *[1] * (rank - 2)]
@@ -70,9 +70,13 @@ def layer_norm(
     first = min(over)
     if scale and sorted(over) == list(range(first, rank)):
         return emitter.node(
-            "LayerNormalization", x, scale, *([shift] if shift else []),
-            axis=first, epsilon=float(epsilon),
-        )  # fmt: skip
+            "LayerNormalization",
+            x,
+            scale,
+            *([shift] if shift else []),
+            axis=first,
+            epsilon=float(epsilon),
+        )
     y = _standard(emitter, x, over, epsilon)
     if not scale and not shift:
         return y
@@ -85,7 +89,7 @@ def layer_norm(
 
 @export("l2_norm")
 def l2_norm(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
-    """Over the last three axes."""
+    """Normalizes over the last three axes."""
     total = emitter.node("ReduceSumSquare", x, emitter.integers([-3, -2, -1]))
     root = emitter.node("Sqrt", emitter.node("Add", total, emitter.number(epsilon)))
     return emitter.node("Div", x, root)
@@ -95,7 +99,7 @@ def l2_norm(emitter: Emitter, call: Call, x: str, epsilon: float) -> str:
 def local_response_norm(
     emitter: Emitter, call: Call, x: str, size: int, alpha: float, beta: float, k: float
 ) -> str:
-    """By the squares of the neighbouring channels; channels are axis 1, of three axes the first."""
+    """Divides by the squares of neighbouring channels: axis 1, or axis 0 of three axes."""
     rank = emitter.rank(x)
     axis = 1 if rank > 3 else rank - 3
     before = (size - 1) // 2

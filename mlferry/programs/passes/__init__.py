@@ -1,1 +1,1 @@
-"""What is done to whole programs before they are written."""
+"""Passes over whole programs before they are written."""

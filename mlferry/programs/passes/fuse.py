@@ -1,5 +1,4 @@
-"""Operations that are one in a program: what follows a convolution, and patterns with an op of
-their own."""
+"""Fuses operations: those that follow a convolution, and patterns that have an op of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ Fusion = Callable[[Rewriter, Operation], bool]
 
 
 def fuse(block: Block, opset: int) -> None:
-    """Fuse what can be, in place, until nothing changes any more."""
+    """Fuse all that is possible, in place, until nothing changes."""
     while True:
         rewriter, changed = Rewriter(block, opset), False
         for operation in list(block.all_operations()):
@@ -32,7 +31,7 @@ def fuse(block: Block, opset: int) -> None:
 
 
 def same_again(rewriter: Rewriter, operation: Operation) -> bool:
-    """Of two operations that compute the same, one is enough."""
+    """Drop an operation that computes the same as another."""
     return rewriter.is_repeated(operation)
 
 

@@ -1,10 +1,10 @@
 """A program of half precision: floats between operations are float16.
 
-As coremltools does it: an operation computes in float16 where all that it takes and makes may be
-float16, and no constant of it lies beyond what float16 holds. Constants that would become zero
-become the smallest float16 of their sign. What the function takes and gives keeps its type.
-Unlike there, floats that stand for whole numbers between integers stay float32: float16 has no odd
-ones beyond 2048.
+As in coremltools, an operation computes in float16 if all of its inputs and outputs may be float16
+and none of its constants is out of range. Constants that would become zero become the smallest
+float16 of their sign. Inputs and outputs of the function keep their types. Unlike in coremltools,
+floats that stand for whole numbers between integers stay float32, because float16 has no odd
+numbers beyond 2048.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
-_HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"  # the endings of outputs before their cast, of casts
-_AT_ONCE = 1 << 16  # elements that stay in the processor's cache
+# Endings of the names of outputs before their cast, and of casts.
+_HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"
+_AT_ONCE = 1 << 16  # how many elements stay in the processor's cache
 
 
 def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
-    """Let a function compute in float16, in place.
+    """Change a function to compute in float16, in place.
 
     Args:
         block: the block of the function.
         opset: its number.
-        keep: names of values whose operations stay in float32, of this program or of the one
-            of half precision that it becomes without any.
+        keep: names of values whose operations stay in float32; names of this program, or of the
+            half-precision program that it becomes if none are kept.
 
     Returns:
-        the names in `keep` that are there.
+        the names in `keep` that exist.
     """
     by_name = {name: _named(block, name) for name in keep}
     pass_ = _Pass(opset, set().union(*by_name.values()), names(block))
@@ -48,13 +49,16 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
 
 
 def _named(block: Block, name: str) -> set[str]:
-    """The names of the values that a name means: of outputs as they are before their cast; in the
-    place of a cast to float16, of all that is computed with what it casts."""
-    known = names(block)
+    """The names of the values that a name means.
+
+    For an output it is the value before its cast; for a cast to float16 all values computed from
+    what it casts.
+    """
+    names_in_use = names(block)
     before, source = name.removesuffix(_HALF_OUTPUT), name.removesuffix(_TO_HALF)
-    if name not in known and before in {value.name for value in block.outputs}:
+    if name not in names_in_use and before in {value.name for value in block.outputs}:
         return {before}
-    if name not in known and source in known:
+    if name not in names_in_use and source in names_in_use:
         operations = [
             op for op in block.all_operations() if any(v.name == source for v in op.operands())
         ]
@@ -63,7 +67,7 @@ def _named(block: Block, name: str) -> set[str]:
 
 
 def _of_whole_numbers(block: Block) -> set[Operation]:
-    """The operations that make floats of integers for others that make integers of them."""
+    """The operations that turn integers into floats, for others that turn those back."""
     whole = whole_numbers(block)
     return {
         operation
@@ -77,7 +81,7 @@ def _of_whole_numbers(block: Block) -> set[Operation]:
 
 
 def whole_numbers(block: Block) -> set[Value]:
-    """Floats that are made of integers and whole constants, and that integers are made of."""
+    """Floats computed from integers and whole constants, from which integers are computed."""
     operations = [operation for operation in block.all_operations() if not operation.blocks]
     whole_values: set[Value] = set()
     for operation in operations:
@@ -87,9 +91,11 @@ def whole_numbers(block: Block) -> set[Value]:
             whole = x in whole_values or (isinstance(x.type, TensorType) and x.dtype not in FLOATS)
         else:
             computed = [value for value in floats if not value.is_constant]
-            known = [value for value in floats if value.is_constant]
+            constants = [value for value in floats if value.is_constant]
             whole = (
-                bool(computed) and whole_values.issuperset(computed) and all(map(_is_dyadic, known))
+                bool(computed)
+                and whole_values.issuperset(computed)
+                and all(map(_is_dyadic, constants))
             )
         if whole:
             whole_values.update(value for value in operation.outputs if _is_float(value))
@@ -114,7 +120,7 @@ class _Pass:
         self._halves: dict[Value, Value] = {}  # of constants
         self._taken = used
         self.found: set[str] = set()
-        self.whole: set[Operation] = set()  # they hold whole numbers, which float16 may not
+        self.whole: set[Operation] = set()  # they hold whole numbers, which may not fit float16
 
     def block(
         self, block: Block, outer: dict[Value, Value], outer_replaced: dict[Value, Value]
@@ -123,10 +129,10 @@ class _Pass:
 
         Args:
             block: the block.
-            outer: float32 values from around it, by the float16 ones that stand for them.
-            outer_replaced: those of them that are gone.
+            outer: float32 values from around the block, by the float16 values that replace them.
+            outer_replaced: those of them that no longer exist.
         """
-        narrow = dict(outer)  # float32 values by the float16 ones that stand for them
+        narrow = dict(outer)  # float32 values by the float16 values that replace them
         wide: dict[Value, Value] = {}
         written: list[Operation] = []
         replaced = dict(outer_replaced)
@@ -167,22 +173,22 @@ class _Pass:
                 self.block(inner, narrow, replaced)
             written.append(operation)
         outputs = [(value, as_single(value)) for value in block.outputs]
-        for value, shown in outputs:
-            if shown is not value:  # the name stays that of the output
-                replaced[value].name, shown.name = (
+        for value, output in outputs:
+            if output is not value:  # the output keeps its name
+                replaced[value].name, output.name = (
                     self._fresh(value.name + _HALF_OUTPUT),
                     value.name,
                 )
         block.operations = written
-        block.outputs = [shown for _, shown in outputs]
+        block.outputs = [output for _, output in outputs]
 
     def _recast(
         self, operation: Operation, narrow: dict[Value, Value], replaced: dict[Value, Value]
     ) -> bool:
-        """A cast from float16 values as they are, or of truth values to float16.
+        """Rewrite a cast from float16 values without conversion, or one of booleans to float16.
 
-        False for any other cast: whole numbers become float32, which what computes in float16
-        takes anew from the integers.
+        False for any other cast: whole numbers become float32, and operations in float16 cast the
+        integers again.
         """
         x, output = operation.arguments["x"], operation.outputs[0]
         assert isinstance(x, Value)
@@ -218,7 +224,7 @@ class _Pass:
         return result
 
     def _fresh(self, hint: str) -> str:
-        """A name that no value has."""
+        """A new name for a value."""
         name, number = hint, 0
         while name in self._taken:
             number += 1
@@ -227,8 +233,10 @@ class _Pass:
         return name
 
     def _in_range(self, written: list[Operation], value: Value) -> Value:
-        """What a constant beyond float16 made, such as a mask of -1e9, at the largest float16: of
-        infinities alone a softmax would make NaN."""
+        """Clip the results of a constant beyond float16, such as a mask of -1e9, to its range.
+
+        From infinities alone softmax would make NaN.
+        """
         operands = [] if value.maker is None else [*value.maker.operands()]
         if all(_fits(each) for each in operands if _is_float(each)):
             return value
@@ -263,7 +271,7 @@ class _Pass:
     def _narrow(
         self, operation: Operation, definition: Definition, as_half: Callable[[Value], Value]
     ) -> None:
-        """Give an operation float16 values; parameters that may stay float32 do."""
+        """Give an operation float16 values, except for parameters that may stay float32."""
         left = _left_in_single(operation, definition)
         for name, argument in operation.arguments.items():
             if name in left:
@@ -276,7 +284,7 @@ class _Pass:
                 operation.arguments[name] = as_half(argument)
 
     def _retyped(self, operation: Operation, definition: Definition) -> list[tuple[Value, Value]]:
-        """The outputs that are float16 now, each with the value that stood for it before."""
+        """The outputs that are now float16, each with the value that it replaces."""
         try:
             types = inferred(operation.op, definition, operation.arguments)
         except SpecError as error:
@@ -295,7 +303,7 @@ class _Pass:
         return changed
 
 
-# What whole numbers go through on their way to a cast: float16 holds those up to 2,048 only.
+# Ops that whole numbers pass on their way to a cast: float16 holds them only up to 2,048.
 _CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "slice_by_size",
           "concat", "stack", "split", "gather", "gather_nd", "gather_along_axis", "tile", "pad",
           "reverse", "select", "identity", "add", "sub", "mul", "real_div", "floor_div", "mod",
@@ -304,7 +312,7 @@ _CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "s
 
 
 def _kept_whole(block: Block) -> set[Operation]:
-    """The operations that make what is cast to whole numbers, up to those that compute floats."""
+    """The operations before a cast to whole numbers, back to those that compute floats."""
     results: set[Operation] = set()
     waiting = [
         value
@@ -321,14 +329,14 @@ def _kept_whole(block: Block) -> set[Operation]:
 
 
 def _whole_source(value: Value) -> Value | None:
-    """The integers that a float32 value is a cast of."""
+    """The integers from which a float32 value was cast."""
     maker = value.maker
     x = maker.arguments["x"] if maker is not None and maker.op == "cast" else None
     return x if isinstance(x, Value) and "int" in x.dtype else None
 
 
 def _is_of_floats(value: Value) -> bool:
-    """Whether it has floats of any size, or is no tensor."""
+    """Whether the value has floats of any size, or is not a tensor."""
     return not isinstance(value.type, TensorType) or value.type.dtype in FLOATS
 
 
@@ -341,7 +349,7 @@ def _is_float(value: Value) -> bool:
 
 
 def _fits(value: Value) -> bool:
-    """Whether the numbers of a constant are in float16's range; infinities are."""
+    """Whether the numbers of a constant are in the range of float16, which includes infinities."""
     if not value.is_constant or not value.constant.size:
         return True
     array = value.constant
@@ -352,13 +360,13 @@ def _fits(value: Value) -> bool:
 
 
 def _half_constant(value: Value) -> Value:
-    """A constant in float16; what would become zero is the smallest number of its sign."""
+    """A constant in float16; a number that would become zero becomes the smallest of its sign."""
     flat = np.ascontiguousarray(value.constant).reshape(-1)
     half = np.empty(flat.shape, np.float16)
     for start in range(0, flat.size, _AT_ONCE):
         part = flat[start : start + _AT_ONCE]
         rounded = part.astype(np.float16)
-        # NumPy compares halves one by one, their bits many at a time
+        # NumPy compares halves one by one, but their bits many at a time
         vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
         if vanished.any():
             rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
@@ -368,21 +376,21 @@ def _half_constant(value: Value) -> Value:
 
 
 def _variable_of_data(definition: Definition) -> str | None:
-    """The variable of the parameter that is the data: the first that has one."""
+    """The type variable of the data: that of the first parameter that has one."""
     for parameter in definition.parameters.values():
         if isinstance(parameter.dtypes, str):
             return parameter.dtypes
     return None
 
 
-# Parameters that coremltools leaves in float32 where an op may mix both.
+# Parameters that coremltools leaves in float32 if an op may mix both.
 _SMALL = {"alpha", "beta", "epsilon"}
 
 
 def _left_in_single(operation: Operation, definition: Definition) -> set[str]:
-    """The parameters that stay in float32 beside float16 data: numbers of a type of their own.
+    """The parameters that stay in float32 beside float16 data: numbers with a type of their own.
 
-    Those that share a type with others stay with all of them, or not at all.
+    Parameters that share a type stay together, or not at all.
     """
     by_variable: dict[str, list[str]] = {}
     for name in operation.arguments:

@@ -1,4 +1,4 @@
-"""A function in a newer opset: what means something else there is written so that it does not."""
+"""A function in a newer opset; operations that mean something else there are rewritten."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from mlferry.programs.builder import inferred
 from mlferry.programs.compressed import BLOCKS, Compressed, looked_up, scaled, sparse
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant
+from mlferry.programs.indexing.suppression import suppression_by_columns
 from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
 
-_FROM_THE_END = 7  # the opset from which negative indices do not count from the end any more
+_FROM_THE_END = 7  # the opset from which negative indices no longer count from the end
 _INDEXED = {
     "gather": "x",
     "gather_along_axis": "x",
@@ -24,18 +25,17 @@ _INDEXED = {
     "scatter_along_axis": "data",
 }
 _POINTS = ("gather_nd", "scatter_nd")
-_CHANGED = {  # with other parameters from CoreML7 on
-    "non_maximum_suppression": "boxes are columns there, and nothing tells how many stay",
-    "crop_resize": "boxes come apart from the indices of images there",
-}
+_PADDED = 6  # the opset from which crops have a number of their own beyond the image
+_BOXES_APART = 7  # the opset from which boxes of crops come apart from the indices of images
+_COLUMNS = 7  # the opset from which boxes to suppress are columns
 _POSITIVE = {"reduce_argmax", "reduce_argmin", "argsort", "topk", "shape", "non_zero"}
 
 
 def raise_opset(block: Block, old: int, new: int) -> None:
-    """Let a function mean in a newer opset what it means in an older one, in place.
+    """Change a function, in place, so that it means the same in a newer opset.
 
     Raises:
-        SpecError: an operation cannot be said in the newer one; all are named.
+        SpecError: the newer opset cannot express an operation; all are named.
     """
     if old >= new:
         return
@@ -46,11 +46,14 @@ def raise_opset(block: Block, old: int, new: int) -> None:
             operation.op, operation.arguments = renewal.op, dict(renewal.arguments)
     rewriter = Rewriter(block, new)
     for operation in list(block.all_operations()):
-        reason = _reason_against(operation) if old < _FROM_THE_END <= new else ""
+        reason = _reason_against(operation, old, new)
         if reason:
             problems.append(f"{operation.op} {_name(operation)!r}: {reason}")
             continue
         try:
+            if operation.op == "non_maximum_suppression" and old < _COLUMNS <= new:
+                _suppress_columns(rewriter, operation)
+                continue
             if old < _FROM_THE_END <= new:
                 _count_from_the_start(rewriter, operation)
             inferred(
@@ -69,7 +72,7 @@ def raise_opset(block: Block, old: int, new: int) -> None:
 
 
 def renewed(operation: Operation, old: int) -> Compressed:
-    """A constant in fewer bits as CoreML8 has it: indices, codes and bits in its own shape."""
+    """A compressed constant in the form of CoreML8: indices, codes and bits in its own shape."""
     renew = _RENEWED.get(operation.op)
     if renew is None or old >= BLOCKS:
         return Compressed(operation.op, dict(operation.arguments))
@@ -126,17 +129,40 @@ def _name(operation: Operation) -> str:
     return operation.outputs[0].name if operation.outputs else operation.source
 
 
-def _reason_against(operation: Operation) -> str:
-    if operation.op == "reshape":
+def _reason_against(operation: Operation, old: int, new: int) -> str:
+    if operation.op == "crop_resize" and old < _BOXES_APART <= new:
+        return "boxes come apart from the indices of images there"
+    if operation.op == "crop_resize" and old < _PADDED <= new:
+        return "beyond the image it has a number there, and the pixels of its edge here"
+    if operation.op == "reshape" and old < _FROM_THE_END <= new:
         x, target = value_at(operation, "x"), known_at(operation, "shape")
         zeros = isinstance(target, tuple) and 0 in target
         if zeros and x is not None and (x.tensor.shape is None or len(target) != x.rank):
             return "a 0 in its shape stands for another extent there"
-    return _CHANGED.get(operation.op, "")
+    return ""
+
+
+def _suppress_columns(rewriter: Rewriter, operation: Operation) -> None:
+    def emit(op: str, /, **arguments: Value) -> tuple[Value, ...]:
+        return rewriter.all_before(operation, op, **arguments)
+
+    boxes, scores = value_at(operation, "boxes"), value_at(operation, "scores")
+    assert boxes is not None
+    assert scores is not None
+    outputs = suppression_by_columns(
+        emit,
+        boxes,
+        scores,
+        iou_threshold=float(known_at(operation, "iou_threshold", 0.0)),
+        score_threshold=float(known_at(operation, "score_threshold", 0.0)),
+        max_boxes=int(known_at(operation, "max_boxes", 0)),
+        per_class_suppression=bool(known_at(operation, "per_class_suppression", False)),
+    )
+    rewriter.remake(operation, outputs)
 
 
 def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:
-    """Let an operation get no negative indices."""
+    """Replace negative indices of an operation."""
     indices = value_at(operation, "indices")
     if indices is None or operation.op not in {*_INDEXED, *_POINTS}:
         return
@@ -162,10 +188,10 @@ def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:
 def _extents(
     operation: Operation, indices: Value
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    """The extent of the axis that indices go along, or of each axis that points name.
+    """The extent of the axis of the indices, or of each axis that points name.
 
     Raises:
-        SpecError: one varies.
+        SpecError: an extent varies.
     """
     data = value_at(operation, _INDEXED.get(operation.op, ""))
     if data is None:

@@ -1,8 +1,9 @@
-"""What passes find their way in a program with, and change it by."""
+"""How passes search and change a program."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from mlferry.programs.types import Known, TensorType
 
 
 class Rewriter:
-    """A program while operations in it are replaced by others.
+    """A program in which operations are being replaced.
 
     Args:
         root: the block of the function.
@@ -35,7 +36,8 @@ class Rewriter:
         self._readers = readers(root)
         self._kept = kept_values(root)
         self._seen: dict[tuple[int, Any], Operation] = {}
-        self._changed: set[Operation] = set()  # they compute something else than when seen
+        # They no longer compute what they did when they were recorded.
+        self._changed: set[Operation] = set()
         self._blocks = {op: block for block in root.all_blocks() for op in block.operations}
 
     def readers_of(self, value: Value) -> list[Operation]:
@@ -43,31 +45,31 @@ class Rewriter:
         return list(dict.fromkeys(self._readers.get(value, [])))
 
     def only_reader(self, value: Value) -> Operation | None:
-        """The operation that alone reads a value, in the block that makes it."""
+        """The only operation that reads a value, in the block that makes it."""
         readers = self.readers_of(value)
         if len(readers) != 1 or value in self._kept or value.maker is None:
             return None
         return readers[0] if self._blocks.get(readers[0]) is self._blocks.get(value.maker) else None
 
     def is_given(self, value: Value) -> bool:
-        """Whether a block gives a value."""
+        """Whether a value is the output of a block."""
         return value in self._kept
 
     def is_read_once(self, value: Value) -> bool:
-        """Whether one operation alone reads a value."""
+        """Whether only one operation reads a value."""
         return self.only_reader(value) is not None
 
     def follows(self, operation: Operation, *ops: str) -> Operation | None:
-        """The operation that alone reads the output of another, where it is one of some ops."""
+        """The only operation that reads the output of another, if it is one of these ops."""
         reader = self.only_reader(operation.outputs[0])
         return reader if reader is not None and reader.op in ops else None
 
     def made_by(self, value: Value, *ops: str) -> Operation | None:
-        """What makes a value, where it is one of some ops."""
+        """The operation that makes a value, if it is one of these ops."""
         return value.maker if value.maker is not None and value.maker.op in ops else None
 
     def set(self, operation: Operation, op: str, **arguments: Argument | None) -> None:
-        """Make another operation of one, with the same outputs, whose types may differ.
+        """Replace an operation by another with the same outputs, whose types may differ.
 
         Raises:
             SpecError: its arguments do not fit.
@@ -84,7 +86,7 @@ class Rewriter:
                 value.type = TensorType(kind.dtype, shape)
 
     def put(self, operation: Operation, name: str, value: Value) -> None:
-        """Let an operation read another value for a parameter; one that nobody reads is let go."""
+        """Replace an argument of an operation; a value that nobody reads any more is dropped."""
         before = value_at(operation, name)
         operation.arguments[name] = value
         if before is not None:
@@ -95,9 +97,10 @@ class Rewriter:
         self._changed.add(operation)
 
     def take_over(self, operation: Operation, last: Operation) -> None:
-        """Let an operation make what the last one of a chain behind it made, which goes.
+        """Give an operation the output of the last one of a chain after it, and drop the chain.
 
-        The operation moves to the place of the last one, before which all that it reads is made.
+        The operation moves to the place of the last one, so that all of its arguments come before
+        it.
         """
         self._changed.add(operation)
         block = self._blocks.pop(last)
@@ -109,26 +112,39 @@ class Rewriter:
             value.maker = operation
 
     def before(self, place: Operation, op: str, **arguments: Argument) -> Value:
-        """The output of a new operation in front of another."""
-        (kind,) = inferred(op, definition_of(op, self.opset), arguments)
-        value = Value(self._fresh(f"{place.outputs[0].name}_{op}"), kind)
-        value.maker = Operation(op, dict(arguments), (value,), source=place.source)
-        block = self._blocks[place]
-        block.operations.insert(block.operations.index(place), value.maker)
-        self._blocks[value.maker] = block
-        self._remember(value.maker)
+        """Insert an operation before another, and return its output."""
+        (value,) = self.all_before(place, op, **arguments)
         return value
 
-    def _fresh(self, hint: str) -> str:
-        """A name that no value has."""
-        used, name, number = names(self.root), hint, 0
-        while name in used:
-            number += 1
-            name = f"{hint}_{number}"
-        return name
+    def all_before(self, place: Operation, op: str, **arguments: Argument) -> tuple[Value, ...]:
+        """Insert an operation before another, and return its outputs."""
+        values: list[Value] = []
+        used = names(self.root)
+        for kind in inferred(op, definition_of(op, self.opset), arguments):
+            name = _fresh(f"{place.outputs[0].name}_{op}", used)
+            values.append(Value(name, kind))
+            used.add(name)
+        operation = Operation(op, dict(arguments), tuple(values), source=place.source)
+        for value in values:
+            value.maker = operation
+        block = self._blocks[place]
+        block.operations.insert(block.operations.index(place), operation)
+        self._blocks[operation] = block
+        self._remember(operation)
+        return operation.outputs
+
+    def remake(self, operation: Operation, outputs: Sequence[Value]) -> None:
+        """Replace an operation by values that were just made; its names stay."""
+        for old, new in zip(operation.outputs, outputs, strict=True):
+            maker = new.maker
+            assert maker is not None
+            maker.outputs = tuple(old if value is new else value for value in maker.outputs)
+            old.maker, old.type = maker, new.type
+        self._forget(operation)
+        self._blocks.pop(operation).operations.remove(operation)
 
     def is_repeated(self, operation: Operation) -> bool:
-        """Whether an operation before it computes the same; its values stand for both then."""
+        """Whether an earlier operation computes the same; its values then replace both."""
         if operation.blocks or operation.op in _NOT_THE_SAME or not operation.outputs:
             return False
         if any(value in self._kept for value in operation.outputs):
@@ -147,7 +163,7 @@ class Rewriter:
         return True
 
     def replace(self, old: Value, new: Value) -> None:
-        """Let everything read another value."""
+        """Replace a value everywhere."""
         self.root.replace({old: new})
         self._readers.setdefault(new, []).extend(self._readers.pop(old, []))
         if old in self._kept:
@@ -155,7 +171,7 @@ class Rewriter:
             self._kept.add(new)
 
     def is_there(self, operation: Operation) -> bool:
-        """Whether an operation has not been replaced by another."""
+        """Whether an operation has not been replaced."""
         return operation in self._blocks
 
     def _forget(self, operation: Operation) -> None:
@@ -169,13 +185,29 @@ class Rewriter:
             self._readers.setdefault(value, []).append(operation)
 
 
-_NOT_THE_SAME = {"read_state", "write_state", "random_normal", "random_uniform",
-                 "random_bernoulli", "random_categorical", "make_list"}  # fmt: skip
+def _fresh(hint: str, used: Collection[str]) -> str:
+    """A name that no value has."""
+    name, number = hint, 0
+    while name in used:
+        number += 1
+        name = f"{hint}_{number}"
+    return name
+
+
+_NOT_THE_SAME = {
+    "read_state",
+    "write_state",
+    "random_normal",
+    "random_uniform",
+    "random_bernoulli",
+    "random_categorical",
+    "make_list",
+}
 _SMALL = 64
 
 
 def _key(operation: Operation) -> Any:
-    """What two operations that compute the same have in common."""
+    """A key that is equal for operations that compute the same."""
     return operation.op, tuple(
         (name, tuple(map(_identity, argument if isinstance(argument, tuple) else (argument,))))
         for name, argument in operation.arguments.items()
@@ -191,7 +223,7 @@ def _identity(value: Value) -> Any:
 
 
 class _Held:
-    """An array as itself, whatever its content, without keeping it."""
+    """A key for the identity of an array, without keeping the array."""
 
     def __init__(self, array: Array) -> None:
         self._array, self._hash = weakref.ref(array), id(array)
@@ -208,13 +240,13 @@ class _Held:
 
 
 def value_at(operation: Operation, name: str) -> Value | None:
-    """What an operation gets for a parameter of one value."""
+    """The argument of an operation for a parameter of one value."""
     argument = operation.arguments.get(name)
     return argument if isinstance(argument, Value) else None
 
 
 def known_at(operation: Operation, name: str, default: Known | None = None) -> Any:
-    """A constant that an operation gets, as Python has it; the default where there is none."""
+    """A constant argument of an operation, as a Python value; the default if there is none."""
     value = value_at(operation, name)
     if value is None or not value.is_constant:
         return default
@@ -223,7 +255,7 @@ def known_at(operation: Operation, name: str, default: Known | None = None) -> A
 
 
 def array_at(operation: Operation, name: str) -> Array | None:
-    """A constant array that an operation gets."""
+    """A constant array that is an argument of an operation."""
     value = value_at(operation, name)
     return value.constant if value is not None and value.is_constant else None
 
@@ -235,7 +267,7 @@ def other_operand(operation: Operation, value: Value) -> Value | None:
 
 
 def per_channel(array: Array, rank: int, channels: int, axis: int = 1) -> Array | None:
-    """One value a channel, out of an array that spreads so over a value; None for any other."""
+    """A value for each channel, from an array that broadcasts so over a value; None for others."""
     if array.size == 1:
         return np.full(channels, array.reshape(-1)[0], array.dtype)
     spread_shape = [1] * rank

@@ -20,7 +20,7 @@ _BYTES = {"Q": frozenset({"int8", "uint8"})}
 
 
 def _fits(operands: Operands) -> None:
-    """Scale and zero point are single, or one an entry of an axis."""
+    """Scale and zero point are single values, or one for each entry of an axis."""
     x = operands.input
     for name in ("scale", "zero_point"):
         operand: Operand | None = getattr(operands, name)
@@ -33,8 +33,16 @@ def _fits(operands: Operands) -> None:
             raise SpecError(f"{name} is {operand.type}, along axis {axis.known} of {x.type}")
 
 
-@op_kind("quantize", since=7, variables=_BYTES, input=need("T"), scale=const("T"),
-         zero_point=option("Q"), axis=option(INT32), output_dtype=const(STRING))  # fmt: skip
+@op_kind(
+    "quantize",
+    since=7,
+    variables=_BYTES,
+    input=need("T"),
+    scale=const("T"),
+    zero_point=option("Q"),
+    axis=option(INT32),
+    output_dtype=const(STRING),
+)
 def quantize(operands: Operands) -> TensorType:
     """clip(round(input / scale) + zero_point)"""
     if operands.output_dtype.known not in _BYTES["Q"]:
@@ -43,8 +51,15 @@ def quantize(operands: Operands) -> TensorType:
     return TensorType(operands.output_dtype.known, operands.input.shape)
 
 
-@op_kind("dequantize", since=7, variables=_BYTES, input=need("Q"), scale=const("T"),
-         zero_point=option("Q"), axis=option(INT32))  # fmt: skip
+@op_kind(
+    "dequantize",
+    since=7,
+    variables=_BYTES,
+    input=need("Q"),
+    scale=const("T"),
+    zero_point=option("Q"),
+    axis=option(INT32),
+)
 def dequantize(operands: Operands) -> TensorType:
     """scale * (input - zero_point)"""
     _fits(operands)

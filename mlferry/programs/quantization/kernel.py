@@ -26,7 +26,7 @@ def quantize(
     axis: int | None,
     output_dtype: str,
 ) -> Array:
-    """Halves go to even."""
+    """Halves are rounded to even."""
     limits = np.iinfo(DTYPES[output_dtype].array)
     codes = np.rint(input / _along(scale, input, axis)) + _along(zero_point, input, axis)
     return np.clip(codes, limits.min, limits.max)

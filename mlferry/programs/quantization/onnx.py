@@ -28,7 +28,7 @@ def quantize(
     axis: int | None,
     output_dtype: str,
 ) -> str:
-    """Halves go to even."""
+    """Halves are rounded to even."""
     limits = np.iinfo(DTYPES[output_dtype].array)
     codes = emitter.node("Div", input, _along(emitter, scale, input, axis))
     codes = emitter.node("Round", codes)

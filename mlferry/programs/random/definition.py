@@ -21,14 +21,24 @@ def bernoulli(operands: Operands) -> TensorType:
     return _of(operands.shape, operands.prob)
 
 
-@op_kind("random_normal", shape=need(INT32), mean=option("T", 0.0), stddev=option("T", 1.0),
-         seed=option(INT32, -1))  # fmt: skip
+@op_kind(
+    "random_normal",
+    shape=need(INT32),
+    mean=option("T", 0.0),
+    stddev=option("T", 1.0),
+    seed=option(INT32, -1),
+)
 def normal(operands: Operands) -> TensorType:
     return _of(operands.shape, operands.mean)
 
 
-@op_kind("random_uniform", shape=need(INT32), low=option("T", 0.0), high=option("T", 1.0),
-         seed=option(INT32, -1))  # fmt: skip
+@op_kind(
+    "random_uniform",
+    shape=need(INT32),
+    low=option("T", 0.0),
+    high=option("T", 1.0),
+    seed=option(INT32, -1),
+)
 def uniform(operands: Operands) -> TensorType:
     return _of(operands.shape, operands.low)
 
@@ -40,8 +50,13 @@ def _of(shape: Operand, like: Operand) -> TensorType:
     return TensorType(like.dtype, sizes("shape", shape))
 
 
-@op_kind("random_categorical", x=need("T"), mode=option(STRING, "logits"), size=option(INT32, 1),
-         seed=option(INT32, -1))  # fmt: skip
+@op_kind(
+    "random_categorical",
+    x=need("T"),
+    mode=option(STRING, "logits"),
+    size=option(INT32, 1),
+    seed=option(INT32, -1),
+)
 def categorical(operands: Operands) -> TensorType:
     """Indices along the last axis, drawn `size` times."""
     if operands.mode.known not in ("logits", "probs"):

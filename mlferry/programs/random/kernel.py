@@ -1,4 +1,4 @@
-"""Random values: those of a seed are the same each time, though not those that a device draws."""
+"""Random values: the same each time for a seed, though not those that a device draws."""
 
 from __future__ import annotations
 

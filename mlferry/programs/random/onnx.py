@@ -9,14 +9,14 @@ from mlferry.programs.exports import Call, cast, export
 
 
 def _drawn(emitter: Emitter, op: str, shape: str, seed: int) -> str:
-    """From 0 to 1, or by the standard normal distribution."""
+    """Values from 0 to 1, or from the standard normal distribution."""
     zeros = np.zeros(1, np.float32)
     like = emitter.node("ConstantOfShape", emitter.reshape(emitter.whole(shape), [-1]), value=zeros)
     return emitter.node(op, like, dtype=FLOAT, seed=None if seed < 0 else float(seed))
 
 
 def _affine(emitter: Emitter, numbers: str, factor: float, shift: float) -> str:
-    """Runtimes refuse a deviation of 0, which is as good as any here."""
+    """Standard numbers are scaled here, because runtimes refuse a deviation of 0."""
     y = emitter.node("Mul", numbers, emitter.number(factor))
     return emitter.node("Add", y, emitter.number(shift))
 
@@ -40,7 +40,7 @@ def uniform(emitter: Emitter, call: Call, shape: str, low: float, high: float, s
 
 @export("random_categorical", random=True)
 def categorical(emitter: Emitter, call: Call, x: str, mode: str, size: int, seed: int) -> str:
-    """ONNX draws for a batch of logits."""
+    """ONNX takes a batch of logits."""
     logits = x if mode == "logits" else emitter.node("Log", x)
     *outer, classes = emitter.extents(x)
     rows = emitter.reshape(logits, [-1, classes])

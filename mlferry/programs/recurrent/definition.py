@@ -6,23 +6,35 @@ from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Extent, Shape, show
 from mlferry.programs.definitions import (
     BOOL,
+    FLOATS,
     STRING,
     Operand,
     Operands,
     const,
     need,
+    newer,
     op_kind,
     option,
 )
 from mlferry.programs.types import TensorType, compatible
 
-# An lstm spells one of them in another way.
+# An lstm spells one of them differently.
 ACTIVATIONS = ("hard_sigmoid", "linear", "relu", "scaled_tanh", "sigmoid", "tanh")
 OF_ONE_STATE = (*ACTIVATIONS, "sigmoid_hard")
 _FIVE = {"T": frozenset({"fp32"})}
 _SEQUENCE = option(BOOL, default=False)
 _TANH, _SIGMOID = option(STRING, "tanh"), option(STRING, "sigmoid")
 _FORWARD = option(STRING, "forward")
+_COMMON = {
+    "x": need("T"),
+    "initial_h": need("T"),
+    "weight_ih": const("T"),
+    "weight_hh": const("T"),
+    "bias": option("T"),
+    "direction": _FORWARD,
+    "output_sequence": _SEQUENCE,
+    "activation": _TANH,
+}
 
 
 def _checked(
@@ -71,28 +83,17 @@ def _steps(operands: Operands) -> Extent:
     return operands.x.shape[0] if operands.output_sequence.known else 1
 
 
-@op_kind("rnn", variables=_FIVE, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
-         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         activation=_TANH)  # fmt: skip
-@op_kind("rnn", since=7, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
-         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         activation=_TANH)  # fmt: skip
+@newer(7, "rnn", variables={"T": FLOATS})
+@op_kind("rnn", variables=_FIVE, shared=_COMMON)
 def rnn(operands: Operands) -> tuple[TensorType, ...]:
     return _one_state(operands, 1)
 
 
-@op_kind("gru", variables=_FIVE, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
-         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         recurrent_activation=_SIGMOID, activation=_TANH)  # fmt: skip
-@op_kind("gru", since=7, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
-         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         recurrent_activation=_SIGMOID, activation=_TANH)  # fmt: skip
-@op_kind("gru", since=8, x=need("T"), initial_h=need("T"), weight_ih=const("T"),
-         weight_hh=const("T"), bias=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         recurrent_activation=_SIGMOID, activation=_TANH,
-         reset_after=option(BOOL, default=False), input_bias=option("T"))  # fmt: skip
+@newer(8, "gru", reset_after=option(BOOL, default=False), input_bias=option("T"))
+@newer(7, "gru", variables={"T": FLOATS})
+@op_kind("gru", variables=_FIVE, shared=_COMMON, recurrent_activation=_SIGMOID)
 def gru(operands: Operands) -> tuple[TensorType, ...]:
-    """Gates are reset, output, update, one after another."""
+    """Gates are in the order reset, output, update."""
     return _one_state(operands, 3)
 
 
@@ -104,20 +105,23 @@ def _one_state(operands: Operands, gates: int) -> tuple[TensorType, ...]:
     return whole, TensorType(dtype, (batch, units))
 
 
-@op_kind("lstm", variables=_FIVE, x=need("T"), initial_h=need("T"), initial_c=need("T"),
-         weight_ih=const("T"), weight_hh=const("T"), bias=option("T"), peephole=option("T"),
-         weight_ih_back=option("T"), weight_hh_back=option("T"), bias_back=option("T"),
-         peephole_back=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         recurrent_activation=_SIGMOID, cell_activation=_TANH, activation=_TANH,
-         clip=option("T"))  # fmt: skip
-@op_kind("lstm", since=7, x=need("T"), initial_h=need("T"), initial_c=need("T"),
-         weight_ih=const("T"), weight_hh=const("T"), bias=option("T"), peephole=option("T"),
-         weight_ih_back=option("T"), weight_hh_back=option("T"), bias_back=option("T"),
-         peephole_back=option("T"), direction=_FORWARD, output_sequence=_SEQUENCE,
-         recurrent_activation=_SIGMOID, cell_activation=_TANH, activation=_TANH,
-         clip=option("T"))  # fmt: skip
+@newer(7, "lstm", variables={"T": FLOATS})
+@op_kind(
+    "lstm",
+    variables=_FIVE,
+    shared=_COMMON,
+    initial_c=need("T"),
+    peephole=option("T"),
+    weight_ih_back=option("T"),
+    weight_hh_back=option("T"),
+    bias_back=option("T"),
+    peephole_back=option("T"),
+    recurrent_activation=_SIGMOID,
+    cell_activation=_TANH,
+    clip=option("T"),
+)
 def lstm(operands: Operands) -> tuple[TensorType, ...]:
-    """Gates are input, forget, output, cell, one after another."""
+    """Gates are in the order input, forget, output, cell."""
     batch, units = _checked(operands, 4, ("forward", "reverse", "bidirectional"), ACTIVATIONS)
     _vector(operands, "peephole", 3 * units)
     both = operands.direction.known == "bidirectional"

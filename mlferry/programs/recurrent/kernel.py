@@ -24,13 +24,13 @@ _ACTIVATIONS: dict[str, Function] = {
 
 
 def _entries(x: Array, weights: Array, bias: Array | None) -> Array:
-    """What every step adds to the gates, for all steps at once."""
+    """The contribution of the inputs to the gates, for all steps at once."""
     y = np.matmul(x, weights.T)
     return y if bias is None else y + bias
 
 
 def _results(steps: list[Array], sequence: bool) -> Array:
-    """In the order in which they were made, the last step of x first for "reverse"."""
+    """The steps in the order of computation: for "reverse", the last step of x comes first."""
     return np.stack(steps) if sequence else steps[-1][None]
 
 
@@ -69,7 +69,7 @@ def gru(
     reset_after: bool = False,
     input_bias: Array | None = None,
 ) -> tuple[Array, Array]:
-    """The reset gate counts before the product, or with `reset_after` behind it.
+    """The reset gate applies before the product or, with `reset_after`, after it.
 
     Of two biases, `bias` is that of the recurrent product and `input_bias` that of the input.
     """
@@ -124,13 +124,15 @@ def lstm(
     assert weight_hh_back is not None
     second = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     units = weight_hh.shape[1]
-    states = [(initial_h[:, :units], initial_c[:, :units]), (initial_h[:, units:],
-              initial_c[:, units:])]  # fmt: skip
+    states = [
+        (initial_h[:, :units], initial_c[:, :units]),
+        (initial_h[:, units:], initial_c[:, units:]),
+    ]
     results = [
         _lstm(x, *state, weights, applied, clip, backwards)
         for state, weights, backwards in zip(states, (first, second), (False, True), strict=True)
     ]
-    # both directions show a step of x at the same place
+    # both directions have a step of x at the same place
     there, back = results[0][0], results[1][0]
     shown = [
         _results(there, output_sequence),
@@ -155,9 +157,9 @@ def _lstm(
     clip: float | None,
     backwards: bool,
 ) -> tuple[list[Array], Array, Array]:
-    """The outputs of all steps in the order in which they were made, and the last states.
+    """The outputs of all steps in the order of computation, and the last states.
 
-    The state before, and for the output gate the new one, adds to gates by the peephole.
+    Peepholes add the previous state, and for the output gate the new one, to the gates.
     """
     gate, cell, last = applied
     matrix, recurrent, bias, peephole = weights

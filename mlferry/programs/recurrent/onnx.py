@@ -1,7 +1,7 @@
-"""Recurrent ops as ONNX's own nodes, whose gates stand in another order.
+"""Recurrent ops as ONNX's own nodes, whose gates are in another order.
 
-An lstm whose cells are kept within limits is a `Scan` over the steps: the node limits what comes to
-the gates.
+An lstm with limits on its cells is a `Scan` over the steps, because the node limits the gates
+instead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mlferry.onnx_graph.graph import Port
 from mlferry.programs.exports import Call, body_of, export
 
 Array = NDArray[Any]
-# Of a direction: its matrix, its recursion, and the biases of input and recursion.
+# The weights of a direction: its matrix, its recursion, and the biases of input and recursion.
 _Direction = tuple[Array, Array, Array | None, Array | None]
 _BEFORE = int(np.iinfo(np.int64).min)
-# ONNX's name, and the constants that it takes.
+# ONNX's name, and the constants of the function.
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "linear": ("Affine", (1.0, 0.0)),
     "relu": ("Relu", ()),
@@ -32,7 +32,7 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "sigmoid_hard": ("HardSigmoid", FIXED["sigmoidHard"]),
     "tanh": ("Tanh", ()),
 }
-# Where the gates of a node stand in the program's matrices.
+# The places of a node's gates in the program's matrices.
 _LSTM = (0, 2, 1, 3)  # input, output, forget, cell
 _GRU = (2, 0, 1)  # update, reset, hidden
 _RNN = (0,)
@@ -93,7 +93,7 @@ def _states(emitter: Emitter, x: str, state: str, directions: int, units: int) -
 def _results(
     emitter: Emitter, x: str, outputs: Sequence[str], units: int, direction: str, *, sequence: bool
 ) -> tuple[str, ...]:
-    """The steps in the order in which they were made, and the last states, [batch, ...]."""
+    """The steps in the order of computation, and the last states, [batch, ...]."""
     y, *last = outputs
     steps, batch = emitter.extents(x)[:2]
     known, count = emitter.shape(x)[:2], 2 if direction == "bidirectional" else 1
@@ -154,7 +154,7 @@ def gru(
     reset_after: bool = False,
     input_bias: Array | None = None,
 ) -> tuple[str, ...]:
-    """The reset gate counts before the product, or with `reset_after` behind it."""
+    """The reset gate applies before the product or, with `reset_after`, after it."""
     units = weight_hh.shape[1]
     weights = _weights(emitter, [(weight_ih, weight_hh, input_bias, bias)], _GRU)
     outputs = emitter.nodes(
@@ -232,7 +232,7 @@ def lstm(
 
 @dataclass(frozen=True)
 class _Cells:
-    """A direction of an lstm whose cells have limits."""
+    """One direction of an lstm with limits on its cells."""
 
     weights: tuple[Array, Array, Array | None]
     peephole: Array | None
@@ -277,7 +277,7 @@ def _scanned(
 def _scan(
     emitter: Emitter, x: str, states: Sequence[str], part: _Cells, *, flipped: bool
 ) -> tuple[str, ...]:
-    """The steps, in the order of x where they are `flipped`, and the last states."""
+    """The steps, in the order of x if they are `flipped`, and the last states."""
     matrix, recurrent, bias = (None if w is None else np.asarray(w) for w in part.weights)
     assert matrix is not None
     assert recurrent is not None

@@ -12,6 +12,7 @@ from mlferry.programs.definitions import (
     STRING,
     Operands,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -21,12 +22,24 @@ from mlferry.programs.types import TensorType
 _INDICES = ("int32", "uint16")
 
 
-@op_kind("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_log_sum_exp", "reduce_max",
-         "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "reduce_sum_square",
-         variables={"T": NUMBERS}, x=need("T"), axes=option(INT32),
-         keep_dims=option(BOOL, default=False))  # fmt: skip
+@op_kind(
+    "reduce_l1_norm",
+    "reduce_l2_norm",
+    "reduce_log_sum",
+    "reduce_log_sum_exp",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "reduce_sum_square",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    axes=option(INT32),
+    keep_dims=option(BOOL, default=False),
+)
 def reduce(operands: Operands) -> TensorType:
-    """Over all axes where none are told."""
+    """Reduces over all axes if none are given."""
     x = operands.x
     axes = tuple(range(x.rank))
     if operands.axes is not None:
@@ -41,6 +54,13 @@ def reduced(shape: Shape, axes: tuple[int, ...], *, keep: bool) -> Shape:
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
+@newer(
+    7,
+    "reduce_argmax",
+    "reduce_argmin",
+    variables={"T": FLOATS | INT32},
+    output_dtype=option(STRING, "int32"),
+)
 @op_kind(
     "reduce_argmax",
     "reduce_argmin",
@@ -49,9 +69,6 @@ def reduced(shape: Shape, axes: tuple[int, ...], *, keep: bool) -> Shape:
     axis=option(INT32, -1),
     keep_dims=option(BOOL, default=False),
 )
-@op_kind("reduce_argmax", "reduce_argmin", since=7, variables={"T": FLOATS | INT32},
-         output_dtype=option(STRING, "int32"), x=need("T"), axis=option(INT32, -1),
-         keep_dims=option(BOOL, default=False))  # fmt: skip
 def arg_extreme(operands: Operands) -> TensorType:
     x = operands.x
     axis = axis_of(operands.axis.known, x.rank)

@@ -49,5 +49,5 @@ def reduce(call: Call, x: Array, axes: Axes, keep_dims: bool) -> Any:
 def arg_extreme(
     call: Call, x: Array, axis: int, keep_dims: bool, output_dtype: str = "int32"
 ) -> Any:
-    """The first of equal values."""
+    """Of equal values, the first."""
     return _EXTREMES[call.op](x, axis=axis, keepdims=keep_dims)

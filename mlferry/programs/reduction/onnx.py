@@ -8,10 +8,15 @@ from mlferry.programs.reshaping.definition import vector
 
 _SAME = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin"}
 _MADE = {
-    "reduce_l1_norm": "ReduceL1", "reduce_l2_norm": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
-    "reduce_log_sum_exp": "ReduceLogSumExp", "reduce_mean": "ReduceMean",
-    "reduce_prod": "ReduceProd", "reduce_sum": "ReduceSum", "reduce_sum_square": "ReduceSumSquare",
-}  # fmt: skip
+    "reduce_l1_norm": "ReduceL1",
+    "reduce_l2_norm": "ReduceL2",
+    "reduce_log_sum": "ReduceLogSum",
+    "reduce_log_sum_exp": "ReduceLogSumExp",
+    "reduce_mean": "ReduceMean",
+    "reduce_prod": "ReduceProd",
+    "reduce_sum": "ReduceSum",
+    "reduce_sum_square": "ReduceSumSquare",
+}
 _OF_FLOATS = {"reduce_l2_norm", "reduce_log_sum", "reduce_log_sum_exp", "reduce_mean"}
 _PLACES = {"reduce_argmax": "ArgMax", "reduce_argmin": "ArgMin"}
 
@@ -34,7 +39,7 @@ def largest(
 def reduce(
     emitter: Emitter, call: Call, x: str, axes: tuple[int, ...] | None, keep_dims: bool
 ) -> str:
-    """Integers whose result has a fraction go by float64, and lose it in the end."""
+    """Integers whose result has a fraction are computed in float64, and truncated at the end."""
     whole = call.op in _OF_FLOATS and call.carrier("x") == "int32"
     source = cast(emitter, x, "float64") if whole else x
     y = _reduced(emitter, _MADE[call.op], source, axes, keep_dims)
@@ -50,5 +55,5 @@ def place(
     keep_dims: bool,
     output_dtype: str = "int32",
 ) -> str:
-    """The first of equal values."""
+    """Of equal values, the first."""
     return int32(emitter, emitter.node(_PLACES[call.op], x, axis=axis, keepdims=int(keep_dims)))

@@ -17,6 +17,7 @@ from mlferry.programs.definitions import (
     Parameter,
     const,
     need,
+    newer,
     op_kind,
     option,
     several,
@@ -36,7 +37,7 @@ def axes_of(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def vector(known: Entries) -> tuple[int, ...]:
-    """A constant of one axis, or a scalar for a vector of one."""
+    """A constant of one axis; a scalar counts as a vector of one element."""
     return known if isinstance(known, tuple) else (known,)
 
 
@@ -50,8 +51,8 @@ def shape(operands: Operands) -> TensorType:
     return TensorType("int32", (operands.x.rank,))
 
 
+@newer(7, "transpose", variables=NEW)
 @op_kind("transpose", variables=OLD, x=need("T"), perm=const(INT32))
-@op_kind("transpose", since=7, variables=NEW, x=need("T"), perm=const(INT32))
 def transpose(operands: Operands) -> TensorType:
     x, order = operands.x, vector(operands.perm.known)
     if sorted(axis % x.rank if x.rank else axis for axis in order) != list(range(x.rank)):
@@ -59,11 +60,10 @@ def transpose(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(x.shape[axis] for axis in order))
 
 
+@newer(7, "reshape", variables={**NEW, "U": SIGNED}, shape=need("U"))
 @op_kind("reshape", variables=OLD, x=need("T"), shape=need(INT32))
-@op_kind("reshape", since=7, variables={**NEW, "U": SIGNED},
-         x=need("T"), shape=need("U"))  # fmt: skip
 def reshape(operands: Operands) -> TensorType:
-    """0 keeps an extent, -1 takes what is left."""
+    """0 keeps an extent, -1 means the rest."""
     x, target = operands.x, operands.shape
     if target.value is None:
         rank = target.shape[0] if target.rank else None
@@ -88,8 +88,7 @@ def reshape(operands: Operands) -> TensorType:
 def resolved(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
     """A shape in which 0 stands for the extent of the input at the same place.
 
-    Where the input has more or fewer axes the places count from the end, and an extent beyond
-    them is 1.
+    If the input has more or fewer axes, places count from the end, and extents beyond them are 1.
     """
     extents: list[Extent] = []
     for place, extent in enumerate(goal):
@@ -103,17 +102,23 @@ def resolved(goal: tuple[int, ...], shape: Shape | None) -> list[Extent]:
     return extents
 
 
-@op_kind("reshape_like", since=6, variables=OLD, x=need("T"),
-         ref_tensors=several(NUMBERS | BOOL), begins=several(INT32), ends=several(INT32),
-         end_masks=several(BOOL))  # fmt: skip
-@op_kind("reshape_like", since=7, variables=NEW, x=need("T"),
-         ref_tensors=several(ANY), begins=several(INT32), ends=several(INT32),
-         end_masks=several(BOOL))  # fmt: skip
+@newer(7, "reshape_like", variables=NEW, ref_tensors=several(ANY))
+@op_kind(
+    "reshape_like",
+    since=6,
+    variables=OLD,
+    x=need("T"),
+    ref_tensors=several(NUMBERS | BOOL),
+    begins=several(INT32),
+    ends=several(INT32),
+    end_masks=several(BOOL),
+)
 def reshape_like(operands: Operands) -> TensorType:
     """The extents of some axes of other tensors, one after another."""
     extents: list[Extent] = []
-    parts = zip(operands.ref_tensors, operands.begins, operands.ends, operands.end_masks,
-                strict=True)  # fmt: skip
+    parts = zip(
+        operands.ref_tensors, operands.begins, operands.ends, operands.end_masks, strict=True
+    )
     for like, begin, end, to_the_end in parts:
         last = None if to_the_end.known else end.known
         extents += like.shape[begin.known : last]
@@ -123,8 +128,8 @@ def reshape_like(operands: Operands) -> TensorType:
     return TensorType(operands.x.dtype, tuple(extents))
 
 
+@newer(7, "expand_dims", variables=NEW)
 @op_kind("expand_dims", variables=OLD, x=need("T"), axes=const(INT32))
-@op_kind("expand_dims", since=7, variables=NEW, x=need("T"), axes=const(INT32))
 def expand_dims(operands: Operands) -> TensorType:
     x, axes = operands.x, vector(operands.axes.known)
     places = axes_of(axes, x.rank + len(axes))
@@ -133,8 +138,8 @@ def expand_dims(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(extents))
 
 
+@newer(7, "squeeze", variables=NEW)
 @op_kind("squeeze", variables=OLD, x=need("T"), axes=option(INT32))
-@op_kind("squeeze", since=7, variables=NEW, x=need("T"), axes=option(INT32))
 def squeeze(operands: Operands) -> TensorType:
     x = operands.x
     if operands.axes is None:
@@ -154,18 +159,23 @@ def flatten2d(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (product(x.shape[:axis]), product(x.shape[axis:])))
 
 
+@newer(7, "reverse", variables=NEW)
 @op_kind("reverse", variables=OLD, x=need("T"), axes=option(INT32))
-@op_kind("reverse", since=7, variables=NEW, x=need("T"), axes=option(INT32))
 def reverse(operands: Operands) -> TensorType:
     if operands.axes is not None:
         axes_of(vector(operands.axes.known), operands.x.rank)
     return operands.x.tensor
 
 
-@op_kind("reverse_sequence", variables=OLD, x=need("T"), lengths=need(INT32),
-         seq_axis=option(INT32, 0), batch_axis=option(INT32, 0))  # fmt: skip
-@op_kind("reverse_sequence", since=7, variables={**NEW, "U": SIGNED}, x=need("T"),
-         lengths=need("U"), seq_axis=option(INT32, 0), batch_axis=option(INT32, 0))  # fmt: skip
+@newer(7, "reverse_sequence", variables={**NEW, "U": SIGNED}, lengths=need("U"))
+@op_kind(
+    "reverse_sequence",
+    variables=OLD,
+    x=need("T"),
+    lengths=need(INT32),
+    seq_axis=option(INT32, 0),
+    batch_axis=option(INT32, 0),
+)
 def reverse_sequence(operands: Operands) -> TensorType:
     x = operands.x
     batch = axis_of(operands.batch_axis.known, x.rank)

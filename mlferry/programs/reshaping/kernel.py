@@ -73,7 +73,7 @@ def reverse(call: Call, x: Array, axes: Ints | None) -> Array:
 
 @kernel("reverse_sequence", moves=True)
 def reverse_sequence(call: Call, x: Array, lengths: Array, seq_axis: int, batch_axis: int) -> Array:
-    """The first entries of every sample, as many as `lengths` says."""
+    """Reverses the first entries of every sample, as many as `lengths` says."""
     y = x.copy()
     samples = np.moveaxis(y, (batch_axis, seq_axis), (0, 1))
     source = np.moveaxis(x, (batch_axis, seq_axis), (0, 1))

@@ -43,7 +43,7 @@ def transpose(emitter: Emitter, call: Call, x: str, perm: Ints) -> str:
 
 @export("reshape", moves=True)
 def reshape(emitter: Emitter, call: Call, x: str, shape: str) -> str:
-    """0 keeps an extent; of another number of axes places count from the end."""
+    """0 keeps an extent; if the number of axes differs, places count from the end."""
     goal = values_of(emitter, shape)
     if goal is None:
         return emitter.node("Reshape", x, emitter.reshape(emitter.whole(shape), [-1]))
@@ -109,7 +109,7 @@ def reverse(emitter: Emitter, call: Call, x: str, axes: Ints | None) -> str:
 def reverse_sequence(
     emitter: Emitter, call: Call, x: str, lengths: str, seq_axis: int, batch_axis: int
 ) -> str:
-    """The first entries of every sample, as many as `lengths` says; samples come to the front."""
+    """Reverses the first entries of every sample (`lengths`); samples move to the front."""
     rank = emitter.rank(x)
     front = [batch_axis % rank, seq_axis % rank]
     if front[0] == front[1]:

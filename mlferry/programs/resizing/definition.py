@@ -23,6 +23,7 @@ from mlferry.programs.definitions import (
     const,
     maybe,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -30,10 +31,35 @@ from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import TensorType
 
 _FACTOR = {"F": frozenset({"fp32", "int32"})}
+_FACTORS = {
+    "x": need("T"),
+    "scale_factor_height": option("F", 1),
+    "scale_factor_width": option("F", 1),
+}
 _FP32 = frozenset({"fp32"})
+_BOXES = {
+    "target_height": option(INT32, 1),
+    "target_width": option(INT32, 1),
+    "normalized_coordinates": option(BOOL, default=False),
+    "spatial_scale": option(_FP32, 1.0),
+    "box_coordinate_mode": option(STRING, "CORNERS_HEIGHT_FIRST"),
+    "sampling_mode": option(STRING, "DEFAULT"),
+}
+_SAMPLING = {
+    "sampling_mode": const(STRING),
+    "padding_mode": const(STRING),
+    "padding_value": const("T"),
+    "coordinates_mode": const(STRING),
+    "align_corners": const(BOOL),
+}
 _INDICES = INT32 | {"int16", "uint16", "uint32"}
-SAMPLINGS = ("DEFAULT", "STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS",
-             "UNALIGN_CORNERS")  # fmt: skip
+SAMPLINGS = (
+    "DEFAULT",
+    "STRICT_ALIGN_CORNERS",
+    "ALIGN_CORNERS",
+    "OFFSET_CORNERS",
+    "UNALIGN_CORNERS",
+)
 COORDINATES = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")
 PADDINGS = ("constant", "border", "reflection", "symmetric")
 
@@ -44,7 +70,7 @@ def unaligned(start: float, end: float, count: int) -> Grid:
     return grid
 
 
-# Where so many samples of the interval between two pixels lie.
+# The positions of so many samples between two pixels.
 GRIDS: dict[str, Callable[[float, float, int], Grid]] = {
     "STRICT_ALIGN_CORNERS": SAMPLING["STRICT_ALIGN_ENDPOINTS_MODE"],
     "ALIGN_CORNERS": SAMPLING["ALIGN_ENDPOINTS_MODE"],
@@ -55,7 +81,7 @@ GRIDS: dict[str, Callable[[float, float, int], Grid]] = {
 
 
 def closest(extent: int, count: int, mode: str) -> NDArray[np.intp]:
-    """The pixels whose centres are nearest; halves go up."""
+    """The pixels with the nearest centres; halves are rounded up."""
     if mode in ("DEFAULT", "UNALIGN_CORNERS"):
         places = np.floor((np.arange(count) + 0.5) * (extent / count))
     else:
@@ -69,23 +95,13 @@ def _one_of(operand: Operand, name: str, possible: Collection[str]) -> None:
 
 
 def grown(extent: Extent, factor: float) -> Extent:
-    """An extent by a factor, rounded down."""
+    """An extent times a factor, rounded down."""
     return None if extent is None else math.floor(extent * factor)
 
 
-@op_kind("upsample_nearest_neighbor", variables=_FACTOR, x=need("T"),
-         scale_factor_height=option("F", 1), scale_factor_width=option("F", 1))  # fmt: skip
-@op_kind(
-    "upsample_bilinear",
-    variables=_FACTOR,
-    x=need("T"),
-    scale_factor_height=option("F", 1),
-    scale_factor_width=option("F", 1),
-    align_corners=option(BOOL, default=True),
-)
-@op_kind("upsample_bilinear", since=6, variables=_FACTOR, x=need("T"),
-         scale_factor_height=option("F", 1), scale_factor_width=option("F", 1),
-         align_corners=option(BOOL, default=True), half_pixel_centers=option(BOOL))  # fmt: skip
+@newer(6, "upsample_bilinear", half_pixel_centers=option(BOOL))
+@op_kind("upsample_bilinear", variables=_FACTOR, shared=_FACTORS, align_corners=option(BOOL, True))
+@op_kind("upsample_nearest_neighbor", variables=_FACTOR, shared=_FACTORS)
 def upsample(operands: Operands) -> TensorType:
     x = _image(operands.x)
     height, width = x.shape[-2:]
@@ -106,8 +122,12 @@ def _image(x: Operand, rank: int = 3) -> Operand:
     return x
 
 
-@op_kind("resize_nearest_neighbor", x=need("T"), target_size_height=const(INT32),
-         target_size_width=const(INT32))  # fmt: skip
+@op_kind(
+    "resize_nearest_neighbor",
+    x=need("T"),
+    target_size_height=const(INT32),
+    target_size_width=const(INT32),
+)
 @op_kind(
     "resize_bilinear",
     x=need("T"),
@@ -126,10 +146,16 @@ def resize_to(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (*x.shape[:-2], *size))
 
 
-@op_kind("resize", since=7, variables={"T": NUMBERS}, x=need("T"), shape=need(_INDICES),
-         resized_dims=const(frozenset({"uint32"})),
-         interpolation_mode=option(STRING, "LINEAR"),
-         sampling_mode=option(STRING, "DEFAULT"))  # fmt: skip
+@op_kind(
+    "resize",
+    since=7,
+    variables={"T": NUMBERS},
+    x=need("T"),
+    shape=need(_INDICES),
+    resized_dims=const(frozenset({"uint32"})),
+    interpolation_mode=option(STRING, "LINEAR"),
+    sampling_mode=option(STRING, "DEFAULT"),
+)
 def resize(operands: Operands) -> TensorType:
     """The last `resized_dims` axes become those of `shape`, where 0 keeps an extent."""
     x, count = operands.x, operands.resized_dims.known
@@ -148,7 +174,7 @@ def resize(operands: Operands) -> TensorType:
 
 @op_kind("crop", x=need("T"), crop_height=const(INT32), crop_width=const(INT32))
 def crop(operands: Operands) -> TensorType:
-    """What is cut off in front and behind."""
+    """How much is cut off at both ends."""
     x = _image(operands.x)
     shape = list(x.shape)
     for axis, amounts in ((-2, operands.crop_height), (-1, operands.crop_width)):
@@ -159,18 +185,10 @@ def crop(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(shape))
 
 
-@op_kind("crop_resize", x=need("T"), roi=need("T"), target_height=option(INT32, 1),
-         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
-         spatial_scale=option(_FP32, 1.0),
-         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
-         sampling_mode=option(STRING, "DEFAULT"))  # fmt: skip
-@op_kind("crop_resize", since=6, x=need("T"), roi=need("T"), target_height=option(INT32, 1),
-         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
-         spatial_scale=option(_FP32, 1.0),
-         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
-         sampling_mode=option(STRING, "DEFAULT"), pad_value=option("T", 0.0))  # fmt: skip
+@newer(6, "crop_resize", pad_value=option("T", 0.0))
+@op_kind("crop_resize", x=need("T"), roi=need("T"), shared=_BOXES)
 def crop_resize(operands: Operands) -> TensorType:
-    """Boxes [N, 1, 4, 1, 1] out of every image, or with an index in front out of one."""
+    """Boxes [N, 1, 4, 1, 1] from every image, or from one if an index comes first."""
     x, roi = operands.x, operands.roi
     if x.rank != 4 or roi.rank != 5 or roi.shape[2] not in (4, 5):
         raise SpecError(f"x is {x.type} and roi {roi.type}; (N, 1, 4 or 5, 1, 1) is needed")
@@ -181,15 +199,18 @@ def crop_resize(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (roi.shape[0], batch, x.shape[1], *size))
 
 
-@op_kind("crop_resize", since=7,
-         variables={"B": FLOATS | {"uint16"}, "I": frozenset({"uint16", "int32"})},
-         x=need("T"), boxes=need("B"), box_indices=maybe("I"), target_height=option(INT32, 1),
-         target_width=option(INT32, 1), normalized_coordinates=option(BOOL, default=False),
-         spatial_scale=option(_FP32, 1.0),
-         box_coordinate_mode=option(STRING, "CORNERS_HEIGHT_FIRST"),
-         sampling_mode=option(STRING, "DEFAULT"), pad_value=option("T", 0.0))  # fmt: skip
+@op_kind(
+    "crop_resize",
+    since=7,
+    variables={"B": FLOATS | {"uint16"}, "I": frozenset({"uint16", "int32"})},
+    x=need("T"),
+    boxes=need("B"),
+    box_indices=maybe("I"),
+    shared=_BOXES,
+    pad_value=option("T", 0.0),
+)
 def crop_boxes(operands: Operands) -> TensorType:
-    """Each box out of the image that its index names."""
+    """Each box from the image that its index names."""
     x, boxes = operands.x, operands.boxes
     if x.rank != 4 or boxes.rank != 2 or boxes.shape[1] not in (4, None):
         raise SpecError(f"x is {x.type} and boxes {boxes.type}; (N, 4) is needed")
@@ -210,10 +231,14 @@ def _sampling(operands: Operands) -> None:
     _one_of(operands.coordinates_mode, "coordinates_mode", COORDINATES)
 
 
-@op_kind("affine", x=need("T"), transform_matrix=need("T"), output_height=const(INT32),
-         output_width=const(INT32), sampling_mode=const(STRING), padding_mode=const(STRING),
-         padding_value=const("T"), coordinates_mode=const(STRING),
-         align_corners=const(BOOL))  # fmt: skip
+@op_kind(
+    "affine",
+    x=need("T"),
+    transform_matrix=need("T"),
+    output_height=const(INT32),
+    output_width=const(INT32),
+    shared=_SAMPLING,
+)
 def affine(operands: Operands) -> TensorType:
     x, matrix = operands.x, operands.transform_matrix
     if x.rank != 4 or matrix.rank != 2 or matrix.shape[1] not in (6, None):
@@ -223,17 +248,15 @@ def affine(operands: Operands) -> TensorType:
     return TensorType(x.dtype, (*x.shape[:2], *size))
 
 
-@op_kind("resample", variables={"U": frozenset({"fp32", "int32"})}, x=need("T"),
-         coordinates=need("U"), sampling_mode=const(STRING), padding_mode=const(STRING),
-         padding_value=const("T"), coordinates_mode=const(STRING),
-         align_corners=const(BOOL))  # fmt: skip
-@op_kind("resample", since=6, variables={"U": NUMBERS}, x=need("T"), coordinates=need("U"),
-         sampling_mode=const(STRING), padding_mode=const(STRING), padding_value=const("T"),
-         coordinates_mode=const(STRING), align_corners=const(BOOL))  # fmt: skip
-@op_kind("resample", since=7, variables={"U": NUMBERS | SMALL}, x=need("T"),
-         coordinates=need("U"), sampling_mode=const(STRING), padding_mode=const(STRING),
-         padding_value=const("T"), coordinates_mode=const(STRING),
-         align_corners=const(BOOL))  # fmt: skip
+@newer(7, "resample", variables={"U": NUMBERS | SMALL})
+@newer(6, "resample", variables={"U": NUMBERS})
+@op_kind(
+    "resample",
+    variables={"U": frozenset({"fp32", "int32"})},
+    x=need("T"),
+    coordinates=need("U"),
+    shared=_SAMPLING,
+)
 def resample(operands: Operands) -> TensorType:
     """The image at coordinates (x, y), [B, height, width, 2]."""
     x, coordinates = operands.x, operands.coordinates

@@ -120,12 +120,14 @@ def _patch(
     """A box of images [..., H, W], resized."""
     scale, normalized, coding, mode, filler = options
     top, left, bottom, right = corners(
-        np.asarray(box, np.float64) * scale, BOX_CODINGS[coding], images.shape[-2:],
+        np.asarray(box, np.float64) * scale,
+        BOX_CODINGS[coding],
+        images.shape[-2:],
         normalized=normalized,
-    )  # fmt: skip
+    )
     height, width = images.shape[-2:]
     if top > height - 1 and left > width - 1:
-        # a box that begins behind the image reads all of it: a test of coremltools expects so
+        # a box that begins beyond the image reads all of it, as a test of coremltools expects
         top, bottom, left, right = 0.0, height - 1.0, 0.0, width - 1.0
     grid = GRIDS[mode]
     rows, columns = grid(top, bottom, size[0]), grid(left, right, size[1])
@@ -158,8 +160,12 @@ def crop_resize(
 ) -> Array:
     size = (target_height, target_width)
     options = (
-        spatial_scale, normalized_coordinates, box_coordinate_mode, sampling_mode, pad_value,
-    )  # fmt: skip
+        spatial_scale,
+        normalized_coordinates,
+        box_coordinate_mode,
+        sampling_mode,
+        pad_value,
+    )
     patches = []
     for values in roi.reshape(len(roi), -1):
         images = x if len(values) == 4 else _image(x, int(values[0]))[None]
@@ -183,8 +189,12 @@ def crop_boxes(
 ) -> Array:
     size = (target_height, target_width)
     options = (
-        spatial_scale, normalized_coordinates, box_coordinate_mode, sampling_mode, pad_value,
-    )  # fmt: skip
+        spatial_scale,
+        normalized_coordinates,
+        box_coordinate_mode,
+        sampling_mode,
+        pad_value,
+    )
     indices = range(len(boxes)) if box_indices is None else np.ravel(box_indices).tolist()
     pairs = zip(boxes, indices, strict=True)
     return np.stack([_patch(_image(x, int(i)), box, size, options) for box, i in pairs])
@@ -202,7 +212,7 @@ def _pixels(values: Array, extent: int, mode: str, aligned: bool) -> Array:
 
 
 def _reflected(values: Array, low: float, high: float) -> Array:
-    """Positions thrown back and forth between two ends."""
+    """Positions reflected back and forth between two ends."""
     span = high - low
     if span <= 0:
         return np.zeros_like(values)
@@ -211,7 +221,7 @@ def _reflected(values: Array, low: float, high: float) -> Array:
 
 
 def _bent(values: Array, extent: int, padding: str) -> Array:
-    """Positions outside of the image, as the padding reads them."""
+    """Positions outside the image, as the padding mode maps them."""
     if padding == "border":
         return np.clip(values, 0, extent - 1)
     if padding == "reflection":
@@ -222,7 +232,7 @@ def _bent(values: Array, extent: int, padding: str) -> Array:
 
 
 def _at(image: Array, rows: Array, columns: Array, filler: float) -> Array:
-    """Pixels of an image [C, H, W] at whole positions; the filler outside."""
+    """Pixels of an image [C, H, W] at whole positions, and the filler outside."""
     height, width = image.shape[-2:]
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     pixels = image[:, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]

@@ -1,7 +1,7 @@
 """Upsampling, resizing, cropping and sampling of height and width.
 
-Where `Resize` has the grid of an op it is used. Any other grid becomes a product with two matrices,
-a row of which has the weights of one sample.
+`Resize` is used if it has the grid of an op. Any other grid becomes a product with two matrices,
+each row of which holds the weights of one sample.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlferry.programs.resizing.definition import GRIDS, closest, grown
 from mlferry.programs.types import Entries, Known
 
 Size = tuple[int | str, int | str]
-# The grids that `Resize` has; ALIGN_CORNERS is another one for a single sample.
+# The grids that `Resize` has; ALIGN_CORNERS differs for a single sample.
 _RESIZE = {
     "STRICT_ALIGN_CORNERS": "align_corners",
     "ALIGN_CORNERS": "align_corners",
@@ -46,16 +46,21 @@ def _size(emitter: Emitter, x: str) -> tuple[int, int]:
 
 
 def _resized(emitter: Emitter, x: str, size: Size, grid: str) -> str:
-    """By `Resize`, which has two axes in front of height and width."""
+    """Uses `Resize`, which has two axes before height and width."""
     *lead, height, width = emitter.extents(x)
     maps = x if len(lead) == 2 else emitter.reshape(x, [1, -1, height, width])
     front: list[int | str] = [*lead]
     if len(lead) != 2:
         front = [1, emitter.extent(maps, 1)]
     y = emitter.node(
-        "Resize", maps, "", "", emitter.vector([*front, *size]), mode="linear",
+        "Resize",
+        maps,
+        "",
+        "",
+        emitter.vector([*front, *size]),
+        mode="linear",
         coordinate_transformation_mode=grid,
-    )  # fmt: skip
+    )
     if len(lead) == 2:
         return y
     known = [n if isinstance(n, int) else None for n in size]
@@ -183,7 +188,7 @@ def _bilinear(emitter: Emitter, x: str, size: Size, mode: str) -> str:
 
 
 def _weights(extent: int, positions: Grid) -> Any:
-    """What each sample takes of each pixel, [samples, pixels]."""
+    """The weight of each pixel in each sample, [samples, pixels]."""
     pixels = np.eye(extent, dtype=np.float32)
     return interpolate(pixels, positions, np.arange(extent, dtype=np.float64))
 
@@ -234,7 +239,7 @@ def _targets(emitter: Emitter, x: str, shape: str, count: int) -> Size:
 
 
 def _closest(emitter: Emitter, x: str, size: Size, mode: str) -> str:
-    """The pixels whose centres are nearest; halves go up."""
+    """The pixels with the nearest centres; halves are rounded up."""
     for axis, count in zip((-2, -1), size, strict=True):
         extent = emitter.extent(x, axis)
         if isinstance(extent, int) and isinstance(count, int):
@@ -332,7 +337,7 @@ def _sides(
 def _or_all(
     emitter: Emitter, sides: list[tuple[str, str]], size: tuple[int, int]
 ) -> list[tuple[str, str]]:
-    """A box that begins behind the image reads all of it."""
+    """A box that begins beyond the image reads all of it."""
     lasts = [_double(emitter, extent - 1) for extent in size]
     behind = [
         emitter.node("Greater", start, last) for (start, _), last in zip(sides, lasts, strict=True)
@@ -348,7 +353,7 @@ def _or_all(
 
 
 def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -> str:
-    """Images [..., H, W] at boxes [N, 4], with N in front of `lead` axes."""
+    """Images [..., H, W] at boxes [N, 4], with N before `lead` axes."""
     size = _size(emitter, images)
     counts = (call.options["target_height"], call.options["target_width"])
     filler = call.options.get("pad_value")
@@ -383,13 +388,13 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
     across = emitter.unsqueeze(insides[1], [1])
     whole = emitter.node("And", emitter.unsqueeze(insides[0], [2]), across)
     emitter.shapes[whole] = (emitter.shape(boxes)[0], *counts)
-    shown = emitter.unsqueeze(whole, range(1, 1 + lead))
-    return emitter.node("Where", shown, y, emitter.number(filler))
+    expanded = emitter.unsqueeze(whole, range(1, 1 + lead))
+    return emitter.node("Where", expanded, y, emitter.number(filler))
 
 
 @export("crop_resize")
 def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Known) -> str:
-    """Boxes of 5 values start with the index of the image that they are cut out of."""
+    """Boxes of 5 values start with the index of their image."""
     count = emitter.shape(roi)[2]
     if count is None:
         raise refuse("whether boxes have 4 values or 5 is not known")
@@ -413,7 +418,7 @@ def _images(emitter: Emitter, x: str, which: str, count: Extent) -> str:
 def crop_boxes(
     emitter: Emitter, call: Call, x: str, boxes: str, box_indices: str | None, **options: Known
 ) -> str:
-    """Each box out of the image of its index, or of its own place."""
+    """Each box from the image of its index, or from the image at its own place."""
     which = box_indices or counted(emitter, emitter.extent(boxes, 0))
     flat = emitter.reshape(which, [-1])
     wide = cast(emitter, boxes, "float32") if call.carrier("boxes") != "float32" else boxes
@@ -439,7 +444,7 @@ def _pixels(emitter: Emitter, values: str, extent: int, mode: str, aligned: bool
 
 
 def _reflected(emitter: Emitter, values: str, low: float, high: float) -> str:
-    """Positions thrown back and forth between two ends."""
+    """Positions reflected back and forth between two ends."""
     span = high - low
     if span <= 0:
         return emitter.node("Mul", values, emitter.number(0))
@@ -467,8 +472,9 @@ _PADDINGS: dict[str, Callable[[Emitter, str, int], str]] = {
 }
 
 
-def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int],
-        filler: float) -> str:  # fmt: skip
+def _at(
+    emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, int], filler: float
+) -> str:
     """Pixels [B, P, C] of images [B, H * W, C] at whole positions [B, P]; the filler outside."""
     zero, inside, places = emitter.number(0), [], []
     for values, extent in ((rows, size[0]), (columns, size[1])):
@@ -484,8 +490,8 @@ def _at(emitter: Emitter, image: str, rows: str, columns: str, size: tuple[int, 
     whole = inside[0]
     for other in inside[1:]:
         whole = emitter.node("And", whole, other)
-    shown = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
-    return emitter.node("Where", shown, pixels, emitter.number(filler))
+    expanded = emitter.node("Unsqueeze", whole, emitter.integers([-1]))
+    return emitter.node("Where", expanded, pixels, emitter.number(filler))
 
 
 def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:

@@ -16,6 +16,7 @@ from mlferry.programs.definitions import (
     Operands,
     const,
     need,
+    newer,
     op_kind,
     option,
 )
@@ -27,20 +28,26 @@ NEW = {"T": ANY, "U": SIGNED}
 
 
 def masked(mask: Entries | None, rank: int) -> tuple[bool, ...]:
-    """A mask for each axis; none is set where it is left out."""
+    """A mask for each axis; if it is omitted, none is set."""
     if mask is None:
         return (False,) * rank
     return tuple(bool(flag) for flag in vector(mask))
 
 
-@op_kind("slice_by_index", variables=OLD, x=need("T"), begin=need(INT32), end=need(INT32),
-         stride=option(INT32), begin_mask=option(BOOL), end_mask=option(BOOL),
-         squeeze_mask=option(BOOL))  # fmt: skip
-@op_kind("slice_by_index", since=7, variables=NEW, x=need("T"), begin=need("U"), end=need("U"),
-         stride=option("U"), begin_mask=option(BOOL), end_mask=option(BOOL),
-         squeeze_mask=option(BOOL))  # fmt: skip
+@newer(7, "slice_by_index", variables=NEW, begin=need("U"), end=need("U"), stride=option("U"))
+@op_kind(
+    "slice_by_index",
+    variables=OLD,
+    x=need("T"),
+    begin=need(INT32),
+    end=need(INT32),
+    stride=option(INT32),
+    begin_mask=option(BOOL),
+    end_mask=option(BOOL),
+    squeeze_mask=option(BOOL),
+)
 def slice_by_index(operands: Operands) -> TensorType:
-    """From begin to end by stride; masks say where one of them is not used."""
+    """From begin to end by stride; masks say where one of them is ignored."""
     return TensorType(operands.x.dtype, _sliced(operands, drop=True))
 
 
@@ -77,9 +84,19 @@ def _known(operand: Operand, rank: int) -> Sequence[int | None]:
     return (None,) * rank if operand.value is None else vector(operand.known)
 
 
-@op_kind("slice_update", since=8, variables=NEW, x=need("T"), update=need("T"), begin=need("U"),
-         end=need("U"), stride=option("U"), begin_mask=option(BOOL), end_mask=option(BOOL),
-         squeeze_mask=option(BOOL))  # fmt: skip
+@op_kind(
+    "slice_update",
+    since=8,
+    variables=NEW,
+    x=need("T"),
+    update=need("T"),
+    begin=need("U"),
+    end=need("U"),
+    stride=option("U"),
+    begin_mask=option(BOOL),
+    end_mask=option(BOOL),
+    squeeze_mask=option(BOOL),
+)
 def slice_update(operands: Operands) -> TensorType:
     shape = _sliced(operands, drop=True)
     if not compatible(operands.update.shape, shape):
@@ -87,10 +104,10 @@ def slice_update(operands: Operands) -> TensorType:
     return operands.x.tensor
 
 
+@newer(7, "slice_by_size", variables=NEW, begin=need("U"), size=need("U"))
 @op_kind("slice_by_size", variables=OLD, x=need("T"), begin=need(INT32), size=need(INT32))
-@op_kind("slice_by_size", since=7, variables=NEW, x=need("T"), begin=need("U"), size=need("U"))
 def slice_by_size(operands: Operands) -> TensorType:
-    """-1 takes what is left."""
+    """-1 means the rest."""
     x = operands.x
     begins, sizes = (_known(operand, x.rank) for operand in (operands.begin, operands.size))
     if len(begins) != x.rank or len(sizes) != x.rank:
@@ -104,10 +121,15 @@ def slice_by_size(operands: Operands) -> TensorType:
     return TensorType(x.dtype, tuple(shape))
 
 
-@op_kind("sliding_windows", variables={"T": NUMBERS}, x=need("T"), axis=const(INT32),
-         size=const(INT32), stride=option(INT32, 1))  # fmt: skip
-@op_kind("sliding_windows", since=7, variables=NEW, x=need("T"), axis=const(INT32),
-         size=const(INT32), stride=option(INT32, 1))  # fmt: skip
+@newer(7, "sliding_windows", variables=NEW)
+@op_kind(
+    "sliding_windows",
+    variables={"T": NUMBERS},
+    x=need("T"),
+    axis=const(INT32),
+    size=const(INT32),
+    stride=option(INT32, 1),
+)
 def sliding_windows(operands: Operands) -> TensorType:
     x, size, stride = operands.x, operands.size.known, operands.stride.known
     axis = axis_of(operands.axis.known, x.rank)

@@ -16,7 +16,7 @@ Masks = tuple[Entries | None, Entries | None, Entries | None]
 
 
 def _index(x: Array, begin: Array, end: Array, stride: Entries | None, masks: Masks) -> Index:
-    """What indexing with NumPy takes, axis by axis."""
+    """The index for NumPy, axis by axis."""
     begins, ends = np.ravel(begin).tolist(), np.ravel(end).tolist()
     steps = [1] * x.ndim if stride is None else np.ravel(stride).tolist()
     from_start, to_the_end, single = (masked(mask, x.ndim) for mask in masks)

@@ -17,7 +17,7 @@ Masks = tuple[Entries | None, Entries | None, Entries | None]
 def _sliced(
     emitter: Emitter, x: str, begin: str, end: str, stride: Entries | None, masks: Masks
 ) -> tuple[str, list[int]]:
-    """A part with all of its axes, and those of one entry that are to go."""
+    """A part with all of its axes, and the axes of one entry to drop."""
     rank = emitter.rank(x)
     steps = [1] * rank if stride is None else list(vector(stride))
     from_start, to_the_end, single = (masked(mask, rank) for mask in masks)
@@ -85,7 +85,7 @@ def slice_update(
     end_mask: Entries | None,
     squeeze_mask: Entries | None,
 ) -> str:
-    """The places that the slice would take, in x as a vector, get the values of the update."""
+    """The update is written to the places of the slice in x, taken as a vector."""
     shape = emitter.shape_vector(x)
     count = emitter.node("ReduceProd", shape, emitter.integers([0]), keepdims=1)
     places = emitter.node("Reshape", counted(emitter, count), shape)
@@ -107,7 +107,7 @@ def slice_update(
 
 @export("slice_by_size", moves=True)
 def slice_by_size(emitter: Emitter, call: Call, x: str, begin: str, size: str) -> str:
-    """-1 takes what is left."""
+    """-1 means the rest."""
     rank = emitter.rank(x)
     axes, farthest = emitter.integers(range(rank)), emitter.integers([FARTHEST])
     first, counts = values_of(emitter, begin), values_of(emitter, size)

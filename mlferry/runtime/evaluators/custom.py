@@ -53,13 +53,13 @@ def custom_model(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 def _explain(model: model_pb2.Model) -> str:
     params = model.customModel
-    shown = ", ".join(f"{k}={v!r}" for k, v in model_parameters_of(params).items())
+    text = ", ".join(f"{k}={v!r}" for k, v in model_parameters_of(params).items())
     outputs = ", ".join(f"{f.name!r}: ..." for f in model.description.output)
     lines = [f"the model needs the custom model class {params.className}, which is not registered"]
     if params.description:
         lines.append(f"  description: {params.description}")
     lines += [
-        f"  parameters: {shown or 'none'}",
+        f"  parameters: {text or 'none'}",
         "write and register it before the model predicts:",
         "",
         f"@mlferry.register_custom_model({params.className!r})",

@@ -12,14 +12,20 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array
 from mlferry.runtime import inputs
-from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, Features, evaluator
+from mlferry.runtime.evaluators.registry import (
+    CustomClasses,
+    Evaluator,
+    Features,
+    Transparent,
+    evaluator,
+)
 from mlferry.runtime.session import Session
 from mlferry.runtime.threads import Part, at_most, lane_count, share
 from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 
-class NetworkEvaluator:
+class NetworkEvaluator(Transparent):
     """A network with its inputs and outputs.
 
     Attributes:
@@ -73,6 +79,18 @@ class NetworkEvaluator:
             for name, kind in self._inputs
         }
 
+    def makers(self) -> dict[str, tuple[str, str]]:
+        """The name and kind of the layer that makes each blob; not inside branches and loops."""
+        return {
+            blob: (layer.name, layer.WhichOneof("layer") or "")
+            for layer in self.network.layers
+            for blob in layer.output
+        }
+
+    def inside(self, data: Features, names: Sequence[str]) -> dict[str, Any]:
+        """See `Transparent`."""
+        return dict(self.session.run(self.blobs(data), list(names)))
+
     def __call__(self, data: Features) -> dict[str, Any]:
         """The outputs for the features of a sample."""
         return self._features(self.session.run(self.blobs(data), self._wanted))
@@ -125,11 +143,11 @@ class NetworkEvaluator:
             for name, kind in self._outputs
         }
 
-    def as_described(self, name: str, blob: Array) -> Array:
+    def as_described(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """A blob in the shape that it has as an output; see `features.output_shape`."""
         if not self.session.rank5 or name not in self._types:
-            return blob
-        return blob.reshape(features.output_shape(self._types[name], blob.shape))
+            return value
+        return value.reshape(features.output_shape(self._types[name], value.shape))
 
 
 _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample

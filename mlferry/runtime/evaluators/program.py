@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mlferry.runtime.evaluators.registry import (
     Evaluator,
     Features,
     RunOptions,
+    Transparent,
     evaluator,
 )
 from mlferry.runtime.program_session import State
@@ -50,7 +52,7 @@ def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, A
     return name, functions[name]
 
 
-class ProgramEvaluator:
+class ProgramEvaluator(Transparent):
     """A function with its inputs and outputs.
 
     Attributes:
@@ -79,6 +81,14 @@ class ProgramEvaluator:
             else _default(kind)
             for name, kind in self._inputs.items()
         }
+
+    def makers(self) -> dict[str, tuple[str, str]]:
+        """The name and kind of the operation that makes each value; not inside of blocks."""
+        return self.session.makers()
+
+    def inside(self, data: Features, names: Sequence[str]) -> dict[str, Any]:
+        """See `Transparent`."""
+        return self.session.run(self.values(data), list(names))
 
     def __call__(self, data: Features, state: State | None = None) -> dict[str, Any]:
         """The outputs for the features of a sample.

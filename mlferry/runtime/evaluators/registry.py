@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.custom import CustomLayer, CustomModel
 from mlferry.errors import (
@@ -87,6 +89,26 @@ class CustomClasses:
             engine,
             self.program.joined(other.program),
         )
+
+
+class Transparent(ABC):
+    """What evaluators of layers and operations show of their inside."""
+
+    @abstractmethod
+    def makers(self) -> dict[str, tuple[str, str]]:
+        """The name and kind of what makes each value inside, in order."""
+
+    @abstractmethod
+    def inside(self, data: Features, names: Sequence[str]) -> dict[str, Any]:
+        """Values inside, or of inputs, for one sample.
+
+        Raises:
+            PredictionError: there is no such value, or the sample does not fit.
+        """
+
+    def as_described(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        """A value in the shape that it has as an output."""
+        return value
 
 
 Factory = Callable[[model_pb2.Model, CustomClasses], Evaluator]

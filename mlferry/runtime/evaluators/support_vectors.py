@@ -98,9 +98,9 @@ class SupportVectors:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _written_out(self, start: int, count: int, size: int) -> Table:
-        chosen = self._sparse[start : start + count]
-        table = np.zeros((len(chosen), size))
-        for line, (places, values) in zip(table, chosen, strict=True):
+        rows = self._sparse[start : start + count]
+        table = np.zeros((len(rows), size))
+        for line, (places, values) in zip(table, rows, strict=True):
             line[places] = values
         return table
 

@@ -55,7 +55,7 @@ def identity(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
 
 @_of_one("scaler")
 def scaler(model: model_pb2.Model, value: NDArray[Any]) -> Any:
-    """(x + shift) * scale; each of one value or one an element."""
+    """(x + shift) * scale; each one value, or one per element."""
     params, x = model.scaler, np.asarray(value, np.float64)
     for name, numbers in (("shiftValue", params.shiftValue), ("scaleValue", params.scaleValue)):
         if len(numbers) not in (0, 1, x.size):

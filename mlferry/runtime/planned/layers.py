@@ -156,17 +156,25 @@ def convolution(params: Params, inputs: int) -> Part | None:
     shape = (p.outputChannels, p.kernelChannels, *p.kernelSize)
     if not p.isDeconvolution:
         filters = parts.Filters(
-            p.outputChannels, p.kernelChannels, window, p.nGroups,
-            lambda: p.decoded("weights", shape), bias,
-        )  # fmt: skip
+            p.outputChannels,
+            p.kernelChannels,
+            window,
+            p.nGroups,
+            lambda: p.decoded("weights", shape),
+            bias,
+        )
         return parts.PlannedConvolution(filters, lambda size: sizes.edges_of(p, size))
     if p.nGroups > 1 or p.dilationFactor != (1, 1):
         return None
     stored_shape = (p.kernelChannels, p.outputChannels, *p.kernelSize)
     filters = parts.Filters(
-        p.outputChannels, p.kernelChannels, window, 1,
-        lambda: p.decoded("weights", stored_shape, channel_axis=1), bias,
-    )  # fmt: skip
+        p.outputChannels,
+        p.kernelChannels,
+        window,
+        1,
+        lambda: p.decoded("weights", stored_shape, channel_axis=1),
+        bias,
+    )
 
     def cuts(full: parts.Pair, result: parts.Pair) -> parts.Pair:
         (above, _), (left, _) = sizes.deconvolution_edges(p, full, result)

@@ -47,7 +47,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Map:
-    """Values [H, W, C] in a border that nobody writes.
+    """Values [H, W, C] in a border that is never written.
 
     Attributes:
         inner: the values.

@@ -172,8 +172,8 @@ def batch_norm(operation: Given) -> Part:
 def instance_norm(operation: Given) -> Part:
     def values(name: str, default: float) -> Callable[[int], Array]:
         def of(channels: int) -> Array:
-            stored = operation.array(name)
-            return np.full(channels, default, np.float32) if stored is None else stored
+            weight = operation.array(name)
+            return np.full(channels, default, np.float32) if weight is None else weight
 
         return of
 
@@ -280,16 +280,21 @@ def convolution(operation: Given) -> Part | None:
     groups = int(fixed["groups"])
 
     def weights() -> Array:
-        stored = operation.array("weight")
-        assert stored is not None
-        return stored
+        weight = operation.array("weight")
+        assert weight is not None
+        return weight
 
     def filters(count: int, channels: int) -> parts.Filters:
         narrow = weight.dtype == np.float16 and not operation.widened and half.is_finite(weight)
         return parts.Filters(
-            count, channels, window, groups, weights, lambda: operation.array("bias"),
+            count,
+            channels,
+            window,
+            groups,
+            weights,
+            lambda: operation.array("bias"),
             (lambda: weight) if narrow else None,
-        )  # fmt: skip
+        )
 
     if operation.call.op == "conv":
         return parts.PlannedConvolution(

@@ -68,7 +68,7 @@ class ByChannel(Part):
     """A factor and a shift for each channel.
 
     Args:
-        affine: gives both for a number of channels; None where there is not one a channel.
+        affine: gives both for a number of channels; None unless there is one per channel.
     """
 
     in_place = True
@@ -401,10 +401,10 @@ class PlannedConvolution(Part):
         return run or conv.unfolded(x, matrix, window, y, finish, plan.work)
 
     def _add_widened(
-        self, plan: Plan, stored: Callable[[], Any], x: Array, y: Array, finish: Finish
+        self, plan: Plan, load_weights: Callable[[], Any], x: Array, y: Array, finish: Finish
     ) -> None:
         """The product with weights that are widened into memory of all steps, in each run."""
-        narrow: Any = self.once("narrow matrices", lambda: _matrices(stored(), 1)[0])
+        narrow: Any = self.once("narrow matrices", lambda: _matrices(load_weights(), 1)[0])
         matrix = plan.work.take(*narrow.shape)
         factor = finish.factor if finish.folded else None
         multiply = self._product(plan, x, matrix, y, finish)

@@ -124,11 +124,11 @@ class Plan:
         self,
         steps: Sequence[PlannedStep],
         inputs: Mapping[str, Shape],
-        shown: Sequence[str],
+        outputs: Sequence[str],
         *,
         winograd: bool = True,
     ) -> None:
-        self.steps, self.shown, self.winograd = steps, list(shown), winograd
+        self.steps, self.shown, self.winograd = steps, list(outputs), winograd
         self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:

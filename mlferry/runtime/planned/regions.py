@@ -26,8 +26,10 @@ class Region:
         winograd: whether convolutions may go by tiles, which round more.
     """
 
-    def __init__(self, steps: Sequence[PlannedStep], shown: Sequence[str], winograd: bool) -> None:
-        self.steps, self.shown, self.winograd = list(steps), list(shown), winograd
+    def __init__(
+        self, steps: Sequence[PlannedStep], outputs: Sequence[str], winograd: bool
+    ) -> None:
+        self.steps, self.shown, self.winograd = list(steps), list(outputs), winograd
         written = {name for step in steps for name in step.outputs}
         self.reads = [
             name

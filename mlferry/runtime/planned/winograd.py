@@ -19,14 +19,26 @@ _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without pa
 # The transforms of input and result, and of the kernel, for tiles of m results.
 _INPUT = {
     2: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    4: [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
-}  # fmt: skip
+    4: [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+}
 _KERNEL = {
     2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    4: [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]],
-}  # fmt: skip
+    4: [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+}
 _RESULT = {
     2: [[1, 1, 1, 0], [0, 1, -1, -1]],
     4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
@@ -107,7 +119,7 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
 
         def block(first: int, number: int) -> Part:
             n, top = number * across, first * m
-            moved = tiles[: a * a * n * channels].reshape(a * a, n * channels)
+            transformed_tiles = tiles[: a * a * n * channels].reshape(a * a, n * channels)
             wide = spread[: a * a * n * channels].reshape(a * a, n * channels)
             output = products[: a * a * n * count].reshape(a * a, n * count)
             done = results[: m * m * n * count].reshape(m * m, n * count)
@@ -116,9 +128,9 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
                 (a, a, number, across, channels),
                 (line, pixel, m * line, m * pixel, value),
             )
-            copied = moved.reshape(a, a, number, across, channels)
+            copied = transformed_tiles.reshape(a, a, number, across, channels)
             multiplied = [
-                *_columns(before, moved, wide),
+                *_columns(before, transformed_tiles, wide),
                 (wide.reshape(a * a, n, channels), weights, output.reshape(a * a, n, count)),
                 *_columns(behind, output, done),
             ]

@@ -68,10 +68,13 @@ def _config(file: h5py.File, text: str) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
-    "no config": (lambda f: f.attrs.__delitem__("model_config"), "no Keras model"),
+    "no config": (lambda f: f.attrs.__delitem__("model_config"), "not a Keras model"),
     "no JSON": (lambda f: _config(f, "{"), "not valid JSON"),
-    "deep JSON": (lambda f: _config(f, "[" * 10**5), "not valid JSON|no Keras model"),
-    "a list": (lambda f: _config(f, "[]"), "no Keras model"),
+    "deep JSON": (
+        lambda f: _config(f, "[" * 10**5),
+        "not valid JSON|does not describe a Keras model",
+    ),
+    "a list": (lambda f: _config(f, "[]"), "does not describe a Keras model"),
     "no layers": (
         lambda f: _config(f, '{"class_name": "Sequential", "config": {}}'),
         "not a Sequential or functional model",

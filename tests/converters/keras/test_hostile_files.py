@@ -80,7 +80,7 @@ def deep_groups(file: h5py.File) -> None:
 
 HDF5: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "an array in another file": (external_array, r"0:0 is kept in another file"),
-    "an array out of other files": (virtual_array, r"0:0 is put together from other files"),
+    "an array out of other files": (virtual_array, r"0:0 is composed of other files"),
     "an external link": (external_link, r"0:0 is a link to elsewhere"),
     "a soft link": (soft_link, r"0:0 is a link to elsewhere"),
     "a group inside itself": (cycle, r"/model_weights/d/again lies inside itself"),

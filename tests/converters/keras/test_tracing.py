@@ -368,7 +368,7 @@ def test_a_subclassed_model_that_was_never_built(
     k = library("keras")
     model = subclassed(k, table)
     monkeypatch.setattr(k.backend, "backend", lambda: "jax")
-    message = r"does not tell the shape of its input 'image'; give it: .*TensorType\(name='image'"
+    message = r"does not know the shape of its input 'image'; give it: .*TensorType\(name='image'"
     with pytest.raises(ConversionError, match=message):
         mlferry.convert(model)
 

@@ -213,7 +213,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
     "functions of functions": (lambda: doubling(60), r"nodes: 2,305,843.*nodes="),
     "a function of itself": (lambda: doubling(3, recursive=True), "calls itself"),
     "loops of loops": (lambda: loops(6), r"unrolled=8192\)"),
-    "deep subgraphs": (lambda: deep(2000), "damaged|no ONNX model"),
+    "deep subgraphs": (lambda: deep(2000), "damaged|not an ONNX model"),
     "subgraphs that double": (
         lambda: model([helper.make_node("If", ["c"], ["y"], then_branch=nested(9),
                                         else_branch=nested(9))],

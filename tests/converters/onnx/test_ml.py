@@ -153,7 +153,7 @@ def test_open_columns_are_asked_for() -> None:
         ({"inputs": [mlferry.TensorType(name="X", shape=(5, 3))]}, "5 rows; a Core ML model takes"),
         ({"inputs": [mlferry.ImageType(name="X")]}, "ImageType: a model with ai.onnx.ml"),
         ({"outputs": ["q"]}, "no output 'q'"),
-        ({"classifier_config": mlferry.ClassifierConfig(["a", "b"])}, "labels of its own"),
+        ({"classifier_config": mlferry.ClassifierConfig(["a", "b"])}, "has its own labels"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:

@@ -182,7 +182,7 @@ def test_many_steps_hold_their_weights_once(tf: Any) -> None:
 
 def test_a_loose_part_of_a_condition(tf: Any) -> None:
     graph = graph_of(tf, FLOW["condition"][0], VECTOR)
-    with pytest.raises(ConversionError, match=r"Switch '.*' is part of no condition or loop"):
+    with pytest.raises(ConversionError, match=r"Switch '.*' is not part of a condition or loop"):
         mlferry.convert(graph, outputs=["cond/mul/Switch:1"])
 
 
@@ -312,7 +312,7 @@ def test_a_graph_as_text(tf: Any, tmp_path: Path, start: str, isolated: bool) ->
 def test_damaged_text(tmp_path: Path, text: str) -> None:
     path = tmp_path / "net.pbtxt"
     path.write_text(text)
-    with pytest.raises(ModelFileError, match=r"cut off, damaged, or no GraphDef"):
+    with pytest.raises(ModelFileError, match=r"cut off, damaged, or not a GraphDef"):
         mlferry.convert(path)
 
 

@@ -188,11 +188,11 @@ def test_what_cannot_be_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\x0a\xff\xff")
-    with pytest.raises(ModelFileError, match="no SavedModel"):
+    with pytest.raises(ModelFileError, match="not a SavedModel"):
         mlferry.convert(tmp_path)
     (tmp_path / "saved_model.pb").unlink()
     (tmp_path / "saved_model.pbtxt").write_text("a {" * 5000, encoding="ascii")
-    with pytest.raises(ModelFileError, match="no SavedModel"):
+    with pytest.raises(ModelFileError, match="not a SavedModel"):
         mlferry.convert(tmp_path)
     (tmp_path / "saved_model.pbtxt").unlink()
     os.mkfifo(tmp_path / "saved_model.pb")

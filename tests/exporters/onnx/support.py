@@ -12,7 +12,7 @@ from mlferry.errors import UnsupportedLayersError
 from mlferry.exporters.onnx import export
 from mlferry.spec import features
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
-from tests.runtime.case import Case, network
+from tests.layers.case import Case, network
 
 Array = np.ndarray[Any, Any]
 

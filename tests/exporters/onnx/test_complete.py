@@ -7,8 +7,8 @@ import pytest
 from mlferry.exporters.onnx.network import SPECIAL
 from mlferry.layers.exports import OPS
 from tests.exporters.onnx.test_layers import NEEDS_EXTENTS, REFUSED
-from tests.runtime.test_complete import KINDS
-from tests.runtime.test_kernels import CASES
+from tests.layers.test_complete import KINDS
+from tests.layers.test_kernels import CASES
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,8 +7,8 @@ import pytest
 
 from mlferry.errors import ExportError, UnsupportedLayersError
 from tests.exporters.onnx.support import exported
-from tests.runtime.case import Case, network
-from tests.runtime.test_kernels import CASES
+from tests.layers.case import Case, network
+from tests.layers.test_kernels import CASES
 
 # Rows that ONNX cannot express, and what the error says.
 REFUSED = {"sliceDynamic": "the rank of its result depends on data"}

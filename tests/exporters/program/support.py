@@ -20,7 +20,7 @@ from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.spec import features, fields
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from tests.exporters.onnx.support import spec_of
-from tests.runtime.case import Case, network
+from tests.layers.case import Case, network
 
 Array = np.ndarray[Any, Any]
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry.errors import ExportError, UnsupportedModelError
+from mlferry.errors import ExportError, PredictionError
+from mlferry.layers.builder import Builder
 from mlferry.models.problems import validate
 from mlferry.models.scaffold import python_files
+from mlferry.models.surgery import make_pipeline
 from mlferry.models.view.graph import graph_of
 from mlferry.models.view.page import page
 from mlferry.spec import features
 from tests.exporters.program.support import alike, kinds, network_of, read_by_coremltools
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 EXAMPLE = Path(__file__).parents[3] / "examples/spatial_transformer"
 
@@ -368,6 +370,53 @@ def test_tools_see_the_parts(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> N
     assert report.outputs["y"].numbers["psnr"] > 50
 
 
-def test_first_difference_needs_one_network(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> None:
-    with pytest.raises(UnsupportedModelError, match="'pipeline' has no layers or operations"):
-        mlferry.first_difference(*pair, {"x": some(3)})
+def test_values_inside_of_a_pipeline(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> None:
+    source, pipeline = pair
+    sample = {"x": some(3)}
+    assert mlferry.first_difference(*pair, sample, tolerance=1e-2) is None
+    exact = pipeline.with_precision("exact")
+    assert mlferry.first_difference(source, exact, sample, tolerance=1e-6) is None
+    shapes = mlferry.shapes(pipeline, sample)
+    assert set(mlferry.shapes(source, sample)) <= set(shapes)
+    assert "Twice" not in str(shapes)
+    assert "custom" in str(shapes)
+    names = list(pipeline.makers())
+    values = pipeline.intermediate(sample, [*names, "x"])
+    assert list(values) == [*names, "x"]
+    np.testing.assert_array_equal(values["y"], pipeline.predict(sample)["y"])
+    with pytest.raises(PredictionError, match="the pipeline has no value 'nothing'"):
+        pipeline.intermediate(sample, ["nothing"])
+
+
+def test_the_model_of_a_pipeline_that_differs_is_named() -> None:
+    weights = [np.float32([[1, 2, 3], [0, 1, 0], [2, 0, 1]]) * scale for scale in (1.0, 1.5)]
+    first, second = (_pipeline(weights[0], other) for other in weights)
+    sample = {"x": some(3)}
+    assert mlferry.first_difference(first, first, sample) is None
+    found = mlferry.first_difference(first, second, sample)
+    assert found is not None
+    assert (found.layer, found.kind, found.blob) == ("model_2/dense", "innerProduct", "model_2/h")
+    assert "innerProduct 'model_2/dense' is the first to differ: blob 'model_2/h'" in str(found)
+    every = mlferry.shapes(first, sample)
+    assert list(every) == ["x", "h", "y", "model_2/h", "z"]
+
+
+def _pipeline(*weights: np.ndarray) -> mlferry.MLModel:
+    """Two networks whose inner blobs have one name; the second reads what the first makes."""
+    models = []
+    for matrix, source, target in zip(weights, "xy", "yz", strict=True):
+        builder = Builder()
+        builder.input(source, (3,))
+        builder.layer(
+            "innerProduct",
+            "dense",
+            [source],
+            ["h"],
+            inputChannels=3,
+            outputChannels=3,
+            weights=matrix,
+        )
+        builder.layer("activation", "relu", ["h"], [target], ReLU={})
+        builder.output(target)
+        models.append(mlferry.MLModel(builder.model()))
+    return make_pipeline(*models)

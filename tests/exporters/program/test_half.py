@@ -18,8 +18,8 @@ from mlferry.spec import features
 from tests.exporters.onnx.support import spec_of
 from tests.exporters.program.support import checked, model_of, read_by_coremltools, results
 from tests.exporters.program.test_passes import Writer
-from tests.runtime.case import network
-from tests.runtime.naive import values as some
+from tests.layers.case import network
+from tests.layers.naive import values as some
 
 Typed = list[tuple[str, str]]
 

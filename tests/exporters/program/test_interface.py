@@ -21,7 +21,7 @@ from mlferry.models.quantization.api import quantize_weights
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from tests.exporters.program.support import kinds, network_of, read_by_coremltools, same_as_network
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 PLUS: Mapping[str, Any] = {"alpha": 1.0}
 
@@ -417,7 +417,7 @@ def test_the_line_that_bounds_a_range_works(kind: str) -> None:
 
 def test_input_that_is_an_output() -> None:
     spec = network_of({"x": (2,)}, ADDED, {"y": (2,), "x": (2,)})
-    with pytest.raises(ExportError, match="input 'x' is an output, too"):
+    with pytest.raises(ExportError, match="input 'x' is also an output"):
         mlferry.to_program(spec)
     del spec.description.output[1]
     assert mlferry.to_program(spec).predict({"x": np.float32([1, 2])})["y"].tolist() == [2, 3]
@@ -446,7 +446,7 @@ def regressor() -> mlferry.MLModel:
 
 NOT_NETWORKS = {
     "a program": (lambda: mlferry.to_program(dense()), "is an ML Program already"),
-    "a regressor": (regressor, "kind 'glmRegressor' is no neural network"),
+    "a regressor": (regressor, "kind 'glmRegressor' is not a neural network"),
 }
 
 

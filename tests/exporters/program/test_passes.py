@@ -21,7 +21,7 @@ from tests.exporters.program.support import (
     results,
     written,
 )
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 Make = Callable[["Writer"], Sequence[Value] | Value]
 

@@ -18,7 +18,7 @@ from tests.exporters.program.support import (
     network_of,
     read_by_coremltools,
 )
-from tests.runtime.naive import values as some
+from tests.layers.naive import values as some
 
 ENGINES = ("numpy", "onnxruntime")
 

@@ -1,7 +1,7 @@
-"""Keras layers and activations to Core ML: one function each.
+"""Converters of Keras layers and activations, one function each.
 
-A converter takes the `Lowering`, the node and its inputs, and returns what it made. The
-registry's `layouts` says which layouts of the inputs it can handle, the preferred one first.
+A converter takes the `Lowering`, the node and its inputs, and returns the results. The registry's
+`layouts` lists the layouts of inputs that it can handle, the preferred one first.
 """
 
 from mlferry.converters.keras.ops import (  # noqa: F401 (they register their functions)

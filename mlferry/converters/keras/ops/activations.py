@@ -14,7 +14,7 @@ from mlferry.converters.operands import affine
 from mlferry.converters.values import ANY, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
-# Activations that are one `activation` layer without further arithmetic.
+# Activations that are one `activation` layer without other arithmetic.
 _PLAIN: dict[str, dict[str, Any]] = {
     "linear": {"linear": {"alpha": 1.0}},
     "sigmoid": {"sigmoid": {}},
@@ -113,7 +113,7 @@ def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _more_than(context: Lowering, x: Blob, threshold: float) -> Blob:
-    """x where it is above the threshold, else 0."""
+    """x if it is above the threshold, else 0."""
     return multiply(context, x, _layer(context, "greaterThan", x, alpha=threshold))
 
 
@@ -134,7 +134,7 @@ def _needed(node: Node, name: str) -> float:
 
 @op("PReLU", layouts=UNFLATTENED)
 def prelu(context: Lowering, node: Node, x: Blob) -> Blob:
-    """One slope a channel is Core ML's own; other shapes are computed from two halves."""
+    """Core ML has one slope for each channel; other shapes are computed from two halves."""
     shared = list(node.attrs.get("shared_axes") or ())
     shape = x.source_shape or ()
     alpha = weight(node, "alpha", *(None,) * (len(shape) - 1))
@@ -191,7 +191,7 @@ def tanh_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("hard_shrink", layouts=ANY)
 def hard_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x where its magnitude is above `threshold`, else 0."""
+    """x if its magnitude is above `threshold`, else 0."""
     magnitude = _layer(context, "unary", x, type="ABS")
     limit = node.attrs.get("threshold", 0.5)
     return multiply(context, x, _layer(context, "greaterThan", magnitude, alpha=limit))
@@ -199,7 +199,7 @@ def hard_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("soft_shrink", layouts=ANY)
 def soft_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x moved towards 0 by `threshold`: x less what of it lies within."""
+    """x moved towards 0 by `threshold`: x minus its part within the threshold."""
     limit = node.attrs.get("threshold", 0.5)
     inside = _layer(context, "clip", x, minVal=-limit, maxVal=limit)
     return _layer(context, "subtractBroadcastable", x, inside)
@@ -269,7 +269,7 @@ def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("softmax", layouts=UNFLATTENED)
 def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Along one axis, or several at once by way of exponentials."""
+    """Along one axis, or along several at once, by exponentials."""
     axis = node.attrs.get("axis", -1)
     if not isinstance(axis, list | tuple):
         return _layer(context, "softmaxND", x, axis=x.axis(axis))
@@ -283,7 +283,7 @@ def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("log_softmax", layouts=UNFLATTENED)
 def log_softmax(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x - logsumexp(x), which does not underflow as the logarithm of a softmax does."""
+    """x - logsumexp(x), which does not underflow like the logarithm of a softmax."""
     axis = x.axis(node.attrs.get("axis", -1))
     total = _layer(context, "reduceLogSumExp", x, axes=(axis,), keepDims=True)
     return _layer(context, "subtractBroadcastable", x, total)
@@ -299,7 +299,7 @@ def glu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("sparsemax", layouts=UNFLATTENED)
 def sparsemax(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The largest values less a threshold, as Keras computes it, by sorting.
+    """The largest values minus a threshold, by sorting, as in Keras.
 
     With z sorted downwards and s_k the sum of its first k values, the support has the k with
     1 + k * z_k > s_k. Martins and Astudillo (2016) take the last s_k of the support; Keras sums

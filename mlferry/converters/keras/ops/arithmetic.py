@@ -1,4 +1,4 @@
-"""`keras.ops` of one value in, one value out, or of two values that broadcast."""
+"""Elementwise `keras.ops` of one value, or of two values that broadcast."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _is_number(value: Argument) -> TypeGuard[float]:
 
 
 def _with_number(x1: Argument, x2: Argument) -> tuple[Blob, float] | None:
-    """The blob and the number, where that is what two operands are."""
+    """The blob and the number, if the two operands are one of each."""
     if isinstance(x1, Blob) and _is_number(x2):
         return x1, float(x2)
     if isinstance(x2, Blob) and _is_number(x1):
@@ -95,7 +95,7 @@ def divide(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 
 @function("DivideNoNan", tf={"math.divide_no_nan": _PAIR}, layouts=ELEMENTWISE)
 def divide_no_nan(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    """0 where the divisor is."""
+    """The quotient, or 0 where the divisor is 0."""
     left, right = operands(context, x1, x2)
     zero = layer(context, "equal", right, alpha=0.0)
     safe = layer(context, "addBroadcastable", right, zero)
@@ -139,7 +139,7 @@ def minimum(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 
 @function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
 def arctan2(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0.
+    """Uses the arc tangent of the quotient, moved into the quadrant; 0 if both are 0.
 
     The tangent of half the angle, y / (r + x), would lose its digits where x is negative.
     """
@@ -271,7 +271,7 @@ def isclose(
     atol: float = 1e-8,
     equal_nan: bool = False,
 ) -> Blob:
-    """|x1 - x2| <= atol + rtol * |x2|; integers are compared as they are."""
+    """|x1 - x2| <= atol + rtol * |x2|; integers are compared directly."""
     left, right = operands(context, x1, x2)
     arrays = [x for x in (x1, x2) if not isinstance(x, Blob)]
     if all(map(_is_whole, arrays)) and all(is_integer(node, i) for i in range(len(node.inputs))):
@@ -418,13 +418,13 @@ def erfinv(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @function("Trunc", layouts=ELEMENTWISE)
 def trunc(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Towards 0."""
+    """Rounds towards 0."""
     return truncated(context, x)
 
 
 @function("Round", tf={"math.round": {}, "round": {}}, layouts=ELEMENTWISE)
 def round_(context: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
-    """Halves go to even."""
+    """Halves are rounded to even."""
     if not decimals:
         return layer(context, "round", x)
     factor = 10.0**decimals
@@ -467,7 +467,7 @@ def stop_gradient(
 
 @function("Cast", "SaturateCast", tf={"cast": {}}, layouts=ELEMENTWISE)
 def cast(context: Lowering, node: Node, x: Blob, dtype: str) -> Blob:
-    """To integers by cutting off what lies behind the point; to booleans by comparing with 0."""
+    """Casts to integers by dropping the fraction, and to booleans by comparing with 0."""
     target = str(dtype)
     if target == "bool":
         return layer(context, "notEqual", x, alpha=0.0)

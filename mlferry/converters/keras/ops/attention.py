@@ -1,7 +1,7 @@
-"""Attention: scores of queries and keys, masked, made weights, applied to values.
+"""Attention: scores of queries and keys are masked, turned into weights, and applied to values.
 
-Masks hold 1 where a place counts. A row of scores that is masked as a whole comes out as Keras's
-own two ways make it: equal weights, or weights of 0.
+Masks hold 1 where a place counts. A row of scores that is fully masked gets what Keras gives it in
+its two implementations: equal weights, or weights of 0.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blo
     return context.layer("activation", x, layout=SOURCE, linear={"alpha": scale, "beta": shift})
 
 
-def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
-    """Where all masks are 1."""
+def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
+    """One mask that is 1 where all masks are 1."""
     output: _Mask = None
-    for mask in given:
+    for mask in masks:
         if mask is not None:
             output = (
                 mask if output is None else layer(context, "multiplyBroadcastable", output, mask)
@@ -46,7 +46,7 @@ def _both(context: Lowering, given: Sequence[_Mask]) -> _Mask:
 
 
 def _truth(context: Lowering, mask: Argument | None) -> _Mask:
-    """A mask given in the call: everything but 0 counts."""
+    """A mask given in the call; every value but 0 counts."""
     if mask is None:
         return None
     if not isinstance(mask, Blob):
@@ -55,7 +55,7 @@ def _truth(context: Lowering, mask: Argument | None) -> _Mask:
 
 
 def _triangle(context: Lowering, queries: int, keys: int, window: int | None = None) -> Blob:
-    """[1, queries, keys]: no query sees a later key, or one that is too far away."""
+    """[1, queries, keys]: no query sees a later key, or one too far away."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)[None]
     seen = rows >= columns if window is None else np.abs(rows - columns) < int(window)
     return context.constant(seen[None].astype(np.float32), layout=SOURCE)
@@ -88,11 +88,11 @@ def _of_lists(
 
 
 def _attended(
-    context: Lowering, node: Node, scores: Blob, value: Blob, given: Sequence[_Mask]
+    context: Lowering, node: Node, scores: Blob, value: Blob, masks: Sequence[_Mask]
 ) -> tuple[Blob, ...]:
-    query_mask, mask = given
+    query_mask, mask = masks
     if mask is not None:
-        # the weights of masked places vanish, unless all places of a row are masked
+        # masked places have no weight, unless all places of a row are masked
         lowered = _scaled(context, mask, -_SMALLEST, _SMALLEST)
         scores = context.layer("addBroadcastable", scores, lowered)
     weights = context.layer("softmaxND", scores, axis=-1)
@@ -111,7 +111,7 @@ def _sums(context: Lowering, query: Blob, key: Blob) -> Blob:
 @op("Attention", layouts=(SOURCE,))
 def attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are products, or sums of tanh with a weight."""
-    (query, value, key), given = _of_lists(context, node, inputs)
+    (query, value, key), masks = _of_lists(context, node, inputs)
     scale = float(weight(node, "scale")) if node.attrs.get("use_scale", False) else None
     if choice(node, "score_mode", ("dot", "concat"), "dot") == "dot":
         scores = context.layer("batchedMatmul", query, key, transposeB=True)
@@ -121,20 +121,20 @@ def attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
             query, key = _scaled(context, query, scale), _scaled(context, key, scale)
         total = context.layer("reduceSum", _sums(context, query, key), axes=(3,), keepDims=False)
         scores = _scaled(context, total, float(weight(node, "concat_score_weight")))
-    return _attended(context, node, scores, value, given)
+    return _attended(context, node, scores, value, masks)
 
 
 @op("AdditiveAttention", layouts=(SOURCE,))
 def additive_attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     """Scores are sums of tanh, each value with a weight."""
-    (query, value, key), given = _of_lists(context, node, inputs)
+    (query, value, key), masks = _of_lists(context, node, inputs)
     node.attrs.get("score_mode")
     output = _sums(context, query, key)
     if node.attrs.get("use_scale", True):
         scale = context.constant(weight(node, "scale", None))
         output = context.layer("multiplyBroadcastable", output, scale)
     scores = context.layer("reduceSum", output, axes=(3,), keepDims=False)
-    return _attended(context, node, scores, value, given)
+    return _attended(context, node, scores, value, masks)
 
 
 # ---- several heads ---------------------------------------------------------------------
@@ -188,33 +188,33 @@ def attend(
 
 
 def _mask_of_heads(
-    context: Lowering, node: Node, given: dict[str, Any], tracked: dict[str, _Mask]
+    context: Lowering, node: Node, arguments: dict[str, Any], tracked: dict[str, _Mask]
 ) -> _Mask:
     """All masks together, [batch, 1 or heads, queries, keys]."""
-    query, value = given["query"], given["value"]
+    query, value = arguments["query"], arguments["value"]
     results: list[_Mask] = []
     for name, axis in (("query", 2), ("value", 1), ("key", 1)):
-        told = given.get(f"{name}_mask")
-        mask = tracked.get(name) if told is None else _truth(context, told)
+        explicit = arguments.get(f"{name}_mask")
+        mask = tracked.get(name) if explicit is None else _truth(context, explicit)
         results.append(None if mask is None else context.expand(mask, axis))
     window = node.attrs.get("sliding_window")
-    if given.get("use_causal_mask"):
+    if arguments.get("use_causal_mask"):
         results.append(_triangle(context, extent(query, 1), extent(value, 1)))
     if window is not None:
         results.append(_triangle(context, extent(query, 1), extent(value, 1), window))
-    told = _truth(context, given.get("attention_mask"))
-    if told is not None and told.rank == 4:
+    explicit = _truth(context, arguments.get("attention_mask"))
+    if explicit is not None and explicit.rank == 4:
         automatic = _both(context, results)
         wide = None if automatic is None else context.expand(automatic, 1)
-        return _both(context, [told, wide])
-    output = _both(context, [*results, told])
+        return _both(context, [explicit, wide])
+    output = _both(context, [*results, explicit])
     if output is None:
         return None
     return context.expand(output, *((0, 1) if output.rank == 2 else (1,)))
 
 
 def _tracked(context: Lowering, node: Node) -> dict[str, _Mask]:
-    """The masks that come with the inputs, under the names of the arguments."""
+    """The masks of the inputs, by the names of the arguments."""
     blobs = masks.of(context, node)
     call = call_of(node)
     arguments = {"query": call.args[0], **call.kwargs}
@@ -230,9 +230,9 @@ def _heads(
 ) -> Blob:
     """[batch, length, heads, size] of [batch, length, values]."""
     part = node.parts[f"{key}_dense"]
-    held = matrix(part, extent(x, -1), heads * size)
+    weights = matrix(part, extent(x, -1), heads * size)
     bias = weight(part, "bias", heads, size) if part.attrs.get("bias_axes") else None
-    output = projected(context, x, part, held, bias)
+    output = projected(context, x, part, weights, bias)
     if gate:
         output = context.layer("activation", output, layout=SOURCE, sigmoid={})
     return context.reshape(output, (*x.known[:2], heads, size), layout=SOURCE)
@@ -254,7 +254,7 @@ def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _columns(part: Node, rows: int) -> tuple[int, ...]:
-    """The shape of an output's values: by the kernel, or the bias where it is packed."""
+    """The shape of an output's values, from the kernel, or the bias if the kernel is packed."""
     kernel = part.weights.get("kernel")
     if kernel is not None and kernel.ndim > 2:
         return tuple(kernel.shape[2:])
@@ -264,15 +264,19 @@ def _columns(part: Node, rows: int) -> tuple[int, ...]:
 
 
 def _finished(
-    context: Lowering, node: Node, given: dict[str, Any], sizes: tuple[int, int, int], values: int
+    context: Lowering,
+    node: Node,
+    arguments: dict[str, Any],
+    sizes: tuple[int, int, int],
+    values: int,
 ) -> Blob | tuple[Blob, Blob]:
-    """What both layers of several heads have in common."""
+    """What both multi-head layers share."""
     heads, groups, size = sizes
-    shows = bool(given.get("return_attention_scores"))
+    shows = bool(arguments.get("return_attention_scores"))
     plain = context.graph.version >= 3 and not shows and not node.get_config().get("dropout")
-    query = _heads(context, node, given["query"], "query", heads, size)
-    key = _heads(context, node, given["key"], "key", groups, size)
-    value = _heads(context, node, given["value"], "value", groups, values)
+    query = _heads(context, node, arguments["query"], "query", heads, size)
+    key = _heads(context, node, arguments["key"], "key", groups, size)
+    value = _heads(context, node, arguments["value"], "value", groups, values)
     if groups != heads:
         order = context.constant(np.repeat(np.arange(groups), heads // groups), layout=SOURCE)
         key, value = (
@@ -280,10 +284,10 @@ def _finished(
         )
     zero = not plain and context.graph.version >= 3
     output, weights = attend(
-        context, query, key, value, given["mask"], 1 / math.sqrt(size), zero=zero
+        context, query, key, value, arguments["mask"], 1 / math.sqrt(size), zero=zero
     )
     if node.attrs.get("use_gate", False):
-        gate = _heads(context, node, given["query"], "gate", heads, values, gate=True)
+        gate = _heads(context, node, arguments["query"], "gate", heads, values, gate=True)
         output = context.layer("multiply", output, gate, layout=SOURCE)
     result = _joined(context, node, output)
     return (result, weights) if shows else result
@@ -291,7 +295,7 @@ def _finished(
 
 @op("MultiHeadAttention", layouts=(SOURCE,))
 def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
-    """Over all axes between batch and values, or over the last of them."""
+    """Attends over all axes between batch and values, or over the last of them."""
     arguments = bound(node, inputs, SIGNATURES[node.op])
     arguments.setdefault("key", arguments["value"])
     heads, size = int(node.attrs["num_heads"]), int(node.attrs["key_dim"])
@@ -332,7 +336,7 @@ def multi_head_attention(context: Lowering, node: Node, *inputs: Blob) -> Result
 
 @op("GroupedQueryAttention", layouts=(SOURCE,))
 def grouped_query_attention(context: Lowering, node: Node, *inputs: Blob) -> Results:
-    """Several heads of queries share one of keys and values."""
+    """Several query heads share one head of keys and values."""
     arguments = bound(node, inputs, SIGNATURES[node.op])
     arguments.setdefault("key", arguments["value"])
     node.attrs.get("use_bias")

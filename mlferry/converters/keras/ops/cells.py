@@ -1,4 +1,4 @@
-"""What one step of Keras's recurrent layers computes."""
+"""One step of Keras's recurrent layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
 
 @dataclass
 class Stacked:
-    """Cells one above the other; each reads the output of the one below."""
+    """Stacked cells; each reads the output of the one below."""
 
     cells: list[RecurrentCell]
     counts: list[int]
@@ -54,9 +54,9 @@ class Stacked:
         """See `RecurrentCell`."""
         outputs: list[Blob] = []
         for index, (cell, count) in enumerate(zip(self.cells, self.counts, strict=True)):
-            given = x if not index else cell.project(context, x)
+            projected = x if not index else cell.project(context, x)
             own = states[len(outputs) : len(outputs) + count]
-            x, new = cell.step(context, given, own)
+            x, new = cell.step(context, projected, own)
             outputs += new
         return x, outputs
 
@@ -64,7 +64,7 @@ class Stacked:
 def _gated(
     context: Lowering, node: Node, kind: type[Gates], order: Sequence[int], names: Sequence[str]
 ) -> Gates:
-    """The weights of a cell, its gates in ONNX's order."""
+    """The weights of a cell, with gates in ONNX's order."""
     attrs, units, gates = node.attrs, int(node.attrs["units"]), len(order)
 
     def turned(array: Matrix) -> Matrix:
@@ -86,14 +86,14 @@ def _gated(
     return kind(w, r, wb, rb, functions, behind=behind)
 
 
-def _function(context: Lowering, given: Attribute, layer: str) -> Function:
-    """An activation, as Core ML's parameters where its recurrent layers may have it."""
-    name, options = described(given, context.graph.version)
+def _function(context: Lowering, option: Attribute, layer: str) -> Function:
+    """An activation, as Core ML's parameters if its recurrent layers support it."""
+    name, options = described(option, context.graph.version)
     if name in ("tanh", "sigmoid") and not options:
         return Activation({name: {}})
     if name == "hard_sigmoid" and context.graph.version < 3:
         return Activation({"sigmoidHard": {"alpha": 0.2, "beta": 0.5}})
-    return activation_of(context, given, layer)
+    return activation_of(context, option, layer)
 
 
 def _simple(context: Lowering, node: Node) -> RecurrentCell:
@@ -146,8 +146,8 @@ class Convolutional:
             self.how.strides,
             self.how.dilations,
         )
-        how = replace(self.how, pairs=pairs)
-        output = convolved(context, flat, self.kernel, how, bias=self.bias)
+        windows = replace(self.how, pairs=pairs)
+        output = convolved(context, flat, self.kernel, windows, bias=self.bias)
         return context.reshape(output, (time, batch, *output.known[1:]), layout=SOURCE)
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
@@ -172,8 +172,8 @@ class Convolutional:
         result = context.squeeze(result, 2) if flat else result
         gates, values = self.functions
         i, f, new, o = split(context, binary(context, "add", x, result), 4, axis=1)
-        taken = binary(context, "multiply", gates(context, i), values(context, new))
-        cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), taken)
+        update = binary(context, "multiply", gates(context, i), values(context, new))
+        cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), update)
         output = binary(context, "multiply", gates(context, o), values(context, cell))
         return output, [output, cell]
 
@@ -213,7 +213,7 @@ _CELLS: dict[str, Callable[[Lowering, Node], RecurrentCell]] = {
 
 
 def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
-    """The shapes of a cell's states, given what it projects: [time, batch, ...]."""
+    """The shapes of a cell's states, given its projection: [time, batch, ...]."""
     if node.op == "ConvLSTMCell":
         gates, *spatial = (extent(steps, axis) for axis in range(2, steps.rank))
         return [(batch, gates // 4, *spatial)] * 2
@@ -221,10 +221,10 @@ def first_states(node: Node, batch: int, steps: Blob) -> list[tuple[int, ...]]:
 
 
 def cell_of(context: Lowering, node: Node) -> RecurrentCell:
-    """The cell that a node stands for.
+    """The cell of a node.
 
     Raises:
-        ConversionError: it is not one of Keras's own.
+        ConversionError: it is not one of Keras's cells.
     """
     if node.op not in _CELLS:
         raise ConversionError(f"the cell {node.op}: {', '.join(_CELLS)} can be converted")

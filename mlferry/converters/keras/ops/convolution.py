@@ -33,16 +33,16 @@ def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     return context.squeeze(x, -2) if dimensions == 1 else x
 
 
-def pair(value: int | Sequence[int], dimensions: int, what: str, fill: int = 1) -> Pair:
+def pair(value: int | Sequence[int], dimensions: int, option: str, fill: int = 1) -> Pair:
     """An option of one or two dimensions as (height, width)."""
-    result = sizes(value, dimensions, what)
+    result = sizes(value, dimensions, option)
     return (fill, result[0]) if dimensions == 1 else (result[0], result[1])
 
 
 def padding(
     node: Node, dimensions: int, kernel: Pair, stride: Pair, dilation: Pair
 ) -> dict[str, Any]:
-    """Core ML's padding for Keras's "valid", "same" or "causal"."""
+    """Core ML's padding for "valid", "same" or "causal" in Keras."""
     allowed = ("valid", "same", "causal") if dimensions == 1 else ("valid", "same")
     mode = choice(node, "padding", allowed, "valid")
     if mode == "same":
@@ -54,7 +54,7 @@ def padding(
 def same_pairs(
     sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """What "same" puts before and after each axis."""
+    """The padding of "same" before and after each axis."""
     axes = zip(sizes, kernel, strides, dilations, strict=True)
     return [same_edges(size, (k - 1) * d + 1, s) for size, k, s, d in axes]
 
@@ -77,7 +77,7 @@ def _bias(node: Node, channels: int) -> dict[str, Any]:
 
 
 def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) -> int:
-    """The input's channels: by its shape, or by the kernel where a custom layer hides it."""
+    """The input's channels, from its shape, or from the kernel if a custom layer hides that."""
     return x.known[1] or node.weight(kernel).shape[axis]
 
 
@@ -194,7 +194,7 @@ def separable_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
-    """What is cut off: see `cuts`. What the output has beyond that is bias alone."""
+    """`cuts` says how much is cut off. Output beyond the full result is only bias."""
     x = as_image(context, x, dimensions)
     attrs = node.attrs
     kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
@@ -216,7 +216,7 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
         for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True))
     ]
     beyond = [max(0, -end) for _, end in crops]
-    cut = [(start, max(0, end)) for start, end in crops]
+    crop_amounts = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
     weights = dilated(kernel.transpose(3, 2, 0, 1), dilation)
     y = context.layer(
@@ -229,7 +229,7 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
         kernelSize=weights.shape[2:],
         stride=stride,
         weights=weights,
-        valid=edges(cut[0], cut[1]),
+        valid=edges(crop_amounts[0], crop_amounts[1]),
         **({} if any(beyond) else bias),
     )
     if any(beyond):
@@ -241,7 +241,7 @@ def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob
 
 
 def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:
-    """What Keras cuts off before and after; a negative number is appended.
+    """How much Keras cuts off before and after; a negative amount is appended.
 
     A transposed convolution is the gradient of a convolution with the same padding, whose
     input has the size that Keras computes for the output here.

@@ -17,7 +17,7 @@ from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, 
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
-# Of images, when a model learns; when it predicts they pass them on.
+# Layers that change images in training, and pass them on in prediction.
 _AUGMENTATIONS = (
     "AugMix",
     "CutMix",
@@ -65,7 +65,7 @@ PASSED_ON = (
 
 @op(*PASSED_ON, layouts=ANY)
 def nothing(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Active in training only."""
+    """Active only in training."""
     for name in node.attrs:
         node.attrs.get(name)
     return x
@@ -73,19 +73,19 @@ def nothing(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op(masks.SET, layouts=(SOURCE,))
 def masked(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
-    """A model inside is called with masks: whoever reads its inputs sees them from here on."""
+    """An inner model is called with masks: readers of its inputs see them from here on."""
     return []
 
 
 @op("Dense", layouts=ANY)
 def dense(context: Lowering, node: Node, x: Blob) -> Blob:
-    """A matrix product along the last axis; what was flattened before permutes its rows."""
+    """A matrix product along the last axis; a flattening before it permutes its rows."""
     units = node.attrs["units"]
     if quantization.mode(node.get_config()):
         blob = context.source_order(x)
         bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
-        held = quantization.matrix(node, extent(blob, -1), units)
-        return projected(context, blob, node, held, bias)
+        weights = quantization.matrix(node, extent(blob, -1), units)
+        return projected(context, blob, node, weights, bias)
     kernel = weight(node, "kernel", None, units)
     biased: dict[str, Any] = {}
     if node.attrs.get("use_bias", True):
@@ -142,10 +142,10 @@ def _looked_up(
 
 
 def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int) -> Blob:
-    """Integers, less the zero point of their row, times its scale.
+    """Integers, minus the zero point of their row, times its scale.
 
-    Core ML has scales for each column of such a table, Keras for each row: they are tables of
-    their own.
+    Core ML has a scale for each column of such a table, Keras one for each row, so the scales are a
+    second table.
     """
     codes = quantization.codes_of(node, "embeddings", size)
     scale, zero = quantization.groups_of(node, "embeddings")
@@ -199,12 +199,12 @@ def reversible_embedding(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Rescaling", layouts=UNFLATTENED)
 def rescaling(context: Lowering, node: Node, x: Blob) -> Blob:
-    """scale * x + offset; lists go along the last axis."""
+    """scale * x + offset; lists apply along the last axis."""
     return rescaled(context, x, node.attrs["scale"], node.attrs.get("offset", 0.0))
 
 
 def rescaled(context: Lowering, x: Blob, scale: Argument, offset: Argument, axis: int = -1) -> Blob:
-    """scale * x + offset for numbers, or for one value an entry of an axis of the source."""
+    """scale * x + offset for numbers, or for one value for each entry of a source axis."""
     factors, shifts = (np.asarray(v, np.float32) for v in (scale, offset))
     if factors.size == 1 and shifts.size == 1:
         return affine(context, x, factors.item(), shifts.item())
@@ -246,13 +246,13 @@ def normalization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("LayerScale", layouts=UNFLATTENED)
 def layer_scale(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of keras.applications: each channel times a number of its own."""
+    """From keras.applications: each channel times its own number."""
     node.attrs.get("init_values")
     return rescaled(context, x, weight(node, "gamma", node.attrs["projection_dim"]), 0.0)
 
 
 @op("CustomScaleLayer", layouts=UNFLATTENED)
 def custom_scale(context: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
-    """Of keras.applications: x + scale * y."""
+    """From keras.applications: x + scale * y."""
     scaled = rescaled(context, y, node.attrs["scale"], 0.0)
     return context.layer("add", x, scaled, layout=x.layout)

@@ -28,15 +28,17 @@ def irfft(context: Lowering, node: Node, x: fourier.Pair, fft_length: int | None
     return fourier.irfft(context, x, fft_length)
 
 
-def _window(given: str | NDArray[Any] | None, length: int, size: int) -> NDArray[np.float64]:
-    """Of `length` samples in the middle of `size`; none is of ones, as long as the transform.
+def _window(window: str | NDArray[Any] | None, length: int, size: int) -> NDArray[np.float64]:
+    """A window of `length` samples in the middle of `size`; None is ones over the whole transform.
 
     Raises:
         ConversionError: it has another length.
     """
-    if given is None:
+    if window is None:
         return np.ones(size)
-    values = np.asarray(window_of(given, length) if isinstance(given, str) else given, np.float64)
+    values = np.asarray(
+        window_of(window, length) if isinstance(window, str) else window, np.float64
+    )
     if values.shape != (length,) or length > size:
         raise ConversionError(
             f"a window of shape {values.shape} for frames of {length} and transforms of {size}"

@@ -1,8 +1,8 @@
-"""How functions of `keras.ops` and of TensorFlow inside a functional model are registered.
+"""Registers functions of `keras.ops` and of TensorFlow inside a functional model.
 
 A converter takes the `Lowering`, the node and the function's arguments by their Keras names:
-tensors as blobs, everything else as the source has it. What a call does not give, the node's
-options or the converter's own defaults do.
+tensors as blobs, everything else as in the source. Arguments that a call omits come from the node's
+options or the converter's own defaults.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ def function(
 
     Args:
         names: the classes of `keras.ops`.
-        tf: TensorFlow's names of the same function, each with its names of the arguments that
-            differ from Keras's.
+        tf: TensorFlow's names of the same function, each with those argument names that differ from
+            Keras's.
         layouts: see the package.
     """
 
     def decorate(convert: C) -> C:
-        wanted = list(inspect.signature(convert).parameters)[2:]
+        parameters = list(inspect.signature(convert).parameters)[2:]
         for name in names:
-            OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, wanted, {}))
+            OPS.register(f"keras.ops.{name}", layouts=layouts)(_called(convert, parameters, {}))
         for name, renamed in (tf or {}).items():
-            OPS.register(f"tf.{name}", layouts=layouts)(_called(convert, wanted, renamed))
+            OPS.register(f"tf.{name}", layouts=layouts)(_called(convert, parameters, renamed))
         return convert
 
     return decorate
 
 
-def _called(convert: Converter, wanted: list[str], renamed: Mapping[str, str]) -> Converter:
+def _called(convert: Converter, parameters: list[str], renamed: Mapping[str, str]) -> Converter:
     def converter(context: Lowering, node: Node, *inputs: Blob) -> Results:
         theirs = {ours: name for name, ours in renamed.items()}
-        names = [theirs.get(name, name) for name in wanted]
+        names = [theirs.get(name, name) for name in parameters]
         arguments = bound(node, inputs, names)
         entries = {}
-        for name, ours in zip(names, wanted, strict=True):
+        for name, ours in zip(names, parameters, strict=True):
             if name in arguments:
                 entries[ours] = arguments[name]
             elif node.attrs.get(ours) is not None:
@@ -94,10 +94,10 @@ def constant(context: Lowering, value: ArrayLike, like: Blob) -> Blob:
 
 
 def operands(context: Lowering, *values: Argument) -> list[Blob]:
-    """Blobs for the arguments of an elementwise function, one of which is a blob.
+    """Blobs for the arguments of an elementwise function, at least one of which is a blob.
 
     Raises:
-        ConversionError: none is.
+        ConversionError: none of them is a blob.
     """
     blobs = [value for value in values if isinstance(value, Blob)]
     if not blobs:
@@ -107,13 +107,13 @@ def operands(context: Lowering, *values: Argument) -> list[Blob]:
 
 
 def layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    """A layer in the layout of its input of most axes."""
+    """A layer in the layout of its input with the most axes."""
     like = max(inputs, key=lambda blob: blob.rank)
     return context.layer(kind, *inputs, layout=like.layout, **params)
 
 
 def axes_of(x: Blob, axis: Axes) -> tuple[int, ...]:
-    """The blob's axes for one or several of the source; None stands for all."""
+    """The blob's axes for one or several source axes; None means all."""
     if axis is None:
         return tuple(range(x.rank))
     results = axis if isinstance(axis, list | tuple) else (axis,)

@@ -24,7 +24,7 @@ def _is_first(data_format: str | None) -> bool:
 def rgb_to_grayscale(
     context: Lowering, node: Node, images: Blob, data_format: str | None = None
 ) -> Blob:
-    """The weighted sum of red, green and blue; what is gray stays."""
+    """The weighted sum of red, green and blue; gray images stay as they are."""
     axis = images.axis(-3 if _is_first(data_format) else -1)
     if images.known[axis] == 1:
         return images
@@ -50,7 +50,7 @@ def crop_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Blob:
-    """Two of each three are given: what is cut off at the front, at the end, and what is left."""
+    """Two of three are given: what is cut off at the start, at the end, and what remains."""
     axes = (-2, -1) if _is_first(data_format) else (-3, -2)
     starts, ends = [], []
     for before, behind, target in (

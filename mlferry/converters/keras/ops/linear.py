@@ -29,7 +29,7 @@ def projected(
         context: what adds layers.
         x: [..., n], in the source's order of axes.
         node: whose weights these are.
-        matrix: [n, m]; kept in groups of rows it becomes a sum of products.
+        matrix: [n, m]; if stored in groups of rows, it becomes a sum of products.
         bias: of m values, in any shape, or None.
     """
     outer, (rows, columns) = x.known[:-1], matrix.floats.shape
@@ -59,10 +59,10 @@ def projected(
 
 
 def _rounds(node: Node) -> bool:
-    """Whether the layer rounds what it gets to 8 bits: by its config, or as its mode does."""
-    told = node.get_config().get("quantization_config")
-    if isinstance(told, dict) and isinstance(told.get("config"), dict):
-        quantizer = told["config"].get("activation_quantizer")
+    """Whether the layer rounds its input to 8 bits, by its config or its mode."""
+    quantization = node.get_config().get("quantization_config")
+    if isinstance(quantization, dict) and isinstance(quantization.get("config"), dict):
+        quantizer = quantization["config"].get("activation_quantizer")
         if quantizer is not None and quantizer.get("class_name") != "AbsMaxQuantizer":
             raise ConversionError(f"an activation_quantizer {quantizer.get('class_name')!r}")
         return quantizer is not None
@@ -70,7 +70,7 @@ def _rounds(node: Node) -> bool:
 
 
 def _rounded(context: Lowering, x: Blob) -> Blob:
-    """Each row in 255 steps of its largest magnitude."""
+    """Round each row to 255 steps of its largest magnitude."""
     size = context.layer("unary", x, layout=SOURCE, type="ABS")
     most = context.layer("reduceMax", size, layout=SOURCE, axes=(-1,), keepDims=True)
     step = context.layer(
@@ -84,13 +84,13 @@ def _rounded(context: Lowering, x: Blob) -> Blob:
 
 @op("EinsumDense", layouts=(SOURCE,))
 def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
-    """An inner product where the equation is one, the general way elsewhere."""
+    """An inner product if the equation is one, else a general product."""
     equation = node.attrs["equation"]
     term = equation.replace(" ", "").partition("->")[0].partition(",")[2]
     output = node.attrs.get("output_shape")
     output = list(output) if isinstance(output, list | tuple) else [output]
     bias = node.weight("bias") if node.attrs.get("bias_axes") else None
-    (left, right), wanted = parsed(equation, [x.rank, len(term.replace("...", ""))])
+    (left, right), target = parsed(equation, [x.rank, len(term.replace("...", ""))])
     inner = [c for c in left if c in right]
     remaining = [c for c in left if c not in right]
     new = [c for c in right if c not in left]
@@ -98,21 +98,21 @@ def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
     kernel = node.weights.get("kernel")
     if kernel is not None and kernel.ndim == len(right) and mode(node.get_config()) != "int4":
         sizes |= dict(zip(right, kernel.shape, strict=True))
-    else:  # a packed one: its sizes are those of input and output
-        sizes |= {c: n for c, n in zip(wanted[::-1], output[::-1], strict=False) if n}
+    else:  # a packed kernel has the sizes of input and output
+        sizes |= {c: n for c, n in zip(target[::-1], output[::-1], strict=False) if n}
     outputs = [sizes.get(c) or 0 for c in new]
     rows = math.prod(sizes.get(c) or 0 for c in inner)
-    plain = "".join(remaining + inner) == left and "".join(remaining + new) == wanted
+    plain = "".join(remaining + inner) == left and "".join(remaining + new) == target
     ordered = list(right) == inner + new and (bias is None or list(bias.shape) == outputs)
     if plain and remaining and ordered and rows and all(outputs):
         outer = x.known[: len(remaining)]
-        held = matrix(node, rows, math.prod(outputs))
-        result = projected(context, shaped(context, x, (*outer, rows)), node, held, bias)
+        weights = matrix(node, rows, math.prod(outputs))
+        result = projected(context, shaped(context, x, (*outer, rows)), node, weights, bias)
         return shaped(context, result, (*outer, *outputs))
     if mode(node.get_config()):
         raise ConversionError(f"a quantized layer with the equation {equation!r}")
     result = einsum(
-        context, f"{left},{right}->{wanted}", [x, context.constant(node.weight("kernel"))]
+        context, f"{left},{right}->{target}", [x, context.constant(node.weight("kernel"))]
     )
     # the bias has the axes of the output from its own first one on
     return (

@@ -1,4 +1,4 @@
-"""Locally connected layers of Keras 1 and 2: a kernel of its own for every place."""
+"""Locally connected layers of Keras 1 and 2, which have a kernel for every place."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         numbers[tuple(slice(i * s, i * s + k) for i, s, k in zip(at, strides, kernel, strict=True))]
         for at in product(*map(range, counts))
     ]
-    held = int(np.prod(kernel)) * channels
-    kernels = weight(node, "kernel", places, held, filters)
-    if first:  # the weights of a channel lie together
+    count = int(np.prod(kernel)) * channels
+    kernels = weight(node, "kernel", places, count, filters)
+    if first:  # the weights of a channel are contiguous
         kernels = kernels.reshape(places, channels, -1, filters).transpose(0, 2, 1, 3)
-        kernels = kernels.reshape(places, held, filters)
+        kernels = kernels.reshape(places, count, filters)
     batch = x.known[0]
     flat = context.reshape(x, (batch, numbers.size, channels), layout=SOURCE)
     index = context.constant(np.stack(windows).ravel().astype(np.float32), layout=SOURCE)
-    taken = context.layer("gather", flat, index, layout=SOURCE, axis=1)
-    rows = context.reshape(taken, (batch, places, held), layout=SOURCE)
+    patches = context.layer("gather", flat, index, layout=SOURCE, axis=1)
+    rows = context.reshape(patches, (batch, places, count), layout=SOURCE)
     by_place = context.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
     output = context.layer(
         "batchedMatmul", by_place, context.constant(kernels, layout=SOURCE), layout=SOURCE

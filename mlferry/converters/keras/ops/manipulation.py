@@ -1,4 +1,4 @@
-"""`keras.ops` that move values: shapes, parts, joins."""
+"""`keras.ops` that move values: reshaping, slicing, joining."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlferry.numerics.shapes import Axes, Sizes, product
 
 @function("Reshape", tf={"reshape": {"tensor": "x", "shape": "newshape"}})
 def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | int]) -> Blob:
-    """None and -1 are what is left; the batch counts."""
+    """None and -1 mean the rest; the batch is included."""
     target = [-1 if n is None else int(n) for n in _numbers(newshape, "newshape")]
     size = product(x.known)
     if target.count(-1) > 1 and target[0] == -1 and x.known[0] is not None:
@@ -38,15 +38,15 @@ def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | in
     return context.reshape(x, tuple(None if n == -1 else n for n in target))
 
 
-def _numbers(value: Sequence[Blob | int] | int, what: str) -> Sequence[Any]:
+def _numbers(value: Sequence[Blob | int] | int, option: str) -> Sequence[Any]:
     """A fixed shape.
 
     Raises:
-        ConversionError: a part of it is computed.
+        ConversionError: an extent is computed.
     """
     results = value if isinstance(value, list | tuple | np.ndarray) else [value]
     if any(isinstance(n, Blob) for n in results):
-        raise ConversionError(f"{what} is computed; convert with fixed shapes")
+        raise ConversionError(f"{option} is computed; convert with fixed shapes")
     return list(results)
 
 
@@ -88,10 +88,12 @@ def expand_dims(context: Lowering, node: Node, x: Blob, axis: int) -> Blob:
 
 @function("Squeeze", tf={"squeeze": {"input": "x"}})
 def squeeze(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
-    """The batch stays where no axis is given and Keras leaves it open."""
+    """The batch stays if no axis is given and Keras leaves it open."""
     if axis is None or axis in ([], ()):
-        told = node.inputs[0].shape
-        places = [i for i, n in enumerate(x.known) if n == 1 and (told is None or told[i] == 1)]
+        described = node.inputs[0].shape
+        places = [
+            i for i, n in enumerate(x.known) if n == 1 and (described is None or described[i] == 1)
+        ]
     else:
         places = list(axes_of(x, axis))
     if not places:
@@ -144,11 +146,13 @@ def _parts(context: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple
 def split(
     context: Lowering, node: Node, x: Blob, indices_or_sections: Sizes, axis: int = 0
 ) -> tuple[Blob, ...]:
-    """Into equal parts, or at places."""
+    """Split into equal parts, or at places."""
     place = x.axis(axis)
     size = extent(x, place)
-    given = indices_or_sections
-    parts = np.array_split(np.arange(size), given if isinstance(given, int) else list(given))
+    sections = indices_or_sections
+    parts = np.array_split(
+        np.arange(size), sections if isinstance(sections, int) else list(sections)
+    )
     return _parts(context, x, [len(part) for part in parts], place)
 
 
@@ -161,13 +165,13 @@ def tf_split(
     axis: int = 0,
     num: int | None = None,
 ) -> tuple[Blob, ...]:
-    """Into equal parts, or parts of sizes."""
+    """Split into equal parts, or into parts of given sizes."""
     place = x.axis(axis)
-    size, given = extent(x, place), num_or_size_splits
-    if isinstance(given, int):
-        sizes = [size // given] * given
+    size, sections = extent(x, place), num_or_size_splits
+    if isinstance(sections, int):
+        sizes = [size // sections] * sections
     else:
-        sizes = [int(n) for n in given]
+        sizes = [int(n) for n in sections]
         sizes = [size - sum(m for m in sizes if m > 0) if n < 0 else n for n in sizes]
     return _parts(context, x, sizes, place)
 
@@ -189,7 +193,7 @@ def repeat(
     repeats: Sequence[Blob | int] | int,
     axis: int | None = None,
 ) -> Blob:
-    """Entries several times in a row, by gathering."""
+    """Repeat entries, by gathering."""
     if axis is None:
         raise ConversionError("axis=None: repeated over all axes")
     place = positive(axis, x.rank)
@@ -208,21 +212,21 @@ def tile(context: Lowering, node: Node, x: Blob, repeats: Sequence[Blob | int] |
 
 @function("Flip", tf={"reverse": {"tensor": "x"}}, layouts=UNFLATTENED)
 def flip(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
-    turned = axes_of(x, axis)
-    return layer(context, "reverse", x, reverseDim=[i in turned for i in range(x.rank)])
+    places = axes_of(x, axis)
+    return layer(context, "reverse", x, reverseDim=[i in places for i in range(x.rank)])
 
 
 @function("Rot90")
 def rot90(
     context: Lowering, node: Node, array: Blob, k: int = 1, axes: Sequence[int] = (0, 1)
 ) -> Blob:
-    """From the first axis towards the second, k times."""
+    """Rotate from the first axis towards the second, k times."""
     first, second = axes_of(array, tuple(axes))
-    turned = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
-    if not turned:
+    flipped = {1: [second], 2: [first, second], 3: [first]}.get(k % 4, [])
+    if not flipped:
         return array
     places = range(array.rank)
-    output = context.layer("reverse", array, reverseDim=[i in turned for i in places])
+    output = context.layer("reverse", array, reverseDim=[i in flipped for i in places])
     if k % 2 == 0:
         return output
     order = list(places)
@@ -234,7 +238,7 @@ def rot90(
 def diagonal(
     context: Lowering, node: Node, x: Blob, offset: int = 0, axis1: int = 0, axis2: int = 1
 ) -> Blob:
-    """Along a last axis of its own, by gathering from rows and columns in one axis."""
+    """The diagonal as a new last axis, gathered from rows and columns merged into one axis."""
     pair = positive(axis1, x.rank), positive(axis2, x.rank)
     rows, columns = (extent(x, axis) for axis in pair)
     rest = [axis for axis in range(x.rank) if axis not in pair]
@@ -242,15 +246,15 @@ def diagonal(
     count = min(rows - max(-offset, 0), columns - max(offset, 0))
     if count < 1:
         raise ConversionError(f"the diagonal {offset} of {rows} x {columns} has no elements")
-    turned = context.layer("transpose", x, axes=(*rest, *pair))
-    flat = context.reshape(turned, (*(x.known[axis] for axis in rest), rows * columns))
+    ordered = context.layer("transpose", x, axes=(*rest, *pair))
+    flat = context.reshape(ordered, (*(x.known[axis] for axis in rest), rows * columns))
     places = context.constant(first + np.arange(count) * (columns + 1))
     return context.layer("gather", flat, places, axis=len(rest))
 
 
 @function("Roll", tf={"roll": {"input": "x"}})
 def roll(context: Lowering, node: Node, x: Blob, shift: Sizes, axis: Axes = None) -> Blob:
-    """By gathering along each axis."""
+    """Gathers along each axis."""
     if axis is None:
         raise ConversionError("axis=None: rolled over all axes")
     shifts, axes = np.atleast_1d(shift), axes_of(x, axis)
@@ -285,7 +289,7 @@ def take(
     axis: int | None = None,
     batch_dims: int = 0,
 ) -> Blob:
-    """Indices that are computed count from the front."""
+    """Computed indices count from the start."""
     if batch_dims:
         raise ConversionError(f"batch_dims={batch_dims}")
     table, place = operands(context, x, x if isinstance(x, Blob) else indices)[0], axis
@@ -325,7 +329,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
     where = next(i for i, item in enumerate(items) if item is Ellipsis)
     items[where : where + 1] = [slice(None)] * (x.rank - used)
     bounds: list[slice] = []
-    gone: list[int] = []
+    single_axes: list[int] = []
     new: list[int] = []
     shown = 0
     gathered: tuple[int, Any] | None = None
@@ -337,7 +341,7 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
         place = len(bounds)
         if isinstance(item, int):
             bounds.append(slice(item, item + 1 if item != -1 else None))
-            gone.append(place)
+            single_axes.append(place)
             continue
         if isinstance(item, slice):
             bounds.append(item)
@@ -352,13 +356,13 @@ def get_item(context: Lowering, node: Node, x: Blob, key: object) -> Blob:
     output = sliced_anywhere(context, x, starts, stops, None, steps)
     if gathered is not None:
         output = take(context, node, output, gathered[1], gathered[0])
-    if gone:
-        output = context.layer("squeeze", output, axes=tuple(gone))
+    if single_axes:
+        output = context.layer("squeeze", output, axes=tuple(single_axes))
     return context.layer("expandDims", output, axes=tuple(new)) if new else output
 
 
 def _item(item: object) -> Any:
-    """An entry of a key; Keras 2 writes slices as objects of their own."""
+    """An entry of a key; Keras 2 writes slices as objects."""
     if isinstance(item, dict) and {"start", "stop", "step"} <= set(item):
         return slice(item["start"], item["stop"], item["step"])
     if isinstance(item, dict):

@@ -15,7 +15,7 @@ from mlferry.numerics.shapes import axis_of
 
 
 def _aligned(context: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
-    """Inputs of fewer axes get axes of 1 behind the batch, as Keras does."""
+    """Inputs of fewer axes get axes of 1 after the batch, as in Keras."""
     if len(inputs) < 2:
         raise ConversionError(f"{len(inputs)} inputs; a merge takes at least two")
     rank = max(x.rank for x in inputs)
@@ -24,11 +24,11 @@ def _aligned(context: Lowering, inputs: Sequence[Blob]) -> list[Blob]:
 
 def _merge(context: Lowering, inputs: Sequence[Blob], equal: str, broadcast: str) -> Blob:
     """One layer for inputs of one shape, a chain of broadcasting layers for others."""
-    given = _aligned(context, inputs)
-    if len({x.shape for x in given}) == 1:
-        return context.layer(equal, *given, layout=given[0].layout)
+    aligned = _aligned(context, inputs)
+    if len({x.shape for x in aligned}) == 1:
+        return context.layer(equal, *aligned, layout=aligned[0].layout)
     return functools.reduce(
-        lambda x, y: context.layer(broadcast, x, y, layout=x.layout), given[1:], given[0]
+        lambda x, y: context.layer(broadcast, x, y, layout=x.layout), aligned[1:], aligned[0]
     )
 
 
@@ -39,7 +39,7 @@ def add(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 @op("Multiply", layouts=UNFLATTENED)
 def multiply(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    """Keras 3 takes 1 for what is masked, and 0 for what is masked in all inputs."""
+    """Keras 3 takes 1 for masked values, and 0 for values masked in all inputs."""
     result = masks.of(context, node)
     if any(mask is not None for mask in result):
         return _masked_product(context, [context.source_order(x) for x in inputs], result)
@@ -47,17 +47,17 @@ def multiply(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 
 def _wide(
-    context: Lowering, inputs: Sequence[Blob], found: Sequence[Blob | None]
+    context: Lowering, inputs: Sequence[Blob], masks: Sequence[Blob | None]
 ) -> list[Blob | None]:
     """Masks with as many axes as their inputs."""
     return [
         None if mask is None else context.expand(mask, *range(mask.rank, x.rank))
-        for x, mask in zip(inputs, found, strict=True)
+        for x, mask in zip(inputs, masks, strict=True)
     ]
 
 
-def _masked_product(context: Lowering, inputs: list[Blob], found: Sequence[Blob | None]) -> Blob:
-    wide = _wide(context, inputs, found)
+def _masked_product(context: Lowering, inputs: list[Blob], masks: Sequence[Blob | None]) -> Blob:
+    wide = _wide(context, inputs, masks)
     one = context.constant([1.0], layout=SOURCE)
     values = [
         x if mask is None else context.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
@@ -86,7 +86,7 @@ def minimum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 
 def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
-    """Keras 3 takes the other input for what is masked."""
+    """Keras 3 takes the other input for masked values."""
     result = masks.of(context, node)
     if all(mask is None for mask in result):
         return _merge(context, inputs, kind, f"{kind}Broadcastable")
@@ -95,14 +95,14 @@ def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -
     def where(mask: Blob, x: Blob, y: Blob) -> Blob:
         return context.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
 
-    output, kept = values[0], _wide(context, values, result)[0]
+    output, valid = values[0], _wide(context, values, result)[0]
     for x, mask in zip(values[1:], _wide(context, values, result)[1:], strict=True):
         other = x if mask is None else where(mask, x, output)
-        output = output if kept is None else where(kept, output, other)
+        output = output if valid is None else where(valid, output, other)
         output = context.layer(f"{kind}Broadcastable", output, other, layout=SOURCE)
-        kept = (
-            context.layer("maxBroadcastable", kept, mask, layout=SOURCE)
-            if mask is not None and kept is not None
+        valid = (
+            context.layer("maxBroadcastable", valid, mask, layout=SOURCE)
+            if mask is not None and valid is not None
             else None
         )
     return output
@@ -110,11 +110,11 @@ def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -
 
 @op("Average", layouts=UNFLATTENED)
 def average(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = _aligned(context, inputs)
-    if len({x.shape for x in given}) == 1:
-        return context.layer("average", *given, layout=given[0].layout)
-    total = _merge(context, given, "add", "addBroadcastable")
-    output = context.layer("multiply", total, layout=total.layout, alpha=1 / len(given))
+    aligned = _aligned(context, inputs)
+    if len({x.shape for x in aligned}) == 1:
+        return context.layer("average", *aligned, layout=aligned[0].layout)
+    total = _merge(context, aligned, "add", "addBroadcastable")
+    output = context.layer("multiply", total, layout=total.layout, alpha=1 / len(aligned))
     return output
 
 
@@ -136,7 +136,7 @@ def concatenate(context: Lowering, node: Node, *inputs: Blob) -> Blob:
 
 @op("Dot", layouts=(SOURCE,))
 def dot(context: Lowering, node: Node, x: Blob, y: Blob) -> Blob:
-    """Sums over one axis of each, for each sample; `normalize` makes cosines of it."""
+    """Sums of products over one axis of each input, for each sample; `normalize` gives cosines."""
     axes = node.attrs["axes"]
     pair = tuple(axes) if isinstance(axes, list | tuple) else (axes, axes)
     if len(pair) != 2 or not all(isinstance(axis, int) for axis in pair):

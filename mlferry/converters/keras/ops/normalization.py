@@ -20,9 +20,10 @@ from mlferry.numerics.shapes import product
 
 @op("BatchNormalization", layouts=UNFLATTENED)
 def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """By the moving statistics, along any one axis.
+    """Uses the moving statistics, along any one axis.
 
-    Core ML's layer works on axis -3 of at least three; other axes are scaled and shifted.
+    Core ML's layer works on axis -3 of at least three axes; for others, values are scaled and
+    shifted.
     """
     axis = node.attrs.get("axis", -1)
     if isinstance(axis, list | tuple):
@@ -57,7 +58,7 @@ def batch_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _axes(x: Blob, axis: int) -> tuple[list[int], list[int]]:
-    """Axes of the source in order, and where they lie in the blob."""
+    """Axes of the source in order, and their places in the blob."""
     results = axis if isinstance(axis, list | tuple) else [axis]
     order = sorted(int(a) % x.rank for a in results)
     return order, [x.axis(a) for a in order]
@@ -78,7 +79,7 @@ def _affine(
         shape = [1] * x.rank
         for axis, size in zip(order, sizes, strict=True):
             shape[axis] = size
-        # gamma's axes come in the source's order, which channels-first data only rotates
+        # gamma's axes are in the source's order, which channels-first data only rotates
         wide = array.reshape(shape)
         wide = np.moveaxis(wide, -1, 1) if x.layout == CHANNELS_FIRST and x.rank > 2 else wide
         x = context.layer(kind, x, context.constant(wide, layout=x.layout), layout=x.layout)
@@ -94,9 +95,9 @@ def _over(
     center: bool,
     move: bool = True,
 ) -> Blob:
-    """x over the root of its mean square, or of its variance, along axes of the blob.
+    """x divided by the root of its mean square along axes of the blob.
 
-    With `center` x less its mean counts, which `move` leaves off again.
+    With `center` it is divided by the root of its variance, and with `move` its mean is subtracted.
     """
     layout = x.layout
     centered = x
@@ -112,7 +113,7 @@ def _over(
 
 @op("LayerNormalization", layouts=UNFLATTENED)
 def layer_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Core ML's own over the last axes; over others, as channels-first data has, composed."""
+    """Core ML's own layer over the last axes; over others, as for channels-first data, composed."""
     order, axes = _axes(x, node.attrs.get("axis", -1))
     sizes = [extent(x, axis) for axis in axes]
     epsilon = float(node.attrs.get("epsilon", 1e-3))
@@ -134,7 +135,7 @@ def layer_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
             gamma=gamma,
             beta=beta,
         )
-    # Keras's `rms_scaling` divides by the deviation, though it leaves the mean
+    # Keras's `rms_scaling` divides by the deviation but does not subtract the mean
     output = _over(context, x, axes, epsilon, center=True, move=not uncentered)
     return _affine(context, output, order, gamma, beta, sizes)
 
@@ -148,14 +149,14 @@ def rms_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _channels_before(node: Node) -> Accepted:
-    """Channels on axis 1: as they lie, or by the layout."""
+    """Channels on axis 1: in their own order, or by the layout."""
     axis = node.attrs.get("axis", -1)
     return (SOURCE,) if axis == 1 else (CHANNELS_FIRST,)
 
 
 @op("GroupNormalization", layouts=_channels_before)
 def group_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Each group of neighbouring channels, over all places."""
+    """Normalize each group of neighbouring channels over all places."""
     axis = int(node.attrs.get("axis", -1))
     if x.axis(axis) != 1:
         raise ConversionError(f"axis={axis}: the channels' axis can be converted")
@@ -175,7 +176,7 @@ def group_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("UnitNormalization", layouts=UNFLATTENED)
 def unit_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x over its length, which counts as 1e-12 at least."""
+    """x divided by its length, which is at least 1e-12."""
     _, axes = _axes(x, node.attrs.get("axis", -1))
     length = context.layer("reduceL2", x, layout=x.layout, axes=axes, keepDims=True)
     least = 1e-12 if context.graph.version >= 3 else 1e-6  # Keras 2: of the square

@@ -1,4 +1,4 @@
-"""`keras.ops` that order values: places, quantiles, and places among sorted bounds."""
+"""`keras.ops` that order values: sorting, quantiles, and searches in sorted bounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _flat(context: Lowering, x: Blob) -> Blob:
 
 @function("Argsort")
 def argsort(context: Lowering, node: Node, x: Blob, axis: int | None = None) -> Blob:
-    """Of equal values, the first comes first; without an axis, of all values in a row."""
+    """Equal values keep their order; without an axis, all values count as one row."""
     if axis is None:
         return context.layer("argSort", _flat(context, x), axis=0)
     return context.layer("argSort", x, axis=positive(int(axis), x.rank))
@@ -47,19 +47,19 @@ def quantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Blob:
-    """Between the two nearest of the sorted values; NaN where one of the values is."""
+    """Interpolates between the two nearest sorted values; NaN if any value is NaN."""
     if isinstance(q, Blob) or np.ndim(q) > 1:
         raise ConversionError("quantiles that the model computes: numbers can be converted")
     if method != "linear":
         raise ConversionError(f"method={method!r}: 'linear' can be converted")
     axes = range(x.rank) if axis is None else axis if isinstance(axis, Sequence) else [axis]
-    gone = sorted(positive(int(a), x.rank) for a in axes)
-    rest = [a for a in range(x.rank) if a not in gone]
-    count = product(extent(x, a) for a in gone)
+    reduced = sorted(positive(int(a), x.rank) for a in axes)
+    rest = [a for a in range(x.rank) if a not in reduced]
+    count = product(extent(x, a) for a in reduced)
     if count is None:
         raise ConversionError("quantiles along a flexible axis")
-    turned = context.layer("transpose", x, axes=(*rest, *gone))
-    flat = context.reshape(turned, (*(x.known[a] for a in rest), count))
+    ordered = context.layer("transpose", x, axes=(*rest, *reduced))
+    flat = context.reshape(ordered, (*(x.known[a] for a in rest), count))
     place = len(rest)
     values = context.outputs(2, "topK", flat, axis=place, K=count, useBottomK=True)[0]
     exact = (count - 1) * np.atleast_1d(np.asarray(q, np.float64))
@@ -75,7 +75,7 @@ def quantile(
     output = context.layer("addBroadcastable", *parts)
     output = context.layer("addBroadcastable", output, _lost(context, flat, place))
     if keepdims:
-        output = context.layer("expandDims", output, axes=tuple(gone))
+        output = context.layer("expandDims", output, axes=tuple(reduced))
     if np.ndim(q):
         order = (output.rank - 1, *range(output.rank - 1))
         return context.layer("transpose", output, axes=order) if output.rank > 1 else output
@@ -85,7 +85,7 @@ def quantile(
 
 
 def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
-    """NaN where a value along an axis is NaN, elsewhere 0; the axis stays."""
+    """NaN if a value along an axis is NaN, else 0; the axis stays."""
     missing = context.layer("notEqual", x, x)
     output = context.layer("whereBroadcastable", missing, x, context.constant([0.0]))
     return context.layer("reduceSum", output, axes=(axis,), keepDims=True)
@@ -93,17 +93,17 @@ def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
 
 @function("Digitize")
 def digitize(context: Lowering, node: Node, x: Blob, bins: NDArray[Any]) -> Blob:
-    """How many bounds are not above a value; NaN is above all."""
+    """The number of bounds that are not above a value; NaN is above all."""
     if isinstance(bins, Blob):
         raise ConversionError("bins that the model computes: a constant can be converted")
     bounds = np.asarray(bins, np.float32)
     if bounds.ndim != 1 or not bounds.size or (np.diff(bounds) < 0).any():
-        raise ConversionError("bins that do not rise: Keras needs them sorted")
+        raise ConversionError("bins are not sorted, as Keras requires")
     return _not_above(context, context.constant(bounds), x, len(bounds))
 
 
 def _not_above(context: Lowering, bounds: Blob, x: Blob, count: int) -> Blob:
-    """How many of [count] bounds are not above each value."""
+    """The number of [count] bounds that are not above each value."""
     above = context.layer("lessThan", context.expand(x, x.rank), bounds)
     number = context.layer("reduceSum", above, axes=(x.rank,), keepDims=False)
     return affine(context, number, -1.0, float(count))
@@ -113,7 +113,7 @@ def _not_above(context: Lowering, bounds: Blob, x: Blob, count: int) -> Blob:
 def search_sorted(
     context: Lowering, node: Node, sorted_sequence: Argument, values: Argument, side: str = "left"
 ) -> Blob:
-    """How many of the sequence lie before a value; on the right, equal ones do, too."""
+    """The number of entries before a value; on the right side, equal ones count as well."""
     bounds, x = operands(context, sorted_sequence, values)
     if bounds.rank != 1:
         raise ConversionError(f"a sequence of {bounds.rank} axes: one of one axis can be converted")

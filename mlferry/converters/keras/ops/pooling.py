@@ -11,7 +11,7 @@ from mlferry.converters.values import SOURCE, Accepted, Blob
 
 
 def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:
-    """Keras averages over what lies inside the input, not over padding."""
+    """Keras averages over values inside the input, not over padding."""
     x = as_image(context, x, dimensions)
     default = 2 if dimensions == 1 else (2, 2)
     size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
@@ -50,7 +50,7 @@ def average_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _steps_first(node: Node) -> Accepted:
-    """One-dimensional data is reduced where it lies."""
+    """One-dimensional data is reduced in its own layout."""
     return spatial(node) if node.attrs.get("data_format") == "channels_first" else (SOURCE,)
 
 
@@ -67,7 +67,7 @@ def global_max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("GlobalAveragePooling1D", layouts=_steps_first, rank=3)
 def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Over the steps that count."""
+    """Averages over the steps that count."""
     (result, *_) = masks.of(context, node)
     if result is None:
         return _global_1d(context, node, x, "reduceMean")

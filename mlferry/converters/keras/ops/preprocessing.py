@@ -27,7 +27,7 @@ def _part(context: Lowering, x: Blob, top: int, left: int, height: int, width: i
 
 
 def _fitted(context: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Blob:
-    """Cut, or with more around it, to the ratio of the sizes wanted."""
+    """Crop or pad to the aspect ratio of the target size."""
     value = float(node.attrs.get("fill_value", 0.0))
     choice(node, "fill_mode", ("constant",), "constant")
     height, width = extent(x, 2), extent(x, 3)
@@ -39,7 +39,7 @@ def _fitted(context: Lowering, node: Node, x: Blob, size: tuple[int, int]) -> Bl
     if node.attrs.get("pad_to_aspect_ratio", False):
         rows, columns = max(height, ratio[0]), max(width, ratio[1])
         top, left = int((rows - height) / 2), int((columns - width) / 2)
-        amounts = [0, 0, top, left] * 2  # Keras puts as much behind as before
+        amounts = [0, 0, top, left] * 2  # Keras pads as much after as before
         return context.relabel(padded(context, x, amounts, "constant", value), x.layout)
     return x
 
@@ -66,15 +66,15 @@ def resize(
     fill_value: float | None = None,
     data_format: str | None = None,
 ) -> Blob:
-    """As the layer of that name; TensorFlow keeps sizes and ratios as they are."""
+    """As the layer of that name; TensorFlow keeps sizes and ratios unchanged."""
     if interpolation not in _INTERPOLATIONS:
         raise ConversionError(f"interpolation={interpolation!r}")
     first = data_format == "channels_first"
     order = (0, 3, 1, 2)
     x = images if first else context.layer("transpose", images, layout=SOURCE, axes=order)
-    wanted = int(size[0]), int(size[1])
+    target = int(size[0]), int(size[1])
     output = resized(
-        context, _fitted(context, node, x, wanted), wanted, interpolation, bool(antialias)
+        context, _fitted(context, node, x, target), target, interpolation, bool(antialias)
     )
     return output if first else context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
 
@@ -90,7 +90,7 @@ def extract_patches(
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Blob:
-    """Each patch as a row of values, by a convolution that moves them."""
+    """Each patch as a row of values, by a convolution that moves values."""
     if data_format == "channels_first":
         raise ConversionError("data_format='channels_first'")
     if padding not in ("valid", "same"):
@@ -111,7 +111,7 @@ def extract_patches(
 
 @op("CenterCrop", layouts=spatial, rank=4)
 def center_crop(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The middle of the image; smaller images are cut to the ratio and resized."""
+    """The middle of the image; smaller images are cropped to the ratio and resized."""
     size = int(node.attrs["height"]), int(node.attrs["width"])
     height, width = extent(x, 2), extent(x, 3)
     if height >= size[0] and width >= size[1]:
@@ -123,7 +123,7 @@ def center_crop(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("AutoContrast", layouts=UNFLATTENED)
 def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Each channel stretched to the whole range; one of a single value stays."""
+    """Stretch each channel to the whole range; a channel of a single value stays."""
     node.attrs.get("data_format")
     lowest, highest = node.attrs.get("value_range", (0, 255))
     if (lowest, highest) != (0, 255):
@@ -149,7 +149,7 @@ def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
 def encoded(
     context: Lowering, node: Node, x: Blob, mode: str, depth: int, weights: Blob | None = None
 ) -> Blob:
-    """Integers as they are, or each as a row of zeros and a one, or such rows together."""
+    """Integers unchanged, or as one-hot rows, or as the maximum or sum of such rows."""
     if mode == "int":
         return x
     if mode == "one_hot":
@@ -175,13 +175,13 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 def category_encoding(context: Lowering, node: Node, x: Blob, *weights: Blob) -> Blob:
     mode = choice(node, "output_mode", _MODES, "multi_hot")
     node.arguments.get("count_weights")
-    given = weights[0] if weights else None
-    return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), given)
+    own_weights = weights[0] if weights else None
+    return encoded(context, node, x, mode, int(node.attrs["num_tokens"]), own_weights)
 
 
 @op("Discretization", layouts=(SOURCE,))
 def discretization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """How many boundaries a value reaches."""
+    """The number of boundaries that a value reaches."""
     for name in ("num_bins", "epsilon"):
         node.attrs.get(name)
     bounds = node.attrs.get("bin_boundaries")
@@ -196,7 +196,7 @@ def discretization(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("IntegerLookup", layouts=(SOURCE,))
 def integer_lookup(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The place of each integer in the vocabulary, as sums over comparisons."""
+    """The index of each integer in the vocabulary, as sums of comparisons."""
     attrs = node.attrs
     words = attrs.get("vocabulary")
     if not isinstance(words, list | tuple):

@@ -1,4 +1,4 @@
-"""Recurrent layers: by Core ML's own where these compute the same, else step by step."""
+"""Recurrent layers: Core ML's own if they compute the same, else step by step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ARGUMENTS = ("sequences", "initial_state")
 
 
 def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
-    """The sequence and the first states: by name, behind the sequence, or the model's own."""
+    """The sequence and the first states: by name, after the sequence, or the model's own."""
     arguments = bound(node, inputs, _ARGUMENTS)
     first = arguments["sequences"]
     states = arguments.get("initial_state", [])
@@ -47,7 +47,7 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
 
 
 def _kept(node: Node, inputs: Sequence[Blob]) -> int:
-    """How many states the model itself takes and gives."""
+    """The number of states that the model itself takes and returns."""
     values = call_of(node).args if node.call else ()
     named = "initial_state" in node.arguments
     alone = len(values) <= 1 and not (values and isinstance(values[0], list | tuple))
@@ -57,7 +57,7 @@ def _kept(node: Node, inputs: Sequence[Blob]) -> int:
 def _results(
     node: Node, inputs: Sequence[Blob], outputs: Sequence[Blob], states: list[Blob]
 ) -> list[Blob]:
-    """The outputs that Keras declares, and the states that the model gives."""
+    """The outputs that Keras declares, and the states that the model returns."""
     results = [*outputs, *states] if node.attrs.get("return_state") else list(outputs)
     remaining = _kept(node, inputs) if node.attrs.get("stateful") else 0
     return [*results[: len(node.outputs) - remaining], *states] if remaining else results
@@ -66,7 +66,7 @@ def _results(
 def _run(
     context: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
 ) -> tuple[Blob, list[Blob]]:
-    """The sequence or its last entry, and the last states, of a layer with its cell."""
+    """The output sequence or its last entry, and the last states, of a layer with its cell."""
     part = node.parts["cell"]
     count = len(sizes(part))
     if states and len(states) != count:
@@ -82,7 +82,7 @@ def _run(
 def _native(
     context: Lowering, node: Node, cell: Gates, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob]] | None:
-    """By Core ML's own layer."""
+    """Uses Core ML's own layer."""
     timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
     sequence = bool(node.attrs.get("return_sequences", False))
     reverse = bool(node.attrs.get("go_backwards", False))
@@ -107,19 +107,21 @@ def _composed(
     steps = cell.project(context, timewise)
     if not states:
         states = _zeros(context, node, x, steps)
-    how = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
+    options = {"reverse": bool(node.attrs.get("go_backwards", False)), "zero": zero}
     sequence = bool(node.attrs.get("return_sequences", False))
     length = steps.known[0]
     if length is None or length > MAX_UNROLLED:
-        return _in_a_loop(context, cell, steps, states, mask, sequence, how)
+        return _in_a_loop(context, cell, steps, states, mask, sequence, options)
     remaining = [] if mask is None else masks.steps(context, mask)
-    outputs, last = walk(context, cell, steps_of(context, steps), states, masks=remaining, **how)
-    walked = outputs[::-1] if how["reverse"] else outputs
+    outputs, last = walk(
+        context, cell, steps_of(context, steps), states, masks=remaining, **options
+    )
+    walked = outputs[::-1] if options["reverse"] else outputs
     return (stacked(context, walked, axis=1) if sequence else walked[-1]), last
 
 
 def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
-    """The states before the first step; where the batch varies, one row a sample of `x`."""
+    """The states before the first step; if the batch varies, one row for each sample of `x`."""
     batch = x.known[0]
     shapes = first_states(node.parts["cell"], 1 if batch is None else extent(x, 0), steps)
     zeros = [context.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
@@ -144,15 +146,15 @@ def _in_a_loop(
     states: list[Blob],
     mask: Blob | None,
     sequence: bool,
-    how: dict[str, bool],
+    options: dict[str, bool],
 ) -> tuple[Blob, list[Blob]]:
     if steps.rank != 3:
         raise ConversionError(f"{steps.known[0]} steps of maps; up to {MAX_UNROLLED} are unrolled")
     rows = None
     if mask is not None:
         rows = context.layer("transpose", context.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
-    output, last = looped(context, cell, steps, states, masks=rows, **how)
-    if how["reverse"]:
+    output, last = looped(context, cell, steps, states, masks=rows, **options)
+    if options["reverse"]:
         output = context.layer("reverse", output, layout=SOURCE, reverseDim=(True, False, False))
     if sequence:
         return context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2)), last
@@ -203,15 +205,15 @@ def bidirectional(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
         ahead, after = run(context, forward, x, states[:half], mask, zero=sequence)
         back, before = run(context, backward, x, states[half:], mask, zero=sequence)
         if sequence:
-            turned = tuple(axis == 1 for axis in range(back.rank))
-            back = context.layer("reverse", back, layout=SOURCE, reverseDim=turned)
+            reversed_axes = tuple(axis == 1 for axis in range(back.rank))
+            back = context.layer("reverse", back, layout=SOURCE, reverseDim=reversed_axes)
     return _results(node, inputs, _MERGES[mode](context, ahead, back), [*after, *before])
 
 
 def _at_once(
     context: Lowering, forward: Node, backward: Node, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
-    """Outputs [batch, time, 2 * units] and last states, where one layer of Core ML has both."""
+    """Outputs [batch, time, 2 * units] and last states, if one Core ML layer does both."""
     if forward.op.startswith("ConvLSTM"):
         return None
     directions = [bool(part.attrs.get("go_backwards", False)) for part in (forward, backward)]
@@ -255,7 +257,7 @@ def conv_lstm(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
 def _run_maps(
     context: Lowering, node: Node, x: Blob, states: list[Blob], mask: Blob | None, *, zero: bool
 ) -> tuple[Blob, list[Blob]]:
-    """As `_run`, for maps: states and steps lie channels-first inside."""
+    """As `_run`, for maps; states and steps are channels-first inside."""
     first = node.attrs.get("data_format") == "channels_first"
     rank = x.rank - 1
 
@@ -276,7 +278,7 @@ def _run_maps(
 
 @op("Masking", layouts=(SOURCE,))
 def masking(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Masked steps become 0; the layers behind get the mask itself."""
+    """Masked steps become 0; later layers receive the mask itself."""
     value = float(node.attrs.get("mask_value", 0.0))
     other = context.layer("notEqual", x, alpha=value)
     output = context.layer("reduceMax", other, axes=(-1,), keepDims=True)

@@ -26,7 +26,7 @@ def _reduced(context: Lowering, kind: str, x: Blob, axis: Axes, keepdims: bool) 
         return output
     if len(axes) == x.rank:
         return Blob(output.name, output.shape, SCALAR)
-    # with an axis less than it had, a blob lies in the source's order where its rest does
+    # with one axis removed, a blob is in the source's order if its other axes are
     remaining = [a for a in range(x.rank) if a not in axes]
     if x.layout != SOURCE and len(remaining) >= 3:
         raise ConversionError("a reduction in a layout of its own")
@@ -99,7 +99,7 @@ def norm(
     keepdims: bool = False,
     order: int | str | None = None,
 ) -> Blob:
-    """Of vectors, by their squares or magnitudes."""
+    """Norms of vectors, from their squares or magnitudes."""
     which = ord if order is None else order
     kinds = {None: "reduceL2", 2: "reduceL2", "euclidean": "reduceL2", 1: "reduceL1"}
     if which not in kinds or (isinstance(axis, list | tuple) and len(axis) > 1 and which):
@@ -219,7 +219,7 @@ def matmul(
     transpose_a: bool = False,
     transpose_b: bool = False,
 ) -> Blob:
-    """Vectors count as one row, or one column."""
+    """Vectors count as one row or one column."""
     left, right = operands(context, x1, x2)
     rows, columns = left.rank == 1, right.rank == 1
     left = context.expand(left, 0) if rows else left
@@ -232,8 +232,12 @@ def matmul(
         transposeA=bool(transpose_a),
         transposeB=bool(transpose_b),
     )
-    gone = [output.rank - 2] * rows + [output.rank - 1] * columns
-    return context.layer("squeeze", output, layout=SOURCE, axes=tuple(gone)) if gone else output
+    single_axes = [output.rank - 2] * rows + [output.rank - 1] * columns
+    return (
+        context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
+        if single_axes
+        else output
+    )
 
 
 @function("Dot")
@@ -247,9 +251,9 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))
 def einsum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    given = placed(call_of(node).args, inputs)
+    arguments = placed(call_of(node).args, inputs)
     node.arguments.get("args")
-    return einsum_of(context, node.attrs["subscripts"], operands(context, *given))
+    return einsum_of(context, node.attrs["subscripts"], operands(context, *arguments))
 
 
 @function("Tensordot", tf={"tensordot": {"a": "x1", "b": "x2"}})
@@ -280,7 +284,7 @@ def cross(
     axisc: int = -1,
     axis: int | None = None,
 ) -> Blob:
-    """Vectors of two lie in a plane; of two such, the product is the number across it."""
+    """2-vectors lie in a plane; the product of two such is the component perpendicular to it."""
     places = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     blobs = [
         _last(context, x, place)

@@ -1,4 +1,4 @@
-"""The registry of Keras converters and what they share."""
+"""The registry of Keras converters, and what they share."""
 
 from __future__ import annotations
 
@@ -65,25 +65,25 @@ FRONTEND = Frontend("Keras", OPS, IGNORED, prepare=masks.follow)
 
 
 def spatial(node: Node) -> Accepted:
-    """Channels-first, or the source's order where that is channels-first already."""
+    """Channels-first, or the source's order if that is already channels-first."""
     first = node.attrs.get("data_format") == "channels_first"
     return (SOURCE,) if first else (CHANNELS_FIRST,)
 
 
-def sizes(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
-    """One number for all axes, or one an axis.
+def sizes(value: int | Sequence[int], rank: int, option: str) -> tuple[int, ...]:
+    """One number for all axes, or one for each axis.
 
     Raises:
         ConversionError: it is neither.
     """
     results = tuple(value) if isinstance(value, Sequence) else (value,) * rank
     if len(results) != rank or not all(isinstance(n, int) for n in results):
-        raise ConversionError(f"{what}={value!r}: {rank} integers are needed")
+        raise ConversionError(f"{option}={value!r}: {rank} integers are needed")
     return results
 
 
 def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = None) -> str:
-    """An option that has one of a few values.
+    """An option with one of a few values.
 
     Raises:
         ConversionError: it has another.
@@ -95,32 +95,32 @@ def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = 
 
 
 def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
-    """An array of the node in the shape that its config asks for; None allows any extent.
+    """An array of the node in the shape that its config requires; None allows any extent.
 
     Raises:
         ConversionError: it has another shape.
     """
     array = node.weight(name)
     fits = array.ndim == len(shape) and all(
-        wanted in (None, got) for wanted, got in zip(shape, array.shape, strict=True)
+        expected in (None, extent) for expected, extent in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        wanted = " x ".join("any" if n is None else str(n) for n in shape)
+        expected = " x ".join("any" if n is None else str(n) for n in shape)
         raise ConversionError(
-            f"weight {name!r} has shape {array.shape}; the layer's config asks for {wanted}"
+            f"weight {name!r} has shape {array.shape}; the layer's config asks for {expected}"
         )
     return array
 
 
 def activation_of(
-    context: Lowering, given: Attribute, layer: str
+    context: Lowering, option: Attribute, layer: str
 ) -> Callable[[Lowering, Blob], Blob]:
-    """A function that applies an activation, given as in a config.
+    """A function that applies an activation, which is given as in a config.
 
     Raises:
         ConversionError: there is no converter for it.
     """
-    name, options = described(given, context.graph.version)
+    name, options = described(option, context.graph.version)
     entry = OPS.find(name, context.graph.version)
     if entry is None:
         raise ConversionError(f"the activation {name!r}; write a conversion function for {layer!r}")
@@ -132,13 +132,13 @@ def activation_of(
     return apply
 
 
-def described(given: Attribute, version: int) -> tuple[str, dict[str, Any]]:
+def described(option: Attribute, version: int) -> tuple[str, dict[str, Any]]:
     """Name and options of an activation: ``"relu"``, a function, or a layer with its config."""
-    if given is None:
+    if option is None:
         return "linear", {}
-    if not isinstance(given, Mapping):
-        return str(given).rsplit(">", 1)[-1], {}
-    name, inner = given.get("class_name"), given.get("config")
+    if not isinstance(option, Mapping):
+        return str(option).rsplit(">", 1)[-1], {}
+    name, inner = option.get("class_name"), option.get("config")
     if name == "function":
         name, inner = (inner.get("name"), {}) if isinstance(inner, Mapping) else (inner, {})
     name = str(name).rsplit(">", 1)[-1]
@@ -147,7 +147,7 @@ def described(given: Attribute, version: int) -> tuple[str, dict[str, Any]]:
 
 
 def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a call by their names, blobs in the place of tensors.
+    """The arguments of a call by name, with blobs in place of tensors.
 
     Inputs that the call does not name (states of stateful layers) are left out.
     """
@@ -164,7 +164,7 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
 
 
 def placed(value: object, inputs: Sequence[Any]) -> Any:
-    """An argument with blobs in the place of its `Ref`s."""
+    """An argument with blobs in place of its `Ref`s."""
     if isinstance(value, Ref):
         return inputs[value.index]
     if isinstance(value, list | tuple):

@@ -18,7 +18,7 @@ from mlferry.numerics.shapes import Sizes, product
 
 @op("Flatten", layouts=UNFLATTENED)
 def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Channels-first data is flattened as it lies; who reads it permutes weights or values.
+    """Channels-first data is flattened in its own order; its readers permute weights or values.
 
     Keras itself flattens channels-first models in the order of channels-last ones.
     """
@@ -49,7 +49,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 def reshape(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.layout == CHANNELS_FIRST and product(x.known[2:]) == 1:
         use(x, range(2, x.rank))
-        x = context.relabel(x, SOURCE)  # one value a channel lies the same way round
+        x = context.relabel(x, SOURCE)  # one value for each channel has the same order either way
     x = context.source_order(x)
     target = list(node.attrs["target_shape"])
     size = product(x.known[1:])
@@ -67,7 +67,7 @@ def reshape(context: Lowering, node: Node, x: Blob) -> Blob:
             f"target_shape={tuple(target)} does not hold the {size} values of {x.known[1:]}"
         )
     if x.rank == 2 and None not in target and len(target) >= 2 and product(target[:-1]) == 1:
-        # as squeeze and excitation has it
+        # as in squeeze and excitation
         shape = (x.known[0], target[-1], *target[:-1])
         return context.reshape(x, shape, layout=CHANNELS_FIRST)
     if x.known[0] is None or x.rank > MOST_AXES or len(target) >= MOST_AXES:
@@ -86,9 +86,9 @@ def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _pairs(
-    value: int | Sequence[Sizes] | Mapping[str, int], what: str
+    value: int | Sequence[Sizes] | Mapping[str, int], option: str
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """One number, one an axis, or a pair an axis."""
+    """One number, one for each axis, or a pair for each axis."""
     if isinstance(value, int):
         return (value, value), (value, value)
     if isinstance(value, Mapping):
@@ -100,7 +100,7 @@ def _pairs(
         top, bottom, left, right = (first for first, _ in pairs)
         return (top, bottom), (left, right)
     if len(pairs) != 2:
-        raise ConversionError(f"{what}={value!r}: two numbers or two pairs are needed")
+        raise ConversionError(f"{option}={value!r}: two numbers or two pairs are needed")
     return pairs[0], pairs[1]
 
 
@@ -108,13 +108,13 @@ def _pair(value: Sizes) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _line(value: int | Sequence[int] | Mapping[str, int], what: str) -> tuple[int, int]:
+def _line(value: int | Sequence[int] | Mapping[str, int], option: str) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
     if isinstance(value, Mapping):
         return int(value.get("left_pad", 0)), int(value.get("right_pad", 0))
     if len(value) != 2:
-        raise ConversionError(f"{what}={value!r}: one number or a pair is needed")
+        raise ConversionError(f"{option}={value!r}: one number or a pair is needed")
     return value[0], value[1]
 
 

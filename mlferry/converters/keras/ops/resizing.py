@@ -22,14 +22,14 @@ def _nearest(context: Lowering, x: Blob, factors: tuple[int, int]) -> Blob:
 
 @op("UpSampling1D", layouts=spatial, rank=3)
 def up_sampling1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Every step `size` times."""
+    """Repeat every step `size` times."""
     size = sizes(node.attrs.get("size", 2), 1, "size")[0]
     return from_image(context, _nearest(context, as_image(context, x, 1), (1, size)), 1)
 
 
 @op("UpSampling2D", layouts=spatial, rank=4)
 def up_sampling2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Nearest and half-pixel bilinear are Core ML's own; the others are two matrix products."""
+    """Core ML has nearest and half-pixel bilinear; other modes become two matrix products."""
     size = sizes(node.attrs.get("size", (2, 2)), 2, "size")
     mode = choice(node, "interpolation", ("nearest", "bilinear", *_FILTERS), "nearest")
     if mode == "nearest":
@@ -57,15 +57,15 @@ def resized(
     antialias: bool,
     shift: float = 0.5,
 ) -> Blob:
-    """[N, C, H, W] in another size, by gathering or by two matrix products.
+    """Resize [N, C, H, W] by gathering or by two matrix products.
 
     Args:
         context: what adds layers.
         x: its height and width are known.
         size: the height and width wanted.
         mode: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5".
-        antialias: widen the filter where the image becomes smaller.
-        shift: where in a pixel its value is: 0.5 is the middle.
+        antialias: widen the filter if the image becomes smaller.
+        shift: the place of a value inside its pixel: 0.5 is the middle.
     """
     for axis, target in zip((2, 3), size, strict=True):
         count = extent(x, axis)

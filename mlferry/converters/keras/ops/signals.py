@@ -67,7 +67,7 @@ def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., Any]) -> Blob:
-    """What a mode shows of the transform."""
+    """The result of a transform in this mode."""
     output: Blob
     if mode in ("real", "imag"):
         output = transformed(f"{mode}_kernel")
@@ -134,14 +134,14 @@ def mel_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("maxBroadcastable", decibels, floor)
 
 
-def window_of(given: object, length: int) -> NDArray[np.float64]:
+def window_of(name: object, length: int) -> NDArray[np.float64]:
     """A periodic window; TensorFlow makes those of an odd length symmetric."""
-    if given is None or length == 1:
+    if name is None or length == 1:
         return np.ones(length)
     shapes = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
-    if given not in shapes:
-        raise ConversionError(f"window={given!r}: {', '.join(shapes)} can be converted")
-    first, second = shapes[given]
+    if name not in shapes:
+        raise ConversionError(f"window={name!r}: {', '.join(shapes)} can be converted")
+    first, second = shapes[name]
     period = max(length - length % 2, 1)
     return first - second * np.cos(2 * np.pi * np.arange(length) / period)
 

@@ -23,20 +23,20 @@ _TYPES = {"type", "func", "tensor", "placeholder"}
 
 
 def key_of(config: Mapping[str, Any]) -> str:
-    """What a TensorFlowOpLayer is called among the converters: by its op, where that has none."""
-    told = config.get("node_def")
-    name = told.get("op") if isinstance(told, Mapping) else None
+    """The key of a TensorFlowOpLayer among the converters, from its op if there is no other."""
+    definition = config.get("node_def")
+    name = definition.get("op") if isinstance(definition, Mapping) else None
     known = name is None or name in TENSORFLOW_OPS
     return "TensorFlowOpLayer" if known else f"tf.raw_ops.{name}"
 
 
 @op("TensorFlowOpLayer", layouts=(SOURCE, CHANNELS_FIRST, FLAT))
 def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
-    told = _message(node.attrs["node_def"])
-    name = str(told.get("op", ""))
+    definition = _message(node.attrs["node_def"])
+    name = str(definition.get("op", ""))
     convert = TENSORFLOW_OPS.find(name)
-    assert convert is not None  # `key_of` has another name for ops that are not known
-    attributes = told.get("attr", {})
+    assert convert is not None  # `key_of` gives unknown ops another name
+    attributes = definition.get("attr", {})
     dtype = _dtype(attributes)
     operands: list[Any] = list(inputs)
     values = list(node.inputs)
@@ -64,42 +64,44 @@ def tensorflow_op(context: Lowering, node: Node, *inputs: Blob) -> Results:
             }
         ),
     )
-    node.parts = {**node.parts, name: inner}  # its options count as the layer's
+    node.parts = {**node.parts, name: inner}  # its options count as those of the layer
     return convert.value(context, inner, *operands)
 
 
-def _message(told: Mapping[str, Any]) -> Mapping[str, Any]:
+def _message(definition: Mapping[str, Any]) -> Mapping[str, Any]:
     """A NodeDef as JSON."""
-    if not isinstance(told, Mapping) or "op" not in told:
-        raise ConversionError(f"node_def is not a NodeDef as JSON: {told!r:.80}")
-    return told
+    if not isinstance(definition, Mapping) or "op" not in definition:
+        raise ConversionError(f"node_def is not a NodeDef as JSON: {definition!r:.80}")
+    return definition
 
 
 def _dtype(attributes: Mapping[str, Any]) -> str:
-    """The type of what most ops make: that of their `T`, or what a cast makes."""
+    """The result type of most ops: that of their `T`, or the target of a cast."""
     result = attributes.get("DstT") or attributes.get("T") or {}
     name = str(result.get("type", "DT_FLOAT")).removeprefix("DT_").lower()
     return {"float": "float32", "double": "float64", "half": "float16"}.get(name, name)
 
 
-def _value(told: Mapping[str, Any]) -> Any:
-    """An AttrValue of JSON, in which bytes are base64 and 64-bit integers text."""
-    if "list" in told:
-        kinds = [kind for kind in told["list"] if kind in _SCALARS]
-        return [_SCALARS[kind](each) for kind in kinds for each in told["list"][kind]]
-    if "shape" in told:
-        return tuple(int(dim.get("size", 0)) for dim in told["shape"].get("dim", ()))
-    for kind, read in _SCALARS.items():
-        if kind in told:
-            return read(told[kind])
-    raise ConversionError(f"an attribute of node_def has none of the known values: {told!r:.80}")
+def _value(attribute: Mapping[str, Any]) -> Any:
+    """An AttrValue in JSON, where bytes are base64 and 64-bit integers are strings."""
+    if "list" in attribute:
+        kinds = [kind for kind in attribute["list"] if kind in _SCALARS]
+        return [_SCALARS[kind](each) for kind in kinds for each in attribute["list"][kind]]
+    if "shape" in attribute:
+        return tuple(int(dim.get("size", 0)) for dim in attribute["shape"].get("dim", ()))
+    for kind, parse in _SCALARS.items():
+        if kind in attribute:
+            return parse(attribute[kind])
+    raise ConversionError(
+        f"an attribute of node_def has none of the known values: {attribute!r:.80}"
+    )
 
 
-def _text(told: str) -> str:
+def _text(encoded: str) -> str:
     try:
-        return base64.b64decode(told, validate=True).decode()
+        return base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        return told
+        return encoded
 
 
 _SCALARS: dict[str, Callable[[Any], Any]] = {"i": int, "f": float, "b": bool, "s": _text}

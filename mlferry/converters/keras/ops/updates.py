@@ -1,4 +1,4 @@
-"""`keras.ops` that put values in the place of others."""
+"""`keras.ops` that replace values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from mlferry.converters.values import Argument, Blob
 from mlferry.errors import ConversionError
 
 _REDUCTIONS = {
-    None: "SCATTER_UPDATE", "add": "SCATTER_ADD", "mul": "SCATTER_MUL", "max": "SCATTER_MAX",
+    None: "SCATTER_UPDATE",
+    "add": "SCATTER_ADD",
+    "mul": "SCATTER_MUL",
+    "max": "SCATTER_MAX",
     "min": "SCATTER_MIN",
-}  # fmt: skip
+}
 
 
 @function("SliceUpdate")
@@ -28,7 +31,7 @@ def slice_update(
     start_indices: Sequence[Blob | int],
     updates: Argument,
 ) -> Blob:
-    """By joining what is before and behind the part along each axis; starts are cut to fit."""
+    """Joins the parts before and after along each axis; starts are clipped to fit."""
     x, part = operands(context, inputs, updates)
     starts = start_indices if isinstance(start_indices, list | tuple) else [start_indices]
     if any(isinstance(start, Blob) for start in starts):
@@ -62,7 +65,7 @@ def scatter_update(
     updates: Argument,
     reduction: str | None = None,
 ) -> Blob:
-    """Values at the places whose leading coordinates the rows of `indices` have."""
+    """Values at the places whose leading coordinates are the rows of `indices`."""
     if reduction not in _REDUCTIONS:
         raise ConversionError(f"reduction={reduction!r}: one of add, mul, max, min, or none")
     if not isinstance(indices, Blob):
@@ -71,5 +74,5 @@ def scatter_update(
         limits = shape[: places.shape[-1]]
         if (places < 0).any() or (places >= np.asarray(limits)).any():
             raise ConversionError(f"indices beyond the shape {tuple(limits)}")
-    x, where, what = operands(context, inputs, indices, updates)
-    return context.layer("scatterND", x, where, what, mode=_REDUCTIONS[reduction])
+    x, where, values = operands(context, inputs, indices, updates)
+    return context.layer("scatterND", x, where, values, mode=_REDUCTIONS[reduction])

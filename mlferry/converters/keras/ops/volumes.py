@@ -20,13 +20,13 @@ from mlferry.numerics.shapes import Sizes
 Triple = tuple[int, int, int]
 
 
-def _triple(value: Sequence[int], what: str) -> Triple:
-    first, second, third = sizes(value, 3, what)
+def _triple(value: Sequence[int], option: str) -> Triple:
+    first, second, third = sizes(value, 3, option)
     return first, second, third
 
 
 def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Triple) -> Pairs:
-    """What Keras's "valid" or "same" puts before and after each axis."""
+    """The padding of "valid" or "same" in Keras, before and after each axis."""
     if choice(node, "padding", ("valid", "same"), "valid") == "valid":
         return [(0, 0)] * 3
     sizes_in = [extent(x, axis) for axis in (2, 3, 4)]
@@ -118,11 +118,11 @@ def global_average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     return _whole(context, node, x, "reduceMean")
 
 
-def _amounts(value: int | Sequence[Sizes], what: str) -> list[tuple[int, int]]:
-    """One number, one an axis, or a pair an axis."""
+def _amounts(value: int | Sequence[Sizes], option: str) -> list[tuple[int, int]]:
+    """One number, one for each axis, or a pair for each axis."""
     items = [value] * 3 if isinstance(value, int) else list(value)
     if len(items) != 3:
-        raise ConversionError(f"{what}={value!r}: three numbers or three pairs are needed")
+        raise ConversionError(f"{option}={value!r}: three numbers or three pairs are needed")
     return [(n, n) if isinstance(n, int) else (int(n[0]), int(n[1])) for n in items]
 
 
@@ -142,7 +142,7 @@ def cropping3d(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("UpSampling3D", layouts=spatial, rank=5)
 def up_sampling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Every entry several times, by gathering along each axis."""
+    """Repeat every entry, by gathering along each axis."""
     for axis, factor in enumerate(_triple(node.attrs.get("size", 2), "size"), start=2):
         if factor != 1:
             places = context.constant(np.repeat(np.arange(extent(x, axis)), factor), layout=SOURCE)

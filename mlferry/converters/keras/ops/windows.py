@@ -1,4 +1,4 @@
-"""`keras.ops` of windows and of statistics, by the layers that compute the same."""
+"""`keras.ops` of windows and statistics, converted as the layers that compute the same."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from mlferry.numerics.shapes import Axes, Sizes
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """How the windows of a function lie, in the words of the layer that computes the same.
+    """The windows of a function, in the terms of the layer that computes the same.
 
     Attributes:
-        strides: one number, or one an axis; None where each begins where the last one ends.
+        strides: one number, or one for each axis; None if each window begins where the last one
+            ends.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras's default.
-        dilations: one number, or one an axis; None where the layer knows none.
+        dilations: one number, or one for each axis; None if the layer has none.
     """
 
     strides: Sizes | None
@@ -65,14 +66,14 @@ def _by_layer(
     return entry.value(context, inner, x)
 
 
-def _array(value: Argument, what: str) -> NDArray[np.float32]:
+def _array(value: Argument, option: str) -> NDArray[np.float32]:
     """A kernel or table of numbers.
 
     Raises:
         ConversionError: the model computes it.
     """
     if isinstance(value, Blob):
-        raise ConversionError(f"{what} that the model computes: a constant can be converted")
+        raise ConversionError(f"{option} that the model computes: a constant can be converted")
     return np.asarray(value, np.float32)
 
 
@@ -93,7 +94,7 @@ def _convolved(
     kernels: Mapping[str, NDArray[np.float32]],
     **options: Any,
 ) -> Results:
-    """A convolution by kernels without a bias; `layer` has {} for the number of axes."""
+    """A convolution without a bias; `layer` has {} for the number of axes."""
     first = next(iter(kernels.values()))
     dimensions = first.ndim - 2
     size = list(first.shape[:dimensions])
@@ -232,7 +233,7 @@ def moments(
     keepdims: bool = False,
     synchronized: bool = False,
 ) -> tuple[Blob, Blob]:
-    """Mean and variance; the variance around the mean, not by the mean of squares."""
+    """Mean and variance; the variance is taken around the mean, not from the mean of squares."""
     places = tuple(x.axis(a) for a in (axes if isinstance(axes, Sequence) else (axes,)))
     mean = layer(context, "reduceMean", x, axes=places, keepDims=True)
     apart = layer(context, "subtractBroadcastable", x, mean)
@@ -290,7 +291,7 @@ def layer_norm(
     epsilon: float | None = None,
     rms_scaling: bool = False,
 ) -> Results:
-    if rms_scaling and gamma is None:  # the layer always has a scale then
+    if rms_scaling and gamma is None:  # the layer then always has a scale
         order = sorted(place % x.rank for place in _places(axis))
         gamma = np.ones([extent(x, x.axis(place)) for place in order], np.float32)
     bindings = {"gamma": gamma, "beta": beta}

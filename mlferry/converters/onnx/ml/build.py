@@ -36,10 +36,10 @@ from mlferry.text import paragraph
 
 
 def claims(graph: Graph, options: Options) -> bool:
-    """Whether a graph has `ai.onnx.ml` nodes that become models.
+    """Whether a graph has `ai.onnx.ml` nodes that become predictors.
 
-    Conversion functions of the user's own come first: where they convert all of these nodes, or
-    custom layers are to be made of unknown ones, the graph becomes one network.
+    The user's conversion functions come first: if they convert all of these nodes, or custom layers
+    are made of unknown ones, the graph becomes one network.
     """
     if graph.framework != "ONNX":
         return False
@@ -59,14 +59,14 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
 
     Raises:
         UnsupportedOpError: ops without a converter; all are named.
-        ConversionError: attributes that Core ML's models cannot express; all nodes are named.
+        ConversionError: Core ML's models cannot express some attributes; all nodes are named.
         OpenShapesError: the number of columns of an input is not known.
     """
     _check_options(options)
     _check_ops(graph, options.custom_conversion_functions or {})
     _tell_unused(graph, options.custom_conversion_functions or {})
     flow = Flow(graph, options.custom_conversion_functions or {}, networks.materialized)
-    tensors = [asked for asked in options.inputs or () if isinstance(asked, TensorType)]
+    tensors = [kind for kind in options.inputs or () if isinstance(kind, TensorType)]
     inputs = _inputs(flow, graph, tensors)
     refusals: list[ConversionError] = []
     for node in graph.nodes:
@@ -78,9 +78,9 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
                 flow.values[value.name] = RefusedResult()
     if refusals:
         raise _all_of(refusals)
-    wanted = _wanted(graph, options)
+    selected = _wanted(graph, options)
     with context(f"making the outputs of {graph.source}"), as_conversion_errors():
-        return finished(flow, inputs, wanted)
+        return finished(flow, inputs, selected)
 
 
 # ---- what is asked ---------------------------------------------------------------------
@@ -89,21 +89,21 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
 def _check_options(options: Options) -> None:
     if options.classifier_config is not None:
         raise ConversionError(
-            "classifier_config: a model with ai.onnx.ml nodes has labels of its own; leave it out"
+            "classifier_config: a model with ai.onnx.ml nodes has its own labels; leave it out"
         )
-    for asked in (*(options.inputs or ()), *(options.outputs or ())):
-        if not isinstance(asked, str | TensorType):
+    for kind in (*(options.inputs or ()), *(options.outputs or ())):
+        if not isinstance(kind, str | TensorType):
             raise ConversionError(
-                f"{type(asked).__name__}: a model with ai.onnx.ml nodes takes and gives numbers "
-                "and texts; leave it out"
+                f"{type(kind).__name__}: a model with ai.onnx.ml nodes takes and returns "
+                "numbers and texts; leave it out"
             )
 
 
 def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
-    """The names of the outputs, and what they show."""
+    """The names of the outputs, and the values that they return."""
     known = dict(graph.outputs)
-    asked = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
-    names = [str(name) for name in asked] or list(known)
+    requested = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
+    names = [str(name) for name in requested] or list(known)
     for name in names:
         if name not in known:
             close = did_you_mean(name, list(known))
@@ -148,9 +148,9 @@ def _tell_unused(graph: Graph, functions: Mapping[str, Any]) -> None:
 # ---- inputs ----------------------------------------------------------------------------
 
 
-def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row | Cell | Table]:
-    """Bind every input; the features that a user gives."""
-    chosen = _by_name(graph, asked)
+def _inputs(flow: Flow, graph: Graph, kinds: Sequence[TensorType]) -> list[Row | Cell | Table]:
+    """Bind every input, and return the features of the model's inputs."""
+    chosen = _by_name(graph, kinds)
     results: list[Row | Cell | Table] = []
     missing: dict[str, tuple[int, ...]] = {}
     for value in graph.inputs:
@@ -163,19 +163,19 @@ def _inputs(flow: Flow, graph: Graph, asked: Sequence[TensorType]) -> list[Row |
         if shape is None:
             missing[value.name] = (1, 4)
             continue
-        held = _input(flow, value, shape)
-        flow.values[value.name] = held
-        results += list(held.parts) if not isinstance(held, Row | Cell) else [held]
+        entry = _input(flow, value, shape)
+        flow.values[value.name] = entry
+        results += list(entry.parts) if not isinstance(entry, Row | Cell) else [entry]
     if missing:
         raise _open(graph, missing)
     return results
 
 
-def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]:
+def _by_name(graph: Graph, kinds: Sequence[TensorType]) -> dict[str, TensorType]:
     known = [value.name for value in graph.inputs]
     entries = {}
-    for index, kind in enumerate(asked):
-        name = kind.name or (known[index] if len(asked) == len(known) else "")
+    for index, kind in enumerate(kinds):
+        name = kind.name or (known[index] if len(kinds) == len(known) else "")
         if name not in known:
             close = did_you_mean(str(name), known)
             raise ConversionError(
@@ -187,11 +187,11 @@ def _by_name(graph: Graph, asked: Sequence[TensorType]) -> dict[str, TensorType]
     return entries
 
 
-def _shape(value: Value, asked: TensorType | None) -> Sizes | None:
-    given = asked.shape if asked is not None and asked.shape is not None else value.shape
-    if given is None:
+def _shape(value: Value, kind: TensorType | None) -> Sizes | None:
+    declared = kind.shape if kind is not None and kind.shape is not None else value.shape
+    if declared is None:
         return None
-    listed = list(given) if isinstance(given, Sequence) else [None]
+    listed = list(declared) if isinstance(declared, Sequence) else [None]
     if any(isinstance(n, RangeDim) for n in listed):
         raise ConversionError(
             f"input {value.name!r}: sizes of a model with ai.onnx.ml nodes are fixed"
@@ -204,7 +204,7 @@ def _shape(value: Value, asked: TensorType | None) -> Sizes | None:
     sizes: Sizes = tuple(n for n in shape if isinstance(n, int))
     if value.shape is not None and (
         len(sizes) != len(value.shape)
-        or any(told not in (None, n) for n, told in zip(sizes, value.shape, strict=True))
+        or any(described not in (None, n) for n, described in zip(sizes, value.shape, strict=True))
     ):
         raise ConversionError(
             f"input {value.name!r} has shape {show(value.shape)} (? is free), not {sizes}"
@@ -229,7 +229,7 @@ def _open(graph: Graph, missing: Mapping[str, tuple[int, ...]]) -> OpenShapesErr
 
 
 def _table(graph: Graph, value: Value) -> Table | None:
-    """An input that a DictVectorizer reads is a dictionary."""
+    """An input that a DictVectorizer reads becomes a dictionary."""
     for node in graph.readers(value.name):
         if node.op == f"{DOMAIN}.DictVectorizer":
             return Table(value.name, "string_vocabulary" in node.attrs)
@@ -282,8 +282,8 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
         result = entry.value(flow, node, *inputs)
         unread = node.attrs.unread()
         if unread:
-            told = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
-            raise ConversionError(f"{told} cannot be carried over: Core ML has nothing like it")
+            listed = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
+            raise ConversionError(f"{listed} cannot be carried over: Core ML has nothing like it")
         return result
     entry = None if by_user else MOVES.find(node.op)
     result = entry.value(flow, node, *inputs) if entry is not None else None
@@ -308,7 +308,7 @@ _MAY_BE_INFINITE = (
 
 
 def _check_finite(node: Node) -> None:
-    """Refuse NaN and infinity among weights: every prediction would be one of them, or none."""
+    """Refuse NaN and infinity among weights, which would spoil every prediction."""
     for name, value in node.attrs.as_dict().items():
         array = np.asarray(value)
         if array.dtype.kind == "f" and name not in _MAY_BE_INFINITE:

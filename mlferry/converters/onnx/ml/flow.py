@@ -1,4 +1,4 @@
-"""The models of a pipeline, added one after another, and the values between them."""
+"""Adds the models of a pipeline, and the values between them."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class Flow:
 
     Attributes:
         graph: the source.
-        values: what is known of ONNX's values, by name.
+        values: what is known about ONNX's values, by name.
         models: those of the pipeline, in order.
         functions: the user's conversion functions, for the ops of networks.
 
     Args:
-        materialize: adds the network that makes a value of ordinary ops.
+        materialize: adds the network that computes a value of ordinary ops.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Flow:
         self._renamed: dict[str, str] = {}
 
     def fresh(self, name: str) -> str:
-        """A name that nothing has yet."""
+        """A new name."""
         count, result = 0, name
         while result in self._taken:
             count += 1
@@ -136,11 +136,11 @@ class Flow:
         self.append(spec)
 
     def makes(self, name: str) -> bool:
-        """Whether a model gives a feature of this name."""
+        """Whether a model has an output feature of this name."""
         return any(f.name == name for model in self.models for f in model.description.output)
 
     def append(self, spec: model_pb2.Model) -> None:
-        """Add a model that is there already."""
+        """Add an existing model."""
         spec.specificationVersion = versions.required(spec)
         self.models.append(spec)
 
@@ -212,7 +212,7 @@ class Flow:
         self.append(spec)
 
     def classes_of(self, values: Held, labels: Labels) -> Classes:
-        """What chooses the largest of some values; asked for again, it is the same."""
+        """The model that picks the largest of some values; the same one for the same values."""
         row = self.row(values)
         if row.feature not in self._choices:
             self._choices[row.feature] = self.chosen(row, labels)
@@ -221,7 +221,7 @@ class Flow:
     def rename(self, old: str, new: str, feature: ft.FeatureType) -> None:
         """Give a feature the name of an output.
 
-        Where other models read it, or it is an input, a model that changes nothing is added.
+        If other models read it, or it is an input, a model that changes nothing is added.
         """
         old = self._renamed.get(old, old)
         makers = [m for m in self.models if any(f.name == old for f in m.description.output)]
@@ -240,7 +240,7 @@ class Flow:
         if description.predictedFeatureName == old:
             description.predictedFeatureName = new
         network = kinds.network_of(makers[0])
-        blobs = {new: self.fresh(f"{new}_inside"), old: new}  # a blob may have the name, too
+        blobs = {new: self.fresh(f"{new}_inside"), old: new}  # a blob may also have the name
         for layer in network.layers if network is not None else ():
             for names in (layer.input, layer.output):
                 names[:] = [blobs.get(blob, blob) for blob in names]
@@ -257,7 +257,7 @@ class Flow:
         *,
         is_distribution: bool = False,
     ) -> Classes:
-        """A classifier of Core ML's that gives both label and scores as ONNX does."""
+        """A Core ML classifier that returns label and scores as ONNX does."""
 
         def add_both(labels: Labels, label: str, scores: str = "") -> None:
             self.add_classifier(kind, params, source, labels, label, scores)
@@ -271,7 +271,7 @@ class Flow:
         )
 
     def scores_of(self, add_both: Callable[[Labels, str, str], None], size: int, name: str) -> Row:
-        """The scores as a row: the classifier with places as labels, and its dictionary joined."""
+        """The scores as a row, from a classifier of indices, whose dictionary is joined."""
         table = Table(self.fresh(f"{name}_places"), string_keys=False)
         add_both(range(size), self.fresh(f"{name}_place"), table.feature)
         column = {"inputColumn": table.feature, "inputDimensions": size}
@@ -351,7 +351,7 @@ class Flow:
         return row
 
     def cells(self, value: Held | None) -> tuple[Cell, ...]:
-        """The values of a tensor each as an int64 or a string.
+        """The values of a tensor, each as an int64 or a string.
 
         Raises:
             ConversionError: there are none, or floats.
@@ -382,7 +382,7 @@ class Flow:
         dtype: str = "float32",
         **attrs: Any,
     ) -> Pending:
-        """The result of an ordinary op of ONNX for values, as if it stood in the graph."""
+        """The result of an ordinary ONNX op for values, as if it were in the graph."""
         import onnx
 
         names = []
@@ -398,40 +398,40 @@ class Flow:
         output = self.fresh(op)
         proto = onnx.helper.make_node(op, names, [output], name=output, **attrs)
         node = read.node(proto, {}, self.graph.source)
-        told = replace(node, outputs=(Value(output, shape, dtype),))
-        self.postpone(told)
+        plain_node = replace(node, outputs=(Value(output, shape, dtype),))
+        self.postpone(plain_node)
         pending = self.values[output] = Pending(output, shape)
         return pending
 
     def postpone(self, node: Node) -> None:
-        """Keep an ordinary op for the network that it will be part of, with the types of values."""
+        """Keep an ordinary op, with the types of values, for the network that will include it."""
         inputs = tuple(replace(v, dtype=self.dtype_of(v)) for v in node.inputs)
-        told = types.of_outputs(node, [value.dtype for value in inputs])
+        dtypes = types.of_outputs(node, [value.dtype for value in inputs])
         outputs = tuple(
             replace(value, dtype=dtype) if value.dtype == "unknown" else value
-            for value, dtype in zip(node.outputs, told, strict=True)
+            for value, dtype in zip(node.outputs, dtypes, strict=True)
         )
         for value in outputs:
             self.pending[value.name] = replace(node, inputs=inputs, outputs=outputs)
 
     def dtype_of(self, value: Value) -> str:
         """The type of one of ONNX's values."""
-        held = self.values.get(value.name)
+        entry = self.values.get(value.name)
         maker = self.pending.get(value.name)
         if maker is not None:
             return next(v.dtype for v in maker.outputs if v.name == value.name)
-        if isinstance(held, Known):
-            return str(held.array.dtype)
-        if isinstance(held, Label):
-            return "string" if isinstance(held.classes.labels[0], str) else "int64"
-        if isinstance(held, Row | Cell | Parts):
-            kinds = {part.dtype if isinstance(part, Row) else part.kind for part in pieces(held)}
+        if isinstance(entry, Known):
+            return str(entry.array.dtype)
+        if isinstance(entry, Label):
+            return "string" if isinstance(entry.classes.labels[0], str) else "int64"
+        if isinstance(entry, Row | Cell | Parts):
+            kinds = {part.dtype if isinstance(part, Row) else part.kind for part in pieces(entry)}
             return "int64" if kinds <= {"int32", "int64"} else "float32"
-        return "float32" if isinstance(held, Scores) else value.dtype
+        return "float32" if isinstance(entry, Scores) else value.dtype
 
 
-def _target(kind: str, made: Row | Cell) -> str:
-    return made.feature if kind.endswith("Regressor") else ""
+def _target(kind: str, result: Row | Cell) -> str:
+    return result.feature if kind.endswith("Regressor") else ""
 
 
 def _called(value: Held | None) -> str:

@@ -1,4 +1,4 @@
-"""Runs of ordinary ops as neural networks between the other models."""
+"""Sequences of ordinary ops, as neural networks between the other models."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mlferry.spec import features
 from mlferry.spec.proto import model_pb2
 
 
-def materialized(flow: Flow, wanted: Pending) -> Row:
-    """Add the network that makes a value; its inputs and its output are flat rows."""
-    nodes, leaves, others = _needed(flow, wanted.name)
+def materialized(flow: Flow, pending: Pending) -> Row:
+    """Add the network that computes a value; its inputs and its output are flat rows."""
+    nodes, leaves, others = _needed(flow, pending.name)
     rows = {name: flow.row(flow.values[name]) for name in leaves}
     inputs = {row.feature: Value(row.feature, (row.size,), row.dtype) for row in rows.values()}
     constants = dict(flow.constants)
@@ -34,14 +34,16 @@ def materialized(flow: Flow, wanted: Pending) -> Row:
         _reshape(flow, row.feature, tensors[name], row.shape, row.dtype, constants)
         for name, row in rows.items()
     ]
-    held = {
+    renamed = {
         name: Value(tensors[name], row.shape, _onnx_type(row.dtype)) for name, row in rows.items()
     }
-    held |= {name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()}
-    nodes = [_reading(node, held) for node in nodes]
-    result = next(v for node in nodes for v in node.outputs if v.name == wanted.name)
-    output = flow.fresh(f"{wanted.name}_flat")
-    after = _reshape(flow, wanted.name, output, (-1,), result.dtype, constants)
+    renamed |= {
+        name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()
+    }
+    nodes = [_reading(node, renamed) for node in nodes]
+    result = next(v for node in nodes for v in node.outputs if v.name == pending.name)
+    output = flow.fresh(f"{pending.name}_flat")
+    after = _reshape(flow, pending.name, output, (-1,), result.dtype, constants)
     value = Value(output, None, result.dtype)
     network = replace(
         flow.graph,
@@ -50,18 +52,18 @@ def materialized(flow: Flow, wanted: Pending) -> Row:
         nodes=[*before, *nodes, after],
         constants=constants,
     )
-    spec, shape = lowered(network, flow, Value(wanted.name))
+    spec, shape = lowered(network, flow, Value(pending.name))
     feature = spec.description.output[0].type.multiArrayType
     size = math.prod(feature.shape)
     if len(feature.shape) != 1 or size < 1:
         raise ConversionError(
-            f"the number of values of {wanted.name!r} is not known: mlferry converts it where the "
-            "inputs' shapes tell it"
+            f"the number of values of {pending.name!r} is unknown: mlferry converts it if it "
+            "follows from the inputs' shapes"
         )
     dtype = features.DTYPES[feature.dataType]
     flow.append(spec)
     if shape is None or None in shape or math.prod(n for n in shape if n is not None) != size:
-        raise ConversionError(f"the shape of {wanted.name!r} is not known")
+        raise ConversionError(f"the shape of {pending.name!r} is not known")
     return Row(output, size, dtype, tuple(n for n in shape if n is not None))
 
 
@@ -79,9 +81,9 @@ def lowered(graph: Graph, flow: Flow, value: Value) -> tuple[model_pb2.Model, Sh
 
 
 def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str]]:
-    """The pending nodes behind a value, in order, and the values that other models make.
+    """The pending nodes that a value needs, in order, and the values that other models compute.
 
-    The third are values with the names of the pending ones that they are.
+    The third result maps values to the names of the pending ones that they are.
     """
     nodes: dict[str, Node] = {}
     leaves: dict[str, None] = {}
@@ -107,7 +109,7 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
 
 
 def _key(node: Node) -> str:
-    """The identity of a node: names may be there twice."""
+    """The identity of a node, as names may appear twice."""
     return next(value.name for value in node.outputs if value.name)
 
 
@@ -116,7 +118,7 @@ def _onnx_type(dtype: str) -> str:
 
 
 def _reading(node: Node, names: dict[str, Value]) -> Node:
-    """The node with other names for what it reads.
+    """The node with new names for its inputs.
 
     Raises:
         ConversionError: graphs inside it read these values.

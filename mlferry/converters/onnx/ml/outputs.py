@@ -27,32 +27,32 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 
 def finished(
-    flow: Flow, inputs: Sequence[Row | Cell | Table], wanted: Sequence[tuple[str, Value]]
+    flow: Flow, inputs: Sequence[Row | Cell | Table], selected: Sequence[tuple[str, Value]]
 ) -> model_pb2.Model:
-    """The whole model: a pipeline, or the one model that there is.
+    """The whole model: a pipeline, or its only model.
 
     Raises:
-        ConversionError: an output is an input, a constant, or nothing that Core ML has.
+        ConversionError: an output is an input, a constant, or has no form in Core ML.
     """
-    for name, _ in wanted:
+    for name, _ in selected:
         if any(name == value.feature for value in inputs):
             raise ConversionError(f"the output {name!r} is an input of the model")
         if flow.makes(name):
-            raise ConversionError(f"{name!r} is a feature inside the pipeline: take another name")
-    shown = _classified(flow, wanted)
+            raise ConversionError(f"{name!r} is a feature inside the pipeline: choose another name")
+    shown = _classified(flow, selected)
     label, scores = "", ""
-    for name, value in wanted:
-        held = flow.values[value.name]
-        if isinstance(held, Label):
+    for name, value in selected:
+        entry = flow.values[value.name]
+        if isinstance(entry, Label):
             label = label or name
-        elif isinstance(held, Scores | Zipped):
+        elif isinstance(entry, Scores | Zipped):
             scores = scores or name
         else:
-            shown[name] = _feature(flow, name, held)
+            shown[name] = _feature(flow, name, entry)
     spec = model_pb2.Model()
-    for given in inputs:
-        spec.description.input.add(name=given.feature).type.CopyFrom(type_of(given))
-    for name, _ in wanted:
+    for source in inputs:
+        spec.description.input.add(name=source.feature).type.CopyFrom(type_of(source))
+    for name, _ in selected:
         spec.description.output.add(name=name).type.CopyFrom(shown[name])
     return _around(flow, spec, label, scores)
 
@@ -84,25 +84,25 @@ def _around(flow: Flow, spec: model_pb2.Model, label: str, scores: str) -> model
 
 def _needed(models: Sequence[model_pb2.Model], outputs: Sequence[str]) -> list[model_pb2.Model]:
     """The models that an output depends on."""
-    wanted, remaining = set(outputs), []
+    names, remaining = set(outputs), []
     for model in reversed(models):
-        if any(feature.name in wanted for feature in model.description.output):
+        if any(feature.name in names for feature in model.description.output):
             remaining.append(model)
-            wanted |= {feature.name for feature in model.description.input}
+            names |= {feature.name for feature in model.description.input}
     return remaining[::-1]
 
 
 # ---- labels and scores -----------------------------------------------------------------
 
 
-def _classified(flow: Flow, wanted: Sequence[tuple[str, Value]]) -> dict[str, ft.FeatureType]:
+def _classified(flow: Flow, selected: Sequence[tuple[str, Value]]) -> dict[str, ft.FeatureType]:
     """Add the models of all labels and scores; those of one classifier by one model."""
     shown: dict[str, ft.FeatureType] = {}
-    labels = {n: h for n, v in wanted if isinstance(h := flow.values[v.name], Label)}
-    scores = {n: h for n, v in wanted if isinstance(h := flow.values[v.name], Scores | Zipped)}
-    for name, held in scores.items():
-        keys = _keys(held)
-        classes = _classes_of(flow, held)
+    labels = {n: h for n, v in selected if isinstance(h := flow.values[v.name], Label)}
+    scores = {n: h for n, v in selected if isinstance(h := flow.values[v.name], Scores | Zipped)}
+    for name, entry in scores.items():
+        keys = _keys(entry)
+        classes = _classes_of(flow, entry)
         same = (classes, classes.origin)
         partner = next((n for n, h in labels.items() if any(h.classes is c for c in same)), "")
         shown[name] = features.dictionary(isinstance(keys[0], str))
@@ -127,30 +127,30 @@ def _label_type(label: Label) -> ft.FeatureType:
     return features.string() if isinstance(label.classes.labels[0], str) else features.int64()
 
 
-def _keys(held: Scores | Zipped) -> Labels:
-    return held.labels if isinstance(held, Zipped) else held.classes.labels
+def _keys(entry: Scores | Zipped) -> Labels:
+    return entry.labels if isinstance(entry, Zipped) else entry.classes.labels
 
 
-def _classes_of(flow: Flow, held: Scores | Zipped) -> Classes:
-    if isinstance(held, Scores):
-        return held.classes
-    if isinstance(held.values, Scores):
-        return held.values.classes
-    return flow.classes_of(held.values, held.labels)
+def _classes_of(flow: Flow, entry: Scores | Zipped) -> Classes:
+    if isinstance(entry, Scores):
+        return entry.classes
+    if isinstance(entry.values, Scores):
+        return entry.values.classes
+    return flow.classes_of(entry.values, entry.labels)
 
 
 # ---- other outputs ---------------------------------------------------------------------
 
 
-def _feature(flow: Flow, name: str, held: Held) -> ft.FeatureType:
-    """Give an output its name; the feature is written by the model that makes it."""
-    if isinstance(held, Pending | Parts):
-        held = flow.row(held)
-    if isinstance(held, Known):
+def _feature(flow: Flow, name: str, entry: Held) -> ft.FeatureType:
+    """Give an output its name; the model that computes it writes the feature."""
+    if isinstance(entry, Pending | Parts):
+        entry = flow.row(entry)
+    if isinstance(entry, Known):
         raise ConversionError(f"the output {name!r} is a constant")
-    if not isinstance(held, Row | Cell | Table):
-        raise ConversionError(f"the output {name!r} is nothing that Core ML has")
-    feature = type_of(held)
-    if held.feature != name:
-        flow.rename(held.feature, name, feature)
+    if not isinstance(entry, Row | Cell | Table):
+        raise ConversionError(f"the output {name!r} has no form in Core ML")
+    feature = type_of(entry)
+    if entry.feature != name:
+        flow.rename(entry.feature, name, feature)
     return feature

@@ -1,4 +1,4 @@
-"""The types of what ordinary ops make, where ONNX's own inference stops at an `ai.onnx.ml` op."""
+"""The output types of ordinary ops after an `ai.onnx.ml` op, where ONNX's own inference stops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CASTS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "f
 
 
 def of_outputs(node: Node, inputs: Sequence[str]) -> list[str]:
-    """The type of each output, "unknown" where only the op's own definition has it."""
+    """The type of each output; "unknown" if only the op's own definition has it."""
     options = node.attrs.as_dict()
     if node.op in _BOOL:
         first = "bool"

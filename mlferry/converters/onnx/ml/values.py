@@ -1,4 +1,4 @@
-"""What the values of an `ai.onnx.ml` graph are in Core ML: features of a pipeline, one sample."""
+"""The values of an `ai.onnx.ml` graph in Core ML: features of a pipeline, for one sample."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Parts:
-    """Features side by side, that are one tensor in ONNX."""
+    """Several features that are one tensor in ONNX."""
 
     parts: tuple[Row | Cell, ...]
     shape: Sizes
@@ -67,11 +67,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Pending:
-    """What ordinary ops make; they become a neural network where it is needed.
+    """The result of ordinary ops, which become a neural network if one is needed.
 
     Attributes:
         name: of ONNX's value.
-        shape: with one sample, where it is known.
+        shape: with one sample, if it is known.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class Classes:
-    """The result of a classifier, from which its label and its scores are made.
+    """The result of a classifier, from which its label and scores follow.
 
     Attributes:
         labels: of the classes.
@@ -127,7 +127,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Zipped:
-    """Scores with the labels that are the keys of their dictionary."""
+    """Scores with the labels as the keys of their dictionary."""
 
     labels: Labels
     values: Scores | Row | Parts | Pending | Cell
@@ -142,7 +142,7 @@ Held = Row | Cell | Parts | Table | Known | Pending | Label | Scores | Zipped | 
 
 
 def size_of(value: Row | Cell | Parts | Label) -> int:
-    """How many values there are."""
+    """The number of values."""
     if isinstance(value, Row):
         return value.size
     return sum(map(size_of, value.parts)) if isinstance(value, Parts) else 1
@@ -154,7 +154,7 @@ def pieces(value: Row | Cell | Parts) -> tuple[Row | Cell, ...]:
 
 
 def joined(parts: Sequence[Row | Cell], shape: Sizes) -> Row | Cell | Parts:
-    """Features side by side; one stays what it is."""
+    """Several features as one; a single feature stays as it is."""
     if len(parts) == 1:
         return replace(parts[0], shape=shape)
     return Parts(tuple(parts), shape)
@@ -165,18 +165,18 @@ def reshaped(value: Held, shape: Sizes) -> Held:
     return replace(value, shape=shape) if isinstance(value, Row | Cell | Parts | Label) else value
 
 
-def resolved(size: int, asked: Sequence[int], old: Sizes) -> Sizes:
-    """The shape that a Reshape gives: 0 keeps an extent, -1 takes what is left.
+def resolved(size: int, target: Sequence[int], old: Sizes) -> Sizes:
+    """The shape after a Reshape: 0 keeps an extent, -1 means the rest.
 
     Raises:
         ConversionError: the sizes do not fit.
     """
-    shape = [old[i] if n == 0 and i < len(old) else int(n) for i, n in enumerate(asked)]
+    shape = [old[i] if n == 0 and i < len(old) else int(n) for i, n in enumerate(target)]
     if -1 in shape:
         rest = math.prod(n for n in shape if n != -1)
         shape[shape.index(-1)] = size // rest if rest else 0
     if math.prod(shape) != size:
-        raise ConversionError(f"{size} values of one sample do not have the shape {list(asked)}")
+        raise ConversionError(f"{size} values of one sample do not have the shape {list(target)}")
     return tuple(shape)
 
 

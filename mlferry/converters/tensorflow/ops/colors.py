@@ -87,8 +87,8 @@ def adjust_hue(context: Lowering, node: Node, x: Operand, delta: Operand) -> Blo
     """The hue turns by parts of a full turn."""
     hue, saturation, value = _to_hsv(context, source(context, x))
     moved = joint(context, "addBroadcastable", hue, delta)
-    turned = joint(context, "modBroadcastable", moved, Constant("", np.float32(1)))
-    return _to_rgb(context, turned, saturation, value)
+    hue_after = joint(context, "modBroadcastable", moved, Constant("", np.float32(1)))
+    return _to_rgb(context, hue_after, saturation, value)
 
 
 @op("AdjustSaturation", raw=True)

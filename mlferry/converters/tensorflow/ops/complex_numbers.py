@@ -119,10 +119,10 @@ def irfft(context: Lowering, node: Node, x: Operand | Opaque, length: Operand) -
     return fourier.irfft(context, _pair(context, x), _length(node, length))
 
 
-def _length(node: Node, given: Operand) -> int:
-    if not isinstance(given, Constant):
+def _length(node: Node, operand: Operand) -> int:
+    if not isinstance(operand, Constant):
         raise ConversionError("a length of the transform that the model computes")
-    return ints(given.array)[0]
+    return ints(operand.array)[0]
 
 
 @op("FFT", "IFFT", raw=True, takes_complex=True)

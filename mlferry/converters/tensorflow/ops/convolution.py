@@ -69,8 +69,8 @@ def _steps(node: Node) -> tuple[list[int], list[int]]:
 
 def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
     """[*kernel, a, b] as [b, a, *kernel]."""
-    turned: NDArray[Any] = np.moveaxis(array, (-1, -2), (0, 1))
-    return turned
+    moved: NDArray[Any] = np.moveaxis(array, (-1, -2), (0, 1))
+    return moved
 
 
 @op("Conv2D", "Conv3D", raw=True)
@@ -81,9 +81,9 @@ def conv(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
     strides, dilations = _steps(node)
     groups = (blob.known[1] or weights.shape[1]) // weights.shape[1]
-    how = windows(node, blob, weights.shape[2:], strides, dilations, groups)
+    window = windows(node, blob, weights.shape[2:], strides, dilations, groups)
     return convolved(
-        context, blob, weights, how, stored=stored(w, _channels_first, 0), layout=blob.layout
+        context, blob, weights, window, stored=stored(w, _channels_first, 0), layout=blob.layout
     )
 
 
@@ -91,8 +91,8 @@ def _by_computed(context: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
     """By a kernel that is computed, [height, width, inputs, outputs]."""
     if node.op == "Conv3D":
         raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
-    turned = context.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
-    return _with_weights(context, node, x, turned)
+    ordered = context.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
+    return _with_weights(context, node, x, ordered)
 
 
 def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob:
@@ -101,7 +101,7 @@ def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob
     weights = _dilated(context, weights, dilations)
     outputs, inputs, *kernel = known(weights)
     groups = extent(x, 1) // inputs
-    how = windows(node, x, kernel, strides, [1] * len(kernel), groups)
+    window = windows(node, x, kernel, strides, [1] * len(kernel), groups)
     return context.layer(
         "convolution",
         x,
@@ -111,9 +111,9 @@ def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob
         kernelChannels=inputs,
         nGroups=groups,
         kernelSize=kernel,
-        stride=how.strides,
-        dilationFactor=how.dilations,
-        **padding(how.pairs, how.same),
+        stride=window.strides,
+        dilationFactor=window.dilations,
+        **padding(window.pairs, window.same),
     )
 
 
@@ -148,9 +148,9 @@ def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
 
     weights = np.ascontiguousarray(turned(array).astype(np.float32))
     strides, dilations = _steps(node)
-    how = windows(node, blob, weights.shape[2:], strides, dilations, array.shape[2])
+    window = windows(node, blob, weights.shape[2:], strides, dilations, array.shape[2])
     remaining = stored(w, turned, 0) if array.shape[3] == 1 else None
-    return convolved(context, blob, weights, how, stored=remaining, layout=blob.layout)
+    return convolved(context, blob, weights, window, stored=remaining, layout=blob.layout)
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
@@ -162,7 +162,7 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
     target = spatial(node, _target(node, sizes))
     mode = node.attrs.get("padding", "VALID")
     explicit = node.attrs.get("explicit_paddings") or []
-    told = spatial(node, list(zip(explicit[::2], explicit[1::2], strict=True))) if explicit else []
+    pads = spatial(node, list(zip(explicit[::2], explicit[1::2], strict=True))) if explicit else []
     cuts = []
     for axis, (k, s, d) in enumerate(zip(weights.shape[2:], strides, dilations, strict=True)):
         span = (k - 1) * d + 1
@@ -176,11 +176,11 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
         if mode == "SAME":
             before = same_edges(size, span, s)[0]
         elif mode == "EXPLICIT":
-            before = told[axis][0]
+            before = pads[axis][0]
         cuts.append((before, full - before - size))
-    how = Windows(strides, dilations, cuts)
+    window = Windows(strides, dilations, cuts)
     return transposed(
-        context, blob, weights, how, stored=stored(w, _channels_first, 1), layout=blob.layout
+        context, blob, weights, window, stored=stored(w, _channels_first, 1), layout=blob.layout
     )
 
 

@@ -75,10 +75,14 @@ def non_max_suppression_v3(context: Lowering, node: Node, *operands: Operand) ->
 
 
 def _answers(
-    context: Lowering, node: Node, found: tuple[Blob, Blob, Blob], most: Operand, values: list[Blob]
+    context: Lowering,
+    node: Node,
+    result: tuple[Blob, Blob, Blob],
+    most: Operand,
+    values: list[Blob],
 ) -> list[Blob]:
     """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
-    flat, _, there = found
+    flat, _, there = result
     count = context.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
     if not node.attrs.get("pad_to_max_output_size", False):
         return [*(_present(context, x, there) for x in values), scalar(count)]
@@ -86,10 +90,10 @@ def _answers(
     zero = context.constant([0.0])
     padded = []
     for x in values:
-        held = context.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
+        masked = context.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
         if missing:
-            held = context.layer("constantPad", held, layout=SOURCE, padAmounts=(0, missing))
-        padded.append(held)
+            masked = context.layer("constantPad", masked, layout=SOURCE, padAmounts=(0, missing))
+        padded.append(masked)
     return [*padded, scalar(count)]
 
 

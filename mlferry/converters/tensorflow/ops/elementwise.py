@@ -44,13 +44,27 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "Softplus": ("activation", {"softplus": {}}),
     "Softsign": ("activation", {"softsign": {}}),
     "Elu": ("activation", {"ELU": {"alpha": 1.0}}),
-    "Ceil": ("ceil", {}), "Floor": ("floor", {}), "Rint": ("round", {}), "Round": ("round", {}),
-    "Sign": ("sign", {}), "Sin": ("sin", {}), "Cos": ("cos", {}), "Tan": ("tan", {}),
-    "Asin": ("asin", {}), "Acos": ("acos", {}), "Atan": ("atan", {}), "Sinh": ("sinh", {}),
-    "Cosh": ("cosh", {}), "Asinh": ("asinh", {}), "Acosh": ("acosh", {}), "Atanh": ("atanh", {}),
-    "Erf": ("erf", {}), "LogicalNot": ("logicalNot", {}), "OnesLike": ("fillLike", {"value": 1.0}),
+    "Ceil": ("ceil", {}),
+    "Floor": ("floor", {}),
+    "Rint": ("round", {}),
+    "Round": ("round", {}),
+    "Sign": ("sign", {}),
+    "Sin": ("sin", {}),
+    "Cos": ("cos", {}),
+    "Tan": ("tan", {}),
+    "Asin": ("asin", {}),
+    "Acos": ("acos", {}),
+    "Atan": ("atan", {}),
+    "Sinh": ("sinh", {}),
+    "Cosh": ("cosh", {}),
+    "Asinh": ("asinh", {}),
+    "Acosh": ("acosh", {}),
+    "Atanh": ("atanh", {}),
+    "Erf": ("erf", {}),
+    "LogicalNot": ("logicalNot", {}),
+    "OnesLike": ("fillLike", {"value": 1.0}),
     "ZerosLike": ("fillLike", {"value": 0.0}),
-}  # fmt: skip
+}
 
 
 @op(*_PLAIN, layouts=ANY)

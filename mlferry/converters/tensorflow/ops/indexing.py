@@ -133,7 +133,7 @@ def one_hot(
 
 @op("Where", raw=True)
 def where(context: Lowering, node: Node, condition: Operand) -> Blob:
-    """The places of what is not zero, one a row."""
+    """The places of what is not zero, one per row."""
     return context.layer("whereNonZero", source(context, condition), layout=SOURCE)
 
 

@@ -31,7 +31,7 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
         node.attrs.get(name)
     single = not turn_left and not context.is_repeated
     if single and isinstance(left, Blob) and left.rank in (2, 3) and _is_matrix(right):
-        return _inner(context, left, right, turned=turn_right)
+        return _inner(context, left, right, transposed=turn_right)
     return context.layer(
         "batchedMatmul",
         source(context, left),
@@ -42,11 +42,11 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     )
 
 
-def _inner(context: Lowering, x: Blob, right: Constant, *, turned: bool) -> Blob:
+def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> Blob:
     """x @ matrix; what was flattened channels-first permutes the rows of the matrix."""
 
     def rows(array: NDArray[Any]) -> NDArray[Any]:
-        return array if turned else array.T
+        return array if transposed else array.T
 
     flat = x.layout.kind == "flat"
     blob = x if flat else arrange(context, x, SOURCE)

@@ -38,7 +38,7 @@ def _pool(
         if outer != inner:
             raise ConversionError(f"{name}={list(values)}: windows over batch or channels")
     kernel, steps = spatial(node, sizes), spatial(node, strides)
-    how = windows(node, blob, kernel, steps, [1] * len(kernel))
+    window = windows(node, blob, kernel, steps, [1] * len(kernel))
     if len(kernel) == 3:
         return context.layer(
             "pooling3d",
@@ -49,7 +49,7 @@ def _pool(
             countExcludePadding=kind == "AVERAGE",
             **each("kernel", kernel),
             **each("stride", steps),
-            **sides(how.pairs),
+            **sides(window.pairs),
         )
     return context.layer(
         "pooling",
@@ -59,7 +59,7 @@ def _pool(
         kernelSize=kernel,
         stride=steps,
         avgPoolExcludePadding=kind == "AVERAGE",
-        **padding(how.pairs, how.same),
+        **padding(window.pairs, window.same),
     )
 
 
@@ -71,8 +71,8 @@ def pool(context: Lowering, node: Node, x: Operand) -> Blob:
 
 @op("MaxPoolV2", raw=True)
 def pool_v2(context: Lowering, node: Node, x: Operand, sizes: Operand, strides: Operand) -> Blob:
-    told = (ints(array_of(node, place, v)) for place, v in ((1, sizes), (2, strides)))
-    return _pool(context, node, x, "MAX", *told)
+    options = (ints(array_of(node, place, v)) for place, v in ((1, sizes), (2, strides)))
+    return _pool(context, node, x, "MAX", *options)
 
 
 @op("MaxPoolWithArgmax", raw=True)
@@ -121,8 +121,8 @@ def shifted(
 
     The padding is the lowest number, so that it is never the largest.
     """
-    how = windows(node, x, kernel, strides, rates)
-    pairs = same_pads(x, kernel, strides, rates) if how.same else list(how.pairs)
+    window = windows(node, x, kernel, strides, rates)
+    pairs = same_pads(x, kernel, strides, rates) if window.same else list(window.pairs)
     if any(map(any, pairs)):
         amounts = [0, 0, 0, 0, *(n for pair in pairs for n in pair)]
         x = replace(

@@ -38,10 +38,10 @@ def stored(
         shape = [1] * q.codes.ndim
         shape[q.axis] = q.scale.size
         moved = turn(marks + np.arange(q.scale.size).reshape(shape))
-        wanted = [1] * moved.ndim
-        wanted[channel_axis] = q.scale.size
+        spread_shape = [1] * moved.ndim
+        spread_shape[channel_axis] = q.scale.size
         if moved.shape[channel_axis] != q.scale.size or not np.array_equal(
-            moved, np.broadcast_to(np.arange(q.scale.size).reshape(wanted), moved.shape)
+            moved, np.broadcast_to(np.arange(q.scale.size).reshape(spread_shape), moved.shape)
         ):
             return None
     return Linear(codes, q.bits, q.scale, -q.scale * q.zero)
@@ -80,9 +80,9 @@ def _rounded(
     if not context.rounds_activations:
         return blob
     fixed = [Constant("", np.asarray(v, np.float32)) for v in (start, end, scale)]
-    held = joint(context, "maxBroadcastable", blob, fixed[0])
-    held = joint(context, "minBroadcastable", held, fixed[1])
-    moved = joint(context, "subtractBroadcastable", held, fixed[0])
+    limited = joint(context, "maxBroadcastable", blob, fixed[0])
+    limited = joint(context, "minBroadcastable", limited, fixed[1])
+    moved = joint(context, "subtractBroadcastable", limited, fixed[0])
     steps = joint(context, "divideBroadcastable", moved, fixed[2])
     whole = valuewise(
         context,

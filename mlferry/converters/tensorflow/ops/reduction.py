@@ -43,13 +43,13 @@ def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
         return valuewise(context, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
-    gone = sorted({positive(a, x.rank) for a in ints(axes)})
-    left = x.rank if keep else x.rank - len(gone)
-    stays = keep or not {0, x.rank - 1} & set(gone)
+    reduced = sorted({positive(a, x.rank) for a in ints(axes)})
+    left = x.rank if keep else x.rank - len(reduced)
+    stays = keep or not {0, x.rank - 1} & set(reduced)
     if x.layout == CHANNELS_FIRST and not stays and left > 1:
         x = context.source_order(x)
     layout = x.layout if left > 2 else SOURCE
-    places = sorted(x.axis(a) for a in gone)
+    places = sorted(x.axis(a) for a in reduced)
     output = context.layer(
         _REDUCTIONS[node.op], x, layout=layout, axes=places, keepDims=keep, reduceAll=False
     )

@@ -158,10 +158,15 @@ def op(
 
 
 RANGES = {
-    "int8": (-(2**7), 2**7 - 1), "uint8": (0, 2**8 - 1), "int16": (-(2**15), 2**15 - 1),
-    "uint16": (0, 2**16 - 1), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
-    "int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1),
-}  # fmt: skip
+    "int8": (-(2**7), 2**7 - 1),
+    "uint8": (0, 2**8 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+    "uint32": (0, 2**32 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+    "uint64": (0, 2**64 - 1),
+}
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
 _OVERFLOWING = {
     "Abs",
@@ -289,9 +294,9 @@ def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
         elif layout == SOURCE or lead is None:
             results.append(context.stored(x))
         else:
-            turned = permuted(x.array, lead)
-            assert turned is not None  # else the layout is SOURCE
-            results.append(context.constant(turned, layout=layout))
+            ordered = permuted(x.array, lead)
+            assert ordered is not None  # else the layout is SOURCE
+            results.append(context.constant(ordered, layout=layout))
     if all(x.is_scalar for x in results):
         layout = SCALAR
     return results, layout

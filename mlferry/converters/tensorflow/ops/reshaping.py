@@ -55,34 +55,34 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
         if target is not None and sum(n is None for n in target) <= 1 and target:
             return reshaped(context, context.source_order(blob), target)
         return context.layer("reshapeDynamic", vector(source(context, x)), shape, layout=SOURCE)
-    wanted = ints(shape.array)
+    extents = ints(shape.array)
     for known_way in (_flattened, _as_pixel):
-        output = known_way(context, blob, wanted)
+        output = known_way(context, blob, extents)
         if output is not None:
             context.sizes.use(context.sizes.behind(shape))
             return output
     return to_shape(context, context.source_order(blob), shape)
 
 
-def _as_pixel(context: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
+def _as_pixel(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
     """[N, C] as [N, 1, ..., C]: channels first, it only gets more axes."""
-    if x.shape is None or x.rank != 2 or len(wanted) not in (4, 5) or x.layout != SOURCE:
+    if x.shape is None or x.rank != 2 or len(target) not in (4, 5) or x.layout != SOURCE:
         return None
     batch, channels = x.known
-    if set(wanted[1:-1]) != {1} or wanted[0] not in (batch, -1) or wanted[-1] not in (channels, -1):
+    if set(target[1:-1]) != {1} or target[0] not in (batch, -1) or target[-1] not in (channels, -1):
         return None
-    if None in (batch, channels) or wanted.count(-1) > 1:
+    if None in (batch, channels) or target.count(-1) > 1:
         return None
-    return replace(context.expand(x, *range(2, len(wanted))), layout=CHANNELS_FIRST)
+    return replace(context.expand(x, *range(2, len(target))), layout=CHANNELS_FIRST)
 
 
-def _flattened(context: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | None:
+def _flattened(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
     """[N, ..., C] as [N, ...] without a transpose, where it is that."""
-    if x.shape is None or x.layout != CHANNELS_FIRST or x.rank < 3 or len(wanted) != 2:
+    if x.shape is None or x.layout != CHANNELS_FIRST or x.rank < 3 or len(target) != 2:
         return None
     shape = x.source_shape or ()
     size = product(shape[1:])
-    batch, rest = wanted
+    batch, rest = target
     keeps = batch == shape[0] if batch != -1 else rest == size
     if size is None or not keeps or rest not in (size, -1) or (batch, rest) == (-1, -1):
         return None
@@ -94,19 +94,19 @@ def _flattened(context: Lowering, x: Blob, wanted: tuple[int, ...]) -> Blob | No
 @op("Squeeze", layouts=UNFLATTENED)
 def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
     """Of channels-first data the axes between batch and channels may go."""
-    given = node.attrs.get("squeeze_dims") or node.attrs.get("axis") or []
+    requested = node.attrs.get("squeeze_dims") or node.attrs.get("axis") or []
     shape = x.source_shape or ()
-    gone = {positive(a, x.rank) for a in given} or {i for i, n in enumerate(shape) if n == 1}
-    if not gone or x.is_scalar:
+    dropped = {positive(a, x.rank) for a in requested} or {i for i, n in enumerate(shape) if n == 1}
+    if not dropped or x.is_scalar:
         return x
-    rest = tuple(n for i, n in enumerate(shape) if i not in gone)
+    rest = tuple(n for i, n in enumerate(shape) if i not in dropped)
     if not rest:
         return shaped(context, context.source_order(x), ())
-    inner = gone <= set(range(1, x.rank - 1))
+    inner = dropped <= set(range(1, x.rank - 1))
     if x.layout == CHANNELS_FIRST and not inner:
         x = context.source_order(x)
     layout = x.layout if len(rest) > 2 else SOURCE
-    axes = sorted(x.axis(a) for a in gone)
+    axes = sorted(x.axis(a) for a in dropped)
     return replace(context.squeeze(x, *axes), layout=layout)
 
 
@@ -241,9 +241,9 @@ def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Oper
     """A size of -1 goes to the end."""
     if not (isinstance(begin, Constant) and isinstance(size, Constant)):
         return _slice_of_computed(context, source(context, x), begin, size)
-    given = context.arranged_inputs([as_blob(context, x)], UNFLATTENED)[0]
+    source_blob = context.arranged_inputs([as_blob(context, x)], UNFLATTENED)[0]
     pairs = zip(ints(begin.array), ints(size.array), strict=True)
-    return cut(context, given, [slice(b, None if s == -1 else b + s) for b, s in pairs])
+    return cut(context, source_blob, [slice(b, None if s == -1 else b + s) for b, s in pairs])
 
 
 def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand) -> Blob:
@@ -313,19 +313,19 @@ def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]
         for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
     axes: list[_Axis] = []
-    added: list[int] = []
+    new_axes: list[int] = []
     for index in range(count):
         masked = {name for name, mask in masks.items() if mask >> index & 1}
         if "ellipsis" in masked:
             later = sum(bool(masks["new_axis"] >> i & 1) for i in range(index + 1, count))
             axes += [_Axis()] * (rank - len(axes) - (count - index - 1 - later))
         elif "new_axis" in masked:
-            added.append(len(axes) + len(added) - sum(axis.single for axis in axes))
+            new_axes.append(len(axes) + len(new_axes) - sum(axis.single for axis in axes))
         elif "shrink_axis" in masked:
             axes.append(_Axis(index, begins=True, single=True))
         else:
             axes.append(_Axis(index, "begin" not in masked, "end" not in masked))
-    return axes + [_Axis()] * (rank - len(axes)), added
+    return axes + [_Axis()] * (rank - len(axes)), new_axes
 
 
 @op("StridedSlice", raw=True)
@@ -335,15 +335,15 @@ def strided_slice(
     """Python's slices: masks leave bounds open, add axes and take single entries."""
     blob = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
-    axes, added = _axes_of(node, len(steps), rank(blob))
+    axes, new_axes = _axes_of(node, len(steps), rank(blob))
     if not (isinstance(begin, Constant) and isinstance(end, Constant)):
         output = _sliced_at_computed(context, context.source_order(blob), axes, begin, end, steps)
-        return _with_axes(context, output, [], added)
+        return _with_axes(context, output, [], new_axes)
     starts, stops = (ints(v.array) for v in (begin, end))
-    gone = [i for i, axis in enumerate(axes) if axis.single]
-    blob = context.source_order(blob) if gone or added or blob.layout.kind == "flat" else blob
+    dropped = [i for i, axis in enumerate(axes) if axis.single]
+    blob = context.source_order(blob) if dropped or new_axes or blob.layout.kind == "flat" else blob
     output = cut(context, blob, [_part(axis, starts, stops, steps) for axis in axes])
-    return _with_axes(context, output, gone, added)
+    return _with_axes(context, output, dropped, new_axes)
 
 
 def _part(axis: _Axis, starts: Sequence[int], stops: Sequence[int], steps: Sequence[int]) -> slice:
@@ -388,25 +388,25 @@ def _sliced_at_computed(
     return output if shape else scalar(output)
 
 
-def _bounds(context: Lowering, axes: Sequence[_Axis], given: Operand) -> Blob:
+def _bounds(context: Lowering, axes: Sequence[_Axis], operand: Operand) -> Blob:
     """The bounds of all axes as a vector; any where an axis has none."""
     places = [axis.place or 0 for axis in axes]
-    if isinstance(given, Constant):
-        chosen = np.clip(given.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
+    if isinstance(operand, Constant):
+        chosen = np.clip(operand.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
         return context.constant(chosen)
-    if given.known == (len(places),) and places == list(range(len(places))):
-        return vector(given)
-    return context.layer("gather", vector(given), context.constant(places), layout=SOURCE, axis=0)
+    if operand.known == (len(places),) and places == list(range(len(places))):
+        return vector(operand)
+    return context.layer("gather", vector(operand), context.constant(places), layout=SOURCE, axis=0)
 
 
 _FAR = 2**24  # beyond any axis, and exact in float32
 
 
-def _with_axes(context: Lowering, x: Blob, gone: list[int], added: list[int]) -> Blob:
+def _with_axes(context: Lowering, x: Blob, dropped: list[int], new_axes: list[int]) -> Blob:
     """Without some axes of extent 1, and with new ones at places of the result."""
-    if gone:
-        x = shaped(context, x, ()) if len(gone) == x.rank else context.squeeze(x, *gone)
-    for place in added:
+    if dropped:
+        x = shaped(context, x, ()) if len(dropped) == x.rank else context.squeeze(x, *dropped)
+    for place in new_axes:
         x = shaped(context, vector(x), (1,)) if x.is_scalar else context.expand(x, place)
     return x
 
@@ -459,12 +459,12 @@ def tile(context: Lowering, node: Node, operand: Operand, repeats: Operand) -> B
     if isinstance(repeats, Blob):
         return context.layer("tile", source(context, operand), repeats, layout=SOURCE)
     x = context.arranged_inputs([as_blob(context, operand)], UNFLATTENED)[0]
-    given = ints(repeats.array)
-    if any(n < 1 for n in given):
-        raise ConversionError(f"multiples={given}: a value without elements")
-    if x.is_scalar or set(given) == {1}:
+    counts = ints(repeats.array)
+    if any(n < 1 for n in counts):
+        raise ConversionError(f"multiples={counts}: a value without elements")
+    if x.is_scalar or set(counts) == {1}:
         return x
-    return context.layer("tile", x, layout=x.layout, reps=x.layout.to_blob(given))
+    return context.layer("tile", x, layout=x.layout, reps=x.layout.to_blob(counts))
 
 
 @op("BroadcastTo", raw=True)
@@ -480,11 +480,11 @@ def broadcast_to(context: Lowering, node: Node, operand: Operand, shape: Operand
 
 @op("ReverseV2", constants=(1,), layouts=UNFLATTENED)
 def reverse(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
-    turned = {x.axis(a) for a in ints(axes)}
-    if not turned:
+    flipped = {x.axis(a) for a in ints(axes)}
+    if not flipped:
         return x
     return context.layer(
-        "reverse", x, layout=x.layout, reverseDim=[i in turned for i in range(x.rank)]
+        "reverse", x, layout=x.layout, reverseDim=[i in flipped for i in range(x.rank)]
     )
 
 
@@ -540,9 +540,9 @@ def space_to_batch(
         apart = context.reshape(
             x, (shape[0], before, shape[axis] // size, size, after), layout=SOURCE
         )
-        turned = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
+        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
         outputs = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
-        x = context.reshape(turned, outputs, layout=SOURCE)
+        x = context.reshape(ordered, outputs, layout=SOURCE)
     return x
 
 
@@ -557,9 +557,9 @@ def batch_to_space(
         apart = context.reshape(
             x, (size, shape[0] // size, before, shape[axis], after), layout=SOURCE
         )
-        turned = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
+        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
         outputs = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
-        x = context.reshape(turned, outputs, layout=SOURCE)
+        x = context.reshape(ordered, outputs, layout=SOURCE)
     cuts = [slice(None), *(slice(int(a), -int(b) if b else None) for a, b in crops)]
     return cut(context, x, cuts + [slice(None)] * (x.rank - len(cuts)))
 
@@ -648,8 +648,8 @@ def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
     places = math.prod(sizes)
     single = np.eye(places * channels, dtype=np.float32).reshape(-1, places, channels)
     weights = single.transpose(0, 2, 1).reshape(-1, channels, *sizes)
-    how = windows(node, x, sizes, strides, rates)
-    return convolved(context, x, np.ascontiguousarray(weights), how, layout=x.layout)
+    window = windows(node, x, sizes, strides, rates)
+    return convolved(context, x, np.ascontiguousarray(weights), window, layout=x.layout)
 
 
 # ---- shapes ----------------------------------------------------------------------------

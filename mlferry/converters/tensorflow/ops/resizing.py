@@ -127,8 +127,8 @@ def scale_and_translate(
     if name not in _KERNELS:
         raise ConversionError(f"kernel_type={name!r}: one of {', '.join(_KERNELS)}")
     antialias = bool(node.attrs.get("antialias", True))
-    told = zip(ints(size), np.ravel(scale), np.ravel(translation), strict=True)
-    for axis, (after, factor, shift) in enumerate(told, 2):
+    settings = zip(ints(size), np.ravel(scale), np.ravel(translation), strict=True)
+    for axis, (after, factor, shift) in enumerate(settings, 2):
         if factor <= 0:
             raise ConversionError(f"scale={list(np.ravel(scale))}: it must be above 0")
         weights = _spans(extent(x, axis), after, factor, shift, _KERNELS[name], antialias)
@@ -201,7 +201,7 @@ def crop_and_resize(
 ) -> Blob:
     """Boxes in parts of the image; samples outside are `extrapolation_value`.
 
-    Two products with matrices, one an axis: the weights of the two nearest pixels, or of one.
+    Two products with matrices, one per axis: the weights of the two nearest pixels, or of one.
     """
     method = node.attrs.get("method", "bilinear")
     outside = node.attrs.get("extrapolation_value", 0.0)

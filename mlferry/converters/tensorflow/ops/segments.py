@@ -110,8 +110,8 @@ def histogram(context: Lowering, node: Node, x: Operand, ends: Operand, bins: Op
     )
     step = Constant("", np.float32((most - least) / count))
     places = valuewise(context, "floor", joint(context, "divideBroadcastable", moved, step))
-    held = valuewise(context, "clip", places, minVal=0.0, maxVal=float(count - 1))
-    return _counted(context, held, count)
+    limited = valuewise(context, "clip", places, minVal=0.0, maxVal=float(count - 1))
+    return _counted(context, limited, count)
 
 
 @op("SparseTensorDenseAdd", raw=True)
@@ -138,14 +138,14 @@ def _rows(context: Lowering, x: Blob, axes: int) -> Blob:
 def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Operand) -> list[Any]:
     """The rows of each number, which must be known."""
     array = array_of(node, 1, partitions)
-    given = _rows(context, source(context, x), array.ndim)
+    rows_of_x = _rows(context, source(context, x), array.ndim)
     results: list[Any] = []
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
         results.append(
-            context.layer("gather", given, context.constant(places), layout=SOURCE, axis=0)
+            context.layer("gather", rows_of_x, context.constant(places), layout=SOURCE, axis=0)
             if places.size
-            else np.zeros((0, *known(given)[1:]), np.float32)
+            else np.zeros((0, *known(rows_of_x)[1:]), np.float32)
         )
     return results
 

@@ -1,1 +1,1 @@
-"""Operations that are one in a program. Each function looks at one, and says if it changed it."""
+"""Fusions of operations. Each function examines one operation and says if it changed anything."""

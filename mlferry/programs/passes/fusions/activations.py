@@ -1,4 +1,4 @@
-"""Activations that are written as several operations, and have an op of their own."""
+"""Activations written as several operations, for which there is one op."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _is_half_of(value: Value, x: Value) -> bool:
 
 
 def bounded_below_and_above(rewriter: Rewriter, operation: Operation) -> bool:
-    """The lesser of `relu` and a number is `clip`, and `relu6` where the number is 6."""
+    """The minimum of `relu` and a number is `clip`, or `relu6` if the number is 6."""
     last = rewriter.follows(operation, "minimum", "clip") if operation.op == "relu" else None
     x = value_at(operation, "x")
     if last is None or x is None:

@@ -1,4 +1,4 @@
-"""Joining, slicing, axes of one and orders of axes that vanish."""
+"""Removes joining, slicing, axes of 1 and transpositions that have no effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlferry.programs.passes.rewriting import Rewriter, known_at, value_at
 
 
 def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
-    """Parts of a value, joined as they were, are the value."""
+    """Parts of a value, joined again in order, are the value."""
     if operation.op != "concat" or known_at(operation, "interleave", False):
         return False
     parts = operation.arguments["values"]
@@ -34,7 +34,7 @@ def parts_put_together(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def joined_at_once(rewriter: Rewriter, operation: Operation) -> bool:
-    """Values that are joined to be joined again along the same axis are joined once."""
+    """Values joined twice along the same axis are joined once."""
     last = rewriter.follows(operation, "concat") if operation.op == "concat" else None
     if last is None or known_at(last, "axis") != known_at(operation, "axis"):
         return False
@@ -51,7 +51,7 @@ def joined_at_once(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | None:
-    """What a slice takes of one axis, where it takes all of the others in their order."""
+    """The part of one axis that a slice takes, if it takes all of the others in order."""
     begin, end = known_at(operation, "begin"), known_at(operation, "end")
     none = (False,) * x.rank
     masks = [known_at(operation, name, none) for name in ("begin_mask", "end_mask")]
@@ -70,7 +70,7 @@ def _interval(operation: Operation, x: Value, axis: int) -> tuple[int, int] | No
 
 
 def squeezed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
-    """A reduction that keeps its axes, which are dropped behind it, does not keep them."""
+    """A reduction keeps no axes if they are dropped after it."""
     if not operation.op.startswith("reduce_") or operation.op in ("reduce_argmax", "reduce_argmin"):
         return False
     last, x = rewriter.follows(operation, "squeeze"), value_at(operation, "x")
@@ -112,7 +112,7 @@ def turned_factor(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def transposed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
-    """A reduction of a transposed value reduces the value itself, where the order stays."""
+    """A reduction of a transposed value reduces the value itself, if the order stays the same."""
     if not operation.op.startswith("reduce_") or operation.op in ("reduce_argmax", "reduce_argmin"):
         return False
     x, axes = value_at(operation, "x"), known_at(operation, "axes")
@@ -135,8 +135,7 @@ def transposed_reduction(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def between_axes_of_one(rewriter: Rewriter, operation: Operation) -> bool:
-    """What convolutions, poolings and activations compute beside an axis of one, which is put in
-    before them and dropped behind them, they compute without it."""
+    """Drop an axis of 1 added before convolutions, poolings and activations and removed after."""
     axis, x = _only_axis(operation), value_at(operation, "x")
     if operation.op != "squeeze" or axis is None or x is None:
         return False
@@ -163,7 +162,7 @@ def between_axes_of_one(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def _only_axis(operation: Operation) -> int | None:
-    """The only axis, counted from the first, that `expand_dims` puts in or `squeeze` drops."""
+    """The only axis, counted from the first, that `expand_dims` adds or `squeeze` drops."""
     axes, x = known_at(operation, "axes"), value_at(operation, "x")
     if axes is None or x is None or np.size(axes) != 1:
         return None
@@ -175,11 +174,11 @@ _ONE_BY_ONE = frozenset({"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "
                          "softplus", "softsign", "clip", "cast", "abs", "exp", "square",
                          "sqrt"})  # fmt: skip
 _WINDOWS = {"conv": "weight", "max_pool": "kernel_sizes", "avg_pool": "kernel_sizes"}
-_IMAGES = 4  # the rank of what windows of two axes slide over
+_IMAGES = 4  # the rank of an input whose windows have two axes
 
 
 def _goes_without(operation: Operation, axis: int) -> bool:
-    """Whether an operation computes the same without an axis of one."""
+    """Whether an operation computes the same without an axis of 1."""
     x = value_at(operation, "x")
     if x is None:
         return False
@@ -211,6 +210,6 @@ def _without(operation: Operation, axis: int) -> dict[str, Argument]:
         arguments["pad"] = constant(np.array(pads[2 * (1 - place) :][:2], np.int32), "int32")
     if operation.op == "conv":
         weight = value_at(operation, "weight")
-        assert weight is not None  # _goes_without has seen it
+        assert weight is not None  # _goes_without has checked it
         arguments["weight"] = constant(weight.constant.squeeze(axis), weight.dtype, weight.name)
     return arguments

@@ -1,4 +1,4 @@
-"""Attention of a query to keys and values, which is one operation since CoreML8."""
+"""Attention of a query to keys and values, which is one operation from CoreML8 on."""
 
 from __future__ import annotations
 
@@ -89,18 +89,18 @@ def _scaled_product(scores: Value) -> _Scores | None:
     return _Scores(query, key, factor, mask)
 
 
-_UNSEEN = -1e4  # a score at most so high takes no part
+_UNSEEN = -1e4  # scores up to this take no part
 
 
 def _where_seen(operation: Operation) -> tuple[Value | None, Value | None]:
-    """A constant mask of what is seen, and the scores; every row sees something."""
-    seen, scores = value_at(operation, "cond"), value_at(operation, "a")
+    """A constant mask of what is visible, and the scores; every row has something visible."""
+    mask, scores = value_at(operation, "cond"), value_at(operation, "a")
     hidden = array_at(operation, "b")
-    if seen is None or not seen.is_constant or seen.rank < 2 or hidden is None:
+    if mask is None or not mask.is_constant or mask.rank < 2 or hidden is None:
         return None, None
-    if hidden.size != 1 or hidden.max() > _UNSEEN or not seen.constant.any(axis=-1).all():
+    if hidden.size != 1 or hidden.max() > _UNSEEN or not mask.constant.any(axis=-1).all():
         return None, None
-    return seen, scores
+    return mask, scores
 
 
 def _is_scores(value: Value | None) -> bool:

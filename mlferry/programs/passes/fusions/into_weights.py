@@ -1,4 +1,4 @@
-"""What goes into the weights or the window of a convolution or product."""
+"""Folds operations into the weights or the window of a convolution or product."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from mlferry.programs.passes.rewriting import (
 )
 
 _CHANNELS = 1  # the axis that `batch_norm` normalizes
-_OUTPUTS = {"conv": 0, "conv_transpose": 1, "linear": 0}  # the axis of outputs in their weights
+# The axis of outputs in the weights of these ops.
+_OUTPUTS = {"conv": 0, "conv_transpose": 1, "linear": 0}
 
 
 def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
-    """A normalization, a factor or a shift for each channel behind a convolution or product."""
+    """Fold a normalization, factor or shift of channels that follows a convolution or product."""
     if operation.op not in _OUTPUTS:
         return False
     weight, last = value_at(operation, "weight"), rewriter.only_reader(operation.outputs[0])
@@ -51,7 +52,7 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def _scaled(weight: Array, factor: Array, operation: Operation) -> Array:
-    """Weights by a factor for each output."""
+    """Weights times a factor for each output."""
     groups = int(known_at(operation, "groups", 1))
     if operation.op != "conv_transpose" or groups == 1:
         shape = [1] * weight.ndim
@@ -107,7 +108,7 @@ _AFFINE: dict[str, Callable[[Operation, Value, int, int], Affine | None]] = {
 
 
 def padding_into_window(rewriter: Rewriter, operation: Operation) -> bool:
-    """Zeros around the input of a convolution are its own padding."""
+    """Fold zeros around the input of a convolution into its padding."""
     if operation.op != "pad" or known_at(operation, "mode", "constant") != "constant":
         return False
     last = rewriter.follows(operation, "conv")

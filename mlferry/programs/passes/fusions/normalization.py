@@ -1,4 +1,4 @@
-"""Normalizations that are written as several operations: `layer_norm` and `instance_norm`."""
+"""Normalizations written as several operations: `layer_norm` and `instance_norm`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def normalized_over_axes(rewriter: Rewriter, operation: Operation) -> bool:
 
 
 def _reader(rewriter: Rewriter, value: Value, op: str, x: Value) -> Operation | None:
-    """The operation that alone reads a value, as what is taken from x."""
+    """The operation that alone reads a value and subtracts it from x."""
     reader = rewriter.only_reader(value)
     fits = reader is not None and reader.op == op and value_at(reader, "y") is value
     return reader if fits and reader is not None and value_at(reader, "x") is x else None
@@ -66,7 +66,7 @@ def _reader(rewriter: Rewriter, value: Value, op: str, x: Value) -> Operation | 
 def _divided_by_deviation(
     rewriter: Rewriter, difference: Value, axes: ArrayLike
 ) -> tuple[Operation, float] | None:
-    """What divides a difference by the root of the mean of its squares, and the epsilon."""
+    """The operation that divides a difference by the root of its mean square, and the epsilon."""
     users = rewriter.readers_of(difference)
     squares = [u for u in users if u.op in ("mul", "square", "pow") and _is_square(u, difference)]
     if len(squares) != 1:

@@ -59,7 +59,6 @@ def _typed(cells: Sequence[Cell], kind: str) -> Sequence[Cell]:
 
 # ---- maps ------------------------------------------------------------------------------
 
-_VERSION_1 = 1
 _KEYS = {"keys_strings": "string", "keys_int64s": "int64", "keys_floats": "float"}
 _VALUES = {
     "values_strings": ("string", "default_string", "_Unused"),
@@ -102,11 +101,11 @@ def _check_once(keys: Sequence[Any]) -> None:
         raise ConversionError(f"the key {twice!r} is there twice: runtimes do not agree on it")
 
 
-def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any], str]:
+def _listed(node: Node, prefix: str, names: Mapping[str, str]) -> tuple[list[Any], str]:
     for name, kind in names.items():
         if name in node.attrs:
             return list(node.attrs[name]), kind
-    tensor = node.attrs.get(f"{what}_tensor")
+    tensor = node.attrs.get(f"{prefix}_tensor")
     if tensor is not None:
         array = np.asarray(tensor).ravel()
         kind = (
@@ -122,9 +121,9 @@ def _listed(node: Node, what: str, names: Mapping[str, str]) -> tuple[list[Any],
 
 def _default(node: Node, kind: str) -> object:
     result: Any = None
-    for held, name, default in _VALUES.values():
+    for own_kind, name, default in _VALUES.values():
         value = node.attrs.get(name, default)
-        if held == kind:
+        if own_kind == kind:
             result = value
     tensor = node.attrs.get("default_tensor")
     if tensor is not None:
@@ -183,10 +182,10 @@ def _of_floats(
     _check_once([str(key) for key in rounded.tolist()])
     row = flow.row(x)
     wide = (*row.shape, len(keys))
-    given = flow.plain("Reshape", [row, np.array((*row.shape, 1))], (*row.shape, 1))
-    same = flow.plain("Equal", [given, rounded], wide, "bool")
+    column_of_row = flow.plain("Reshape", [row, np.array((*row.shape, 1))], (*row.shape, 1))
+    same = flow.plain("Equal", [column_of_row, rounded], wide, "bool")
     if np.isnan(rounded).any():
-        missing = flow.plain("IsNaN", [given], (*row.shape, 1), "bool")
+        missing = flow.plain("IsNaN", [column_of_row], (*row.shape, 1), "bool")
         lost = flow.plain("And", [missing, np.isnan(rounded)], wide, "bool")
         same = flow.plain("Or", [same, lost], wide, "bool")
     result = flow.plain("Cast", [same], wide, to=1)
@@ -197,11 +196,11 @@ def _of_floats(
     if isinstance(default, int) and max(map(abs, [*values, default])) >= _EXACT:
         raise ConversionError("its values are integers above 2**24, which float32 cannot hold")
     column = numbers.astype(np.float32)[:, None]
-    picked = flow.plain("MatMul", [result, column], given.shape)
-    known = flow.plain("ReduceMax", [result], given.shape, axes=[-1], keepdims=1)
-    unknown = flow.plain("Sub", [np.ones(1, np.float32), known], given.shape)
-    rest = flow.plain("Mul", [unknown, np.array([other], np.float32)], given.shape)
-    both = flow.plain("Add", [picked, rest], given.shape)
+    picked = flow.plain("MatMul", [result, column], column_of_row.shape)
+    known = flow.plain("ReduceMax", [result], column_of_row.shape, axes=[-1], keepdims=1)
+    unknown = flow.plain("Sub", [np.ones(1, np.float32), known], column_of_row.shape)
+    rest = flow.plain("Mul", [unknown, np.array([other], np.float32)], column_of_row.shape)
+    both = flow.plain("Add", [picked, rest], column_of_row.shape)
     output = flow.plain("Reshape", [both, np.array(row.shape)], row.shape)
     if isinstance(default, float):
         return output

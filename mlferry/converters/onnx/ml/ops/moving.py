@@ -66,14 +66,14 @@ def cast(flow: Flow, node: Node, x: Held) -> Held | None:
         return x
     if not isinstance(x, Row | Cell | Parts):
         return None
-    held = {_held(part) for part in pieces(x)}
-    if to == _STRING or "string" in held:
-        if to == _STRING and held == {"string"}:
+    kinds = {_held(part) for part in pieces(x)}
+    if to == _STRING or "string" in kinds:
+        if to == _STRING and kinds == {"string"}:
             return x
         raise ConversionError("it casts between texts and numbers; no model of Core ML's does")
     stays = (
-        (held <= {"integer"} and to in (*_FLOATS, 6, 7))
-        or (held <= {"integer", "float32"} and to in (1, 11))
+        (kinds <= {"integer"} and to in (*_FLOATS, 6, 7))
+        or (kinds <= {"integer", "float32"} and to in (1, 11))
         or (to == 11)
     )
     return x if stays else None
@@ -100,19 +100,19 @@ def flatten(flow: Flow, node: Node, x: Held, axes: Held | None = None) -> Held |
     if not isinstance(x, Row | Cell | Parts | Label):
         return None
     options = node.attrs.as_dict()
-    asked = options.get("axes") or (column(axes.array) if isinstance(axes, Known) else None)
+    places = options.get("axes") or (column(axes.array) if isinstance(axes, Known) else None)
     shape = list(x.shape)
     if node.op == "Flatten":
         axis = options.get("axis", 1)
         before = int(np.prod(shape[:axis])) if axis else 1
         return reshaped(x, (before, size_of(x) // before))
-    if asked is None:
+    if places is None:
         return None if node.op == "Unsqueeze" else reshaped(x, tuple(n for n in shape if n != 1))
     if node.op == "Squeeze":
-        dropped = {a % len(shape) for a in asked}
+        dropped = {a % len(shape) for a in places}
         return reshaped(x, tuple(n for i, n in enumerate(shape) if i not in dropped))
-    rank = len(shape) + len(asked)
-    for axis in sorted(a % rank for a in asked):
+    rank = len(shape) + len(places)
+    for axis in sorted(a % rank for a in places):
         shape.insert(axis, 1)
     return reshaped(x, tuple(shape))
 
@@ -127,13 +127,13 @@ def concat(flow: Flow, node: Node, *values: Held) -> Held | None:
     if any(isinstance(value, Known) for value in values):
         return None
     for value in values:
-        given = flow.row(value) if isinstance(value, Pending | Scores) else value
-        if not isinstance(given, Row | Cell | Parts):
+        entry = flow.row(value) if isinstance(value, Pending | Scores) else value
+        if not isinstance(entry, Row | Cell | Parts):
             return None
-        if any(n != 1 for n in given.shape[:-1]):
+        if any(n != 1 for n in entry.shape[:-1]):
             return None
-        parts += pieces(given)
-        last, rank = last + given.shape[-1], max(rank, len(given.shape))
+        parts += pieces(entry)
+        last, rank = last + entry.shape[-1], max(rank, len(entry.shape))
     if node.attrs.as_dict().get("axis") not in (-1, rank - 1):
         return None
     return joined(parts, (1,) * (rank - 1) + (last,))

@@ -124,15 +124,15 @@ def feature_vectorizer(flow: Flow, node: Node, *values: Held) -> Row | Cell | Pa
     """Columns side by side."""
     parts: list[Row | Cell] = []
     for value in values:
-        given = value if isinstance(value, Row | Cell | Parts) else flow.sample(value)
-        parts += pieces(given)
+        entry = value if isinstance(value, Row | Cell | Parts) else flow.sample(value)
+        parts += pieces(entry)
     sizes = [
         size_of(value if isinstance(value, Row | Cell | Parts) else flow.row(value))
         for value in values
     ]
-    told = [int(n) for n in node.attrs.get("inputdimensions", sizes)]
-    if told != sizes:
-        raise ConversionError(f"inputdimensions={told}, and the inputs have {sizes} columns")
+    declared = [int(n) for n in node.attrs.get("inputdimensions", sizes)]
+    if declared != sizes:
+        raise ConversionError(f"inputdimensions={declared}, and the inputs have {sizes} columns")
     return flow.row(joined(parts, (1, sum(sizes))))
 
 

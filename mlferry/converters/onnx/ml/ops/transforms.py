@@ -75,8 +75,8 @@ def _softmax_of_nonzeros(flow: Flow, scores: Held, size: int) -> Held:
     total = flow.plain("ReduceSum", [shares, np.array([1], np.int64)], None, keepdims=1)
     least = flow.plain("Exp", [flow.plain("Neg", [largest], None)], None)
     rest = calc.binary("Mul", scores, least)
-    kept = flow.plain("Where", [counts, power, rest], (1, size))
-    return calc.binary("Div", kept, total)
+    terms = flow.plain("Where", [counts, power, rest], (1, size))
+    return calc.binary("Div", terms, total)
 
 
 def probit(flow: Flow, scores: Held, size: int) -> Held:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.runtime.case import Case, exact
-from tests.runtime.naive import values
+from tests.layers.case import Case, exact
+from tests.layers.naive import values
 
 X = values(2, 3)
 

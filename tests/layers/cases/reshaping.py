@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, classic, exact, five
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, classic, exact, five
+from tests.layers.naive import Array, values
 
 X = np.arange(24.0).reshape(2, 3, 4)
 CHW = np.arange(1.0, 13.0).reshape(1, 2, 3, 2)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, classic, exact
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, classic, exact
+from tests.layers.naive import Array, values
 
 X = values(2, 3, 2, 4)
 POSITIVE = np.abs(X) + 0.1

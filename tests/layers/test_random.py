@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.case import Array, network, run
+from tests.layers.case import Array, network, run
 
 N = 20_000
 NORMAL = {"mean": 3.0, "stdDev": 2.0}

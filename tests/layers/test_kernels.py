@@ -12,13 +12,13 @@ from mlferry.layers import definitions as shapes
 from mlferry.layers.params import Params
 from mlferry.runtime.evaluators.network import _is_apart
 from mlferry.runtime.session import Session
-from tests.runtime import cases
-from tests.runtime.case import Case, network, run
+from tests.layers import cases
+from tests.layers.case import Case, network, run
 
 CASES: list[Case] = [
     case
     for module in pkgutil.iter_modules(cases.__path__)
-    for case in importlib.import_module(f"tests.runtime.cases.{module.name}").CASES
+    for case in importlib.import_module(f"tests.layers.cases.{module.name}").CASES
 ]
 
 

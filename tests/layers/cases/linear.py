@@ -9,8 +9,8 @@ import numpy as np
 
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from tests.runtime.case import Case, classic, exact
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, classic, exact
+from tests.layers.naive import Array, values
 
 W, B = values(4, 6, seed=1), values(4, seed=2)
 

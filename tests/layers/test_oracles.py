@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.case import Array, network, run
-from tests.runtime.naive import values
+from tests.layers.case import Array, network, run
+from tests.layers.naive import values
 
 Library = Callable[[str], Any]
 Oracle = Callable[..., list[Array]]

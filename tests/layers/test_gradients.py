@@ -14,8 +14,8 @@ from mlferry.layers.gradients import GRADIENTS, LayerRun, kept
 from mlferry.layers.kernels import KERNELS
 from mlferry.layers.params import Params
 from mlferry.spec import weights
-from tests.runtime.case import Array, Case, network
-from tests.runtime.test_kernels import CASES
+from tests.layers.case import Array, Case, network
+from tests.layers.test_kernels import CASES
 
 STEP = 1e-6
 # Kinds that nothing is differentiated through, with the reason.

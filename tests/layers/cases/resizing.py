@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime import naive
-from tests.runtime.case import Case, classic, exact, five
-from tests.runtime.naive import Array, values
+from tests.layers import naive
+from tests.layers.case import Case, classic, exact, five
+from tests.layers.naive import Array, values
 
 X = values(2, 3, 3, 4)
 Grid = Callable[[int, int], list[float]]

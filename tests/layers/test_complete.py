@@ -8,7 +8,7 @@ from mlferry.layers.definitions import DEFINITIONS
 from mlferry.layers.kernels import KERNELS
 from mlferry.runtime.session import CONTROL_FLOW
 from mlferry.spec.proto import neural_network_pb2 as nn
-from tests.runtime.test_kernels import CASES
+from tests.layers.test_kernels import CASES
 
 FIELDS = nn.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
 KINDS = [field.name for field in FIELDS]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, classic, exact
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, classic, exact
+from tests.layers.naive import Array, values
 
 X = np.array([-3.0, -1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0, 2.5, 4.0, 30.0, -30.0])
 

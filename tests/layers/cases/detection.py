@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.runtime.case import Case, exact
+from tests.layers.case import Case, exact
 
 # Centre x, centre y, width, height. Boxes 0 and 1 overlap by 1/3, 2 is alone, 3 is box 0.
 BOXES = [[1, 1, 2, 2], [2, 1, 2, 2], [9, 9, 2, 2], [1, 1, 2, 2]]

@@ -9,9 +9,9 @@ import numpy as np
 
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
-from tests.runtime import naive
-from tests.runtime.case import Case, classic, exact
-from tests.runtime.naive import values
+from tests.layers import naive
+from tests.layers.case import Case, classic, exact
+from tests.layers.naive import values
 
 Edges = tuple[tuple[int, int], tuple[int, int]]
 NONE: Edges = ((0, 0), (0, 0))

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime import naive
-from tests.runtime.case import Case, exact
-from tests.runtime.naive import values
+from tests.layers import naive
+from tests.layers.case import Case, exact
+from tests.layers.naive import values
 
 AXES = ("Depth", "Height", "Width")
 SIDES = ("Front", "Back", "Top", "Bottom", "Left", "Right")

@@ -25,9 +25,9 @@ from mlferry.spec import features, io, networks, weights
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from tests.spec import broken_predictors, broken_training
-from tests.spec.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
-from tests.spec.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
+from tests.layers import broken_predictors, broken_training
+from tests.layers.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
+from tests.layers.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
 
 Model = model_pb2.Model
 OUTSIDE_OF_LOOPS = ("loopBreak", "loopContinue")

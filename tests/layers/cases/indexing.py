@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, exact
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, exact
+from tests.layers.naive import Array, values
 
 X = values(3, 4, 5)
 UPDATERS: dict[str, Callable[[float, float], float]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.runtime.case import Case, classic, exact, five
-from tests.runtime.naive import values
+from tests.layers.case import Case, classic, exact, five
+from tests.layers.naive import values
 
 A, B = np.arange(12.0).reshape(1, 3, 2, 2), np.arange(100.0, 104.0).reshape(1, 1, 2, 2)
 S, T = values(2, 1, 3, 1, 1), values(3, 1, 3, 1, 1, seed=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlferry.spec import features, fields
 from mlferry.spec.proto import model_pb2
-from tests.spec.broken_models import E, W, on, put
+from tests.layers.broken_models import E, W, on, put
 
 Model = model_pb2.Model
 GLM, SVC, SVR, KNN = ("glmClassifier", "supportVectorClassifier", "supportVectorRegressor",

@@ -15,8 +15,8 @@ from mlferry.layers.elementwise import definition as elementwise
 from mlferry.layers.params import Params
 from mlferry.layers.reduction import definition as reduction
 from mlferry.spec.proto import neural_network_pb2 as nn
-from tests.runtime.case import network, run
-from tests.runtime.test_kernels import fits
+from tests.layers.case import network, run
+from tests.layers.test_kernels import fits
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Layer = tuple[dict[str, Any], list[Any]]

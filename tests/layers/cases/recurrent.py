@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, five
-from tests.runtime.naive import Array, values
+from tests.layers.case import Case, five
+from tests.layers.naive import Array, values
 
 STEPS, BATCH, SIZE, UNITS = 4, 2, 3, 2
 X = values(STEPS, BATCH, SIZE, 1, 1) * 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.runtime.case import Case, exact
+from tests.layers.case import Case, exact
 
 SHAPE = (2, 3)
 SURE: list[tuple[str, dict[str, Any], float]] = [

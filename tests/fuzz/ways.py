@@ -1,0 +1,427 @@
+"""The ways of a model that must not change what it computes, each with what it may round.
+
+A way that only moves a model gives the same bits. One that adds in another order, or rounds values
+to half precision, may be so many roundings apart as there are on the way from the inputs to the
+outputs, each of them as far as the format rounds, amplified as the model amplifies such a change of
+its inputs. A model that jumps, as at an argmax, is asked whether it jumps by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mlferry
+from mlferry.errors import ExportError, UnsupportedLayersError
+from mlferry.models.problems import validate
+from mlferry.models.utils import change_input_output_types, rename_feature
+from mlferry.runtime.session import Session
+from mlferry.spec import networks
+
+Array = np.ndarray[Any, Any]
+Data = Mapping[str, Array]
+Run = Callable[[Data], Mapping[str, Array]]
+
+SINGLE, HALF = 2.0**-24, 2.0**-11  # the largest relative error of one rounding
+_LEAST_ROUNDINGS = 64  # of functions such as exp, which libraries round several times inside
+NOISE = 16  # times a rounding: how far inputs are moved to see what the model makes of it
+
+
+def apart(one: Array, other: Array) -> float:
+    """How far two arrays are from each other, beside the size of their values; 0 to infinity."""
+    if one.shape != (other.shape or (1,)):  # an output of a model has at least one axis
+        return float("inf")
+    other = other.reshape(one.shape)
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    if same.all():
+        return 0.0
+    with np.errstate(all="ignore"):
+        scale = max(float(np.abs(other[np.isfinite(other)]).max(initial=0)), 1e-3)
+        distance = np.where(same, 0, np.abs(one - other)) / scale
+    return float("inf") if not np.isfinite(distance).all() else float(distance.max())
+
+
+def moved(data: Data, relative: float, seed: int) -> dict[str, Array]:
+    """The inputs with another last digit; whole numbers stay."""
+    noise = np.random.default_rng(seed)
+    return {
+        name: x
+        if x.dtype.kind != "f" or np.array_equal(x, np.round(x))
+        else (x * (1 + relative * noise.uniform(-1, 1, x.shape))).astype(np.float32)
+        for name, x in data.items()
+    }
+
+
+@dataclass
+class Subject:
+    """A converted model with a sample.
+
+    Attributes:
+        model: the network.
+        data: the sample by the names of the model's inputs.
+        outputs: what the model makes of it.
+        folder: for files.
+    """
+
+    model: Any
+    data: Data
+    outputs: Mapping[str, Array]
+    folder: Path
+    _amplified: dict[float, float] = field(default_factory=dict)
+
+    def run(self, data: Data) -> dict[str, Array]:
+        """The outputs of the model itself."""
+        made = self.model.predict(data)
+        return {name: np.asarray(made[name]) for name in self.outputs}
+
+    @cached_property
+    def spec(self) -> Any:
+        """A copy of the model's message."""
+        return self.model.get_spec()
+
+    @cached_property
+    def roundings(self) -> int:
+        """How many sums and products one after another round a value: the terms of each layer."""
+        network = networks.network_of(self.spec)
+        assert network is not None
+        return max(_LEAST_ROUNDINGS, sum(map(_terms, networks.layers_of(network))))
+
+    @cached_property
+    def steps(self) -> int:
+        """How many layers round their results."""
+        network = networks.network_of(self.spec)
+        assert network is not None
+        return sum(1 for _ in networks.layers_of(network))
+
+    def amplified(self, unit: float) -> float:
+        """How many times larger than it a small change of the inputs arrives; 1 at least.
+
+        Infinite where outputs jump.
+        """
+        if unit not in self._amplified:
+            change, worst = NOISE * unit, 1.0
+            for seed, factor in ((0, 1), (0, -1), (1, 3), (2, 9)):
+                near = self.run(moved(self.data, factor * change, seed))
+                distance = max(apart(near[n], self.outputs[n]) for n in self.outputs)
+                worst = max(worst, distance / (abs(factor) * change))
+            self._amplified[unit] = worst
+        return self._amplified[unit]
+
+
+def _terms(layer: Any) -> int:
+    """The numbers that are added for one result of a layer."""
+    params = getattr(layer, layer.WhichOneof("layer"))
+    counts = [1]
+    for name in ("inputChannels", "kernelChannels", "inputVectorSize", "outputVectorSize"):
+        counts.append(int(getattr(params, name, 0) or 0))
+    kernel = math.prod(getattr(params, "kernelSize", ()) or (1,))
+    reduced = 256 if layer.WhichOneof("layer") in _REDUCING else 1
+    return max(*counts, reduced) * int(kernel)
+
+
+_REDUCING = {
+    "batchedMatmul", "softmax", "softmaxND", "layerNormalization", "mvn", "l2normalize",
+    "reduceSum", "reduceMean", "reduceL2", "reduceSumSquare", "reduceLogSum", "reduceLogSumExp",
+    "reduceProd", "cumSum", "batchnorm", "lrn", "pooling", "globalPooling3d", "pooling3d",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of a model.
+
+    Attributes:
+        name: for messages.
+        walk: gives what runs at its end, or None where the model cannot go that way.
+        unit: the largest relative error of one rounding; 0 where the bits are the same.
+        each_layer: whether there is one rounding a layer, not one a term of its sums.
+        beside: gives what it is compared with, where that is not the model.
+        jumps: whether the first value inside that is further apart than that is made by an
+            operation that jumps, such as floor: a rounding may put its operand across the step.
+    """
+
+    name: str
+    walk: Callable[[Subject], Run | None]
+    unit: float = 0.0
+    each_layer: bool = False
+    beside: Callable[[Subject], Run] | None = None
+    jumps: Callable[[Subject, float], bool] | None = None
+
+    def disagreement(self, subject: Subject) -> str:
+        """What is wrong, or nothing."""
+        run = self.walk(subject)
+        if run is None:
+            return ""
+        right = subject.outputs if self.beside is None else self.beside(subject)(subject.data)
+        made = run(subject.data)
+        for name in subject.outputs:
+            distance = apart(np.asarray(made[name]), np.asarray(right[name]))
+            most = self.tolerance(subject, distance)
+            if distance > most and not (self.jumps is not None and self.jumps(subject, most)):
+                return f"{name} is another {self.name}: {distance:.2g} apart"
+        return ""
+
+    def tolerance(self, subject: Subject, distance: float) -> float:
+        """How far the outputs may be apart, as a part of the largest value."""
+        if not self.unit:
+            return 0.0
+        count = subject.steps if self.each_layer else subject.roundings
+        most = self.unit * (count + 1)
+        return most if distance <= most else most * subject.amplified(self.unit)
+
+
+# ---- the same bits -----------------------------------------------------------------------------
+
+
+def _loaded(subject: Subject) -> Run:
+    path = subject.model.save(subject.folder / "model.mlmodel")
+    return mlferry.MLModel(path).predict  # type: ignore[return-value] # a sample at a time
+
+
+def _pickled(subject: Subject) -> Run:
+    again = pickle.loads(pickle.dumps(subject.model))
+    return again.predict
+
+
+@cache
+def _pool() -> Executor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def _in_a_worker(subject: Subject) -> Run:
+    def run(data: Data) -> Mapping[str, Array]:
+        first, second = subject.model.predict([data, data], executor=_pool())
+        for name in subject.outputs:
+            np.testing.assert_array_equal(first[name], second[name])
+        return first
+
+    return run
+
+
+def _renamed(subject: Subject) -> Run:
+    spec = subject.model.get_spec()
+    names = {name: f"{name}/renamed" for name in (next(iter(subject.data)), [*subject.outputs][-1])}
+    for old, new in names.items():
+        rename_feature(spec, old, new)
+    return _under(mlferry.MLModel(spec), names)
+
+
+def _under(model: Any, names: Mapping[str, str]) -> Run:
+    """The model of other names for its features, under the old ones."""
+
+    def run(data: Data) -> Mapping[str, Array]:
+        made = model.predict({names.get(name, name): x for name, x in data.items()})
+        back = {new: old for old, new in names.items()}
+        return {back.get(name, name): x for name, x in made.items()}
+
+    return run
+
+
+def _of_doubles(subject: Subject) -> Run:
+    types = dict.fromkeys((*subject.data, *subject.outputs), "float64")
+    other = change_input_output_types(subject.model, types)
+
+    def run(data: Data) -> Mapping[str, Array]:
+        made = other.predict(data)
+        return {name: np.asarray(made[name]).astype(np.float32) for name in subject.outputs}
+
+    return run
+
+
+# ---- sums in another order -----------------------------------------------------------------------
+
+
+def _by_onnxruntime(subject: Subject) -> Run:
+    other = mlferry.MLModel(subject.spec, engine="onnxruntime", threads=1)
+    return other.predict
+
+
+def _exported(subject: Subject) -> Run | None:
+    """By onnxruntime alone, from the file that `export_onnx` writes."""
+    import onnxruntime
+
+    network = networks.network_of(subject.spec)
+    assert network is not None
+    if any(layer.WhichOneof("layer") == "custom" for layer in networks.layers_of(network)):
+        return None  # onnxruntime alone has no class of it
+    path = subject.folder / "model.onnx"
+    try:
+        mlferry.export_onnx(subject.model, path)
+    except (ExportError, UnsupportedLayersError):
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    ends = [(end.name, end.type, end.shape) for end in session.get_inputs()]
+
+    def run(data: Data) -> Mapping[str, Array]:
+        given = {
+            name: np.asarray(data[name], _ONNX_TYPES[kind]).reshape(
+                [n if isinstance(n, int) else -1 for n in shape]
+                if sum(not isinstance(n, int) for n in shape) < 2
+                else np.shape(data[name])
+            )
+            for name, kind, shape in ends
+        }
+        names = [end.name for end in session.get_outputs()]
+        made = dict(zip(names, session.run(None, given), strict=True))
+        return {
+            name: np.asarray(made[name]).reshape(np.shape(subject.outputs[name]))
+            if np.size(made[name]) == np.size(subject.outputs[name])
+            else made[name]
+            for name in subject.outputs
+        }
+
+    return run
+
+
+_ONNX_TYPES = {
+    "tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(double)": np.float64,
+    "tensor(int64)": np.int64, "tensor(float16)": np.float16, "tensor(bool)": np.bool_,
+}  # fmt: skip
+
+
+def _session(**options: bool) -> Callable[[Subject], Run]:
+    def walk(subject: Subject) -> Run:
+        network = networks.network_of(subject.spec)
+        assert network is not None
+        session = Session(network, **options)
+
+        def run(data: Data) -> Mapping[str, Array]:
+            made = session.run(subject.model._network().blobs(data), list(subject.outputs))
+            return {n: x.reshape(subject.outputs[n].shape) for n, x in made.items()}
+
+        return run
+
+    return walk
+
+
+# ---- in fewer bits -------------------------------------------------------------------------------
+
+
+def _compressed(bits: int) -> Callable[[Subject], Run]:
+    def walk(subject: Subject) -> Run:
+        small = mlferry.quantize_weights(subject.model, bits)
+        return small.predict
+
+    return walk
+
+
+def _dequantized(bits: int) -> Callable[[Subject], Run]:
+    def walk(subject: Subject) -> Run:
+        small = mlferry.quantize_weights(subject.model, bits)
+        back = mlferry.quantize_weights(small, 32, "dequantization")
+        return back.predict
+
+    return walk
+
+
+# ---- as ML Programs ----------------------------------------------------------------------------
+
+
+def _program(
+    precision: str = "float32", engine: str = "numpy", bits: int = 0, runs_exactly: bool = False
+) -> Callable[[Subject], Run | None]:
+    def walk(subject: Subject) -> Run | None:
+        source = mlferry.quantize_weights(subject.model, bits) if bits else subject.model
+        try:
+            program = mlferry.to_program(source, compute_precision=precision)
+        except ExportError:
+            return None
+        problems = validate(program.spec, program.program_weights)
+        errors = [str(p) for p in problems if p.severity == "error"]
+        assert not errors, errors[0]
+        names = {
+            old.name: new.name
+            for ends in ("input", "output")
+            for old, new in zip(
+                getattr(subject.spec.description, ends),
+                getattr(program.spec.description, ends),
+                strict=True,
+            )
+        }
+        if engine != "numpy":
+            path = program.save(subject.folder / "model.mlpackage")
+            program = mlferry.MLModel(path, engine=engine, threads=1)
+        if runs_exactly:
+            program = program.with_precision("exact")
+        return _under(program, names)
+
+    return walk
+
+
+def _half_exactly(subject: Subject) -> Run:
+    """The half-precision program, whose constants are rounded, without rounding its values."""
+    run = _program("float16", runs_exactly=True)(subject)
+    assert run is not None
+    return run
+
+
+_STEPS = {
+    "floor", "ceil", "round", "sign", "floor_div", "mod", "equal", "not_equal", "less", "greater",
+    "less_equal", "greater_equal", "reduce_argmax", "reduce_argmin", "argsort", "topk", "non_zero",
+    "threshold", "cast",
+}  # fmt: skip
+
+
+def _jumps_in_half(subject: Subject, most: float) -> bool:
+    """Whether rounding to half makes an operation jump before any other is further apart."""
+    half = mlferry.to_program(subject.model, compute_precision="float16")
+    exact = half.with_precision("exact")
+    makers = half.makers()
+    data = dict(
+        zip(
+            [feature.name for feature in half.spec.description.input],
+            [subject.data[feature.name] for feature in subject.spec.description.input],
+            strict=True,
+        )
+    )
+    rounded, right = (each.blobs(data, list(makers)) for each in (half, exact))
+    for name, (_, kind) in makers.items():
+        one, other = np.asarray(rounded[name]), np.asarray(right[name])
+        if one.shape != other.shape or apart(one, other) > most:
+            return kind in _STEPS
+    return False
+
+
+WAYS = [
+    Way("by saving and loading", _loaded),
+    Way("pickled", _pickled),
+    Way("in a worker", _in_a_worker),
+    Way("with other names", _renamed),
+    Way("with other types", _of_doubles, SINGLE),
+    Way("by onnxruntime", _by_onnxruntime, SINGLE),
+    Way("exported to ONNX", _exported, SINGLE),
+    Way("unplanned", _session(planned=False), SINGLE),
+    Way("without tiles", _session(winograd=False), SINGLE),
+    Way("dequantized from 8 bits", _dequantized(8), SINGLE, beside=_compressed(8)),
+    Way("dequantized from halves", _dequantized(16), SINGLE, beside=_compressed(16)),
+    Way("as a program", _program(), SINGLE),
+    Way("as a program by onnxruntime", _program(engine="onnxruntime"), SINGLE),
+    Way("as a program of 8 bits", _program(bits=8), SINGLE, beside=_compressed(8)),
+    Way("as a program in half", _program("float16"), HALF, True, _half_exactly, _jumps_in_half),
+    Way("as a program in half by onnxruntime", _program("float16", "onnxruntime"), HALF, True,
+          _half_exactly, _jumps_in_half),
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def subject_of(model: Any, data: Data) -> Iterator[Subject]:
+    """A model with a sample, in a folder that goes."""
+    with tempfile.TemporaryDirectory(prefix="mlferry-paths-") as folder:
+        made = model.predict(data)
+        names = [item.name for item in model.spec.description.output]
+        outputs = {name: np.asarray(made[name]) for name in names}
+        yield Subject(model, data, outputs, Path(folder))
