@@ -19,6 +19,7 @@ from mlferry.models import agreement
 from mlferry.models.progress import progress
 from mlferry.models.quantization.calibration import (
     Features,
+    Fit,
     Job,
     Streams,
     alone,
@@ -142,15 +143,16 @@ def _measured(
             if job.is_chosen(site)
         ]
         behind = alone(network, layers[index + 1 :], job.classes) if chosen else before
-        fit = Streams(streams.floats[::2], streams.floats[::2])
+        some = Streams(streams.floats[::2], streams.floats[::2])
         for group, place in chosen:
+            fit = Fit.of(list(sites(layer))[group][place], layer, some)
             found = []
             for each in bits:
                 changed = nn.NeuralNetworkLayer()
                 changed.CopyFrom(layer)
                 site = list(sites(changed))[group][place]
                 with context(f"quantizing {site}"):
-                    store(site, changed, fit, job.with_bits(each))
+                    store(site, fit, job.with_bits(each))
                 made = _run(
                     changed, alone(network, [changed], job.classes), behind,
                     [streams.floats[at] for at in others], outputs,
