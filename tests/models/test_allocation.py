@@ -153,6 +153,7 @@ def run(*given: Any, model: Any = NETWORK, **options: Any) -> Make:
 WRONG: dict[str, tuple[Make, type[Exception], str]] = {
     "several without a mean": (run((2, 4), "kmeans", SAMPLES), SpecError, "go with mean_bits"),
     "one": (run(4, "kmeans", SAMPLES, mean_bits=4), SpecError, r"such as nbits=\(2, 3, 4, 6\)"),
+    "words": (run((2, "a"), "kmeans", SAMPLES, mean_bits=3), SpecError, "it is a choice"),
     "below": (run((2, 4), "kmeans", SAMPLES, mean_bits=1), SpecError, "a number from 2 to 4"),
     "no number": (run((2, 4), "kmeans", SAMPLES, mean_bits=True), SpecError, "a number from 2"),
     "bits": (run((2, 9), "kmeans", SAMPLES, mean_bits=4), SpecError, "nbits is 9"),
