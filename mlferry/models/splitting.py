@@ -7,7 +7,7 @@ layers stay in small neural networks between them, in as few parts as the order 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlferry.errors import ExportError
 from mlferry.exporters.ends import outputs_of
@@ -147,7 +147,8 @@ class _Splitter:
             if part.custom:
                 models.append((model, Weights()))
             else:
-                models.append(to_program(model, options))
+                inner = [f.name for f in model.description.input if f.name not in self._inputs]
+                models.append(to_program(model, replace(options, wide_inputs=inner)))
         specs, weights = joined_weights(models)
         return self._joined(specs), weights
 

@@ -77,7 +77,8 @@ def messages(message: Any, limit: int = 3000) -> list[Any]:
                 continue
             if field.message_type.GetOptions().map_entry:
                 inner = field.message_type.fields_by_name["value"].message_type
-                found += list(value.values()) if inner is not None else []
+                keys = sorted(value) if inner is not None else []  # maps have no order
+                found += [value[key] for key in keys]
             else:
                 found += [value] if hasattr(value, "ListFields") else list(value)
     return found
@@ -112,7 +113,7 @@ def protobuf(cls: Callable[[], Any], times: tuple[int, ...] = (1, 1, 1, 2, 4)) -
         for _ in range(rng.choice(times)):
             every = messages(top)
             edit(rng.choice(every), every, rng)
-        return bytes(top.SerializeToString())
+        return bytes(top.SerializeToString(deterministic=True))
 
     return mutate
 

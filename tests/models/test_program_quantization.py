@@ -17,9 +17,11 @@ from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.layers.builder import Builder
 from mlferry.models.quantization import but, by_kind, by_name
 from mlferry.models.utils import make_pipeline
+from mlferry.programs.graph import constant
 from mlferry.programs.passes.opset import raise_opset
 from mlferry.programs.reading import read_function
 from mlferry.programs.sites import sites
+from mlferry.programs.types import TensorType
 from mlferry.spec import features
 from tests.exporters.program.support import checked, kinds, read_by_coremltools
 from tests.oracles import oracle
@@ -570,6 +572,35 @@ def test_older_constants_become_those_of_newer_opsets(tmp_path: Path) -> None:
     before, after = weights_of(mixed), weights_of(newer)
     for key in "cte":
         np.testing.assert_array_equal(after[key], before[key])
+
+
+@pytest.mark.parametrize(
+    ("op", "part", "message"),
+    [
+        ("constexpr_sparse_to_dense", "nonzero_data", "a mask of .* values has 3"),
+        ("constexpr_lut_to_dense", "indices", "3 bytes of indices"),
+        ("constexpr_lut_to_dense", "lut", "into 3 entries"),
+    ],
+)
+def test_parts_of_older_constants_that_do_not_fit(op: str, part: str, message: str) -> None:
+    small = mlferry.quantize_weights(PROGRAMS["float32"], 4, "kmeans", selector=by_kind("conv"))
+    small = mlferry.prune_weights(small, sparsity=0.5, selector=by_kind("linear"))
+    block, opset = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    broken = next(each for each in block.operations if each.op == op)
+    value = broken.arguments[part]
+    broken.arguments[part] = constant(value.constant.ravel()[:3], value.dtype)
+    with pytest.raises(SpecError, match=message):
+        raise_opset(block, opset, 8)
+
+
+def test_an_older_constant_of_another_shape_than_it_says() -> None:
+    small = mlferry.prune_weights(PROGRAMS["float32"], sparsity=0.5, selector=by_kind("linear"))
+    block, opset = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    broken = next(each for each in block.operations if each.op == "constexpr_sparse_to_dense")
+    shape = broken.outputs[0].shape
+    broken.outputs[0].type = TensorType("fp32", shape[::-1])
+    with pytest.raises(SpecError, match=r"it makes .*, and is"):
+        raise_opset(block, opset, 8)
 
 
 def detector(score_threshold: float, **options: Any) -> mlferry.MLModel:

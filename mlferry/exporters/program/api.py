@@ -42,6 +42,7 @@ class ProgramOptions:
         states: inputs that become states, with the outputs that are their next values; True for
             all pairs whose names say it.
         at_least: the opset that the program uses even if an older one would do.
+        wide_inputs: inputs whose numbers may be beyond the range of float16, in half precision.
     """
 
     half: bool = True
@@ -49,6 +50,7 @@ class ProgramOptions:
     opset: int | None = None
     states: Mapping[str, str] | bool = False
     at_least: int = _OLDEST
+    wide_inputs: Sequence[str] = ()
 
 
 def opset_of(target: str | int) -> int:
@@ -167,7 +169,8 @@ def _written(
     fuse(builder.block, opset)
     if options.half:
         known = [v.name for op in builder.block.all_operations() for v in op.outputs]
-        _check_kept(options.keep, to_half(builder.block, opset, options.keep), known)
+        wide = [names[name] for name in options.wide_inputs if name in names]
+        _check_kept(options.keep, to_half(builder.block, opset, options.keep, wide), known)
         sweep(builder.block)
     writer = ProgramWriter()
     program = program_of([(MAIN, writer.function(builder.block, opset))])

@@ -29,7 +29,9 @@ _HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"
 _AT_ONCE = 1 << 16  # how many elements stay in the processor's cache
 
 
-def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
+def to_half(
+    block: Block, opset: int, keep: Collection[str] = (), wide: Collection[str] = ()
+) -> list[str]:
     """Change a function to compute in float16, in place.
 
     Args:
@@ -37,15 +39,29 @@ def to_half(block: Block, opset: int, keep: Collection[str] = ()) -> list[str]:
         opset: its number.
         keep: names of values whose operations stay in float32; names of this program, or of the
             half-precision program that it becomes if none are kept.
+        wide: names of inputs whose numbers may be beyond the range of float16: they are clipped.
 
     Returns:
         the names in `keep` that exist.
     """
     by_name = {name: _named(block, name) for name in keep}
-    pass_ = _Pass(opset, set().union(*by_name.values()), names(block))
+    pass_ = _Pass(opset, set().union(*by_name.values()), names(block), _wide(block, wide))
     pass_.whole = _kept_whole(block) | _of_whole_numbers(block)
     pass_.block(block, {}, {})
     return sorted(name for name, values in by_name.items() if values & pass_.found)
+
+
+def _wide(block: Block, inputs: Collection[str]) -> set[Value]:
+    """What a function or a block inside it is given, if it may be beyond the range of float16.
+
+    For a loop or a branch that is anything, once there is a constant beyond it.
+    """
+    results = {value for value in block.inputs if value.name in inputs}
+    operands = (value for op in block.all_operations() for value in op.operands())
+    if not all(_fits(value) for value in operands if _is_float(value)):
+        inner = [each for each in block.all_blocks() if each is not block]
+        results.update(value for each in inner for value in each.inputs)
+    return results
 
 
 def _named(block: Block, name: str) -> set[str]:
@@ -115,8 +131,8 @@ def _is_dyadic(value: Value) -> bool:
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[str], used: set[str]) -> None:
-        self._opset, self._keep = opset, keep
+    def __init__(self, opset: int, keep: set[str], used: set[str], wide: set[Value]) -> None:
+        self._opset, self._keep, self._wide = opset, keep, wide
         self._halves: dict[Value, Value] = {}  # of constants
         self._taken = used
         self.found: set[str] = set()
@@ -238,7 +254,7 @@ class _Pass:
         From infinities alone softmax would make NaN.
         """
         operands = [] if value.maker is None else [*value.maker.operands()]
-        if all(_fits(each) for each in operands if _is_float(each)):
+        if value not in self._wide and all(_fits(each) for each in operands if _is_float(each)):
             return value
         result = Value(self._fresh(f"{value.name}_in_range"), value.type)
         bounds = {"alpha": -_LARGEST, "beta": _LARGEST}

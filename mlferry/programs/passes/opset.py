@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.errors import SpecError
+from mlferry.errors import SpecError, context
 from mlferry.numerics.bits import unpacked
-from mlferry.programs.builder import inferred
+from mlferry.numerics.shapes import show
+from mlferry.programs.builder import evaluated, inferred
 from mlferry.programs.compressed import BLOCKS, Compressed, looked_up, scaled, sparse
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Block, Operation, Value, constant
@@ -72,10 +73,19 @@ def raise_opset(block: Block, old: int, new: int) -> None:
 
 
 def renewed(operation: Operation, old: int) -> Compressed:
-    """A compressed constant in the form of CoreML8: indices, codes and bits in its own shape."""
+    """A compressed constant in the form of CoreML8: indices, codes and bits in its own shape.
+
+    Raises:
+        SpecError: its parts do not fit, such as a mask and the values for it.
+    """
     renew = _RENEWED.get(operation.op)
     if renew is None or old >= BLOCKS:
         return Compressed(operation.op, dict(operation.arguments))
+    with context(f"reading {operation.op} {_name(operation)!r}"):
+        kind, definition = operation.outputs[0].tensor, definition_of(operation.op, old)
+        (array,) = evaluated(operation.op, old, definition, operation.arguments, [kind])
+        if array.shape != kind.shape:
+            raise SpecError(f"it makes {show(array.shape)}, and is {kind}")
     return renew(operation, operation.outputs[0], BLOCKS)
 
 

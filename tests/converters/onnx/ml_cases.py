@@ -424,6 +424,8 @@ REFUSED: list[tuple[Case, str]] = [
      "ONNX has NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO, PROBIT"),
     (Case("transform of one target", [trees("target", post_transform="LOGISTIC")], ROWS, Y),
      "runtimes do not agree"),
+    (Case("more targets than memory", [ensemble(n_targets=1 << 40, aggregate_function=2)], ROWS, Y,
+          opset=5), "a leaf does not add to each of 1099511627776 targets"),
     (Case("MIDDLE", [trees("target", aggregate_function="MIDDLE")], ROWS, Y),
      "it is SUM, AVERAGE, MIN or MAX"),
     (Case("both classes", [trees("class", ids=(0, 1))], ROWS, CHOICE), "scores of both classes"),

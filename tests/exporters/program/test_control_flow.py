@@ -114,6 +114,34 @@ def test_break_outside_of_a_loop(kind: str) -> None:
         to_program(spec, ProgramOptions())
 
 
+@pytest.mark.parametrize("open_places", [0, 1, 3])
+def test_masks_beyond_half_precision_in_loops_and_branches(open_places: int) -> None:
+    """A loop carries -1e9 as float32; cast to half, infinities alone would have no softmax."""
+    weighed: list[Row] = [
+        ("addBroadcastable", ["y", "hidden"], ["scores"], {}),
+        ("softmaxND", ["scores"], ["weights"], {"axis": -1}),
+        ("multiplyBroadcastable", ["weights", "mask"], ["y"], {}),
+        ("activation", ["hidden"], ["next"], {"linear": {"alpha": 1.0, "beta": 0.0}}),
+        copy("next", "hidden"),
+    ]
+    rows = [
+        ("activation", ["mask"], ["hidden"], {"linear": {"alpha": 1e9, "beta": -1e9}}),
+        copy("x", "y"),
+        loop(weighed, maxLoopIterations=3),
+        branch("c", weighed),
+    ]
+    spec = spec_of(network(*rows), {"x": (1, 3), "mask": (1, 3), "c": (1,)}, ["y"])
+    source = mlferry.MLModel(spec)
+    half, weights = to_program(spec, ProgramOptions())
+    program = checked(source.with_spec(half, weights=weights))
+    sample = {
+        "x": np.float32([[0.5, -1, 2]]), "mask": np.float32(np.arange(3) < open_places)[None],
+        "c": np.ones(1, np.float32),
+    }  # fmt: skip
+    right = source.predict(sample)["y"]
+    np.testing.assert_allclose(program.predict(sample)["y"], right, atol=2e-3)
+
+
 def test_axes_that_grow() -> None:
     rows = [copy("x", "y"), loop([("expandDims", ["y"], ["z"], {"axes": [0]}), copy("z", "y")],
                                  maxLoopIterations=2)]  # fmt: skip

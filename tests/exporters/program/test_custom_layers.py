@@ -348,6 +348,24 @@ def test_shapes_that_the_source_tells(library: Callable[[str], Any]) -> None:
     assert parts(made.spec) == [P, N, P]
 
 
+@pytest.mark.parametrize("open_places", [0, 1, 3])
+def test_masks_beyond_half_precision_that_come_from_another_part(open_places: int) -> None:
+    """-1e9 is an infinity in half precision, and a softmax of infinities alone no number."""
+    layers: list[Layer] = [
+        ("activation", ["mask"], ["hidden"], {"linear": {"alpha": 1e9, "beta": -1e9}}),
+        ("custom", ["x"], ["twice"], {"className": "Twice"}),
+        ("addBroadcastable", ["twice", "hidden"], ["scores"], {}),
+        ("softmaxND", ["scores"], ["weights"], {"axis": -1}),
+        ("multiplyBroadcastable", ["weights", "mask"], ["y"], {}),
+    ]
+    spec = network_of({"x": (3,), "mask": (3,)}, layers, {"y": (3,)})
+    network = mlferry.MLModel(spec, custom_layers=CLASSES)
+    program = mlferry.to_program(network)
+    assert parts(program.spec) == [P, N, P]
+    sample = {"x": some(3), "mask": np.float32([1, 1, 1]) * (np.arange(3) < open_places)}
+    alike(program.predict(sample)["y"], network.predict(sample)["y"], 2e-3)
+
+
 # ---- tools --------------------------------------------------------------------------------------
 
 

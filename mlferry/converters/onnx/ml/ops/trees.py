@@ -311,7 +311,7 @@ def _extreme(
         ConversionError: a leaf adds nothing to a target: it is not a candidate in its tree.
     """
     for adds in forest.leaves.values():
-        if {target for target, _ in adds} != set(range(size)):
+        if len({target for target, _ in adds}) != size:  # none is outside of them
             raise ConversionError(
                 f"a leaf does not add to each of {size} targets: with {aggregate}, runtimes do not "
                 "agree on what that means"
