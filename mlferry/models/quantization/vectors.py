@@ -13,6 +13,7 @@ Codes = NDArray[np.uint8]
 _SEEDED = 1 << 14  # vectors among which the first centres are looked for
 _STARTS = (3, 24)  # at least, and at most: as many as `_WORK` distances allow
 _WORK = 1 << 17
+_PICKED = 256  # and centres
 _ROUNDS = (15, 60)  # of a start, and of the best one with all vectors
 _SMALL_GAIN = 1e-5  # of the error; less ends the rounds
 _CHUNK = 1 << 20  # distances at a time
@@ -49,7 +50,9 @@ def kmeans_vectors(vectors: Floats, clusters: int) -> tuple[Floats, Codes]:
             centres[: len(different)] = different
             return centres, nearest_vector(given, centres)[0]
     starts = []
-    for _ in range(int(np.clip(_WORK // (len(some) * clusters), *_STARTS))):
+    least, most = _STARTS
+    tried = min(_WORK // (len(some) * clusters), _PICKED // clusters, most)
+    for _ in range(max(least, tried)):
         found = _spread(some, clusters, random)
         starts.append(_moved(some, found, _ROUNDS[0]))
     best = min(starts, key=lambda start: start[2])[0]
@@ -105,12 +108,17 @@ def _spread(vectors: Floats, clusters: int, random: np.random.Generator) -> Floa
     picked = [int(random.integers(len(vectors)))]
     off = np.square(vectors - vectors[picked[0]]).sum(axis=1)
     tries = 2 + int(np.log(clusters))
+    lengths = np.square(vectors).sum(axis=1)
     for _ in range(1, clusters):
         grown = np.cumsum(off, dtype=np.float64)
         draws = np.searchsorted(grown, random.random(tries) * grown[-1])
         draws = np.minimum(draws, len(vectors) - 1)
-        others = [np.minimum(off, np.square(vectors - vectors[i]).sum(axis=1)) for i in draws]
-        best = min(range(tries), key=lambda i: float(others[i].sum()))
+        others = vectors[draws] @ vectors.T
+        others *= -2
+        others += lengths
+        others += lengths[draws, None]
+        np.clip(others, 0, off, out=others)
+        best = int(others.sum(axis=1).argmin())
         picked.append(int(draws[best]))
         off = others[best]
     found: Floats = vectors[picked]
