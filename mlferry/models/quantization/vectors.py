@@ -14,8 +14,9 @@ _SEEDED = 1 << 14  # vectors among which the first centres are looked for
 _STARTS = (3, 24)  # at least, and at most: as many as `_WORK` distances allow
 _WORK = 1 << 17
 _PICKED = 256  # and centres
-_ROUNDS = (15, 60)  # of a start, and of the best one with all vectors
-_SMALL_GAIN = 1e-5  # of the error; less ends the rounds
+_MANY = 1 << 17  # vectors with which the best one goes on
+_ROUNDS = (15, 60, 40)  # of a start, of the best one, and of that with all vectors
+_SMALL_GAIN = (1e-5, 1e-5, 3e-5)  # of the error; less ends the rounds
 _CHUNK = 1 << 20  # distances at a time
 
 
@@ -54,9 +55,12 @@ def kmeans_vectors(vectors: Floats, clusters: int) -> tuple[Floats, Codes]:
     tried = min(_WORK // (len(some) * clusters), _PICKED // clusters, most)
     for _ in range(max(least, tried)):
         found = _spread(some, clusters, random)
-        starts.append(_moved(some, found, _ROUNDS[0]))
+        starts.append(_moved(some, found, 0))
     best = min(starts, key=lambda start: start[2])[0]
-    made, codes, _ = _moved(given, best, _ROUNDS[1])
+    if len(given) > _MANY:
+        many = given[np.sort(random.choice(len(given), _MANY, replace=False))]
+        best, _, _ = _moved(many, best, 1)
+    made, codes, _ = _moved(given, best, 2 if len(given) > _MANY else 1)
     return made, codes
 
 
@@ -125,11 +129,11 @@ def _spread(vectors: Floats, clusters: int, random: np.random.Generator) -> Floa
     return found
 
 
-def _moved(vectors: Floats, centres: Floats, rounds: int) -> tuple[Floats, Codes, float]:
+def _moved(vectors: Floats, centres: Floats, stage: int) -> tuple[Floats, Codes, float]:
     """Lloyd's algorithm: the centres, the nearest of each vector, and the squared error."""
     codes, off = nearest_vector(vectors, centres)
     error = float(off.sum(dtype=np.float64))
-    for _ in range(rounds):
+    for _ in range(_ROUNDS[stage]):
         made = _means(vectors, codes, off, len(centres))
         found, moved_off = nearest_vector(vectors, made)
         after = float(moved_off.sum(dtype=np.float64))
@@ -137,7 +141,7 @@ def _moved(vectors: Floats, centres: Floats, rounds: int) -> tuple[Floats, Codes
             break
         gain, error = error - after, after
         centres, codes, off = made, found, moved_off
-        if gain <= _SMALL_GAIN * error:
+        if gain <= _SMALL_GAIN[stage] * error:
             break
     return centres, codes, error
 
