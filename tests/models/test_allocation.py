@@ -15,6 +15,7 @@ from mlferry.cli import main
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.layers.builder import Builder
 from mlferry.layers.sites import sites
+from mlferry.models.quantization import allocation
 from mlferry.models.quantization.allocation import allocated
 from mlferry.models.utils import make_pipeline
 from mlferry.programs.reading import read_function
@@ -107,6 +108,12 @@ def test_bits_go_where_they_matter(mode: str) -> None:
     total = sum(count for _, count in bits.values())
     assert sum(each * count for each, count in bits.values()) <= 3 * total
     assert divergence(mixed) < 0.7 * divergence(same)
+
+
+def test_the_same_bits_for_all_where_they_lose_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocation, "allocated", lambda *_: [1, 6, 1])
+    made = mlferry.quantize_weights(NETWORK, (1, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4.5)
+    assert {bits for bits, _ in bits_of(made).values()} == {3}
 
 
 def test_programs() -> None:

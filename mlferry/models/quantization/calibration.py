@@ -89,7 +89,14 @@ def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: SampleData, jo
     Raises:
         PredictionError: the data does not fit, or there is none.
     """
-    given = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
+    quantize(
+        spec, [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)], job
+    )
+
+
+def quantize(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> None:
+    """Quantize every chosen weight of a specification, in place; see `calibrate`."""
+    given = list(samples)
     _quantize_model(spec, given, given, job, last=True)
 
 
