@@ -27,6 +27,8 @@ examples:
   mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode kmeans --samples photos/
   mlferry quantize net.mlmodel -o small.mlmodel --bits 4 --mode custom_lut --custom lut.py
   mlferry quantize net.mlpackage -o small.mlpackage --bits 4 --granularity per_block
+  mlferry quantize net.mlmodel -o small.mlmodel --bits 2,3,4,6 --mean-bits 3.2 --mode kmeans \\
+    --samples photos/
 """
 PRUNE_EPILOG = """\b
 examples:
@@ -52,7 +54,12 @@ joint_option = click.option(
 @click.command(epilog=QUANTIZE_EPILOG)
 @model_argument
 @out_option
-@click.option("--bits", type=int, required=True, help="1 to 8, or 16 for half precision.")
+@click.option(
+    "--bits",
+    required=True,
+    help="1 to 8, or 16 for half precision; with --mean-bits several, such as 2,3,4,6.",
+)
+@click.option("--mean-bits", type=float, help="More bits for the weights that need them: the mean.")
 @click.option(
     "--mode",
     default="linear",
@@ -70,18 +77,24 @@ joint_option = click.option(
 )
 @click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
 @click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
+@click.option(
+    "--cluster-dim", type=int, default=1, show_default=True,
+    help="Of ML Programs: how many weights an entry of a table stands for.",
+)  # fmt: skip
 @joint_option
 @custom_classes_option
 @json_option
 def quantize(
     model: Path,
     out: Path,
-    bits: int,
+    bits: str,
+    mean_bits: float | None,
     mode: str,
     samples: Path | None,
     granularity: str | None,
     block_size: int,
     group_size: int,
+    cluster_dim: int,
     joint: bool,
     custom: Path | None,
     as_json: bool,
@@ -90,17 +103,23 @@ def quantize(
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
+    try:
+        choice = [int(each) for each in bits.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--bits {bits}: write it as 4, or as 2,3,4,6") from None
     defined = run_file(custom)
     table = defined.get("lut_function") if mode == "custom_lut" else None
     small = quantize_weights(
         MLModel(model),
-        bits,
+        choice if len(choice) > 1 or mean_bits is not None else choice[0],
         mode,
         samples,
+        mean_bits=mean_bits,
         lut_function=table,
         granularity=granularity,
         block_size=block_size,
         group_size=group_size,
+        cluster_dim=cluster_dim,
         joint_compression=joint,
         convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mlferry
+from mlferry.cli import main
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.layers.builder import Builder
 from mlferry.layers.sites import sites
+from mlferry.models.quantization import allocation
 from mlferry.models.quantization.allocation import allocated
 from mlferry.models.utils import make_pipeline
 from mlferry.programs.reading import read_function
@@ -107,6 +110,12 @@ def test_bits_go_where_they_matter(mode: str) -> None:
     assert divergence(mixed) < 0.7 * divergence(same)
 
 
+def test_the_same_bits_for_all_where_they_lose_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocation, "allocated", lambda *_: [1, 6, 1])
+    made = mlferry.quantize_weights(NETWORK, (1, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4.5)
+    assert {bits for bits, _ in bits_of(made).values()} == {3}
+
+
 def test_programs() -> None:
     options = {"cluster_dim": 2, "convert_to": "mlprogram"}
     mixed = mlferry.quantize_weights(
@@ -124,6 +133,23 @@ def test_programs() -> None:
     assert checked(alone).predict(SAMPLES[0])["y"].shape == (1, 8)
 
 
+def test_in_a_shell(tmp_path: Path) -> None:
+    model, folder = NETWORK.save(tmp_path / "net.mlmodel"), tmp_path / "samples"
+    folder.mkdir()
+    for index, sample in enumerate(SAMPLES[:8]):
+        np.savez(folder / f"{index}.npz", **sample)
+    small = tmp_path / "small.mlmodel"
+    given = ["quantize", str(model), "-o", str(small), "--mode", "kmeans"]
+    assert main([*given, "--bits", "2,4", "--mean-bits", "3", "--samples", str(folder)]) == 0
+    bits = bits_of(mlferry.MLModel(small))
+    assert {each for each, _ in bits.values()} == {2, 4}
+    package = tmp_path / "small.mlpackage"
+    given = ["quantize", str(model), "-o", str(package), "--mode", "kmeans", "--bits", "4"]
+    assert main([*given, "--cluster-dim", "2"]) == 0
+    told = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
+    assert told == {"4-bit table of vectors of 2"}
+
+
 Make = Callable[[], Any]
 
 
@@ -134,6 +160,7 @@ def run(*given: Any, model: Any = NETWORK, **options: Any) -> Make:
 WRONG: dict[str, tuple[Make, type[Exception], str]] = {
     "several without a mean": (run((2, 4), "kmeans", SAMPLES), SpecError, "go with mean_bits"),
     "one": (run(4, "kmeans", SAMPLES, mean_bits=4), SpecError, r"such as nbits=\(2, 3, 4, 6\)"),
+    "words": (run((2, "a"), "kmeans", SAMPLES, mean_bits=3), SpecError, "it is a choice"),
     "below": (run((2, 4), "kmeans", SAMPLES, mean_bits=1), SpecError, "a number from 2 to 4"),
     "no number": (run((2, 4), "kmeans", SAMPLES, mean_bits=True), SpecError, "a number from 2"),
     "bits": (run((2, 9), "kmeans", SAMPLES, mean_bits=4), SpecError, "nbits is 9"),

@@ -758,6 +758,35 @@ def test_granularity_is_for_programs() -> None:
         mlferry.quantize_weights(NETWORK, 8, granularity="per_block")
 
 
-def test_the_search_is_for_networks() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"to_program\(found.model\)"):
-        mlferry.search_quantization(PROGRAMS["float32"], [GIVEN, GIVEN])
+def test_search_of_a_program() -> None:
+    """The bits that programs have, and sizes with the file of weights."""
+    given = samples(12)
+    found = mlferry.search_quantization(PROGRAMS["float32"], given, "snr", 25.0)
+    assert not any(trial.calibrated for trial in found.trials)
+    tried = {
+        mode: [t.bits for t in found.trials if t.mode == mode] for mode in ("linear", "kmeans")
+    }
+    assert set(tried["linear"]) <= {8, 4}
+    assert set(tried["kmeans"]) <= {1, 2, 3, 4, 6, 8}
+    assert found.model.stored_size == found.best.size < found.full_size
+    assert (
+        found.full_size
+        == PROGRAMS["float32"].stored_size
+        > 4 * sum(np.prod(shape) for shape in MATRICES.values())
+    )
+    report = mlferry.compare_models(PROGRAMS["float32"], checked(found.model), given)
+    assert report.outputs["d"].numbers["snr"] == pytest.approx(found.best.score)
+    with pytest.raises(UnsupportedModelError, match="'convert_to': 'mlprogram'"):
+        mlferry.search_quantization(PROGRAMS["float32"], given, calibrate=True)
+
+
+def test_search_of_a_network_as_a_program() -> None:
+    found = mlferry.search_quantization(
+        NETWORK, samples(12), "snr", 5.0, modes=("kmeans",), bits=(6, 4),
+        options={"convert_to": "mlprogram", "cluster_dim": 2},
+    )  # fmt: skip
+    block, _ = read_function(found.model.spec.mlProgram.functions["main"],
+                             found.model.program_weights)  # fmt: skip
+    tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
+    assert {op.arguments["lut"].shape[-1] for op in tables} == {2}
+    assert {trial.calibrated for trial in found.trials} == {True, False}

@@ -18,6 +18,7 @@ from mlferry.optimize.coreml import experimental
 from mlferry.programs.reading import read_function
 from tests.exporters.program.support import checked, kinds, read_by_coremltools
 from tests.oracles import oracle
+from tests.programs.make import model
 
 ct = oracle("coremltools")
 theirs = ct.optimize.coreml
@@ -211,6 +212,35 @@ def test_float32() -> None:
     small = checked(ours.linear_quantize_activations(whole, config, SAMPLES))
     exact, made = whole.predict(SAMPLES[0])["d"], small.predict(SAMPLES[0])["d"]
     assert 0 < np.abs(made - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def branching(mb: Any, x: Array) -> Any:
+    """A branch and a sum read what a convolution makes, which is an output, too."""
+    weight = normal(4, 4, 1, 1)
+    y = mb.conv(x=x, weight=weight, pad_type="valid")
+    chosen = mb.cond(
+        pred=mb.greater(x=mb.reduce_sum(x=x), y=0.0),
+        _true_fn=lambda: mb.conv(x=y, weight=weight, pad_type="valid"),
+        _false_fn=lambda: mb.mul(x=y, y=2.0),
+    )
+    return chosen, mb.add(x=y, y=y), y
+
+
+def test_branches_and_outputs(tmp_path: Path) -> None:
+    given = [{"x": normal(1, 4, 3, 3) + shift} for shift in (-1, 1, -1, 1)]
+    whole = model(branching, [given[0]["x"]], tmp_path, 7)
+    inputs = [feature.name for feature in whole.spec.description.input]
+    given = [{inputs[0]: sample["x"]} for sample in given]
+    config = ours.OptimizationConfig(ours.OpLinearQuantizerConfig(mode="linear"))
+    small = checked(ours.linear_quantize_activations(whole, config, given))
+    read = steps_of(small)
+    assert len([key for key in read if key[0].startswith("add")]) == 2
+    assert Counter(kinds(small.spec))["quantize"] == 2  # of x and of y
+    for sample in given:
+        exact, made = whole.predict(sample), small.predict(sample)
+        for name, array in exact.items():
+            off = np.abs(made[name] - array).max()
+            assert off < 0.05 * np.abs(array).max(), name
 
 
 def run(program: Any = PROGRAM, samples: Any = SAMPLES, **options: Any) -> Callable[[], Any]:

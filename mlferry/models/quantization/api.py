@@ -29,6 +29,7 @@ from mlferry.models.quantization.programs import (
 from mlferry.models.quantization.vectors import different
 from mlferry.models.samples import SampleData, samples_for
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
+from mlferry.programs.graph import Value
 from mlferry.programs.sites import ProgramSite
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
@@ -242,32 +243,38 @@ def _calibrated_program(
     together, vector = job.together, job.vector
     least = together or vector
 
-    def axis_of(site: ProgramSite) -> int | None:
-        """The axis along which a weight's tables go; weights of embeddings are turned round."""
-        if not site.is_matrix:
-            return None
-        for axis in (site.axis, site.input_axis):
-            if not site.shape[axis] % least and entries(site, axis) <= 1 << task.bits:
-                return axis
-        return None
+    known: dict[Value, tuple[int, int] | None] = {}
 
-    def entries(site: ProgramSite, axis: int) -> int:
-        """How many the largest table along an axis has."""
-        count = 1 if together is None else site.shape[axis] // together
-        parts = np.split(np.moveaxis(site.array, axis, 0), count)
-        return max(different(part, vector) for part in parts)
+    def place(site: ProgramSite) -> tuple[int, int] | None:
+        """The axis along which a weight's tables go, and how many entries the largest one has.
+
+        Weights of embeddings are turned round.
+        """
+        if site.value not in known:
+            known[site.value] = None
+            for axis in (site.axis, site.input_axis) if site.is_matrix else ():
+                if site.shape[axis] % least:
+                    continue
+                count = 1 if together is None else site.shape[axis] // together
+                parts = np.split(np.moveaxis(site.array, axis, 0), count)
+                most = max(different(part, vector) for part in parts)
+                if most <= 1 << task.bits:
+                    known[site.value] = axis, most
+                    break
+        return known[site.value]
 
     def encode(site: ProgramSite, opset: int) -> Compressed:
-        axis = axis_of(site)
-        assert axis is not None
-        least = max(1, (entries(site, axis) - 1).bit_length()) if task.each else task.bits
-        bits = next(each for each in TABLE_BITS if each >= least)
+        found = place(site)
+        assert found is not None
+        axis, most = found
+        needed = max(1, (most - 1).bit_length()) if task.each else task.bits
+        bits = next(each for each in TABLE_BITS if each >= needed)
         granularity, group = sizes.granularity or "per_tensor", sizes.group
         scheme = Scheme(UNIQUE, bits, granularity, group_size=group, group_axis=axis, vector=vector)
         return scheme.encode(site, opset)
 
     what = f"{task.mode}, {task.bits} bits"
-    return recoded(program, lambda site: axis_of(site) is not None, encode, what)
+    return recoded(program, lambda site: place(site) is not None, encode, what)
 
 
 def _is_in_tables(task: Task, sizes: _Sizes) -> bool:
@@ -301,7 +308,9 @@ def _choice(nbits: int | Sequence[int], mean: float | None) -> list[int]:
             f"nbits is {nbits!r}; several go with mean_bits=..., the bits of a weight on average"
         )
     several = isinstance(nbits, Sequence) and not isinstance(nbits, str)
-    choice = sorted(set(nbits)) if isinstance(nbits, Sequence) and several else []
+    choice = []
+    if isinstance(nbits, Sequence) and several and all(isinstance(each, int) for each in nbits):
+        choice = sorted(set(nbits))
     if len(choice) < 2:
         raise SpecError(
             f"nbits is {nbits!r}; with mean_bits it is a choice, such as nbits=(2, 3, 4, 6)"
@@ -387,7 +396,7 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         raise SpecError(
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
-    _check_sizes(task, sizes, (4, 8) if linear else TABLE_BITS)
+    _check_sizes(task, sizes, program_bits(task.mode))
     if sizes.vector != 1:
         _check_vectors(task.mode, sizes)
     scheme = Scheme(
@@ -401,6 +410,11 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         vector=sizes.vector,
     )
     return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+
+def program_bits(mode: str) -> tuple[int, ...]:
+    """The bits that a mode has in ML Programs."""
+    return (4, 8) if mode in ("linear", "linear_symmetric") else TABLE_BITS
 
 
 def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from mlferry.models.quantization.rounding import (
     Floats,
     Grid,
     LinearGrid,
+    Moments,
     TableGrid,
     VectorGrid,
     best_range,
@@ -88,7 +89,14 @@ def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: SampleData, jo
     Raises:
         PredictionError: the data does not fit, or there is none.
     """
-    given = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
+    quantize(
+        spec, [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)], job
+    )
+
+
+def quantize(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> None:
+    """Quantize every chosen weight of a specification, in place; see `calibrate`."""
+    given = list(samples)
     _quantize_model(spec, given, given, job, last=True)
 
 
@@ -221,7 +229,7 @@ def _quantize_network(
             for site in found:
                 with context(f"quantizing {site}"):
                     own = job.each.get(str(site), job.bits)
-                    store(site, layer, streams, job.with_bits(own))
+                    store(site, Fit.of(site, layer, streams), job.with_bits(own))
         after = alone(network, [layer], job.classes) if found else before
         streams.step(before, after, old, keep)
 
@@ -252,26 +260,40 @@ def _size(blobs: Mapping[str, Array]) -> int:
 # ---- one weight -------------------------------------------------------------------------------
 
 
-def store(site: Site, layer: nn.NeuralNetworkLayer, streams: Streams, job: Job) -> None:
-    """Quantize a weight: by the data where it is a product's, else by its values."""
-    is_own = not networks.subnetworks(layer)
-    direct = is_own and site.field == "weights" and site.kind in PRODUCTS
+class Fit(NamedTuple):
+    """What data tells of a weight: the product that it is of, and its inputs' moments."""
+
+    product: Product
+    moments: Moments
+
+    @classmethod
+    def of(cls, site: Site, layer: nn.NeuralNetworkLayer, streams: Streams) -> Fit | None:
+        """None where the weight is no product's."""
+        is_own = not networks.subnetworks(layer)
+        if not (is_own and site.field == "weights" and site.kind in PRODUCTS):
+            return None
+        product: Product = PRODUCTS[site.kind](site, len(streams.floats))
+        name = layer.input[0]
+        for one, other in zip(streams.floats, streams.quantized, strict=True):
+            product.add(one[name], other[name])
+        return cls(product, product.moments())
+
+
+def store(site: Site, fit: Fit | None, job: Job) -> None:
+    """Quantize a weight: by the data where it tells something, else by its values."""
     values = site.read()
-    if not direct and not job.as_floats:
+    if fit is None and not job.as_floats:
         by_values(values, site, job).write(site.message, job.bits)
         return
-    if not direct:
+    if fit is None:
         rows = modes.by_channel(values, site.read_axis).T[None].astype(np.float64)
         near = _table(rows, job).near(rows)[0].T
         floats = modes.from_channels(near.astype(np.float32), values.shape, site.read_axis)
         stored_weights.write(site.message, floats)
         return
-    product: Product = PRODUCTS[site.kind](site, len(streams.floats))
-    name = layer.input[0]
-    for one, other in zip(streams.floats, streams.quantized, strict=True):
-        product.add(one[name], other[name])
+    product = fit.product
     matrices: Floats = product.matrices(values).astype(np.float64)
-    grid, made = choose(matrices, product.moments(), lambda t, i: _grid(t, i, site, job))
+    grid, made = choose(matrices, fit.moments, lambda t, i: _grid(t, i, site, job))
     if job.as_floats:
         stored_weights.write(site.message, product.weights(made).astype(np.float32))
         return

@@ -360,7 +360,7 @@ class Scheme:
         if size % self.vector:
             raise SpecError(
                 f"vectors of {self.vector} do not divide groups of {size} channels; those of "
-                f"{_divisor(size, self.vector)} do"
+                f"{_divisor(size, self.vector)} do, or leave the weight out with a selector"
             )
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)

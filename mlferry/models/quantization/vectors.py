@@ -13,8 +13,10 @@ Codes = NDArray[np.uint8]
 _SEEDED = 1 << 14  # vectors among which the first centres are looked for
 _STARTS = (3, 24)  # at least, and at most: as many as `_WORK` distances allow
 _WORK = 1 << 17
-_ROUNDS = (15, 60)  # of a start, and of the best one with all vectors
-_SMALL_GAIN = 1e-5  # of the error; less ends the rounds
+_PICKED = 256  # and centres
+_MANY = 1 << 17  # vectors with which the best one goes on
+_ROUNDS = (15, 60, 40)  # of a start, of the best one, and of that with all vectors
+_SMALL_GAIN = (1e-5, 1e-5, 3e-5)  # of the error; less ends the rounds
 _CHUNK = 1 << 20  # distances at a time
 
 
@@ -49,11 +51,16 @@ def kmeans_vectors(vectors: Floats, clusters: int) -> tuple[Floats, Codes]:
             centres[: len(different)] = different
             return centres, nearest_vector(given, centres)[0]
     starts = []
-    for _ in range(int(np.clip(_WORK // (len(some) * clusters), *_STARTS))):
+    least, most = _STARTS
+    tried = min(_WORK // (len(some) * clusters), _PICKED // clusters, most)
+    for _ in range(max(least, tried)):
         found = _spread(some, clusters, random)
-        starts.append(_moved(some, found, _ROUNDS[0]))
+        starts.append(_moved(some, found, 0))
     best = min(starts, key=lambda start: start[2])[0]
-    made, codes, _ = _moved(given, best, _ROUNDS[1])
+    if len(given) > _MANY:
+        many = given[np.sort(random.choice(len(given), _MANY, replace=False))]
+        best, _, _ = _moved(many, best, 1)
+    made, codes, _ = _moved(given, best, 2 if len(given) > _MANY else 1)
     return made, codes
 
 
@@ -105,23 +112,28 @@ def _spread(vectors: Floats, clusters: int, random: np.random.Generator) -> Floa
     picked = [int(random.integers(len(vectors)))]
     off = np.square(vectors - vectors[picked[0]]).sum(axis=1)
     tries = 2 + int(np.log(clusters))
+    lengths = np.square(vectors).sum(axis=1)
     for _ in range(1, clusters):
         grown = np.cumsum(off, dtype=np.float64)
         draws = np.searchsorted(grown, random.random(tries) * grown[-1])
         draws = np.minimum(draws, len(vectors) - 1)
-        others = [np.minimum(off, np.square(vectors - vectors[i]).sum(axis=1)) for i in draws]
-        best = min(range(tries), key=lambda i: float(others[i].sum()))
+        others = vectors[draws] @ vectors.T
+        others *= -2
+        others += lengths
+        others += lengths[draws, None]
+        np.clip(others, 0, off, out=others)
+        best = int(others.sum(axis=1).argmin())
         picked.append(int(draws[best]))
         off = others[best]
     found: Floats = vectors[picked]
     return found
 
 
-def _moved(vectors: Floats, centres: Floats, rounds: int) -> tuple[Floats, Codes, float]:
+def _moved(vectors: Floats, centres: Floats, stage: int) -> tuple[Floats, Codes, float]:
     """Lloyd's algorithm: the centres, the nearest of each vector, and the squared error."""
     codes, off = nearest_vector(vectors, centres)
     error = float(off.sum(dtype=np.float64))
-    for _ in range(rounds):
+    for _ in range(_ROUNDS[stage]):
         made = _means(vectors, codes, off, len(centres))
         found, moved_off = nearest_vector(vectors, made)
         after = float(moved_off.sum(dtype=np.float64))
@@ -129,7 +141,7 @@ def _moved(vectors: Floats, centres: Floats, rounds: int) -> tuple[Floats, Codes
             break
         gain, error = error - after, after
         centres, codes, off = made, found, moved_off
-        if gain <= _SMALL_GAIN * error:
+        if gain <= _SMALL_GAIN[stage] * error:
             break
     return centres, codes, error
 
