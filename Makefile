@@ -24,6 +24,7 @@ test: lint type unit wheel  ## everything that CI runs
 lint: .venv/ready
 	$(DEV)/ruff format --check .
 	$(DEV)/ruff check .
+	$(DEV)/ruff check --preview --select PLW1514 mlferry benchmarks scripts tests/[!c]*  # encodings
 	$(DEV)/codespell
 
 type: .venv/ready

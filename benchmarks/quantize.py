@@ -115,7 +115,7 @@ def peak(path: Path, bits: int, mode: str) -> float:
 
 def highest() -> int:
     """The most memory that this process held so far, in bytes; Linux only."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 

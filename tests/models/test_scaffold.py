@@ -280,7 +280,12 @@ def test_swift_tests_need_the_classes() -> None:
 
 def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
     mlferry.MLModel(network()).save(tmp_path / "m.mlmodel")
-    source = Path(__file__).read_text().split("class WarpGrid", 1)[1].split("SAMPLE =")[0]
+    source = (
+        Path(__file__)
+        .read_text(encoding="utf-8")
+        .split("class WarpGrid", 1)[1]
+        .split("SAMPLE =")[0]
+    )
     classes = "import mlferry\nimport numpy as np\nfrom typing import Any\n\n\nclass WarpGrid"
     register = "".join(
         f"mlferry.register_custom_layer({name!r})({name})\n" for name in ("WarpGrid", "Bent")
@@ -302,6 +307,8 @@ def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
         ("Attention2D", "attention_2d"),
         ("Conv2DTranspose", "conv_2d_transpose"),
         ("HTTPLayer", "http_layer"),
+        ("Con", "con_"),
+        ("LPT1", "lpt1_"),
         ("Sampler3", "sampler3"),
         ("conv2d", "conv2d"),
         ("conv2dLayer", "conv2d_layer"),

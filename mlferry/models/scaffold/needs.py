@@ -26,6 +26,9 @@ _WORDS = re.compile(
 )
 
 KINDS = ("bool", "int", "float", "str", "bytes")
+_DEVICES = {
+    "con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,12 @@ class Need:
         """The name of the Python file, in snake case.
 
         ``GridSampler`` is in ``grid_sampler.py``, ``HTTPLayer`` in ``http_layer.py``, and
-        ``Attention2D`` in ``attention_2d.py``.
+        ``Attention2D`` in ``attention_2d.py``. Windows keeps some names for devices: ``Con`` is in
+        ``con_.py``.
         """
         name = "_".join(_WORDS.findall(self.identifier)).lower()
+        if name in _DEVICES:
+            return f"{name}_"
         return name if name.isidentifier() else f"_{name}"
 
 
