@@ -36,7 +36,7 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
-_MEASURED = 32  # samples at most
+_MEASURED = 32  # samples at most for each weight
 Costs = Sequence[Sequence[float]]
 
 
@@ -85,14 +85,9 @@ def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> f
     outputs = _outputs(spec, network)
     for each in (spec, changed):
         evaluator = NetworkEvaluator(each, job.classes)
-        given = (evaluator.blobs(samples[at]) for at in _others(len(samples)))
+        given = map(evaluator.blobs, samples[1::2])
         made.append([evaluator.session.run(blobs, outputs) for blobs in given])
     return _cost(*made)
-
-
-def _others(count: int) -> range:
-    """The samples that measure."""
-    return range(1, count, 2 * -(-count // (2 * _MEASURED)))
 
 
 def allocated(costs: Costs, counts: Sequence[int], bits: Sequence[int], mean: float) -> list[int]:
@@ -165,7 +160,7 @@ def _measured(
     layers = list(network.layers)
     later = [reads | set(outputs) for reads in later_reads(layers)]
     blobs = [evaluator.blobs(sample) for sample in samples]
-    others = _others(len(blobs))
+    others = range(1, len(blobs), 2 * -(-len(blobs) // (2 * _MEASURED)))
     wanted = [evaluator.session.run(blobs[at], outputs) for at in others]
     streams = Streams(blobs, [dict(each) for each in blobs])
     names, counts, costs = list[str](), list[int](), list[list[float]]()
