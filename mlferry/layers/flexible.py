@@ -13,6 +13,7 @@ from mlferry.layers.trace import (
     blob_shapes,
     bound_to_sizes,
     nothing_known,
+    steps_of,
     trace,
 )
 from mlferry.numerics.shapes import show
@@ -150,10 +151,12 @@ class _FlexibleNetwork:
         defaults = {f.name: _default(f.type) for f in spec.description.input}
         self.base: Sizes = {name: shape for name, shape in defaults.items() if shape}
         self.layers = sum(1 for _ in networks.layers_of(network))
+        self._steps = steps_of(network)
         self.plain = self._traced({})
 
     def _traced(self, changes: Sizes) -> ShapeTrace:
-        return trace(self._network, blob_shapes(self._spec, self.base | changes), self._custom)
+        inputs = blob_shapes(self._spec, self.base | changes)
+        return trace(self._network, inputs, self._custom, self._steps)
 
     def run(self, changes: Sizes) -> _Tried:
         """Try some sizes, with the described ones for the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlferry.errors import SpecError
 from mlferry.layers import versions
@@ -53,6 +54,7 @@ def trace(
     network: networks.Network,
     inputs: Mapping[str, Shape | None],
     custom: CustomShapes = nothing_known,
+    steps: Sequence[LayerStep] | None = None,
 ) -> ShapeTrace:
     """The shapes of all blobs for those of the inputs.
 
@@ -60,25 +62,60 @@ def trace(
         network: a neural network.
         inputs: shapes by input; see `blob_shape`.
         custom: gives the output shapes of a custom layer, or None.
+        steps: what `steps_of` gives for the network, if it is traced several times.
     """
     shape_trace = ShapeTrace(dict(inputs))
-    _walk(network.layers, shape_trace, custom, rank5=versions.uses_rank5(network))
+    rank5 = versions.uses_rank5(network)
+    if steps is None:
+        steps = _steps(network.layers, rank5=rank5)
+    _walk(steps, shape_trace, custom, rank5=rank5)
     return shape_trace
 
 
+class LayerStep:
+    """A layer with what is read of its message, once for all shapes that are tried.
+
+    Attributes:
+        layer: the message.
+        inputs: names of blobs.
+        outputs: names of blobs.
+        bodies: the networks inside it.
+    """
+
+    def __init__(self, layer: nn.NeuralNetworkLayer, *, rank5: bool) -> None:
+        self.layer = layer
+        self.inputs, self.outputs = tuple(layer.input), tuple(layer.output)
+        self.bodies = networks.subnetworks(layer)
+        self._rank5 = rank5
+
+    @cached_property
+    def params(self) -> Params:
+        """The parameters; raises a `SpecError` for a layer of no kind."""
+        return Params.of(self.layer, rank5=self._rank5)
+
+
+def steps_of(network: networks.Network) -> list[LayerStep]:
+    """The layers of a network, to be traced several times with `trace`."""
+    return _steps(network.layers, rank5=versions.uses_rank5(network))
+
+
+def _steps(layers: Sequence[nn.NeuralNetworkLayer], *, rank5: bool) -> list[LayerStep]:
+    return [LayerStep(layer, rank5=rank5) for layer in layers]
+
+
 def _walk(
-    layers: Sequence[nn.NeuralNetworkLayer],
+    steps: Sequence[LayerStep],
     result: ShapeTrace,
     custom: CustomShapes,
     *,
     rank5: bool,
 ) -> None:
-    for layer in layers:
-        bodies = networks.subnetworks(layer)
-        if bodies:
-            _walk_bodies(layer, bodies, result, custom, rank5=rank5)
+    for step in steps:
+        layer = step.layer
+        if step.bodies:
+            _walk_bodies(layer, step.bodies, result, custom, rank5=rank5)
             continue
-        input_shapes = [result.shapes.get(name) for name in layer.input]
+        input_shapes = [result.shapes.get(name) for name in step.inputs]
         outputs: Sequence[Shape] | None
         known = tuple(shape for shape in input_shapes if shape is not None)
         try:
@@ -88,7 +125,7 @@ def _walk(
                 if outputs is None:
                     result.opaque.append(layer.name)
             else:
-                outputs = infer(Params.of(layer, rank5=rank5), input_shapes)
+                outputs = infer(step.params, input_shapes)
         except SpecError as error:
             reason = str(error).splitlines()[0]
             result.refusals.append(ShapeRefusal(layer, known, reason))
@@ -98,7 +135,7 @@ def _walk(
                 ShapeRefusal(layer, known, f"its parameters do not fit: {error}")
             )
             outputs = None
-        for index, name in enumerate(layer.output):
+        for index, name in enumerate(step.outputs):
             fits = outputs is not None and index < len(outputs)
             result.shapes[name] = tuple(outputs[index]) if outputs is not None and fits else None
 
@@ -191,13 +228,13 @@ def _walk_bodies(
         ends: list[Known] = []
         for body in bodies:
             result.shapes = dict(before)
-            _walk(body.layers, result, custom, rank5=rank5)
+            _walk(_steps(body.layers, rank5=rank5), result, custom, rank5=rank5)
             ends.append(result.shapes)
         result.shapes = _agreed(*ends)
         return
     for _ in range(2):  # the second round sees the shapes that the first one left
         for body in bodies:
-            _walk(body.layers, result, custom, rank5=rank5)
+            _walk(_steps(body.layers, rank5=rank5), result, custom, rank5=rank5)
         result.shapes = _agreed(before, result.shapes)
         before = dict(result.shapes)
 
