@@ -6,6 +6,10 @@ LOWEST := .venv-lowest/bin
 NEWEST := .venv-newest/bin
 PROTOS := mlferry/spec/proto
 
+# The versions that are installed on systems for which they were written down; `make pins` renews.
+SYSTEM := $(shell $(PYTHON) -c "import sys; print('{}-{}.{}'.format(sys.platform, *sys.version_info))")
+PINS := $(wildcard requirements/$(SYSTEM).txt)
+
 LOWEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
 # what runs without TensorFlow and Keras, which narrow the versions of the others
@@ -14,7 +18,7 @@ VERSIONS_TESTS := tests/spec tests/layers tests/models tests/runtime tests/test_
   tests/converters/onnx/test_ops.py
 
 .PHONY: pictures examples demo test lint type unit chromium wheel schema docs notebooks engine onnx-suite \
-  keras-applications apple-models fuzz test-lowest test-newest bench clean
+  keras-applications apple-models fuzz test-lowest test-newest bench pins sbom clean
 
 demo: .venv-demo/ready  ## the main job, with NumPy, protobuf and h5py alone
 	$(DEMO)/python examples/spatial_transformer/demo.py
@@ -96,11 +100,25 @@ docs: .venv/ready  ## write the generated tables of docs/, and the site into bui
 	TF_CPP_MIN_LOG_LEVEL=3 $(DEV)/python scripts/write_outputs.py
 	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --quiet
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml $(PINS)
 	$(PYTHON) -m venv .venv
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(DEV)/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group dev
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check $(PINS:%=-c %) \
+	  -e '.[all]' --group dev
 	touch $@
+
+pins:  ## write down the newest versions of what development installs, for this system and Python
+	rm -rf .venv-pins
+	$(PYTHON) -m venv .venv-pins
+	.venv-pins/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-pins/bin/python -m pip install --quiet --disable-pip-version-check -e '.[all]' --group dev
+	mkdir -p requirements
+	.venv-pins/bin/python -m pip freeze --exclude-editable > requirements/$(SYSTEM).txt
+	rm -rf .venv-pins
+
+sbom: .venv/ready  ## the bill of materials of the wheel with its extras, build/mlferry.cdx.json
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check --group release
+	$(DEV)/python scripts/write_sbom.py build/mlferry.cdx.json
 
 .venv-demo/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -324,3 +325,20 @@ def test_two_classes_never_share_a_name() -> None:
     shared = {name: paths for name, paths in homes.items() if len(paths) > 1}
     assert shared.keys() <= SHARED_NAMES.keys(), shared
     assert SHARED_NAMES.keys() <= shared.keys(), "no longer shared: take it off the list"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "requirements").glob("*.txt")), ids=str)
+def test_every_dependency_of_development_has_its_version(path: Path) -> None:
+    """`make pins` writes them down; a dependency that came later needs it again."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    groups = re.findall(r"^(?:dev|docs|dependencies) = \[(.*?)^?\]$", text, re.M | re.S)
+    names = {
+        re.split(r"[\[<>=;]", item)[0].lower().replace("_", "-")
+        for group in groups
+        for item in re.findall(r'"([^"]+)"', group)
+    }
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    assert all("==" in line for line in lines)
+    assert len(names) > 20
+    assert names - pinned == set()

@@ -1,0 +1,47 @@
+"""A bill of materials of the wheel: what `pip install 'mlferry[all]'` brings, as CycloneDX.
+
+    python scripts/write_sbom.py build/mlferry.cdx.json
+
+The wheel goes into an empty environment with all of its light extras, and cyclonedx-bom lists what
+is there: names, versions, licences, addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(target: Path) -> None:
+    """Write the bill to a path, whose folder is made."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        (wheel,) = there.glob("*.whl")
+        venv.create(there / "env", with_pip=True)
+        python = there / "env" / "bin" / "python"
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, f"{wheel}[all]"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip"], check=True
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tool = [sys.executable, "-m", "cyclonedx_py", "environment", str(python)]
+        options = ["--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
+        subprocess.run([*tool, *options, "-o", str(target)], check=True)
+    bill = json.loads(target.read_text(encoding="utf-8"))
+    names = {component["name"] for component in bill["components"]}
+    assert bill["metadata"]["component"]["name"] == "mlferry", bill["metadata"]
+    assert {"numpy", "protobuf"} <= names, names
+    sys.stdout.write(f"{target}: {len(names)} packages\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
