@@ -21,7 +21,11 @@ import mlferry
 from mlferry.errors import MlferryError, SpecError
 from mlferry.models.flexible_shapes import set_multiarray_ndshape_range
 from tests.fuzz import networks_onnx
-from tests.fuzz.differential import CLOSE, Array, Data, apart, is_touchy
+from tests.fuzz.differential import Data, is_touchy
+from tests.fuzz.network import Array
+from tests.fuzz.ways import apart
+
+CLOSE = 1e-4
 
 STEPS = (-1, 1, 2, 5)  # beyond the size that was converted
 
