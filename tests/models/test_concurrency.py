@@ -171,8 +171,8 @@ from tests.models.test_concurrency import convolutional
 model = mlferry.MLModel(convolutional())
 x = np.ones((1, 3, 12, 12))
 mlferry.convert("m.onnx")  # what is imported here may not be interrupted
-print("ready", flush=True)
 try:
+    print("ready", flush=True)  # from here on: the interrupt comes whenever this process waits
     {work}
 except KeyboardInterrupt:
     print("interrupted", model.predict({{'x': x}})['a2'].shape, flush=True)
