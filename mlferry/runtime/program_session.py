@@ -425,14 +425,15 @@ class ProgramSession:
         outputs = region.run(inputs)
         if outputs is None:
             return None
+        values: dict[str, Any] = dict(outputs)
         for operation in planned.steps:
             name, kind = operation.outputs[0], operation.call.outputs[0]
             if name in outputs and isinstance(kind, TensorType):
                 if not _fits(outputs[name].shape, kind):
                     return None
                 if self._half and kind.dtype == "fp16":
-                    outputs[name] = Rounded(outputs[name])  # type: ignore[assignment]
-        return dict(outputs)
+                    values[name] = Rounded(outputs[name])
+        return values
 
     def _operate(self, operation: PlannedOperation, scope: Scope) -> None:
         arguments = dict(operation.arguments())

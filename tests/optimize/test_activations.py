@@ -179,7 +179,7 @@ def test_ranges_are_those_of_all_samples() -> None:
         deterministic=True
     )
     arrays = np.stack([sample["x"] for sample in SAMPLES])
-    third = ours.linear_quantize_activations(PROGRAM, config, arrays)  # type: ignore[arg-type]
+    third = ours.linear_quantize_activations(PROGRAM, config, arrays)  # type: ignore[arg-type] # bare arrays
     assert third.spec.SerializeToString(deterministic=True) == one.spec.SerializeToString(
         deterministic=True
     )
@@ -257,7 +257,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
             PROGRAM, ours.OptimizationConfig(ours.OpPalettizerConfig(nbits=4)), SAMPLES),
         SpecError, "configurations of OpLinearQuantizerConfig, not OpPalettizerConfig"),
     "no config": (
-        lambda: ours.linear_quantize_activations(PROGRAM, None, SAMPLES),  # type: ignore[arg-type]
+        lambda: ours.linear_quantize_activations(PROGRAM, None, SAMPLES),  # type: ignore[arg-type] # no config
         SpecError, "write OptimizationConfig"),
     "size": (run(size=0), SpecError, "a number of values, or -1"),
     "two names": (

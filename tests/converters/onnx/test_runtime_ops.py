@@ -558,6 +558,17 @@ REFUSED: dict[str, tuple[Case, str]] = {
         Case("RotaryEmbedding", [normal(2, 5, 16)], [PLACES, *TURNS], {"is_packed_batching": 1}),
         "without padding",
     ),
+    "scores that are not asked for": (
+        grouped(1, 4, outputs="yyyy"), "its scores are an output, and qk_output=0"
+    ),
+    "an unknown softmax": (grouped(5, smooth_softmax=2), "smooth_softmax=2"),
+    "codes of 2 bits": (
+        in_codes(8, "PER_TENSOR")._replace(
+            attributes={"num_heads": 4, "kv_num_heads": 2, "kv_cache_bit_width": 2,
+                        "k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR"}
+        ),
+        "kv_cache_bit_width=2",
+    ),
     "the mean of a sum": (
         Case("SkipLayerNormalization", [X, X], NORM, outputs="yy"), "onnxruntime leaves empty"
     ),

@@ -134,11 +134,9 @@ def rotary_embedding(
     size = extent(x, 3)
     if part and part != width:
         raise ConversionError(f"rotary_embedding_dim={part} of a table for {width} values")
-    turned = sliced(context, x, [0], [width], [3], None) if width < size else x
     interleaved = bool(node.attrs.get("interleaved", 0))
-    output = rotated(context, turned, _places(context, x, positions), cosines, sines, interleaved)
-    if width < size:
-        output = joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
+    places = _places(context, x, positions)
+    output = rotated_in_part(context, x, places, cosines, sines, interleaved)
     if not split:
         return output
     return heads_joined(
@@ -160,7 +158,25 @@ def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
     return context.expand(numbers, 0)
 
 
-def rotated(
+def rotated_in_part(
+    context: Lowering,
+    x: Blob,
+    places: Operand,
+    cosines: Operand,
+    sines: Operand,
+    interleaved: bool,
+) -> Blob:
+    """[batch, heads, length, units] with the first values of each head rotated."""
+    size = extent(x, 3)
+    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
+    if width == size:
+        return _rotated(context, x, places, cosines, sines, interleaved)
+    first = sliced(context, x, [0], [width], [3], None)
+    output = _rotated(context, first, places, cosines, sines, interleaved)
+    return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
+
+
+def _rotated(
     context: Lowering,
     x: Blob,
     places: Operand,

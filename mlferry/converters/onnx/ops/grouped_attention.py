@@ -9,7 +9,12 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.attention import earlier_keys, numbered, rotated, split_heads
+from mlferry.converters.onnx.ops.attention import (
+    earlier_keys,
+    numbered,
+    rotated_in_part,
+    split_heads,
+)
 from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
 from mlferry.converters.onnx.ops.linear import product
 from mlferry.converters.onnx.ops.registry import op
@@ -72,6 +77,11 @@ def group_query_attention(
         ]
     k, v = (cache.decoded(context, x) for cache, x in zip(caches, stored, strict=True))
     output, scores = _grouped(context, node, (q, k, v), heads // shared, before, bias, sink)
+    if scores is None and len(node.outputs) > 3 and node.outputs[3].name:
+        raise ConversionError(
+            f"its scores are an output, and qk_output={node.attrs.get('qk_output', 0)}: 1 gives "
+            "those before the softmax, 2 those after it"
+        )
     return (output, *stored, scores)[: len(node.outputs)]
 
 
@@ -206,24 +216,6 @@ def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
     return emit(context, "addBroadcastable", context.expand(before, 1), numbers)
 
 
-def rotated_in_part(
-    context: Lowering,
-    x: Blob,
-    places: Operand,
-    cosines: Operand,
-    sines: Operand,
-    interleaved: bool,
-) -> Blob:
-    """[batch, heads, length, units] with the first values of each head rotated."""
-    size = extent(x, 3)
-    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
-    if width == size:
-        return rotated(context, x, places, cosines, sines, interleaved)
-    first = sliced(context, x, [0], [width], [3], None)
-    output = rotated(context, first, places, cosines, sines, interleaved)
-    return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
-
-
 def _following(
     context: Lowering, past: Blob, new: Blob, before: Blob, ends: Operand | None
 ) -> Blob:
@@ -297,7 +289,10 @@ def _weights(context: Lowering, node: Node, scores: Blob, sink: Operand | None) 
 
     That is a head's `head_sink`, or 0 with `smooth_softmax`.
     """
-    is_smooth = node.attrs.get("smooth_softmax", 0) == 1
+    smooth = node.attrs.get("smooth_softmax", 0)
+    if smooth not in (-1, 0, 1):
+        raise ConversionError(f"smooth_softmax={smooth}: it is 0 or 1, or -1 for neither")
+    is_smooth = smooth == 1
     if sink is None and not is_smooth:
         return context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
     column = affine(context, sliced(context, scores, [0], [1], [3], None), 0.0)
