@@ -25,6 +25,7 @@ from mlferry.programs.types import (
     ValueType,
 )
 from mlferry.programs.values import IMMEDIATE_FIELDS
+from mlferry.spec import mapped
 from mlferry.spec.blobs import BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS
 from mlferry.spec.proto import mil_pb2 as mil
@@ -103,11 +104,12 @@ class ProgramWriter:
             zlib.crc32(data[:_BEGINNING].tobytes()),
         )
         alike = self._shared.setdefault(key, [])
-        offset = next((at for at in alike if np.array_equal(self.store.read(at).data, data)), None)
+        offset = next((at for at in alike if mapped.equal(self.store.read(at).data, data)), None)
         if offset is None:
             padding = -bits * math.prod(n or 0 for n in kind.shape or ()) % 8 if bits < 8 else 0
             offset = self.store.add(kind.dtype, data, padding)
             alike.append(offset)
+        mapped.let_go(self.store.read(offset).data)
         self._offsets[identity] = offset
         self._kept.append(value.constant)
         return offset
