@@ -70,7 +70,8 @@ def _moved(array: Array, order: tuple[int, ...], reshaped: Sequence[int] | None)
     moved = array.transpose(order)
     if mapped.map_of(array) is None:
         moved = np.ascontiguousarray(moved)
-    return moved if reshaped is None else moved.reshape(reshaped)
+    result: Array = moved if reshaped is None else moved.reshape(reshaped)
+    return result
 
 
 def _looked_up(builder: ProgramBuilder, codes: Array, parts: weights.Lookup) -> Value | None:

@@ -187,7 +187,7 @@ class Scratch:
 
     def _written(self, parts: Iterable[Array], size: int, kind: np.dtype[Any]) -> Array:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # type: ignore[assignment] # noqa: SIM115 - kept
+            self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # noqa: SIM115 - kept
         assert self._file is not None
         at = -(-self._end // 64) * 64
         if self._map is None or at + size > self._begin + len(self._map):
@@ -197,7 +197,7 @@ class Scratch:
             self._map = _ScratchMap(self._file.fileno(), length, access=mmap.ACCESS_READ, offset=at)
         self._file.seek(at)
         for part in parts:
-            data = memoryview(np.ascontiguousarray(part, kind)).cast("B")
+            data = np.ascontiguousarray(part, kind).data.cast("B")
             while data:
                 data = data[self._file.write(data) :]
         self._end = at + size

@@ -108,7 +108,8 @@ def _pieces(message: Message) -> tuple[list[bytes | nn.WeightParams], int] | Non
             if inner is None:
                 return None
             tag = field.number << 3 | _LENGTH_DELIMITED
-            parts += [weights.varint(tag) + weights.varint(inner[1]), *inner[0]]
-            total += len(parts[-1 - len(inner[0])]) + inner[1]
+            head = weights.varint(tag) + weights.varint(inner[1])
+            parts += [head, *inner[0]]
+            total += len(head) + inner[1]
     data = rest.SerializeToString(deterministic=True)
     return [*parts, data], total + len(data)
