@@ -10,6 +10,7 @@ import math
 import mmap
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -23,7 +24,9 @@ Array = NDArray[Any]
 LEAST = 1 << 20
 """Bytes from which an array is worth a place in a file."""
 
-_IN_MEMORY = 64 << 20  # bytes that a scratch file keeps in memory before it is made
+IN_MEMORY = 64 << 20
+"""Bytes that a scratch file keeps in memory before it is made."""
+
 _SEGMENT = 256 << 20  # bytes that are mapped at once: each map holds a file open
 _AT_ONCE = 1 << 22  # bytes of a piece
 
@@ -92,6 +95,7 @@ def pieces(array: Array, at_once: int = _AT_ONCE) -> Iterator[Array]:
     """
     if array.nbytes <= at_once or array.ndim == 0:
         yield np.ascontiguousarray(array).reshape(-1)
+        let_go(array)
         return
     if array.flags.c_contiguous:
         flat = array.reshape(-1)
@@ -120,22 +124,32 @@ def equal(one: Array, other: Array) -> bool:
 
 
 class Scratch:
-    """Arrays that are kept until they are written elsewhere: in memory, or in a file beyond 64 MB.
+    """Arrays that are kept: in memory, and beyond 64 MB in a file.
 
     The file lies in the folder of temporary files (``TMPDIR``) and has no name where the system
     allows that: it goes with the last array in it, however the process ends.
+
+    Args:
+        in_memory: bytes that stay in memory; by default 64 MB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory: int | None = None) -> None:
+        self._in_memory = IN_MEMORY if in_memory is None else in_memory
         self._held = 0
         self._file: BinaryIO | None = None
         self._map: _ScratchMap | None = None
+        self._maps: list[_ScratchMap] = []
         self._begin = self._end = 0  # of the segment that is mapped; in the file, in bytes
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle nothing: arrays that are pickled are in memory where they arrive."""
-        return Scratch, ()
+        return Scratch, (self._in_memory,)
+
+    def let_go(self) -> None:
+        """Let the system have the memory of all arrays in the file."""
+        for each in self._maps:
+            let_go(np.frombuffer(each, np.uint8))
 
     def keep(self, array: Array) -> Array:
         """An array with the same elements that is kept.
@@ -183,11 +197,12 @@ class Scratch:
                 ) from error
 
     def _goes_into_file(self, size: int) -> bool:
-        return size >= LEAST and (self._file is not None or self._held + size > _IN_MEMORY)
+        return size >= LEAST and (self._file is not None or self._held + size > self._in_memory)
 
     def _written(self, parts: Iterable[Array], size: int, kind: np.dtype[Any]) -> Array:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # noqa: SIM115 - kept
+            weakref.finalize(self, self._file.close)
         assert self._file is not None
         at = -(-self._end // 64) * 64
         if self._map is None or at + size > self._begin + len(self._map):
@@ -195,6 +210,7 @@ class Scratch:
             length = max(size, _SEGMENT)
             self._file.truncate(at + length)
             self._map = _ScratchMap(self._file.fileno(), length, access=mmap.ACCESS_READ, offset=at)
+            self._maps.append(self._map)
         self._file.seek(at)
         for part in parts:
             data = np.ascontiguousarray(part, kind).data.cast("B")

@@ -52,18 +52,18 @@ def serialized(spec: model_pb2.Model) -> Serialized:
         ModelFileError: a message cannot be written.
         LimitError: a model over 2 GB.
     """
+    amount = sum(map(_size_of, weights.all_weights(spec)))
+    limits.check_model(amount)
     try:
-        parts, size = _whole(spec)
+        parts, size = _whole(spec, amount)
     except (EncodeError, ValueError) as error:
         raise ModelFileError(f"the model cannot be written: {error}") from error
     limits.check_model(size)
     return Serialized(tuple(parts), size)
 
 
-def _whole(spec: model_pb2.Model) -> tuple[list[bytes | nn.WeightParams], int]:
-    amount = sum(map(_size_of, weights.all_weights(spec)))
+def _whole(spec: model_pb2.Model, amount: int) -> tuple[list[bytes | nn.WeightParams], int]:
     if amount > _WHOLE:
-        limits.check_model(amount)
         parts = _pieces(spec)
         if parts is not None:
             return parts
