@@ -27,9 +27,9 @@ from mlferry.models.comparison import (
     Row,
 )
 from mlferry.models.model import MLModel, ModelFile
-from mlferry.models.progress import progress
 from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
+from mlferry.progress import progress
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlferry.errors import SpecError
 from mlferry.numerics.bits import packed
 from mlferry.programs.builder import sanitized
-from mlferry.programs.graph import Block, Operation, Value
+from mlferry.programs.graph import Block, Operation, Value, constant_bytes
 from mlferry.programs.types import (
     DTYPES,
     Array,
@@ -25,6 +25,7 @@ from mlferry.programs.types import (
     ValueType,
 )
 from mlferry.programs.values import IMMEDIATE_FIELDS
+from mlferry.progress import progress_of
 from mlferry.spec import mapped
 from mlferry.spec.blobs import BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS
@@ -134,7 +135,7 @@ class _FunctionWriter:
         if not top:
             for value in block.inputs:
                 _named(message.inputs.add(), value)
-        for operation in block.operations:
+        for operation in progress_of(block.operations, "writing", constant_bytes(block)):
             if top:
                 self._constants(operation, message)
             self._operation(operation, message.operations.add())

@@ -45,7 +45,7 @@ _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 _WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened by default
 # Bytes of weights, as the program decodes them, that stay in memory; others lie in a scratch file,
 # and those of float16 are widened in each run.
-_DECODED_MOST = 512 << 20
+_DECODED_MOST = 256 << 20
 
 
 class State:

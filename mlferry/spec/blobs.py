@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import ModelFileError
+from mlferry.progress import progress_of
 from mlferry.spec import mapped
 
 _ALIGNMENT = 64
@@ -114,7 +115,7 @@ class BlobStore:
         """Write the file."""
         stream.write(_HEADER.pack(len(self._blobs), _VERSION))
         position = _HEADER.size
-        for offset, (blob, padding) in self._blobs.items():
+        for offset, (blob, padding) in progress_of(self._blobs.items(), "saving", len(self)):
             stream.write(bytes(offset - position))
             begin = offset + _METADATA.size
             code = _CODES[blob.dtype]

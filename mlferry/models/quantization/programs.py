@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
-from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.kmeans import kmeans_rows, nearest
 from mlferry.models.quantization.vectors import Codes, as_vectors, distinct_vectors, kmeans_vectors
@@ -28,6 +27,7 @@ from mlferry.programs.sites import Floats, ProgramSite, sites
 from mlferry.programs.types import DTYPES
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
+from mlferry.progress import progress
 from mlferry.spec import mapped, networks
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of

@@ -24,10 +24,12 @@ from mlferry.programs.graph import (
     Operation,
     Value,
     constant,
+    constant_bytes,
     names,
     string,
 )
 from mlferry.programs.types import FLOATS, TensorType
+from mlferry.progress import progress_of
 from mlferry.spec import mapped
 from mlferry.spec.mapped import Scratch
 
@@ -195,7 +197,8 @@ class _Pass:
                 return wide[value]
             return value
 
-        for operation in block.operations:
+        size = constant_bytes(block)
+        for operation in progress_of(block.operations, "rounding to float16", size):
             definition = definition_of(operation.op, self._opset)
             if operation.op == "cast" and self._recast(operation, narrow, replaced):
                 if operation.outputs:
