@@ -219,7 +219,7 @@ def _state_input(
     builder.layer = entry.name
     value = builder.as_float(builder.op("read_state", input=builder.input(entry.name, kind)))
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.add_input(feature.name, value)
+    translation.become(feature.name, value)
 
 
 def _array_input(
@@ -250,7 +250,7 @@ def _array_input(
     if not shape and not versions.uses_rank5(network):
         value = builder.expand(value, [0])
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.add_input(feature.name, value)
+    translation.become(feature.name, value)
 
 
 def _image_input(
@@ -271,7 +271,7 @@ def _image_input(
     value = _preprocessed(builder, feature.name, builder.as_float(value), layout, network)
     if network.imageInputShapeMapping == 0:
         value = builder.expand(value, [0])
-    translation.add_input(feature.name, value)
+    translation.become(feature.name, value)
 
 
 def _preprocessed(
