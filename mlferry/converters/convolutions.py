@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import emit
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.numerics.windows import dilated
 from mlferry.spec.weights import Linear
@@ -200,7 +199,7 @@ def transposed(
     if bias is None:
         return output
     shaped = np.reshape(bias, (1, channels, *(1,) * len(kernel)))
-    return emit(context, "addBroadcastable", output, context.constant(shaped, layout=layout))
+    return context.add(output, context.constant(shaped, layout=layout))
 
 
 def _with_height(

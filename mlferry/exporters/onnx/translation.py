@@ -23,6 +23,7 @@ from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Body, Graph, Node, Port, walk
 from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
 from mlferry.onnx_graph.simplify import simplified
+from mlferry.programs.exports import body_of
 from mlferry.spec import networks, weights
 
 ROUNDS = "\0rounds"  # the count of loop rounds, kept among the blobs; no blob has this name
@@ -142,16 +143,7 @@ class Translation(LayerWalk[str, list[Node]]):
 
     def body(self, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()) -> Body:
         """A body in which every output has a node of its own."""
-        own = {output for node in nodes for output in node.outputs}
-        outputs: list[str] = []
-        for value in values:
-            shown = value
-            if value not in own or value in outputs:
-                shown = self.e.fresh(f"{self.e.layer}/Identity")
-                nodes.append(Node("Identity", [value], [shown], name=self.e.fresh(f"{shown}/op")))
-            outputs.append(shown)
-        ports = [Port(name, self.e.dtype(x)) for name, x in zip(outputs, values, strict=True)]
-        return Body(nodes, list(inputs), ports)
+        return body_of(self.e, nodes, values, [self.e.dtype(x) for x in values], inputs)
 
     def _body(self) -> AbstractContextManager[list[Node]]:
         return self.e.inside()

@@ -13,8 +13,8 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, array_of, as_blob, emit, shaped
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
+from mlferry.converters.operands import affine, array_of, as_blob, shaped
+from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -35,11 +35,11 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
     """NumPy's matmul of any ranks, at any size; `options` are those of Core ML's layer."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
-    output = context.layer("batchedMatmul", first, second, layout=SOURCE, **options)
+    output = context.layer("batchedMatmul", first, second, **options)
     gone = [output.rank - 2] * (left.rank == 1) + [output.rank - 1] * (right.rank == 1)
     if len(gone) == output.rank:
         return shaped(context, output, ())
-    return context.layer("squeeze", output, layout=SOURCE, axes=gone) if gone else output
+    return context.layer("squeeze", output, axes=gone) if gone else output
 
 
 def _inner(
@@ -55,7 +55,6 @@ def _inner(
     return context.layer(
         "innerProduct",
         x,
-        layout=SOURCE,
         inputChannels=matrix.shape[0],
         outputChannels=matrix.shape[1],
         weights=remaining,
@@ -86,20 +85,13 @@ def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | Non
         product = _inner(context, left, matrix, None, stored)
     else:
         right = as_blob(context, b)
-        product = context.layer(
-            "batchedMatmul",
-            left,
-            right,
-            layout=SOURCE,
-            transposeA=bool(turn_a),
-            transposeB=bool(turn_b),
-        )
+        product = context.matmul(left, right, transpose_x=bool(turn_a), transpose_y=bool(turn_b))
         product = product if alpha == 1 else affine(context, product, alpha)
     if c is None:
         return product
     extra = as_blob(context, c)
     extra = extra if beta == 1 else affine(context, extra, beta)
-    return emit(context, "addBroadcastable", product, extra)
+    return context.add(product, extra)
 
 
 @op("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", raw=True)
@@ -125,7 +117,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
     for place, (blob, moves) in enumerate(zip(blobs, batch, strict=True)):
         if moves and blob.rank > 2:
             axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
-            blobs[place] = context.layer("transpose", blob, layout=SOURCE, axes=axes)
+            blobs[place] = context.transpose(blob, axes)
     flags = [turn and blob.rank > 1 for turn, blob in zip(turns, blobs, strict=True)]
     output = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
     return output if alpha == 1 else affine(context, output, alpha)
@@ -167,10 +159,10 @@ def matmul_n_bits(
     steps = array_of(node, 2, scales).astype(np.float32).reshape(outputs, blocks)
     offsets = np.full((outputs, blocks), 2.0 ** (bits - 1), np.float32)
     if zeros is not None:
-        given = array_of(node, 3, zeros)
-        whole = given.dtype == np.uint8
-        given = _unpacked(given.reshape(outputs, -1), bits)[:, :blocks] if whole else given
-        offsets = given.astype(np.float32).reshape(outputs, blocks)
+        points = array_of(node, 3, zeros)
+        whole = points.dtype == np.uint8
+        points = _unpacked(points.reshape(outputs, -1), bits)[:, :blocks] if whole else points
+        offsets = points.astype(np.float32).reshape(outputs, blocks)
     block = np.arange(inputs) // size if groups is None else array_of(node, 4, groups)
     quantized = None
     if blocks == 1:
@@ -182,7 +174,7 @@ def matmul_n_bits(
         output = product(context, left, context.constant(matrix.T))
         if known_bias is None:
             return output
-        return emit(context, "addBroadcastable", output, context.constant(known_bias))
+        return context.add(output, context.constant(known_bias))
     stored = weights_of(Constant("", matrix, quantized), matrix, 0)
     return _inner(context, left, matrix.T, known_bias, stored)
 

@@ -62,8 +62,8 @@ def broadcast_args(context: Lowering, node: Node, left: Operand, right: Operand)
     shapes = [vector(source(context, x)) for x in (left, right)]
     longest = max(extent(x, 0) for x in shapes)
     first, second = (_in_front(context, x, longest - extent(x, 0)) for x in shapes)
-    single = context.layer("equal", first, layout=SOURCE, alpha=1.0)
-    return context.layer("whereBroadcastable", single, second, first, layout=SOURCE)
+    single = context.emit("equal", first, alpha=1.0)
+    return context.where(single, second, first)
 
 
 def _in_front(context: Lowering, x: Blob, count: int) -> Blob:

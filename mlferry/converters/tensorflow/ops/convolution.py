@@ -91,7 +91,7 @@ def _by_computed(context: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
     """By a kernel that is computed, [height, width, inputs, outputs]."""
     if node.op == "Conv3D":
         raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
-    ordered = context.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
+    ordered = context.transpose(w, (3, 2, 0, 1))
     return _with_weights(context, node, x, ordered)
 
 
@@ -137,7 +137,7 @@ def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
     blob = maps(context, node, x)
     if not isinstance(w, Constant):
         height, width, channels, multiplier = known(w)
-        rows = context.layer("transpose", context.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
+        rows = context.transpose(context.source_order(w), (2, 3, 0, 1))
         shape = (channels * multiplier, 1, height, width)
         return _with_weights(context, node, blob, context.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, w)

@@ -48,10 +48,10 @@ def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[B
     )
     flat = context.layer("squeeze", places, layout=SOURCE, axes=(0,))
     best = context.layer("squeeze", best, layout=SOURCE, axes=(0, 2))
-    there = context.layer("greaterEqual", flat, layout=SOURCE, alpha=0.0)
+    there = context.emit("greaterEqual", flat, alpha=0.0)
     if np.isfinite(least):
-        above = context.layer("greaterThan", best, layout=SOURCE, alpha=least)
-        there = context.layer("logicalAnd", there, above, layout=SOURCE)
+        above = context.emit("greaterThan", best, alpha=least)
+        there = context.emit("logicalAnd", there, above)
     return flat, best, there
 
 
@@ -90,7 +90,7 @@ def _answers(
     zero = context.constant([0.0])
     padded = []
     for x in values:
-        masked = context.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
+        masked = context.where(there, x, zero)
         if missing:
             masked = context.layer("constantPad", masked, layout=SOURCE, padAmounts=(0, missing))
         padded.append(masked)

@@ -12,7 +12,7 @@ from mlferry.converters import special
 from mlferry.converters.absorbing import absorbed
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated, valuewise
+from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
     SMALL,
@@ -70,7 +70,7 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 @op(*_PLAIN, layouts=ANY)
 def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     kind, params = _PLAIN[node.op]
-    return valuewise(context, kind, x, **params)
+    return context.emit(kind, x, **params)
 
 
 @op(
@@ -116,7 +116,7 @@ def shift(context: Lowering, node: Node, x: Operand, places: Operand) -> Blob:
     if node.op == "LeftShift":
         product = joint(context, "multiplyBroadcastable", x, factor)
         return wrapped(context, product, node.outputs[0].dtype)
-    return valuewise(context, "floor", joint(context, "divideBroadcastable", x, factor))
+    return context.emit("floor", joint(context, "divideBroadcastable", x, factor))
 
 
 # ---- two operands ----------------------------------------------------------------------
@@ -188,7 +188,7 @@ def div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
 
 @op("FloorDiv", raw=True)
 def floor_div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    return valuewise(context, "floor", joint(context, "divideBroadcastable", left, right))
+    return context.emit("floor", joint(context, "divideBroadcastable", left, right))
 
 
 @op("Mod", "TruncateMod", raw=True)
@@ -206,9 +206,9 @@ def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blo
     zero = joint(context, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
     if node.op == "Xlogy":
-        inner = valuewise(context, "unary", as_blob(context, right), type="LOG")
+        inner = context.emit("unary", as_blob(context, right), type="LOG")
     elif node.op == "Xlog1py":
-        inner = valuewise(context, "unary", as_blob(context, right), type="LOG", shift=1.0)
+        inner = context.emit("unary", as_blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
     output = joint(context, kind, left, inner)
@@ -229,18 +229,18 @@ def square(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("Rsqrt", "Reciprocal", "Inv", layouts=ANY)
 def inverse(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverses add an epsilon; a division does not."""
-    root = valuewise(context, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
+    root = context.emit("unary", x, type="SQRT") if node.op == "Rsqrt" else x
     return context.layer("divideBroadcastable", context.constant([1.0]), root, layout=x.layout)
 
 
 @op("Expm1", layouts=ANY)
 def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, valuewise(context, "unary", x, type="EXP"), 1.0, -1.0)
+    return affine(context, context.emit("unary", x, type="EXP"), 1.0, -1.0)
 
 
 @op("Erfc", layouts=ANY)
 def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, valuewise(context, "erf", x), -1.0, 1.0)
+    return affine(context, context.emit("erf", x), -1.0, 1.0)
 
 
 @op("Erfinv", layouts=ANY)
@@ -261,7 +261,7 @@ def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("Atan2", raw=True)
 def atan2(context: Lowering, node: Node, y: Operand, x: Operand) -> Blob:
     """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
-    slope = valuewise(context, "atan", joint(context, "divideBroadcastable", y, x))
+    slope = context.emit("atan", joint(context, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
     left = joint(context, "lessThan", x, zero)
     below = joint(context, "lessThan", y, zero)
@@ -294,15 +294,15 @@ def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Ope
 @op("IsNan", layouts=ANY)
 def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
     """What is not equal to itself."""
-    return context.layer("notEqual", x, x, layout=x.layout)
+    return context.emit("notEqual", x, x)
 
 
 @op("IsInf", "IsFinite", layouts=ANY)
 def is_finite(context: Lowering, node: Node, x: Blob) -> Blob:
-    size = valuewise(context, "unary", x, type="ABS")
+    size = context.emit("unary", x, type="ABS")
     if node.op == "IsInf":
-        return valuewise(context, "greaterThan", size, alpha=FLOAT_MAX)
-    return valuewise(context, "lessEqual", size, alpha=FLOAT_MAX)
+        return context.emit("greaterThan", size, alpha=FLOAT_MAX)
+    return context.emit("lessEqual", size, alpha=FLOAT_MAX)
 
 
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
@@ -318,9 +318,9 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
     node.attrs.get("Truncate")
     blob = as_blob(context, x)
     if after.startswith("complex"):
-        return Complex(blob, valuewise(context, "fillLike", blob, value=0.0))
+        return Complex(blob, context.emit("fillLike", blob, value=0.0))
     if after == "bool":
-        return blob if before == "bool" else valuewise(context, "notEqual", blob, alpha=0.0)
+        return blob if before == "bool" else context.emit("notEqual", blob, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
         return blob
     if after in RANGES and before in _FLOATS:
@@ -351,12 +351,12 @@ def _cast_integers(context: Lowering, x: Blob, before: str, after: str) -> Blob:
 
 @op("LeakyRelu", layouts=ANY)
 def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
-    return valuewise(context, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
+    return context.emit("activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
 
 
 @op("Selu", layouts=ANY)
 def selu(context: Lowering, node: Node, x: Blob) -> Blob:
-    output = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
+    output = context.emit("activation", x, ELU={"alpha": 1.6732632423543772})
     return affine(context, output, 1.0507009873554805)
 
 

@@ -65,7 +65,7 @@ def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batc
         return context.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
     fixed = np.moveaxis(np.indices(shape)[:batch], 0, -1)
     wide = context.expand(places, -1)
-    points = context.layer("concatND", context.constant(fixed), wide, layout=SOURCE, axis=-1)
+    points = context.concat([context.constant(fixed), wide], -1)
     return context.layer("gatherND", x, points, layout=SOURCE)
 
 
@@ -126,9 +126,9 @@ def one_hot(
     shape[axis] = size
     if len(shape) > 1:
         steps = context.constant(np.arange(size).reshape(shape))
-    same = context.layer("equal", wide, steps, layout=SOURCE)
+    same = context.emit("equal", wide, steps)
     line = {"alpha": values[0] - values[1], "beta": values[1]}
-    return context.layer("activation", same, layout=SOURCE, linear=line)
+    return context.emit("activation", same, linear=line)
 
 
 @op("Where", raw=True)

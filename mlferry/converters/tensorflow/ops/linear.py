@@ -32,13 +32,11 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     single = not turn_left and not context.is_repeated
     if single and isinstance(left, Blob) and left.rank in (2, 3) and _is_matrix(right):
         return _inner(context, left, right, transposed=turn_right)
-    return context.layer(
-        "batchedMatmul",
+    return context.matmul(
         source(context, left),
         source(context, right),
-        layout=SOURCE,
-        transposeA=bool(turn_left),
-        transposeB=bool(turn_right),
+        transpose_x=bool(turn_left),
+        transpose_y=bool(turn_right),
     )
 
 

@@ -100,12 +100,8 @@ def _rows(context: Lowering, x: Operand) -> Items:
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
     blob = source(context, x)
     count, *inner = known(blob)
-    parts = (
-        [blob]
-        if count == 1
-        else list(context.outputs(count, "splitND", blob, layout=SOURCE, axis=0, numSplits=count))
-    )
-    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), blob)
+    rows = (shaped(context, row, inner) for row in context.split(blob, count, 0))
+    return Items(tuple(rows), tuple(inner), blob)
 
 
 @op("TensorListGetItem", raw=True)
@@ -121,7 +117,7 @@ def _entry(
 ) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
-        output = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
+        output = context.gather(source(context, items), at, 0)
         if output.rank == 1:
             return scalar(output)
         return context.layer("squeeze", output, layout=SOURCE, axes=(0,))
@@ -247,9 +243,7 @@ def array_gather(
     """Some entries along a new first axis."""
     read_all(node)
     if not isinstance(flow, Items):
-        return context.layer(
-            "gather", source(context, flow), vector(source(context, indices)), layout=SOURCE, axis=0
-        )
+        return context.gather(source(context, flow), vector(source(context, indices)), 0)
     places = array_of(node, 1, indices).ravel().tolist()
     if places == list(range(len(flow.entries))):
         return stacked(context, flow)
@@ -263,22 +257,7 @@ def array_split(
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()
-    blob = source(context, x)
-    parts = (
-        [blob]
-        if len(sizes) == 1
-        else list(
-            context.outputs(
-                len(sizes),
-                "splitND",
-                blob,
-                layout=SOURCE,
-                axis=0,
-                numSplits=len(sizes),
-                splitSizes=sizes,
-            )
-        )
-    )
+    parts = context.split(source(context, x), sizes, 0)
     return Items(tuple(parts), known(parts[0]))
 
 

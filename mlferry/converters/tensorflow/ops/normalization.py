@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import as_blob, extent, rank, valuewise, vector
+from mlferry.converters.operands import as_blob, extent, rank, vector
 from mlferry.converters.tensorflow.ops.registry import joint, maps, op, source
 from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant, Operand
 from mlferry.errors import ConversionError
@@ -70,7 +70,7 @@ def _normalized(
     epsilon: float,
 ) -> Blob:
     """(x - mean) / sqrt(variance + epsilon) * scale + offset"""
-    root = valuewise(context, "unary", variance, type="SQRT", shift=epsilon)
+    root = context.emit("unary", variance, type="SQRT", shift=epsilon)
     factor = joint(context, "divideBroadcastable", _by_channel(context, x, scale), root)
     centred = joint(context, "subtractBroadcastable", x, mean)
     scaled = joint(context, "multiplyBroadcastable", centred, factor)
@@ -98,9 +98,9 @@ def _of_the_batch(
 
 def _of_a_sample(context: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) -> Blob:
     """The variance times n / (n - 1), for any number n of values."""
-    ones = context.layer("fillLike", x, layout=x.layout, value=1.0)
+    ones = context.emit("fillLike", x, value=1.0)
     count = context.layer("reduceSum", ones, layout=x.layout, axes=axes, keepDims=True)
-    less = valuewise(context, "activation", count, linear={"alpha": 1.0, "beta": -1.0})
+    less = context.emit("activation", count, linear={"alpha": 1.0, "beta": -1.0})
     divisor = joint(context, "maxBroadcastable", less, context.constant([1.0]))
     return joint(
         context,
@@ -114,8 +114,8 @@ def _moved(context: Lowering, new: Blob, old: Operand, factor: float) -> Blob:
     """A running average."""
     if factor == 1:
         return new
-    part = valuewise(context, "activation", new, linear={"alpha": factor})
-    rest = valuewise(context, "activation", as_blob(context, old), linear={"alpha": 1 - factor})
+    part = context.emit("activation", new, linear={"alpha": factor})
+    rest = context.emit("activation", as_blob(context, old), linear={"alpha": 1 - factor})
     return joint(context, "addBroadcastable", rest, part)
 
 
@@ -144,11 +144,11 @@ def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     if node.op == "Softmax":
         return context.layer("softmaxND", x, layout=x.layout, axis=axis)
     total = context.layer("reduceLogSumExp", x, layout=x.layout, axes=(axis,), keepDims=True)
-    return context.layer("subtractBroadcastable", x, total, layout=x.layout)
+    return context.subtract(x, total)
 
 
 def _log_softmax(context: Lowering, x: Blob) -> Blob:
-    total = context.layer("reduceLogSumExp", x, layout=SOURCE, axes=(-1,), keepDims=True)
+    total = context.reduce("reduceLogSumExp", x, (-1,))
     return joint(context, "subtractBroadcastable", x, total)
 
 
@@ -172,7 +172,7 @@ def sparse_softmax_cross_entropy(
 def _cross_entropy(context: Lowering, x: Blob, labels: Blob) -> list[Blob]:
     logs = _log_softmax(context, x)
     products = joint(context, "multiplyBroadcastable", logs, labels)
-    total = context.layer("reduceSum", products, layout=SOURCE, axes=(-1,), keepDims=False)
+    total = context.reduce("reduceSum", products, (-1,), keep=False)
     likely = context.layer("softmaxND", x, layout=SOURCE, axis=-1)
-    loss = valuewise(context, "activation", total, linear={"alpha": -1.0})
+    loss = context.emit("activation", total, linear={"alpha": -1.0})
     return [loss, joint(context, "subtractBroadcastable", likely, labels)]

@@ -88,13 +88,7 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
         "argMax", joined(context, wide, 0), layout=blob.layout, axis=0, removeDim=True
     )
     inner = [(i * width + j) * channels for i, j in np.ndindex(*sizes)]
-    moved = context.layer(
-        "gather",
-        context.constant(inner),
-        context.reshape(best, (-1,), layout=SOURCE),
-        layout=SOURCE,
-        axis=0,
-    )
+    moved = context.gather(context.constant(inner), context.reshape(best, (-1,), layout=SOURCE), 0)
     shape = known(best)
     rows, columns = (
         np.arange(n) * step - before

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, extent, ints, scalar, valuewise, vector
+from mlferry.converters.operands import array_of, extent, ints, scalar, vector
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Operand
 
@@ -69,8 +69,8 @@ def random_integers(
         minVal=float(first),
         maxVal=float(last),
     )
-    whole = valuewise(context, "floor", numbers)
-    return valuewise(context, "clip", whole, minVal=float(first), maxVal=float(last - 1))
+    whole = context.emit("floor", numbers)
+    return context.emit("clip", whole, minVal=float(first), maxVal=float(last - 1))
 
 
 @op("RandomShuffle", raw=True)
@@ -87,4 +87,4 @@ def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
         maxVal=1.0,
     )
     order = context.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
-    return context.layer("gather", blob, order, layout=SOURCE, axis=0)
+    return context.gather(blob, order, 0)

@@ -21,7 +21,7 @@ from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, as_blob, valuewise
+from mlferry.converters.operands import array_of, as_blob
 from mlferry.converters.tensorflow.evaluation import Computable
 from mlferry.converters.values import (
     CHANNELS_FIRST,
@@ -215,15 +215,9 @@ def wrapped(context: Lowering, x: Blob, dtype: str) -> Blob:
         return x
     least, most = RANGES[dtype]
     count = Constant("", np.float32(most - least + 1))
-    moved = (
-        valuewise(context, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
-    )
+    moved = context.emit("activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
     rest = joint(context, "modBroadcastable", moved, count)
-    return (
-        valuewise(context, "activation", rest, linear={"alpha": 1.0, "beta": least})
-        if least
-        else rest
-    )
+    return context.emit("activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
 
 
 def read_all(node: Node) -> None:

@@ -133,7 +133,7 @@ def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
         order = [blob.axis(a) for a in axes]
         if order == list(range(blob.rank)):
             return context.relabel(blob, SOURCE)
-        return context.layer("transpose", blob, layout=SOURCE, axes=order)
+        return context.transpose(blob, order)
     last = (0, *range(2, len(axes)), 1)
     if tuple(axes) == last and 3 <= blob.rank <= 5:
         return context.relabel(context.source_order(blob), CHANNELS_FIRST)
@@ -187,34 +187,17 @@ def unpack(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     blob = source(context, x)
     count = node.attrs["num"]
     axis = positive(node.attrs.get("axis", 0), blob.rank)
-    parts = _parts(context, blob, axis, [1] * count)
+    parts = context.split(blob, [1] * count, axis)
     if blob.rank == 1:
         return [shaped(context, part, ()) for part in parts]
     return [context.squeeze(part, axis) for part in parts]
-
-
-def _parts(context: Lowering, x: Blob, axis: int, sizes: list[int]) -> list[Blob]:
-    """Slices of an axis of the blob, one after another."""
-    if len(sizes) == 1:
-        return [x]
-    return list(
-        context.outputs(
-            len(sizes),
-            "splitND",
-            x,
-            layout=x.layout,
-            axis=axis,
-            numSplits=len(sizes),
-            splitSizes=sizes,
-        )
-    )
 
 
 @op("Split", constants=(0,), layouts=UNFLATTENED)
 def split(context: Lowering, node: Node, axis: NDArray[Any], x: Blob) -> list[Blob]:
     count = node.attrs["num_split"]
     place = x.axis(ints(axis)[0])
-    return _parts(context, x, place, [extent(x, place) // count] * count)
+    return context.split(x, [extent(x, place) // count] * count, place)
 
 
 @op("SplitV", constants=(1, 2), layouts=UNFLATTENED)
@@ -229,7 +212,7 @@ def split_v(
         values[values.index(-1)] = extent(x, place) - sum(n for n in values if n != -1)
     if not any(values):
         raise ConversionError(f"a split into {tuple(values)}: parts without elements")
-    output = iter(_parts(context, x, place, [n for n in values if n]))
+    output = iter(context.split(x, [n for n in values if n], place))
     shape = list(x.source_shape or ())
     shape[positive(ints(axis)[0], x.rank)] = 0
     nothing = np.zeros([n or 0 for n in shape], np.float32)
@@ -250,11 +233,11 @@ def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand
     """Core ML takes begins and ends, as further inputs."""
     sizes = ints(size.array) if isinstance(size, Constant) else (None,) * x.rank
     first, many = (as_blob(context, v) for v in (begin, size))
-    end = context.layer("addBroadcastable", first, many, layout=SOURCE)
+    end = context.add(first, many)
     if None in sizes:
         whole = as_blob(context, _shape(context, x))
-        to_end = context.layer("lessThan", many, layout=SOURCE, alpha=0.0)
-        end = context.layer("whereBroadcastable", to_end, whole, end, layout=SOURCE)
+        to_end = context.emit("lessThan", many, alpha=0.0)
+        end = context.where(to_end, whole, end)
     masks = [n == -1 for n in sizes]
     shape = tuple(None if n is None or n < 0 else n for n in sizes)
     return _dynamic_slice(
@@ -396,7 +379,7 @@ def _bounds(context: Lowering, axes: Sequence[_Axis], operand: Operand) -> Blob:
         return context.constant(chosen)
     if operand.known == (len(places),) and places == list(range(len(places))):
         return vector(operand)
-    return context.layer("gather", vector(operand), context.constant(places), layout=SOURCE, axis=0)
+    return context.gather(vector(operand), context.constant(places), 0)
 
 
 _FAR = 2**24  # beyond any axis, and exact in float32
@@ -511,7 +494,7 @@ def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDA
         if shift:
             front = sliced(context, x, [-shift], [None], [place], None)
             rest = sliced(context, x, [0], [-shift], [place], None)
-            x = context.layer("concatND", front, rest, layout=SOURCE, axis=place)
+            x = context.concat([front, rest], place)
     return x
 
 
@@ -540,7 +523,7 @@ def space_to_batch(
         apart = context.reshape(
             x, (shape[0], before, shape[axis] // size, size, after), layout=SOURCE
         )
-        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
+        ordered = context.transpose(apart, (3, 0, 1, 2, 4))
         outputs = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
         x = context.reshape(ordered, outputs, layout=SOURCE)
     return x
@@ -557,7 +540,7 @@ def batch_to_space(
         apart = context.reshape(
             x, (size, shape[0] // size, before, shape[axis], after), layout=SOURCE
         )
-        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
+        ordered = context.transpose(apart, (1, 2, 3, 0, 4))
         outputs = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
         x = context.reshape(ordered, outputs, layout=SOURCE)
     cuts = [slice(None), *(slice(int(a), -int(b) if b else None) for a, b in crops)]
@@ -583,7 +566,7 @@ def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Bl
     blob = source(context, x)
     unit = context.constant(np.eye(extent(blob, -1), dtype=np.float32))
     wide = context.expand(blob, -1)
-    return context.layer("multiplyBroadcastable", wide, unit, layout=SOURCE)
+    return context.multiply(wide, unit)
 
 
 @op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", raw=True)
@@ -595,9 +578,9 @@ def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     blob = source(context, x)
     rows, columns = known(blob)[-2:]
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
-    output = context.layer("multiplyBroadcastable", blob, unit, layout=SOURCE)
+    output = context.multiply(blob, unit)
     axis = -1 if rows <= columns else -2
-    return context.layer("reduceSum", output, layout=SOURCE, axes=(axis,), keepDims=False)
+    return context.reduce("reduceSum", output, (axis,), keep=False)
 
 
 @op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
@@ -612,7 +595,7 @@ def matrix_set_diag(
     rows, columns = extent(blob, -2), extent(blob, -1)
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
     wide = context.expand(source(context, diagonal), -1 if rows <= columns else -2)
-    return context.layer("whereBroadcastable", unit, wide, blob, layout=SOURCE)
+    return context.where(unit, wide, blob)
 
 
 @op("Diag", raw=True)
@@ -624,7 +607,7 @@ def diag(context: Lowering, node: Node, x: Operand) -> Blob:
     column = shaped(context, blob, (count, 1))
     zero = context.constant([0.0])
     unit = context.constant(np.eye(count, dtype=np.float32))
-    output = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
+    output = context.where(unit, column, zero)
     return reshaped(context, output, (*shape, *shape))
 
 
@@ -636,7 +619,7 @@ def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
     count = math.prod(shape)
     flat = shaped(context, blob, (count * count,))
     places = context.constant(np.arange(count) * (count + 1))
-    output = context.layer("gather", flat, places, layout=SOURCE, axis=0)
+    output = context.gather(flat, places, 0)
     return shaped(context, output, shape)
 
 

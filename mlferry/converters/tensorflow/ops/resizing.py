@@ -208,28 +208,22 @@ def crop_and_resize(
     if method not in ("bilinear", "nearest"):
         raise ConversionError(f"method={method!r}")
     height, width = ints(size)
-    images = context.layer("transpose", x, layout=SOURCE, axes=(0, 3, 1, 2))
-    chosen = context.layer("gather", images, which, layout=SOURCE, axis=0)
-    top, left, bottom, right = context.outputs(
-        4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4
-    )
+    images = context.transpose(x, (0, 3, 1, 2))
+    chosen = context.gather(images, which, 0)
+    top, left, bottom, right = context.split(boxes, 4, -1)
     down, rows_inside = _samples(context, top, bottom, height, size_along(context, x, 1), method)
     across, columns_inside = _samples(
         context, left, right, width, size_along(context, x, 2), method
     )
-    rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
-    output = context.layer(
-        "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
-    )
+    rows = context.matmul(context.expand(down, 1), chosen)
+    output = context.matmul(rows, context.expand(across, 1), transpose_y=True)
     inside = joint(
         context,
         "logicalAnd",
         shaped(context, rows_inside, (rows_inside.known[0], 1, height, 1)),
         shaped(context, columns_inside, (columns_inside.known[0], 1, 1, width)),
     )
-    result = context.layer(
-        "whereBroadcastable", inside, output, context.constant([outside]), layout=SOURCE
-    )
+    result = context.where(inside, output, context.constant([outside]))
     return context.relabel(result, CHANNELS_FIRST)
 
 
@@ -240,28 +234,26 @@ def _samples(
     last = (size - 1.0).blob
     if count > 1:
         first = joint(context, "multiplyBroadcastable", start, last)
-        span = context.layer("subtractBroadcastable", end, start, layout=SOURCE)
+        span = context.subtract(end, start)
         step = joint(context, "multiplyBroadcastable", span, ((size - 1.0) / (count - 1)).blob)
         moved = joint(
             context, "multiplyBroadcastable", step, context.constant(np.arange(count)[None])
         )
         places = joint(context, "addBroadcastable", first, moved)
     else:
-        both = context.layer("addBroadcastable", start, end, layout=SOURCE)
+        both = context.add(start, end)
         places = joint(context, "multiplyBroadcastable", both, ((size - 1.0) * 0.5).blob)
     inside = joint(
         context,
         "logicalAnd",
-        context.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
+        context.emit("greaterEqual", places, alpha=0.0),
         joint(context, "lessEqual", places, last),
     )
     if method == "nearest":
-        half_up = context.layer(
-            "activation", places, layout=SOURCE, linear={"alpha": 1.0, "beta": 0.5}
-        )
-        places = context.layer("floor", half_up, layout=SOURCE)
+        half_up = context.emit("activation", places, linear={"alpha": 1.0, "beta": 0.5})
+        places = context.emit("floor", half_up)
     pixels = numbers(size).blob
     gap = joint(context, "subtractBroadcastable", context.expand(places, -1), pixels)
-    distance = context.layer("unary", gap, layout=SOURCE, type="ABS")
-    hat = context.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
-    return context.layer("activation", hat, layout=SOURCE, ReLU={}), inside
+    distance = context.emit("unary", gap, type="ABS")
+    hat = context.emit("activation", distance, linear={"alpha": -1.0, "beta": 1.0})
+    return context.emit("activation", hat, ReLU={}), inside

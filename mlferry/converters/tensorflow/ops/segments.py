@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, ints, known, rank, shaped, valuewise, vector
+from mlferry.converters.operands import array_of, ints, known, rank, shaped, vector
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import RANGES, joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
@@ -35,7 +35,7 @@ def _gathered(
         array = ids.array.ravel()
         numbers = context.constant(np.where(array < 0, count, array))
     else:
-        below = valuewise(context, "lessThan", ids, alpha=0.0)
+        below = context.emit("lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
         numbers = joint(context, "whereBroadcastable", below, last, ids)
     output = context.layer(
@@ -90,7 +90,7 @@ def _counted(context: Lowering, x: Blob, size: int, weights: Blob | None = None)
     hits = joint(context, "equal", column, context.constant(np.arange(size)[None]))
     if weights is not None:
         hits = joint(context, "multiplyBroadcastable", hits, shaped(context, weights, column.known))
-    return context.layer("reduceSum", hits, layout=SOURCE, axes=(0,), keepDims=False)
+    return context.reduce("reduceSum", hits, (0,), keep=False)
 
 
 @op("Bincount", raw=True)
@@ -109,8 +109,8 @@ def histogram(context: Lowering, node: Node, x: Operand, ends: Operand, bins: Op
         context, "subtractBroadcastable", source(context, x), Constant("", np.float32(least))
     )
     step = Constant("", np.float32((most - least) / count))
-    places = valuewise(context, "floor", joint(context, "divideBroadcastable", moved, step))
-    limited = valuewise(context, "clip", places, minVal=0.0, maxVal=float(count - 1))
+    places = context.emit("floor", joint(context, "divideBroadcastable", moved, step))
+    limited = context.emit("clip", places, minVal=0.0, maxVal=float(count - 1))
     return _counted(context, limited, count)
 
 
@@ -143,7 +143,7 @@ def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Ope
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
         results.append(
-            context.layer("gather", rows_of_x, context.constant(places), layout=SOURCE, axis=0)
+            context.gather(rows_of_x, context.constant(places), 0)
             if places.size
             else np.zeros((0, *known(rows_of_x)[1:]), np.float32)
         )
@@ -168,7 +168,5 @@ def dynamic_stitch(context: Lowering, node: Node, *operands: Operand) -> Blob:
     targets = np.concatenate([at.ravel() for at in places])
     order = np.zeros(int(targets.max()) + 1, np.int64)
     order[targets] = np.arange(targets.size)
-    whole = (
-        parts[0] if len(parts) == 1 else context.layer("concatND", *parts, layout=SOURCE, axis=0)
-    )
-    return context.layer("gather", whole, context.constant(order), layout=SOURCE, axis=0)
+    whole = parts[0] if len(parts) == 1 else context.concat(parts, 0)
+    return context.gather(whole, context.constant(order), 0)
