@@ -264,7 +264,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         run(samples=[{None: 1, "x": 2}]), PredictionError, "without a name; the model has x"),
     "no number": (
         run(samples=[{"x": np.full((1, 4, 10, 10), np.nan)}]), SpecError,
-        "infinite or no number, for the sample"),
+        "is infinite or NaN, for the sample"),
 }  # fmt: skip
 
 

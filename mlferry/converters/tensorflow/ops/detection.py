@@ -24,7 +24,9 @@ def _number(node: Node, place: int, x: Operand | None, default: float) -> float:
     return float(array.ravel()[0])
 
 
-def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[Blob, Blob, Blob]:
+def _suppressed(
+    context: Lowering, node: Node, operands: Sequence[Operand]
+) -> tuple[Blob, Blob, Blob]:
     """Indices of the boxes that stay, their scores and whether each place has one."""
     boxes, scores, most, *rest = operands
     count = known(source(context, boxes))[0]
@@ -63,14 +65,14 @@ def _present(context: Lowering, x: Blob, there: Blob) -> Blob:
 @op("NonMaxSuppression", raw=True)
 def non_max_suppression(context: Lowering, node: Node, *operands: Operand) -> Blob:
     threshold = Constant("", np.array(node.attrs.get("iou_threshold", 0.5), np.float32))
-    flat, _, there = _kept(context, node, (*operands, threshold))
+    flat, _, there = _suppressed(context, node, (*operands, threshold))
     return _present(context, flat, there)
 
 
 @op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
 def non_max_suppression_v3(context: Lowering, node: Node, *operands: Operand) -> Blob:
     """Best first."""
-    flat, _, there = _kept(context, node, operands)
+    flat, _, there = _suppressed(context, node, operands)
     return _present(context, flat, there)
 
 
@@ -99,7 +101,7 @@ def _answers(
 
 @op("NonMaxSuppressionV4", raw=True)
 def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    result = _kept(context, node, operands)
+    result = _suppressed(context, node, operands)
     return _answers(context, node, result, operands[2], [result[0]])
 
 
@@ -109,5 +111,5 @@ def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) ->
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    result = _kept(context, node, plain)
+    result = _suppressed(context, node, plain)
     return _answers(context, node, result, operands[2], [result[0], result[1]])

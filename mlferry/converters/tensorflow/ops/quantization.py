@@ -29,22 +29,23 @@ def stored(
         turn: from the source's axes to the layer's.
         channel_axis: the layer's axis along which Core ML has scales.
     """
-    q = constant.quantized if isinstance(constant, Constant) else None
-    if q is None:
+    quantized = constant.quantized if isinstance(constant, Constant) else None
+    if quantized is None:
         return None
-    codes = np.ascontiguousarray(turn(q.codes))
-    if q.scale.size > 1:
-        marks = np.zeros(q.codes.shape, np.int64)
-        shape = [1] * q.codes.ndim
-        shape[q.axis] = q.scale.size
-        moved = turn(marks + np.arange(q.scale.size).reshape(shape))
+    codes = np.ascontiguousarray(turn(quantized.codes))
+    if quantized.scale.size > 1:
+        marks = np.zeros(quantized.codes.shape, np.int64)
+        shape = [1] * quantized.codes.ndim
+        shape[quantized.axis] = quantized.scale.size
+        moved = turn(marks + np.arange(quantized.scale.size).reshape(shape))
         spread_shape = [1] * moved.ndim
-        spread_shape[channel_axis] = q.scale.size
-        if moved.shape[channel_axis] != q.scale.size or not np.array_equal(
-            moved, np.broadcast_to(np.arange(q.scale.size).reshape(spread_shape), moved.shape)
+        spread_shape[channel_axis] = quantized.scale.size
+        if moved.shape[channel_axis] != quantized.scale.size or not np.array_equal(
+            moved,
+            np.broadcast_to(np.arange(quantized.scale.size).reshape(spread_shape), moved.shape),
         ):
             return None
-    return Linear(codes, q.bits, q.scale, -q.scale * q.zero)
+    return Linear(codes, quantized.bits, quantized.scale, -quantized.scale * quantized.zero)
 
 
 def nudged(
