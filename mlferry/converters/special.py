@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine
 from mlferry.converters.values import Blob
@@ -50,7 +51,6 @@ _LANCZOS = (
     9.984369578019570859563e-6,
     1.50563273514931155834e-7,
 )
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _log(context: Lowering, x: Blob, shift: float = 0.0) -> Blob:
@@ -138,7 +138,7 @@ def lgamma(context: Lowering, x: Blob) -> Blob:
     sine = _log(context, context.emit("sin", affine(context, fraction, math.pi)))
     mirrored = context.subtract(affine(context, sine, -1.0, math.log(math.pi)), direct)
     output = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
-    huge = context.emit("greaterThan", size, alpha=_LARGEST)
+    huge = context.emit("greaterThan", size, alpha=FLOAT_MAX)
     return context.layer("whereBroadcastable", huge, size, output, layout=x.layout)
 
 

@@ -377,7 +377,7 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
         if mask.rank < 3:
             raise ConversionError(
                 f"the layer inside a TimeDistributed would compute with the mask of "
-                f"{first.origin!r}, which has one value a step"
+                f"{first.origin!r}, which has one value per step"
             )
         return context.reshape(mask, (None, *mask.known[2:]), layout=SOURCE)
 

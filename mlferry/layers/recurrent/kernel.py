@@ -259,7 +259,7 @@ def _lstm(
     least, recursion = -limit, gates.recursion
     before, cell = _initial(states, 2, len(parts), (x.shape[1], units), x.dtype)
     cell = cell.copy()
-    # Without clipping a cell grows by one a step at most.
+    # Without clipping a cell grows by at most one per step.
     clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
     total = np.empty((len(names), *cell.shape), x.dtype)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mlferry.converters import special
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.calls import call_of
@@ -246,18 +247,15 @@ def nan_to_num(
     """By default, infinity becomes the largest number of float32."""
     if is_integer(node):
         return x
-    upper = _LARGEST if posinf is None else float(posinf)
-    lower = -_LARGEST if neginf is None else float(neginf)
+    upper = FLOAT_MAX if posinf is None else float(posinf)
+    lower = -FLOAT_MAX if neginf is None else float(neginf)
     for where, number in (
         (context.emit("notEqual", x, x), float(nan)),
-        (context.emit("greaterThan", x, alpha=_LARGEST), upper),
-        (context.emit("lessThan", x, alpha=-_LARGEST), lower),
+        (context.emit("greaterThan", x, alpha=FLOAT_MAX), upper),
+        (context.emit("lessThan", x, alpha=-FLOAT_MAX), lower),
     ):
         x = context.where(where, constant(context, number, x), x)
     return x
-
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 # ---- one value -------------------------------------------------------------------------
@@ -283,29 +281,14 @@ def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, unary(context, x, "EXP"), 1.0, -1.0)
 
 
-def _log(context: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
-    output = unary(context, x, "LOG", shift=shift)
-    return output if base == np.e else affine(context, output, float(1 / np.log(base)))
-
-
-@function("Log", tf={"math.log": {}}, layouts=ELEMENTWISE)
-def log(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x)
-
-
 @function("Log2", layouts=ELEMENTWISE)
 def log2(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, 2.0)
+    return affine(context, unary(context, x, "LOG"), float(1 / np.log(2.0)))
 
 
 @function("Log10", layouts=ELEMENTWISE)
 def log10(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, 10.0)
-
-
-@function("Log1p", tf={"math.log1p": {}}, layouts=ELEMENTWISE)
-def log1p(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, shift=1.0)
+    return affine(context, unary(context, x, "LOG"), float(1 / np.log(10.0)))
 
 
 @function("Negative", tf={"math.negative": {}, "negative": {}}, layouts=ELEMENTWISE)
@@ -317,6 +300,8 @@ def negative(context: Lowering, node: Node, x: Blob) -> Blob:
 _ONE: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "Sqrt": (("math.sqrt", "sqrt"), "unary", {"type": "SQRT"}),
     "Exp": (("math.exp", "exp"), "unary", {"type": "EXP"}),
+    "Log": (("math.log",), "unary", {"type": "LOG"}),
+    "Log1p": (("math.log1p",), "unary", {"type": "LOG", "shift": 1.0}),
     "Absolute": (("math.abs", "abs"), "unary", {"type": "ABS"}),
     "Abs": ((), "unary", {"type": "ABS"}),
     "Fabs": ((), "unary", {"type": "ABS"}),

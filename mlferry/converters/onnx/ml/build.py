@@ -100,7 +100,7 @@ def _check_options(options: Options) -> None:
 
 
 def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
-    """The names of the outputs, and the values that they return."""
+    """The values that the model returns, with the names of their outputs."""
     known = dict(graph.outputs)
     requested = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
     names = [str(name) for name in requested] or list(known)
@@ -324,7 +324,7 @@ def _one_sample(value: Value) -> Sizes | None:
 
 
 def _all_of(refusals: Sequence[ConversionError]) -> ConversionError:
-    """One error for all nodes that cannot be converted."""
+    """A single error for all nodes that cannot be converted."""
     if len(refusals) == 1:
         return refusals[0]
     lines = ["several nodes cannot be converted:", *(f"  - {error}" for error in refusals)]

@@ -37,11 +37,11 @@ def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
 
 @op("Range")
 def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -> Blob:
-    """Core ML takes the end first; the number of values is known only at run time."""
+    """Core ML takes the end first; only the run tells how many values there are."""
     return context.layer("rangeDynamic", vector(limit), vector(start), vector(delta))
 
 
 @op("Constant", raw=True)
 def constant(context: Lowering, node: Node) -> NDArray[Any]:
-    """Folded in ONNX's own types; only what is not an array arrives here."""
+    """Constants are folded in ONNX's own types before; only what is no array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")

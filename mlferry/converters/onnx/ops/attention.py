@@ -1,4 +1,4 @@
-"""onnxruntime's ops of transformers: embeddings, rotations, attention in one op."""
+"""onnxruntime's ops for transformers: embeddings, rotations, and attention as a single op."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
 from mlferry.converters.onnx.ops.integers import floats
 from mlferry.converters.onnx.ops.linear import matmul, product
 from mlferry.converters.onnx.ops.normalization import layer_normalized
@@ -27,7 +27,7 @@ _MASKED = -10000.0  # what onnxruntime adds where a mask is 0
 
 
 def numbered(context: Lowering, x: Blob, axis: int) -> Blob:
-    """0, 1, ... along an axis, of any extent."""
+    """0, 1, ... along an axis of any extent."""
     size = x.known[axis]
     if size is not None:
         return context.constant(np.arange(extent(x, axis)))
@@ -43,7 +43,7 @@ def numbered(context: Lowering, x: Blob, axis: int) -> Blob:
 def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The sum of the embeddings of words, positions and segments, normalized.
 
-    The second output counts what the mask keeps of each sentence, the third is the sum.
+    The second output counts the words of each sentence that the mask keeps, the third is the sum.
     """
     words, segments, *tables, gamma, beta = operands[:7]
     mask, positions = (*operands[7:], None, None)[:2]
@@ -101,7 +101,7 @@ def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
 
 
 def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
-    """How many words of each sentence count: none without a mask, as onnxruntime has it."""
+    """How many words of each sentence the mask keeps; 0 without a mask, as in onnxruntime."""
     output = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
     output = context.emit("equal", output, alpha=1.0)
     return context.reduce("reduceSum", output, (1,), keep=False)
@@ -112,12 +112,14 @@ def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
 
 @dataclass(frozen=True)
 class Rotation:
-    """Pairs of values of each head turned by an angle of the position; values beyond stay.
+    """Turns pairs of values of each head by an angle that depends on the position.
+
+    Values of a head beyond the pairs stay.
 
     Attributes:
         cosines: [positions, pairs].
         sines: likewise.
-        interleaved: whether a pair lies together; otherwise it is one value of each half.
+        interleaved: whether a pair is adjacent; otherwise it is one value of each half.
     """
 
     cosines: Operand
@@ -125,7 +127,7 @@ class Rotation:
     interleaved: bool
 
     def width(self) -> int:
-        """How many values of a head are turned."""
+        """The number of values of a head that are turned."""
         cosines = self.cosines
         pairs = cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1)
         return 2 * pairs
@@ -176,7 +178,7 @@ def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
 
 
 def _rotated(context: Lowering, x: Blob, places: Operand, rotation: Rotation) -> Blob:
-    """x * cos + partner * sin: the partner of the first of a pair is the second, negated."""
+    """x * cos + partner * sin; the partner of the first value of a pair is minus the second."""
     interleaved = rotation.interleaved
     width = extent(x, 3)
     columns = np.arange(width)
@@ -208,11 +210,11 @@ def _rotated(context: Lowering, x: Blob, places: Operand, rotation: Rotation) ->
 
 @dataclass(frozen=True)
 class _Options:
-    """What goes into attention beside queries, keys and values.
+    """The inputs of attention besides queries, keys and values.
 
     Attributes:
-        mask: integers that are 0 where nothing is attended to, in one of onnxruntime's forms.
-        bias: what is added to the scores.
+        mask: integers that are 0 at keys to ignore, in one of onnxruntime's forms.
+        bias: added to the scores.
         past: earlier keys and values, [batch, heads, length, units] each.
     """
 
@@ -225,7 +227,7 @@ class _Options:
 def attention(
     context: Lowering, node: Node, x: Operand, weights: Operand, *rest: Operand
 ) -> Results:
-    """Self-attention with its projection: queries, keys and values are one product."""
+    """Self-attention with its projection, one product for queries, keys and values."""
     bias, mask, past, extra, length = (*rest, *[None] * 5)[:5]
     if length is not None:
         raise ConversionError("past_sequence_length: one buffer for what was and what is")
@@ -234,7 +236,7 @@ def attention(
 
 @op("com.microsoft.QAttention", raw=True)
 def q_attention(context: Lowering, node: Node, *operands: Operand) -> Results:
-    """The same of 8-bit integers."""
+    """The same with 8-bit integers."""
     _, _, bias, scale, steps, mask, zero, shifts, past = (*operands, *[None] * 4)[:9]
     x = floats(context, node, 0, scale, zero, -1)
     weights = floats(context, node, 1, steps, shifts, -1)
@@ -280,7 +282,7 @@ def _self_attention(
 def multi_head_attention(
     context: Lowering, node: Node, query: Operand, *rest: Operand | None
 ) -> tuple[Blob, ...]:
-    """Attention of projected values, which may lie packed in one operand."""
+    """Attention of projected values, which may be packed into one operand."""
     key, value, bias, mask, extra, past_key, past_value, length, beams = (*rest, *[None] * 9)[:9]
     if length is not None or beams is not None:
         raise ConversionError("past_sequence_length: one buffer for what was and what is")
@@ -303,10 +305,10 @@ def multi_head_attention(
 def earlier_keys(
     context: Lowering, key: Operand | None, value: Operand | None
 ) -> tuple[Blob, Blob] | None:
-    """The keys and values of the words before, where a model is given them.
+    """The keys and values of earlier words, if the node has them.
 
     Raises:
-        ConversionError: it is given only one of them.
+        ConversionError: it has only one of them.
     """
     if key is None and value is None:
         return None
@@ -323,7 +325,7 @@ def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
 
 
 def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int) -> list[Blob]:
-    """Each part with its stretch of the bias."""
+    """Each part, plus its section of the bias."""
     sizes = [extent(x, 2) if x.rank == 3 else extent(x, 3) * heads for x in parts]
     output, start = [], 0
     for x, size in zip(parts, sizes, strict=True):
@@ -346,7 +348,7 @@ def split_heads(context: Lowering, x: Blob, heads: int) -> Blob:
 def _attend(
     context: Lowering, node: Node, q: Blob, k: Blob, v: Blob, options: _Options
 ) -> tuple[Blob, Blob, Blob, Blob]:
-    """The output [batch, length, units], all keys and values, and what they are weighted by."""
+    """The output [batch, length, units], all keys and values, and their weights."""
     before = 0
     lengths = q.known[2], k.known[2]
     if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
@@ -374,7 +376,7 @@ def _attend(
 
 
 def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
-    """Nothing is attended to that comes later."""
+    """Ignores keys that come later than the query."""
     ones = context.layer("fillLike", scores, value=1.0)
     later = context.layer("upperTriangular", ones, k=before + 1)
     least = context.constant([-FLOAT_MAX])
@@ -382,10 +384,10 @@ def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
 
 
 def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blob:
-    """What a mask adds to scores [batch, heads, length, keys]: 0, or a large negative number.
+    """What a mask adds to scores [batch, heads, length, keys]: 0 or a large negative number.
 
     A mask is [batch, keys], [batch, length, keys], or the number of keys that count, [batch],
-    perhaps followed by the place of the first that does.
+    perhaps followed by the index of the first that counts.
     """
     rank = mask.array.ndim if isinstance(mask, Constant) else mask.rank
     if rank == 4:

@@ -1,7 +1,7 @@
-"""Subgraphs: conditions that are known choose a branch, a few known rounds are unrolled.
+"""Subgraphs: known conditions choose a branch, and a few rounds are unrolled.
 
-What is computed, and many rounds, become a branch or a loop of Core ML, which holds the weights of
-its body once.
+Computed conditions and many rounds become a branch or a loop of Core ML, which stores the weights
+of its body once.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 def inlined(
     context: Lowering, body: onnx.GraphProto, prefix: str, bindings: dict[str, Any]
 ) -> list[Any]:
-    """Convert the nodes of a subgraph in place and return what its outputs are.
+    """Convert the nodes of a subgraph in place and return its outputs.
 
     Args:
         context: what adds layers.
         body: the `GraphProto`; it sees the values around it.
-        prefix: makes the names inside unique.
+        prefix: makes the names in it unique.
         bindings: its inputs.
     """
     results = {v for item in body.node for v in item.output if v}
@@ -109,7 +109,7 @@ def _rename(body: onnx.GraphProto, rename: dict[str, str]) -> None:
 
 @op("If", raw=True)
 def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
-    """A condition that is known while converting chooses its branch."""
+    """A condition that is already known chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
         yes, no = (
@@ -119,7 +119,7 @@ def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
         try:
             return control_flow.branch(context, condition, yes, no)
         except (ConversionError, SpecError) as error:
-            raise _with_way_on(context, node, error) from error
+            raise _with_hint(context, node, error) from error
     chosen = branches[0] if condition.array.ravel()[0] else branches[1]
     return [
         x.array if isinstance(x, Constant) else x for x in inlined(context, chosen, node.name, {})
@@ -131,8 +131,8 @@ def _way_of(lowering: Lowering, node: Node, body: onnx.GraphProto, way: str) -> 
         return inlined(lowering, body, f"{node.name}/{way}", {})
 
 
-def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionError:
-    """What the error says, and how an input that the condition depends on is arguments for good."""
+def _with_hint(context: Lowering, node: Node, error: Exception) -> ConversionError:
+    """The error, with the argument that fixes an input on which the condition depends."""
     makers = {value.name: item for item in context.graph.nodes for value in item.outputs}
     seen: set[str] = set()
     waiting = [node.inputs[0].name]
@@ -150,9 +150,9 @@ def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionE
         for v in single or inputs
     )
     text = (
-        f"{error}\n  both ways of a condition are converted, as it depends on "
-        f"{', '.join(repr(v.name) for v in inputs)}; give the input for good where only one is "
-        f"taken: inputs=[{arguments}]"
+        f"{error}\n  both branches of a condition are converted, as it depends on "
+        f"{', '.join(repr(v.name) for v in inputs)}; give the input a value if only one branch is "
+        f"used: inputs=[{arguments}]"
     )
     if isinstance(error, UnsupportedOpError):
         return UnsupportedOpError(text, error.ops)
@@ -160,7 +160,7 @@ def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionE
 
 
 def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
-    """The number that a condition compares an input with."""
+    """The number with which a condition compares an input."""
     maker = makers.get(node.inputs[0].name)
     if maker is None or maker.op != "Equal":
         return ""
@@ -177,7 +177,7 @@ def loop(
     condition: Operand | None,
     *states: Operand,
 ) -> Sequence[Result]:
-    """A few rounds whose condition stays true are unrolled."""
+    """A few rounds are unrolled if the condition stays true."""
     going = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
         return _looped(context, node, trips, going, states)
@@ -190,12 +190,12 @@ def loop(
 
 
 def _few(body: onnx.GraphProto) -> int:
-    """How many rounds are rather unrolled: none that would copy weights."""
+    """The largest number of rounds to unroll; 0 if that would copy weights."""
     return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
 
 
 def _tried(convert: Callable[[], Sequence[Result]]) -> Sequence[Result] | None:
-    """What a conversion makes, or None where Core ML's loop cannot do it."""
+    """The result of a conversion, or None if Core ML's loop cannot express it."""
     try:
         return convert()
     except (ConversionError, SpecError):
@@ -241,7 +241,7 @@ _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the con
 def _looped(
     context: Lowering, node: Node, trips: Operand | None, going: Operand, states: Sequence[Any]
 ) -> list[Blob]:
-    """Core ML's loop; results of each round are gathered where their number is known."""
+    """Core ML's loop; the results of its rounds are gathered if their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
     limit: Any = trips
@@ -297,8 +297,8 @@ def _gathering(
 
     Args:
         context: what adds layers.
-        limit: the number of rounds; fixed where there are rows.
-        condition: whether there is a first round, where rounds say so.
+        limit: the number of rounds; fixed if there are rows.
+        condition: whether there is a first round, if rounds decide on the next one.
         states: the first states.
         body: takes the number of the round and the states; returns whether there is another
             round, the new states and the rows.
@@ -306,7 +306,7 @@ def _gathering(
         backwards: which rows fill their blob from its end.
 
     Returns:
-        the last states, and the blobs of all rows.
+        the last states, and the blobs that hold the rows.
     """
     buffers = [
         context.layer("fillStatic", targetShape=(limit, *shape), value=0.0) for shape in shapes
@@ -328,7 +328,7 @@ def _gathering(
 
 
 def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
-    """The place of a round counted from the last one."""
+    """The index of a round, counted from the last one."""
     linear = {"alpha": -1.0, "beta": count - 1.0}
     return context.emit("activation", index, linear=linear)
 
@@ -349,15 +349,15 @@ def _finished(context: Lowering, node: Node, states: list[Any], collected: list[
 
 @dataclass(frozen=True)
 class _ScanParts:
-    """What a Scan says.
+    """The attributes of a Scan.
 
     Attributes:
         body: the subgraph of a round.
         sequences: what is scanned.
-        axes: along which, for each.
+        axes: along which axis, for each.
         backwards: which of them are scanned from the end.
         out_backwards: which results are written from the end.
-        count: rounds.
+        count: the number of rounds.
     """
 
     body: Any
@@ -370,7 +370,7 @@ class _ScanParts:
 
 @op("Scan", since=9, raw=True)
 def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
-    """Along the scanned axis; a few rounds are unrolled."""
+    """One round for each entry of the scanned axis; a few are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]
     parts = _scan_of(context, node, len(states), operands[-scanned:])
@@ -424,7 +424,7 @@ def _scan_looped(
 
 
 def _entry(context: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
-    """The slice of an axis at a computed place, without it."""
+    """The entry of an axis at a computed index, without the axis."""
     row = context.gather(x, vector(index), axis)
     shape = known(x)
     return shaped(context, row, (*shape[:axis], *shape[axis + 1 :]))
@@ -456,7 +456,7 @@ def _scan_unrolled(
 
 
 def _entries(context: Lowering, x: Blob, axis: int) -> list[Blob]:
-    """The slices of one axis, without it."""
+    """The entries of an axis, without the axis."""
     shape = known(x)
     rest = (*shape[:axis], *shape[axis + 1 :])
     return [shaped(context, part, rest) for part in context.split(x, shape[axis], axis)]

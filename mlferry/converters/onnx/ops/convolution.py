@@ -48,7 +48,7 @@ def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
 def windows_of(
     node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int]
 ) -> Windows:
-    """How the node's kernel goes over its input; SAME of two axes at any size."""
+    """How the node's kernel moves over its input; SAME of two axes holds for any size."""
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     groups = node.attrs.get("group", 1)
     mode = node.attrs.get("auto_pad", "NOTSET")
@@ -89,7 +89,7 @@ def _bias(node: Node, bias: Operand | None) -> NDArray[np.float32] | None:
 
 
 def _dynamic(context: Lowering, node: Node, x: Blob, weights: Blob, bias: Operand | None) -> Blob:
-    """Weights that are computed: Core ML takes them as an input, in two dimensions."""
+    """Computed weights, which Core ML takes as an input in two dimensions."""
     shape = known(weights)
     if len(shape) == 3:
         wide = _dynamic_2d(
@@ -140,7 +140,7 @@ def fused_conv(
     bias: Operand | None = None,
     addend: Operand | None = None,
 ) -> Blob:
-    """A convolution, then the sum with another map, then an activation."""
+    """A convolution, plus another map, then an activation."""
     output = conv(context, node, x, weights, bias)
     if addend is not None:
         addend = as_blob(context, addend)
@@ -154,7 +154,7 @@ def fused_conv(
 def conv_transpose(
     context: Lowering, node: Node, x: Operand, weights: Operand, bias: Operand | None = None
 ) -> Blob:
-    """Padding cuts the full result; what `output_padding` adds beyond it is bias alone."""
+    """Padding cuts the full result; beyond it, `output_padding` adds only the bias."""
     x = as_blob(context, x)
     fixed = constant_of(node, 1, weights)
     kernels = fixed.array.astype(np.float32)
@@ -170,7 +170,7 @@ def conv_transpose(
 def _cuts(
     node: Node, x: Blob, kernel: tuple[int, ...], strides: list[int], dilations: list[int]
 ) -> Pairs:
-    """What is cut off the full result before and after each axis; negative is added."""
+    """What is cut off the full result before and after each axis, or added if negative."""
     extra = list(node.attrs.get("output_padding") or [0] * len(kernel))
     shape = node.attrs.get("output_shape")
     mode = node.attrs.get("auto_pad", "NOTSET")
@@ -202,7 +202,7 @@ def _cuts(
 def col2im(
     context: Lowering, node: Node, x: Blob, image: NDArray[Any], block: NDArray[Any]
 ) -> Blob:
-    """Blocks added up where they overlap: a transposed convolution by single ones."""
+    """Sums blocks where they overlap: a transposed convolution whose kernels hold a single 1."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)
     strides, dilations = options(node, dimensions, kernel)

@@ -1,4 +1,4 @@
-"""Boxes: suppression of those that overlap, and what an image has inside of them."""
+"""Boxes: suppressing those that overlap, and pooling what an image has in them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def non_max_suppression(
 ) -> Blob:
     """Rows of (batch, class, box): every class of every image is suppressed on its own.
 
-    Core ML keeps the best box where none reaches the threshold, so scores are asked again.
+    Core ML keeps the best box even if none reaches the threshold, so scores are compared again.
     """
     batch, count, _ = known(boxes)
     classes = known(scores)[1]
@@ -74,7 +74,7 @@ def _for_every_class(context: Lowering, boxes: Blob, sizes: tuple[int, int, int]
 
 @op("RoiAlign")
 def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -> Blob:
-    """Bilinear samples averaged over each bin: two products with matrices, one an axis."""
+    """Averages bilinear samples over each bin, by products with a matrix for each axis."""
     if node.attrs.get("mode", "avg") != "avg":
         raise ConversionError(f"mode={node.attrs['mode']!r}: avg can be converted")
     ratio = node.attrs.get("sampling_ratio", 0)
@@ -109,7 +109,7 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
 def _bins(
     context: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: Number, *, aligned: bool
 ) -> Blob:
-    """[regions, bins, size]: how much each pixel of an axis counts for each bin."""
+    """[regions, bins, size]: the weight of each pixel of an axis in each bin."""
     count, ratio = bins
     span = context.subtract(end, start)
     if not aligned:
@@ -161,15 +161,15 @@ def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
 
 
 def _nearest(context: Lowering, x: Blob) -> Blob:
-    """The nearest integer; halves go away from 0."""
+    """The nearest integer; halves are rounded away from 0."""
     whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
     return context.multiply(context.emit("sign", x), whole)
 
 
 def _pixels_of_bins(context: Lowering, start: Blob, end: Blob, count: int, size: Number) -> Blob:
-    """[regions, bins, size]: 1 where a pixel belongs to a bin; `start` and `end` are [regions, 1].
+    """[regions, bins, size]: 1 if a pixel belongs to a bin; `start` and `end` are [regions, 1].
 
-    Bins share the pixels that lie on their borders.
+    Neighbouring bins share the pixels on their border.
     """
     span = affine(context, context.subtract(end, start), 1.0, 1.0)
     span = context.maximum(span, context.constant([1.0]))

@@ -6,10 +6,10 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import chosen, combined, elements_of, equal_shapes, noted
@@ -27,26 +27,7 @@ from mlferry.converters.operands import (
 from mlferry.converters.values import Blob, Constant, Operand, Result, Results, blob_of
 from mlferry.errors import ConversionError
 
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
-# One layer without parameters, or with these.
-_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "Abs": ("unary", {"type": "ABS"}),
-    "Exp": ("unary", {"type": "EXP"}),
-    "Log": ("unary", {"type": "LOG"}),
-    "Sqrt": ("unary", {"type": "SQRT"}),
-    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
-    "Relu": ("activation", {"ReLU": {}}),
-    "Sigmoid": ("activation", {"sigmoid": {}}),
-    "Tanh": ("activation", {"tanh": {}}),
-    "Softplus": ("activation", {"softplus": {}}),
-    "Softsign": ("activation", {"softsign": {}}),
-    "Ceil": ("ceil", {}), "Floor": ("floor", {}), "Round": ("round", {}), "Sign": ("sign", {}),
-    "Sin": ("sin", {}), "Cos": ("cos", {}), "Tan": ("tan", {}), "Asin": ("asin", {}),
-    "Acos": ("acos", {}), "Atan": ("atan", {}), "Sinh": ("sinh", {}), "Cosh": ("cosh", {}),
-    "Asinh": ("asinh", {}), "Acosh": ("acosh", {}), "Atanh": ("atanh", {}), "Erf": ("erf", {}),
-    "Not": ("logicalNot", {}),
-}  # fmt: skip
+_PLAIN = {**PLAIN, "Not": ("logicalNot", {})}
 
 
 @op(*_PLAIN)
@@ -82,7 +63,7 @@ def reciprocal(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def align(context: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob, Blob]:
-    """Opsets before 7 broadcast the second operand from a given axis on, where asked."""
+    """Opsets before 7 may broadcast the second operand from a given axis on."""
     node.attrs.get("consumed_inputs")
     axis = node.attrs.get("axis")
     wanted = node.attrs.get("broadcast", 0)
@@ -128,7 +109,7 @@ def div(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
 
 @op("Mod")
 def mod(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    """The sign is the divisor's, with fmod=1 the dividend's."""
+    """The sign is that of the divisor; with fmod=1, that of the dividend."""
     if not node.attrs.get("fmod", 0):
         return context.emit("modBroadcastable", left, right)
     quotient = truncated(context, context.divide(left, right))
@@ -176,7 +157,7 @@ def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Oper
 
 @op("IsNaN")
 def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
-    """What is not equal to itself."""
+    """Only NaN is not equal to itself."""
     return context.emit("notEqual", x, x)
 
 
@@ -197,7 +178,7 @@ _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
 
 @op("Cast", "CastLike", raw=True)
 def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None) -> Result:
-    """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
+    """Floats lose their fraction to become integers; a bool is whether a value is not 0."""
     source, target = dtype(node), node.outputs[0].dtype
     node.attrs.get("to")
     node.attrs.get("saturate")
@@ -233,7 +214,7 @@ _BITS = {
 
 
 def _holds(target: str, source: str) -> bool:
-    """Whether a type has room for another's integers, as far as float32 holds them exactly."""
+    """Whether a type holds all integers of another one that float32 represents exactly."""
     if _BITS[target] >= 32:
         return not target.startswith("u") or source.startswith("u")
     one, other = np.iinfo(target), np.iinfo(source)
@@ -290,7 +271,7 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("ThresholdedRelu")
 def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x above alpha, else 0."""
+    """x if it is above alpha, else 0."""
     above = context.emit("greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
     # no product: infinity times 0 is not a number
     return context.where(above, x, scalar(context.constant([0.0])))
@@ -334,7 +315,7 @@ def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("com.microsoft.BiasGelu", "com.microsoft.FastGelu")
 def gelu_of_sum(context: Lowering, node: Node, x: Blob, bias: Blob | None = None) -> Blob:
-    """gelu(x + bias); the fast one computes a tanh, and may do without a bias."""
+    """gelu(x + bias); the fast one computes a tanh, and its bias is optional."""
     moved = x if bias is None else context.add(x, bias)
     exact = node.op == "com.microsoft.BiasGelu"
     return context.emit("gelu", moved, mode="EXACT" if exact else "TANH_APPROXIMATION")
@@ -347,7 +328,7 @@ def quick_gelu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Shrink")
 def shrink(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x moved by bias towards 0 where its magnitude is above lambd, else 0."""
+    """x moved by bias towards 0 if its magnitude is above lambd, else 0."""
     limit, bias = node.attrs.get("lambd", 0.5), node.attrs.get("bias", 0.0)
     low_side = context.emit("lessThan", x, alpha=-limit)
     high_side = context.emit("greaterThan", x, alpha=limit)
@@ -358,7 +339,7 @@ def shrink(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("PRelu")
 def prelu(context: Lowering, node: Node, x: Blob, slope: Blob) -> Blob:
-    """Slopes broadcast; before opset 7 one slope a channel goes along axis 1."""
+    """Slopes broadcast; before opset 7, a slope per channel lies along axis 1."""
     node.attrs.get("consumed_inputs")
     if context.graph.version < 7 and slope.rank == 1 and slope.known[0] != 1 and x.rank > 2:
         slope = context.expand(slope, *range(-(x.rank - 2), 0))
@@ -383,7 +364,7 @@ def clip_11(
     least: Operand | None = None,
     most: Operand | None = None,
 ) -> Blob:
-    """Either bound may be left out; the upper one wins where they cross."""
+    """Either bound may be omitted; the upper one wins if they cross."""
     x = as_blob(context, x)
     if isinstance(least, Constant) and isinstance(most, Constant):
         bounds = [float(bound.array.ravel()[0]) for bound in (least, most)]
@@ -400,7 +381,7 @@ def clip_11(
 
 @op("BitwiseNot")
 def bitwise_not(context: Lowering, node: Node, x: Blob) -> Blob:
-    """-x - 1 for signed integers, the largest number less x for others."""
+    """-x - 1 for signed integers; for others, the largest number minus x."""
     kind = dtype(node)
     if kind.startswith("int"):
         return affine(context, x, -1.0, -1.0)
@@ -418,7 +399,7 @@ _BITWISE = {
 
 @op(*_BITWISE)
 def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    """Bit by bit, along an axis of their own; the highest bit of a signed integer is negative."""
+    """Bit by bit, along an additional axis; the highest bit of a signed integer is negative."""
     kind = dtype(node)
     count = _BITS.get(kind, 64)
     if count > 16:
@@ -441,7 +422,7 @@ def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
 
 @op("BitShift")
 def bit_shift(context: Lowering, node: Node, x: Blob, by: Blob) -> Blob:
-    """By a power of two; all bits are lost by a shift of the width of the type, or a negative."""
+    """Multiplies by a power of two; a shift by the type's width, or a negative one, gives 0."""
     kind = dtype(node)
     width = float(_BITS[kind])
     outside = context.emit("lessThan", by, alpha=0.0)
@@ -472,7 +453,7 @@ _BEFORE_OPERANDS = 6  # the opset of Clip whose bounds are options
 
 
 def activated(context: Lowering, node: Node, x: Blob, options: Mapping[str, float | None]) -> Blob:
-    """The activation that an op of onnxruntime names, with those of its options that are set."""
+    """The activation that an op of onnxruntime names, with the options that are set."""
     name = node.attrs.get("activation", "")
     if not name:
         return x

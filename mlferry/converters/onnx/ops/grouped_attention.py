@@ -1,4 +1,4 @@
-"""onnxruntime's attention of shared heads, whose cache of keys and values may be quantized."""
+"""onnxruntime's attention with shared heads, whose cache of keys and values may be quantized."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.attention import (
@@ -15,7 +16,6 @@ from mlferry.converters.onnx.ops.attention import (
     numbered,
     split_heads,
 )
-from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
 from mlferry.converters.onnx.ops.linear import product
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, extent, joined, shaped
@@ -34,9 +34,9 @@ def group_query_attention(
 ) -> Results:
     """Causal attention, in which several heads of queries share one of keys and values.
 
-    New keys and values follow the earlier ones of each sentence, of which there are as many as
-    `seqlens_k`, less the new ones and one, says. Those of a quantized cache are codes; what is
-    attended to are the values that the codes stand for, the new ones included.
+    New keys and values follow the earlier ones of each sentence, whose number is `seqlens_k` + 1
+    minus that of the new ones. A quantized cache holds codes; attention uses the values that the
+    codes stand for, even for new keys and values.
     """
     operands = (*rest, *[None] * 13)[:13]
     key, value, past_key, past_value, ends, _, cosines, sines, positions, bias, sink = operands[:11]
@@ -87,8 +87,8 @@ class _Cache:
     """How keys or values are stored: as they are, or as codes that are multiples of a scale.
 
     Attributes:
-        bits: of a code: 8, or 4, of which two lie in a byte, each plus 8, the first in the lower
-            half. None for values as they are.
+        bits: 8 or 4 for codes, None for values as they are. Two codes of 4 bits share a byte, the
+            first in the lower half; 8 is added to each.
         scale: broadcasts against [batch, heads, length, units].
     """
 
@@ -138,7 +138,7 @@ def _caches(
     """How keys and values are stored.
 
     Raises:
-        ConversionError: a quantization that onnxruntime does not have, or without its scale.
+        ConversionError: onnxruntime has no such quantization, or there is no scale.
     """
     bits = node.attrs.get("kv_cache_bit_width", 0)
     shared = node.attrs["kv_num_heads"]
@@ -174,10 +174,10 @@ def _size(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
-    """How many keys of each sentence were before, [batch] or [1].
+    """The number of earlier keys of each sentence, [batch] or [1].
 
     Raises:
-        ConversionError: fixed numbers that do not count all of the past.
+        ConversionError: the numbers are fixed and do not count all of the past.
     """
     if ends is None:
         raise ConversionError("past keys and values without seqlens_k")
@@ -198,7 +198,7 @@ def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blo
 
 
 def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
-    """The places of the queries, [batch or 1, length]."""
+    """The positions of the queries, [batch or 1, length]."""
     numbers = context.expand(numbered(context, q, 2), 0)
     if before is None:
         return numbers
@@ -239,7 +239,7 @@ def _grouped(
     bias: Operand | None,
     sink: Operand | None,
 ) -> tuple[Blob, Blob | None]:
-    """The output [batch, length, units], and the scores where they are asked for.
+    """The output [batch, length, units], and the scores if the node has them.
 
     Each head of keys serves `times` heads of queries.
     """
@@ -272,9 +272,9 @@ def _grouped(
 
 
 def _weights(context: Lowering, node: Node, scores: Blob, sink: Operand | None) -> Blob:
-    """What each query attends to: a softmax, in which one more score may take a share of its own.
+    """The weights of the keys for each query: a softmax, which may include one more score.
 
-    That is a head's `head_sink`, or 0 with `smooth_softmax`.
+    That score is a head's `head_sink`, or 0 with `smooth_softmax`.
     """
     smooth = node.attrs.get("smooth_softmax", 0)
     if smooth not in (-1, 0, 1):

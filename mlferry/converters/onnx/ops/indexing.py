@@ -42,7 +42,7 @@ _MODES = {
 
 
 def indices_of(context: Lowering, x: Operand, size: int | Blob) -> Blob:
-    """Indices counted from the front; constant ones are resolved and checked now.
+    """Indices counted from the front; constant ones are checked now.
 
     Raises:
         ConversionError: a constant index is out of bounds.
@@ -60,20 +60,20 @@ def indices_of(context: Lowering, x: Operand, size: int | Blob) -> Blob:
 
 
 def _from_front(context: Lowering, indices: Blob, size: int) -> Blob:
-    """Indices, of which negative ones count from the end."""
+    """Computed indices counted from the front."""
     negative = context.emit("lessThan", indices, alpha=0.0)
     return context.add(indices, affine(context, negative, float(size)))
 
 
 def _check(array: NDArray[Any], size: int) -> None:
-    """Raise a `ConversionError` where an index is out of bounds."""
+    """Raise a `ConversionError` if an index is out of bounds."""
     if array.size and (array.min() < -size or array.max() >= size):
         raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
 
 
 @op("Gather", raw=True)
 def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Operand:
-    """The rank is that of both together, less the axis."""
+    """The rank of the result is the sum of both ranks minus 1."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     elements = context.elements.get(x.name) if x.rank == 1 else None
@@ -117,7 +117,7 @@ def points(context: Lowering, indices: Operand, limits: Sequence[int]) -> Blob:
     """Coordinates along the last axis, counted from the front.
 
     Raises:
-        ConversionError: constant ones are out of bounds.
+        ConversionError: a constant one is out of bounds.
     """
     sizes = np.array(limits)
     if not isinstance(indices, Constant):
@@ -148,7 +148,7 @@ def gather_nd(context: Lowering, node: Node, x: Operand, indices: Operand) -> Bl
 def scatter_elements(
     context: Lowering, node: Node, x: Operand, indices: Operand, updates: Operand
 ) -> Blob:
-    """Where indices cover fewer places than the data off the axis, they are made coordinates."""
+    """Indices become coordinates if they cover only a part of the data's other axes."""
     x = as_blob(context, x)
     updates = as_blob(context, updates)
     axis = positive(node.attrs.get("axis", 0), x.rank)
@@ -183,7 +183,7 @@ def scatter_nd(
 def tensor_scatter(
     context: Lowering, node: Node, past: Blob, update: Blob, starts: Blob | None = None
 ) -> Blob:
-    """New entries in the place of old ones from a place on that each sample has its own."""
+    """New entries replace old ones, from a position on that differs for each sample."""
     axis = positive(node.attrs.get("axis", -2), past.rank)
     if axis != past.rank - 2:
         raise ConversionError(f"axis={axis} of {past.rank}: the last but one can be converted")
@@ -228,7 +228,7 @@ def one_hot(
 def _one_hot_of(
     context: Lowering, indices: Blob, depth: Blob, axis: int, off: float, on: float
 ) -> Blob:
-    """Indices beside the numbers up to a computed depth."""
+    """Compares the indices with the numbers up to a computed depth."""
     places = vector(indices_of(context, indices, depth))
     if not indices.is_scalar:
         places = context.expand(places, axis)
@@ -242,7 +242,7 @@ def _one_hot_of(
 
 @op("NonZero")
 def non_zero(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Core ML lists one place a row, ONNX one a column."""
+    """Core ML lists a position in each row, ONNX in each column."""
     output = context.layer("whereNonZero", vector(x))
     return context.transpose(output, (1, 0))
 

@@ -62,7 +62,7 @@ def _zero(operands: Sequence[Operand | None], place: int) -> Operand | None:
 
 @op("MatMulInteger", raw=True)
 def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Zero points of A go along its rows, those of B along its columns."""
+    """A has zero points for its rows, B for its columns."""
     a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
     b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
     return matmul(context, node, a, b)
@@ -85,7 +85,7 @@ def qlinear_matmul(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("QLinearConv", "com.microsoft.QLinearConv", raw=True)
 def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Blob:
-    """The bias has the scale of the products; channels lie last where onnxruntime says so."""
+    """The bias has the scale of the products; with onnxruntime's option, channels are last."""
     last = bool(node.attrs.get("channels_last", 0))
     _, x_scale, x_zero, _, w_scale, w_zero, y_scale, y_zero, *rest = operands
     x = floats(context, node, 0, x_scale, x_zero, 1)
@@ -117,7 +117,7 @@ def _quantized(
 
 @op("com.microsoft.QGemm", raw=True)
 def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """A bias has the scale of the products; the result stays float where no scale is given."""
+    """The bias has the scale of the products; without a scale the result stays float."""
     _, a_scale, a_zero, _, b_scale, b_zero, bias, y_scale, y_zero = (*operands, None, None)[:9]
     turned = bool(node.attrs.get("transB", 0))
     a = floats(context, node, 0, a_scale, a_zero, 0)
@@ -131,7 +131,7 @@ def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 
 def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
-    """The product of scales that are known."""
+    """The product of constant scales."""
     steps = [s.array.astype(np.float32).ravel() for s in scales if isinstance(s, Constant)]
     if len(steps) < len(scales):
         raise ConversionError("a bias whose scale is computed")
@@ -149,7 +149,7 @@ def matmul_integer_to_float(context: Lowering, node: Node, *operands: Operand) -
 
 @op("com.microsoft.DynamicQuantizeMatMul", raw=True)
 def dynamic_quantize_matmul(context: Lowering, node: Node, x: Operand, *operands: Operand) -> Blob:
-    """The activations are rounded to 8 bits by their own range."""
+    """Rounds the activations to 8 bits by their own range."""
     _, b_scale, b_zero, bias = (*operands, None, None)[:4]
     a = rounded(context, as_blob(context, x))
     b = floats(context, node, 1, b_scale, b_zero, -1)
@@ -176,7 +176,7 @@ def qlinear_binary(context: Lowering, node: Node, *operands: Operand) -> Blob:
 def qlinear_concat(
     context: Lowering, node: Node, y_scale: Operand, y_zero: Operand, *parts: Operand
 ) -> Blob:
-    """Each part has its scale and zero point behind it."""
+    """The scale and the zero point of each part follow it."""
     blobs = [
         as_blob(context, floats(context, node, place, parts[place - 1], parts[place], 0))
         for place in range(2, 2 + len(parts), 3)
@@ -198,7 +198,7 @@ def qlinear_activation(context: Lowering, node: Node, *operands: Operand) -> Blo
 
 @op("com.microsoft.QLinearSoftmax", raw=True)
 def qlinear_softmax(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Before opset 13 over all axes from `axis` on."""
+    """Over all axes from `axis` on before opset 13."""
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
     attributes = Attributes({"axis": node.attrs.get("axis", -1)})
@@ -229,7 +229,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of integers, whose channels lie last."""
+    """Takes integers with channels last."""
     output = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
     return channels_last(context, output)
 

@@ -21,7 +21,7 @@ from mlferry.spec.weights import Linear
 
 @op("MatMul", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """By a constant matrix: an inner product; otherwise Core ML's batched one."""
+    """An inner product for a constant matrix, otherwise Core ML's batched product."""
     fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
     if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
         matrix = fixed.array.astype(np.float32)
@@ -32,7 +32,7 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
 
 
 def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
-    """NumPy's matmul of any ranks, at any size; `options` are those of Core ML's layer."""
+    """NumPy's matmul for any ranks and sizes; `options` are those of Core ML's layer."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
     output = context.layer("batchedMatmul", first, second, **options)
@@ -96,7 +96,7 @@ def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | Non
 
 @op("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", raw=True)
 def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """alpha * A' * B'; `transBatch` moves the first axis before the last but one."""
+    """alpha * A' * B'; `transBatch` moves the first axis to the place before the last."""
     turns = [bool(node.attrs.get(f"trans{side}", 0)) for side in "AB"]
     batch = [bool(node.attrs.get(f"transBatch{side}", 0)) for side in "AB"]
     alpha = node.attrs.get("alpha", 1.0)
@@ -127,7 +127,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
 def fused_gemm(
     context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | None = None
 ) -> Blob:
-    """Gemm, and an activation."""
+    """Gemm, followed by an activation."""
     output: Blob = gemm(context, node, a, b, c)
     options = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
     return activated(context, node, output, options)
@@ -137,9 +137,9 @@ def fused_gemm(
 def matmul_n_bits(
     context: Lowering, node: Node, x: Operand, b: Operand, scales: Operand, *rest: Operand
 ) -> Blob:
-    """By a matrix kept in few bits, in blocks of its inputs: floats where there are several.
+    """The matrix has few bits, and scales for blocks of its inputs; several blocks become floats.
 
-    Its bytes hold the first values in their lowest bits.
+    Bytes hold the first values in their lowest bits.
     """
     node.attrs.get("accuracy_level")  # how exactly activations are taken
     if node.attrs.get("weight_prepacked", 0):
@@ -180,7 +180,7 @@ def matmul_n_bits(
 
 
 def _unpacked(rows: NDArray[Any], bits: int) -> NDArray[Any]:
-    """The values in the bytes of each row, the lowest bits first."""
+    """The values in the bytes of each row, from the lowest bits up."""
     parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(len(rows), -1)
 

@@ -18,7 +18,7 @@ from mlferry.errors import ConversionError
 
 @op("BatchNormalization", raw=True)
 def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
-    """By stored statistics, along axis 1; training mode is refused."""
+    """Uses stored statistics along axis 1; training mode is refused."""
     node.attrs.get("momentum")
     node.attrs.get("consumed_inputs")
     test = node.attrs.get("is_test", 0)
@@ -78,7 +78,7 @@ def _standardized(context: Lowering, node: Node, x: Blob, axes: tuple[int, ...])
 def _scaled(
     context: Lowering, x: Blob, scale: Operand, bias: Operand, shape: tuple[int, ...]
 ) -> Blob:
-    """x * scale + bias, both of which are given this shape."""
+    """x * scale + bias, after both get this shape."""
     factor, shift = (shaped(context, as_blob(context, v), shape) for v in (scale, bias))
     return context.add(context.multiply(x, factor), shift)
 
@@ -87,7 +87,7 @@ def _scaled(
 def instance_normalization(
     context: Lowering, node: Node, x: Operand, scale: Operand, bias: Operand
 ) -> Blob:
-    """Core ML's own layer, for images whose parameters are constants."""
+    """Core ML's own layer if the parameters are constant and the input is an image."""
     node.attrs.get("consumed_inputs")
     x = as_blob(context, x)
     if x.rank == 4 and isinstance(scale, Constant) and isinstance(bias, Constant):
@@ -109,7 +109,7 @@ def instance_normalization(
 def layer_normalization(
     context: Lowering, node: Node, x: Operand, scale: Operand, bias: Operand | None = None
 ) -> tuple[Blob, ...]:
-    """Over all axes from `axis` on; the mean and inverse deviation are outputs, too."""
+    """Over all axes from `axis` on; the mean and the inverse deviation are outputs, too."""
     node.attrs.get("stash_type")
     x = as_blob(context, x)
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
@@ -126,7 +126,7 @@ def layer_normalized(
     epsilon: float,
     count: int,
 ) -> tuple[Blob, ...]:
-    """The result, and as many of its mean and its inverse deviation as are asked for."""
+    """The result, then its mean and its inverse deviation, as far as the node has them."""
     if count == 1:
         output = _native_layer_normalization(context, x, axes, scale, bias, epsilon)
         if output is not None:
@@ -149,7 +149,7 @@ def _native_layer_normalization(
     bias: Operand | None,
     epsilon: float,
 ) -> Blob | None:
-    """By Core ML's own layer, where factors and shifts are constants for every value."""
+    """Core ML's own layer, if factors and shifts are constants for every value."""
     sizes = [x.known[axis] for axis in axes]
     if not isinstance(scale, Constant) or not isinstance(bias, Constant | None) or None in sizes:
         return None
@@ -165,7 +165,7 @@ def _native_layer_normalization(
 
 @op("RMSNormalization", "SimplifiedLayerNormalization")
 def rms_normalization(context: Lowering, node: Node, x: Blob, scale: Blob) -> Results:
-    """onnxruntime's own form has the inverse root as an output, too."""
+    """onnxruntime's op also has the inverse root as an output."""
     node.attrs.get("stash_type")
     axes = tuple(range(positive(node.attrs.get("axis", -1), x.rank), x.rank))
     output, root = _by_root_mean_square(context, x, axes, scale, node.attrs.get("epsilon", 1e-5))
@@ -191,7 +191,7 @@ def _by_root_mean_square(
 def skip_layer_normalization(
     context: Lowering, node: Node, x: Operand, skip: Operand, gamma: Operand, *rest: Operand
 ) -> Results:
-    """The last axis of x + skip + bias; the sum is the fourth output."""
+    """Normalizes x + skip + bias along the last axis; the sum is the fourth output."""
     simple = node.op == "com.microsoft.SkipSimplifiedLayerNormalization"
     beta, bias = ([None, *rest] if simple else [*rest, None, None])[:2] if rest else (None, None)
     x, skip = (as_blob(context, v) for v in (x, skip))
@@ -211,7 +211,7 @@ def skip_layer_normalization(
 
 @op("GroupNormalization")
 def group_normalization(context: Lowering, node: Node, x: Blob, scale: Blob, bias: Blob) -> Blob:
-    """Opset 18 scales by group, 21 by channel."""
+    """Opset 18 has a scale per group, opset 21 one per channel."""
     node.attrs.get("stash_type")
     groups, channels, ones = node.attrs["num_groups"], extent(x, 1), (1,) * (x.rank - 2)
     is_fixed = None not in x.known
@@ -257,7 +257,7 @@ _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 
 @op(*_SOFTMAX)
 def softmax_1(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Before opset 13 the input is flattened to two axes at `axis`."""
+    """Before opset 13, the input is flattened to two axes at `axis`."""
     axis = positive(node.attrs.get("axis", 1), x.rank)
     if axis == x.rank - 1:
         return _softmax(context, node, x, axis)

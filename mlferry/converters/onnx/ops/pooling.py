@@ -1,4 +1,4 @@
-"""Pooling, and its inverse by indices."""
+"""Pooling, and its inverse for given indices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 
 
 class PoolingWindow(NamedTuple):
-    """What a pooling slides over its input.
+    """The window that pooling moves over its input.
 
     Attributes:
-        kernel: its extents, one for each spatial axis, as below.
-        strides: the steps between two windows.
-        dilations: the steps between two entries of a window.
+        kernel: its extents, one for each spatial axis like all that follows.
+        strides: the distance between two windows.
+        dilations: the distance between two entries of a window.
         pairs: the padding before and after each axis.
         extra: what `ceil_mode` adds to the padding after each axis.
     """
@@ -43,13 +43,13 @@ class PoolingWindow(NamedTuple):
 
     @property
     def padding(self) -> list[tuple[int, int]]:
-        """The padding with what `ceil_mode` adds."""
+        """The padding, including what `ceil_mode` adds."""
         return [(a, b + e) for (a, b), e in zip(self.pairs, self.extra, strict=True)]
 
 
 @op(*_KINDS)
 def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
-    """Windows of `ceil_mode` that start in the padding at the end are dropped."""
+    """Drops windows of `ceil_mode` that start in the padding at the end."""
     dimensions = x.rank - 2
     kernel = list(node.attrs["kernel_shape"])
     strides, dilations = options(node, dimensions, tuple(kernel))
@@ -118,7 +118,7 @@ def _combined(context: Lowering, kind: str, parts: list[Blob]) -> Blob:
 
 
 def _slices(context: Lowering, x: Blob, window: PoolingWindow, filler: float = 0.0) -> list[Blob]:
-    """One slice of the padded input for every place of the kernel."""
+    """A slice of the padded input for every entry of the kernel."""
     amounts = [0, 0, 0, 0, *(n for pair in window.padding for n in pair)]
     if any(amounts):
         x = context.layer("constantPad", x, padAmounts=amounts, value=filler)
@@ -152,10 +152,10 @@ def _by_slices(
 def _rounded_up(
     context: Lowering, node: Node, x: Blob, kernel: list[int], strides: list[int], pairs: Pairs
 ) -> Blob | None:
-    """`ceil_mode` at any size: Core ML's own, where both ends have the same padding.
+    """`ceil_mode` at any size: Core ML's own, for equal padding at both ends.
 
     Raises:
-        ConversionError: they have not, and the size is flexible.
+        ConversionError: the padding differs, and the size is flexible.
     """
     counts = node.attrs.get("count_include_pad", 0) and node.op == "AveragePool"
     if counts or any(a != b for a, b in pairs):
@@ -179,10 +179,10 @@ def _rounded_up(
 def _with_indices(
     context: Lowering, x: Blob, window: PoolingWindow, column_major: bool
 ) -> tuple[Blob, Blob]:
-    """The maximum of the shifted slices, and the place of the first one that has it.
+    """The maximum of the shifted slices, and the index of the first one that has it.
 
     Raises:
-        ConversionError: of volumes, or an index that float32 cannot hold.
+        ConversionError: the input is a volume, or float32 cannot hold an index.
     """
     if x.rank > 4:
         raise ConversionError("the indices of a MaxPool over volumes")
@@ -221,7 +221,7 @@ def _flat(context: Lowering, x: Blob) -> Blob:
 def max_unpool(
     context: Lowering, node: Node, x: Blob, indices: Blob, shape: NDArray[Any] | None = None
 ) -> Blob:
-    """Values at their places, which count through the whole result; zeros elsewhere."""
+    """Values at their indices, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])
     strides, _ = options(node, len(kernel), tuple(kernel))
     flat = node.attrs.get("pads") or [0] * (2 * len(kernel))
@@ -242,7 +242,7 @@ def max_unpool(
 def _relocated(
     context: Lowering, places: Blob, plain: tuple[int, ...], target: tuple[int, ...]
 ) -> Blob:
-    """Indices count through the result without an output_shape: they are looked up for it."""
+    """Indices through the result, from indices that ignore `output_shape`."""
     if plain == target:
         return places
     if any(a > b for a, b in zip(plain, target, strict=True)):
@@ -259,7 +259,7 @@ def _ceil(
     strides: Sequence[int],
     pairs: Sequence[Sequence[int]],
 ) -> list[int]:
-    """How much padding more the windows of `ceil_mode` need."""
+    """The additional padding that windows of `ceil_mode` need."""
     if not node.attrs.get("ceil_mode", 0):
         return [0] * len(spans)
     extra = []

@@ -24,7 +24,7 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
 
 
 def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
-    """Scales or zero points in the shape that broadcasts along an axis."""
+    """Scales or zero points in a shape that broadcasts along an axis."""
     if isinstance(values, Constant):
         array = values.array.astype(np.float32)
         if array.size == 1:
@@ -41,7 +41,7 @@ def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
 
 
 def rounded(context: Lowering, x: Blob) -> Blob:
-    """What is left of values that are kept in 8 bits by their own range."""
+    """Values rounded to 8 bits by their own range."""
     codes, scale, shift = _by_range(context, x)
     moved = context.subtract(codes, shift)
     return context.multiply(moved, scale)
@@ -61,7 +61,7 @@ def _along(context: Lowering, node: Node, x: Blob, values: Operand) -> Blob:
 def quantize_linear(
     context: Lowering, node: Node, x: Operand, scale: Operand, zero: Operand | None = None
 ) -> Blob:
-    """round(x / scale) + zero point, kept in the type's range; halves go to even."""
+    """round(x / scale) + zero point, clipped to the type's range; halves are rounded to even."""
     for name in ("saturate", "precision"):
         node.attrs.get(name)
     kind = node.outputs[0].dtype
@@ -105,7 +105,7 @@ def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blo
 
 
 def _by_range(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
-    """To 0..255, by the range of the values and 0; the scale and the zero point are computed."""
+    """Rounds to 0..255; scale and zero point are computed from the range of the values and 0."""
     source = vector(x)
     most, least = (
         scalar(context.layer(kind, source, reduceAll=True, keepDims=False))
@@ -125,7 +125,7 @@ def _by_range(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
 
 
 def _only_dequantized(context: Lowering, node: Node) -> bool:
-    """Whether a rounding is undone at once by every reader."""
+    """Whether every reader dequantizes the value at once."""
     if node.op not in _QUANTIZE:
         return False
     name = node.outputs[0].name
@@ -146,9 +146,9 @@ def remembered(
     kind: str | None = None,
     axis: int | None = None,
 ) -> Constant:
-    """The floats that constant integers stand for, with the integers.
+    """The floats that constant integers stand for, together with the integers.
 
-    Core ML has no scales for blocks of a channel: such weights become floats.
+    Core ML has no scales for blocks of a channel; such weights become floats.
     """
     block = node.attrs.get("block_size", 0)
     axis = node.attrs.get("axis", 1) if axis is None else axis
@@ -179,7 +179,7 @@ def remembered(
 
 
 def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The last block of an axis may be cut."""
+    """Cuts what repeated blocks have beyond the end of each axis."""
     return tuple(slice(0, extent) for extent in shape)
 
 
@@ -195,8 +195,8 @@ def weights_of(
 
     Args:
         constant: the weight.
-        array: its floats, as the layer wants them: reshaped, or transposed where `turned`.
-        channel_axis: the axis of the stored weight along which Core ML has scales.
+        array: its floats as the layer wants them: reshaped, or transposed if `turned`.
+        channel_axis: the axis of the stored weight for which Core ML has scales.
         turned: whether `array` is the transposed matrix.
         factor: what the floats were multiplied by.
     """

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM: by Core ML's own layers where these compute the same, else step by step."""
+"""RNN, GRU and LSTM: Core ML's own layers if these compute the same, else step by step."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _run(
     directions: list[Gates],
     states: int,
 ) -> list[Blob | None]:
-    """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
+    """All steps of all directions: the outputs Y, Y_h and, for an LSTM, Y_c."""
     x = blob_of(as_blob(context, operands[0]))
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
@@ -156,7 +156,7 @@ def _run(
 def _both(
     context: Lowering, directions: list[Gates], x: Blob, first: Sequence[Sequence[Blob | None]]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
-    """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
+    """Both directions as one layer of Core ML; see `native_recurrent.run_both`."""
     states = [state for each in first for state in each]
     known_states = [state for state in states if state is not None]
     if known_states and len(known_states) < len(states):
@@ -176,7 +176,7 @@ def _apart(context: Lowering, y: Blob) -> Blob:
 def _filled(
     context: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
 ) -> list[Blob]:
-    """The first states, zeros for those that are not given."""
+    """The first states; zeros replace omitted ones."""
     zeros = np.zeros((extent(x, 1), directions[0].units), np.float32)
     return [context.constant(zeros) if state is None else state for state in states]
 
@@ -190,7 +190,7 @@ def _one(
     *,
     reverse: bool,
 ) -> Directed:
-    """One direction: by Core ML's own layer, else step by step, or by a loop."""
+    """One direction: Core ML's own layer, else step by step, or a loop."""
     values: list[Blob] = [s for s in first if s is not None]
     if values and len(values) < len(first):
         values = _filled(context, [gates], x, first)
@@ -222,7 +222,7 @@ def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray
 
 
 def _mask(context: Lowering, lengths: NDArray[Any] | None, place: int) -> Blob | None:
-    """Beyond a sample's length states stay and outputs are 0."""
+    """1 within a sample's length; beyond it, states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
         return None
     return context.constant((lengths > place).astype(np.float32)[:, None])
@@ -236,7 +236,7 @@ def _initial(
     units: int,
     batchwise: int,
 ) -> Blob | None:
-    """The first state [batch, units] of a direction, or None for zeros."""
+    """The first state of a direction, [batch, units], or None for zeros."""
     state = operands[place] if len(operands) > place else None
     axis = 1 if batchwise else 0
     if state is None:
@@ -268,7 +268,7 @@ def rnn(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
 
 @op("GRU", raw=True)
 def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
-    """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
+    """Gates z, r, h; with `linear_before_reset`, the reset follows the product."""
     behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
     directions = _directions(GRU, node, operands, names, behind=behind)
@@ -277,7 +277,7 @@ def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
 
 @op("LSTM", raw=True)
 def lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
-    """Gates i, o, f, c; peepholes in the order i, o, f."""
+    """Gates i, o, f, c; peepholes i, o, f."""
     coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
     directions = _directions(LSTM, node, operands, names, coupled=coupled)
@@ -298,7 +298,7 @@ class RoundedLSTM(LSTM):
 def dynamic_quantize_lstm(
     context: Lowering, node: Node, x: Operand, *operands: Operand
 ) -> list[Blob | None]:
-    """Weights in 8 bits [directions, inputs, gates]; what they multiply is rounded as it comes."""
+    """8-bit weights [directions, inputs, gates]; what they multiply is rounded at run time."""
     inputs, recurrent, bias, lengths, first_h, first_c, peepholes = operands[:7]
     scales = operands[7:11]
     weights = [
@@ -316,7 +316,7 @@ def dynamic_quantize_lstm(
 
 
 def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:
-    """[directions, gates, inputs] as floats, from one scale a direction or one a gate."""
+    """[directions, gates, inputs] as floats; scales are per direction or per gate."""
     steps, shifts = (
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)
     )

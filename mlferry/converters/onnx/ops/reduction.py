@@ -43,7 +43,7 @@ _REDUCTIONS = {
 
 @op(*_REDUCTIONS, constants=(1,))
 def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Blob:
-    """Axes come as an attribute, from opset 13 or 18 on as an input."""
+    """The axes are an attribute, or an input from opset 13 or 18 on."""
     option = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
     empty = option is None or len(option) == 0
@@ -70,7 +70,7 @@ def _pointwise(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("ArgMax", "ArgMin")
 def arg(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The first extreme wins, with `select_last_index` the last: that of the reversed values."""
+    """The first extreme wins; with `select_last_index` the last, by reversing the values."""
     axis = positive(node.attrs.get("axis", 0), x.rank)
     keep = bool(node.attrs.get("keepdims", 1))
     kind = "argMax" if node.op == "ArgMax" else "argMin"
@@ -90,7 +90,7 @@ def arg(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("TopK", raw=True)
 def top_k(context: Lowering, node: Node, x: Operand, k: Operand | None = None) -> tuple[Blob, ...]:
-    """The order of equal values is Core ML's; `sorted=0` allows any order. k may be computed."""
+    """Equal values are in Core ML's order; `sorted=0` allows any order. k may be computed."""
     x = as_blob(context, x)
     node.attrs.get("sorted")
     fewest = not node.attrs.get("largest", 1)
@@ -117,7 +117,7 @@ def cum_sum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 
 @op("CumProd", constants=(1,))
 def cum_prod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
-    """Each product is that of two of the step before: of 1, 2, 4, ... values."""
+    """Products of 1, 2, 4, ... values: each step multiplies two products of the step before."""
     place = positive(ints(axis)[0], x.rank)
     size = extent(x, place)
     turned = bool(node.attrs.get("reverse", 0))
@@ -133,7 +133,7 @@ def cum_prod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob
 
 
 def _moved_on(context: Lowering, x: Blob, axis: int, count: int) -> Blob:
-    """The values of an axis some places further on, behind ones."""
+    """The values of an axis moved to higher indices, with ones before them."""
     amounts = [count if i == 2 * axis else 0 for i in range(2 * x.rank)]
     longer = context.layer("constantPad", x, padAmounts=amounts, value=1.0)
     return sliced(context, longer, [0], [-count], [axis], None)
@@ -141,7 +141,7 @@ def _moved_on(context: Lowering, x: Blob, axis: int, count: int) -> Blob:
 
 @op("LpNormalization")
 def lp_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x over its L1 or L2 norm along an axis; 0 where the norm is 0."""
+    """x divided by its L1 or L2 norm along an axis; 0 if the norm is 0."""
     axis = positive(node.attrs.get("axis", -1), x.rank)
     kind = {1: "reduceL1", 2: "reduceL2"}[node.attrs.get("p", 2)]
     norm = context.layer(kind, x, axes=(axis,), keepDims=True)

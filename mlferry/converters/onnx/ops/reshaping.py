@@ -1,4 +1,4 @@
-"""Ops that move values without computing."""
+"""Ops that only move values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from mlferry.numerics.shapes import broadcast
 
 @op("Reshape", raw=True, sizes=True)
 def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = None) -> Result:
-    """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
+    """0 copies the input's extent, unless `allowzero` is set; -1 is the rest."""
     node.attrs.get("consumed_inputs")
     x = as_blob(context, x)
     zero = node.attrs.get("allowzero", 0)
@@ -87,7 +87,7 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = N
 
 
 def _copied(context: Lowering, x: Blob, elements: Elements) -> Elements:
-    """Zeros stand for extents of the input."""
+    """A shape whose zeros are replaced by extents of the input."""
     if all(e.value != 0 for e in elements):
         return elements
     own = extents(context, x)
@@ -95,7 +95,7 @@ def _copied(context: Lowering, x: Blob, elements: Elements) -> Elements:
 
 
 def _to_elements(context: Lowering, x: Blob, elements: Elements, shape: Blob | None) -> Blob:
-    """To a shape of which extents are known, others are those of blobs, or computed."""
+    """To a shape whose extents are known, extents of blobs, or computed."""
     free = [i for i, e in enumerate(elements) if e.value is None or e.value == -1]
     if len(free) <= 1:
         context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
@@ -113,7 +113,7 @@ def _to_elements(context: Lowering, x: Blob, elements: Elements, shape: Blob | N
 
 
 def _with_leading_axes(context: Lowering, x: Blob, elements: Elements) -> Blob | None:
-    """The first axes stay, whatever their extents; of the others one extent is free at most."""
+    """The first axes stay, whatever their extents; at most one of the others is free."""
     remaining = 0
     while remaining < min(x.rank, len(elements)) and (
         elements[remaining].is_extent(x, remaining)
@@ -197,7 +197,7 @@ def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Concat", raw=True)
 def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
-    """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
+    """Opset 1 has a default, axis 1; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [as_blob(context, x) for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
@@ -211,7 +211,7 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
 
 @op("Split", raw=True)
 def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = None) -> Results:
-    """Into parts of given sizes, or equal ones, of which the last may be smaller."""
+    """Into parts of given sizes, or equal ones; the last of these may be smaller."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     if isinstance(sizes, Blob):
@@ -237,7 +237,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
 def _split_at_computed(
     context: Lowering, x: Blob, sizes: Blob, axis: int, count: int
 ) -> list[Blob]:
-    """Slices between the sums of the sizes; the last one goes as far as the axis."""
+    """Slices between the sums of the sizes; the last one ends with the axis."""
     ends = context.layer("cumSum", sizes, axis=0)
     bounds: list[Any] = [0]
     bounds += [sliced(context, ends, [i], [i + 1], [0], None) for i in range(count - 1)]
@@ -250,7 +250,7 @@ def _split_at_computed(
 
 @op("Expand", raw=True, sizes=True)
 def expand(context: Lowering, node: Node, operand: Operand, shape: Operand) -> Blob:
-    """To the shape of a blob, at any size, to a fixed one, or to a computed one."""
+    """To the shape of a blob for any size, to a fixed shape, or to a computed one."""
     x: Blob = as_blob(context, operand)
     source = vector(x) if x.is_scalar else x
     if not isinstance(shape, Constant):
@@ -287,7 +287,7 @@ def tile_1(context: Lowering, node: Node, x: Blob, tiles: NDArray[Any], axis: ND
 
 @op("Tile", since=6, raw=True)
 def tile_6(context: Lowering, node: Node, x: Operand, repeats: Operand) -> Blob:
-    """How often may be computed."""
+    """The number of repetitions may be computed."""
     x = as_blob(context, x)
     if isinstance(repeats, Blob):
         elements = elements_of(context, repeats) or (UNKNOWN,) * x.rank
@@ -393,7 +393,7 @@ def pad_11(
 
 
 def _varies(x: Blob, amounts: Sequence[int], mode: str) -> bool:
-    """Whether an axis of any extent is padded in a way that Core ML has no layer for."""
+    """Whether an axis of any extent is padded and Core ML has no layer for it."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     padded_axes = [n for n, pair in zip(x.known, pairs, strict=True) if any(pair)]
     return mode != "constant" and None in padded_axes and not can_be_padded(x, pairs, mode)
@@ -402,7 +402,7 @@ def _varies(x: Blob, amounts: Sequence[int], mode: str) -> bool:
 def _padded_at_run_time(
     context: Lowering, x: Blob, amounts: Sequence[Element | Blob], mode: str, value: float
 ) -> Blob:
-    """By a vector of amounts, or by gathering along each axis."""
+    """Core ML's layer with a vector of amounts, or gathering along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if mode == "constant":
         vector_of = as_vector(context, [e for pair in pairs for e in pair])
@@ -444,7 +444,7 @@ def depth_to_space(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("SpaceToDepth")
 def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
+    """The mode CRD keeps the channels outermost, a permutation of those of DCR."""
     size = node.attrs["blocksize"]
     if node.attrs.get("mode", "DCR") == "CRD":
         output = context.layer("reorganizeData", x, mode="SPACE_TO_DEPTH", blockSize=size)
@@ -471,7 +471,7 @@ def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None)
 
 @op("Shape", raw=True)
 def shape_of(context: Lowering, node: Node, x: Operand) -> Result:
-    """Known shapes are constants: the arithmetic that exporters write vanishes."""
+    """Known shapes are constants, so that arithmetic with them vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
     if not isinstance(x, Constant) and x.is_scalar:
         return np.zeros(0, np.int64)
@@ -490,7 +490,7 @@ def size(context: Lowering, node: Node, x: Operand) -> Result:
 
 @op("CenterCropPad", constants=(1,))
 def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: NDArray[Any]) -> Blob:
-    """An odd pixel is cut or padded at the end."""
+    """If the number of pixels to cut or pad is odd, the end gets one more."""
     axes = node.attrs.get("axes") or list(range(x.rank))
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)
     for axis, wanted in zip(axes, ints(shape), strict=True):

@@ -23,7 +23,7 @@ from mlferry.errors import ConversionError
 
 
 def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
-    """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
+    """Rounding decides which entry is nearest: the offset is float32, the rest double."""
     ratio, extent = np.float32(factor), np.float32(size)
     offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
     middles = (i.astype(np.float64) + 0.5) / float(ratio)
@@ -84,7 +84,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
 
 @op("Upsample", raw=True)
 def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None = None) -> Blob:
-    """By factors, from the corner: asymmetric, nearest by rounding down."""
+    """By factors: asymmetric, nearest by rounding down."""
     factors = node.attrs.get("scales")
     if factors is None:
         factors = (
@@ -184,7 +184,7 @@ def _cropped_at_run_time(
     bounds: NDArray[Any],
     method: tuple[Sampling, str, float],
 ) -> Blob:
-    """Parts of axes that vary, in new extents that are known; beyond them is one value."""
+    """Parts of axes that vary, resized to known extents; one value fills what lies beyond."""
     sampling, rounding, outside = method
     rank = x.rank
     for axis, out in wanted.items():
@@ -215,10 +215,10 @@ def _cropped_at_run_time(
 
 
 def _requested(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand:
-    """The sizes or the scales, whichever there are.
+    """The sizes or the scales.
 
     Raises:
-        ConversionError: there are none.
+        ConversionError: the node has neither.
     """
     if sizes is not None:
         return sizes
@@ -253,7 +253,7 @@ def _at_run_time(
     sampling: Sampling,
     method: tuple[str, str, str],
 ) -> Blob:
-    """Where the extents are computed, or vary: positions are computed, too."""
+    """Resize if extents are computed, or vary: positions are computed, too."""
     transform, rounding, policy = method
     elements = elements_of(context, requested) if is_size else None
     ratios = []
@@ -313,7 +313,7 @@ def _entry(context: Lowering, requested: Operand, place: int) -> Blob | np.float
 def _extents(
     node: Node, x: Blob, axes: list[int], requested: Constant, is_size: bool
 ) -> tuple[list[float], list[int | None]]:
-    """The factors and the new extents, from whichever is given."""
+    """The factors and the new extents, one of which follows from the other."""
     factors = [1.0] * x.rank
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
     if not is_size:
@@ -334,7 +334,7 @@ def _extents(
 
 
 def _cropped(size: int, out: int, bounds: NDArray[Any]) -> NDArray[Any]:
-    """Positions from a start to an end, which are parts of the axis."""
+    """Positions between a start and an end, which are fractions of the axis."""
     start, end = bounds
     if out == 1:
         return np.array([0.5 * (start + end) * (size - 1)])

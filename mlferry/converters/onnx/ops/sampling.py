@@ -18,7 +18,7 @@ from mlferry.errors import ConversionError
 
 @op("GridSample")
 def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
-    """Gathers the neighbours of every position, in two or three dimensions."""
+    """Gathers the neighbours of every position in two or three dimensions."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(
         node.attrs.get("mode", "linear"), node.attrs.get("mode", "linear")
     )
@@ -53,9 +53,9 @@ def deform_conv(
     bias: Operand | None = None,
     mask: Operand | None = None,
 ) -> Blob:
-    """Every entry of every window is sampled, then a convolution of single pixels.
+    """Samples every entry of every window, and convolves single pixels.
 
-    Offsets are [N, parts * entries * 2, height, width], first down, then across.
+    Offsets are [N, parts * entries * 2, height, width], first vertical, then horizontal.
     """
     attrs = node.attrs
     x, offset, mask = as_blob(context, image), as_blob(context, offset), as_blob(context, mask)
@@ -115,7 +115,7 @@ def _multiplied(
     sizes: Sequence[int],
     group: int,
 ) -> Blob:
-    """A convolution of single pixels by weights that are computed: a product a group."""
+    """A convolution of single pixels with computed weights: a product for each group."""
     batch, _, height, width = known(x)
     bias = as_blob(context, bias)
     each = sizes[1] * sizes[2] * sizes[3]

@@ -69,7 +69,7 @@ def stft(
     window: NDArray[Any] | None = None,
     length: NDArray[Any] | None = None,
 ) -> Blob:
-    """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
+    """Frames times the transform's matrix: a convolution with a kernel per part and frequency."""
     onesided = node.attrs.get("onesided", 1)
     if length is not None:
         size = ints(length)[0]
@@ -105,7 +105,7 @@ def stft(
 
 @op("Det")
 def det(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of two by two matrices: ad - bc."""
+    """ad - bc, for matrices of two rows."""
     shape = known(x)
     if shape[-2:] != (2, 2):
         raise ConversionError(f"determinants of {shape}: of 2 x 2 only")

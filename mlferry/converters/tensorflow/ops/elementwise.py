@@ -10,6 +10,7 @@ import numpy as np
 
 from mlferry.converters import special
 from mlferry.converters.absorbing import absorbed
+from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated
@@ -27,40 +28,12 @@ from mlferry.converters.tensorflow.ops.registry import (
 from mlferry.converters.values import ANY, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
-# One layer without parameters, or with these.
 _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "Abs": ("unary", {"type": "ABS"}),
-    "Exp": ("unary", {"type": "EXP"}),
-    "Log": ("unary", {"type": "LOG"}),
-    "Sqrt": ("unary", {"type": "SQRT"}),
+    **PLAIN,
     "Log1p": ("unary", {"type": "LOG", "shift": 1.0}),
-    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
-    "Relu": ("activation", {"ReLU": {}}),
     "Relu6": ("clip", {"minVal": 0.0, "maxVal": 6.0}),
-    "Sigmoid": ("activation", {"sigmoid": {}}),
-    "Tanh": ("activation", {"tanh": {}}),
-    "Softplus": ("activation", {"softplus": {}}),
-    "Softsign": ("activation", {"softsign": {}}),
     "Elu": ("activation", {"ELU": {"alpha": 1.0}}),
-    "Ceil": ("ceil", {}),
-    "Floor": ("floor", {}),
     "Rint": ("round", {}),
-    "Round": ("round", {}),
-    "Sign": ("sign", {}),
-    "Sin": ("sin", {}),
-    "Cos": ("cos", {}),
-    "Tan": ("tan", {}),
-    "Asin": ("asin", {}),
-    "Acos": ("acos", {}),
-    "Atan": ("atan", {}),
-    "Sinh": ("sinh", {}),
-    "Cosh": ("cosh", {}),
-    "Asinh": ("asinh", {}),
-    "Acosh": ("acosh", {}),
-    "Atanh": ("atanh", {}),
-    "Erf": ("erf", {}),
     "LogicalNot": ("logicalNot", {}),
     "OnesLike": ("fillLike", {"value": 1.0}),
     "ZerosLike": ("fillLike", {"value": 0.0}),
@@ -146,7 +119,7 @@ _ABSORBED = {
 
 @op(*_ABSORBED, raw=True)
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """A constant a channel joins the layer before, where nothing else reads that."""
+    """A constant for each channel joins the layer before it, if nothing else reads that layer."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
@@ -159,7 +132,7 @@ def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Bl
 
 @op("BiasAdd", "BiasAddV1", raw=True)
 def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
-    """One number a channel."""
+    """Adds one number per channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
         joined = absorbed(context, x, node.inputs[0], shift=bias.array, channels_first=first)

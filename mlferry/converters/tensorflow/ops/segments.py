@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, known, rank, shaped, vector
@@ -15,13 +16,12 @@ from mlferry.converters.tensorflow.ops.registry import RANGES, joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
-_FLOAT_MAX = float(np.finfo(np.float32).max)
 _MODES = {"Sum": "SCATTER_ADD", "Prod": "SCATTER_MUL", "Max": "SCATTER_MAX", "Min": "SCATTER_MIN"}
 
 
 def _neutral(kind: str, dtype: str) -> float:
     """What a row is before anything joins it."""
-    least, most = RANGES.get(dtype, (-_FLOAT_MAX, _FLOAT_MAX))
+    least, most = RANGES.get(dtype, (-FLOAT_MAX, FLOAT_MAX))
     return {"Sum": 0.0, "Prod": 1.0, "Max": float(least), "Min": float(most)}[kind]
 
 
