@@ -73,7 +73,7 @@ def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     if "." in "".join([*terms, result]) or not set(result) <= set(every):
         raise ConversionError(f"equation {equation!r} makes no sense")
     if len(set(result)) < len(result):
-        raise ConversionError(f"equation {equation!r}: a letter twice in the result")
+        raise ConversionError(f"equation {equation!r}: a letter appears twice in the result")
     return terms, result
 
 

@@ -36,16 +36,18 @@ def branch(walk: LayerWalk[V, B], layer: Layer, live: set[str]) -> None:
         walk.run(network.layers, {*live, *counters})
         unmade = [blob for blob in blobs if blob not in walk.values]
         if unmade:
-            raise walk.refused(f"one of its ways leaves {unmade[0]!r}, which is read later, unmade")
+            raise walk.refused(
+                f"one of its branches leaves {unmade[0]!r}, which is read later, unmade"
+            )
         return [walk.whole(blob) for blob in blobs]
 
-    bodies, results = _ways(walk, layer, write)
+    bodies, results = _branches(walk, layer, write)
     if blobs:
         for blob, value in zip(blobs, walk.choose(layer, condition, bodies, results), strict=True):
             walk.become(blob, value)
 
 
-def _ways(
+def _branches(
     walk: LayerWalk[V, B], layer: Layer, write: Callable[[networks.Network], list[V]]
 ) -> tuple[list[B], list[list[V]]]:
     """The bodies of both networks of a branch, and the values that each of them leaves."""
@@ -114,5 +116,5 @@ def rest_of_round(
         def write(network: networks.Network, rest: Sequence[Layer] = rest) -> list[V]:
             return rest_of_round(walk, [*network.layers, *rest], after, finish, leave)
 
-        return list(walk.choose(layer, condition, *_ways(walk, layer, write)))
+        return list(walk.choose(layer, condition, *_branches(walk, layer, write)))
     return finish()

@@ -118,9 +118,9 @@ class Translation(LayerWalk[str, list[Node]]):
     ) -> Sequence[str]:
         """Write an `If`."""
         self.start(layer.name)
-        ways = [self.body(nodes, values) for nodes, values in zip(bodies, results, strict=True)]
+        branches = [self.body(nodes, values) for nodes, values in zip(bodies, results, strict=True)]
         outputs = self.e.nodes(
-            "If", [condition], len(results[0]), then_branch=ways[0], else_branch=ways[1]
+            "If", [condition], len(results[0]), then_branch=branches[0], else_branch=branches[1]
         )
         for output, one, other in zip(outputs, *results, strict=True):
             self.e.shapes[output] = agreed(self.e.shapes.get(one), self.e.shapes.get(other))

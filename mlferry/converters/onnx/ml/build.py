@@ -283,7 +283,7 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
         unread = node.attrs.unread()
         if unread:
             listed = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
-            raise ConversionError(f"{listed} cannot be carried over: Core ML has nothing like it")
+            raise ConversionError(f"{listed} cannot be converted: Core ML has nothing like it")
         return result
     entry = None if by_user else MOVES.find(node.op)
     result = entry.value(flow, node, *inputs) if entry is not None else None

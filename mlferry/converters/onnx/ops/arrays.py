@@ -44,4 +44,4 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 @op("Constant", raw=True)
 def constant(context: Lowering, node: Node) -> NDArray[Any]:
     """Constants are folded in ONNX's own types before; only what is no array arrives here."""
-    raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")
+    raise ConversionError(f"a constant of {', '.join(node.attrs)}: only arrays can be converted")

@@ -230,7 +230,7 @@ def attention(
     """Self-attention with its projection, one product for queries, keys and values."""
     bias, mask, past, extra, length = (*rest, *[None] * 5)[:5]
     if length is not None:
-        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+        raise ConversionError("past_sequence_length: past and present keys share a buffer")
     return _self_attention(context, node, x, weights, bias, mask, past, extra)
 
 
@@ -254,10 +254,10 @@ def _self_attention(
     extra: Operand | None,
 ) -> Results:
     if node.attrs.get("past_present_share_buffer", 0):
-        raise ConversionError("past_present_share_buffer: one buffer for what was and what is")
+        raise ConversionError("past_present_share_buffer: past and present keys share a buffer")
     node.attrs.get("rotary_embedding_dim")
     if node.attrs.get("do_rotary", 0):
-        raise ConversionError("do_rotary: onnxruntime does not compute it on processors, either")
+        raise ConversionError("do_rotary: onnxruntime does not compute it on CPUs, either")
     sizes = node.attrs.get("qkv_hidden_sizes")
     x = as_blob(context, x)
     result = matmul(context, node, x, weights)
@@ -285,7 +285,7 @@ def multi_head_attention(
     """Attention of projected values, which may be packed into one operand."""
     key, value, bias, mask, extra, past_key, past_value, length, beams = (*rest, *[None] * 9)[:9]
     if length is not None or beams is not None:
-        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+        raise ConversionError("past_sequence_length: past and present keys share a buffer")
     heads = node.attrs["num_heads"]
     query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
     if key is None:
@@ -353,8 +353,8 @@ def _attend(
     lengths = q.known[2], k.known[2]
     if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
         raise ConversionError(
-            f"unidirectional, of {show(lengths)} queries and keys: which come before which is "
-            "not specified where their numbers differ"
+            f"unidirectional, of {show(lengths)} queries and keys: their order is not "
+            "specified where their numbers differ"
         )
     if options.past is not None:
         before = extent(options.past[0], 2) if node.attrs.get("unidirectional", 0) else 0

@@ -113,8 +113,8 @@ def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
         yes, no = (
-            functools.partial(_way_of, context, node, body, way)
-            for body, way in zip(branches, ("then", "else"), strict=True)
+            functools.partial(_branch_of, context, node, body, side)
+            for body, side in zip(branches, ("then", "else"), strict=True)
         )
         try:
             return control_flow.branch(context, condition, yes, no)
@@ -126,9 +126,9 @@ def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
     ]
 
 
-def _way_of(lowering: Lowering, node: Node, body: onnx.GraphProto, way: str) -> list[Any]:
-    with context(f"converting the way {way!r} of a condition"):
-        return inlined(lowering, body, f"{node.name}/{way}", {})
+def _branch_of(lowering: Lowering, node: Node, body: onnx.GraphProto, side: str) -> list[Any]:
+    with context(f"converting the branch {side!r} of a condition"):
+        return inlined(lowering, body, f"{node.name}/{side}", {})
 
 
 def _with_hint(context: Lowering, node: Node, error: Exception) -> ConversionError:

@@ -186,7 +186,7 @@ def tensor_scatter(
     """New entries replace old ones, from a position on that differs for each sample."""
     axis = positive(node.attrs.get("axis", -2), past.rank)
     if axis != past.rank - 2:
-        raise ConversionError(f"axis={axis} of {past.rank}: the last but one can be converted")
+        raise ConversionError(f"axis={axis} of {past.rank}: only the last but one can be converted")
     length, count = extent(past, axis), extent(update, axis)
     numbers = context.constant(np.arange(count)[None])
     places = numbers if starts is None else context.add(context.expand(starts, 1), numbers)

@@ -45,7 +45,7 @@ def floats(
     """(x - zero point) * scale"""
     x = context.operand(node.inputs[place])
     if not isinstance(x, Operand) or scale is None:
-        raise ConversionError(f"input {place} is left out, or its scale")
+        raise ConversionError(f"input {place} is missing, or its scale")
     if isinstance(x, Constant) and isinstance(scale, Constant) and not isinstance(zero, Blob):
         return remembered(node, x, scale, zero, node.inputs[place].dtype, axis)
     blob = as_blob(context, x)
@@ -111,7 +111,7 @@ def _quantized(
     context: Lowering, node: Node, x: Blob, scale: Operand | None, zero: Operand | None
 ) -> Blob:
     if scale is None:
-        raise ConversionError("the scale of the output is left out")
+        raise ConversionError("the scale of the output is missing")
     return quantize_linear(context, node, x, scale, zero)
 
 

@@ -152,7 +152,7 @@ def matmul_n_bits(
     blocks = -(-inputs // size)
     packed = array_of(node, 1, b)
     if not packed.size:
-        raise ConversionError("a matrix that is left out")
+        raise ConversionError("the matrix is missing")
     codes = _unpacked(packed.reshape(outputs, -1), bits)[:, :inputs].astype(np.int32)
     if codes.shape[1] != inputs:
         raise ConversionError(f"K={inputs}, but there are {codes.shape[1]} values for each output")

@@ -108,7 +108,7 @@ def det(context: Lowering, node: Node, x: Blob) -> Blob:
     """ad - bc, for matrices of two rows."""
     shape = known(x)
     if shape[-2:] != (2, 2):
-        raise ConversionError(f"determinants of {shape}: of 2 x 2 only")
+        raise ConversionError(f"determinants of {shape}: only of 2 x 2")
     flat = context.reshape(x, (*shape[:-2], 4))
     a, b, c, d = context.split(flat, 4, -1)
     left, right = (context.multiply(*p) for p in ((a, d), (b, c)))

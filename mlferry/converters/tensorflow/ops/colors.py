@@ -14,7 +14,7 @@ _ZERO = Constant("", np.float32(0))
 
 
 def _to_hsv(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
-    """Hue, saturation and value, of colours along the last axis; the hue of grey is 0."""
+    """Hue, saturation and value of colours along the last axis; the hue of grey is 0."""
     red, green, blue = context.split(x, 3, -1)
     value = context.reduce("reduceMax", x, (-1,))
     least = context.reduce("reduceMin", x, (-1,))
@@ -32,13 +32,13 @@ def _to_hsv(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
 
 
 def _or_zero(context: Lowering, guard: Blob, x: Blob) -> Blob:
-    """0 where the guard is not positive."""
+    """The value if the guard is positive, else 0."""
     positive = context.emit("greaterThan", guard, alpha=0.0)
     return joint(context, "whereBroadcastable", positive, x, _ZERO)
 
 
 def _turned(context: Lowering, hue: Blob) -> Blob:
-    """A hue of one turn more where it is negative."""
+    """A hue, plus one turn if it is negative."""
     below = context.emit("lessThan", hue, alpha=0.0)
     return context.add(hue, below)
 
@@ -70,7 +70,7 @@ def hsv_to_rgb(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("AdjustHue", raw=True)
 def adjust_hue(context: Lowering, node: Node, x: Operand, delta: Operand) -> Blob:
-    """The hue turns by parts of a full turn."""
+    """Turns the hue by a fraction of a full turn."""
     hue, saturation, value = _to_hsv(context, source(context, x))
     moved = joint(context, "addBroadcastable", hue, delta)
     hue_after = joint(context, "modBroadcastable", moved, Constant("", np.float32(1)))
@@ -86,7 +86,7 @@ def adjust_saturation(context: Lowering, node: Node, x: Operand, scale: Operand)
 
 @op("AdjustContrastv2", raw=True)
 def adjust_contrast(context: Lowering, node: Node, x: Operand, factor: Operand) -> Blob:
-    """What differs from the mean of its channel, times a factor."""
+    """Multiplies the distance from the mean of the channel."""
     blob = source(context, x)
     mean = context.reduce("reduceMean", blob, (-3, -2))
     gap = context.subtract(blob, mean)

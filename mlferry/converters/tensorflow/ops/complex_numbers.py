@@ -1,4 +1,4 @@
-"""Complex numbers, as pairs of blobs: between transforms and what is real again.
+"""Complex numbers, as pairs of blobs.
 
 Ops that only move values, or are linear, convert the two parts one after the other; see
 `registry.PARTWISE`.
@@ -95,7 +95,7 @@ def exponential(context: Lowering, node: Node, x: Operand) -> Complex:
 
 @of_complex("Cast")
 def cast(context: Lowering, node: Node, x: Operand) -> Result:
-    """To the other precision of complex numbers, or to the real part."""
+    """Casts to the other precision of complex numbers, or to the real part."""
     node.attrs.get("Truncate")
     after = node.outputs[0].dtype
     pair = pair_of(x)

@@ -1,4 +1,4 @@
-"""Convolutions, transposed ones and those a channel, in two and three dimensions."""
+"""Convolutions, transposed and depthwise ones too, in two and three dimensions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def windows(
     dilations: list[int],
     groups: int = 1,
 ) -> Windows:
-    """How a kernel goes over channels-first data, by the node's `padding`."""
+    """How a kernel moves over channels-first data, by the node's `padding`."""
     mode = node.attrs.get("padding", "VALID")
     explicit = node.attrs.get("explicit_paddings") or []
     none: Pairs = [(0, 0)] * len(kernel)
@@ -87,7 +87,7 @@ def conv(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
 
 
 def _by_computed(context: Lowering, node: Node, x: Blob, kernel: Blob) -> Blob:
-    """By a kernel that is computed, [height, width, inputs, outputs]."""
+    """With a computed kernel, [height, width, inputs, outputs]."""
     if node.op == "Conv3D":
         raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
     ordered = context.transpose(kernel, (3, 2, 0, 1))
@@ -117,7 +117,7 @@ def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob
 
 
 def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
-    """With zeros in between, as Core ML dilates no kernel that is an input."""
+    """A kernel with zeros in between, as Core ML does not dilate one that is an input."""
     if max(dilations) == 1:
         return weights
     outputs, inputs, height, width = known(weights)
@@ -132,7 +132,7 @@ def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob
 
 @op("DepthwiseConv2dNative", raw=True)
 def depthwise(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
-    """[h, w, C, multiplier] is one group a channel."""
+    """A kernel [h, w, C, multiplier] has one group per channel."""
     blob = maps(context, node, x)
     if not isinstance(weights, Constant):
         height, width, channels, multiplier = known(weights)
@@ -156,7 +156,7 @@ def depthwise(context: Lowering, node: Node, x: Operand, weights: Operand) -> Bl
 def transposed_conv(
     context: Lowering, node: Node, sizes: Operand, weights: Operand, x: Operand
 ) -> Blob:
-    """The gradient of a convolution: padding cuts the full result to the size that is given."""
+    """The gradient of a convolution; padding cuts the full result to the given size."""
     blob = maps(context, node, x)
     kernels = np.ascontiguousarray(_channels_first(array_of(node, 1, weights)).astype(np.float32))
     strides, dilations = _steps(node)
@@ -191,7 +191,7 @@ def transposed_conv(
 
 
 def _target(node: Node, sizes: Operand) -> list[int | None]:
-    """The shape of the result, or of its spatial axes where it depends on flexible ones."""
+    """The shape of the result, or of its spatial axes if these depend on flexible ones."""
     if isinstance(sizes, Constant):
         results = [int(n) for n in sizes.array.ravel()]
         if len(results) == len(node.attrs["strides"]) - 2:

@@ -1,4 +1,4 @@
-"""Suppression of boxes that overlap."""
+"""Suppressing boxes that overlap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _number(node: Node, place: int, x: Operand | None, default: float) -> float:
 def _suppressed(
     context: Lowering, node: Node, operands: Sequence[Operand]
 ) -> tuple[Blob, Blob, Blob]:
-    """Indices of the boxes that stay, their scores and whether each place has one."""
+    """Indices of the boxes that stay, their scores, and whether each row has one."""
     boxes, scores, most, *rest = operands
     count = known(source(context, boxes))[0]
     keep = min(ints(array_of(node, 2, most))[0], count)
@@ -71,7 +71,7 @@ def non_max_suppression(context: Lowering, node: Node, *operands: Operand) -> Bl
 
 @op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
 def non_max_suppression_v3(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Best first."""
+    """Boxes come in the order of their scores."""
     flat, _, there = _suppressed(context, node, operands)
     return _present(context, flat, there)
 
@@ -83,7 +83,7 @@ def _answers(
     most: Operand,
     values: list[Blob],
 ) -> list[Blob]:
-    """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
+    """Values of the boxes that stay, and their number; padding is 0."""
     flat, _, there = result
     count = context.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
     if not node.attrs.get("pad_to_max_output_size", False):
@@ -107,7 +107,7 @@ def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) ->
 
 @op("NonMaxSuppressionV5", raw=True)
 def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    """Without soft suppression only."""
+    """Refuses soft suppression."""
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")

@@ -77,14 +77,14 @@ def bitcast(context: Lowering, node: Node, x: Operand) -> Result:
 
 @op("Invert", layouts=ANY)
 def invert(context: Lowering, node: Node, x: Blob) -> Blob:
-    """All bits flipped: -1 - x of signed integers."""
+    """Flips all bits: -1 - x for signed integers."""
     least, most = RANGES[node.inputs[0].dtype]
     return affine(context, x, -1.0, -1.0 if least else float(most))
 
 
 @op("LeftShift", "RightShift", raw=True)
 def shift(context: Lowering, node: Node, x: Operand, places: Operand) -> Blob:
-    """By a number of bits that is known: a product with a power of two, or a quotient."""
+    """By a known number of bits: a product with a power of two, or a quotient."""
     factor = Constant("", np.exp2(array_of(node, 1, places).astype(np.float32)))
     if node.op == "LeftShift":
         product = joint(context, "multiplyBroadcastable", x, factor)
@@ -166,7 +166,7 @@ def floor_div(context: Lowering, node: Node, left: Operand, right: Operand) -> B
 
 @op("Mod", "TruncateMod", raw=True)
 def truncate_mod(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """What is left of a division towards zero."""
+    """The remainder of a division towards zero."""
     quotient = truncated(context, joint(context, "divideBroadcastable", left, right))
     product = joint(context, "multiplyBroadcastable", quotient, right)
     return joint(context, "subtractBroadcastable", left, product)
@@ -174,7 +174,7 @@ def truncate_mod(context: Lowering, node: Node, left: Operand, right: Operand) -
 
 @op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py", raw=True)
 def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """0 where the guard is 0: the divisor, the second factor, or the first operand."""
+    """0 if the guard is 0: the divisor, the second factor, or the first operand."""
     guard = left if node.op.startswith("X") else right
     zero = joint(context, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
@@ -233,7 +233,7 @@ def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Atan2", raw=True)
 def atan2(context: Lowering, node: Node, y: Operand, x: Operand) -> Blob:
-    """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
+    """Uses the arc tangent of the quotient, moved into the quadrant; 0 if both are 0."""
     slope = context.emit("atan", joint(context, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
     left = joint(context, "lessThan", x, zero)
@@ -256,7 +256,7 @@ def add_n(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("Select", "SelectV2", raw=True)
 def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Blob:
-    """The older op takes a vector for the rows of the others."""
+    """In the older op, a vector selects rows."""
     if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
         rank = as_blob(context, x).rank
         if rank > 1 and not condition.is_scalar:
@@ -266,7 +266,7 @@ def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Ope
 
 @op("IsNan", layouts=ANY)
 def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
-    """What is not equal to itself."""
+    """Only NaN is not equal to itself."""
     return context.emit("notEqual", x, x)
 
 
@@ -283,7 +283,7 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 @op("Cast", raw=True)
 def cast(context: Lowering, node: Node, x: Operand) -> Result:
-    """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
+    """Floats lose their fraction to become integers; a bool is whether a value is not 0.
 
     Core ML computes in float32, which stands for the shorter floats, too.
     """
@@ -306,7 +306,7 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
 
 
 def _cast_integers(context: Lowering, x: Blob, before: str, after: str) -> Blob:
-    """What does not fit loses its upper bits, where float32 can tell."""
+    """Numbers that do not fit lose their upper bits, as far as float32 can represent that."""
     least, most = RANGES[before]
     if (RANGES[after][0] <= least and most <= RANGES[after][1]) or least < 0 > RANGES[after][0]:
         return wrapped(context, x, after) if RANGES[after][1] < most else x

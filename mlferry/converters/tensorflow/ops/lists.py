@@ -1,7 +1,7 @@
 """Lists of tensors, which TensorFlow's loops read from and write to.
 
-While a loop is unrolled they are lists of operands; inside Core ML's own loop they are blobs
-whose first axis counts the entries.
+They are lists of operands while a loop is unrolled, and blobs with an axis of entries in Core ML's
+own loop.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from mlferry.errors import ConversionError
 
 @dataclass(frozen=True)
 class Items(Opaque):
-    """A list; None where nothing was written yet.
+    """A list; an entry is None if nothing was written to it.
 
     Attributes:
         entries: operands.
-        shape: of an entry; -1 where TensorFlow does not know.
-        whole: the blob that the entries are the rows of, while it has all of them.
+        shape: of an entry; -1 for an extent that TensorFlow does not know.
+        whole: the blob whose rows are the entries, while it has all of them.
     """
 
     entries: tuple[Operand | None, ...]
@@ -45,7 +45,7 @@ class Items(Opaque):
 
 
 def stacked(context: Lowering, items: Items) -> Blob:
-    """The entries along a new first axis; zeros where there is none.
+    """The entries along a new first axis; zeros for missing ones.
 
     Raises:
         ConversionError: the shape of an entry is not known.
@@ -70,7 +70,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
 
 
 def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -> Operand | Opaque:
-    """A list whose entries have no known shape, with the shape of what was written later."""
+    """A list without a known shape of entries gets that of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
     entry = next((item for item in later.entries if item is not None), None)
@@ -82,7 +82,7 @@ def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
 def reserve(context: Lowering, node: Node, shape: Operand, count: Operand) -> Items:
-    """`EmptyTensorList` takes the most entries that it will hold, and starts without any."""
+    """`EmptyTensorList` takes the largest number of entries, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
     extents = tuple(int(n) for n in shape.array.ravel()) if isinstance(shape, Constant) else (-1,)
@@ -181,7 +181,7 @@ def length(context: Lowering, node: Node, items: Items | Operand) -> NDArray[Any
 
 @dataclass(frozen=True)
 class Handle(Opaque):
-    """What names a list; its entries go along the flow."""
+    """Stands for a list, whose entries follow the flow."""
 
 
 @op("TensorArrayV3", raw=True)
@@ -265,7 +265,7 @@ def array_split(
 def array_concat(
     context: Lowering, node: Node, handle: Operand, flow: Items | Operand
 ) -> list[Any]:
-    """The entries one after another along their own first axis, and how long each is."""
+    """The entries one after another along their own first axis, and their lengths."""
     read_all(node)
     if not isinstance(flow, Items):
         whole = known(source(context, flow))

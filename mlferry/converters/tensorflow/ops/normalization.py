@@ -17,7 +17,7 @@ from mlferry.errors import ConversionError
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
 def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) -> tuple[Blob, ...]:
-    """Along the channels, by stored statistics or by those of the batch."""
+    """Along the channels, with stored statistics or those of the batch."""
     factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
     blob = maps(context, node, x)
@@ -46,14 +46,14 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
 
 
 def _reserved(scale: Operand) -> list[Any]:
-    """What TensorFlow leaves undefined, for gradients."""
+    """Outputs for gradients, which TensorFlow leaves undefined."""
     size = scale.array.size if isinstance(scale, Constant) else scale.known[0] or 1
     nothing = np.zeros(size, np.float32)
     return [nothing, nothing, np.float32(0)]
 
 
 def _by_channel(context: Lowering, like: Blob, x: Operand) -> Blob:
-    """A vector over the channels, as it broadcasts with channels-first data."""
+    """A vector over the channels in a shape that broadcasts with channels-first data."""
     shape = (1, -1, *(1,) * (like.rank - 2))
     if isinstance(x, Constant):
         return context.constant(x.array.reshape(shape), layout=like.layout)
@@ -80,7 +80,7 @@ def _normalized(
 def _of_the_batch(
     context: Lowering, node: Node, x: Blob, rest: Sequence[Operand], epsilon: float, factor: float
 ) -> tuple[Blob, ...]:
-    """The variance that comes out is that of a sample: divided by one less than their number."""
+    """The variance that is returned is that of a sample, divided by n - 1."""
     scale, offset, *before = rest
     axes = [axis for axis in range(x.rank) if axis != 1]
     mean = context.layer("reduceMean", x, layout=x.layout, axes=axes, keepDims=True)
@@ -121,7 +121,7 @@ def _moved(context: Lowering, new: Blob, old: Operand, factor: float) -> Blob:
 
 @op("LRN", raw=True)
 def lrn(context: Lowering, node: Node, x: Operand) -> Blob:
-    """TensorFlow does not divide alpha by the size of the window; Core ML does."""
+    """Core ML divides alpha by the size of the window; TensorFlow does not."""
     blob = maps(context, node, x)
     size = 2 * node.attrs.get("depth_radius", 5) + 1
     return context.layer(
@@ -162,7 +162,7 @@ def softmax_cross_entropy(context: Lowering, node: Node, x: Operand, labels: Ope
 def sparse_softmax_cross_entropy(
     context: Lowering, node: Node, x: Operand, labels: Operand
 ) -> list[Blob]:
-    """The labels are the numbers of the classes."""
+    """The labels are the indices of the classes."""
     blob = source(context, x)
     classes = context.constant(np.arange(extent(blob, -1))[None])
     hits = joint(context, "equal", context.expand(source(context, labels), -1), classes)

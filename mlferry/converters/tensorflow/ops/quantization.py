@@ -106,7 +106,7 @@ def fake_quant_vars(
 
 @op("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", layouts=ANY)
 def quantize_and_dequantize(context: Lowering, node: Node, x: Blob, *rest: Blob) -> Blob:
-    """Left out where activations are not rounded; the rounding itself is refused."""
+    """Omitted if activations are not rounded; the rounding itself is refused."""
     refuse(node, "range_given", False)
     for name in ("num_bits", "signed_input", "round_mode", "narrow_range", "axis"):
         node.attrs.get(name)

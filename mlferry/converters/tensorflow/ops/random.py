@@ -1,4 +1,4 @@
-"""Random values: Core ML draws its own, so that only their distribution is the same."""
+"""Random values: Core ML draws its own, so only their distribution is the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def multinomial(context: Lowering, node: Node, logits: Operand, count: Operand) 
 def random_integers(
     context: Lowering, node: Node, shape: Operand, least: Operand, end: Operand
 ) -> Blob:
-    """From the first number up to the second, which is not drawn."""
+    """From the first number up to, but not including, the second."""
     node.attrs.get("seed2")
     first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
     numbers = drawn(
@@ -75,7 +75,7 @@ def random_integers(
 
 @op("RandomShuffle", raw=True)
 def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
-    """The rows in the order of random numbers."""
+    """Sorts the rows by random numbers."""
     node.attrs.get("seed2")
     blob = source(context, x)
     keys = context.layer(

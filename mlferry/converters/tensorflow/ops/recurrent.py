@@ -57,7 +57,7 @@ class _Cell:
         self.bias = context.constant(shifted[None])
 
     def _seeing(self, context: Lowering, gate: str, x: Blob, c: Blob) -> Blob:
-        """A gate that also looks at the cell's state, where there is a peephole."""
+        """A gate, plus the cell's state times its peephole if there is one."""
         if gate not in self.peepholes:
             return x
         return context.add(x, context.multiply(c, self.peepholes[gate]))
@@ -80,7 +80,7 @@ class _Cell:
 
 
 def _cell(context: Lowering, node: Node, operands: Sequence[Any], first: int) -> _Cell:
-    """The matrix, the peepholes of the gates i, f and o and the bias lie side by side."""
+    """Takes the matrix, the peepholes of the gates i, f and o, and the bias."""
     matrix, *peepholes, bias = (
         array_of(node, place, operands[place]) for place in range(first, first + 5)
     )
@@ -97,7 +97,7 @@ def lstm_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[B
 
 @op("BlockLSTM", "BlockLSTMV2", raw=True)
 def block_lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    """All steps [time, batch, inputs], where the length that is given is that of the sequence."""
+    """All steps [time, batch, inputs]; the given length must be that of the sequence."""
     length, x, first_c, first_h, *_ = operands
     steps = steps_of(context, source(context, x))
     if int(array_of(node, 0, length).ravel()[0]) != len(steps):

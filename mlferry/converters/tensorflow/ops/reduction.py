@@ -38,7 +38,7 @@ _REDUCTIONS = {
 
 @op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
 def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
-    """Channels-first data stay so while the channels and the batch do."""
+    """Channels-first data stay so if the channels and the batch are not reduced."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
         return context.emit("unary", x, type="ABS") if node.op == "EuclideanNorm" else x
@@ -73,7 +73,7 @@ def arg(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
 
 @op("TopKV2", raw=True)
 def top_k(context: Lowering, node: Node, x: Operand, k: Operand) -> tuple[Blob, ...]:
-    """Along the last axis; of equal values the first comes first."""
+    """Along the last axis; equal values keep their order."""
     node.attrs.get("sorted")
     node.attrs.get("index_type")
     count = ints(array_of(node, 1, k))[0]
@@ -99,7 +99,7 @@ def cumsum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 def in_top_k(
     context: Lowering, node: Node, predictions: Operand, targets: Operand, k: Operand
 ) -> Blob:
-    """Whether fewer than k predictions are above that of the target."""
+    """Whether fewer than k predictions are above that for the target."""
     blob = source(context, predictions)
     places = context.expand(source(context, targets), 1)
     chosen = context.layer("gatherAlongAxis", blob, places, layout=SOURCE, axis=1)
@@ -111,7 +111,7 @@ def in_top_k(
 
 @op("Cumprod", constants=(1,))
 def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
-    """One product after another."""
+    """Multiplies one entry after another."""
     place = positive(ints(axis)[0], x.rank)
     count = extent(x, place)
     exclusive, reverse = (bool(node.attrs.get(n, False)) for n in ("exclusive", "reverse"))
@@ -127,7 +127,7 @@ def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 
 @op("NthElement", raw=True)
 def nth_element(context: Lowering, node: Node, x: Operand, n: Operand) -> Blob:
-    """The value at a place of the sorted last axis."""
+    """The value at an index of the sorted last axis."""
     place = ints(array_of(node, 1, n))[0]
     blob = source(context, x)
     if not 0 <= place < extent(blob, -1):

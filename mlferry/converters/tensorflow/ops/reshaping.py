@@ -1,4 +1,4 @@
-"""Ops that move values without computing."""
+"""Ops that only move values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mlferry.numerics.shapes import product
 
 @op("Reshape", raw=True, sizes=True)
 def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
-    """Flattened channels-first data stay as they lie; who reads them permutes weights."""
+    """Flattened channels-first data keep their order; their readers permute weights."""
     blob = as_blob(context, x)
     if isinstance(shape, Blob):
         target = node.outputs[0].shape
@@ -65,7 +65,7 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
 
 
 def _as_pixel(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
-    """[N, C] as [N, 1, ..., C]: channels first, it only gets more axes."""
+    """[N, C] as [N, 1, ..., C], which only needs more axes in channels-first order."""
     if x.shape is None or x.rank != 2 or len(target) not in (4, 5) or x.layout != SOURCE:
         return None
     batch, channels = x.known
@@ -77,7 +77,7 @@ def _as_pixel(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | Non
 
 
 def _flattened(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
-    """[N, ..., C] as [N, ...] without a transpose, where it is that."""
+    """[N, ..., C] as [N, ...] without a transpose, or None."""
     if x.shape is None or x.layout != CHANNELS_FIRST or x.rank < 3 or len(target) != 2:
         return None
     shape = x.source_shape or ()
@@ -93,7 +93,7 @@ def _flattened(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | No
 
 @op("Squeeze", layouts=UNFLATTENED)
 def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of channels-first data the axes between batch and channels may go."""
+    """Channels-first data stay so if only axes between batch and channels are removed."""
     requested = node.attrs.get("squeeze_dims") or node.attrs.get("axis") or []
     shape = x.source_shape or ()
     dropped = {positive(a, x.rank) for a in requested} or {i for i, n in enumerate(shape) if n == 1}
@@ -112,7 +112,7 @@ def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("ExpandDims", raw=True)
 def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
-    """Between batch and channels, channels-first data stay so."""
+    """Channels-first data stay so if the new axis is between batch and channels."""
     blob = as_blob(context, x)
     place = positive(ints(array_of(node, 1, axis))[0], rank(blob) + 1)
     if blob.is_scalar:
@@ -124,7 +124,7 @@ def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blo
 
 @op("Transpose", raw=True)
 def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
-    """What the layout has done already costs nothing."""
+    """A transpose that the layout already stands for costs nothing."""
     axes = list(ints(array_of(node, 1, perm)))
     blob = as_blob(context, x)
     if blob.layout.kind == "flat":
@@ -153,7 +153,7 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 
 def _joined(context: Lowering, blobs: list[Blob], axis: int) -> Blob:
-    """Along an axis of the source; channels-first where one is and all can be."""
+    """Along an axis of the source; channels-first if one is and all can be."""
     first = any(x.layout == CHANNELS_FIRST for x in blobs) and all(x.rank > 2 for x in blobs)
     layout = CHANNELS_FIRST if first else SOURCE
     arranged = [arrange(context, x, layout) for x in blobs]
@@ -172,7 +172,7 @@ def parallel_concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("Pack", raw=True)
 def pack(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Side by side along a new axis."""
+    """Stacks values along a new axis."""
     node.attrs.get("N")
     blobs = [source(context, x) for x in operands]
     ranks = rank(blobs[0])
@@ -204,7 +204,7 @@ def split(context: Lowering, node: Node, axis: NDArray[Any], x: Blob) -> list[Bl
 def split_v(
     context: Lowering, node: Node, x: Blob, sizes: NDArray[Any], axis: NDArray[Any]
 ) -> list[Any]:
-    """One size may be -1; parts without elements are constants."""
+    """One size may be -1, the rest; parts without elements are constants."""
     node.attrs.get("num_split")
     place = x.axis(ints(axis)[0])
     values = list(ints(sizes))
@@ -221,7 +221,7 @@ def split_v(
 
 @op("Slice", raw=True)
 def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Operand) -> Blob:
-    """A size of -1 goes to the end."""
+    """A size of -1 reaches the end."""
     if not (isinstance(begin, Constant) and isinstance(size, Constant)):
         return _slice_of_computed(context, source(context, x), begin, size)
     source_blob = context.arranged_inputs([as_blob(context, x)], UNFLATTENED)[0]
@@ -230,7 +230,7 @@ def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Oper
 
 
 def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand) -> Blob:
-    """Core ML takes begins and ends, as further inputs."""
+    """Core ML takes begins and ends as additional inputs."""
     sizes = ints(size.array) if isinstance(size, Constant) else (None,) * x.rank
     first, many = (as_blob(context, v) for v in (begin, size))
     end = context.add(first, many)
@@ -256,7 +256,7 @@ def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand
 def _dynamic_slice(
     context: Lowering, x: Blob, begin: Blob, end: Blob, shape: tuple[int | None, ...], **params: Any
 ) -> Blob:
-    """A slice whose bounds are computed; `shape` is what is known of the result."""
+    """A slice with computed bounds; `shape` is what is known about the result."""
     output = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
     return _of_shape(context, output, shape)
 
@@ -271,10 +271,10 @@ class _Axis(NamedTuple):
     """What a StridedSlice does to one axis.
 
     Attributes:
-        place: of its bounds among the operands; None where it is taken whole.
+        place: the index of its bounds in the operands; None if it is taken whole.
         begins: whether its first bound counts.
         ends: whether its second bound counts.
-        single: whether one entry is taken and the axis goes.
+        single: whether one entry is taken and the axis removed.
     """
 
     place: int | None = None
@@ -284,12 +284,12 @@ class _Axis(NamedTuple):
 
 
 def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]:
-    """What happens to each axis of the operand, and where the result has new ones.
+    """What happens to each axis of the operand, and the new axes of the result.
 
     Args:
         node: the StridedSlice.
-        count: of its bounds.
-        rank: of its operand.
+        count: the number of its bounds.
+        rank: the rank of its operand.
     """
     masks = {
         name: node.attrs.get(f"{name}_mask", 0)
@@ -315,7 +315,7 @@ def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]
 def strided_slice(
     context: Lowering, node: Node, x: Operand, begin: Operand, end: Operand, strides: Operand
 ) -> Blob:
-    """Python's slices: masks leave bounds open, add axes and take single entries."""
+    """Python's slices; masks leave bounds open, add axes and take single entries."""
     blob = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
     axes, new_axes = _axes_of(node, len(steps), rank(blob))
@@ -348,7 +348,7 @@ def _sliced_at_computed(
     end: Operand,
     steps: Sequence[int],
 ) -> Blob:
-    """Bounds as further inputs of Core ML's layer; those that do not count are masked."""
+    """Bounds as additional inputs of Core ML's layer; unused ones are masked."""
     shape = tuple(
         n
         if axis.place is None or (not (axis.begins or axis.ends) and abs(steps[axis.place]) == 1)
@@ -372,7 +372,7 @@ def _sliced_at_computed(
 
 
 def _bounds(context: Lowering, axes: Sequence[_Axis], operand: Operand) -> Blob:
-    """The bounds of all axes as a vector; any where an axis has none."""
+    """The bounds of all axes as a vector; an axis without bounds gets any number."""
     places = [axis.place or 0 for axis in axes]
     if isinstance(operand, Constant):
         chosen = np.clip(operand.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
@@ -386,7 +386,7 @@ _FAR = 2**24  # beyond any axis, and exact in float32
 
 
 def _with_axes(context: Lowering, x: Blob, dropped: list[int], new_axes: list[int]) -> Blob:
-    """Without some axes of extent 1, and with new ones at places of the result."""
+    """Removes axes of extent 1, and adds new ones at positions of the result."""
     if dropped:
         x = shaped(context, x, ()) if len(dropped) == x.rank else context.squeeze(x, *dropped)
     for place in new_axes:
@@ -395,7 +395,7 @@ def _with_axes(context: Lowering, x: Blob, dropped: list[int], new_axes: list[in
 
 
 def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
-    """Slices of the axes of the source, in the blob's layout."""
+    """Slices the axes of the source in the blob's layout."""
     flat = context.source_order(x) if x.layout.kind == "flat" else x
     axes = [flat.axis(i) for i in range(len(parts))]
     output = sliced_anywhere(
@@ -485,7 +485,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 
 @op("Roll", constants=(1, 2))
 def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDArray[Any]) -> Blob:
-    """The end of each axis moves to its front."""
+    """Moves the end of each axis to its front."""
     for moved, axis in zip(ints(shifts), ints(axes), strict=True):
         place = positive(axis, x.rank)
         size = x.known[place]
@@ -511,7 +511,7 @@ def depth_to_space(context: Lowering, node: Node, x: Operand) -> Blob:
 def space_to_batch(
     context: Lowering, node: Node, x: Blob, block: NDArray[Any], amounts: NDArray[Any]
 ) -> Blob:
-    """One axis at a time: what is apart in space gets a place in the batch."""
+    """Moves entries of spatial blocks into the batch, one axis at a time."""
     sizes = ints(block)
     pairs = [(0, 0), *((int(a), int(b)) for a, b in amounts)]
     pairs += [(0, 0)] * (x.rank - len(pairs))
@@ -558,7 +558,7 @@ def matrix_band_part(
 
 @op("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", raw=True)
 def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
-    """The last axis as a diagonal: times the unit matrix."""
+    """The last axis as a diagonal, by a product with the unit matrix."""
     node.attrs.get("align")
     for place, (operand, default) in enumerate(zip(rest, (0, -1, -1, 0), strict=False), 1):
         if ints(array_of(node, place, operand)) != (default,):
@@ -571,7 +571,7 @@ def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Bl
 
 @op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", raw=True)
 def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
-    """The main diagonal: times the unit matrix, summed."""
+    """The main diagonal, as the sum of the product with the unit matrix."""
     node.attrs.get("align")
     if rest and ints(array_of(node, 1, rest[0])) != (0,):
         raise ConversionError("diagonals other than the main one")
@@ -625,7 +625,7 @@ def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
 
 @op("ExtractImagePatches", layouts=(CHANNELS_FIRST,))
 def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
-    """A convolution by single ones; a patch counts its pixels first, their channels last."""
+    """A convolution whose kernels hold a single 1; channels are the last axis of a patch."""
     sizes, strides, rates = (list(node.attrs[n][1:-1]) for n in ("ksizes", "strides", "rates"))
     channels = extent(x, 1)
     places = math.prod(sizes)
@@ -640,7 +640,7 @@ def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Shape", "ShapeN", raw=True)
 def shape_of(context: Lowering, node: Node, *operands: Operand) -> list[Result]:
-    """Known shapes are constants: the arithmetic on them vanishes."""
+    """Known shapes are constants, so that arithmetic with them vanishes."""
     node.attrs.get("N")
     return [
         np.array(x.array.shape, np.int32) if isinstance(x, Constant) else _shape(context, x)

@@ -32,7 +32,7 @@ _MODES = {
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
 def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
-    """Positions are computed in float32, cubic weights at 1,024 distances: as TensorFlow does."""
+    """Like TensorFlow: positions are float32, cubic weights are those of 1,024 distances."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
@@ -65,7 +65,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
 def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
-    """Means of the pixels, and parts of pixels, that a new one covers."""
+    """Averages the pixels, and parts of pixels, that a new pixel covers."""
     corners = bool(node.attrs.get("align_corners", False))
     for axis, after in enumerate(ints(size), 2):
         before = extent(x, axis)
@@ -75,7 +75,7 @@ def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> B
 
 
 def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
-    """[after, before]: the parts of the old pixels in each new one; edges repeat."""
+    """[after, before]: the share of each old pixel in each new one; edges repeat."""
     output = np.zeros((after, before))
     for row in range(after):
         start, end = row * scale, (row + 1) * scale
@@ -122,7 +122,7 @@ def scale_and_translate(
     scale: NDArray[Any],
     translation: NDArray[Any],
 ) -> Blob:
-    """What `tf.image.resize(antialias=True)` makes, too: a matrix an axis."""
+    """Also the op of `tf.image.resize(antialias=True)`; a matrix for each axis."""
     name = node.attrs.get("kernel_type", "lanczos3")
     if name not in _KERNELS:
         raise ConversionError(f"kernel_type={name!r}: one of {', '.join(_KERNELS)}")
@@ -144,7 +144,7 @@ def _spans(
     kernel: tuple[Kernel, float],
     antialias: bool,
 ) -> NDArray[np.float32]:
-    """[after, before]: no weight where a sample lies outside the image; others sum up to 1."""
+    """[after, before]: weights that sum up to 1, or 0 for samples outside the image."""
     one = np.float32(1)
     step = one / np.float32(scale)
     weigh, reach = kernel
@@ -177,7 +177,7 @@ def image_projective_transform(
     size: Operand,
     fill: Operand | None = None,
 ) -> Blob:
-    """By one transform for all images, or one each; images of integers drop fractions."""
+    """One transform for all images, or one for each; integers lose their fraction."""
     height, width = ints(array_of(node, 2, size))
     value = 0.0 if fill is None else float(array_of(node, 3, fill))
     whole = is_integer(node)
@@ -199,9 +199,9 @@ def image_projective_transform(
 def crop_and_resize(
     context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: NDArray[Any]
 ) -> Blob:
-    """Boxes in parts of the image; samples outside are `extrapolation_value`.
+    """Boxes are fractions of the image; samples outside are `extrapolation_value`.
 
-    Two products with matrices, one per axis: the weights of the two nearest pixels, or of one.
+    A product with a matrix for each axis: the weights of the two nearest pixels, or of one.
     """
     method = node.attrs.get("method", "bilinear")
     outside = node.attrs.get("extrapolation_value", 0.0)

@@ -1,4 +1,4 @@
-"""Sums and extremes of rows that share a number, and rows sorted by one."""
+"""Sums and extremes of rows with the same segment number, and rows sorted by it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODES = {"Sum": "SCATTER_ADD", "Prod": "SCATTER_MUL", "Max": "SCATTER_MAX", "Mi
 
 
 def _neutral(kind: str, dtype: str) -> float:
-    """What a row is before anything joins it."""
+    """The initial value of a row."""
     least, most = RANGES.get(dtype, (-FLOAT_MAX, FLOAT_MAX))
     return {"Sum": 0.0, "Prod": 1.0, "Max": float(least), "Min": float(most)}[kind]
 
@@ -28,7 +28,7 @@ def _neutral(kind: str, dtype: str) -> float:
 def _gathered(
     context: Lowering, kind: str, x: Blob, ids: Operand, count: int, neutral: float
 ) -> Blob:
-    """Rows of the first axis, joined by their numbers; a last row is there for negative ones."""
+    """Rows of the first axis combined by their numbers; a last row takes negative ones."""
     _, *rest = known(x)
     start = np.full((count + 1, *rest), neutral, np.float32)
     if isinstance(ids, Constant):
@@ -46,7 +46,7 @@ def _gathered(
 
 @op(*(f"Segment{kind}" for kind in (*_MODES, "Mean")), raw=True)
 def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
-    """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
+    """Takes sorted numbers; segments without rows are 0, or 1 for a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
     blob = source(context, x)
@@ -70,7 +70,7 @@ def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
 def unsorted_segment(
     context: Lowering, node: Node, x: Operand, ids: Operand, count: Operand
 ) -> Blob:
-    """Numbers in any order; negative ones are left out."""
+    """Takes numbers in any order; rows with negative ones are dropped."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
     blob = source(context, x)
@@ -85,7 +85,7 @@ def unsorted_segment(
 
 
 def _counted(context: Lowering, x: Blob, size: int, weights: Blob | None = None) -> Blob:
-    """How many values are 0, 1, ..., each counted once or by its weight."""
+    """The number of values that are 0, 1, ...; each counts once, or by its weight."""
     column = shaped(context, x, (math.prod(known(x)), 1))
     hits = joint(context, "equal", column, context.constant(np.arange(size)[None]))
     if weights is not None:
@@ -151,7 +151,7 @@ def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Ope
 
 
 def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
-    """The rows of one operand, whose places have so many axes."""
+    """The rows of one operand whose indices have this many axes."""
     if axes:
         return _rows(context, x, axes)
     return shaped(context, x, (1, *known(x)))
@@ -159,7 +159,7 @@ def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
 
 @op("DynamicStitch", "ParallelDynamicStitch", raw=True)
 def dynamic_stitch(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Rows at places that are known; of two at one place, the later one stays."""
+    """Rows at known indices; for equal indices, the later row stays."""
     node.attrs.get("N")
     half = len(operands) // 2
     places = [array_of(node, place, x) for place, x in enumerate(operands[:half])]

@@ -98,7 +98,7 @@ def _check_once(keys: Sequence[Any]) -> None:
     """Refuse a key that appears twice: ONNX takes its last value, onnxruntime the first."""
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if list(keys).count(key) > 1)
-        raise ConversionError(f"the key {twice!r} is there twice: runtimes do not agree on it")
+        raise ConversionError(f"the key {twice!r} appears twice: runtimes do not agree on it")
 
 
 def _listed(node: Node, prefix: str, names: Mapping[str, str]) -> tuple[list[Any], str]:
@@ -137,7 +137,7 @@ def category_mapper(flow: Flow, node: Node, x: Held) -> Row | Cell | Parts:
     """Maps texts to integers, or integers to texts."""
     texts, numbers = node.attrs.get("cats_strings"), node.attrs.get("cats_int64s")
     if not texts or not numbers or len(texts) != len(numbers):
-        raise ConversionError("it has not as many texts as integers")
+        raise ConversionError("the numbers of its texts and integers differ")
     _check_once(texts if _is_text(x) else numbers)
     to_text = node.attrs.get("default_string", "_Unused")
     to_number = node.attrs.get("default_int64", -1)

@@ -178,7 +178,7 @@ def read_forest(node: Node, row: Row, kind: str) -> Forest:
             raise ConversionError(f"tree {key[0]} has no node {key[1]}, to which a branch leads")
         if key in forest.branches or key in forest.leaves:
             raise ConversionError(
-                f"node {key[1]} of tree {key[0]} is reached on two ways; Core ML has trees only"
+                f"node {key[1]} of tree {key[0]} is reached by two paths; Core ML has trees only"
             )
         forest.order.append(key)
         i = index[key]
@@ -295,7 +295,7 @@ class _Columns:
                 continue
             if place in seen:
                 raise ConversionError(
-                    f"node {place} of tree {tree} is reached on two ways; Core ML has trees only"
+                    f"node {place} of tree {tree} is reached by two paths; Core ML has trees only"
                 )
             seen.add(place)
             stack += self.children(place)

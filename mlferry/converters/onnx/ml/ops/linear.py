@@ -52,9 +52,9 @@ def labels_of(node: Node, strings: str, integers: str) -> Labels:
     if not labels:
         raise ConversionError(f"it has neither {strings} nor {integers}")
     if len(labels) < 2:
-        raise ConversionError(f"it has one class, {labels[0]!r}; a classifier chooses among two")
+        raise ConversionError(f"it has one class, {labels[0]!r}; a classifier needs two or more")
     if len(set(labels)) < len(labels):
-        raise ConversionError(f"a label is there twice: {labels[:10]}")
+        raise ConversionError(f"a label appears twice: {labels[:10]}")
     return labels  # type: ignore[no-any-return] # lists of attributes
 
 

@@ -70,7 +70,7 @@ def cast(flow: Flow, node: Node, x: Held) -> Held | None:
     if to == _STRING or "string" in kinds:
         if to == _STRING and kinds == {"string"}:
             return x
-        raise ConversionError("it casts between texts and numbers; no model of Core ML's does")
+        raise ConversionError("it casts between texts and numbers; Core ML has no model for that")
     stays = (
         (kinds <= {"integer"} and to in (*_FLOATS, 6, 7))
         or (kinds <= {"integer", "float32"} and to in (1, 11))

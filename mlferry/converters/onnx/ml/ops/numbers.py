@@ -95,10 +95,10 @@ def imputer(flow: Flow, node: Node, x: Held) -> Row:
         values = node.attrs.get("imputed_value_floats")
         replaced = float(node.attrs.get("replaced_value_float", 0.0))
     if not values:
-        raise ConversionError("it has no values to fill in of the input's type")
+        raise ConversionError("it has no replacement values of the input's type")
     filled = _each(values, row.size, "imputed_value")
     if row.dtype == "int32" and any(abs(value) >= 2**31 for value in filled):
-        raise ConversionError("its integers do not fit into 32 bits, those of Core ML's arrays")
+        raise ConversionError("its integers do not fit into the 32 bits of Core ML's arrays")
     params: dict[str, Any] = {"replaceDoubleValue": replaced}
     if len(filled) == row.size:
         params["imputedDoubleArray"] = {"vector": filled}
@@ -176,7 +176,7 @@ def _gathered(flow: Flow, x: Held, indices: Held) -> Pending:
     dtype = "float32"
     if isinstance(x, Known):
         if row.dtype.kind not in "iuf":
-            raise ConversionError("it picks a text at a computed place that is no ArgMax")
+            raise ConversionError("it picks a text at a computed index that is not an ArgMax")
         if row.size != row.shape[-1]:
             raise ConversionError("it picks columns of several rows of constants")
         dtype = "float32" if row.dtype.kind == "f" else "int64"
@@ -222,7 +222,7 @@ def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
 def dict_vectorizer(flow: Flow, node: Node, x: Held) -> Row:
     """A dictionary by index, which Core ML's model makes, turned into a row."""
     if not isinstance(x, Table):
-        raise ConversionError("it reads no dictionary that is an input of the model")
+        raise ConversionError("it does not read a dictionary that is an input of the model")
     texts = node.attrs.get("string_vocabulary")
     keys = texts or node.attrs.get("int64_vocabulary")
     if not keys:

@@ -121,7 +121,9 @@ def svm_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Held]:
         or len(rho) != count
         or {len(prob_a), len(prob_b)} not in ({0}, {count})
     ):
-        raise ConversionError("the counts of its classes, vectors, coefficients and rho differ")
+        raise ConversionError(
+            "the numbers of its classes, vectors, coefficients and rho do not fit"
+        )
     rows = coefficients.reshape(len(labels) - 1, sum(counts))
     params = {
         "kernel": kernel,

@@ -88,8 +88,8 @@ def tree_ensemble(flow: Flow, node: Node, x: Held) -> Held:
     name = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")[transform]
     if name not in ("NONE", "PROBIT"):
         raise ConversionError(
-            f"post_transform={transform} is {name} in ONNX, and onnxruntime counts otherwise: "
-            "write 0 and a node of its own behind it"
+            f"post_transform={transform} is {name} in ONNX, and onnxruntime numbers it "
+            "differently: write 0, and a separate node after it"
         )
     ensemble = _Ensemble(flow, node, row, forest, (), name)
     aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[number]
@@ -196,7 +196,7 @@ class _Classifier(_Ensemble):
             )
         if not forest.always_adds(max(targets)):
             raise ConversionError(
-                "a leaf of every tree adds nothing: what is predicted then is open"
+                "a leaf of every tree adds nothing: the prediction is not defined then"
             )
         all_positive = min(forest.weights, default=0.0) >= 0
         start = base[0] if base else 0.0
@@ -238,7 +238,7 @@ class _Classifier(_Ensemble):
             rare = [labels[i] for i in range(size) if not forest.always_adds(i)]
             if rare:
                 raise ConversionError(
-                    f"no leaf may add to the score of {rare[0]!r}: onnxruntime leaves it out then, "
+                    f"no leaf may add to the score of {rare[0]!r}: onnxruntime ignores it then, "
                     "ONNX takes it as 0. Write base_values, of 0"
                 )
         trees = forest.message(size, base)
