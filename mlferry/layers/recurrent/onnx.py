@@ -45,10 +45,10 @@ class Function:
     message: Any
 
     @classmethod
-    def of(cls, a: Params) -> Function:
+    def of(cls, activation: Params) -> Function:
         """What an `ActivationParams` message of a recurrent layer describes."""
-        kind = a.which("NonlinearityType") or "linear"
-        message = getattr(a, kind)
+        kind = activation.which("NonlinearityType") or "linear"
+        message = getattr(activation, kind)
         if kind in _FIXED and not (message.alpha or message.beta):
             alpha, beta = _FIXED[kind]
             message = SimpleNamespace(alpha=alpha, beta=beta)
@@ -123,12 +123,12 @@ def _layer(
     states: Sequence[str],
 ) -> RecurrentLayer:
     steps, batch = emitter.extents(x)[:2]
-    given = [
+    first_states = [
         emitter.reshape(state, [1, emitter.extent(state, 1), params.outputVectorSize])
         for state in states
     ]
     spread = []
-    for state in given:
+    for state in first_states:
         if emitter.shape(state)[1] == batch:
             spread.append(state)
             continue

@@ -736,5 +736,5 @@ def test_caches_of_any_length(length: int, past: int, library: Callable[[str], A
 
 def test_lengths_that_are_no_lengths() -> None:
     network, _ = model(grouped(1, 4, filled=3))
-    with pytest.raises(MlferryError, match="caches that are not full"):
+    with pytest.raises(MlferryError, match="where caches are not full, make seqlens_k an input"):
         mlferry.convert(network)
