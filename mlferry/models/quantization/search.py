@@ -28,7 +28,7 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import is_program
 from mlferry.models.quantization.api import program_bits, quantize_weights
 from mlferry.models.samples import SampleData, samples_for
-from mlferry.models.workers import Executors, Group
+from mlferry.models.workers import Executors, WorkerGroup
 
 METRICS = ("top1", "top5", "snr", "psnr", "cosine")
 MODES = ("linear", "kmeans")
@@ -302,7 +302,7 @@ def search_quantization(
     ]
     reference = list(model.predict(samples, executor=executor))
     source = _Source(model, samples, reference, min(folds, len(samples)), given)
-    with Group(_measured, source, executor, chunk_size=1) as group:
+    with WorkerGroup(_measured, source, executor, chunk_size=1) as group:
         judge = _Judge(source, metric, target, group)
         trials = judge.trials(settings)
         if not any(trial.meets for trial in trials):
@@ -435,7 +435,7 @@ class _Judge:
         source: _Source,
         metric: Metric,
         target: float,
-        group: Group[_Source, _Piece, _Result | MlferryError],
+        group: WorkerGroup[_Source, _Piece, _Result | MlferryError],
     ) -> None:
         self.source, self.metric, self.target, self.group = source, metric, target, group
         if isinstance(metric, str):
