@@ -9,7 +9,8 @@ else a machine does, so that the times for more workers are worked out with them
 
     seconds(workers) = of this process + of the workers / min(workers, shares)
 
-where `shares` is into how many pieces the work can be cut. The ratio that is measured by the clock
+where `shares` is into how many pieces the work can be cut. Where samples go one by one and there
+are many, the longer of both counts, as both go on at once. The ratio that is measured by the clock
 needs two cores that do nothing else: `--idle` says that they do.
 """
 
@@ -24,7 +25,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -35,11 +35,10 @@ import mlferry
 from benchmarks.networks import NETWORKS
 from benchmarks.pages import PAGE, write_table
 from mlferry.models.quantization.walks import GROUPS
-from mlferry.models.workers import CHUNK
 
 PAGE_HERE = PAGE.with_name("many-samples.md")
 CORES = 16  # of a machine
-BITS = (8, 6, 4)
+BITS = (8, 4)
 
 
 @dataclass
@@ -49,12 +48,18 @@ class Task:
     Attributes:
         name: of it.
         run: does it.
-        shares: into how many pieces the work can be cut.
+        shares: into how many pieces the work can be cut; None for as many as there are samples.
     """
 
     name: str
     run: Callable[[Executor | None], object]
-    shares: int
+    shares: int | None = None
+
+    def seconds(self, here: float, there: float, workers: int) -> float:
+        """With so many workers, of the processor seconds here and in all workers together."""
+        if self.shares is None:
+            return max(here, there / workers)
+        return here + there / min(workers, self.shares)
 
 
 def tasks(count: int) -> list[Task]:
@@ -66,18 +71,16 @@ def tasks(count: int) -> list[Task]:
     shape = tuple(feature.type.multiArrayType.shape)
     rng = np.random.default_rng(0)
     samples = [{feature.name: rng.normal(size=shape).astype(np.float32)} for _ in range(count)]
-    few = samples[: max(4, count // 3)]
+    few = samples[: max(4, count // 6)]
     pieces = len(BITS) * 2 * 3  # modes; by weights alone, and two folds with samples
     return [
         Task(
             "compare_models",
             lambda e: mlferry.compare_models(model, small, samples, executor=e, pictures=False),
-            -(-count // CHUNK),
         ),
         Task(
             "check_precision",
-            lambda e: mlferry.check_precision(program, few, executor=e),
-            -(-len(few) // CHUNK),
+            lambda e: mlferry.check_precision(program, samples, executor=e),
         ),
         Task(
             "search_quantization",
@@ -130,22 +133,24 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[list[str]] = []
     for task in tasks(arguments.samples):
-        task.run(None)  # what is loaded and planned the first time
+        if task.shares is None:
+            task.run(None)  # what is loaded and planned the first time
         alone, alone_clock = _timed(lambda task=task: task.run(None))  # type: ignore[misc]
         with workers(2) as executor:
-            task.run(executor)
+            if task.shares is None:
+                task.run(executor)
             before = _of_workers(executor, 2)
             here, clock = _timed(lambda task=task: task.run(executor))  # type: ignore[misc]
             after = _of_workers(executor, 2)
         there = sum(after.values()) - sum(before.values())
 
-        def ratio(count: int, task: Any = task, here: float = here, there: float = there) -> str:
-            return f"{alone / (here + there / min(count, task.shares)):.2f}"  # noqa: B023
-
         measured = [f"{alone_clock / clock:.2f}"] if arguments.idle else []
+        ratios = [
+            f"{alone / task.seconds(here, there, count):.2f}"
+            for count in (1, 2, 10 * CORES, 100 * CORES)
+        ]
         rows.append([
-            task.name, f"{alone:.1f} s", f"{here:.2f} s", f"{there:.1f} s", *measured,
-            ratio(1), ratio(2), *(ratio(CORES * machines) for machines in (10, 100)),
+            task.name, f"{alone:.1f} s", f"{here:.2f} s", f"{there:.1f} s", *measured, *ratios,
         ])  # fmt: skip
         print("  ".join(rows[-1]), flush=True)
     if arguments.docs:

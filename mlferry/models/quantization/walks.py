@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -147,10 +147,17 @@ class WalkedNetwork:
             else self._evaluator.blobs(self.quantized[index])
             for index, one in zip(members, floats, strict=True)
         ]
-        walk = _SampleGroup(Streams(floats, [dict(blobs) for blobs in moved]), busy=True)
+        streams = Streams(floats, [dict(blobs) for blobs in moved])
+        walk = _SampleGroup(streams, threading.get_ident(), busy=True)
         with self._lock:
             self._walks[group] = walk
         return walk
+
+    def may_begin(self, most: int) -> bool:
+        """Whether this thread has begun with fewer groups than it may."""
+        with self._lock:
+            owners = [walk.owner for walk in self._walks.values()]
+        return owners.count(threading.get_ident()) < most
 
     def claimed(self, position: int) -> tuple[int, _SampleGroup] | None:
         """A group that is here, at a position, with nobody working on it."""
@@ -219,6 +226,7 @@ class _SampleGroup:
     """How far a group has come: the layers in front of `position` have run."""
 
     streams: Streams
+    owner: int
     position: int = 0
     busy: bool = False
 
@@ -233,6 +241,7 @@ class _Ask:
         wanted: the fields of its weights that are asked about.
         changed: quantized layers on the way.
         group: to begin with; None for one that is there.
+        most: groups that one who is asked to begin may have, so that all have as many.
     """
 
     position: int
@@ -240,10 +249,14 @@ class _Ask:
     wanted: tuple[str, ...]
     changed: Mapping[int, bytes] = field(default_factory=dict)
     group: int | None = None
+    most: int = GROUPS
 
 
 def _answered(source: WalkedNetwork, ask: _Ask) -> tuple[int, list[Sums]] | None:
     """The sums over one group; None where none is that could be asked."""
+    if ask.group is not None and not source.may_begin(ask.most):
+        time.sleep(_PAUSE)
+        return None
     if ask.group is not None:
         group, walk = ask.group, source.begin(ask.group)
     else:
@@ -313,7 +326,10 @@ class Walks:
         recent = {at: data for at, data in self._changed.items() if at >= self._position}
         here = _Ask(self._position, index, wanted, recent)
         anew = [_Ask(0, index, wanted, self._changed, group) for group in self._groups]
-        asks = anew if self._position < 0 else [here] * len(missing)
+        share = -(-len(self._groups) // self._team.workers)
+        first = [replace(ask, most=share) for ask in anew]
+        is_first = self._position < 0
+        asks = first if is_first else [here] * len(missing)
         silent = 0
         while missing:
             before = len(missing)
@@ -322,5 +338,9 @@ class Walks:
                     missing.discard(answer[0])
                     yield answer
             silent = 0 if len(missing) < before else silent + 1
-            lost = silent >= _NOBODY
-            asks = [anew[group] for group in sorted(missing)] if lost else [here] * len(missing)
+            if silent >= _NOBODY:
+                asks = [anew[group] for group in sorted(missing)]
+            elif is_first:
+                asks = [first[group] for group in sorted(missing)]
+            else:
+                asks = [here] * len(missing)
