@@ -92,6 +92,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python benchmarks/converting.py --programs --docs
 	$(DEV)/python benchmarks/exporting.py --docs
 	$(DEV)/python benchmarks/programs.py --docs
+	$(DEV)/python benchmarks/large_models.py --docs
 	$(DEV)/python benchmarks/compress.py --docs
 	$(DEV)/python benchmarks/quantize.py
 

@@ -128,15 +128,18 @@ def check_blob(shape: Iterable[int | None]) -> None:
 
 
 def check_model(size: int) -> None:
-    """Raise an error for a model that no file of the format can hold.
+    """Raise an error for a model whose message, with the weights in it, no file can hold.
 
     Raises:
         LimitError: the model has, or its weights alone will have, too many bytes.
     """
     if size > MODEL_BYTES:
         raise LimitError(
-            f"the model has at least {size:,} bytes; the format allows {MODEL_BYTES:,}. Quantize "
-            "its weights before converting (quantized weights stay so), or split the model in two",
+            f"the model has at least {size:,} bytes; the format allows {MODEL_BYTES:,} for a "
+            "neural network, whose weights lie in one message. The weights of an ML Program lie "
+            'in a file beside it: mlferry.convert(model, convert_to="mlprogram"), saved as an '
+            ".mlpackage (in a shell: mlferry convert MODEL model.mlpackage). For a network, "
+            "quantize its weights before converting (quantized weights stay so)",
             "MODEL_BYTES",
         )
 

@@ -26,7 +26,8 @@ ALLOWED = {
     "registry": {"errors"},
     "rooms": {"registry"},
     "numerics": {"errors", "numerics"},
-    "spec": {"errors", "text", "lazy", "limits", "numerics", "registry", "spec"},
+    "progress": {"text"},
+    "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
     "custom": {"errors", "text", "registry", "spec"},
     "examples": {"errors", "text"},
     "onnx_graph": {"errors", "numerics", "onnx_graph", "version"},
@@ -35,8 +36,8 @@ ALLOWED = {
         "programs", "layers",
     },
     "programs": {
-        "errors", "text", "lazy", "limits", "numerics", "registry", "rooms", "spec", "onnx_graph",
-        "programs",
+        "errors", "text", "lazy", "limits", "numerics", "progress", "registry", "rooms", "spec",
+        "onnx_graph", "programs",
     },
     "exporters": {
         "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
@@ -50,16 +51,18 @@ ALLOWED = {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",
     },
     "models": {
-        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
-        "layers", "programs", "exporters", "runtime", "training", "models",
+        "errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec", "custom",
+        "onnx_graph", "layers", "programs", "exporters", "runtime", "training", "models",
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},
-    "optimize": {"errors", "text", "models", "optimize", "programs", "registry", "spec"},
+    "optimize": {
+        "errors", "text", "models", "optimize", "programs", "progress", "registry", "spec",
+    },
     "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
-        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "layers",
-        "converters", "version",
+        "errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec", "custom",
+        "layers", "converters", "version",
     },
 }  # fmt: skip
 # Documented addresses of what lies elsewhere.

@@ -24,7 +24,7 @@ from mlferry.models.compare import compare_models, first_difference
 from mlferry.models.inspect_rich import renderables
 from mlferry.models.neural_network.printer import print_network_spec
 from mlferry.models.problems import validate
-from mlferry.models.progress import progress
+from mlferry.progress import progress
 from mlferry.spec.io import save_spec
 from mlferry.spec.proto import model_pb2
 from mlferry.text import indented, logger_of, printable

@@ -32,7 +32,7 @@ from mlferry.models.flexible_shapes import accepted_sizes
 from mlferry.models.model import MLModel
 from mlferry.models.programs import ProgramOptions, as_program, is_program, program_options
 from mlferry.numerics.shapes import Shape
-from mlferry.spec import features, releases, sizes
+from mlferry.spec import features, releases, sizes, weights
 from mlferry.spec.io import load_spec
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
@@ -140,7 +140,10 @@ def convert(
         trace_custom_layers=trace_custom_layers,
         custom_objects=custom_objects,
     )
-    return _as_model(_network(*_read(model, options, source)), program)
+    if program is None:
+        return _as_model(_network(*_read(model, options, source)), None)
+    with weights.outside():
+        return _as_model(_network(*_read(model, options, source)), program)
 
 
 def _read(source: object, options: Options, framework: str = "auto") -> _Found:

@@ -36,6 +36,7 @@ from mlferry.converters.values import (
 )
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.layers.builder import Builder
+from mlferry.progress import progress_of
 from mlferry.registry import Entry, did_you_mean
 
 
@@ -290,7 +291,9 @@ def lower(
         )
     bind_inputs(lowering)
     with sizes.logged(lowering.sizes):
-        for node, way in plan:
+        size = sum(array.nbytes for array in graph.constants.values())
+        size += sum(array.nbytes for node in graph.nodes for array in node.weights.values())
+        for node, way in progress_of(plan, "converting", size):
             walker.run(node, way)
     return lowering
 

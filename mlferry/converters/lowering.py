@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters import layout as layouts, sizes
@@ -30,9 +31,17 @@ from mlferry.converters.writer import LayerWriter
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
 from mlferry.numerics.shapes import Shape
+from mlferry.spec import mapped
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 _EXACT = 2**24  # the largest range in which float32 holds every integer
+
+
+def _digest(array: NDArray[Any]) -> bytes:
+    found = hashlib.sha256()
+    for part in mapped.pieces(array):
+        found.update(part.view(np.uint8).data)
+    return found.digest()
 
 
 def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:
@@ -164,7 +173,7 @@ class Lowering(LayerWriter):
                 f"constant {constant.name!r} has integers above 2**24, which Core ML's float32 "
                 "cannot hold exactly"
             )
-        content = (array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).digest())
+        content = (array.shape, array.dtype.str, _digest(array))
         if content not in self._contents:
             layout = SCALAR if array.ndim == 0 else self._layout
             self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
@@ -198,6 +207,11 @@ class Lowering(LayerWriter):
         results = output if isinstance(output, tuple | list) else (output,)
         if len(results) < len(node.outputs):
             raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
+        for array in (
+            *(x.array for x in inputs if isinstance(x, Constant)),
+            *node.weights.values(),
+        ):
+            mapped.let_go(array)
         for value, result in zip(node.outputs, results, strict=False):
             if isinstance(result, Blob):
                 self.bind(value, result)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from mlferry import limits
 from mlferry.errors import SpecError, context
 from mlferry.layers import definitions as shapes, versions
 from mlferry.layers.params import Params
@@ -74,7 +73,7 @@ class Builder:
         with context(f"adding {kind} {name!r}"):
             self._check(kind, name, inputs, outputs)
             self._bytes += sum(map(stored_bytes, params.values()))
-            limits.check_model(self._bytes)
+            weights.check_room(self._bytes)
             # filled in place: appending a message would copy its weights
             layer = self.network.layers.add(name=name, input=inputs, output=outputs)
             try:

@@ -12,7 +12,7 @@ from mlferry.layers.params import Params
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.compressed import Compressed, looked_up, scaled, table_bits
 from mlferry.programs.graph import Array, Value, constant
-from mlferry.spec import weights
+from mlferry.spec import mapped, weights
 
 
 def weight(
@@ -67,8 +67,11 @@ def weight(
 
 
 def _moved(array: Array, order: tuple[int, ...], reshaped: Sequence[int] | None) -> Array:
-    moved = np.ascontiguousarray(array.transpose(order))
-    return moved if reshaped is None else moved.reshape(reshaped)
+    moved = array.transpose(order)
+    if mapped.map_of(array) is None:
+        moved = np.ascontiguousarray(moved)
+    result: Array = moved if reshaped is None else moved.reshape(reshaped)
+    return result
 
 
 def _looked_up(builder: ProgramBuilder, codes: Array, parts: weights.Lookup) -> Value | None:

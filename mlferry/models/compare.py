@@ -6,6 +6,7 @@ sample to outputs, so that the same report checks a quantized model and a conver
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,9 +28,9 @@ from mlferry.models.comparison import (
     Row,
 )
 from mlferry.models.model import MLModel, ModelFile
-from mlferry.models.progress import progress
 from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
+from mlferry.progress import progress
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
 
@@ -128,35 +129,65 @@ def compare_models(
     order = _input_order(described)
     for model in models:
         _runner(model, order)  # raises early if it cannot be compared
-    rows: list[Row] = []
-    kinds: dict[str, str] = {}
-    count = 0
+    found: list[SampleRows] = []
     shared = (models[0], models[1], samples.load)
     results = in_order(_compared, shared, samples.parcels(), executor)
     for result in progress(results, "comparing", len(samples)):
         if isinstance(result, Unreadable):
             samples.add(result)
             continue
-        count += 1
-        for kind, row in result:
-            kinds.setdefault(row.output, kind)
-            rows.append(row)
-    if not count:
+        found.append(result)
+    if not found:
         raise PredictionError(
             "no picture could be read: "
             + "; ".join(f"{name}: {why}" for name, why in samples.unreadable.items())
         )
-    outputs = {
-        name: _output(name, kind, [row for row in rows if row.output == name])
-        for name, kind in kinds.items()
-    }
-    report = Report(count, outputs, rows, samples.unreadable, _sizes(models))
-    least = list(dict.fromkeys(row.sample for row in report.worst(len(rows))))
+    report = report_of(found, samples.unreadable, _sizes(models))
+    least = list(dict.fromkeys(row.sample for row in report.worst(len(report.rows))))
     if pictures:
         report.pictures.update(_pictures(samples, least[:_PICTURES]))
     if depth:
         report.depth.extend(_depth(models, samples, least[0]))
     return report
+
+
+SampleRows = list[tuple[str, Row]]
+"""The rows of a sample, each with the kind of its output."""
+
+
+def rows_of(name: str, first: Outputs, second: Outputs) -> SampleRows:
+    """How far the outputs of two models are apart for one sample.
+
+    Args:
+        name: of the sample.
+        first: of the reference.
+        second: of the other model.
+
+    Raises:
+        PredictionError: the outputs cannot be paired.
+    """
+    return [
+        (pair.kind, Row(name, output, *_MEASURES[pair.kind](pair)))
+        for output, pair in _paired(first, second).items()
+    ]
+
+
+def report_of(
+    found: Sequence[SampleRows],
+    unreadable: Mapping[str, str] | None = None,
+    sizes: tuple[int, int] | None = None,
+) -> Report:
+    """The report of samples that were measured one by one."""
+    kinds: dict[str, str] = {}
+    rows: list[Row] = []
+    for kind, row in itertools.chain.from_iterable(found):
+        kinds.setdefault(row.output, kind)
+        rows.append(row)
+    outputs = {
+        name: _output(name, kind, [row for row in rows if row.output == name])
+        for name, kind in kinds.items()
+    }
+    return Report(len(found), outputs, rows, dict(unreadable or {}), sizes)
 
 
 _PICTURES = 12  # the most to keep
@@ -192,18 +223,15 @@ def _depth(models: Sequence[Runnable], samples: Samples, name: str) -> list[Blob
 
 def _compared(
     shared: tuple[Runnable, Runnable, Load], parcel: tuple[str, Any]
-) -> list[tuple[str, Row]] | Unreadable:
+) -> SampleRows | Unreadable:
     """The rows of one sample, with the kind of each output."""
     first, second, load = shared
     sample = loaded(load, *parcel)
     if isinstance(sample, Unreadable):
         return sample
     order = _input_order(next((m for m in (first, second) if isinstance(m, MLModel)), None))
-    outputs = (_runner(model, order)(sample.data) for model in (first, second))
-    return [
-        (pair.kind, Row(sample.name, name, *_MEASURES[pair.kind](pair)))
-        for name, pair in _paired(*outputs).items()
-    ]
+    one, other = (_runner(model, order)(sample.data) for model in (first, second))
+    return rows_of(sample.name, one, other)
 
 
 # ---- running ----------------------------------------------------------------------------------

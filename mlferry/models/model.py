@@ -40,6 +40,7 @@ from mlferry.runtime.threads import lane_count
 from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
+from mlferry.spec.streaming import serialized
 from mlferry.training.options import Progress
 from mlferry.training.tape import Tape
 
@@ -321,7 +322,7 @@ class MLModel:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
         has_weight_files = has_blobs(self._spec)
         if Path(path).suffix == ".mlpackage":
-            data = io.serialized(self._spec)
+            data = serialized(self._spec)
             weights = self._classes.program.weights
             return package.save_package(
                 data,

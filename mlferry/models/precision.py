@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mlferry.errors import UnsupportedModelError
 from mlferry.models.model import MLModel
 from mlferry.models.precision_html import fragment, page, percent
-from mlferry.models.samples import SampleData, loaded_samples
+from mlferry.models.samples import Load, SampleData, Unreadable, loaded, samples_for
+from mlferry.models.workers import Executors, in_order
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.spec import networks
@@ -27,6 +28,17 @@ _LOSES_SOME = 1.5  # likewise, if values vanish as well
 _TOO_FAR = 1e-2  # of the largest value: about two digits are left
 _ROUNDING = 2.0**-11  # of float16, relative to a value
 _SHOWN = 10
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What one sample tells of a value; see `OperationPrecision`."""
+
+    error: float
+    count: int = 0
+    overflows: int = 0
+    vanishes: int = 0
+    largest: float = 0.0
 
 
 @dataclass
@@ -57,6 +69,14 @@ class OperationPrecision:
     is_half: bool = True
 
     is_cause: bool = False
+
+    def add(self, told: _Told) -> None:
+        """Add what another sample tells."""
+        self.count += told.count
+        self.overflows += told.overflows
+        self.vanishes += told.vanishes
+        self.largest = max(self.largest, told.largest)
+        self.error = max(self.error, told.error)
 
     @property
     def growth(self) -> float:
@@ -149,7 +169,9 @@ def _number(value: object) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
+def check_precision(
+    model: MLModel, samples: SampleData, *, executor: Executors | None = None
+) -> PrecisionReport:
     """Find where an ML Program loses accuracy by computing in float16.
 
     The program runs twice for each sample: rounding every value of float16 as a device does, and
@@ -159,12 +181,15 @@ def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
         model: an ML Program with values of float16.
         samples: as for `compare_models`: a dict or a list of dicts from input names to values, an
             array, or a folder of pictures or of arrays (.npz, .npy).
+        executor: runs several samples at a time; see `MLModel.predict`.
 
     Raises:
         UnsupportedModelError: the model is not an ML Program, or has no float16 values.
         PredictionError: the samples do not fit.
+        WorkerError: the executor cannot do it.
     """
-    half, exact = (_evaluator(model, precision) for precision in ("half", "exact"))
+    models = [model.with_precision(precision) for precision in ("half", "exact")]
+    half, _ = (_evaluator(each) for each in models)
     types = half.session.types()
     if not any(isinstance(kind, TensorType) and kind.dtype == "fp16" for kind in types.values()):
         raise UnsupportedModelError(
@@ -175,19 +200,18 @@ def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
         name: OperationPrecision(name, kind, is_half=_is_half(types[name]))
         for name, (_, kind) in made_by.items()
     }
-    names = [*half.session.inputs, *operations]
     reads = half.session.reads()
     outputs = dict.fromkeys(half.session.outputs, 0.0)
     count = 0
-    for data in loaded_samples(model.spec, samples):
-        values = half.values(data)
-        results = [
-            evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
-        ]
-        errors = {name: _error(results[0][name], results[1][name]) for name in names}
+    found = samples_for(model.spec, samples)
+    shared = (models[0], models[1], found.load)
+    for result in in_order(_of_sample, shared, found.parcels(), executor):
+        if isinstance(result, Unreadable):
+            found.add(result)
+            continue
+        errors = {name: told.error for name, told in result.items()}
         for name, operation in operations.items():
-            _add(operation, results[0][name], results[1][name])
-            operation.error = max(operation.error, errors[name])
+            operation.add(result[name])
             before = max((errors.get(operand, 0.0) for operand in reads[name]), default=0.0)
             operation.error_of_inputs = max(operation.error_of_inputs, before)
         for name in outputs:
@@ -195,6 +219,22 @@ def check_precision(model: MLModel, samples: SampleData) -> PrecisionReport:
         count += 1
     _mark_causes(operations, reads)
     return PrecisionReport(list(operations.values()), outputs, count)
+
+
+def _of_sample(
+    shared: tuple[MLModel, MLModel, Load], parcel: tuple[str, Any]
+) -> dict[str, _Told] | Unreadable:
+    """What a sample tells of each input and each operation."""
+    half, exact = (_evaluator(model) for model in shared[:2])
+    sample = loaded(shared[2], *parcel)
+    if isinstance(sample, Unreadable):
+        return sample
+    values = half.values(sample.data)
+    names = [*half.session.inputs, *half.session.makers()]
+    one, two = (
+        evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
+    )
+    return {name: _told(one[name], two[name]) for name in names}
 
 
 def _mark_causes(
@@ -239,8 +279,8 @@ def _mark_rounded(
                 waiting.append(operand)
 
 
-def _evaluator(model: MLModel, precision: str) -> ProgramEvaluator:
-    evaluate = model.with_precision(precision).evaluator
+def _evaluator(model: MLModel) -> ProgramEvaluator:
+    evaluate = model.evaluator
     if not isinstance(evaluate, ProgramEvaluator):
         kind = model.spec.WhichOneof("Type")
         if networks.pipeline_of(model.spec) is not None:
@@ -276,13 +316,15 @@ def _error(half: object, exact: object) -> float:
     return apart / largest if largest else (math.inf if apart else 0.0)
 
 
-def _add(operation: OperationPrecision, half: object, exact: object) -> None:
-    one, two = _floats(half), _floats(exact)
+def _told(half: object, exact: object) -> _Told:
+    error, one, two = _error(half, exact), _floats(half), _floats(exact)
     if one is None or two is None or one.shape != two.shape:
-        return
+        return _Told(error)
     sound = np.isfinite(two)
-    operation.count += one.size
-    operation.overflows += int((sound & ~np.isfinite(one)).sum())
-    operation.vanishes += int(((two != 0) & (one == 0)).sum())
-    largest = float(np.abs(two[sound]).max(initial=0))
-    operation.largest = max(operation.largest, largest)
+    return _Told(
+        error,
+        one.size,
+        int((sound & ~np.isfinite(one)).sum()),
+        int(((two != 0) & (one == 0)).sum()),
+        float(np.abs(two[sound]).max(initial=0)),
+    )

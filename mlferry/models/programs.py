@@ -11,6 +11,7 @@ from mlferry.models.model import MLModel, ModelSource
 from mlferry.models.splitting import has_custom_layers, to_pipeline
 from mlferry.numerics.shapes import Shape
 from mlferry.runtime.custom import shapes_of_classes
+from mlferry.spec import weights as stored_weights
 
 __all__ = ["ProgramOptions", "as_program", "is_program", "program_options", "to_program"]
 
@@ -87,6 +88,7 @@ def as_program(
         spec, weights = to_pipeline(network.spec, options, custom, shapes)
     else:
         spec, weights = written(network.spec, options)
+    stored_weights.put_inside(spec)
     return network.with_spec(spec, weights=weights)
 
 

@@ -151,14 +151,6 @@ def samples_for(
     return Samples([(f"sample {index}", one) for index, one in enumerate(values)], dict)
 
 
-def loaded_samples(
-    spec: model_pb2.Model | None, sample_data: SampleData
-) -> Iterator[Mapping[str, Any]]:
-    """The values of each sample, in turn; unreadable pictures are left out."""
-    for sample in samples_for(spec, sample_data):
-        yield sample.data
-
-
 def _only_input(spec: model_pb2.Model | None, form: str) -> Any:
     described = [] if spec is None else list(spec.description.input)
     required = [feature for feature in described if not feature.type.isOptional] or described

@@ -36,6 +36,7 @@ from mlferry.spec import io, networks
 from mlferry.spec.io import load_spec
 from mlferry.spec.package import save_package
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.spec.streaming import serialized
 
 __all__ = [
     "attach_class_labels",
@@ -94,7 +95,7 @@ def save_spec(
         )
     if path.suffix == ".mlpackage":
         files = Weights.of_folder(Path(weights_dir)).elsewhere if weights_dir is not None else {}
-        return save_package(io.serialized(spec), path, None, has_weight_files, files)
+        return save_package(serialized(spec), path, None, has_weight_files, files)
     return io.save_spec(spec, filename)
 
 

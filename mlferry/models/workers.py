@@ -18,7 +18,7 @@ import itertools
 import os
 import pickle
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -63,9 +63,62 @@ def in_order(
             workers were lost to a chunk.
         MlferryError: what `work` raises, at the place of its item.
     """
-    if executor is None:
-        return (work(shared, item) for item in items)
-    return _Dispatcher(work, shared, executor, chunk_size).run(items)
+    group = WorkerGroup(work, shared, executor, chunk_size=chunk_size)
+    return _once(group, items)
+
+
+class WorkerGroup(Generic[S, T, R]):
+    """As `in_order`, for several runs: what is shared travels to a worker in the first one only.
+
+    Args:
+        work: as for `in_order`, like the others.
+        shared: see there.
+        executor: see there.
+        chunk_size: see there.
+
+    Raises:
+        WorkerError: what is shared cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[S, T], R],
+        shared: S,
+        executor: Executors | None,
+        *,
+        chunk_size: int = CHUNK,
+    ) -> None:
+        self._work, self._shared = work, shared
+        self._dispatcher = (
+            None if executor is None else _Dispatcher(work, shared, executor, chunk_size)
+        )
+
+    @property
+    def workers(self) -> int:
+        """How many work at a time, as far as the executor says."""
+        return 1 if self._dispatcher is None else self._dispatcher.workers
+
+    def run(self, items: Iterable[T]) -> Generator[R, None, None]:
+        """The results of items, in their order; see `in_order`."""
+        if self._dispatcher is None:
+            return (self._work(self._shared, item) for item in items)
+        return self._dispatcher.run(items)
+
+    def close(self) -> None:
+        """Close the executor, if a function made it."""
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+
+    def __enter__(self) -> WorkerGroup[S, T, R]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _once(group: WorkerGroup[S, T, R], items: Iterable[T]) -> Iterator[R]:
+    with group:
+        yield from group.run(items)
 
 
 # ---- in the worker ---------------------------------------------------------------------
@@ -148,17 +201,30 @@ class _Dispatcher(Generic[S, T, R]):
         self._make = None if isinstance(executor, Executor) else executor
         self._executor = executor if isinstance(executor, Executor) else executor()
         self._chunk_size = chunk_size
+        self._is_known = False  # what is shared, by workers that had a chunk
 
-    def run(self, items: Iterable[T]) -> Iterator[R]:
+    @property
+    def workers(self) -> int:
+        """How many work at a time."""
+        return workers_of(self._executor)
+
+    def close(self) -> None:
+        """Close the executor, if a function made it."""
+        if self._make is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, items: Iterable[T]) -> Generator[R, None, None]:
         """The results, in order."""
         chunks = self._chunks(iter(items))
         waiting: deque[_Chunk] = deque()
         ahead = _AHEAD * workers_of(self._executor)
         try:
             for chunk in itertools.islice(chunks, ahead):
-                fresh = len(waiting) < ahead // _AHEAD  # one for each worker, which has nothing yet
+                # one for each worker, which has nothing yet
+                fresh = not self._is_known and len(waiting) < ahead // _AHEAD
                 self._submit(chunk, self._payload if fresh else None, waiting)
                 waiting.append(chunk)
+            self._is_known = True
             while waiting:
                 done = self._finished(waiting)
                 waiting.popleft()
@@ -171,8 +237,6 @@ class _Dispatcher(Generic[S, T, R]):
         finally:
             for chunk in waiting:
                 chunk.future.cancel()
-            if self._make is not None:
-                self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _chunks(self, items: Iterator[T]) -> Iterator[_Chunk]:
         for first in itertools.count(0, self._chunk_size):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 
 from mlferry.errors import MlferryError
-from mlferry.programs.types import TensorType, type_of
+from mlferry.programs.types import DTYPES, TensorType, type_of
 from mlferry.spec.proto import mil_pb2 as mil
 
 STORED = {  # the parameter that holds the values of a compressed constant
@@ -120,6 +120,21 @@ def half_bytes(block: mil.Block) -> int:
             count, dtype = _size(value)
             total += 2 * count if dtype == "fp16" else 0
     return total
+
+
+def decoded_bytes(block: mil.Block) -> int:
+    """The bytes of the constants that operations of a block make of others."""
+    kinds = [
+        type_of(each.type)
+        for operation in operations_of(block)
+        if operation.type.startswith("constexpr_")
+        for each in operation.outputs
+    ]
+    return sum(
+        math.prod(n or 0 for n in kind.shape or ()) * DTYPES[kind.dtype].bits // 8
+        for kind in kinds
+        if isinstance(kind, TensorType)
+    )
 
 
 def _constants(block: mil.Block) -> Iterator[tuple[mil.Value, str]]:

@@ -169,6 +169,17 @@ def readers(block: Block) -> dict[Value, list[Operation]]:
     return by_value
 
 
+def constant_bytes(block: Block) -> int:
+    """The bytes of the arrays that the operations of a block read, each counted once."""
+    arrays = {
+        id(value.constant): value.constant.nbytes
+        for operation in block.operations
+        for value in operation.operands()
+        if isinstance(value.constant, np.ndarray)
+    }
+    return sum(arrays.values())
+
+
 def names(block: Block) -> set[str]:
     """The names of all values, including those of inner blocks."""
     inputs = {value.name for each in block.all_blocks() for value in each.inputs}

@@ -19,6 +19,7 @@ from mlferry.programs.parts import CompressedParts
 from mlferry.programs.passes.opset import renewed
 from mlferry.programs.passes.rewriting import known_at
 from mlferry.programs.types import TensorType
+from mlferry.spec import mapped
 
 Floats = NDArray[np.float32]
 _THRESHOLD = 2048  # a constant of more elements is a weight, as in coremltools
@@ -62,6 +63,16 @@ class ProgramSite:
     def array(self) -> Floats:
         """Its values, float32."""
         return _whole(self.value, self.opset)
+
+    def let_go(self) -> None:
+        """Drop `array`, and let the system have the memory of the file that it was read from."""
+        self.__dict__.pop("array", None)
+        known = [self.value]
+        for value in known:
+            if value.maker is not None:
+                known += value.maker.operands()
+            elif isinstance(value.constant, np.ndarray):
+                mapped.let_go(value.constant)
 
     @property
     def count(self) -> int:

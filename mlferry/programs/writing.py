@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlferry.errors import SpecError
 from mlferry.numerics.bits import packed
 from mlferry.programs.builder import sanitized
-from mlferry.programs.graph import Block, Operation, Value
+from mlferry.programs.graph import Block, Operation, Value, constant_bytes
 from mlferry.programs.types import (
     DTYPES,
     Array,
@@ -25,6 +25,8 @@ from mlferry.programs.types import (
     ValueType,
 )
 from mlferry.programs.values import IMMEDIATE_FIELDS
+from mlferry.progress import progress_of
+from mlferry.spec import mapped
 from mlferry.spec.blobs import BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS
 from mlferry.spec.proto import mil_pb2 as mil
@@ -103,11 +105,12 @@ class ProgramWriter:
             zlib.crc32(data[:_BEGINNING].tobytes()),
         )
         alike = self._shared.setdefault(key, [])
-        offset = next((at for at in alike if np.array_equal(self.store.read(at).data, data)), None)
+        offset = next((at for at in alike if mapped.equal(self.store.read(at).data, data)), None)
         if offset is None:
             padding = -bits * math.prod(n or 0 for n in kind.shape or ()) % 8 if bits < 8 else 0
             offset = self.store.add(kind.dtype, data, padding)
             alike.append(offset)
+        mapped.let_go(self.store.read(offset).data)
         self._offsets[identity] = offset
         self._kept.append(value.constant)
         return offset
@@ -132,7 +135,7 @@ class _FunctionWriter:
         if not top:
             for value in block.inputs:
                 _named(message.inputs.add(), value)
-        for operation in block.operations:
+        for operation in progress_of(block.operations, "writing", constant_bytes(block)):
             if top:
                 self._constants(operation, message)
             self._operation(operation, message.operations.add())

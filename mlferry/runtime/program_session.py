@@ -16,7 +16,7 @@ from mlferry.numerics import half
 from mlferry.numerics.shapes import Shape
 from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
-from mlferry.programs.contents import half_bytes
+from mlferry.programs.contents import decoded_bytes, half_bytes
 from mlferry.programs.definitions import OPSETS, Operand, Operands, TypeRule, definition_of
 from mlferry.programs.kernels import KERNELS, Call, Kernel, StateCell
 from mlferry.programs.types import (
@@ -32,6 +32,7 @@ from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
 from mlferry.runtime.planned.plan import Part
 from mlferry.runtime.threads import at_most, one_thread
+from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
 
 Array = NDArray[Any]
@@ -42,6 +43,9 @@ _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 _WIDENED_MOST = 64 << 20  # bytes of float16 weights that stay widened by default
+# Bytes of weights, as the program decodes them, that stay in memory; others lie in a scratch file,
+# and those of float16 are widened in each run.
+_DECODED_MOST = 256 << 20
 
 
 class State:
@@ -276,7 +280,7 @@ class ProgramSession:
         self._random = np.random.default_rng(seed)
         self._weights, self._used = weights, False
         if widened is None:
-            widened = half_bytes(block) <= _WIDENED_MOST
+            widened = half_bytes(block) <= _WIDENED_MOST and decoded_bytes(block) <= _DECODED_MOST
         planner = _Planner(opset, weights, precision == "half", self._random, widened)
         self._plan = planner.plan(block, {}, types, tuple(types))
         self._half = precision == "half"
@@ -580,6 +584,7 @@ class _Planner:
     ) -> None:
         self._opset, self._weights, self._half, self._random = opset, weights, half, random
         self._widened = widened
+        self._scratch = Scratch(_DECODED_MOST)
 
     def plan(
         self,
@@ -645,7 +650,7 @@ class _Planner:
                 if name
             ),
             widened=self._widened,
-            release=self._weights.release,
+            release=self._release,
             blocks=blocks,
         )
         if message.type.startswith("constexpr_") and not moving:
@@ -654,6 +659,11 @@ class _Planner:
                 constants[name] = plan.constants[name] = each
             return
         plan.operations.append(operation)
+
+    def _release(self) -> None:
+        """Let the system have the memory of the constants in files."""
+        self._weights.release()
+        self._scratch.let_go()
 
     def _evaluated(self, operation: PlannedOperation) -> tuple[Any, ...]:
         """What an operation of constants makes."""
@@ -669,7 +679,7 @@ class _Planner:
                 dtype = DTYPES[kind.dtype].array
                 whole = np.dtype(np.float32) if dtype == _HALF and not self._half else dtype
                 array = array.astype(whole, copy=False)
-            arrays.append(array)
+            arrays.append(self._scratch.keep(array))
         return tuple(arrays)
 
     def _constant(self, message: mil.Operation) -> Any:

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import ModelFileError
+from mlferry.progress import progress_of
+from mlferry.spec import mapped
 
 _ALIGNMENT = 64
 _VERSION = 2
@@ -59,9 +61,18 @@ class BlobSource(Protocol):
 
 
 class BlobStore:
-    """A `weight.bin` that is not yet written; its blobs are the arrays themselves, not copies."""
+    """A `weight.bin` that is not yet written.
+
+    Its large blobs lie in a scratch file once they take more than 64 MB; smaller ones are the
+    arrays themselves, not copies.
+
+    Attributes:
+        scratch: where the large blobs are kept. An array that was put there before it was added is
+            not copied.
+    """
 
     def __init__(self) -> None:
+        self.scratch = mapped.Scratch()
         self._blobs: dict[int, tuple[BlobFileEntry, int]] = {}
         self._end = _HEADER.size
 
@@ -83,8 +94,13 @@ class BlobStore:
 
         Returns:
             the offset of its metadata.
+
+        Raises:
+            ModelFileError: the scratch file cannot be written.
         """
         offset = _aligned(self._end)
+        if data.nbytes >= mapped.LEAST or mapped.map_of(data) is not None:
+            data = self.scratch.keep(data)
         self._blobs[offset] = BlobFileEntry(dtype, data), padding_bits
         self._end = offset + _METADATA.size + len(data)
         return offset
@@ -99,12 +115,13 @@ class BlobStore:
         """Write the file."""
         stream.write(_HEADER.pack(len(self._blobs), _VERSION))
         position = _HEADER.size
-        for offset, (blob, padding) in self._blobs.items():
+        for offset, (blob, padding) in progress_of(self._blobs.items(), "saving", len(self)):
             stream.write(bytes(offset - position))
             begin = offset + _METADATA.size
             code = _CODES[blob.dtype]
             stream.write(_METADATA.pack(_SENTINEL, code, len(blob.data), begin, padding))
-            stream.write(blob.data.data)
+            for part in mapped.pieces(blob.data):
+                stream.write(part.data)
             position = begin + len(blob.data)
 
 

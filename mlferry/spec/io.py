@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 
 from mlferry import limits
 from mlferry.errors import ModelFileError
 from mlferry.spec import package
 from mlferry.spec.proto import model_pb2
+from mlferry.spec.streaming import serialized
 
 _SOURCES = {
     ".onnx": "an ONNX model",
@@ -89,23 +90,8 @@ def save_spec(spec: model_pb2.Model, path: str | os.PathLike[str]) -> Path:
         file = file.with_name(file.name + ".mlmodel")
     if file.suffix != ".mlmodel":
         raise ModelFileError(f"{path}: the suffix must be .mlmodel, not {file.suffix}")
-    write_atomic(file, serialized(spec))
+    write_all({file: serialized(spec)})
     return file
-
-
-def serialized(spec: model_pb2.Model) -> bytes:
-    """The bytes of a model, which are the same for the same model in any process.
-
-    Raises:
-        ModelFileError: a message cannot be written.
-        LimitError: a model over 2 GB.
-    """
-    try:
-        data = spec.SerializeToString(deterministic=True)
-    except (EncodeError, ValueError) as error:
-        raise ModelFileError(f"the model cannot be written: {error}") from error
-    limits.check_model(len(data))
-    return data
 
 
 def write_atomic(file: Path, data: bytes) -> None:
@@ -120,8 +106,11 @@ def write_atomic(file: Path, data: bytes) -> None:
     write_all({file: data})
 
 
-def write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     """Write several files, none of which gets its name before all are on the disk.
+
+    Args:
+        files: contents, whole or in pieces.
 
     Raises:
         ModelFileError: as `write_atomic`; then all files are as before, unless a name cannot be
@@ -148,7 +137,7 @@ def write_all(files: Mapping[Path, bytes]) -> None:
         raise
 
 
-def _write(temporary: Path, file: Path, data: bytes) -> None:
+def _write(temporary: Path, file: Path, data: bytes | Iterable[bytes]) -> None:
     try:
         # the system applies the user's mask; changing it to read it would affect other threads
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
@@ -157,7 +146,8 @@ def _write(temporary: Path, file: Path, data: bytes) -> None:
         raise ModelFileError(f"cannot write into {file.parent}: {reason}") from error
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            for part in [data] if isinstance(data, bytes) else data:
+                stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:

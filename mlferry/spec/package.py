@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -146,7 +146,7 @@ _AUTHOR = "com.apple.CoreML"
 
 
 def save_package(
-    spec: bytes,
+    spec: Iterable[bytes],
     path: Path,
     source: Path | None,
     has_weights: bool,
@@ -156,7 +156,7 @@ def save_package(
     """Write an `.mlpackage` completely or not at all.
 
     Args:
-        spec: the model's message.
+        spec: the model's message, in pieces.
         path: the path of the package; an existing one is replaced.
         source: the file of the message that the model was read from, whose weights and, where it
             lay in a package, whose other entries are kept; None for a model in memory.
@@ -188,7 +188,7 @@ def save_package(
 
 def _write(
     folder: Path,
-    spec: bytes,
+    spec: Iterable[bytes],
     source: Path | None,
     has_weights: bool,
     elsewhere: Mapping[str, Path],
@@ -223,10 +223,12 @@ def _write(
             store.write(stream)
     for file, data in (
         (message, spec),
-        (folder / MANIFEST, json.dumps(manifest, indent=4).encode()),
+        (folder / MANIFEST, [json.dumps(manifest, indent=4).encode()]),
     ):
         file.unlink(missing_ok=True)  # if it is a link, its target stays as it is
-        file.write_bytes(data)
+        with file.open("wb") as stream:
+            for part in data:
+                stream.write(part)
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as stream:
@@ -253,9 +255,12 @@ def _package_of(message: Path | None) -> Path | None:
     return None
 
 
-def _new_manifest(message: bytes, has_weights: bool) -> dict[str, Any]:
+def _new_manifest(message: Iterable[bytes], has_weights: bool) -> dict[str, Any]:
     """Identifiers are derived from the message, so the same model makes the same package."""
-    content = hashlib.sha256(message).hexdigest()
+    digest = hashlib.sha256()
+    for part in message:
+        digest.update(part)
+    content = digest.hexdigest()
     root = str(uuid.uuid5(_IDENTIFIERS, f"{content} model"))
     entries = {root: _entry("model.mlmodel", "CoreML Model Specification")}
     if has_weights:

@@ -6,20 +6,29 @@ repeated field itself.
 
 Quantized values are stored as one stream of bits, most significant bit first, in row-major
 order of the weight; the last byte is filled with zeros.
+
+While a program is written, the network that it is made of can have more bytes than one message
+holds: inside of `outside()` a large weight stays in a file, and the message holds a name for it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlferry import limits
 from mlferry.errors import SpecError
 from mlferry.numerics.copies import row_major
+from mlferry.spec import mapped
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
 
@@ -92,6 +101,84 @@ def unpack_bits(data: bytes, bits: int, count: int) -> NDArray[np.uint8]:
     return out
 
 
+class _Outside:
+    """The weights that lie outside of a message, by the names that it has for them."""
+
+    def __init__(self) -> None:
+        self._scratch = mapped.Scratch()
+        self._prefix = _OUTSIDE + secrets.token_bytes(16)
+        self._numbers = itertools.count()
+        self._names: list[bytes] = []
+
+    def add(self, target: nn.WeightParams, array: NDArray[Any]) -> None:
+        """Keep an array as it is now, float32 or float16, and write its name."""
+        flat = array.reshape(-1)
+        if mapped.map_of(array) is None:
+            # what is in memory may change, or be dropped
+            flat = self._scratch.keep_pieces(mapped.pieces(array), flat.shape, array.dtype)
+        name = self._prefix + next(self._numbers).to_bytes(8, "big")
+        _ARRAYS[name] = flat
+        self._names.append(name)
+        target.rawValue = name
+
+    def close(self) -> None:
+        """Forget the arrays."""
+        for name in self._names:
+            _ARRAYS.pop(name, None)
+
+
+_OUTSIDE = b"\0mlferry\0outside\0"
+_NAME_BYTES = len(_OUTSIDE) + 24
+_ARRAYS: dict[bytes, NDArray[Any]] = {}
+_OPEN: ContextVar[_Outside | None] = ContextVar("outside", default=None)
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Keep the large weights that this block writes outside of their messages.
+
+    Their messages can be copied, and read with this module, until the block ends; `put_inside`
+    writes what is to stay.
+    """
+    store = _Outside()
+    token = _OPEN.set(store)
+    try:
+        yield
+    finally:
+        _OPEN.reset(token)
+        store.close()
+
+
+def check_room(size: int) -> None:
+    """Raise an error for weights that do not fit into one message, unless they lie outside.
+
+    Raises:
+        LimitError: they take too many bytes.
+    """
+    if _OPEN.get() is None:
+        limits.check_model(size)
+
+
+def put_inside(message: Message) -> None:
+    """Write the weights of a message that lie outside into it.
+
+    Raises:
+        LimitError: they take too many bytes.
+    """
+    found = [(each, _outside_of(each)) for each in all_weights(message)]
+    arrays = [(target, array) for target, array in found if array is not None]
+    limits.check_model(sum(array.nbytes for _, array in arrays))
+    for target, array in arrays:
+        _write_inside(target, array)
+
+
+def _outside_of(source: nn.WeightParams) -> NDArray[Any] | None:
+    """The array of a weight that lies outside of its message."""
+    if not _ARRAYS or not source.rawValue.startswith(_OUTSIDE):
+        return None
+    return _ARRAYS.get(source.rawValue)
+
+
 def write(target: nn.WeightParams, values: ArrayLike) -> None:
     """Store an array: float16 as half, uint8 as raw bytes, everything else as float32.
 
@@ -99,6 +186,15 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
         SpecError: the values are not numbers, or too large for float32.
     """
     array = np.asarray(values)
+    store = _OPEN.get()
+    if store is not None and array.nbytes >= mapped.LEAST and array.dtype in ("<f4", "<f2"):
+        target.Clear()
+        store.add(target, array if array.flags.c_contiguous else row_major(array, array.dtype))
+        return
+    _write_inside(target, array)
+
+
+def _write_inside(target: nn.WeightParams, array: NDArray[Any]) -> None:
     target.Clear()
     if array.dtype == np.float16:
         target.float16Value = np.ascontiguousarray(array, "<f2").tobytes()
@@ -113,7 +209,7 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
     if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(floats), np.isinf(array)):
         raise SpecError(f"a weight of {np.abs(array).max():g} does not fit into float32")
     if floats.size:
-        head = bytes([_FLOATS_TAG]) + _varint(floats.nbytes)
+        head = bytes([_FLOATS_TAG]) + varint(floats.nbytes)
         target.MergeFromString(b"".join((head, floats.reshape(-1).data)))
 
 
@@ -170,6 +266,9 @@ def encoding(source: nn.WeightParams) -> Encoding | None:
     Raises:
         SpecError: more than one kind of values, or quantized values without their table.
     """
+    array = _outside_of(source)
+    if array is not None:
+        return Encoding(FLOAT16, 16) if array.itemsize == 2 else Encoding(FLOAT32, 32)
     present = [
         name
         for name in ("floatValue", "float16Value", "rawValue", "int8RawValue")
@@ -198,6 +297,9 @@ def count(source: nn.WeightParams) -> int:
     kind = encoding(source)
     if kind is None:
         return 0
+    array = _outside_of(source)
+    if array is not None:
+        return array.size
     if kind.kind == FLOAT32:
         return len(source.floatValue)
     if kind.kind == FLOAT16:
@@ -213,6 +315,9 @@ def stored(source: nn.WeightParams) -> NDArray[Any]:
     kind = encoding(source)
     if kind is None:
         return np.zeros(0, np.float32)
+    array = _outside_of(source)
+    if array is not None:
+        return array
     if kind.kind == FLOAT32:
         return _floats(source)
     if kind.kind == FLOAT16:
@@ -360,13 +465,25 @@ def iter_weights(message: Message) -> Iterator[Weight]:
     yield from _iter_weights(message, None, "")
 
 
+def all_weights(message: Message) -> Iterator[nn.WeightParams]:
+    """Every weight, also those of a layer's own messages."""
+    for field, value in message.ListFields():
+        if field.message_type is None or is_map(field) or not holds_weights(field.message_type):
+            continue
+        for item in value if is_repeated(field) else [value]:
+            if isinstance(item, nn.WeightParams):
+                yield item
+            else:
+                yield from all_weights(item)
+
+
 def _iter_weights(
     message: Message, layer: nn.NeuralNetworkLayer | None, path: str
 ) -> Iterator[Weight]:
     if isinstance(message, nn.NeuralNetworkLayer):
         layer, path = message, ""
     for field, value in message.ListFields():
-        if field.message_type is None or not _holds_weights(field.message_type):
+        if field.message_type is None or not holds_weights(field.message_type):
             continue
         if is_map(field):
             continue
@@ -384,7 +501,7 @@ def _iter_weights(
 _HOLDS_WEIGHTS: dict[str, bool] = {}
 
 
-def _holds_weights(descriptor: Descriptor) -> bool:
+def holds_weights(descriptor: Descriptor) -> bool:
     """Whether messages of a type can hold weights; types may contain each other in circles."""
     if descriptor.full_name not in _HOLDS_WEIGHTS:
         reached = {descriptor.full_name: descriptor}
@@ -442,7 +559,8 @@ def _floats(source: nn.WeightParams) -> NDArray[np.float32]:
     return runs[0] if runs[0].flags.aligned else runs[0].copy()
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as the wire format of protobuf has it."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

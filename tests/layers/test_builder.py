@@ -465,5 +465,5 @@ def test_weights_beyond_what_a_file_holds(monkeypatch: pytest.MonkeyPatch) -> No
             **({"inputChannels": 4, "outputChannels": 25, "weights": kernel.astype(dtype)}
                if dtype != "uint8" else {"className": "A", "weights": [kernel.astype(dtype)]})
         )  # fmt: skip
-    with pytest.raises(LimitError, match=r"has at least 1,500 bytes; .*1,100.*Quantize"):
+    with pytest.raises(LimitError, match=r"has at least 1,500 bytes; .*1,100.*quantize"):
         builder.layer("loadConstantND", "c", [], ["c"], shape=(100,), data=np.ones(100))

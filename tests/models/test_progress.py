@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from mlferry.models import progress as bars
-from mlferry.models.progress import progress
+from mlferry import progress as bars
+from mlferry.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -39,6 +39,16 @@ def test_on_a_terminal(drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert [*progress([1, 2], "x")] == [1, 2]
     assert drawn == ["tqdm"]
+
+
+@pytest.mark.parametrize(("size", "modules"), [(100 << 20, []), (1 << 30, ["tqdm"])])
+def test_of_large_things(
+    size: int, modules: list[str], drawn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes no time has no bar."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert [*bars.progress_of([1, 2], "x", size)] == [1, 2]
+    assert drawn == modules
 
 
 @pytest.mark.parametrize(

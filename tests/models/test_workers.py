@@ -22,6 +22,7 @@ from mlferry import errors
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError, WorkerError
 from mlferry.layers.builder import Builder
 from mlferry.models import workers
+from mlferry.models.quantization import search as search_module
 from mlferry.models.workers import in_order
 from mlferry.spec.proto import model_pb2
 
@@ -245,6 +246,72 @@ def test_comparing_and_searching(name: str, opened: Callable[[str], Any]) -> Non
     assert again.to_dict() == searched.to_dict()
 
 
+def precise() -> mlferry.MLModel:
+    """A program, some values of which are beyond float16."""
+    builder = Builder()
+    builder.input("x", (1, 4))
+    builder.layer("unary", "square", ["x"], ["s"], type="POWER", alpha=2.0)
+    builder.layer("activation", "grown", ["s"], ["g"], linear={"alpha": 3e4})
+    builder.layer("activation", "less", ["g"], ["y"], linear={"alpha": 1e-4})
+    builder.output("y")
+    return mlferry.to_program(mlferry.MLModel(builder.model()))
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_precision(name: str, opened: Callable[[str], Any]) -> None:
+    model, given = precise(), samples(40)
+    wanted = mlferry.check_precision(model, given)
+    assert wanted.keep_in_float32
+    assert wanted.samples == 40
+    made = mlferry.check_precision(model, given, executor=opened(name))
+    assert made.to_dict() == wanted.to_dict()
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "a rate": {"metric": "top1", "target": 0.8},
+    "a ratio, with samples": {"target": 25.0, "calibrate": True, "folds": 3},
+    "by weights": {"target": 20.0, "calibrate": False, "modes": ("kmeans", "linear", "linear_lut")},
+    "a function": {"metric": lambda report: report.outputs["y"].numbers["cosine"], "target": 0.999},
+    "none but half precision": {"target": 50.0, "bits": (3, 2)},
+    "a program": {"target": 20.0, "options": {"convert_to": "mlprogram"}, "calibrate": False},
+}
+
+
+@pytest.mark.parametrize("workers_said", [1, 2, 40])
+@pytest.mark.parametrize("search", SEARCHES)
+def test_searching_in_workers(
+    search: str, workers_said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many settings are tried ahead, and however samples are dealt."""
+    model, given = mlferry.MLModel(network()), samples(11)
+    options = {"metric": "snr", **SEARCHES[search]}
+    wanted = mlferry.search_quantization(model, given, **options)
+    monkeypatch.setattr(workers, "workers_of", lambda _: workers_said)
+    with ThreadPoolExecutor(3) as executor:
+        made = mlferry.search_quantization(model, given, **options, executor=executor)
+    assert made.to_dict() == wanted.to_dict()
+    assert made.model.spec == wanted.model.spec
+
+
+def test_settings_that_nobody_asks_for_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker tries one that cannot be made, ahead of what decides that it does not matter."""
+    model, given = mlferry.MLModel(network()), samples(6)
+
+    def few(found: Any, bits: int, *rest: Any, **options: Any) -> mlferry.MLModel:
+        if bits < 3:
+            raise SpecError("too few")
+        return mlferry.quantize_weights(found, bits, *rest, **options)
+
+    monkeypatch.setattr(search_module, "quantize_weights", few)
+    monkeypatch.setattr(workers, "workers_of", lambda _: 40)
+    options: dict[str, Any] = {"metric": "snr", "modes": ("linear",)}
+    with ThreadPoolExecutor(3) as executor:
+        made = mlferry.search_quantization(model, given, target=35, executor=executor, **options)
+        assert made.best.bits == 4
+        with pytest.raises(SpecError, match="too few"):
+            mlferry.search_quantization(model, given, target=-10, executor=executor, **options)
+
+
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_folder_with_a_broken_picture(
     name: str, tmp_path: Path, opened: Callable[[str], Any]
@@ -343,3 +410,23 @@ def test_comparing_on_a_cluster(cluster: Any) -> None:
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     executor = cluster.get_executor()
     assert mlferry.compare_models(model, other, given, executor=executor) == wanted
+
+
+def killed(report: Any) -> float:
+    """A metric, at whose first use a worker is killed."""
+    if KILLED:
+        os.kill(KILLED.pop(), signal.SIGKILL)
+    return float(report.outputs["y"].numbers["cosine"])
+
+
+KILLED: list[int] = []
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_worker_is_killed_while_others_search(cluster: Any) -> None:
+    model, given = mlferry.MLModel(network()), samples(60)
+    wanted = mlferry.search_quantization(model, given, killed, 0.99)
+    KILLED.append(next(iter(cluster.run(os.getpid).values())))
+    made = mlferry.search_quantization(model, given, killed, 0.99, executor=cluster.get_executor())
+    assert KILLED == []
+    assert made.to_dict() == wanted.to_dict()

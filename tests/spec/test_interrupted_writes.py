@@ -26,6 +26,7 @@ from mlferry.errors import MlferryError
 from mlferry.models.curve import curve_picture
 from mlferry.models.scaffold import write_files
 from mlferry.models.view import draw
+from mlferry.spec import mapped
 from tests.spec.test_interrupted import ROOT, network, parts
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills its processes")
@@ -59,6 +60,14 @@ def model(version: int) -> mlferry.MLModel:
 
 def program(version: int) -> mlferry.MLModel:
     return mlferry.to_program(model(version), compute_precision="float32")
+
+
+def program_in_a_scratch_file(version: int) -> mlferry.MLModel:
+    """As a large one: its weights lie in a temporary file before it is saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped, "LEAST", 1)
+        patch.setattr(mapped, "IN_MEMORY", 0)
+        return program(version)
 
 
 def small_program(version: int) -> mlferry.MLModel:
@@ -141,6 +150,7 @@ def picture(path: Path) -> object:
 OUTPUTS = {
     "m.mlmodel": Output(lambda path, v: model(v).save(path), predicted),
     "m.mlpackage": Output(lambda path, v: program(v).save(path), predicted),
+    "large.mlpackage": Output(lambda path, v: program_in_a_scratch_file(v).save(path), predicted),
     "small.mlpackage": Output(lambda path, v: small_program(v).save(path), predicted),
     "m.onnx": Output(lambda path, v: mlferry.export_onnx(model(v), path), by_onnxruntime),
     "view.html": Output(

@@ -217,6 +217,6 @@ def test_a_model_over_the_limit(
     spec: model_pb2.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MODEL_BYTES", 100)
-    with pytest.raises(LimitError, match=r"bytes; the format allows 100\. Quantize"):
+    with pytest.raises(LimitError, match=r"allows 100 for a .*convert_to=.mlprogram"):
         io.save_spec(spec, tmp_path / "model.mlmodel")
     assert list(tmp_path.iterdir()) == []

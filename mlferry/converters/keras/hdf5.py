@@ -24,6 +24,7 @@ from mlferry import limits
 from mlferry.converters import isolated
 from mlferry.converters.keras import hdf5_worker
 from mlferry.errors import MissingDependencyError, ModelFileError
+from mlferry.spec import mapped
 
 _BYTES_A_SECOND = 10_000_000  # bytes of a file that add to its processor time
 _WORKER = isolated.Worker(hdf5_worker.__file__, "the HDF5 library")
@@ -48,7 +49,7 @@ class StoredArray:
         return int(math.prod(self.shape)) * (4 if self.dtype.kind == "f" else 1)
 
     def read(self) -> NDArray[Any]:
-        """The values.
+        """The values; those of a large array stay in the file until they are used.
 
         Raises:
             ModelFileError: the file ends before they do.
@@ -61,6 +62,8 @@ class StoredArray:
                 f"the array {self._name} takes {count * self.dtype.itemsize} bytes; the file ends "
                 f"{max(left, 0)} bytes behind its start"
             )
+        if count * self.dtype.itemsize >= mapped.LEAST and os.name == "posix":
+            return mapped.mapped(self._file, self._offset, self.shape, self.dtype)
         self._file.seek(self._offset)
         return np.fromfile(self._file, self.dtype, count).reshape(self.shape)
 

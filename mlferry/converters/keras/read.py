@@ -26,6 +26,7 @@ from mlferry.converters.keras.ops import OPS, tensorflow_ops
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
+from mlferry.spec.weights import check_room
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -149,7 +150,7 @@ def _read_hdf5(path: Path, keep: Keep) -> Graph:
             raise ModelFileError(f"{path} {problem}")
         release, backend = (_text(file.attrs.get(n, "")) for n in ("keras_version", "backend"))
         group = file.group("model_weights") if "model_weights" in file else file
-        limits.check_model(group.stored_bytes())
+        check_room(group.stored_bytes())
         model = parse(_json(config, path), _major(release), path.stem)
         return _graph(model, arrays.LegacyHdf5(group), str(path), release, backend, keep)
 
@@ -169,7 +170,7 @@ def _read_pair(source: Sequence[Any], keep: Keep) -> Graph:
     with hdf5.opened(weights) as file:
         backend = _text(file.attrs.get("backend", config.get("backend", "")))
         group = file.group("model_weights") if "model_weights" in file else file
-        limits.check_model(group.stored_bytes())
+        check_room(group.stored_bytes())
         archive = "layer_names" not in group.attrs and "layers" in file
         store: arrays.Store = arrays.KerasArchive(file) if archive else arrays.LegacyHdf5(group)
         return _graph(model, store, str(architecture), release, backend, keep)
@@ -193,7 +194,7 @@ def _read_archive(path: Path, keep: Keep) -> Graph:
         release = _text(metadata.get("keras_version", "3"))
         model = parse(_json(config, path), _major(release), path.stem)
         with hdf5.opened(extracted, path) as file:
-            limits.check_model(file.stored_bytes())
+            check_room(file.stored_bytes())
             return _graph(model, arrays.KerasArchive(file), str(path), release, "", keep)
 
 

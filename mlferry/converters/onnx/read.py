@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mlferry import limits
@@ -19,6 +20,7 @@ from mlferry.converters.isolated import Refused, Worker
 from mlferry.converters.onnx import element_types, native, untyped
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
+from mlferry.spec import mapped, weights
 
 if TYPE_CHECKING:
     import onnx
@@ -65,18 +67,22 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
     isolated = limits.current().isolated
     name = str(source) if is_file else "the ONNX model"
     try:
-        model = _load(source, name)
+        model, arrays = _load(source, name)
         untyped.complete(model, name)
         inferred = _prepared(model, keep, name, isolated)
         _check_layout(inferred.graph, keep, name)
-        return _ModelReader(model, inferred.graph, name, is_file, isolated).graph()
+        reader = _ModelReader(model, inferred.graph, name, is_file, isolated)
+        return reader.graph(arrays)
     except MlferryError:
         raise
     except Exception as error:
         raise ModelFileError(f"{name} is inconsistent: {error!r:.400}") from error
 
 
-def _load(source: Any, name: str) -> onnx.ModelProto:
+_Arrays = dict[str, NDArray[Any]]  # large initializers that stay in their files
+
+
+def _load(source: Any, name: str) -> tuple[onnx.ModelProto, _Arrays]:
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -93,8 +99,7 @@ def _load(source: Any, name: str) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(source)
         _check(model, name)
-        _load_external(model, None, name)
-        return model
+        return model, _load_external(model, None, name)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -103,8 +108,7 @@ def _load(source: Any, name: str) -> onnx.ModelProto:
             f"{name} is cut off, damaged, or not an ONNX model: {error}"
         ) from error
     _check(model, name)
-    _load_external(model, folder, name)
-    return model
+    return model, _load_external(model, folder, name)
 
 
 def _check(model: onnx.ModelProto, name: str) -> None:
@@ -121,11 +125,14 @@ def _check(model: onnx.ModelProto, name: str) -> None:
             )
 
 
-def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> None:
-    """Read tensors kept in other files, but only inside the model's folder."""
+def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> _Arrays:
+    """Read tensors kept in other files, but only inside the model's folder.
+
+    Large initializers stay there: they are returned as arrays that are mapped into memory.
+    """
     results = [tensor for tensor in _tensors(model) if tensor.external_data]
     if not results:
-        return
+        return {}
     if folder is None:
         location = dict(_told(results[0])).get("location")
         raise ModelFileError(
@@ -133,12 +140,24 @@ def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> No
         )
     parts = [_External(tensor, folder.resolve(), name) for tensor in results]
     amount = sum(part.length for part in parts)
-    limits.check_model(amount)
+    weights.check_room(amount)
     limits.check("weights", amount, f"{name}: its tensors in other files take bytes:")
     sizes = sum({part.path: part.size for part in parts}.values())
     limits.check_growth(sizes, amount, f"{name}: its tensors in other files overlap, and take")
+    arrays: _Arrays = {}
+    for tensor in model.graph.initializer:
+        array = _External(tensor, folder.resolve(), name).mapped() if tensor.external_data else None
+        arrays.pop(tensor.name, None)
+        if array is not None:
+            arrays[tensor.name] = array
     for part in parts:
-        part.load()
+        if part.tensor.external_data:
+            part.load()
+    return arrays
+
+
+# The element types that NumPy has itself, whose bytes in a file are those of an array.
+_PLAIN = {1: "<f4", 10: "<f2", 11: "<f8", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8"}
 
 
 def _told(tensor: onnx.TensorProto) -> list[tuple[str, str]]:
@@ -170,13 +189,33 @@ class _External:
         if self.offset < 0 or self.length < 0 or self.length > self.size - self.offset:
             raise ModelFileError(f"{self.location} is too short for {tensor.name!r} of {model}")
 
+    def mapped(self) -> NDArray[Any] | None:
+        """The array, mapped into memory; None if it is small or has other bytes in memory."""
+        kind = _PLAIN.get(self.tensor.data_type)
+        shape = tuple(self.tensor.dims)
+        if self.length < mapped.LEAST or kind is None or min(shape, default=1) < 0:
+            return None
+        if math.prod(shape) * np.dtype(kind).itemsize != self.length:
+            return None
+        try:
+            with self.path.open("rb") as stream:
+                array = mapped.mapped(stream, self.offset, shape, kind)
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
+        self._is_here()
+        return array
+
     def load(self) -> None:
+        """Read the values into the tensor."""
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self.offset)
                 self.tensor.raw_data = stream.read(self.length)
         except OSError as error:
             raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
+        self._is_here()
+
+    def _is_here(self) -> None:
         del self.tensor.external_data[:]
         self.tensor.ClearField("data_location")
 
@@ -224,12 +263,16 @@ class _ModelReader:
         self.inferred, self.isolated = inferred, isolated
         self.opsets = {o.domain: o.version for o in model.opset_import} or {"": 1}
 
-    def graph(self) -> Graph:
+    def graph(self, arrays: _Arrays) -> Graph:
+        """The graph; `arrays` are the initializers that stay in their files."""
         proto = self.model.graph
         light = self.inferred  # bodies also know their types
         types = _types(self.model.graph, light)
         element_types.complete(light, types, self.opsets)
-        constants = {t.name: to_array(t, self.source) for t in proto.initializer}
+        constants = {
+            t.name: arrays[t.name] if t.name in arrays else to_array(t, self.source)
+            for t in proto.initializer
+        }
         inputs = [_input(v.name, v.type) for v in proto.input if v.name not in constants]
         nodes = [node(item, types, self.source) for item in light.node]
         known = {v.name for v in inputs} | set(constants)

@@ -167,12 +167,13 @@ def _written(
     interface.add_outputs(translation, spec, network, names, model.description, states)
     sweep(builder.block)
     fuse(builder.block, opset)
+    writer = ProgramWriter()
     if options.half:
         known = [v.name for op in builder.block.all_operations() for v in op.outputs]
         wide = [names[name] for name in options.wide_inputs if name in names]
-        _check_kept(options.keep, to_half(builder.block, opset, options.keep, wide), known)
+        found = to_half(builder.block, opset, options.keep, wide, writer.store.scratch)
+        _check_kept(options.keep, found, known)
         sweep(builder.block)
-    writer = ProgramWriter()
     program = program_of([(MAIN, writer.function(builder.block, opset))])
     model.mlProgram.CopyFrom(program)
     return model, Weights(memory={WEIGHT_FILE: writer.store})

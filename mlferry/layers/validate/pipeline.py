@@ -24,8 +24,6 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
         return
     if not pipeline.models:
         yield error("it holds no models", "pipeline")
-    if not spec.description.output:
-        yield warning("it has no outputs", "description")
     for index, inner in enumerate(pipeline.models):
         if inner.specificationVersion < 1:
             result = f"specificationVersion is {inner.specificationVersion}; versions start at 1"

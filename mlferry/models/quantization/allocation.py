@@ -17,7 +17,6 @@ from mlferry.errors import PredictionError, context
 from mlferry.layers.kernels import Array
 from mlferry.layers.sites import sites
 from mlferry.models import agreement
-from mlferry.models.progress import progress
 from mlferry.models.quantization.calibration import (
     Features,
     Fit,
@@ -28,6 +27,7 @@ from mlferry.models.quantization.calibration import (
     quantize,
     store,
 )
+from mlferry.progress import progress
 from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
 from mlferry.runtime.session import Session
 from mlferry.spec import networks

@@ -14,7 +14,6 @@ from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
-from mlferry.models.progress import progress
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.allocation import bits_for
 from mlferry.models.quantization.programs import (
@@ -31,6 +30,7 @@ from mlferry.models.samples import SampleData, samples_for
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.graph import Value
 from mlferry.programs.sites import ProgramSite
+from mlferry.progress import progress
 from mlferry.registry import did_you_mean
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import model_pb2

@@ -20,7 +20,6 @@ from mlferry.layers import versions
 from mlferry.layers.kernels import Array
 from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
-from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.moments import PRODUCTS, Product
 from mlferry.models.quantization.rounding import (
@@ -34,6 +33,7 @@ from mlferry.models.quantization.rounding import (
     choose,
 )
 from mlferry.models.samples import SampleData, samples_for
+from mlferry.progress import progress
 from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses

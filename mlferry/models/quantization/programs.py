@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
-from mlferry.models.progress import progress
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.kmeans import kmeans_rows, nearest
 from mlferry.models.quantization.vectors import Codes, as_vectors, distinct_vectors, kmeans_vectors
@@ -28,7 +27,8 @@ from mlferry.programs.sites import Floats, ProgramSite, sites
 from mlferry.programs.types import DTYPES
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
-from mlferry.spec import networks
+from mlferry.progress import progress
+from mlferry.spec import mapped, networks
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
 
@@ -79,7 +79,8 @@ def _recode(
     while True:
         try:
             changes = [
-                _changes(block, own, opset, selector, encode, what) for _, block, own in read
+                _changes(block, own, opset, selector, encode, what, writer.store.scratch)
+                for _, block, own in read
             ]
             break
         except NewerOpsetError as newer:
@@ -87,7 +88,7 @@ def _recode(
             logger.info("CoreML%d is needed for %s", opset, newer.op)
     for (_, block, own), found in zip(read, changes, strict=True):
         _raise(block, own, opset)
-        _put(block, found)
+        _put(block, found, writer.store.scratch)
     write_functions(spec, [(name, block) for name, block, _ in read], opset, writer)
 
 
@@ -124,18 +125,45 @@ def _raise(block: Block, own: int, opset: int) -> None:
 
 
 def _changes(
-    block: Block, own: int, opset: int, selector: Selector, encode: Encode, what: str
+    block: Block,
+    own: int,
+    opset: int,
+    selector: Selector,
+    encode: Encode,
+    what: str,
+    scratch: mapped.Scratch,
 ) -> list[tuple[ProgramSite, Compressed | None]]:
-    """The constants of a function of opset `own` as one of another opset holds them."""
+    """The constants of a function of opset `own` as one of another opset holds them.
+
+    Neither what was read nor what was made of it stays in memory if it is large.
+    """
     chosen = [site for site in sites(block, own) if selector(site)]
     made = []
     for site in progress(chosen, what):
         with context(f"storing {site}"):
-            made.append((site, encode(site, opset)))
+            result = encode(site, opset)
+            if result is not None:
+                _keep(result, scratch)
+            made.append((site, result))
+            site.let_go()
     return made
 
 
-def _put(block: Block, changes: list[tuple[ProgramSite, Compressed | None]]) -> None:
+def _keep(made: Compressed, scratch: mapped.Scratch) -> None:
+    """Put the large constants that an operation gets, and those before it, into a scratch file."""
+    waiting = [made.arguments]
+    while waiting:
+        for argument in waiting.pop().values():
+            for value in argument if isinstance(argument, tuple) else (argument,):
+                if value.maker is not None:
+                    waiting.append(value.maker.arguments)
+                elif isinstance(value.constant, np.ndarray) and value.dtype != "string":
+                    value.constant = scratch.keep(value.constant)
+
+
+def _put(
+    block: Block, changes: list[tuple[ProgramSite, Compressed | None]], scratch: mapped.Scratch
+) -> None:
     """Let operations make constants, or constants stand by themselves, under the same names."""
     new: dict[Value, Value] = {}
     makers: list[Operation] = []
@@ -143,7 +171,8 @@ def _put(block: Block, changes: list[tuple[ProgramSite, Compressed | None]]) -> 
     for site, made in changes:
         old = site.value
         if made is None:
-            array = site.array.astype(DTYPES[old.dtype].array)
+            array = scratch.keep(site.array.astype(DTYPES[old.dtype].array))
+            site.let_go()
             new[old] = constant(array, old.dtype, old.name)
             continue
         name = old.name or f"{site.name}_{site.field}"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
-from mlferry.errors import MissingDependencyError, SpecError, UnsupportedModelError
+from mlferry.errors import (
+    MissingDependencyError,
+    MlferryError,
+    SpecError,
+    UnsupportedModelError,
+)
 from mlferry.models import agreement, charts, html_page
 from mlferry.models.charts import Mark
-from mlferry.models.compare import Report, compare_models
+from mlferry.models.compare import Report, SampleRows, report_of, rows_of
 from mlferry.models.comparison import OutputReport
 from mlferry.models.facts import readable_size
 from mlferry.models.model import MLModel
@@ -21,7 +28,7 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import is_program
 from mlferry.models.quantization.api import program_bits, quantize_weights
 from mlferry.models.samples import SampleData, samples_for
-from mlferry.models.workers import Executors
+from mlferry.models.workers import Executors, WorkerGroup
 
 METRICS = ("top1", "top5", "snr", "psnr", "cosine")
 MODES = ("linear", "kmeans")
@@ -260,7 +267,8 @@ def search_quantization(
             measured are nearer to the one that is returned, and the search takes longer.
         options: further arguments of `quantize_weights`, such as `selector`, `granularity` or
             `cluster_dim`, for every setting.
-        executor: evaluates several samples at a time; see `MLModel.predict`.
+        executor: quantizes and evaluates for several settings at a time; see `MLModel.predict`.
+            While workers wait for what decides, they try settings that may turn out not to matter.
 
     Raises:
         SpecError: an unknown metric or mode, one that no output has, too few samples, or no
@@ -285,26 +293,27 @@ def search_quantization(
         raise SpecError("the search needs two samples at least: to quantize and to measure")
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise SpecError(f"folds is {folds!r}; it is a whole number from 2, such as folds=2")
-    trying = _Trying(model, samples, min(folds, len(samples)), metric, target, executor, given)
-    trials: list[Trial] = []
-    missed: set[tuple[str, bool]] = set()
     ways = [way for way in (False, True) if calibrate in (None, way) and not (program and way)]
     in_program = program or is_program(given.get("convert_to"))
-    for mode, count, way in itertools.product(modes, sorted(set(bits), reverse=True), ways):
-        known = not in_program or count in program_bits(mode)
-        if known and (mode, way) not in missed:
-            trials.append(trying.trial(mode, count, calibrated=way))
-            if not trials[-1].meets:
-                missed.add((mode, way))
-    if not any(trial.meets for trial in trials):
-        trials.append(trying.trial(_HALF, 16, calibrated=False))
+    settings = [
+        _Setting(mode, count, way)
+        for mode, count, way in itertools.product(modes, sorted(set(bits), reverse=True), ways)
+        if not in_program or count in program_bits(mode)
+    ]
+    reference = list(model.predict(samples, executor=executor))
+    source = _Source(model, samples, reference, min(folds, len(samples)), given)
+    with WorkerGroup(_measured, source, executor, chunk_size=1) as group:
+        judge = _Judge(source, metric, target, group)
+        trials = judge.trials(settings)
+        if not any(trial.meets for trial in trials):
+            trials += judge.trials([_Setting(_HALF, 16)])
     good = [trial for trial in trials if trial.meets]
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
     if not good:
         raise SpecError(f"no setting meets the target:\n{_table(trials, name, target, None)}")
     best = min(good, key=lambda trial: (trial.size, -trial.criterion, trial.calibrated))
     needed = None if best.interval is None else agreement.samples_needed(1.0, target)
-    found = trying.quantized(best.mode, best.bits, samples if best.calibrated else None)
+    found = source.quantized(_Setting(best.mode, best.bits, best.calibrated), samples)
     full = model.stored_size
     return Search(found, best, trials, name, target, full, len(samples), needed)
 
@@ -312,56 +321,167 @@ def search_quantization(
 _HALF = "float16"
 
 
-class _Trying:
-    """Measures settings, every one with all samples."""
+class _Setting(NamedTuple):
+    """What is tried."""
+
+    mode: str
+    bits: int
+    calibrated: bool = False
+
+
+class _Piece(NamedTuple):
+    """A share of the work for a setting: one model, and some of the samples that measure it.
+
+    Attributes:
+        setting: of the model.
+        fold: whose samples do not fit the model; 0 where none do.
+        inside: which samples measure it.
+    """
+
+    setting: _Setting
+    fold: int
+    inside: range
+
+
+class _Source:
+    """What every piece needs.
+
+    Attributes:
+        model: the float model.
+        samples: all of them.
+        reference: the outputs of the model for each.
+        folds: into how many parts the samples are dealt.
+        options: of `quantize_weights`.
+    """
 
     def __init__(
         self,
         model: MLModel,
         samples: list[Mapping[str, Any]],
+        reference: list[Any],
         folds: int,
-        metric: Metric,
-        target: float,
-        executor: Executors | None,
         options: Mapping[str, Any],
     ) -> None:
-        self.options = options
-        self.model, self.samples, self.folds = model, samples, folds
-        self.metric, self.target, self.executor = metric, target, executor
-        self.reference = self._predicted(model, samples)
-        if isinstance(metric, str):
-            _output(self._compared(self.reference), metric)  # says early that there is none
+        self.model, self.samples, self.reference = model, samples, reference
+        self.folds, self.options = folds, options
+        self._last: tuple[tuple[_Setting, int], MLModel] | None = None
 
-    def _predicted(self, model: MLModel, samples: list[Mapping[str, Any]]) -> list[Any]:
-        return list(model.predict(samples, executor=self.executor))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the model that was made last."""
+        return _Source, (self.model, self.samples, self.reference, self.folds, self.options)
 
-    def quantized(self, mode: str, bits: int, samples: list[Mapping[str, Any]] | None) -> MLModel:
-        """The model in a setting."""
-        if mode == _HALF:
+    def quantized(self, setting: _Setting, samples: Sequence[Mapping[str, Any]]) -> MLModel:
+        """The model in a setting, with samples if it is fitted to some."""
+        if setting.mode == _HALF:
             kept = ("selector", "convert_to")
             options = {name: self.options[name] for name in kept if name in self.options}
-            return quantize_weights(self.model, bits, **options)
-        return quantize_weights(self.model, bits, mode, samples, **self.options)
+            return quantize_weights(self.model, setting.bits, **options)
+        given = samples if setting.calibrated else None
+        return quantize_weights(self.model, setting.bits, setting.mode, given, **self.options)
 
-    def trial(self, mode: str, bits: int, *, calibrated: bool) -> Trial:
-        """A setting, measured."""
-        results: list[Any] = [None] * len(self.samples)
-        folds = self.folds if calibrated else 1
-        for fold in range(folds):
-            inside = range(fold, len(self.samples), folds)
-            others = [s for i, s in enumerate(self.samples) if i not in inside]
-            made = self.quantized(mode, bits, others if calibrated else None)
-            outputs = self._predicted(made, [self.samples[index] for index in inside])
-            for index, output in zip(inside, outputs, strict=True):
-                results[index] = output
-        report = self._compared(results)
-        return self._judged(mode, bits, calibrated, made.stored_size, report)
+    def quantized_without(self, setting: _Setting, fold: int) -> MLModel:
+        """The model in a setting, fitted to the samples of all other folds."""
+        last = self._last
+        if last is None or last[0] != (setting, fold):
+            others = [s for i, s in enumerate(self.samples) if i % self.folds != fold]
+            last = (setting, fold), self.quantized(setting, others)
+            self._last = last
+        return last[1]
 
-    def _compared(self, results: list[Any]) -> Report:
-        before, after = iter(self.reference), iter(results)
-        return compare_models(
-            lambda _: next(before), lambda _: next(after), self.samples, pictures=False
-        )
+    def pieces(self, setting: _Setting, workers: int, settings: int) -> list[_Piece]:
+        """The work for a setting, in as many pieces as keep workers busy.
+
+        Args:
+            setting: the setting.
+            workers: how many there are.
+            settings: how many settings are tried side by side.
+        """
+        folds = self.folds if setting.calibrated else 1
+        insides = [range(fold, len(self.samples), folds) for fold in range(folds)]
+        parts = max(1, min(-(-workers // (settings * folds)), len(insides[-1])))
+        return [
+            _Piece(setting, fold, inside[part::parts])
+            for fold, inside in enumerate(insides)
+            for part in range(parts)
+        ]
+
+
+class _Result(NamedTuple):
+    """What a piece gave: the size of its model, and the rows of each sample by its number."""
+
+    size: int
+    rows: dict[int, SampleRows]
+
+
+def _measured(source: _Source, piece: _Piece) -> _Result | MlferryError:
+    """Quantize, predict and measure; an error is a result, as nobody may ask for it."""
+    try:
+        model = source.quantized_without(piece.setting, piece.fold)
+        outputs = model.predict([source.samples[index] for index in piece.inside])
+        rows = {
+            index: rows_of(f"sample {index}", source.reference[index], output)
+            for index, output in zip(piece.inside, outputs, strict=True)
+        }
+    except MlferryError as error:
+        return error
+    return _Result(model.stored_size, rows)
+
+
+class _Judge:
+    """Measures settings, every one with all samples, and says which are good enough."""
+
+    def __init__(
+        self,
+        source: _Source,
+        metric: Metric,
+        target: float,
+        group: WorkerGroup[_Source, _Piece, _Result | MlferryError],
+    ) -> None:
+        self.source, self.metric, self.target, self.group = source, metric, target, group
+        if isinstance(metric, str):
+            same = [rows_of(f"sample {i}", one, one) for i, one in enumerate(source.reference)]
+            _output(report_of(same), metric)  # says early that there is none
+
+    def trials(self, settings: Sequence[_Setting]) -> list[Trial]:
+        """The settings, measured, each mode until it misses the target."""
+        ways = list(dict.fromkeys((each.mode, each.calibrated) for each in settings))
+        apart = self.group.workers > 1  # then those that take longest come first
+        order = sorted(settings, key=lambda each: (-each.bits, apart and not each.calibrated))
+        missed: set[tuple[str, bool]] = set()
+        asked: deque[tuple[_Setting, int]] = deque()
+
+        def pieces() -> Iterator[_Piece]:
+            for setting in order:
+                if (setting.mode, setting.calibrated) in missed:
+                    continue
+                parts = self.source.pieces(setting, self.group.workers, len(ways))
+                asked.append((setting, len(parts)))
+                yield from parts
+
+        made: dict[_Setting, Trial] = {}
+        results = self.group.run(pieces())
+        with contextlib.closing(results):
+            for first in results:
+                setting, count = asked.popleft()
+                found = [first, *itertools.islice(results, count - 1)]
+                way = setting.mode, setting.calibrated
+                if way in missed:
+                    continue
+                made[setting] = self._trial(setting, found)
+                if not made[setting].meets:
+                    missed.add(way)
+        return [made[setting] for setting in settings if setting in made]
+
+    def _trial(self, setting: _Setting, found: Sequence[_Result | MlferryError]) -> Trial:
+        rows: dict[int, SampleRows] = {}
+        size = 0
+        for result in found:
+            if isinstance(result, MlferryError):
+                raise result
+            rows |= result.rows
+            size = result.size
+        report = report_of([rows[index] for index in sorted(rows)])
+        return self._judged(setting.mode, setting.bits, setting.calibrated, size, report)
 
     def _judged(self, mode: str, bits: int, calibrated: bool, size: int, report: Report) -> Trial:
         if callable(self.metric):

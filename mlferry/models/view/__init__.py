@@ -14,11 +14,11 @@ from mlferry.custom import CustomLayer
 from mlferry.errors import MissingDependencyError, ModelFileError, SpecError
 from mlferry.models.compression import found_weights
 from mlferry.models.facts import WeightFacts
-from mlferry.models.progress import in_notebook
 from mlferry.models.view.graph import StoredFacts, graph_of
 from mlferry.models.view.page import page
 from mlferry.models.view.stored import weight_details
 from mlferry.programs.values import Weights
+from mlferry.progress import in_notebook
 from mlferry.spec import io
 from mlferry.spec.proto import model_pb2
 

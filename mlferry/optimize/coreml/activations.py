@@ -10,7 +10,6 @@ import numpy as np
 
 from mlferry.errors import PredictionError, SpecError
 from mlferry.models.model import MLModel
-from mlferry.models.progress import progress
 from mlferry.models.quantization.programs import write_functions
 from mlferry.models.samples import Sample, samples_for
 from mlferry.optimize.coreml.configs import (
@@ -25,6 +24,7 @@ from mlferry.programs.reading import read_function
 from mlferry.programs.types import DTYPES, TensorType
 from mlferry.programs.values import Weights
 from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter
+from mlferry.progress import progress
 from mlferry.spec.proto import model_pb2
 
 _OPSET = 7  # which brought `quantize` and `dequantize`

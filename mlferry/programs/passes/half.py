@@ -9,15 +9,29 @@ numbers beyond 2048.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
-from mlferry.programs.graph import Argument, Block, Operation, Value, constant, names, string
+from mlferry.programs.graph import (
+    Argument,
+    Array,
+    Block,
+    Operation,
+    Value,
+    constant,
+    constant_bytes,
+    names,
+    string,
+)
 from mlferry.programs.types import FLOATS, TensorType
+from mlferry.progress import progress_of
+from mlferry.spec import mapped
+from mlferry.spec.mapped import Scratch
 
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
@@ -30,7 +44,11 @@ _AT_ONCE = 1 << 16  # how many elements stay in the processor's cache
 
 
 def to_half(
-    block: Block, opset: int, keep: Collection[str] = (), wide: Collection[str] = ()
+    block: Block,
+    opset: int,
+    keep: Collection[str] = (),
+    wide: Collection[str] = (),
+    scratch: Scratch | None = None,
 ) -> list[str]:
     """Change a function to compute in float16, in place.
 
@@ -40,12 +58,14 @@ def to_half(
         keep: names of values whose operations stay in float32; names of this program, or of the
             half-precision program that it becomes if none are kept.
         wide: names of inputs whose numbers may be beyond the range of float16: they are clipped.
+        scratch: where large constants of float16 are kept.
 
     Returns:
         the names in `keep` that exist.
     """
     by_name = {name: _named(block, name) for name in keep}
-    pass_ = _Pass(opset, set().union(*by_name.values()), names(block), _wide(block, wide))
+    kept = set().union(*by_name.values())
+    pass_ = _Pass(opset, kept, names(block), _wide(block, wide), scratch or Scratch())
     pass_.whole = _kept_whole(block) | _of_whole_numbers(block)
     pass_.block(block, {}, {})
     return sorted(name for name, values in by_name.items() if values & pass_.found)
@@ -126,13 +146,18 @@ def whole_numbers(block: Block) -> set[Value]:
 
 def _is_dyadic(value: Value) -> bool:
     """Whether a constant has whole numbers, or such parts of them as a shift by 16 bits leaves."""
-    array = np.asarray(value.constant, np.float64) * 2.0**16
-    return bool(np.isfinite(array).all() and np.array_equal(array, np.trunc(array)))
+    for part in mapped.pieces(np.asarray(value.constant)):
+        numbers = part.astype(np.float64) * 2.0**16
+        if not (np.isfinite(numbers).all() and np.array_equal(numbers, np.trunc(numbers))):
+            return False
+    return True
 
 
 class _Pass:
-    def __init__(self, opset: int, keep: set[str], used: set[str], wide: set[Value]) -> None:
-        self._opset, self._keep, self._wide = opset, keep, wide
+    def __init__(
+        self, opset: int, keep: set[str], used: set[str], wide: set[Value], scratch: Scratch
+    ) -> None:
+        self._opset, self._keep, self._wide, self._scratch = opset, keep, wide, scratch
         self._halves: dict[Value, Value] = {}  # of constants
         self._taken = used
         self.found: set[str] = set()
@@ -156,7 +181,7 @@ class _Pass:
         def as_half(value: Value) -> Value:
             if value.is_constant:
                 if value not in self._halves:
-                    self._halves[value] = _half_constant(value)
+                    self._halves[value] = _half_constant(value, self._scratch)
                 return self._halves[value]
             if value not in narrow:
                 source = _whole_source(value) or self._in_range(written, value)
@@ -172,7 +197,8 @@ class _Pass:
                 return wide[value]
             return value
 
-        for operation in block.operations:
+        size = constant_bytes(block)
+        for operation in progress_of(block.operations, "rounding to float16", size):
             definition = definition_of(operation.op, self._opset)
             if operation.op == "cast" and self._recast(operation, narrow, replaced):
                 if operation.outputs:
@@ -368,27 +394,36 @@ def _fits(value: Value) -> bool:
     """Whether the numbers of a constant are in the range of float16, which includes infinities."""
     if not value.is_constant or not value.constant.size:
         return True
-    array = value.constant
-    if array.max() <= _LARGEST and array.min() >= -_LARGEST:
-        return True
-    finite = array[np.isfinite(array)]
-    return not bool((np.abs(finite) > _LARGEST).any())
+    for part in mapped.pieces(np.asarray(value.constant)):
+        if part.max() <= _LARGEST and part.min() >= -_LARGEST:
+            continue
+        finite = part[np.isfinite(part)]
+        if bool((np.abs(finite) > _LARGEST).any()):
+            return False
+    return True
 
 
-def _half_constant(value: Value) -> Value:
+def _half_constant(value: Value, scratch: Scratch) -> Value:
     """A constant in float16; a number that would become zero becomes the smallest of its sign."""
-    flat = np.ascontiguousarray(value.constant).reshape(-1)
-    half = np.empty(flat.shape, np.float16)
-    for start in range(0, flat.size, _AT_ONCE):
-        part = flat[start : start + _AT_ONCE]
-        rounded = part.astype(np.float16)
-        # NumPy compares halves one by one, but their bits many at a time
-        vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
-        if vanished.any():
-            rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
-        half[start : start + _AT_ONCE] = rounded
+    array = np.asarray(value.constant)
+    half = scratch.keep_pieces(_halves(array), array.shape, np.float16)
     name = f"{value.name}{_TO_HALF}" if value.name else ""
-    return constant(half.reshape(value.constant.shape), "fp16", name)
+    return constant(half, "fp16", name)
+
+
+def _halves(array: Array) -> Iterator[NDArray[np.float16]]:
+    for part in mapped.pieces(array):
+        for start in range(0, part.size, _AT_ONCE):
+            yield _rounded(part[start : start + _AT_ONCE])
+
+
+def _rounded(part: Array) -> NDArray[np.float16]:
+    rounded = part.astype(np.float16)
+    # NumPy compares halves one by one, but their bits many at a time
+    vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
+    if vanished.any():
+        rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
+    return rounded
 
 
 def _variable_of_data(definition: Definition) -> str | None:

@@ -25,6 +25,14 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
     return iter(tqdm(items, desc=printable(title), total=total, leave=False))
 
 
+_LARGE = 256 << 20  # bytes
+
+
+def progress_of(items: Iterable[T], title: str, size: int) -> Iterator[T]:
+    """As `progress`, if all items together have so many bytes that it takes seconds."""
+    return progress(items, title) if size >= _LARGE else iter(items)
+
+
 def _bars(notebook: bool) -> str:
     """The module of tqdm. Without ipywidgets, the one for notebooks warns and raises."""
     widgets = notebook and importlib.util.find_spec("ipywidgets") is not None
