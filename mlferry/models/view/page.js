@@ -16,6 +16,7 @@
   const templates = [null, ...stage.querySelectorAll("template")];
   const drawn = [document.querySelector("svg.graph")];
   const views = [];
+  const places = unfolding(graphs, templates);
   let shown = 0;
 
   function prepare(number) { // a graph is drawn when it is first opened
@@ -84,12 +85,11 @@
     const size = Math.min(13, 13 * scale * 1.6);
     pen.font = `${size}px system-ui, sans-serif`;
     pen.textBaseline = "middle";
-    graphs[shown].boxes.forEach((box, index) => {
+    places.visible(drawn[shown]).forEach((box) => {
       const column = Math.floor(box.y / tall);
       const x = 10 + column * step + box.x * scale;
       const y = 10 + (box.y - column * tall) * scale;
-      const element = drawn[shown].querySelector(`.box[data-box="${index}"]`);
-      pen.fillStyle = getComputedStyle(element).getPropertyValue("--f") || "#64748b";
+      pen.fillStyle = getComputedStyle(box.box).getPropertyValue("--f") || "#64748b";
       pen.fillRect(x, y, WIDTH * scale, Math.max(2, box.h * scale));
       if (size < 5) return;
       pen.fillStyle = "#fff";
@@ -182,14 +182,48 @@
     draw();
   }
 
-  function centre(box) {
-    const [, x, y] = /translate\((-?[\d.]+) (-?[\d.]+)\)/.exec(box.getAttribute("transform"));
-    const rect = box.querySelector("rect");
+  function placeOf(element, down) { // its middle, or with `down` 0 its top, in what is shown
+    const [place, own] = [stage.getBoundingClientRect(), element.getBoundingClientRect()];
     const view = views[shown];
+    return [
+      view.x + (own.left + own.width / 2 - place.left) / view.scale,
+      view.y + (own.top + own.height * down - place.top) / view.scale,
+    ];
+  }
+
+  function centre(box) {
+    const view = views[shown];
+    const [x, y] = placeOf(box.querySelector("rect"), 0.5);
     view.scale = Math.max(view.scale, 0.6);
-    view.x = +x + rect.width.baseVal.value / 2 - stage.clientWidth / view.scale / 2;
-    view.y = +y + rect.height.baseVal.value / 2 - stage.clientHeight / view.scale / 2;
+    view.x = x - stage.clientWidth / view.scale / 2;
+    view.y = y - stage.clientHeight / view.scale / 2;
     draw();
+  }
+
+  // ---- a scope, opened in its place -----------------------------------------------------------
+
+  function rearrange(element, change) { // what changes keeps its place on the screen
+    close();
+    const view = views[shown];
+    const [x, y] = placeOf(element.querySelector("rect"), 0);
+    const changed = change(element);
+    [view.width, view.height] = places.arrange(drawn[shown]);
+    draw();
+    const [u, v] = placeOf(changed.querySelector("rect"), 0);
+    view.x += u - x;
+    view.y += v - y;
+    draw();
+    look();
+  }
+
+  const unfold = (box) => rearrange(box, places.unfold);
+  const fold = (frame) => rearrange(frame, places.fold);
+
+  function toggle() { // the chosen box, or the frame around it
+    const box = drawn[shown].querySelector(".box.chosen") || document.activeElement.closest(".box");
+    if (box && places.canUnfold(box)) { unfold(box); return; }
+    const frame = box && box.closest(".unfolded");
+    if (frame) fold(frame);
   }
 
   // ---- which graph ----------------------------------------------------------------------------
@@ -275,7 +309,7 @@
     if (at < 0) return;
     if (at !== shown) open(at);
     const index = graphs[at].boxes.findIndex((box) => box.name === name && box.role !== "input");
-    const box = drawn[at].querySelector(`.box[data-box="${Math.max(0, index)}"]`);
+    const box = drawn[at].querySelector(`:scope > .box[data-box="${Math.max(0, index)}"]`);
     choose(box);
     centre(box);
   }
@@ -290,17 +324,24 @@
     return title ? [element("h3", title), body] : [body];
   }
 
+  function unfolder(box) {
+    const button = element("button", "Unfold here");
+    button.addEventListener("click", () => unfold(box));
+    return button;
+  }
+
   function choose(box) {
     close();
     const index = +box.dataset.box;
-    const facts = graphs[shown].boxes[index];
+    const facts = places.facts(box);
     box.classList.add("chosen");
-    drawn[shown].querySelectorAll(`.edge[data-from="${index}"], .edge[data-to="${index}"], ` +
-      `.label[data-from="${index}"]`)
+    places.home(box).querySelectorAll(`:scope > .edge[data-from="${index}"], ` +
+      `:scope > .edge[data-to="${index}"], :scope > .label[data-from="${index}"]`)
       .forEach((edge) => edge.classList.add("lit"));
     panel.className = facts.role;
     panel.replaceChildren(
       element("h2", facts.name), element("p", facts.kind),
+      ...(places.canUnfold(box) ? [unfolder(box)] : []),
       ...(facts.inside || []).map(([title, number]) => {
         const button = element("button", `Open ${title}`);
         button.addEventListener("click", () => open(number));
@@ -322,15 +363,15 @@
     svg.classList.toggle("searching", words !== "");
     matches = [];
     at = -1;
-    svg.querySelectorAll(".box").forEach((box) => {
-      const facts = graphs[shown].boxes[+box.dataset.box];
+    svg.querySelectorAll(".box:not(.open)").forEach((box) => {
+      const facts = places.facts(box);
       const text = [facts.name, facts.kind, facts.role, ...facts.inputs.flat(), ...facts.outputs.flat()]
         .join(" ").toLowerCase();
       const hit = words !== "" && text.includes(words);
       box.classList.toggle("found", hit);
       if (hit) matches.push(box);
     });
-    count.textContent = words === "" ? `${graphs[shown].boxes.length} boxes` : `${matches.length} found`;
+    count.textContent = words === "" ? `${svg.querySelectorAll(".box:not(.open)").length} boxes` : `${matches.length} found`;
   }
 
   function next(step) {
@@ -364,12 +405,15 @@
     held = null;
     stage.classList.remove("moving");
     if (!was || was.moved || !stage.contains(event.target)) return;
+    const sign = event.target.closest(".fold");
+    if (sign) { fold(sign.closest(".unfolded")); return; }
     const box = event.target.closest(".box");
     if (box) choose(box); else close();
   });
   stage.addEventListener("dblclick", (event) => {
     const box = event.target.closest(".box.opens");
-    if (box) open(graphs[shown].boxes[+box.dataset.box].inside[0][1]);
+    if (!box) return;
+    if (places.canUnfold(box)) unfold(box); else open(places.facts(box).inside[0][1]);
   });
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -396,11 +440,14 @@
     const keys = {
       "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": overview,
       "/": () => search.focus(), "Escape": close,
+      "x": toggle,
       "g": () => { if (!groups.hidden) groups.click(); },
       "u": () => { if (graphs[shown].parent >= 0) open(graphs[shown].parent); },
       "ArrowLeft": () => { view.x -= step; draw(); }, "ArrowRight": () => { view.x += step; draw(); },
       "ArrowUp": () => { view.y -= step; draw(); }, "ArrowDown": () => { view.y += step; draw(); },
       "Enter": () => {
+        const sign = document.activeElement.closest(".fold");
+        if (sign) { fold(sign.closest(".unfolded")); return; }
         const box = document.activeElement.closest(".box");
         if (box) choose(box);
       },
