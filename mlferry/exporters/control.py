@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlferry.errors import SpecError
 from mlferry.exporters.liveness import LEAVES, leaves, needs, read_first, read_first_in_rounds
 from mlferry.exporters.walk import B, Layer, LayerWalk, Special, V
+from mlferry.refusals import refuse
 from mlferry.spec import networks
 
 
@@ -36,9 +37,7 @@ def branch(walk: LayerWalk[V, B], layer: Layer, live: set[str]) -> None:
         walk.run(network.layers, {*live, *counters})
         unmade = [blob for blob in blobs if blob not in walk.values]
         if unmade:
-            raise walk.refused(
-                f"one of its branches leaves {unmade[0]!r}, which is read later, unmade"
-            )
+            raise refuse(f"one of its branches leaves {unmade[0]!r}, which is read later, unmade")
         return [walk.whole(blob) for blob in blobs]
 
     bodies, results = _branches(walk, layer, write)
@@ -87,12 +86,12 @@ def check_written(walk: LayerWalk[V, B], layer: Layer, blob: str, parts: LoopPar
     """Refuse a blob that has no value before a loop, unless a round is certain to write it.
 
     Raises:
-        CannotExpressError, CannotBecomeProgramError: the loop may leave it without a value.
+        CannotExpressError: the loop may leave it without a value.
     """
     params = layer.loop
     sure = params.maxLoopIterations > 0 and not layer.input and not params.conditionVar
     if blob in parts.exposed or not sure or blob not in read_first(parts.body)[1]:
-        raise walk.refused(f"its rounds may leave {blob!r}, which is read later, unmade")
+        raise refuse(f"its rounds may leave {blob!r}, which is read later, unmade")
 
 
 def rest_of_round(

@@ -12,6 +12,7 @@ from mlferry.exporters import liveness
 from mlferry.exporters.refusals import Refusal
 from mlferry.layers import versions
 from mlferry.layers.params import Params
+from mlferry.refusals import CannotExpressError, refuse
 from mlferry.registry import Registry
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
@@ -41,9 +42,7 @@ class LayerWalk(ABC, Generic[V, B]):
 
     functions: ClassVar[Registry[Callable[..., Any]]]
     """What writes a layer kind; the option `five_axes` asks for the sequence axis."""
-    refused: ClassVar[type[Exception]]
-    """The error by which a function says that the format lacks something."""
-    passed_on: ClassVar[tuple[type[Exception], ...]] = (MlferryError,)
+    passed_on: ClassVar[tuple[type[Exception], ...]] = (CannotExpressError, MlferryError)
     """Errors of functions that stay as they are."""
     no_function: ClassVar[str]
     """Why a kind without a function is refused."""
@@ -113,13 +112,13 @@ class LayerWalk(ABC, Generic[V, B]):
         """The value of a blob with all of its axes.
 
         Raises:
-            CannotExpressError, CannotBecomeProgramError: no earlier layer is certain to write it.
+            CannotExpressError: no earlier layer is certain to write it.
         """
         return self._with_sequence(self._value(blob))
 
     def _value(self, blob: str) -> V:
         if blob not in self.values:
-            raise self.refused(f"nothing before it surely makes {blob!r}")
+            raise refuse(f"nothing before it surely makes {blob!r}")
         return self.values[blob]
 
     def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
@@ -138,14 +137,14 @@ class LayerWalk(ABC, Generic[V, B]):
             else:
                 with context(self.doing.format(f"{kind} {layer.name!r}")):
                     self._plain(layer)
-        except self.refused as error:
+        except CannotExpressError as error:
             self._refuse(layer, error, live)
 
     def _plain(self, layer: Layer) -> None:
         params = Params.of(layer, rank5=self.rank5)
         entry = self.functions.find(params.kind)
         if entry is None:
-            raise self.refused(self.no_function)
+            raise refuse(self.no_function)
         five = entry.options.get("five_axes", False)
         inputs = self.inputs(layer, five(params) if callable(five) else five)
         self._write(layer, entry.value, params, inputs)
@@ -168,7 +167,7 @@ class LayerWalk(ABC, Generic[V, B]):
         """
         try:
             output = write()
-        except (self.refused, *self.passed_on):
+        except self.passed_on:
             raise
         except Exception as error:  # a layer whose parameters validate would refuse
             raise SpecError(f"its parameters do not fit: {error!r:.300}") from error

@@ -98,7 +98,7 @@ def _array_input(
     if feature.type.isOptional:
         default_value(t.e, feature, name, shape)
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
-    value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
+    value = t.e.expand(value, [*range(front), *range(-behind, 0)])
     t.add_input(name, value, (*[1] * front, *open_shape(shape), *[1] * behind))
 
 
@@ -147,7 +147,7 @@ def _image_input(
         t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
     t.e.shapes[value] = (1, channels, *size)
     if network.imageInputShapeMapping == 0:
-        value = t.e.unsqueeze(value, [0])
+        value = t.e.expand(value, [0])
     t.add_input(name, value, t.e.shapes[value])
 
 
@@ -159,7 +159,7 @@ def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]
     emitter.graph.inputs.append(Port(name, dtype, shape))
     emitter.shapes[name] = open_shape(shape)
     value = name if dtype == "float32" else emitter.node("Cast", name, to=FLOAT)
-    value = emitter.unsqueeze(value, [0] if channels == 3 else [0, 1])
+    value = emitter.expand(value, [0] if channels == 3 else [0, 1])
     if channels == 3:
         value = emitter.transpose(value, [0, 3, 1, 2])
     if layout == "BGR":

@@ -21,9 +21,9 @@ from mlferry.layers.trace import CustomShapes
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Body, Graph, Node, Port, walk
-from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
 from mlferry.onnx_graph.simplify import simplified
 from mlferry.programs.exports import body_of
+from mlferry.refusals import RankHiddenError, refuse
 from mlferry.spec import networks, weights
 
 ROUNDS = "\0rounds"  # the count of loop rounds, kept among the blobs; no blob has this name
@@ -44,7 +44,6 @@ class Translation(LayerWalk[str, list[Node]]):
     """
 
     functions = OPS
-    refused = CannotExpressError
     no_function = "there is no export of this kind"
     doing = "exporting {}"
 
@@ -87,7 +86,7 @@ class Translation(LayerWalk[str, list[Node]]):
         return squeezed
 
     def _with_sequence(self, value: str) -> str:
-        return self.e.unsqueeze(value, [0]) if value in self._cut else value
+        return self.e.expand(value, [0]) if value in self._cut else value
 
     # ---- layers ------------------------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class Translation(LayerWalk[str, list[Node]]):
             for key, value in parameters_of(layer.custom).items()
         }
         if BLOB_INPUTS in attributes:
-            raise CannotExpressError(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
+            raise refuse(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
         attributes[BLOB_INPUTS] = len(inputs)
         results = self.e.add(
             layer.custom.className,

@@ -15,9 +15,9 @@ from mlferry.exporters.control import (
 )
 from mlferry.exporters.program.translation import Translation
 from mlferry.exporters.walk import Layer
-from mlferry.layers.programs import refuse
 from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
+from mlferry.refusals import refuse
 
 
 def loop(translation: Translation, layer: Layer, live: set[str]) -> None:

@@ -15,11 +15,12 @@ from mlferry.exporters.walk import Layer, LayerWalk, Special
 from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.layers.definitions import infer
 from mlferry.layers.params import Params
-from mlferry.layers.programs import PROGRAM_OPS, CannotBecomeProgramError
+from mlferry.layers.programs import PROGRAM_OPS
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
+from mlferry.refusals import CannotExpressError
 from mlferry.spec import networks
 
 
@@ -33,8 +34,7 @@ class Translation(LayerWalk[Value, Block]):
     """
 
     functions = PROGRAM_OPS
-    refused = CannotBecomeProgramError
-    passed_on = (MlferryError, NewerOpsetError)
+    passed_on = (CannotExpressError, MlferryError, NewerOpsetError)
     no_function = "there are no ops of ML Programs for this kind"
     doing = "writing {} as a program"
 

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.onnx import ACTIVATIONS
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.numerics.gates import CELL_CLIP, FIXED
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Body, Port
+from mlferry.refusals import refuse
 
 _NO_LIMIT = 50000.0  # what Apple's builder writes where cells are not to be clipped
 # ONNX's name, and how many of alpha and beta it takes
@@ -146,7 +147,7 @@ def _stacked(
 ) -> str:
     """Weights of several gates, one below the other, [directions, gates * units, ...]."""
     rows = [
-        emitter.unsqueeze(
+        emitter.expand(
             emitter.joined([_gate(emitter, layer, part, name, shape) for name in names], 0), [0]
         )
         for part in layer.parts
@@ -356,11 +357,11 @@ def _lstm_steps(
         y, output, cell = _scan(
             emitter, layer, index, _step(emitter, layer, part, functions[index])
         )
-        ys.append(emitter.unsqueeze(y, [1]))
+        ys.append(emitter.expand(y, [1]))
         outputs.append(output)
         cells.append(cell)
     return emitter.joined(ys, 1), *(
-        emitter.joined([emitter.unsqueeze(state, [0]) for state in states], 0)
+        emitter.joined([emitter.expand(state, [0]) for state in states], 0)
         for states in (outputs, cells)
     )
 

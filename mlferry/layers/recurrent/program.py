@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.numerics.gates import FIXED
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Array, Value
+from mlferry.refusals import refuse
 
 _ACTIVATIONS = {
     "linear": "linear",

@@ -29,7 +29,7 @@
       x: 0, y: 0, scale: 0, width: +svg.dataset.width, height: +svg.dataset.height,
     };
   }
-  let found = [];
+  let matches = [];
   let at = -1;
 
   // ---- what is seen: `scale` pixels of the screen for one of the drawing ----------------------
@@ -248,7 +248,7 @@
     const special = [...drawn[shown].querySelectorAll(".box.custom")];
     customs.hidden = special.length === 0;
     customs.textContent = `${special.length} custom`;
-    customs.onclick = () => { search.value = ""; look(); found = special; next(1); };
+    customs.onclick = () => { search.value = ""; look(); matches = special; next(1); };
     if (views[shown].scale) draw(); else start();
     look();
   }
@@ -266,16 +266,16 @@
   function draw_if_ready() { if (views[shown].scale) draw(); }
 
   function element(tag, text) {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    return made;
+    const node = document.createElement(tag);
+    node.textContent = text;
+    return node;
   }
 
   function histogram(bins) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    made.setAttribute("class", "histogram");
-    made.setAttribute("viewBox", `0 0 ${bins.length * 4} 60`);
-    made.setAttribute("preserveAspectRatio", "none");
+    const chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    chart.setAttribute("class", "histogram");
+    chart.setAttribute("viewBox", `0 0 ${bins.length * 4} 60`);
+    chart.setAttribute("preserveAspectRatio", "none");
     const most = Math.max(...bins);
     bins.forEach((count, index) => {
       const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -283,9 +283,9 @@
       for (const [key, value] of [["x", index * 4], ["y", 60 - tall], ["width", 3.4], ["height", tall]]) {
         bar.setAttribute(key, value);
       }
-      made.append(bar);
+      chart.append(bar);
     });
-    return made;
+    return chart;
   }
 
   function weights(every) {
@@ -309,19 +309,19 @@
     if (at < 0) return;
     if (at !== shown) open(at);
     const index = graphs[at].boxes.findIndex((box) => box.name === name && box.role !== "input");
-    const found = drawn[at].querySelector(`:scope > .box[data-box="${Math.max(0, index)}"]`);
-    choose(found);
-    centre(found);
+    const box = drawn[at].querySelector(`:scope > .box[data-box="${Math.max(0, index)}"]`);
+    choose(box);
+    centre(box);
   }
 
   function table(title, rows) {
     if (!rows.length) return [];
-    const made = document.createElement("table");
+    const body = document.createElement("table");
     for (const [label, value] of rows) {
-      const row = made.insertRow();
+      const row = body.insertRow();
       row.append(element("th", label), element("td", value));
     }
-    return title ? [element("h3", title), made] : [made];
+    return title ? [element("h3", title), body] : [body];
   }
 
   function unfolder(box) {
@@ -361,7 +361,7 @@
     const words = search.value.trim().toLowerCase();
     const svg = drawn[shown];
     svg.classList.toggle("searching", words !== "");
-    found = [];
+    matches = [];
     at = -1;
     svg.querySelectorAll(".box:not(.open)").forEach((box) => {
       const facts = places.facts(box);
@@ -369,17 +369,17 @@
         .join(" ").toLowerCase();
       const hit = words !== "" && text.includes(words);
       box.classList.toggle("found", hit);
-      if (hit) found.push(box);
+      if (hit) matches.push(box);
     });
-    count.textContent = words === "" ? `${svg.querySelectorAll(".box:not(.open)").length} boxes` : `${found.length} found`;
+    count.textContent = words === "" ? `${svg.querySelectorAll(".box:not(.open)").length} boxes` : `${matches.length} found`;
   }
 
   function next(step) {
-    if (!found.length) return;
-    at = (at + step + found.length) % found.length;
-    choose(found[at]);
-    centre(found[at]);
-    count.textContent = `${at + 1} of ${found.length} found`;
+    if (!matches.length) return;
+    at = (at + step + matches.length) % matches.length;
+    choose(matches[at]);
+    centre(matches[at]);
+    count.textContent = `${at + 1} of ${matches.length} found`;
   }
 
   // ---- mouse, wheel, keys ---------------------------------------------------------------------

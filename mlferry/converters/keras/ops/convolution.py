@@ -81,6 +81,15 @@ def _bias(node: Node, channels: int) -> dict[str, Any]:
     return {"hasBias": True, "bias": weight(node, "bias", channels)}
 
 
+def _window(node: Node, dimensions: int) -> tuple[Pair, Pair, Pair]:
+    """The size of the kernel, its strides and its dilations."""
+    return (
+        pair(node.attrs["kernel_size"], dimensions, "kernel_size"),
+        pair(node.attrs.get("strides", 1), dimensions, "strides"),
+        pair(node.attrs.get("dilation_rate", 1), dimensions, "dilation_rate"),
+    )
+
+
 def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) -> int:
     """The input's channels, from its shape, or from the kernel if a custom layer hides that."""
     return x.known[1] or node.weight(kernel).shape[axis]
@@ -92,9 +101,7 @@ def convolution(context: Lowering, node: Node, x: Blob) -> Blob:
     dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     filters, groups = attrs["filters"], attrs.get("groups", 1)
     spans = kernel_size[-dimensions:]
     channels = node.weight("kernel").shape[-2] if x.known[1] is None else x.known[1] // groups
@@ -124,9 +131,7 @@ def _depthwise(
     bias: Mapping[str, Any],
 ) -> Blob:
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     channels, multiplier = _channels(node, x, kernel_name), attrs.get("depth_multiplier", 1)
     spans = kernel_size[-dimensions:]
     kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
@@ -184,9 +189,7 @@ def transposed_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
     dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     mode = choice(node, "padding", ("valid", "same"), "valid")
     option = attrs.get("output_padding")
     extra = None if option is None else pair(option, dimensions, "output_padding", fill=0)
