@@ -51,8 +51,9 @@ schema: .venv/ready  ## generate the protobuf modules from the .proto files
 pictures: .venv/ready chromium  ## draw the pictures of README and guides
 	$(DEV)/python scripts/draw_pictures.py
 
-examples: .venv/ready  ## write the files of mlferry/examples that are made of others
+examples: .venv/ready  ## write the files of mlferry/examples and examples/ that are made of others
 	$(DEV)/python scripts/write_examples.py
+	$(DEV)/python scripts/write_app_example.py
 
 notebooks: .venv/ready  ## run the notebooks of examples/ and keep their outputs
 	$(DEV)/python scripts/run_notebooks.py

@@ -51,15 +51,16 @@ class RoomRegistry(Registry[T]):
     Args:
         what: what is registered, for messages.
         package: the package of the families: `LAYERS` or `PROGRAMS`.
-        concern: the name of the modules that register it.
+        concerns: the names of the modules that register it.
     """
 
-    def __init__(self, what: str, package: str, concern: str) -> None:
+    def __init__(self, what: str, package: str, *concerns: str) -> None:
         super().__init__(what)
-        self._package, self._concern = package, concern
+        self._package, self._concerns = package, concerns
 
     def _load(self) -> None:
-        load(self._package, self._concern)
+        for concern in self._concerns:
+            load(self._package, concern)
 
     def registered(self, name: str, version: int | None = None) -> Entry[T] | None:
         """As `find`, but only in what is registered so far, for modules that register more."""

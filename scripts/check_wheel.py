@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from fresh_environment import ROOT, install, wheel_and_environment
+
 PROGRAM = """
 import sys
 import mlferry
@@ -40,13 +40,9 @@ def main() -> None:
     """Raise where the wheel lacks anything."""
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder)
-        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-        (wheel,) = there.glob("*.whl")
-        venv.create(there / "env", with_pip=True)
-        python = there / "env" / "bin" / "python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, str(wheel)], check=True)
+        wheel, commands = wheel_and_environment(there)
+        python = commands / "python"
+        install(commands, str(wheel))
         elsewhere = there / "elsewhere"
         elsewhere.mkdir()
         subprocess.run([python, "-c", PROGRAM], check=True, cwd=elsewhere)
@@ -58,16 +54,16 @@ def main() -> None:
         )  # fmt: skip
         sys.stdout.write(f"import mlferry takes {took:.3f} s beyond NumPy and protobuf\n")
         assert took < SECONDS, f"import mlferry takes {took:.3f} s, more than {SECONDS} s"
-        command = there / "env" / "bin" / "mlferry"
+        command = commands / "mlferry"
         bare = subprocess.run([command, "inspect", "relu.mlmodel"], cwd=elsewhere, check=False,
                               capture_output=True, text=True)  # fmt: skip
         assert bare.returncode == 1, bare
         assert "pip install 'mlferry[shell]'" in bare.stderr, bare.stderr
-        subprocess.run([*pip, f"{wheel}[shell,view]"], check=True)
+        install(commands, f"{wheel}[shell,view]")
         for words in ("inspect relu.mlmodel", "view relu.mlmodel -o relu.html --no-open"):
             subprocess.run([command, *words.split()], check=True, cwd=elsewhere,
                            stdout=subprocess.DEVNULL)  # fmt: skip
-        subprocess.run([*pip, f"{wheel}[all]"], check=True)
+        install(commands, f"{wheel}[all]")
         empty = there / "empty"
         empty.mkdir()
         sys.path.insert(0, str(ROOT))

@@ -48,17 +48,18 @@ def keras_page() -> str:
         [
             NOTE,
             "# Keras support",
-            "Every option of these layers is carried over or refused with an error; everything "
-            "else goes to `custom_conversion_functions`.",
+            "Every option of these layers is carried over or refused with an error. For every "
+            "other layer, pass a function in `custom_conversion_functions`.",
             f"## Layers\n\nEvery class of `keras.layers`. Of the "
             f"{counting} that compute with numbers when a model predicts, {done} convert "
             f"({100 * done // counting} %). Recurrent layers become Core ML's own where these "
-            "compute the same, and are composed step by step elsewhere; masks are carried.",
+            "compute the same, and are composed step by step otherwise. Masks are carried over.",
             table(
                 ("layer", "", "how, or why not"),
                 ((f"`{row.name}`", row.status, row.remark) for row in rows),
             ),
-            "Layers of Keras 1 and 2 convert under their old names, too, and `ThresholdedReLU`.",
+            "Layers of Keras 1 and 2 convert under their old names, too, and so does "
+            "`ThresholdedReLU`.",
             f"## Activations ({len(activations)})",
             ", ".join(f"`{name}`" for name in activations),
             f"## Functions of `keras.ops` in functional models ({len(functions)})",
@@ -66,7 +67,7 @@ def keras_page() -> str:
             f"## Functions of TensorFlow in functional models of Keras 2 ({len(others)})",
             ", ".join(f"`{name}`" for name in others),
             '## Quantized models\n\nWeights of `model.quantize("int8")` and `"int4"` keep their '
-            "integers; activations are rounded as Keras does, or not at all with "
+            "integers. Activations are rounded as in Keras, or not at all with "
             '`activation_quantization="drop"`.\n',
         ]
     )
@@ -80,33 +81,37 @@ def onnx_page() -> str:
         [
             NOTE,
             "# ONNX support",
-            "Every opset; every attribute of these ops is carried over or refused with an error. "
-            "Ops that are functions in ONNX are converted by their bodies, and everything that can "
-            "be computed while converting is. What is left goes to `custom_conversion_functions`.",
-            f"Of the node suite of the onnx package, all types of numbers, {refused} cases are "
-            "refused, each with its reason in [the ledger](onnx-node-suite.txt); of the others "
-            "all agree.",
+            "mlferry reads every opset. Every attribute of these ops is carried over or refused "
+            "with an error. Ops that are functions in ONNX are converted by their bodies, and "
+            "everything that can be computed during the conversion is. For every other op, pass a "
+            "function in `custom_conversion_functions`.",
+            f"Of the node suite of the onnx package, with all types of numbers, {refused} cases "
+            "are refused, each with its reason in [the ledger](onnx-node-suite.txt). All others "
+            "agree.",
             "Ops of the domain `com.microsoft` are those that onnxruntime's optimizer and its "
-            "quantizers write; `custom_conversion_functions` comes before them, by either name.",
+            "quantizers write. Your `custom_conversion_functions` take precedence over them, by "
+            "either name.",
             f"## Ops ({len(ONNX)})",
             ", ".join(f"`{name}`" for name in ONNX),
-            "## Types\n\nInteger and boolean inputs and outputs are int32 multi-arrays, double "
-            "stays double, float16 becomes float32. Core ML computes in float32: constant integers "
-            "above 2**24 are refused. A value without axes is an array of shape (1,).",
-            "## Quantization\n\nWeights behind `DequantizeLinear` of 8 or 4 bits, per tensor or "
-            "per output channel, stay quantized; those with a scale a block become floats. "
-            'Activations are rounded as ONNX does; `activation_quantization="drop"` leaves '
-            "the rounding out.",
-            "## Shapes that vary\n\n`RangeDim` and `EnumeratedShapes` go through convolutions, "
-            "pooling, upsampling, normalization and all that works value by value, for arrays and "
-            "for images; through transformers of any length, and resizes to the size of another "
-            "map. Shapes may be computed of shapes, and operands of `Slice`, `Pad`, `Tile`, "
-            "`Expand`, `Range`, `TopK` and `OneHot`, too. An op that needs a fixed extent says so. "
-            "Where a file leaves shapes open, the error suggests some that fit together.",
-            "## Control flow\n\nConditions that are known are resolved, and up to eight rounds of "
-            "a loop that has no weights; others become Core ML's branch and loop, where shapes "
-            "stay the same. The weights of a loop's body are stored once. A condition on an input "
-            'that is always the same: `mlferry.TensorType("rate", value=16000)`.',
+            "## Types\n\nInteger and boolean inputs and outputs become int32 multi-arrays, double "
+            "stays double, and float16 becomes float32. Core ML computes in float32, so constant "
+            "integers above 2**24 are refused. A scalar is an array of shape (1,).",
+            "## Quantization\n\nWeights behind `DequantizeLinear` of 8 or 4 bits, per tensor or per"
+            " output channel, stay quantized; those with a scale for each block become floats. "
+            'Activations are rounded as in ONNX; `activation_quantization="drop"` leaves the '
+            "rounding out.",
+            "## Shapes that vary\n\n`RangeDim` and `EnumeratedShapes` work through convolutions, "
+            "pooling, upsampling, normalization and everything that computes value by value, for "
+            "arrays and for images; through transformers of any length, and through resizes to "
+            "the size of another map. Shapes, and operands of `Slice`, `Pad`, `Tile`, `Expand`, "
+            "`Range`, `TopK` and `OneHot`, may be computed from other shapes. If an op needs a "
+            "fixed extent, the error says so. If a file leaves shapes open, the error suggests "
+            "some that fit together.",
+            "## Control flow\n\nConditions with known values are resolved, and loops without "
+            "weights of up to eight rounds are unrolled. Others become Core ML's branch and loop,"
+            " if shapes stay the same; the weights of a loop's body are stored once. If a "
+            "condition depends on an input that is always the same, fix it: "
+            '`mlferry.TensorType("rate", value=16000)`.',
             predictors(),
         ]
     )
@@ -122,18 +127,18 @@ _MADE = {
     "Imputer": "imputer",
     "LabelEncoder": "categoricalMapping; with float values oneHotEncoder and glmRegressor, too; "
     "with float keys a neural network",
-    "LinearClassifier": "glmClassifier; scores that are no distribution: a neural network",
-    "LinearRegressor": "glmRegressor; of several targets a neural network",
+    "LinearClassifier": "glmClassifier; scores that are not a distribution: a neural network",
+    "LinearRegressor": "glmRegressor; for several targets, a neural network",
     "Normalizer": "normalizer; MAX, the largest value and not the largest magnitude: a neural "
     "network; L1 behind LOGISTIC scores: glmClassifier, one-vs-rest",
-    "OneHotEncoder": "oneHotEncoder, one a column",
+    "OneHotEncoder": "oneHotEncoder, one for each column",
     "SVMClassifier": "supportVectorClassifier, one for the label and one for the probabilities; "
     "without those supportVectorRegressor for the decision of each pair",
     "SVMRegressor": "supportVectorRegressor",
     "Scaler": "scaler",
-    "TreeEnsemble": "treeEnsembleRegressor; MIN, MAX and PROBIT: and a neural network",
+    "TreeEnsemble": "treeEnsembleRegressor; with a neural network for MIN, MAX and PROBIT",
     "TreeEnsembleClassifier": "treeEnsembleClassifier",
-    "TreeEnsembleRegressor": "treeEnsembleRegressor; MIN, MAX and PROBIT: and a neural network",
+    "TreeEnsembleRegressor": "treeEnsembleRegressor; with a neural network for MIN, MAX and PROBIT",
     "ZipMap": "the dictionary of a classifier's probabilities",
 }
 _NOT_MADE = {
@@ -142,10 +147,10 @@ _NOT_MADE = {
     "LinearRegressor": "`post_transform`",
     "SVMClassifier": "`post_transform`; linear machines without support vectors",
     "SVMRegressor": "`post_transform`, `one_class`",
-    "TreeEnsemble": "`post_transform` but for PROBIT",
+    "TreeEnsemble": "`post_transform` except PROBIT",
     "TreeEnsembleClassifier": "PROBIT, SOFTMAX_ZERO; two classes with weights of both, or with "
     "two `base_values`",
-    "TreeEnsembleRegressor": "SOFTMAX_ZERO; `post_transform` of one target but for PROBIT",
+    "TreeEnsembleRegressor": "SOFTMAX_ZERO; `post_transform` of one target except PROBIT",
 }
 
 
@@ -155,25 +160,29 @@ def predictors() -> str:
     return "\n".join(
         [
             "## scikit-learn, XGBoost, LightGBM\n",
-            "Their models come as ONNX (skl2onnx, onnxmltools) in the domain `ai.onnx.ml`. Such a "
-            "file becomes Core ML's own predictors: one model, or a pipeline, with ordinary ops "
-            "between them as neural networks. `predict` gives onnxruntime's labels and scores.\n",
+            "Their models come as ONNX files (skl2onnx, onnxmltools) in the domain `ai.onnx.ml`. "
+            "Such a file becomes Core ML's own predictors: one model, or a pipeline in which "
+            "ordinary ops become neural networks. `predict` returns onnxruntime's labels and "
+            "scores.\n",
             "| op | becomes | refused, with an error |",
             "|---|---|---|",
             *rows,
             "",
-            "- One sample a prediction: a tensor [N, C] is the multi-array [C]; text or int64 "
-            "columns [N, 1] are single values; texts [N, C] are the inputs `name_0`, `name_1`, ...",
-            "- The label is a string or int64, scores are a dictionary by label, with or without "
-            "`ZipMap`; both are those of onnxruntime, also where they disagree, as they may for "
-            "support vector machines with probabilities.",
-            "- Trees are added in float32, one after another, as onnxruntime does with one thread: "
-            "equal votes fall alike. With several threads its own labels may change.",
+            "- A prediction takes one sample: a tensor [N, C] is the multi-array [C]; text or "
+            "int64 columns [N, 1] are single values; texts [N, C] are the inputs `name_0`, "
+            "`name_1`, ...",
+            "- The label is a string or int64, and scores are a dictionary by label, with or "
+            "without `ZipMap`. Both are those of onnxruntime, even where they disagree with each "
+            "other, as they may for support vector machines with probabilities.",
+            "- Trees are added in float32, one after another, as onnxruntime does with one "
+            "thread, so that ties fall the same way. With several threads, onnxruntime's own "
+            "labels may change.",
             "- A NaN goes where `nodes_missing_value_tracks_true` says.",
-            "- Probabilities of a support vector machine for two classes are up to 0.005 from "
-            "onnxruntime's, which iterates where Core ML computes.",
-            "- What runtimes do not agree on is refused; so is what Core ML has nothing like. All "
-            "nodes are named in one error.\n",
+            "- Probabilities of a support vector machine for two classes differ from "
+            "onnxruntime's by up to 0.005, because onnxruntime iterates where Core ML uses a "
+            "formula.",
+            "- What runtimes disagree on is refused, and so is what Core ML has no counterpart "
+            "for. One error names all such nodes.\n",
         ]
     )
 
@@ -185,7 +194,7 @@ def tensorflow_page() -> str:
             NOTE,
             "# TensorFlow support",
             "A SavedModel's folder, a frozen graph (`.pb`, `.pbtxt` or `GraphDef`), a "
-            "`tf.function`, a concrete function, or a Keras model that is a class of its own. "
+            "`tf.function`, a concrete function, or a Keras model that is your own class. "
             "TensorFlow itself freezes variables and inlines functions: "
             "`pip install 'mlferry[tensorflow]'`.",
             "```python\nimport mlferry\nimport numpy as np\nimport tensorflow as tf\n\n\n"
@@ -193,30 +202,30 @@ def tensorflow_page() -> str:
             "def net(image):\n    return tf.nn.softmax(tf.reduce_mean(image, (1, 2)))\n\n\n"
             "model = mlferry.convert(net, inputs=[mlferry.TensorType(shape=(1, 8, 8, 3))])\n"
             'model.predict({"image": np.zeros((1, 8, 8, 3))})\n```',
-            'Which outputs, of a frozen graph: `outputs=["scope/name"]`; which signature, of a '
-            'SavedModel: `signature="serving_default"`, whose keys are the names of the features. '
-            "Features have names without slashes and colons: what has one already keeps it, and "
-            "`scope/x` beside a `scope_x` becomes `scope_x_1`. You may name inputs and outputs by "
-            "either name. Images are channels-last in TensorFlow and channels-first in Core ML: "
-            "transposes are put only where the order really changes, none inside a convolutional "
-            "network.",
+            'Choose the outputs of a frozen graph with `outputs=["scope/name"]`, and the '
+            'signature of a SavedModel with `signature="serving_default"`; its keys are the names'
+            " of the features. Names of features have no slashes or colons: names without them "
+            "stay the same, and `scope/x` becomes `scope_x`, or `scope_x_1` if there is a "
+            "`scope_x` already. You may use either name for inputs and outputs. Images are "
+            "channels-last in TensorFlow and channels-first in Core ML. mlferry adds transposes "
+            "only where the order really changes, and none inside a convolutional network.",
             f"## Ops ({len(TENSORFLOW)})",
             ", ".join(f"`{name}`" for name in TENSORFLOW),
-            "What only depends on known values is computed while converting, by TensorFlow "
-            "itself, whatever the op. Every other op goes to `custom_conversion_functions`, by the "
-            "name of the node or by the op. So do ops that the installed TensorFlow does not know: "
-            "your own, or those of tf.contrib, such as `Resampler`.",
-            "Core ML computes in float32, which stands for float16 and bfloat16, too. Casts to "
-            "integers of 8 and 16 bits, and sums and products of them, overflow as TensorFlow's "
-            "do.",
-            "## Control flow\n\nConditions that are known are resolved, and loops of up to eight "
-            "rounds; others become Core ML's branch and loop. So do recurrent layers of Keras that "
-            "come through TensorFlow: their weights are stored once, however many steps there are. "
-            "Those of TensorFlow 1 (`Switch`, `Merge`, `Enter`, `Exit`, `TensorArray`) are read as "
-            "the others. Functions that change a variable are refused: Core ML's networks keep no "
-            "state.",
+            "Everything that depends only on known values is computed during the conversion, by "
+            "TensorFlow itself, whatever the op. For every other op, mlferry looks into "
+            "`custom_conversion_functions`, by the name of the node or by the op. This includes "
+            "ops that the installed TensorFlow does not know: your own, or those of tf.contrib, "
+            "such as `Resampler`.",
+            "Core ML computes in float32, also in place of float16 and bfloat16. Casts to 8-bit "
+            "and 16-bit integers, and their sums and products, overflow as in TensorFlow.",
+            "## Control flow\n\nConditions with known values are resolved, and loops of up to eight"
+            " rounds are unrolled; others become Core ML's branch and loop. So do recurrent Keras"
+            " layers that come through TensorFlow: their weights are stored once, however many "
+            "steps there are. The control flow of TensorFlow 1 (`Switch`, `Merge`, `Enter`, "
+            "`Exit`, `TensorArray`) is read in the same way. Functions that change a variable are"
+            " refused, because Core ML's networks keep no state.",
             "## Quantization\n\nWeights behind `FakeQuantWithMinMaxVars` of up to 8 bits stay "
-            "quantized. Activations are rounded as TensorFlow does; "
+            "quantized. Activations are rounded as in TensorFlow; "
             '`activation_quantization="drop"` leaves the rounding out.\n',
         ]
     )
@@ -254,9 +263,9 @@ def layers_page() -> str:
         [
             NOTE,
             "# Core ML layers that run here",
-            f"{done} of {len(rows)} layer kinds have a kernel; control flow and custom layers are "
-            "the session's, with tests of their own. Choices where Apple's behaviour is "
-            "not documented are in [device-choices.md](device-choices.md).",
+            f"{done} of {len(rows)} layer kinds have a kernel. The session runs control flow and "
+            "custom layers, which have their own tests. Where Apple does not document the "
+            "behaviour, [these choices](device-choices.md) apply.",
             table(
                 ("kind", "version", "kernel", "shape rule", "tests, exact", "tests, rank 5"), rows
             )
@@ -267,8 +276,8 @@ def layers_page() -> str:
 
 BY_THE_WALKER = {
     "custom": ("an op of the domain `ai.mlferry.custom`", ""),
-    "branch": ("`If`", "a blob that one way leaves unmade and something behind it reads"),
-    "loop": ("`Loop`", "a blob that its rounds may leave unmade and something behind it reads"),
+    "branch": ("`If`", "a blob that only one way writes and something after it reads"),
+    "loop": ("`Loop`", "a blob that its rounds may not write and something after it reads"),
     "loopBreak": ("`If` around the rest of the round", ""),
     "loopContinue": ("`If` around the rest of the round", ""),
 }
@@ -314,10 +323,10 @@ def exported_page() -> str:
             NOTE,
             "# Core ML layers in ONNX",
             f"{done} of {len(rows)} layer kinds become ONNX nodes of opset 18: see "
-            "[exporting](exporting.md). The nodes are those of the rows of the tests, the most "
-            "frequent first; every row is run by onnxruntime and compared with an expected value. "
-            "Control flow and custom layers have tests of their own. What is refused is an error "
-            'that names the layer; with `engine="onnxruntime"` it runs on NumPy.',
+            "[exporting](exporting.md). The nodes are those of the test rows, the most frequent "
+            "first; onnxruntime runs every row, and the result is compared with an expected value. "
+            "Control flow and custom layers have their own tests. A refusal is an error that names "
+            'the layer; with `engine="onnxruntime"`, such layers run on NumPy.',
             table(("kind", "nodes", "tests, exact", "tests, rank 5", "refused"), rows) + "\n",
         ]
     )
@@ -354,10 +363,10 @@ def programs_page() -> str:
             NOTE,
             "# Core ML layers in ML Programs",
             f"What the {len(rows)} layer kinds become when a network is [written as an ML "
-            "Program](programs.md#write). The operations are those of the rows of the tests, the "
-            "most frequent first, before passes put together what belongs together; every row is "
-            "checked, read by coremltools, run by both engines and compared with an expected "
-            "value. What is refused is an error that names the layer.",
+            "Program](programs.md#write). The operations are those of the test rows, the most "
+            "frequent first, before passes merge them. Every row is checked, read by coremltools, "
+            "run by both engines and compared with an expected value. A refusal is an error that "
+            "names the layer.",
             table(("kind", "operations", "refused"), rows) + "\n",
         ]
     )
@@ -385,7 +394,7 @@ def names_page() -> str:
             "# Names of coremltools",
             f"Every public function, class and method of coremltools 2 to 5 for Keras, ONNX and "
             f"neural networks, with its arguments, and what mlferry has under the same name: of "
-            f"{len(rows)}, {counts['same']} are the same, {counts['differs']} differ as told, and "
+            f"{len(rows)}, {counts['same']} are the same, {counts['differs']} differ, and "
             f"{counts['left out']} are left out. See also [coming from coremltools]"
             "(coming-from-coremltools.md).",
             table(

@@ -12,23 +12,17 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from fresh_environment import ROOT, install, wheel_and_environment
 
 
 def main(target: Path) -> None:
     """Write the bill to a path, whose folder is made."""
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder)
-        build = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-        (wheel,) = there.glob("*.whl")
-        venv.create(there / "env", with_pip=True)
-        python = there / "env" / "bin" / "python"
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, f"{wheel}[all]"], check=True)
+        wheel, commands = wheel_and_environment(Path(folder))
+        python = commands / "python"
+        install(commands, f"{wheel}[all]")
         subprocess.run(
             [python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip"], check=True
         )

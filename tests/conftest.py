@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlferry.models.model import MLModel
 from mlferry.runtime.program_session import BlockPlan, PlannedOperation, ProgramSession, State
 from mlferry.runtime.session import Session
+from mlferry.spec.problems import Problem
+from tests.fuzz.apple import Checker
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -26,6 +29,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", default="numpy", help="what runs the networks of all tests")
     parser.addoption("--programs", action="store_true", help="try every network as a program, too")
+    parser.addoption("--apple-checker", help="try every model with this program (tests.fuzz.apple)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,6 +102,38 @@ def _as_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         from tests import programs_too
 
         programs_too.install(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def _apple_checker(request: pytest.FixtureRequest) -> Iterator[Checker | None]:
+    program = request.config.getoption("--apple-checker")
+    if program is None:
+        yield None
+        return
+    with Checker(Path(program)) as checker:
+        yield checker
+
+
+@pytest.fixture(autouse=True)
+def _as_apple(_apple_checker: Checker | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With ``--apple-checker``: no model is taken in silence that Apple's checker refuses."""
+    if _apple_checker is None:
+        yield
+        return
+    start, refusals = MLModel._start, []
+
+    def checked(model: MLModel, spec: Any, classes: Any, problems: Any, *others: Any) -> None:
+        start(model, spec, classes, problems, *others)
+        verdict = "" if _severe(problems) else _apple_checker.verdict(spec)
+        refusals.extend([verdict] if verdict else [])
+
+    monkeypatch.setattr(MLModel, "_start", checked)
+    yield
+    assert not refusals, "models that only mlferry accepts"
+
+
+def _severe(problems: Sequence[Problem]) -> list[Problem]:
+    return [problem for problem in problems if problem.severity != "note"]
 
 
 @pytest.fixture(autouse=True)

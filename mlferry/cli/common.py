@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
@@ -17,6 +17,9 @@ import numpy as np
 from mlferry import limits
 from mlferry.errors import CustomLayerError, MlferryError, ModelFileError
 from mlferry.text import readable_json
+
+if TYPE_CHECKING:
+    from mlferry.models.model import MLModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,6 +164,26 @@ def plain(value: object) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value)
+
+
+def precision_of(precision: str | None, keep: Sequence[str]) -> list[str] | str | None:
+    """The precision of a program: its name, or the values that stay in float32.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    if keep and precision == "float32":
+        raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
+    return list(keep) or precision
+
+
+def save(model: MLModel, target: Path, *, as_json: bool) -> None:
+    """Save a model, and print where it is and what it is."""
+    path = model.save(target)
+    if as_json:
+        print_json({"path": path, "model": model.describe().to_dict()})
+    else:
+        click.echo(f"{model!r}\nwritten to {path}")
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

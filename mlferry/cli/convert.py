@@ -14,8 +14,9 @@ from mlferry.cli.common import (
     json_option,
     numbers,
     pairs,
-    print_json,
+    precision_of,
     run_file,
+    save,
     several,
 )
 from mlferry.errors import CustomLayerError, ModelFileError
@@ -217,8 +218,7 @@ def convert(
     if not sources:
         target = paths[0].with_suffix(".mlmodel")
         raise click.UsageError(f"say where to write: mlferry convert {paths[0]} {target.name}")
-    if keep and precision == "float32":
-        raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
+    compute_precision = precision_of(precision, keep)
     tensors = _tensors(pairs(types, "types"), pairs(values, "values"))
     inputs = _inputs(
         images, several(shapes, "shapes"), _pixels(color, scale, bias, channels_last), tensors
@@ -239,14 +239,10 @@ def convert(
         trace_custom_layers=trace,
         custom_objects=_dict("custom_objects", defined, custom) or None,
         convert_to=convert_to or ("mlprogram" if target.suffix == ".mlpackage" else None),
-        compute_precision=list(keep) or precision,
+        compute_precision=compute_precision,
         states=states,
     )
-    path = model.save(target)
-    if as_json:
-        print_json({"path": path, "model": model.describe().to_dict()})
-    else:
-        click.echo(f"{model!r}\nwritten to {path}")
+    save(model, target, as_json=as_json)
 
 
 def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:

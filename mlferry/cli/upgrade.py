@@ -11,8 +11,9 @@ from mlferry.cli.common import (
     custom_classes_option,
     json_option,
     model_argument,
-    print_json,
+    precision_of,
     run_file,
+    save,
 )
 
 EPILOG = """\b
@@ -68,16 +69,10 @@ def upgrade(
     from mlferry.models.programs import to_program
 
     run_file(custom)
-    if keep and precision == "float32":
-        raise click.UsageError("--keep is for --precision float16: in float32 everything stays")
     program = to_program(
         model,
-        compute_precision=list(keep) or precision,
+        compute_precision=precision_of(precision, keep),
         minimum_deployment_target=deployment_target,
         states=states,
     )
-    path = program.save(target)
-    if as_json:
-        print_json({"path": path, "model": program.describe().to_dict()})
-    else:
-        click.echo(f"{program!r}\nwritten to {path}")
+    save(program, target, as_json=as_json)

@@ -33,21 +33,23 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
     """
     _check_single(condition, "a condition")
     results: list[list[Blob]] = []
-    ways: list[Any] = []
+    branches: list[Any] = []
     targets: list[str] = []
     for body in (yes, no):
         with context.inside() as network:
             outputs = [_plain(context, x) for x in body()]
             targets = targets or [context.fresh(f"result_{index}") for index in range(len(outputs))]
             if len(outputs) != len(targets):
-                raise ConversionError(f"one way makes {len(targets)} results, one {len(outputs)}")
+                raise ConversionError(
+                    f"one branch makes {len(targets)} results, the other {len(outputs)}"
+                )
             for x, target in zip(outputs, targets, strict=True):
                 context.copy(x, target)
             results.append(outputs)
-            ways.append(network)
+            branches.append(network)
     label = context.builder.unused_layer(context.fresh("branch"))
     context.builder.layer(
-        "branch", label, [condition.name], [], ifBranch=ways[0], elseBranch=ways[1]
+        "branch", label, [condition.name], [], ifBranch=branches[0], elseBranch=branches[1]
     )
     entries = []
     for target, first, second in zip(targets, *results, strict=True):
@@ -64,7 +66,7 @@ def _common(first: Blob, second: Blob) -> Shape | None:
         return None
     if len(first.shape) != len(second.shape) or first.is_scalar != second.is_scalar:
         raise ConversionError(
-            f"the two ways of a condition make shapes {show(first.source_shape)} and "
+            f"the two branches of a condition make shapes {show(first.source_shape)} and "
             f"{show(second.source_shape)}: Core ML needs one rank"
         )
     pairs = zip(first.shape, second.shape, strict=True)
@@ -92,7 +94,7 @@ def loop(
         ConversionError: nothing ends the loop, or a state changes its shape.
     """
     if limit is None and condition is None:
-        raise ConversionError("a loop that nothing ends")
+        raise ConversionError("a loop without an end")
     if isinstance(limit, Blob):
         _check_single(limit, "a number of rounds")
     values = [_plain(context, x) for x in states]

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import emit
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.numerics.windows import dilated
 from mlferry.spec.weights import Linear
@@ -68,10 +67,6 @@ class Windows:
     same: str = ""
 
 
-def _with_bias(bias: NDArray[Any] | None) -> dict[str, Any]:
-    return {} if bias is None else {"hasBias": True, "bias": bias}
-
-
 def convolved(
     context: Lowering,
     x: Blob,
@@ -89,44 +84,11 @@ def convolved(
         x: [N, C, *spatial].
         weights: [outputs, C / groups, *kernel].
         windows: strides, dilations, padding and groups.
-        stored: what to store for the weights, where they are quantized.
+        stored: what to store for the weights, if they are quantized.
         bias: [outputs].
         layout: of the blobs.
     """
-    remaining = weights if stored is None else stored
-    kernel = weights.shape[2:]
-    if len(kernel) == 3:
-        return context.layer(
-            "convolution3d",
-            x,
-            layout=layout,
-            outputChannels=weights.shape[0],
-            inputChannels=weights.shape[1] * windows.groups,
-            nGroups=windows.groups,
-            weights=remaining,
-            paddingType="CUSTOM",
-            **each("kernel", kernel),
-            **each("stride", windows.strides),
-            **each("dilation", windows.dilations),
-            **sides(windows.pairs),
-            **_with_bias(bias),
-        )
-    maps, flat = _with_height(context, x, windows, len(kernel))
-    output = context.layer(
-        "convolution",
-        maps,
-        layout=layout,
-        outputChannels=weights.shape[0],
-        kernelChannels=weights.shape[1],
-        nGroups=windows.groups,
-        kernelSize=(1, 1, *kernel)[-2:],
-        stride=flat.strides,
-        dilationFactor=flat.dilations,
-        weights=remaining,
-        **padding(flat.pairs, windows.same),
-        **_with_bias(bias),
-    )
-    return context.squeeze(output, 2) if len(kernel) == 1 else output
+    return _layer(context, x, weights, windows, layout, stored=stored, bias=bias)
 
 
 def transposed(
@@ -139,68 +101,75 @@ def transposed(
     bias: NDArray[Any] | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
-    """A transposed convolution; `pairs` cut the full result, or add to it bias alone.
+    """A transposed convolution; `pairs` cut the full result, or add only the bias to it.
 
-    Args:
-        context: what adds layers.
-        x: [N, C, *spatial].
-        weights: [C, outputs / groups, *kernel]; dilations are written into them.
-        windows: strides, dilations, cuts and groups.
-        stored: what to store for the weights, where they are quantized and not dilated.
-        bias: [outputs].
-        layout: of the blobs.
+    The arguments are those of `convolved`, but weights are [C, outputs / groups, *kernel]. Core ML
+    does not dilate them, so dilated ones get zeros in between, and are not stored quantized.
     """
-    is_dilated = max(windows.dilations) > 1
+    stored = None if max(windows.dilations) > 1 else stored
     weights = dilated(weights, windows.dilations)
-    remaining = weights if stored is None or is_dilated else stored
-    kernel, channels = weights.shape[2:], weights.shape[1] * windows.groups
+    dimensions = weights.ndim - 2
     beyond = [(max(0, -a), max(0, -b)) for a, b in windows.pairs]
     crops = [(max(0, a), max(0, b)) for a, b in windows.pairs]
     is_padded = any(map(any, beyond))
-    inner = Windows(windows.strides, [1] * len(kernel), crops, windows.groups)
-    maps, flat = _with_height(context, x, inner, len(kernel))
-    biased = {} if is_padded else _with_bias(bias)
-    if len(kernel) == 3:
-        output = context.layer(
-            "convolution3d",
-            maps,
-            layout=layout,
-            isDeconvolution=True,
-            outputChannels=channels,
-            inputChannels=weights.shape[0],
-            nGroups=windows.groups,
-            weights=remaining,
-            paddingType="CUSTOM",
-            **each("kernel", kernel),
-            **each("stride", windows.strides),
-            **each("dilation", flat.dilations),
-            **sides(crops),
-            **biased,
-        )
-    else:
-        output = context.layer(
-            "convolution",
-            maps,
-            layout=layout,
-            isDeconvolution=True,
-            outputChannels=channels,
-            kernelChannels=weights.shape[0],
-            nGroups=windows.groups,
-            kernelSize=(1, 1, *kernel)[-2:],
-            stride=flat.strides,
-            weights=remaining,
-            valid=edges(flat.pairs),
-            **biased,
-        )
-    output = context.squeeze(output, 2) if len(kernel) == 1 else output
+    output = _layer(
+        context,
+        x,
+        weights,
+        Windows(windows.strides, [1] * dimensions, crops, windows.groups),
+        layout,
+        stored=stored,
+        bias=None if is_padded else bias,
+        is_transposed=True,
+    )
     if not is_padded:
         return output
     amounts = [0, 0, 0, 0, *(n for pair in beyond for n in pair)]
     output = context.layer("constantPad", output, layout=layout, padAmounts=amounts, value=0.0)
     if bias is None:
         return output
-    shaped = np.reshape(bias, (1, channels, *(1,) * len(kernel)))
-    return emit(context, "addBroadcastable", output, context.constant(shaped, layout=layout))
+    shaped = np.reshape(bias, (1, -1, *(1,) * dimensions))
+    return context.add(output, context.constant(shaped, layout=layout))
+
+
+def _layer(
+    context: Lowering,
+    x: Blob,
+    weights: NDArray[np.float32],
+    windows: Windows,
+    layout: Layout,
+    *,
+    stored: Linear | NDArray[Any] | None,
+    bias: NDArray[Any] | None,
+    is_transposed: bool = False,
+) -> Blob:
+    """A layer of two or three dimensions; one-dimensional data has a height of 1 inside."""
+    kernel, rows, columns = weights.shape[2:], weights.shape[0], weights.shape[1]
+    outputs, inputs = rows, columns * windows.groups
+    params: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+    if is_transposed:
+        outputs, inputs = inputs, outputs
+        params["isDeconvolution"] = True
+    params["outputChannels"], params["nGroups"] = outputs, windows.groups
+    params["weights"] = weights if stored is None else stored
+    if len(kernel) == 3:
+        params |= {**each("kernel", kernel), **sides(windows.pairs), "paddingType": "CUSTOM"}
+        params |= {**each("stride", windows.strides), **each("dilation", windows.dilations)}
+        return context.layer("convolution3d", x, layout=layout, inputChannels=inputs, **params)
+    maps, flat = _with_height(context, x, windows, len(kernel))
+    if not is_transposed:
+        params["dilationFactor"] = flat.dilations
+    output = context.layer(
+        "convolution",
+        maps,
+        layout=layout,
+        kernelChannels=inputs if is_transposed else columns,
+        kernelSize=(1, 1, *kernel)[-2:],
+        stride=flat.strides,
+        **padding(flat.pairs, windows.same),
+        **params,
+    )
+    return context.squeeze(output, 2) if len(kernel) == 1 else output
 
 
 def _with_height(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import emit, known, rank, scalar, shaped
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import known, rank, scalar, shaped
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 
@@ -73,7 +73,7 @@ def parsed(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     if "." in "".join([*terms, result]) or not set(result) <= set(every):
         raise ConversionError(f"equation {equation!r} makes no sense")
     if len(set(result)) < len(result):
-        raise ConversionError(f"equation {equation!r}: a letter twice in the result")
+        raise ConversionError(f"equation {equation!r}: a letter appears twice in the result")
     return terms, result
 
 
@@ -87,8 +87,8 @@ def _diagonal(context: Lowering, term: Term) -> Term:
             size = known(x)[first]
             shape = [size if axis in (first, second) else 1 for axis in range(len(letters))]
             mask = np.eye(size, dtype=np.float32).reshape(shape)
-            output = emit(context, "multiplyBroadcastable", x, context.constant(mask))
-            x = context.layer("reduceSum", output, layout=SOURCE, axes=(second,), keepDims=False)
+            output = context.multiply(x, context.constant(mask))
+            x = context.reduce("reduceSum", output, (second,), keep=False)
             letters = letters[:second] + letters[second + 1 :]
     return Term(x, letters)
 
@@ -99,7 +99,7 @@ def _summed(context: Lowering, term: Term, others: str) -> Term:
     summed_axes = [axis for axis, letter in enumerate(letters) if letter not in others]
     if not summed_axes:
         return term
-    output = context.layer("reduceSum", x, layout=SOURCE, axes=summed_axes, keepDims=False)
+    output = context.reduce("reduceSum", x, summed_axes, keep=False)
     rest = "".join(letter for letter in letters if letter in others)
     return Term(output if rest else scalar(output), rest)
 
@@ -109,7 +109,7 @@ def _spread(context: Lowering, term: Term, target: str) -> Blob:
     x, letters = term
     if letters == target:
         return x
-    return context.layer("transpose", x, layout=SOURCE, axes=[letters.index(c) for c in target])
+    return context.transpose(x, [letters.index(c) for c in target])
 
 
 def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
@@ -130,9 +130,7 @@ def _product(context: Lowering, a: Term, b: Term, later: str) -> Term:
         ordered = _spread(context, term, order) if term.letters else term.blob
         return shaped(context, ordered, (count(batch), count(first), count(second)))
 
-    output = context.layer(
-        "batchedMatmul", matrix(a, rows, inner), matrix(b, inner, columns), layout=SOURCE
-    )
+    output = context.matmul(matrix(a, rows, inner), matrix(b, inner, columns))
     letters = "".join([*batch, *rows, *columns])
     return Term(shaped(context, output, tuple(sizes[c] for c in letters)), letters)
 

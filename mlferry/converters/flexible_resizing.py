@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, emit, vector
+from mlferry.converters.operands import affine, vector
 from mlferry.converters.resizing import Sampling, along as by_matrix
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
@@ -46,7 +46,7 @@ class Number:
 
     def _layer(self, kind: str, other: float | Number) -> Number:
         return Number(
-            self.context, emit(self.context, kind, self.blob, _number(self.context, other).blob)
+            self.context, self.context.emit(kind, self.blob, _number(self.context, other).blob)
         )
 
     def _affine(self, scale: float, shift: float) -> Number:
@@ -95,7 +95,7 @@ class Number:
         if self._known(other):
             return Number(self.context, np.float32(np.maximum(self.value, _value(other))))
         if _is_one(other) and _value(other) == 0:
-            return Number(self.context, emit(self.context, "activation", self.blob, ReLU={}))
+            return Number(self.context, self.context.emit("activation", self.blob, ReLU={}))
         return self._layer("maxBroadcastable", other)
 
     def at_most(self, other: float | Number) -> Number:
@@ -108,7 +108,7 @@ class Number:
         """Rounded down."""
         if not isinstance(self.value, Blob):
             return Number(self.context, np.floor(self.value))
-        return Number(self.context, emit(self.context, "floor", self.blob))
+        return Number(self.context, self.context.emit("floor", self.blob))
 
     def ceil(self) -> Number:
         """Rounded up."""
@@ -118,7 +118,7 @@ class Number:
         """1 if it is above a number, else 0."""
         if not isinstance(self.value, Blob):
             return Number(self.context, np.float32(self.value > other))
-        return Number(self.context, emit(self.context, "greaterThan", self.blob, alpha=other))
+        return Number(self.context, self.context.emit("greaterThan", self.blob, alpha=other))
 
     def inside(self, size: Number) -> Number:
         """1 if a place is inside an axis of that size, else 0."""
@@ -185,7 +185,7 @@ def positions(axis: ResizedAxis, transform: str) -> Number:
     context, size, out, factor = axis.out.context, axis.size, axis.out, axis.factor
     i = numbers(out)
     if axis.like is not None:
-        i = Number(context, emit(context, "addBroadcastable", i.blob, axis.like))
+        i = Number(context, context.add(i.blob, axis.like))
     if transform == "asymmetric":
         return i / factor
     middle: Number = (i + 0.5) / factor
@@ -266,8 +266,8 @@ def resized(
         wide = weight.blob
         if along < x.rank - 1:
             wide = context.expand(wide, *range(1, x.rank - along))
-        product = emit(context, "multiplyBroadcastable", entries, wide)
-        output = product if output is None else emit(context, "addBroadcastable", output, product)
+        product = context.multiply(entries, wide)
+        output = product if output is None else context.add(output, product)
     assert output is not None
     return output
 
@@ -286,12 +286,12 @@ def _antialiased(
         beyond = (radius / stretch).ceil()
     end = axis.size + beyond * 2.0
     entries = numbers(end) - beyond
-    gap = emit(context, "subtractBroadcastable", context.expand(places.blob, 1), entries.blob)
-    distance = emit(context, "unary", gap, type="ABS")
-    distance = emit(context, "multiplyBroadcastable", distance, stretch.blob)
+    gap = context.subtract(context.expand(places.blob, 1), entries.blob)
+    distance = context.emit("unary", gap, type="ABS")
+    distance = context.multiply(distance, stretch.blob)
     weights = _kernel(context, distance, sampling)
-    total = context.layer("reduceSum", weights, layout=SOURCE, axes=(1,), keepDims=True)
-    matrix = emit(context, "divideBroadcastable", weights, total)
+    total = context.reduce("reduceSum", weights, (1,))
+    matrix = context.divide(weights, total)
     wide = x
     if not sampling.exclude_outside:
         wide = _entries(context, x, along, entries.at_least(0.0).at_most(axis.size - 1.0))
@@ -301,7 +301,7 @@ def _antialiased(
 def _kernel(context: Lowering, distance: Blob, sampling: Sampling) -> Blob:
     """Weights by distance: a hat, or Keys's cubic."""
     if sampling.mode == "linear":
-        return emit(context, "activation", affine(context, distance, -1.0, 1.0), ReLU={})
+        return context.emit("activation", affine(context, distance, -1.0, 1.0), ReLU={})
     if sampling.mode != "cubic":
         raise ConversionError(f"mode={sampling.mode!r}")
     a = sampling.cubic
@@ -309,20 +309,13 @@ def _kernel(context: Lowering, distance: Blob, sampling: Sampling) -> Blob:
     def polynomial(*coefficients: float) -> Blob:
         output = affine(context, distance, coefficients[0], coefficients[1])
         for coefficient in coefficients[2:]:
-            product = emit(context, "multiplyBroadcastable", output, distance)
+            product = context.multiply(output, distance)
             output = affine(context, product, 1.0, coefficient)
         return output
 
     near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
-    outer = emit(
-        context,
-        "multiplyBroadcastable",
-        far,
-        emit(context, "lessThan", distance, alpha=2.0),
-    )
-    return emit(
-        context, "whereBroadcastable", emit(context, "lessThan", distance, alpha=1.0), near, outer
-    )
+    outer = context.multiply(far, context.emit("lessThan", distance, alpha=2.0))
+    return context.where(context.emit("lessThan", distance, alpha=1.0), near, outer)
 
 
 def _entries(context: Lowering, x: Blob, along: int, places: Number) -> Blob:

@@ -23,7 +23,7 @@ def _times(context: Lowering, x: Blob, matrix: NDArray[np.float64]) -> Blob:
     line = x.rank == 1
     blob = context.expand(x, 0) if line else x
     columns = context.constant(matrix.astype(np.float32), layout=SOURCE)
-    output = context.layer("batchedMatmul", blob, columns, layout=SOURCE)
+    output = context.matmul(blob, columns)
     return context.layer("squeeze", output, layout=SOURCE, axes=(0,)) if line else output
 
 
@@ -58,7 +58,7 @@ def irfft(context: Lowering, parts: Pair, length: int | None = None) -> Blob:
     real, imag = parts
     matrix = _back(extent(real, real.rank - 1), length)
     left, right = _times(context, real, matrix[0]), _times(context, imag, matrix[1])
-    return context.layer("addBroadcastable", left, right, layout=SOURCE)
+    return context.add(left, right)
 
 
 def _back(frequencies: int, length: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -90,7 +90,7 @@ def stft(context: Lowering, x: Blob, window: NDArray[np.float64], step: int, len
     for part in (matrix.real, matrix.imag):
         kernel = np.ascontiguousarray(part.T[:, None], np.float32)
         output = convolved(context, signal, kernel, Windows([step], [1], [(0, 0)]))
-        transposed_output = context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1))
+        transposed_output = context.transpose(output, (0, 2, 1))
         parts.append(
             context.reshape(
                 transposed_output, (*outer, *transposed_output.known[1:]), layout=SOURCE
@@ -119,8 +119,8 @@ def istft(
         context.reshape(part, (product(outer), frames, frequencies), layout=SOURCE)
         for part in parts
     ]
-    both = context.layer("concatND", *flat, layout=SOURCE, axis=2)
-    transposed_input = context.layer("transpose", both, layout=SOURCE, axes=(0, 2, 1))
+    both = context.concat(flat, 2)
+    transposed_input = context.transpose(both, (0, 2, 1))
     kernel = np.ascontiguousarray(matrix[:, None], np.float32)
     output = transposed(context, transposed_input, kernel, Windows([step], [1], [(0, 0)]))
     return context.reshape(output, (*outer, output.known[2]), layout=SOURCE)

@@ -152,33 +152,22 @@ def like(x: Blob, *inputs: Blob) -> Blob:
     return scalar(x) if all(i.is_scalar for i in inputs) else x
 
 
-def emit(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    """A layer whose result has no axes if none of its inputs has any."""
-    return like(context.layer(kind, *inputs, layout=SOURCE, **params), *inputs)
-
-
 def joined(context: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
     """Blobs one after another along an axis."""
     if len(blobs) == 1:
         return blobs[0]
-    return context.layer("concatND", *blobs, layout=SOURCE, axis=axis)
-
-
-def valuewise(context: Lowering, kind: str, x: Blob, **params: Any) -> Blob:
-    """An elementwise layer, which keeps the layout."""
-    return context.layer(kind, x, layout=x.layout, **params)
+    return context.concat(blobs, axis)
 
 
 def affine(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
     """scale * x + shift"""
-    return valuewise(context, "activation", x, linear={"alpha": scale, "beta": shift})
+    return context.emit("activation", x, linear={"alpha": scale, "beta": shift})
 
 
 def truncated(context: Lowering, x: Blob) -> Blob:
     """The integer part: sign(x) * floor(abs(x))."""
-    whole = valuewise(context, "floor", valuewise(context, "unary", x, type="ABS"))
-    sign = valuewise(context, "sign", x)
-    return context.layer("multiplyBroadcastable", sign, whole, layout=x.layout)
+    whole = context.emit("floor", context.emit("unary", x, type="ABS"))
+    return context.multiply(context.emit("sign", x), whole)
 
 
 def ints(value: NDArray[Any]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, emit, known
+from mlferry.converters.operands import affine, known
 from mlferry.converters.sampling import GridSampling, clipped, sampled
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -80,10 +80,10 @@ def projected(
     pixels = context.reshape(less, (batch, height * width, channels), layout=SOURCE)
     total: Blob | None = None
     for place, weight in zip(places, weights, strict=True):
-        output = context.layer("gather", pixels, context.constant(place), layout=SOURCE, axis=1)
+        output = context.gather(pixels, context.constant(place), 1)
         factor = context.constant(weight[:, None])
-        part = context.layer("multiplyBroadcastable", output, factor, layout=SOURCE)
-        total = part if total is None else _sum(context, total, part)
+        part = context.multiply(output, factor)
+        total = part if total is None else context.add(total, part)
     assert total is not None
     total = affine(context, total, 1.0, filling.value) if filling.value else total
     return context.reshape(total, (batch, *size, channels), layout=SOURCE)
@@ -97,19 +97,19 @@ def _by_computed(
     if shape not in ((8,), (1, 8), (batch, 8)):
         raise ConversionError(f"transforms of shape {shape}: [8], [1, 8] or [{batch}, 8] are taken")
     rows = context.reshape(transform, (-1, 8, 1, 1), layout=SOURCE)
-    parts = context.outputs(8, "splitND", rows, layout=SOURCE, axis=1, numSplits=8)
+    parts = context.split(rows, 8, 1)
     across, down = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
     xs, ys = (context.constant(grid[None, None].astype(np.float32)) for grid in (across, down))
 
     def line(first: Blob, second: Blob) -> Blob:
-        return _sum(context, _product(context, first, xs), _product(context, second, ys))
+        return context.add(context.multiply(first, xs), context.multiply(second, ys))
 
     depth = affine(context, line(parts[6], parts[7]), 1.0, 1.0)
-    lost = emit(context, "equal", depth, context.constant([0.0]))
-    safe = _sum(context, depth, lost)
+    lost = context.emit("equal", depth, context.constant([0.0]))
+    safe = context.add(depth, lost)
     positions = []
     for (first, second, third), extent in ((parts[3:6], height), (parts[:3], width)):
-        at = emit(context, "divideBroadcastable", _sum(context, line(first, second), third), safe)
+        at = context.divide(context.add(line(first, second), third), safe)
         at = _MODES[filling.mode].computed(context, at, extent)
         if filling.interpolation == "nearest":
             at = _rounded(context, at)
@@ -120,26 +120,18 @@ def _by_computed(
         positions.append(at)
     mode = "nearest" if filling.interpolation == "nearest" else "linear"
     images = affine(context, x, 1.0, -filling.value) if filling.value else x
-    first_axes = context.layer("transpose", images, layout=SOURCE, axes=(0, 3, 1, 2))
+    first_axes = context.transpose(images, (0, 3, 1, 2))
     output = sampled(context, first_axes, positions, GridSampling(mode, "zeros", True))
     there = affine(context, lost, -1.0, 1.0)
-    output = _product(context, output, there)
+    output = context.multiply(output, there)
     output = affine(context, output, 1.0, filling.value) if filling.value else output
-    return context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
-
-
-def _product(context: Lowering, left: Blob, right: Blob) -> Blob:
-    return emit(context, "multiplyBroadcastable", left, right)
+    return context.transpose(output, (0, 2, 3, 1))
 
 
 def _rounded(context: Lowering, x: Blob) -> Blob:
     """The nearest integer; halves are rounded away from zero."""
-    whole = emit(context, "floor", affine(context, emit(context, "unary", x, type="ABS"), 1.0, 0.5))
-    return _product(context, emit(context, "sign", x), whole)
-
-
-def _sum(context: Lowering, left: Blob, right: Blob) -> Blob:
-    return context.layer("addBroadcastable", left, right, layout=SOURCE)
+    whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
+    return context.multiply(context.emit("sign", x), whole)
 
 
 def _samples(
@@ -207,28 +199,28 @@ def _wrap(position: Array, size: int) -> Array:
 def _computed_reflection(context: Lowering, position: Blob, size: int) -> Blob:
     """`_reflect` by layers: both directions fold into [0, 2 * size)."""
     period = context.constant([2.0 * size])
-    magnitude = emit(context, "unary", position, type="ABS")
-    within = emit(context, "modBroadcastable", magnitude, period)
-    below = emit(context, "lessThan", position, context.constant([0.0]))
-    start = emit(context, "subtractBroadcastable", within, below)
+    magnitude = context.emit("unary", position, type="ABS")
+    within = context.emit("modBroadcastable", magnitude, period)
+    below = context.emit("lessThan", position, context.constant([0.0]))
+    start = context.subtract(within, below)
     back = affine(context, start, -1.0, 2.0 * size - 1)
-    return clipped(context, emit(context, "minBroadcastable", start, back), size)
+    return clipped(context, context.minimum(start, back), size)
 
 
 def _computed_wrap(context: Lowering, position: Blob, size: int) -> Blob:
     """`_wrap` by layers: whole spans of size - 1 are counted, and as many sizes taken off."""
     if size <= 1:
         return affine(context, position, 0.0)
-    magnitude = emit(context, "unary", position, type="ABS")
-    quotient = emit(context, "divideBroadcastable", magnitude, context.constant([float(size - 1)]))
-    spans = emit(context, "floor", quotient)
-    below = emit(context, "lessThan", position, context.constant([0.0]))
-    last = emit(context, "equal", position, context.constant([float(size - 1)]))
-    upward = _product(context, _sum(context, spans, context.constant([1.0])), below)
+    magnitude = context.emit("unary", position, type="ABS")
+    quotient = context.divide(magnitude, context.constant([float(size - 1)]))
+    spans = context.emit("floor", quotient)
+    below = context.emit("lessThan", position, context.constant([0.0]))
+    last = context.emit("equal", position, context.constant([float(size - 1)]))
+    upward = context.multiply(context.add(spans, context.constant([1.0])), below)
     above = affine(context, below, -1.0, 1.0)
-    downward = _product(context, emit(context, "subtractBroadcastable", spans, last), above)
-    count = emit(context, "subtractBroadcastable", upward, downward)
-    return clipped(context, _sum(context, position, affine(context, count, float(size))), size)
+    downward = context.multiply(context.subtract(spans, last), above)
+    count = context.subtract(upward, downward)
+    return clipped(context, context.add(position, affine(context, count, float(size))), size)
 
 
 class Continuation(NamedTuple):

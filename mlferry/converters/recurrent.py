@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from mlferry.converters import control_flow
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent
+from mlferry.converters.operands import affine, extent, joined
+from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Shape
 
 MAX_UNROLLED = 256
 
@@ -37,7 +37,7 @@ class Activation:
 
     def __call__(self, context: Lowering, x: Blob) -> Blob:
         """The activation of a blob."""
-        return context.layer("activation", x, layout=SOURCE, **self.params)
+        return context.emit("activation", x, **self.params)
 
 
 class RecurrentCell(Protocol):
@@ -120,24 +120,12 @@ class Gates(ABC):
         rows = self.r if last is None and not first else self.r[first * self.units :]
         rows = rows if last is None else rows[: (last - first) * self.units]
         matrix = self.constant(context, f"r{first}:{last}", np.ascontiguousarray(rows.T))
-        return context.layer("batchedMatmul", state, matrix, layout=SOURCE)
-
-
-def binary(context: Lowering, kind: str, x: Blob, y: Blob) -> Blob:
-    """An elementwise layer of two blobs."""
-    return context.layer(f"{kind}Broadcastable", x, y, layout=SOURCE)
+        return context.matmul(state, matrix)
 
 
 def one_less(context: Lowering, x: Blob) -> Blob:
     """1 - x"""
-    return context.layer("activation", x, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
-
-
-def split(context: Lowering, x: Blob, count: int, axis: int = -1) -> tuple[Blob, ...]:
-    """Equal parts along an axis."""
-    if count == 1:
-        return (x,)
-    return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
+    return affine(context, x, -1.0, 1.0)
 
 
 class Simple(Gates):
@@ -145,7 +133,7 @@ class Simple(Gates):
 
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
-        h = self.functions[0](context, binary(context, "add", x, self.recur(context, states[0])))
+        h = self.functions[0](context, context.add(x, self.recur(context, states[0])))
         return h, [h]
 
 
@@ -155,23 +143,23 @@ class GRU(Gates):
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
         (h,) = states
-        xz, xr, xh = split(context, x, 3)
+        xz, xr, xh = context.split(x, 3, -1)
         if self.behind:
-            hz, hr, hh = split(context, self.recur(context, h), 3)
+            hz, hr, hh = context.split(self.recur(context, h), 3, -1)
         else:
-            hz, hr = split(context, self.recur(context, h, 0, 2), 2)
-        z = self.functions[0](context, binary(context, "add", xz, hz))
-        r = self.functions[0](context, binary(context, "add", xr, hr))
+            hz, hr = context.split(self.recur(context, h, 0, 2), 2, -1)
+        z = self.functions[0](context, context.add(xz, hz))
+        r = self.functions[0](context, context.add(xr, hr))
         if self.behind:
             if self.rb is not None and self.rb[2 * self.units :].any():
                 bias = self.constant(context, "rb", self.rb[None, 2 * self.units :])
-                hh = binary(context, "add", hh, bias)
-            product = binary(context, "multiply", r, hh)
+                hh = context.add(hh, bias)
+            product = context.multiply(r, hh)
         else:
-            product = self.recur(context, binary(context, "multiply", r, h), 2)
-        candidate = self.functions[1](context, binary(context, "add", xh, product))
-        new = binary(context, "multiply", one_less(context, z), candidate)
-        output = binary(context, "add", new, binary(context, "multiply", z, h))
+            product = self.recur(context, context.multiply(r, h), 2)
+        candidate = self.functions[1](context, context.add(xh, product))
+        new = context.multiply(one_less(context, z), candidate)
+        output = context.add(new, context.multiply(z, h))
         return output, [output]
 
 
@@ -181,20 +169,17 @@ class LSTM(Gates):
     def step(self, context: Lowering, x: Blob, states: list[Blob]) -> tuple[Blob, list[Blob]]:
         """See `RecurrentCell`."""
         h, c = states
-        total = binary(context, "add", x, self.recur(context, h))
-        gate_i, gate_o, gate_f, gate_c = split(context, total, 4)
+        total = context.add(x, self.recur(context, h))
+        gate_i, gate_o, gate_f, gate_c = context.split(total, 4, -1)
         first, second, third = self.functions
         i = first(context, self._peek(context, gate_i, c, 0))
-        f = (
-            one_less(context, i)
-            if self.coupled
-            else first(context, self._peek(context, gate_f, c, 2))
-        )
+        coupled = self.coupled
+        f = one_less(context, i) if coupled else first(context, self._peek(context, gate_f, c, 2))
         candidate = second(context, gate_c)
-        remaining = binary(context, "multiply", f, c)
-        cell = binary(context, "add", remaining, binary(context, "multiply", i, candidate))
+        remaining = context.multiply(f, c)
+        cell = context.add(remaining, context.multiply(i, candidate))
         o = first(context, self._peek(context, gate_o, cell, 1))
-        output = binary(context, "multiply", o, third(context, cell))
+        output = context.multiply(o, third(context, cell))
         return output, [output, cell]
 
     def _peek(self, context: Lowering, gate: Blob, cell: Blob, index: int) -> Blob:
@@ -202,7 +187,7 @@ class LSTM(Gates):
             return gate
         part = self.peephole[index * self.units : (index + 1) * self.units]
         weights = self.constant(context, f"peephole {index}", part[None])
-        return binary(context, "add", gate, binary(context, "multiply", cell, weights))
+        return context.add(gate, context.multiply(cell, weights))
 
 
 def steps_of(context: Lowering, x: Blob) -> list[Blob]:
@@ -214,7 +199,7 @@ def steps_of(context: Lowering, x: Blob) -> list[Blob]:
     length = extent(x, 0)
     if length > MAX_UNROLLED:
         raise ConversionError(f"{length} steps; up to {MAX_UNROLLED} are unrolled")
-    parts = split(context, x, length, axis=0)
+    parts = context.split(x, length, 0)
     return [context.layer("squeeze", part, layout=SOURCE, axes=(0,)) for part in parts]
 
 
@@ -253,7 +238,7 @@ def walk(
                 _chosen(context, mask, new, old) for new, old in zip(results, current, strict=True)
             ]
             if zero or before is None:
-                output = binary(context, "multiply", output, _wide(context, mask, output))
+                output = context.multiply(output, _wide(context, mask, output))
             else:
                 output = _chosen(context, mask, output, before)
         current, before = results, output
@@ -286,39 +271,25 @@ def looped(
         the outputs [time, batch, units] in the order of `steps`, and the last states.
     """
     count = len(states)
-    first = context.layer("getShape", steps, layout=SOURCE)
-    ends: dict[str, Any] = {
-        "beginMasks": [False],
-        "endMasks": [False],
-        "strides": [1],
-        "squeezeMasks": [],
-    }
-    length = context.layer("sliceStatic", first, layout=SOURCE, beginIds=[0], endIds=[1], **ends)
+    extents = context.layer("getShape", steps, layout=SOURCE)
+    length = sliced(context, extents, [0], [1], None, None)
     # the first call adds the constants that all rounds read
-    shape = cell.step(context, _entry(context, steps, context.constant([0.0])), list(states))[
-        0
-    ].known
-    column = context.layer(
-        "fillLike", _like_states(context, steps, shape), layout=SOURCE, value=0.0
-    )
-    before = context.layer("fillLike", states[0], layout=SOURCE, value=0.0)
+    output, _ = cell.step(context, _entry(context, steps, context.constant([0.0])), list(states))
+    like = sliced(context, steps, [0], [output.known[-1] or 0], [2], None)  # [time, batch, units]
+    column = context.emit("fillLike", like, value=0.0)
+    before = context.emit("fillLike", states[0], value=0.0)
 
     def body(index: Blob, variables: Sequence[Blob]) -> tuple[None, list[Blob]]:
         *current, shown, result = variables
         at = replace(index, layout=SOURCE)
         if reverse:
-            last = context.layer(
-                "activation", length, layout=SOURCE, linear={"alpha": 1, "beta": -1}
-            )
-            at = binary(context, "subtract", last, at)
+            at = context.subtract(affine(context, length, 1.0, -1.0), at)
         output, new = cell.step(context, _entry(context, steps, at), list(current))
         if masks is not None:
             mask = _entry(context, masks, at)
             new = [_chosen(context, mask, a, b) for a, b in zip(new, current, strict=True)]
             output = (
-                binary(context, "multiply", output, mask)
-                if zero
-                else _chosen(context, mask, output, shown)
+                context.multiply(output, mask) if zero else _chosen(context, mask, output, shown)
             )
         row = context.layer("expandDims", output, layout=SOURCE, axes=(0,))
         written = context.layer(
@@ -332,29 +303,13 @@ def looped(
 
 def _entry(context: Lowering, x: Blob, index: Blob) -> Blob:
     """The entry of the first axis, without it."""
-    row = context.layer("gather", x, index, layout=SOURCE, axis=0)
+    row = context.gather(x, index, 0)
     return context.layer("squeeze", row, layout=SOURCE, axes=(0,))
-
-
-def _like_states(context: Lowering, steps: Blob, shape: Shape) -> Blob:
-    """A blob [time, batch, units] of any values: a part of the projection."""
-    units = shape[-1] or 0
-    return context.layer(
-        "sliceStatic",
-        steps,
-        layout=SOURCE,
-        beginIds=[0, 0, 0],
-        endIds=[0, 0, units],
-        beginMasks=[True] * 3,
-        endMasks=[True, True, False],
-        strides=[1] * 3,
-        squeezeMasks=[],
-    )
 
 
 def _chosen(context: Lowering, mask: Blob, new: Blob, old: Blob) -> Blob:
     """The values of `new` where the mask is 1, else of `old`."""
-    return context.layer("whereBroadcastable", _wide(context, mask, new), new, old, layout=SOURCE)
+    return context.where(_wide(context, mask, new), new, old)
 
 
 def _wide(context: Lowering, mask: Blob, x: Blob) -> Blob:
@@ -365,4 +320,4 @@ def _wide(context: Lowering, mask: Blob, x: Blob) -> Blob:
 def stacked(context: Lowering, parts: Sequence[Blob], axis: int = 0) -> Blob:
     """Blobs of one shape side by side along a new axis."""
     wide = [context.layer("expandDims", part, layout=SOURCE, axes=(axis,)) for part in parts]
-    return wide[0] if len(wide) == 1 else context.layer("concatND", *wide, layout=SOURCE, axis=axis)
+    return joined(context, wide, axis)

@@ -110,7 +110,7 @@ def transposed(context: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
     if x.is_scalar or list(axes) == list(range(x.rank)):
         return x
     if x.rank <= MOST_AXES:
-        return context.layer("transpose", x, layout=SOURCE, axes=axes)
+        return context.transpose(x, axes)
     shape = known(x)
     groups: list[list[int]] = []
     for axis in axes:
@@ -126,7 +126,5 @@ def transposed(context: Lowering, x: Blob, axes: Sequence[int]) -> Blob:
     order = sorted(groups)
     merged = tuple(math.prod(shape[a] for a in group) for group in order)
     folded = context.reshape(as_stored(context, x), merged, layout=SOURCE)
-    output = context.layer(
-        "transpose", folded, layout=SOURCE, axes=[order.index(g) for g in groups]
-    )
+    output = context.transpose(folded, [order.index(g) for g in groups])
     return replace(output, shape=tuple(shape[a] for a in axes))

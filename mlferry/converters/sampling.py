@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, emit, known
+from mlferry.converters.operands import affine, known
 from mlferry.converters.values import SOURCE, Blob
 
 
@@ -22,7 +22,7 @@ class GridSampling(NamedTuple):
 
 def clipped(context: Lowering, p: Blob, size: int) -> Blob:
     """Positions clipped to 0 to size - 1: the edge pixel continues beyond the edge."""
-    return emit(context, "clip", p, minVal=0.0, maxVal=float(size - 1))
+    return context.emit("clip", p, minVal=0.0, maxVal=float(size - 1))
 
 
 def reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
@@ -30,11 +30,11 @@ def reflected(context: Lowering, p: Blob, size: int, corners: bool) -> Blob:
     start, span = (0.0, size - 1.0) if corners else (-0.5, float(size))
     if span == 0:
         return affine(context, p, 0.0)
-    moved = emit(context, "unary", affine(context, p, 1.0, -start), type="ABS")
+    moved = context.emit("unary", affine(context, p, 1.0, -start), type="ABS")
     period = context.constant([2 * span])
-    within = emit(context, "modBroadcastable", moved, period)
+    within = context.emit("modBroadcastable", moved, period)
     back = affine(context, within, -1.0, 2 * span)
-    folded = affine(context, emit(context, "minBroadcastable", within, back), 1.0, start)
+    folded = affine(context, context.minimum(within, back), 1.0, start)
     return clipped(context, folded, size)
 
 
@@ -42,26 +42,24 @@ def sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSamplin
     """The sum over neighbours of weight times value, as [N, C, ...]."""
     choices = [_neighbours(context, p, grid.mode) for p in positions]
     total: Blob | None = None
-    channels_last = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+    channels_last = context.transpose(x, (0, *range(2, x.rank), 1))
     for corner in itertools.product(*choices):
         places, weights = [c[0] for c in corner], [c[1] for c in corner]
         value = _values(context, channels_last, places, known(x)[2:], grid)
         for weight in weights:
-            value = (
-                value if weight is None else emit(context, "multiplyBroadcastable", value, weight)
-            )
-        total = value if total is None else emit(context, "addBroadcastable", total, value)
+            value = value if weight is None else context.multiply(value, weight)
+        total = value if total is None else context.add(total, value)
     assert total is not None
     axes = (0, total.rank - 1, *range(1, total.rank - 1))
-    return context.layer("transpose", total, layout=SOURCE, axes=axes)
+    return context.transpose(total, axes)
 
 
 def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
     """The places around a position along one axis, and their weights."""
     if mode == "nearest":
-        return [(emit(context, "round", p), None)]
-    floor = emit(context, "floor", p)
-    fraction = emit(context, "subtractBroadcastable", p, floor)
+        return [(context.emit("round", p), None)]
+    floor = context.emit("floor", p)
+    fraction = context.subtract(p, floor)
     if mode == "linear":
         return [
             (floor, affine(context, fraction, -1.0, 1.0)),
@@ -69,9 +67,7 @@ def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob 
         ]
     results: list[tuple[Blob, Blob | None]] = []
     for offset in (-1, 0, 1, 2):
-        distance = emit(
-            context, "unary", affine(context, fraction, 1.0, -float(offset)), type="ABS"
-        )
+        distance = context.emit("unary", affine(context, fraction, 1.0, -float(offset)), type="ABS")
         results.append(
             (affine(context, floor, 1.0, float(offset)), _cubic(context, distance, offset))
         )
@@ -85,8 +81,8 @@ def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
         (a + 2, -(a + 3), 0.0, 1.0) if inner else (a, -5 * a, 8 * a, -4 * a)
     )
     value = affine(context, d, third, second)
-    value = affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, first)
-    return affine(context, emit(context, "multiplyBroadcastable", value, d), 1.0, zeroth)
+    value = affine(context, context.multiply(value, d), 1.0, first)
+    return affine(context, context.multiply(value, d), 1.0, zeroth)
 
 
 def _values(
@@ -100,11 +96,11 @@ def _values(
     remaining = [clipped(context, p, n) for p, n in zip(places, sizes, strict=True)]
     shape = known(remaining[0])
     batch = np.broadcast_to(np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)), shape)
-    indices = context.layer("concatND", context.constant(batch), *remaining, layout=SOURCE, axis=-1)
+    indices = context.concat([context.constant(batch), *remaining], -1)
     output = context.layer("gatherND", x, indices, layout=SOURCE)
     if grid.padding != "zeros":
         return output
     for place, inside in zip(places, remaining, strict=True):
-        there = emit(context, "equal", place, inside)
-        output = emit(context, "multiplyBroadcastable", output, there)
+        there = context.emit("equal", place, inside)
+        output = context.multiply(output, there)
     return output

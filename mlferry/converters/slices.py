@@ -96,9 +96,7 @@ def sliced_anywhere(
             context.constant([float(min(max(p, -_OPEN), _OPEN))]) if isinstance(p, int) else p
             for p in parts
         ]
-        joined = (
-            context.layer("concatND", *blobs, layout=SOURCE, axis=0) if x.rank > 1 else blobs[0]
-        )
+        joined = context.concat(blobs, 0) if x.rank > 1 else blobs[0]
         vectors.append(_from_front(context, joined, shape))
     output = context.layer(
         "sliceDynamic",
@@ -132,16 +130,16 @@ def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
     """A bound of an axis as a bound of the reversed axis."""
     if isinstance(bound, int):
         return -1 - bound
-    return context.layer("activation", bound, layout=SOURCE, linear={"alpha": -1.0, "beta": -1.0})
+    return context.emit("activation", bound, linear={"alpha": -1.0, "beta": -1.0})
 
 
 def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
     """Bounds counted from the start of each axis, and clipped to it."""
-    negative = context.layer("lessThan", bounds, layout=SOURCE, alpha=0.0)
-    moved = context.layer("multiplyBroadcastable", negative, shape, layout=SOURCE)
-    counted = context.layer("addBroadcastable", bounds, moved, layout=SOURCE)
-    limited = context.layer("minBroadcastable", counted, shape, layout=SOURCE)
-    return context.layer("activation", limited, layout=SOURCE, ReLU={})
+    negative = context.emit("lessThan", bounds, alpha=0.0)
+    moved = context.multiply(negative, shape)
+    counted = context.add(bounds, moved)
+    limited = context.minimum(counted, shape)
+    return context.emit("activation", limited, ReLU={})
 
 
 def _is_open(start: int, end: int, step: int) -> bool:
@@ -244,7 +242,7 @@ def padded(context: Lowering, x: Blob, amounts: Sequence[int], mode: str, value:
         places = np.arange(max(0, -before), size - max(0, -after))
         widths = (max(0, before), max(0, after))
         indices = np.pad(places, widths, mode=mode)  # type: ignore[call-overload]
-        x = context.layer("gather", x, context.constant(indices), layout=SOURCE, axis=axis)
+        x = context.gather(x, context.constant(indices), axis)
     return x
 
 
@@ -269,11 +267,9 @@ def _padded_at_any_size(context: Lowering, x: Blob, pairs: Pairs, mode: str) -> 
         order = [0, 1, 2, 3]
     is_ordered = order != [0, 1, 2, 3]
     if is_ordered:
-        x = context.layer("transpose", x, layout=SOURCE, axes=order)
+        x = context.transpose(x, order)
     amounts = edges([pairs[axis] for axis in order[2:]])
     x = context.layer("padding", x, layout=SOURCE, **_PADDINGS[mode], **amounts)
     if not is_ordered:
         return x
-    return context.layer(
-        "transpose", x, layout=SOURCE, axes=[order.index(axis) for axis in range(4)]
-    )
+    return context.transpose(x, [order.index(axis) for axis in range(4)])

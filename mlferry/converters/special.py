@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, valuewise
+from mlferry.converters.operands import affine
 from mlferry.converters.values import Blob
 
 _CENTRAL = (
@@ -50,25 +51,19 @@ _LANCZOS = (
     9.984369578019570859563e-6,
     1.50563273514931155834e-7,
 )
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-def _two(context: Lowering, kind: str, left: Blob, right: Blob) -> Blob:
-    like = left if left.rank >= right.rank else right
-    return context.layer(f"{kind}Broadcastable", left, right, layout=like.layout)
 
 
 def _log(context: Lowering, x: Blob, shift: float = 0.0) -> Blob:
-    return valuewise(context, "unary", x, type="LOG", shift=shift)
+    return context.emit("unary", x, type="LOG", shift=shift)
 
 
 def _abs(context: Lowering, x: Blob) -> Blob:
-    return valuewise(context, "unary", x, type="ABS")
+    return context.emit("unary", x, type="ABS")
 
 
 def _over(context: Lowering, number: float, x: Blob) -> Blob:
     """number / x"""
-    return _two(context, "divide", context.constant([number], layout=x.layout), x)
+    return context.divide(context.constant([number], layout=x.layout), x)
 
 
 def _polynomial(context: Lowering, x: Blob, coefficients: Sequence[float]) -> Blob:
@@ -76,27 +71,27 @@ def _polynomial(context: Lowering, x: Blob, coefficients: Sequence[float]) -> Bl
     first, second, *rest = coefficients
     output = affine(context, x, first, second)
     for coefficient in rest:
-        output = affine(context, _two(context, "multiply", output, x), 1.0, coefficient)
+        output = affine(context, context.multiply(output, x), 1.0, coefficient)
     return output
 
 
 def erfinv(context: Lowering, x: Blob) -> Blob:
     """The inverse of the error function: infinite at -1 and 1, NaN beyond."""
-    inside = _two(context, "multiply", affine(context, x, -1.0, 1.0), affine(context, x, 1.0, 1.0))
+    inside = context.multiply(affine(context, x, -1.0, 1.0), affine(context, x, 1.0, 1.0))
     far = affine(context, _log(context, inside), -1.0)
-    far = valuewise(context, "clip", far, minVal=-1.0, maxVal=17.0)  # of 1 - 2**-24: 15.9
-    near = valuewise(context, "lessThan", far, alpha=5.0)
+    far = context.emit("clip", far, minVal=-1.0, maxVal=17.0)  # of 1 - 2**-24: 15.9
+    near = context.emit("lessThan", far, alpha=5.0)
     central = _polynomial(context, affine(context, far, 1.0, -2.5), _CENTRAL)
-    root = valuewise(context, "unary", _abs(context, far), type="SQRT")
+    root = context.emit("unary", _abs(context, far), type="SQRT")
     tail = _polynomial(context, affine(context, root, 1.0, -3.0), _TAIL)
     factor = context.layer("whereBroadcastable", near, central, tail, layout=x.layout)
-    within = valuewise(context, "notEqual", _abs(context, x), alpha=1.0)
-    return _two(context, "divide", _two(context, "multiply", factor, x), within)
+    within = context.emit("notEqual", _abs(context, x), alpha=1.0)
+    return context.divide(context.multiply(factor, x), within)
 
 
 def _reflected(context: Lowering, x: Blob) -> tuple[Blob, Blob]:
     """Where x is below 1/2, and -x there, else x - 1."""
-    low = valuewise(context, "lessThan", x, alpha=0.5)
+    low = context.emit("lessThan", x, alpha=0.5)
     moved = context.layer(
         "whereBroadcastable",
         low,
@@ -124,7 +119,7 @@ def _lanczos(context: Lowering, z: Blob) -> list[Blob]:
 def _total(context: Lowering, terms: Sequence[Blob], start: float) -> Blob:
     output = affine(context, terms[0], 1.0, start)
     for term in terms[1:]:
-        output = _two(context, "add", output, term)
+        output = context.add(output, term)
     return output
 
 
@@ -133,19 +128,17 @@ def lgamma(context: Lowering, x: Blob) -> Blob:
     low, z = _reflected(context, x)
     total = _total(context, _lanczos(context, z), _LANCZOS_BASE)
     log_t = _log_of_shifted(context, z)
-    quotient = _two(context, "divide", affine(context, z, 1.0, _LANCZOS_G + 0.5), log_t)
-    power = _two(context, "subtract", affine(context, z, 1.0, 0.5), quotient)
-    direct = affine(
-        context, _two(context, "multiply", power, log_t), 1.0, 0.5 * math.log(2 * math.pi)
-    )
-    direct = _two(context, "add", direct, _log(context, total))
+    quotient = context.divide(affine(context, z, 1.0, _LANCZOS_G + 0.5), log_t)
+    power = context.subtract(affine(context, z, 1.0, 0.5), quotient)
+    direct = affine(context, context.multiply(power, log_t), 1.0, 0.5 * math.log(2 * math.pi))
+    direct = context.add(direct, _log(context, total))
     size = _abs(context, x)
-    fraction = _two(context, "subtract", size, valuewise(context, "floor", size))
-    fraction = _two(context, "min", fraction, affine(context, fraction, -1.0, 1.0))
-    sine = _log(context, valuewise(context, "sin", affine(context, fraction, math.pi)))
-    mirrored = _two(context, "subtract", affine(context, sine, -1.0, math.log(math.pi)), direct)
+    fraction = context.subtract(size, context.emit("floor", size))
+    fraction = context.minimum(fraction, affine(context, fraction, -1.0, 1.0))
+    sine = _log(context, context.emit("sin", affine(context, fraction, math.pi)))
+    mirrored = context.subtract(affine(context, sine, -1.0, math.log(math.pi)), direct)
     output = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
-    huge = valuewise(context, "greaterThan", size, alpha=_LARGEST)
+    huge = context.emit("greaterThan", size, alpha=FLOAT_MAX)
     return context.layer("whereBroadcastable", huge, size, output, layout=x.layout)
 
 
@@ -155,23 +148,21 @@ def digamma(context: Lowering, x: Blob) -> Blob:
     terms = _lanczos(context, z)
     below = _total(context, terms, _LANCZOS_BASE)
     slopes = [
-        _two(context, "divide", term, affine(context, z, -1.0, -float(place)))
+        context.divide(term, affine(context, z, -1.0, -float(place)))
         for place, term in enumerate(terms, 1)
     ]
-    slope = _two(context, "divide", _total(context, slopes, 0.0), below)
+    slope = context.divide(_total(context, slopes, 0.0), below)
     shifted = affine(context, z, 1.0, _LANCZOS_G + 0.5)
-    direct = _two(context, "add", _log_of_shifted(context, z), slope)
-    direct = _two(context, "subtract", direct, _over(context, _LANCZOS_G, shifted))
-    nearest = valuewise(context, "floor", affine(context, x, 1.0, 0.5))
-    angle = affine(context, _two(context, "subtract", x, nearest), math.pi)
-    cotangent = _two(
-        context, "divide", valuewise(context, "cos", angle), valuewise(context, "sin", angle)
-    )
-    mirrored = _two(context, "subtract", direct, affine(context, cotangent, math.pi))
+    direct = context.add(_log_of_shifted(context, z), slope)
+    direct = context.subtract(direct, _over(context, _LANCZOS_G, shifted))
+    nearest = context.emit("floor", affine(context, x, 1.0, 0.5))
+    angle = affine(context, context.subtract(x, nearest), math.pi)
+    cotangent = context.divide(context.emit("cos", angle), context.emit("sin", angle))
+    mirrored = context.subtract(direct, affine(context, cotangent, math.pi))
     output = context.layer("whereBroadcastable", low, mirrored, direct, layout=x.layout)
-    whole = context.layer("equal", x, valuewise(context, "floor", x), layout=x.layout)
+    whole = context.emit("equal", x, context.emit("floor", x))
     pole = context.layer(
-        "logicalAnd", whole, valuewise(context, "lessEqual", x, alpha=0.0), layout=x.layout
+        "logicalAnd", whole, context.emit("lessEqual", x, alpha=0.0), layout=x.layout
     )
     nothing = context.constant([np.nan], layout=x.layout)
     return context.layer("whereBroadcastable", pole, nothing, output, layout=x.layout)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import Blob
 
 
 def cross_product(context: Lowering, left: Blob, right: Blob) -> Blob:
     """The cross product of 3-vectors along the source's last axis; other axes broadcast."""
-    a, b = (
-        context.outputs(3, "splitND", x, layout=SOURCE, axis=-1, numSplits=3) for x in (left, right)
-    )
+    a, b = (context.split(x, 3, -1) for x in (left, right))
     parts = []
     for i, j in ((1, 2), (2, 0), (0, 1)):
-        first = context.layer("multiplyBroadcastable", a[i], b[j], layout=SOURCE)
-        second = context.layer("multiplyBroadcastable", a[j], b[i], layout=SOURCE)
-        parts.append(context.layer("subtractBroadcastable", first, second, layout=SOURCE))
-    return context.layer("concatND", *parts, layout=SOURCE, axis=-1)
+        first = context.multiply(a[i], b[j])
+        second = context.multiply(a[j], b[i])
+        parts.append(context.subtract(first, second))
+    return context.concat(parts, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +73,85 @@ class LayerWriter:
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
             for blob in layer.output
         )
+
+    # ---- value by value ----------------------------------------------------------------------
+
+    def emit(self, kind: str, *inputs: Blob, **params: Any) -> Blob:
+        """Add a layer that computes value by value, in the layout of its inputs.
+
+        Inputs of several layouts go by the one with the most axes; the result has no axes if none
+        of them has any.
+        """
+        axes = [x for x in inputs if not x.is_scalar] or inputs
+        layouts = {x.layout for x in axes}
+        layout = layouts.pop() if len(layouts) == 1 else max(axes, key=lambda x: x.rank).layout
+        return self.layer(kind, *inputs, layout=layout, **params)
+
+    def add(self, *inputs: Blob) -> Blob:
+        """x + y, which broadcast; see `emit`."""
+        return self.emit("addBroadcastable", *inputs)
+
+    def subtract(self, x: Blob, y: Blob) -> Blob:
+        """x - y, which broadcast; see `emit`."""
+        return self.emit("subtractBroadcastable", x, y)
+
+    def multiply(self, *inputs: Blob) -> Blob:
+        """x * y, which broadcast; see `emit`."""
+        return self.emit("multiplyBroadcastable", *inputs)
+
+    def divide(self, x: Blob, y: Blob) -> Blob:
+        """x / y, which broadcast; see `emit`."""
+        return self.emit("divideBroadcastable", x, y)
+
+    def maximum(self, x: Blob, y: Blob) -> Blob:
+        """The larger value at each place; see `emit`."""
+        return self.emit("maxBroadcastable", x, y)
+
+    def minimum(self, x: Blob, y: Blob) -> Blob:
+        """The smaller value at each place; see `emit`."""
+        return self.emit("minBroadcastable", x, y)
+
+    def where(self, condition: Blob, x: Blob, y: Blob) -> Blob:
+        """x where the condition holds, y elsewhere; see `emit`."""
+        return self.emit("whereBroadcastable", condition, x, y)
+
+    # ---- of blobs in the source's order of axes ----------------------------------------------
+
+    def transpose(self, x: Blob, axes: Sequence[int]) -> Blob:
+        """The axes in another order."""
+        return self.layer("transpose", x, layout=SOURCE, axes=axes)
+
+    def gather(self, x: Blob, indices: Blob, axis: int) -> Blob:
+        """The entries of an axis at indices."""
+        return self.layer("gather", x, indices, layout=SOURCE, axis=axis)
+
+    def concat(self, blobs: Iterable[Blob], axis: int) -> Blob:
+        """Blobs one after another along an axis."""
+        return self.layer("concatND", *blobs, layout=SOURCE, axis=axis)
+
+    def split(self, x: Blob, parts: int | Sequence[int], axis: int) -> list[Blob]:
+        """The parts of an axis: so many equal ones, or of these sizes."""
+        sizes: dict[str, Any] = {} if isinstance(parts, int) else {"splitSizes": parts}
+        count = parts if isinstance(parts, int) else len(parts)
+        if count == 1:
+            return [x]
+        return list(
+            self.outputs(count, "splitND", x, layout=x.layout, axis=axis, numSplits=count, **sizes)
+        )
+
+    def matmul(
+        self, x: Blob, y: Blob, *, transpose_x: bool = False, transpose_y: bool = False
+    ) -> Blob:
+        """Products of matrices, which lie along the last two axes."""
+        return self.layer(
+            "batchedMatmul", x, y, layout=SOURCE, transposeA=transpose_x, transposeB=transpose_y
+        )
+
+    def reduce(self, kind: str, x: Blob, axes: Sequence[int], *, keep: bool = True) -> Blob:
+        """A reduction, "reduceSum" for example; `keep` leaves axes of extent 1."""
+        return self.layer(kind, x, layout=SOURCE, axes=axes, keepDims=keep)
+
+    # ------------------------------------------------------------------------------------------
 
     def fresh(self, name: str) -> str:
         """A new name for a blob, made from the node's."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import ExportError
 from mlferry.layers import versions
@@ -53,6 +56,44 @@ def ones_around(
             f"of it, or all five axes, but not as {tuple(shape)}"
         )
     return possible[len(shape)]
+
+
+def preprocessing(
+    network: networks.Network, name: str, layout: str, shape: Sequence[int | None]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """What the network computes with the pixels of an image before its first layer.
+
+    Args:
+        network: the network.
+        name: of the input.
+        layout: of its colours.
+        shape: of the blob, [1, C, H, W].
+
+    Yields:
+        the names of operations, "add", "sub" or "mul", and their second operands.
+
+    Raises:
+        ExportError: a mean image does not fit.
+    """
+    for step in network.preprocessing:
+        if step.featureName not in ("", name):
+            continue
+        kind, scaler = step.WhichOneof("preprocessor"), step.scaler
+        if kind == "meanImage":
+            mean = np.array(step.meanImage.meanImage, np.float32)
+            sizes = [extent or 0 for extent in shape]
+            if None in shape or mean.size != np.prod(sizes):
+                raise ExportError(f"the mean image of input {name!r} does not fit its size")
+            yield "sub", mean.reshape(sizes)
+        elif kind == "scaler":
+            bias = [scaler.redBias, scaler.greenBias, scaler.blueBias]
+            if layout.startswith("GRAY"):
+                bias = [scaler.grayBias]
+            if scaler.channelScale != 1:
+                yield "mul", np.array(scaler.channelScale, np.float32)
+            if any(bias):
+                ordered = bias[::-1] if layout == "BGR" else bias
+                yield "add", np.array(ordered, np.float32).reshape(1, -1, 1, 1)
 
 
 def outputs_of(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]:

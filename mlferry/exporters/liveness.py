@@ -49,8 +49,8 @@ def _of(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
     kind = layer.WhichOneof("layer")
     reads, writes = set(layer.input), set(layer.output)
     if kind == "branch":
-        ways = [read_first(body.layers) for body in networks.subnetworks(layer)]
-        return reads.union(*(way[0] for way in ways)), ways[0][1] & ways[1][1]
+        branches = [read_first(body.layers) for body in networks.subnetworks(layer)]
+        return reads.union(*(branch[0] for branch in branches)), branches[0][1] & branches[1][1]
     if kind == "loop":
         condition_reads, condition_writes = read_first(layer.loop.conditionNetwork.layers)
         inner, _ = read_first(layer.loop.bodyNetwork.layers)

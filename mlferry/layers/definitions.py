@@ -24,6 +24,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 F = TypeVar("F", bound=Callable[..., Any])
 MANY = 1 << 30
+LARGEST_SIZE = (1 << 31) - 1  # of a field that holds a size: devices read 32 bits
 Count = tuple[int, int]  # the least number and the greatest
 
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mlferry.onnx_graph.refusals import refuse
 from mlferry.rooms import LAYERS, RoomRegistry
-
-__all__ = ["OPS", "Op", "op", "refuse"]
 
 Op = Callable[..., Any]
 
@@ -22,5 +19,5 @@ Op = Callable[..., Any]
 #       axes in the classic mapping; others get them without a sequence of one step.
 #   limits: what is refused, for the documentation.
 #   random: the kind draws values, which differ from those of mlferry's own runtime.
-OPS: RoomRegistry[Op] = RoomRegistry("ONNX export of a layer kind", LAYERS, "onnx")
+OPS: RoomRegistry[Op] = RoomRegistry("ONNX export of a layer kind", LAYERS, "onnx", "either")
 op = OPS.register

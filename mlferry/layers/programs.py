@@ -14,7 +14,7 @@ from typing import Any
 from mlferry.rooms import LAYERS, RoomRegistry
 
 PROGRAM_OPS: RoomRegistry[Callable[..., Any]] = RoomRegistry(
-    "ML Program ops of a layer kind", LAYERS, "program"
+    "ML Program ops of a layer kind", LAYERS, "program", "either"
 )
 as_program = PROGRAM_OPS.register
 """Registers functions: `as_program("softmax")`. Options:
@@ -24,12 +24,3 @@ as_program = PROGRAM_OPS.register
     limits: what is refused, for the documentation.
     random: the kind draws values, which differ from those of mlferry's own runtime.
 """
-
-
-class CannotBecomeProgramError(Exception):
-    """No ops can express a layer; the walk over the network collects the reasons."""
-
-
-def refuse(reason: str) -> CannotBecomeProgramError:
-    """The error to raise if ML Programs cannot express a layer."""
-    return CannotBecomeProgramError(reason)

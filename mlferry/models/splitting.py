@@ -140,7 +140,7 @@ class _Splitter:
         self._check_mapping()
         self._check_shapes()
         self._check_described()
-        self._check_ways()
+        self._check_branches()
         models: list[tuple[model_pb2.Model, Weights]] = []
         for index, part in enumerate(self._parts):
             model = self._model(part, self._needed_after(index))
@@ -198,7 +198,7 @@ class _Splitter:
                         "fractions: make it a multi-array of float32"
                     )
 
-    def _check_ways(self) -> None:
+    def _check_branches(self) -> None:
         """Raise an `ExportError` if a branch with custom layers may leave a blob unchanged."""
         for part in self._parts:
             for layer in part.layers if part.custom else ():
@@ -214,7 +214,7 @@ class _Splitter:
                     raise ExportError(
                         f"{layer.WhichOneof('layer')} {layer.name!r} has custom layers and may "
                         f"leave blob {unsure[0]!r} as it was, which a model of its own cannot: "
-                        "make the blob in both of its ways"
+                        "make the blob in both of its branches"
                     )
 
     def _model(self, part: ModelPart, needed: set[str]) -> model_pb2.Model:

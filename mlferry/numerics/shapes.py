@@ -12,11 +12,15 @@ Shape = tuple[Extent, ...]
 Axes = int | Sequence[int] | None  # one axis, several, or all
 Sizes = int | Sequence[int]  # one number for all axes, or one for each axis
 
+_MOST_PARTS = 1 << 16
 
-def need_rank(shape: Shape, least: int, what: str = "input") -> None:
-    """Raise a `SpecError` if a shape has fewer than `least` axes."""
+
+def need_rank(shape: Shape, least: int, what: str = "input", *, most: int | None = None) -> None:
+    """Raise a `SpecError` if a shape has fewer than `least` axes, or more than `most`."""
     if len(shape) < least:
         raise SpecError(f"{what} of shape {show(shape)} needs at least {least} axes")
+    if most is not None and len(shape) > most:
+        raise SpecError(f"{what} of shape {show(shape)} may have {most} axes at most")
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -28,6 +32,17 @@ def axis_of(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise SpecError(f"axis {axis} does not exist in a blob of rank {rank}")
     return axis % rank
+
+
+def number_of_parts(count: int) -> int:
+    """`count`, where an array of unknown extent is split into so many parts.
+
+    Raises:
+        SpecError: there are more than any array is split into; a list of them would fill memory.
+    """
+    if count > _MOST_PARTS:
+        raise SpecError(f"it is split into {count} parts; at most {_MOST_PARTS} are possible")
+    return count
 
 
 def product(extents: Iterable[Extent]) -> Extent:

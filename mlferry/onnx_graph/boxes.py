@@ -62,12 +62,12 @@ def _counted(emitter: Emitter, limit: str) -> str:
 def _by_class(emitter: Emitter, scores: str, best: str, enough: str, *, apart: bool) -> str:
     """The scores [B, C, N] that count: of one class, or that of each box's own class."""
     if not apart:
-        return emitter.unsqueeze(emitter.node("Where", enough, best, emitter.number(_OUT)), [1])
+        return emitter.expand(emitter.node("Where", enough, best, emitter.number(_OUT)), [1])
     classes = emitter.node("ArgMax", scores, axis=2, keepdims=1)
     own = emitter.node(
         "Equal", classes, _counted(emitter, emitter.vector([emitter.extent(scores, 2)]))
     )
-    counts = emitter.node("And", own, emitter.unsqueeze(enough, [2]))
+    counts = emitter.node("And", own, emitter.expand(enough, [2]))
     masked = emitter.node("Where", counts, scores, emitter.number(_OUT))
     emitter.shapes[masked] = emitter.shape(scores)
     return emitter.transpose(masked, [0, 2, 1])
@@ -124,9 +124,9 @@ def _filled(
     emitter.shapes[indices] = emitter.shapes[real] = (batch, most)
     results = []
     for table in (boxes, scores):
-        rows = emitter.node("GatherND", table, emitter.unsqueeze(indices, [2]), batch_dims=1)
+        rows = emitter.node("GatherND", table, emitter.expand(indices, [2]), batch_dims=1)
         emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
-        results.append(emitter.node("Where", emitter.unsqueeze(real, [2]), rows, emitter.number(0)))
+        results.append(emitter.node("Where", emitter.expand(real, [2]), rows, emitter.number(0)))
     padded_indices = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
     emitter.shapes[padded_indices] = (batch, most)
     number = emitter.reshape(total, [-1 if batch is None else batch])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlferry.numerics.shapes import Shape, axis_of, broadcast, product
 from mlferry.onnx_graph.graph import Attribute, Graph, Node
-from mlferry.onnx_graph.refusals import RankHiddenError
+from mlferry.refusals import RankHiddenError
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
 FARTHEST = np.iinfo(np.int64).max
@@ -40,6 +40,14 @@ _BOOLEAN = {
     "Or",
     "Xor",
 }
+# Functions of two values by their names in ML Programs.
+_NODES = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "real_div": "Div", "pow": "Pow", "maximum": "Max",
+    "minimum": "Min", "logical_and": "And", "logical_or": "Or", "logical_xor": "Xor",
+    "equal": "Equal", "less": "Less", "less_equal": "LessOrEqual",
+    "greater": "Greater", "greater_equal": "GreaterOrEqual",
+}  # fmt: skip
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "real_div": 1}
 
 
 class Emitter:
@@ -217,6 +225,56 @@ class Emitter:
         self._flags[result] = x
         return result
 
+    def as_float(self, x: str) -> str:
+        """A blob as it is, as all of them are float32."""
+        return x
+
+    def alike(self, *values: str) -> list[str]:
+        """Blobs as they are; see `as_float`."""
+        return list(values)
+
+    # ---- functions, by their names in ML Programs --------------------------------------------
+
+    def unary(self, function: str, x: str) -> str:
+        """A function of one blob."""
+        if function == "logical_not":
+            return self.from_flag(self.node("Not", self.flag(x)))
+        return self.node(function.capitalize(), x)
+
+    def binary(self, function: str, x: str, y: str | float) -> str:
+        """A function of two blobs; numbers without effect are left out."""
+        if not isinstance(y, str):
+            if y == _NEUTRAL.get(function):
+                return x
+            y = self.number(y)
+        if function == "not_equal":
+            return self.from_flag(self.node("Not", self.node("Equal", x, y)))
+        if function.startswith("logical"):
+            x, y = self.flag(x), self.flag(y)
+        result = self.node(_NODES[function], x, y)
+        return self.from_flag(result) if _NODES[function] in _BOOLEAN else result
+
+    def affine(self, x: str, scale: float, shift: float) -> str:
+        """scale * x + shift, without operations that have no effect."""
+        return self.binary("add", self.binary("mul", x, scale), shift)
+
+    def matmul(self, x: str, y: str) -> str:
+        """The product of matrices, which lie along the last two axes."""
+        return self.node("MatMul", x, y)
+
+    def count_up(self, limit: str, step: int = 1) -> str:
+        """0, `step`, ... below a limit, which is one int64; as int64."""
+        ends = self.constant(np.int64(0)), self.reshape(limit, []), self.constant(np.int64(step))
+        values = self.node("Range", *ends)
+        self.shapes[values] = (None,)
+        return values
+
+    def positions(self, extent: int | str) -> str:
+        """0, 1, ... below an extent, as floats."""
+        if isinstance(extent, int):
+            return self.constant(np.arange(extent, dtype=np.float32))
+        return self.node("Cast", self.count_up(extent), to=FLOAT)
+
     # ---- shapes ------------------------------------------------------------------------------
 
     def extent(self, x: str, axis: int) -> int | str:
@@ -227,6 +285,13 @@ class Emitter:
         if result is not None:
             return result
         return self.node("Shape", x, start=axis, end=axis + 1)
+
+    def size(self, x: str, axis: int) -> str:
+        """The size of an axis, as one float."""
+        extent = self.extent(x, axis)
+        if isinstance(extent, int):
+            return self.number(extent)
+        return self.from_whole(self.reshape(extent, []))
 
     def extents(self, x: str) -> list[int | str]:
         """The sizes of all axes; see `extent`."""
@@ -288,7 +353,7 @@ class Emitter:
         self.shapes[y] = None if match is None else tuple(match[axis] for axis in order)
         return y
 
-    def unsqueeze(self, x: str, axes: Sequence[int]) -> str:
+    def expand(self, x: str, axes: Sequence[int]) -> str:
         """`x` with axes of extent 1 at places of the result."""
         if not axes:
             return x

@@ -298,6 +298,14 @@ class ProgramBuilder:
 
     # ---- shapes ------------------------------------------------------------------------------
 
+    def shape(self, x: Value) -> Shape:
+        """The shape of a value; None is an extent known only at run time."""
+        return x.shape
+
+    def rank(self, x: Value) -> int:
+        """How many axes a value has."""
+        return x.rank
+
     def extent(self, x: Value, axis: int) -> int | Value:
         """The size of an axis: a number, or a vector of one int32 that is computed at run time."""
         axis = axis_of(axis, x.rank)
@@ -305,6 +313,13 @@ class ProgramBuilder:
         if extent is not None:
             return extent
         return self.sliced(self.op("shape", x=x), 0, axis, axis + 1)
+
+    def size(self, x: Value, axis: int) -> Value:
+        """The size of an axis, as one float."""
+        extent = self.extent(x, axis)
+        if isinstance(extent, int):
+            return self.number(extent)
+        return self.as_float(self.reshape(extent, []))
 
     def extents(self, x: Value) -> list[int | Value]:
         """The sizes of all axes; see `extent`."""
@@ -464,9 +479,15 @@ class ProgramBuilder:
 
     # ---- arithmetic --------------------------------------------------------------------------
 
+    def unary(self, op: str, x: Value) -> Value:
+        """A function of one value, of booleans if it is a logical one."""
+        return self.op(op, x=self.as_boolean(x) if op.startswith("logical") else x)
+
     def binary(self, op: str, x: Value, y: Value | float) -> Value:
         """A function of two values, in one type; operations without effect are left out."""
         other = y if isinstance(y, Value) else self.number(y)
+        if op.startswith("logical"):
+            return self.op(op, x=self.as_boolean(x), y=self.as_boolean(other))
         one, two = self.alike(x, other)
         same = {"add": 0, "sub": 0, "mul": 1, "real_div": 1}.get(op)
         if same is not None and _is_everywhere(two, same) and covers(one.shape, two.shape):
@@ -476,6 +497,16 @@ class ProgramBuilder:
     def affine(self, x: Value, scale: float, shift: float) -> Value:
         """scale * x + shift, without operations that have no effect."""
         return self.binary("add", self.binary("mul", x, scale), shift)
+
+    def matmul(self, x: Value, y: Value) -> Value:
+        """The product of matrices, which lie along the last two axes."""
+        return self.op("matmul", x=x, y=y)
+
+    def positions(self, extent: int | Value) -> Value:
+        """0, 1, ... below an extent, as floats."""
+        if isinstance(extent, int):
+            return self.constant(np.arange(extent, dtype=np.float32))
+        return self.as_float(self.op("range_1d", start=0, end=extent, step=1))
 
     def where(self, condition: Value, x: Value, y: Value) -> Value:
         """x where a condition is true, y elsewhere; all three are broadcast."""

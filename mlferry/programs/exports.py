@@ -19,8 +19,8 @@ import numpy as np
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import BOOL, FLOAT, INT32, INT64, Emitter
 from mlferry.onnx_graph.graph import Body, Node, Port
-from mlferry.onnx_graph.refusals import refuse
 from mlferry.programs.types import ListType, StateType, TensorType, ValueType
+from mlferry.refusals import refuse
 from mlferry.rooms import PROGRAMS, RoomRegistry
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "int32",
     "inverse",
     "moved_axis",
-    "refuse",
     "scalar",
     "shape_of",
     "times",
@@ -183,13 +182,7 @@ def divided(emitter: Emitter, extent: int | str, divisor: int) -> int | str:
 
 def counted(emitter: Emitter, count: int | str) -> str:
     """0, 1, 2 and so on: int64."""
-    if isinstance(count, int):
-        return emitter.integers(range(count))
-    last = emitter.node("Squeeze", count, emitter.integers([0]))
-    ends = (emitter.constant(np.int64(0)), last, emitter.constant(np.int64(1)))
-    y = emitter.node("Range", *ends)
-    emitter.shapes[y] = (None,)
-    return y
+    return emitter.integers(range(count)) if isinstance(count, int) else emitter.count_up(count)
 
 
 def int32(emitter: Emitter, x: str) -> str:

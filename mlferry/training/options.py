@@ -81,7 +81,7 @@ class TrainingParameters:
         }
         for name in ("miniBatchSize", "epochs"):
             if name not in own and self.values[name] < 1:
-                raise SpecError(f"the model says no {name}: give parameters={{{name!r}: 1}}")
+                raise SpecError(f"the model does not set {name}: give parameters={{{name!r}: 1}}")
         if "epochs" not in own:
             limits.check("rounds", self.values["epochs"], "the epochs that the model asks for are")
         self.change(own)

@@ -25,8 +25,10 @@ def layer_model(
     network.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     names = [f"x{i}" for i in range(arity.inputs[0] if inputs is None else inputs)]
     made = [f"y{i}" for i in range(arity.outputs[0] if outputs is None else outputs)]
-    for name in names or ["unused"]:
-        feature = features.multi_array((1, 1, 1, 1, 1))
+    ranks = SANE_RANKS.get(kind, ())
+    for index, name in enumerate(names or ["unused"]):
+        rank = ranks[index] if index < len(ranks) else 5
+        feature = features.multi_array((1,) * rank)
         spec.description.input.add(name=name).type.CopyFrom(feature)
     layer = network.layers.add(name="it", input=names, output=made)
     getattr(layer, kind).SetInParent()
@@ -92,6 +94,14 @@ SLICE = {"beginIds": [0, 1], "endIds": [1, 2], "strides": [1, 1], "beginMasks": 
 INT8 = {"inputChannels": 3, "outputChannels": 2, "int8DynamicQuantize": True, "weights": {
     "int8RawValue": b"abcdef", "quantization": {
         "numberOfBits": 8, "linearQuantization": {"scale": [0.5]}}}}  # fmt: skip
+# The ranks of inputs where they are not 5.
+SANE_RANKS: dict[str, tuple[int, ...]] = {
+    "convolution": (4, 4), "transpose": (2,), "sliceStatic": (2,), "constantPad": (1,),
+    "broadcastToStatic": (1,), "fillDynamic": (1,), "randomNormalDynamic": (1,),
+    "randomUniformDynamic": (1,), "randomBernoulliDynamic": (1,), "reshapeDynamic": (5, 1),
+    "broadcastToDynamic": (5, 1), "scatter": (2, 1, 2), "NonMaximumSuppression": (3, 3),
+    "reverseSeq": (5, 1),
+}  # fmt: skip
 SANE_PARAMS: dict[str, dict[str, Any]] = {
     "convolution": CONV, "innerProduct": DENSE, "embedding": EMBED, "embeddingND": EMBED_ND,
     "batchedMatmul": MATMUL, "batchnorm": NORM, "scale": SCALE, "simpleRecurrent": RNN,
@@ -103,6 +113,7 @@ SANE_PARAMS: dict[str, dict[str, Any]] = {
     "activation": RELU, "pooling": {"valid": {}}, "lrn": {"localSize": 3},
     "crop": {"cropAmounts": {"borderAmounts": [{}, {}]}}, "padding": {"constant": {}},
     "reshape": {"targetShape": [1, 2, 3]}, "permute": {"axis": [0, 2, 1, 3]},
+    "reverse": {"reverseDim": [True] * 5}, "reverseSeq": {"sequenceAxis": 1},
     "transpose": {"axes": [1, 0]}, "split": {"nOutputs": 2}, "splitND": {"numSplits": 2},
     "slice": {"stride": 1, "endIndex": -1}, "reorganizeData": {"blockSize": 2},
     "custom": {"className": "Mine", "weights": [np.ones(3), np.ones(2, np.uint8)],
@@ -124,7 +135,8 @@ SANE_PARAMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 MORE_SANE: list[tuple[str, str, dict[str, Any], int]] = [
-    ("weights as an input", "convolution", {"outputChannels": 2, "valid": {}}, 2),
+    ("weights as an input", "convolution", {"outputChannels": 2, "kernelChannels": 1, "valid": {}},
+     2),
     ("deconvolution", "convolution", DECONV, 1),
     ("deconvolution with a shape", "convolution", {**DECONV, "outputShape": [4, 4]}, 1),
     ("default kernel", "convolution", {**CONV, "kernelSize": [], "weights": np.ones(54)}, 1),
@@ -144,7 +156,7 @@ MORE_SANE: list[tuple[str, str, dict[str, Any], int]] = [
                                     "computeMeanVar": True}, 1),
     ("crop like another", "crop", {"offset": [1, 2]}, 2),
     ("pad by an input", "constantPad", {}, 2),
-    ("pad to a size", "constantPad", {"padAmounts": [0, 9, 8, 0],
+    ("pad to a size", "constantPad", {"padAmounts": [0, 9],
                                       "padToGivenOutputSizeMode": True}, 1),
     ("tile by an input", "tile", {}, 2),
     ("K by an input", "topK", {}, 2),

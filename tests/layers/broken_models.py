@@ -106,6 +106,21 @@ def pipeline() -> Model:
     return spec
 
 
+def pipeline_of_a(predictor: Callable[[], Model], kind: str) -> Model:
+    """A pipeline whose last model classifies or regresses."""
+    last = predictor()
+    first = Model(specificationVersion=4)
+    first.identity.SetInParent()
+    first.description.input.add().CopyFrom(last.description.input[0])
+    first.description.input[0].name = "source"
+    first.description.output.add().CopyFrom(last.description.input[0])
+    spec = Model(specificationVersion=4)
+    spec.description.CopyFrom(last.description)
+    spec.description.input[0].name = "source"
+    getattr(spec, kind).pipeline.models.extend([first, last])
+    return spec
+
+
 def updatable_pipeline() -> Model:
     spec = pipeline()
     builder = NeuralNetworkBuilder(spec=spec.pipeline.models[1])
@@ -164,6 +179,8 @@ SANE: dict[str, Callable[[], Model]] = {
     "range of shapes": lambda: flexible("range"),
     "some shapes": lambda: flexible("some"),
     "pipeline": pipeline,
+    "pipeline of a classifier": lambda: pipeline_of_a(classifier, "pipelineClassifier"),
+    "pipeline of a regressor": lambda: pipeline_of_a(regressor, "pipelineRegressor"),
     "updatable pipeline": updatable_pipeline,
     "custom model": custom_model,
     "loop and branch": control,
@@ -251,13 +268,18 @@ CASES: list[Case] = [
      "isUpdatable is set on a customModel"),
     ("custom class", on(custom_model, put("customModel.className", "")), E, "customModel",
      "className is empty"),
+    ("an updatable model of iOS 12", on(updatable_pipeline, put(
+        "pipeline.models[1].specificationVersion", 3)), W, "model 1 'second'",
+     "specificationVersion is 3; updatable models need 4"),
     ("custom model without inputs", on(custom_model, put("description.input", None)), W,
-     "description", "it has no inputs"),
+     "description", "it has no inputs; customModel models need some"),
     ("custom model without outputs", on(custom_model, put("description.output", None)), W,
      "description", "it has no outputs"),
+    ("a range of nothing", on(plain, put(f"{ARRAY}.shape", []), put(f"{ARRAY}.shapeRange", {})),
+     W, "input 'x'", "shapeRange has no ranges"),
     ("custom model, optional input", on(
         custom_model, put("description.input[0].type.isOptional", True)), W, "input 'x'",
-     "a custom model takes no optional inputs"),
+     "customModel models take no optional inputs"),
     ("custom value", on(custom_model, lambda s: s.customModel.parameters["a"].SetInParent()), W,
      "customModel", "'a' has no value"),
     ("custom name", on(custom_model, lambda s: s.customModel.parameters[""].SetInParent()), W,

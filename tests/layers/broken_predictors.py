@@ -62,19 +62,78 @@ def neighbors() -> Model:
     })  # fmt: skip
 
 
+def forest() -> Model:
+    """A tree of one branch: class a below 0.5, else class b."""
+    leaves = [
+        {
+            "nodeId": node,
+            "nodeBehavior": "LeafNode",
+            "evaluationInfo": [{"evaluationIndex": 0, "evaluationValue": value}],
+        }
+        for node, value in ((1, -1.0), (2, 1.0))
+    ]
+    root = {"nodeId": 0, "nodeBehavior": "BranchOnValueLessThan", "branchFeatureValue": 0.5,
+            "trueChildNodeId": 1, "falseChildNodeId": 2}  # fmt: skip
+    return model("treeEnsembleClassifier", {**TWO, "treeEnsemble": {
+        "nodes": [root, *leaves], "numPredictionDimensions": 1, "basePredictionValue": [0.0]},
+        "postEvaluationTransform": "Regression_Logistic"})  # fmt: skip
+
+
+def line() -> Model:
+    return model("glmRegressor", {"weights": [{"value": [1.0, 2.0]}], "offset": [0.5]})
+
+
 SANE = {
-    "one-vs-rest": linear(), "one row for two classes": linear(1, TWO),
+    "forest": forest, "line": line, "one-vs-rest": linear(),
+    "one row for two classes": linear(1, TWO),
     "reference class": linear(2, classEncoding="ReferenceClass"),
     "Probit": linear(1, TWO, postEvaluationTransform="Probit"),
     "support vector classifier": machine, "support vector regressor": regression,
     "nearest neighbours": neighbors,
 }  # fmt: skip
+TREES = "treeEnsembleClassifier"
+ENSEMBLE = f"{TREES}.treeEnsemble"
+ROOT, LEAF = (f"{ENSEMBLE}.nodes[{index}]" for index in (0, 1))
 NODE = f"{SVR}.sparseSupportVectors.vectors[0].nodes"
 INDEX = f"{KNN}.nearestNeighborsIndex"
 
 Case = tuple[str, Callable[[], Model], str, str, str]
 CASES: list[Case] = [
+    ("trees of no output", on(forest, put(f"{ENSEMBLE}.numPredictionDimensions", 0)), W, TREES,
+     "numPredictionDimensions is not set"),
+    ("trees of many outputs", on(forest, put(f"{ENSEMBLE}.numPredictionDimensions", 1 << 40)), E,
+     TREES, "it must be at most 2147483647"),
+    ("two base values", on(forest, put(f"{ENSEMBLE}.basePredictionValue", [1, 2])), E, TREES,
+     "basePredictionValue has 2 values for 1 outputs"),
+    ("three classes of trees", on(forest, put(f"{TREES}.stringClassLabels.vector",
+     ["a", "b", "c"])), W, TREES, "numPredictionDimensions is 1, and there are 3 classes"),
+    ("an empty leaf", on(forest, put(f"{LEAF}.evaluationInfo", None)), W, TREES,
+     "leaves that add nothing: node 1 of tree 0"),
+    ("a leaf beyond", on(forest, put(f"{LEAF}.evaluationInfo[0].evaluationIndex", 1)), E, TREES,
+     "add to an output beyond 1: node 1 of tree 0"),
+    ("a leaf twice", on(forest, lambda spec: spec.treeEnsembleClassifier.treeEnsemble.nodes[
+        1].evaluationInfo.add(evaluationIndex=0)), W, TREES, "add to the same output twice"),
+    ("a node twice", on(forest, put(f"{LEAF}.nodeId", 2)), E, TREES, "a tree has twice: node 2"),
+    ("a behavior", on(forest, put(f"{ROOT}.nodeBehavior", 9)), E, TREES, "nodeBehavior [9]"),
+    ("a missing child", on(forest, put(f"{ROOT}.trueChildNodeId", 7)), E, TREES,
+     "lead to nodes that there are not: node 7 of tree 0"),
+    ("a shared child", on(forest, put(f"{ROOT}.trueChildNodeId", 2)), E, TREES,
+     "children of two branches: node 2"),
+    ("two roots", on(forest, put(f"{LEAF}.treeId", 1), put(f"{ROOT}.trueChildNodeId", 2),
+     lambda spec: spec.treeEnsembleClassifier.treeEnsemble.nodes.add(
+         treeId=1, nodeId=5, nodeBehavior="LeafNode")), E, TREES, "trees [1] have none, or"),
+    ("a circle", on(forest, lambda spec: [
+        spec.treeEnsembleClassifier.treeEnsemble.nodes.add(
+            nodeId=a, trueChildNodeId=b, falseChildNodeId=leaf) for a, b, leaf in
+        ((8, 9, 1), (9, 8, 2))], put(f"{ROOT}.trueChildNodeId", 3),
+     put(f"{ROOT}.falseChildNodeId", 4), lambda spec: [
+        spec.treeEnsembleClassifier.treeEnsemble.nodes.add(
+            nodeId=leaf, nodeBehavior="LeafNode", evaluationInfo=[{}]) for leaf in (3, 4)]), E,
+     TREES, "nodes that no root leads to: node 1 of tree 0, node 2 of tree 0, node 8"),
     ("no weights", linear(0), E, GLM, "it has no weights"),
+    ("an empty row", on(linear(), put(f"{GLM}.weights[0].value", [])), E, GLM, "row of its"),
+    ("transform", on(linear(), put(f"{GLM}.postEvaluationTransform", 9)), E, GLM,
+     "postEvaluationTransform 9 is unknown; known are Logit, Probit"),
     ("weights of two lengths", on(linear(), put(f"{GLM}.weights[0].value", [1])), E, GLM,
      "differ in length"),
     ("two offsets", on(linear(), put(f"{GLM}.offset", [1, 2])), E, GLM, "2 offsets for 3 rows"),
@@ -122,6 +181,10 @@ CASES: list[Case] = [
      "numberOfNeighbors is 0"),
     ("neighbours of no range", on(neighbors, put(f"{KNN}.numberOfNeighbors",
      {"defaultValue": 1})), W, KNN, "neither a range nor a set"),
+    ("a range from 0", on(neighbors, put(f"{KNN}.numberOfNeighbors.range.minValue", 0)), W, KNN,
+     "its range of numbers of neighbours begins at 0"),
+    ("a set with 0", on(neighbors, put(f"{KNN}.numberOfNeighbors",
+     {"defaultValue": 1, "set": {"values": [0, 1]}})), W, KNN, "its set of numbers of neighbours"),
     ("neighbours out of range", on(neighbors, put(f"{KNN}.numberOfNeighbors.defaultValue", 10)),
      W, KNN, "is 10, which its range does not allow"),
     ("neighbours out of a set", on(neighbors, put(f"{KNN}.numberOfNeighbors",

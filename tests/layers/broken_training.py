@@ -113,6 +113,11 @@ CASES: list[Case] = [
         ("a weight without its mark", after(
             lambda s, n: n.layers[0].innerProduct.bias.ClearField("isUpdatable")),
          "innerProduct 'fc'", "its bias are not marked"),
+        ("a table beside", after(
+            lambda s, n: n.layers[0].innerProduct.bias.quantization.SetInParent()),
+         "innerProduct 'fc'", "its bias have a quantization"),
+        ("a softmax inside", after(between("softmax")), "softmax 'relu'",
+         "through which a device cannot train 'fc'"),
         ("no loss", after(cleared("lossLayers")), "model", "has 0 losses"),
         ("two losses", after(lambda s, n: n.updateParams.lossLayers.append(
             n.updateParams.lossLayers[0])), "model", "has 2 losses"),

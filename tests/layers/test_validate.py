@@ -25,7 +25,7 @@ from mlferry.spec import features, io, networks, weights
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
-from tests.layers import broken_predictors, broken_training
+from tests.layers import broken_predictors, broken_training, broken_transforms
 from tests.layers.broken_layers import LAYER_CASES, MORE_SANE, SANE_PARAMS, WITH_INPUTS, layer_model
 from tests.layers.broken_models import ARRAY, CASES, LAYER, OUTPUT, SANE, Case, on, plain, put
 
@@ -33,7 +33,12 @@ Model = model_pb2.Model
 OUTSIDE_OF_LOOPS = ("loopBreak", "loopContinue")
 
 
-ALL_SANE = {**SANE, **broken_training.SANE, **broken_predictors.SANE}
+ALL_SANE = {
+    **SANE,
+    **broken_training.SANE,
+    **broken_predictors.SANE,
+    **broken_transforms.SANE,
+}
 
 
 @pytest.mark.parametrize("name", ALL_SANE)
@@ -41,7 +46,7 @@ def test_sane_models_have_no_problems(name: str) -> None:
     assert validate(ALL_SANE[name]()) == []
 
 
-ALL = [*CASES, *broken_training.CASES, *broken_predictors.CASES]
+ALL = [*CASES, *broken_training.CASES, *broken_predictors.CASES, *broken_transforms.CASES]
 
 
 @pytest.mark.parametrize("case", ALL, ids=[case[0] for case in ALL])
@@ -178,6 +183,38 @@ def test_ranks_that_are_told_wrongly(row: Any) -> None:
     found = [(problem.severity, problem.message) for problem in at_the_layer(told(*row[:-1]))]
     assert [severity for severity, _ in found] == ["warning"]
     assert row[-1] in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "text"),
+    [("dot", 3, "vectors (?, ?, ?) and (?, ?, ?, ?, ?) differ in their number of axes"),
+     ("innerProduct", 6, "may have 5 axes at most"), ("embeddingND", 6, "may have 5 axes"),
+     ("permute", 4, "axes"), ("pooling3d", 4, "axes"), ("concat", 4, "of different ranks")],
+)  # fmt: skip
+def test_described_ranks_that_the_kind_does_not_take(kind: str, rank: int, text: str) -> None:
+    spec = layer_model(kind, SANE_PARAMS.get(kind, {}))
+    spec.description.input[0].type.multiArrayType.shape[:] = [1] * rank
+    found = [(problem.severity, problem.message) for problem in at_the_layer(spec)]
+    assert [severity for severity, _ in found] == ["warning"]
+    assert text in found[0][1]
+
+
+def test_a_described_output_that_no_input_gives() -> None:
+    """Where the rank of the input is unknown, as behind a custom layer."""
+    spec = layer_model("convolution", SANE_PARAMS["convolution"])
+    spec.neuralNetwork.layers[0].input[0] = "unknown"
+    custom = nn.NeuralNetworkLayer(name="odd", input=["x0"], output=["unknown"])
+    custom.custom.className = "Odd"
+    rest = [custom, *spec.neuralNetwork.layers]
+    del spec.neuralNetwork.layers[:]
+    spec.neuralNetwork.layers.extend(rest)
+    spec.description.output.add(name="y0").type.CopyFrom(features.multi_array((2, 4, 4)))
+    messages = [problem.message for problem in validate(spec) if "'it'" in problem.where]
+    assert messages == [
+        "no input gives 'y0' the rank 3, which the description of output 'y0' tells"
+    ]
+    spec.description.output[1].type.multiArrayType.shape[:] = [1, 2, 4, 4]
+    assert [problem for problem in validate(spec) if "'it'" in problem.where] == []
 
 
 @pytest.mark.parametrize(

@@ -484,17 +484,105 @@ def test_search_and_keys(opened: Any) -> None:
     assert view.locator("#panel h2").inner_text() == "x0"
 
 
-def test_groups_fold_and_open(opened: Any) -> None:
+def test_groups_open_alone(opened: Any) -> None:
     view = opened(scoped())
     view.locator("#groups").click()
     assert box(view, "net/one").is_visible()
     assert view.locator("svg.shown .box").count() == 9
-    box(view, "net/one").dblclick()
+    box(view, "net/one").click()
+    view.get_by_role("button", name="Open net/one").click()
     assert box(view, "net/one/b").is_visible()
     view.keyboard.press("u")
     view.keyboard.press("g")
     assert view.locator("svg.shown .box").count() == 11
     assert view.locator("#groups").get_attribute("aria-pressed") == "false"
+
+
+def overlaps(view: Any) -> list[str]:
+    """The boxes and frames beside each other that share a place on the screen."""
+    return list(
+        view.evaluate("""() => [...document.querySelectorAll('svg.shown, svg.shown svg')]
+      .flatMap(svg => {
+        const all = [...svg.querySelectorAll(':scope > .box:not(.open), :scope > .unfolded')];
+        const places = all.map(one => one.querySelector('rect').getBoundingClientRect());
+        return all.flatMap((one, i) => all.slice(i + 1).filter((other, j) => {
+          const [a, b] = [places[i], places[i + 1 + j]];
+          return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+        }).map(other => one.textContent + ' / ' + other.textContent));
+      })""")
+    )
+
+
+def loose_ends(view: Any) -> int:
+    """Edges that do not begin below their first box and end above their second, of one drawing."""
+    return int(
+        view.evaluate("""() => [...document.querySelectorAll('svg.shown, svg.shown svg')]
+      .flatMap(svg => [...svg.querySelectorAll(':scope > .edge')].filter(edge => {
+        const place = index => svg.querySelector(`:scope > .unfolded[data-box="${index}"] > rect,` +
+          ` :scope > .box:not(.open)[data-box="${index}"] > rect`).getBoundingClientRect();
+        const [from, to] = [place(edge.dataset.from), place(edge.dataset.to)];
+        const path = edge.querySelector('path');
+        const ends = [path.getPointAtLength(0), path.getPointAtLength(path.getTotalLength())]
+          .map(point => point.matrixTransform(path.getScreenCTM()));
+        const near = (a, b) => Math.abs(a - b) < 2;
+        return !(near(ends[0].x, (from.left + from.right) / 2) && near(ends[0].y, from.bottom)
+          && near(ends[1].x, (to.left + to.right) / 2) && near(ends[1].y, to.top));
+      })).length""")
+    )
+
+
+def test_groups_unfold_in_their_place(opened: Any) -> None:
+    view = opened(scoped())
+    view.locator("#groups").click()
+    before = box(view, "net/sum").bounding_box()
+    box(view, "net/one").dblclick()
+    box(view, "net/two").click()
+    view.get_by_role("button", name="Unfold here").click()
+    assert view.locator("svg.shown .unfolded").count() == 2
+    assert view.locator("#count").inner_text() == "13 boxes"
+    assert box(view, "net/one/b").is_visible()
+    assert box(view, "net/sum").bounding_box()["y"] > before["y"]  # it made room
+    assert overlaps(view) == []
+    assert loose_ends(view) == 0
+    inner = view.locator('svg.shown .nested .box[aria-label$="net/one/b"]')
+    inner.click()
+    assert view.locator("#panel h2").inner_text() == "net/one/b"
+    assert view.locator(".nested .edge.lit").count() == 1
+    view.locator("#search").fill("two/a")
+    assert view.locator("#count").inner_text() == "2 found"
+    view.locator("#search").fill("")
+    inner.click()
+    view.locator("#stage").focus()
+    view.keyboard.press("x")  # folds the frame around the chosen layer
+    assert view.locator("svg.shown .unfolded").count() == 1
+    view.locator(".fold").first.click()
+    assert view.locator("svg.shown .unfolded").count() == 0
+    assert view.locator("#count").inner_text() == "9 boxes"
+    after = box(view, "net/sum").bounding_box()
+    assert after["width"] == pytest.approx(before["width"])
+    assert loose_ends(view) == 0
+
+
+def test_models_of_a_pipeline_unfold(opened: Any) -> None:
+    """Scopes inside of scopes, too: each makes room in the one around it."""
+    spec = model_pb2.Model(specificationVersion=4)
+    first, second = scoped(), scoped()
+    second.description.input[0].name = second.neuralNetwork.layers[0].input[0] = "y"
+    second.description.output[0].name = second.neuralNetwork.layers[-1].output[0] = "z"
+    spec.pipeline.models.extend([first, second])
+    spec.description.input.add().CopyFrom(first.description.input[0])
+    spec.description.output.add().CopyFrom(second.description.output[0])
+    view = opened(spec)
+    for index in (1, 0):
+        view.locator("svg.shown > .box.opens").nth(index).dblclick()
+        view.keyboard.press("-")
+    assert view.locator("svg.shown > .unfolded").count() == 2
+    assert overlaps(view) == []
+    assert loose_ends(view) == 0
+    with view.expect_download() as saved:
+        view.locator("#svg").click()
+    text = Path(saved.value.path()).read_text(encoding="utf-8")
+    assert text.count('aria-label="activation net/one/a"') == 2
 
 
 def test_a_link_opens_a_layer(opened: Any) -> None:

@@ -251,11 +251,11 @@ def run(program: Any = PROGRAM, samples: Any = SAMPLES, **options: Any) -> Calla
 
 WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "network": (run(network()), SpecError, r"mlferry.to_program\(model\) makes one"),
-    "bits": (run(dtype="int4"), SpecError, "has dtype='int8' or 'uint8'"),
+    "bits": (run(dtype="int4"), SpecError, "have dtype='int8' or 'uint8'"),
     "kind": (
         lambda: ours.linear_quantize_activations(
             PROGRAM, ours.OptimizationConfig(ours.OpPalettizerConfig(nbits=4)), SAMPLES),
-        SpecError, "configurations of OpLinearQuantizerConfig, not OpPalettizerConfig"),
+        SpecError, "takes OpLinearQuantizerConfig, not OpPalettizerConfig"),
     "no config": (
         lambda: ours.linear_quantize_activations(PROGRAM, None, SAMPLES),  # type: ignore[arg-type] # no config
         SpecError, "write OptimizationConfig"),
@@ -264,7 +264,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         run(samples=[{None: 1, "x": 2}]), PredictionError, "without a name; the model has x"),
     "no number": (
         run(samples=[{"x": np.full((1, 4, 10, 10), np.nan)}]), SpecError,
-        "infinite or no number, for the sample"),
+        "is infinite or NaN, for the sample"),
 }  # fmt: skip
 
 

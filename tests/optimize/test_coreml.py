@@ -328,7 +328,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
             a_config(global_config=ours.OpLinearQuantizerConfig(
                 granularity="per_block", block_size=(1, 4)))),
         "write block_size=32"),
-    "no YAML": (lambda: ours.OptimizationConfig.from_yaml(io.StringIO("a: [")), "no YAML"),
+    "not YAML": (lambda: ours.OptimizationConfig.from_yaml(io.StringIO("a: [")), "not YAML"),
 }  # fmt: skip
 
 

@@ -304,7 +304,7 @@ def _differing(node: Node) -> Mask:
     def make(context: Lowering) -> Blob:
         x = context.source_order(context.blob(value))
         other = _compare(context, x, f"{node.name}/mask", "notEqual", skipped)
-        return context.layer("reduceMax", other, layout=SOURCE, axes=(-1,), keepDims=False)
+        return context.reduce("reduceMax", other, (-1,), keep=False)
 
     return Mask(node.name, make)
 
@@ -356,11 +356,11 @@ def _concatenated(node: Node, masks: Sequence[Mask | None], version: int) -> Mas
             if version < 3:
                 return _joined(context, present, "minBroadcastable")
             if len(present) < len(blobs):
-                return context.layer("fillLike", present[0], layout=SOURCE, value=1.0)
+                return context.emit("fillLike", present[0], value=1.0)
             return _joined(context, present, "maxBroadcastable")
         if len(present) < len(blobs):
             raise ConversionError("a Concatenate of masked and unmasked inputs along time")
-        return context.layer("concatND", *present, layout=SOURCE, axis=axis % rank)
+        return context.concat(present, axis % rank)
 
     return Mask(_origins(masks), make)
 
@@ -377,7 +377,7 @@ def _folded(node: Node, first: Mask | None) -> Mask | None:
         if mask.rank < 3:
             raise ConversionError(
                 f"the layer inside a TimeDistributed would compute with the mask of "
-                f"{first.origin!r}, which has one value a step"
+                f"{first.origin!r}, which has one value per step"
             )
         return context.reshape(mask, (None, *mask.known[2:]), layout=SOURCE)
 
@@ -401,7 +401,7 @@ def _unfolded(node: Node, masks: Sequence[Mask | None], version: int) -> Mask | 
         if mask is None:
             return None
         axes = tuple(range(2, mask.rank))
-        return context.layer("reduceMax", mask, layout=SOURCE, axes=axes, keepDims=False)
+        return context.reduce("reduceMax", mask, axes, keep=False)
 
     return Mask(_origins(masks), make)
 
@@ -418,7 +418,7 @@ def steps(context: Lowering, mask: Blob) -> list[Blob]:
     length: Any = mask.known[1]
     if length is None:
         raise ConversionError("a mask over a flexible number of steps: give a fixed shape")
-    if length == 1:
-        return [context.layer("squeeze", wide, layout=SOURCE, axes=(1,))]
-    parts = context.outputs(length, "splitND", wide, layout=SOURCE, axis=1, numSplits=length)
-    return [context.layer("squeeze", part, layout=SOURCE, axes=(1,)) for part in parts]
+    return [
+        context.layer("squeeze", part, layout=SOURCE, axes=(1,))
+        for part in context.split(wide, length, 1)
+    ]

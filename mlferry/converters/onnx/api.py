@@ -40,7 +40,7 @@ def convert(
         preprocessing_args: is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale.
         image_output_names: the output or outputs that become images.
         deprocessing_args: likewise for image outputs.
-        class_labels: a list, or the path of a file with one label a line.
+        class_labels: a list, or the path of a file with one label per line.
         predicted_feature_name: of the output with the likeliest label.
         add_custom_layers: see `mlferry.convert`.
         custom_conversion_functions: see `mlferry.convert`; functions take the node, or the node

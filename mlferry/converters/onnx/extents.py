@@ -16,7 +16,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import as_blob, joined, vector
 from mlferry.converters.sizes import Extents, as_constant
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import Blob, Constant, Operand
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def shape_of(context: Lowering, x: Blob, start: int = 0, end: int | None = None)
     sizes = [x.known[axis] for axis in axes]
     if None not in sizes:
         return as_constant(context.sizes, x, np.array(sizes, np.int64), axes)
-    output = context.layer("getShape", x, layout=SOURCE)
+    output = context.layer("getShape", x)
     if len(axes) < x.rank:
         output = sliced(context, output, [axes.start], [axes.stop], None, None)
     return noted(context, output, extents(context, x)[start:end])
@@ -150,9 +150,7 @@ def numbered(context: Lowering, count: int | Blob) -> Blob:
     """0, 1, ... up to a number that is known or computed."""
     if isinstance(count, int):
         return context.constant(np.arange(count))
-    return context.layer(
-        "rangeDynamic", vector(count), layout=SOURCE, startValue=0.0, stepSizeValue=1.0
-    )
+    return context.layer("rangeDynamic", vector(count), startValue=0.0, stepSizeValue=1.0)
 
 
 def zeros_along(context: Lowering, element: Element) -> Blob | None:
@@ -165,8 +163,8 @@ def zeros_along(context: Lowering, element: Element) -> Blob | None:
     if others:
         count = len(others)  # the last entries, which an axis of any size has
         x = sliced(context, x, [-1] * count, [_OPEN] * count, others, None)
-        x = context.layer("squeeze", x, layout=SOURCE, axes=others)
-    return context.layer("fillLike", x, layout=SOURCE, value=0.0)
+        x = context.layer("squeeze", x, axes=others)
+    return context.layer("fillLike", x, value=0.0)
 
 
 def refined(context: Lowering, x: Blob, shape: Sequence[int | None]) -> Blob:

@@ -495,7 +495,7 @@ def to_array(tensor: onnx.TensorProto, source: str) -> NDArray[Any]:
             f"{list(tensor.dims)}: {error}"
         ) from error
     if array.shape != tuple(tensor.dims):
-        raise ModelFileError(f"{source}: tensor {tensor.name!r} has another size than it says")
+        raise ModelFileError(f"{source}: tensor {tensor.name!r} has a different size than it says")
     return array
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.errors import ExportError
-from mlferry.exporters.ends import described, ones_around, outputs_of
+from mlferry.exporters.ends import described, ones_around, outputs_of, preprocessing
 from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers import versions
 from mlferry.numerics.shapes import Shape
@@ -98,7 +98,7 @@ def _array_input(
     if feature.type.isOptional:
         default_value(t.e, feature, name, shape)
     value = name if dtype == "float32" else t.e.node("Cast", name, to=FLOAT)
-    value = t.e.unsqueeze(value, [*range(front), *range(-behind, 0)])
+    value = t.e.expand(value, [*range(front), *range(-behind, 0)])
     t.add_input(name, value, (*[1] * front, *open_shape(shape), *[1] * behind))
 
 
@@ -138,13 +138,16 @@ def _image_input(
     size = open_shape((height, width))
     if pixels:
         value = from_pixels(t.e, name, layout, [height, width])
-        value = _preprocessed(t, name, value, layout, network)
+        for op, operand in preprocessing(network, name, layout, t.e.shape(value)):
+            result = t.e.node(op.capitalize(), value, t.e.constant(operand))
+            t.e.shapes[result] = t.e.shape(value)
+            value = result
     else:
         value = name
         t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
     t.e.shapes[value] = (1, channels, *size)
     if network.imageInputShapeMapping == 0:
-        value = t.e.unsqueeze(value, [0])
+        value = t.e.expand(value, [0])
     t.add_input(name, value, t.e.shapes[value])
 
 
@@ -156,46 +159,12 @@ def from_pixels(emitter: Emitter, name: str, layout: str, size: Sequence[Extent]
     emitter.graph.inputs.append(Port(name, dtype, shape))
     emitter.shapes[name] = open_shape(shape)
     value = name if dtype == "float32" else emitter.node("Cast", name, to=FLOAT)
-    value = emitter.unsqueeze(value, [0] if channels == 3 else [0, 1])
+    value = emitter.expand(value, [0] if channels == 3 else [0, 1])
     if channels == 3:
         value = emitter.transpose(value, [0, 3, 1, 2])
     if layout == "BGR":
         value = emitter.node("Gather", value, emitter.integers([2, 1, 0]), axis=1)
     emitter.shapes[value] = (1, channels, *open_shape(size))
-    return value
-
-
-def _preprocessed(
-    t: Translation, name: str, value: str, layout: str, network: networks.Network
-) -> str:
-    """The network's preprocessing: ``scale * x + bias`` for each colour, or minus a mean image."""
-    shape = t.e.shape(value)
-    for step in network.preprocessing:
-        if step.featureName not in ("", name):
-            continue
-        kind = step.WhichOneof("preprocessor")
-        if kind == "meanImage":
-            mean = np.array(step.meanImage.meanImage, np.float32)
-            if None in shape or mean.size != np.prod([n or 0 for n in shape]):
-                raise ExportError(f"the mean image of input {name!r} does not fit its size")
-            value = t.e.node("Sub", value, t.e.constant(mean.reshape([n or 0 for n in shape])))
-        elif kind == "scaler":
-            value = _scaled(t, value, step.scaler, layout)
-        t.e.shapes[value] = shape
-    return value
-
-
-def _scaled(t: Translation, value: str, scaler: nn.NeuralNetworkImageScaler, layout: str) -> str:
-    bias = [scaler.redBias, scaler.greenBias, scaler.blueBias]
-    if layout.startswith("GRAY"):
-        bias = [scaler.grayBias]
-    elif layout == "BGR":
-        bias = bias[::-1]
-    if scaler.channelScale != 1:
-        value = t.e.node("Mul", value, t.e.number(scaler.channelScale))
-    if any(bias):
-        shift = np.array(bias, np.float32).reshape(-1, 1, 1)
-        value = t.e.node("Add", value, t.e.constant(shift))
     return value
 
 
@@ -236,7 +205,7 @@ def add_outputs(
         value = t.whole(blob)
         if t.e.shapes.get(value) is None:
             raise ExportError(
-                f"the rank of output {name!r} is not known, and ONNX wants to know it: a shape "
+                f"the rank of output {name!r} is not known, which ONNX requires: a shape "
                 "that is computed, or a custom layer without output_shapes, hides it"
             )
         feature = types.get(name, ft.FeatureType())

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from mlferry.exporters.onnx import control
-from mlferry.exporters.onnx.translation import Special, Translation
+from mlferry.exporters.onnx.control import CONTROL_FLOW
+from mlferry.exporters.onnx.translation import Translation
 from mlferry.layers.trace import CustomShapes, nothing_known
 from mlferry.spec import networks
 
-CONTROL_FLOW: dict[str, Special] = {
-    "branch": control.branch,
-    "loop": control.loop,
-    "loopBreak": control.outside,
-    "loopContinue": control.outside,
-}
 SPECIAL = ("custom", *CONTROL_FLOW)
 
 

@@ -19,7 +19,6 @@ from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, 
 from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.onnx_graph.graph import Graph, Node
-from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError, refuse
 from mlferry.onnx_graph.simplify import simplified
 from mlferry.programs.arguments import Argument, arguments_of, name_of
 from mlferry.programs.contents import operations_of
@@ -28,6 +27,7 @@ from mlferry.programs.exports import EXPORTS, Call, carrier, carrier_of, shape_o
 from mlferry.programs.kernels import KERNELS, Call as KernelCall
 from mlferry.programs.types import DTYPES, StateType, TensorType, ValueType, type_of
 from mlferry.programs.values import Weights, value_of
+from mlferry.refusals import CannotExpressError, RankHiddenError, refuse
 from mlferry.registry import Entry
 from mlferry.spec.proto import mil_pb2 as mil
 from mlferry.text import paragraph

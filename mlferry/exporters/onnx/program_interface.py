@@ -213,7 +213,7 @@ def _add_outputs(
         shape = t.e.shapes.get(value)
         if shape is None:
             raise ExportError(
-                f"the rank of output {feature.name!r} is not known, and ONNX wants to know it: a "
+                f"the rank of output {feature.name!r} is not known, which ONNX requires: a "
                 "shape that is computed hides it"
             )
         own_type = t.type(feature.name)

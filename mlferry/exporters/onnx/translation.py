@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from mlferry.custom import parameters_of
-from mlferry.errors import MlferryError, SpecError, context
-from mlferry.exporters import liveness
 from mlferry.exporters.refusals import Refusal, check_refusals
-from mlferry.layers import versions
+from mlferry.exporters.walk import Layer, LayerWalk, Special
+from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.layers.definitions import infer
 from mlferry.layers.exports import OPS
 from mlferry.layers.params import Params
 from mlferry.layers.trace import CustomShapes
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Graph, Port, walk
-from mlferry.onnx_graph.refusals import CannotExpressError, RankHiddenError
+from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Body, Graph, Node, Port, walk
 from mlferry.onnx_graph.simplify import simplified
+from mlferry.programs.exports import body_of
+from mlferry.refusals import RankHiddenError, refuse
 from mlferry.spec import networks, weights
-from mlferry.spec.proto import neural_network_pb2 as nn
 
 ROUNDS = "\0rounds"  # the count of loop rounds, kept among the blobs; no blob has this name
 BLOB_INPUTS = "blob_inputs"  # the attribute that separates blobs from weights
 
 
-Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
-
-
-class Translation:
-    """Walks over layers and writes their nodes.
-
-    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
-    whose sequence has one step loses that axis, so that a convolution is one node.
+class Translation(LayerWalk[str, list[Node]]):
+    """Writes the nodes of layers; see `LayerWalk`.
 
     Args:
         network: the network, which says how arrays map to blobs.
@@ -44,10 +40,12 @@ class Translation:
         most_rounds: the limit of the rounds of all loops; None where they are not counted.
 
     Attributes:
-        e: what writes.
-        values: the value of every blob.
-        refusals: the layers that cannot be expressed.
+        e: writes the nodes.
     """
+
+    functions = OPS
+    no_function = "there is no export of this kind"
+    doing = "exporting {}"
 
     def __init__(
         self,
@@ -56,14 +54,10 @@ class Translation:
         custom: CustomShapes,
         most_rounds: int | None = None,
     ) -> None:
-        self.rank5 = versions.uses_rank5(network)
+        super().__init__(network, {"custom": Translation.custom, **special})
         blobs = {name for layer in networks.layers_of(network) for name in layer.output}
         self.e = Emitter(sorted(blobs))
-        self.values: dict[str, str] = {}
-        self.refusals: list[Refusal] = []
         self._custom = custom
-        self._special = {"custom": Translation.custom, **special}
-        self._cut: set[str] = set()  # values that lost their sequence axis
         self._names: dict[str, str] = {}  # values that are named after a blob
         self._used: set[str] = set()
         self.most_rounds = most_rounds
@@ -83,10 +77,6 @@ class Translation:
         shape = self.e.shapes.get(value)
         return (1, *shape) if shape is not None and value in self._cut else shape
 
-    def whole(self, blob: str) -> str:
-        """The value of a blob with all of its axes."""
-        return self._with_sequence(self.values[blob])
-
     def _without_sequence(self, value: str) -> str:
         shape = self.e.shapes.get(value)
         if not self.rank5 or shape is None or len(shape) != 5 or shape[0] != 1:
@@ -96,58 +86,80 @@ class Translation:
         return squeezed
 
     def _with_sequence(self, value: str) -> str:
-        return self.e.unsqueeze(value, [0]) if value in self._cut else value
+        return self.e.expand(value, [0]) if value in self._cut else value
 
     # ---- layers ------------------------------------------------------------------------------
 
-    def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers; the blobs `outputs` are read after them."""
-        for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
-            self.layer(layer, live)
+    def start(self, name: str) -> None:
+        """Name the nodes from here on after a layer."""
+        self.e.layer = name
 
-    def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something later may read."""
-        self.e.layer = layer.name
-        kind = layer.WhichOneof("layer") or ""
-        write = self._special.get(kind)
-        try:
-            if write is not None:
-                write(self, layer, live)
-            else:
-                with context(f"exporting {kind} {layer.name!r}"):
-                    self._plain(layer)
-        except CannotExpressError as error:
-            self._refuse(layer, error, live)
+    def flag(self, value: bool) -> str:
+        """A constant scalar that is true or false."""
+        return self.e.constant(np.array(value))
 
-    def _refuse(
-        self, layer: nn.NeuralNetworkLayer, error: CannotExpressError, live: set[str]
-    ) -> None:
-        """Note that a layer cannot be expressed, and continue as if it could."""
+    def truth(self, blob: str) -> str:
+        """A scalar that says whether a blob of one value is true."""
+        value = self.whole(blob)
+        if self.e.is_flag(value):
+            flag = self.e.flag(value)
+        else:
+            flag = self.e.node("Greater", self.e.node("Abs", value), self.e.number(TRUE_ABOVE))
+            self.e.shapes[flag] = self.e.shapes.get(value)
+        return self.e.reshape(flag, [])
+
+    def choose(
+        self,
+        layer: Layer,
+        condition: str,
+        bodies: Sequence[list[Node]],
+        results: Sequence[list[str]],
+    ) -> Sequence[str]:
+        """Write an `If`."""
+        self.start(layer.name)
+        branches = [self.body(nodes, values) for nodes, values in zip(bodies, results, strict=True)]
+        outputs = self.e.nodes(
+            "If", [condition], len(results[0]), then_branch=branches[0], else_branch=branches[1]
+        )
+        for output, one, other in zip(outputs, *results, strict=True):
+            self.e.shapes[output] = agreed(self.e.shapes.get(one), self.e.shapes.get(other))
+            if self.e.dtype(one) == "bool":
+                self.e.booleans.add(output)
+        return outputs
+
+    def become(self, blob: str, value: str) -> None:
+        """Give a blob a value that has all of its axes."""
+        self.values[blob] = self._without_sequence(value)
+        if blob != ROUNDS:
+            self.assign(blob, self.values[blob])
+
+    def counters(self, layer: Layer) -> list[str]:
+        """The count of rounds, if it is kept and a layer may change it."""
+        subnetworks = networks.subnetworks(layer)
+        inside = [layer, *(inner for body in subnetworks for inner in networks.layers_of(body))]
+        has_loop = any(inner.WhichOneof("layer") == "loop" for inner in inside)
+        return [ROUNDS] if self.most_rounds is not None and has_loop else []
+
+    def body(self, nodes: list[Node], values: Sequence[str], inputs: Sequence[Port] = ()) -> Body:
+        """A body in which every output has a node of its own."""
+        return body_of(self.e, nodes, values, [self.e.dtype(x) for x in values], inputs)
+
+    def _body(self) -> AbstractContextManager[list[Node]]:
+        return self.e.inside()
+
+    def _refuse(self, layer: Layer, error: Exception, live: set[str]) -> None:
         follows = isinstance(error, RankHiddenError) and bool(self.refusals)
         self.refusals.append(Refusal(layer, str(error), follows))
         _, writes = networks.touched(layer)
         for blob in writes & (live | set(layer.output)):
             self.values[blob] = self.e.fresh(blob)
 
-    def _plain(self, layer: nn.NeuralNetworkLayer) -> None:
-        p = Params.of(layer, rank5=self.rank5)
-        entry = OPS.find(p.kind)
-        if entry is None:
-            raise CannotExpressError("there is no export of this kind")
-        five = entry.options.get("five_axes", False)
-        inputs = self._inputs(layer, five(p) if callable(five) else five)
-        shapes = [self.e.shapes.get(x) for x in inputs]
-        self.e.results = infer(p, shapes)
-        try:
-            output = entry.value(self.e, p, *inputs)
-        except (CannotExpressError, MlferryError):
-            raise
-        except Exception as error:  # a layer whose parameters validate would refuse
-            raise SpecError(f"its parameters do not fit: {error}") from error
-        results = output if isinstance(output, tuple) else (output,)
-        if len(results) < len(layer.output):
-            raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
-        is_cut = bool(inputs) and all(x in self._cut for x in inputs)
+    def _write(
+        self, layer: Layer, function: Callable[..., Any], params: Params, x: list[str]
+    ) -> None:
+        self.e.results = infer(params, [self.e.shapes.get(value) for value in x])
+        results = self._results(layer, partial(function, self.e, params, *x))
+        is_cut = self._are_cut(x)
         for index, blob in enumerate(layer.output):
             value = results[index]
             inferred = self.e.results[index] if self.e.results is not None else None
@@ -158,16 +170,6 @@ class Translation:
                 self._cut.add(value)
             self.assign(blob, value if is_cut else self._without_sequence(value))
 
-    def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[str]:
-        """The values of the inputs: all with the sequence axis, or all without."""
-        missing = [blob for blob in layer.input if blob not in self.values]
-        if missing:
-            raise CannotExpressError(f"nothing before it surely makes {missing[0]!r}")
-        values = [self.values[blob] for blob in layer.input]
-        if five or not all(value in self._cut for value in values):
-            values = [self._with_sequence(value) for value in values]
-        return values
-
     def assign(self, blob: str, value: str) -> None:
         """Give a blob a new value; the value is named after its first blob."""
         self.values[blob] = value
@@ -175,13 +177,13 @@ class Translation:
             self._names[value] = blob
             self._used.add(blob)
 
-    def custom(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
+    def custom(self, layer: Layer, live: set[str]) -> None:
         """Write a custom layer: an op in a domain of its own, named after its class.
 
         Its inputs are those of the layer, then its weights, flat and as they are stored; the
         attribute `blob_inputs` tells how many are blobs. Parameters are attributes.
         """
-        inputs = self._inputs(layer, True)
+        inputs = self.inputs(layer, True)
         shapes = [self.e.shapes.get(x) for x in inputs]
         known = [shape for shape in shapes if shape is not None]
         result_shapes = self._custom(layer, known) if len(known) == len(shapes) else None
@@ -194,7 +196,7 @@ class Translation:
             for key, value in parameters_of(layer.custom).items()
         }
         if BLOB_INPUTS in attributes:
-            raise CannotExpressError(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
+            raise refuse(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
         attributes[BLOB_INPUTS] = len(inputs)
         results = self.e.add(
             layer.custom.className,
@@ -209,16 +211,6 @@ class Translation:
                 tuple(result_shapes[index]) if result_shapes is not None else None
             )
             self.assign(blob, self._without_sequence(value))
-
-    @contextmanager
-    def inside(self) -> Iterator[list[Any]]:
-        """Write the nodes of a body; blobs that change inside keep their values outside."""
-        outer = dict(self.values)
-        try:
-            with self.e.inside() as nodes:
-                yield nodes
-        finally:
-            self.values = outer
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -269,6 +261,13 @@ class Translation:
             "others with onnxruntime",
         ]
         check_refusals(self.refusals, "ONNX", advice)
+
+
+def agreed(one: Shape | None, other: Shape | None) -> Shape | None:
+    """What two shapes of one value have in common; None where not even the rank is."""
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(a if a == b else None for a, b in zip(one, other, strict=True))
 
 
 def renamed(port: Port, names: Mapping[str, str]) -> Port:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from mlferry.errors import ExportError
-from mlferry.exporters.ends import described, ones_around, outputs_of
+from mlferry.exporters.ends import described, ones_around, outputs_of, preprocessing
 from mlferry.exporters.program.states import state_name
 from mlferry.exporters.program.translation import Translation
 from mlferry.layers import versions
@@ -219,7 +217,7 @@ def _state_input(
     builder.layer = entry.name
     value = builder.as_float(builder.op("read_state", input=builder.input(entry.name, kind)))
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.add_input(feature.name, value)
+    translation.become(feature.name, value)
 
 
 def _array_input(
@@ -250,7 +248,7 @@ def _array_input(
     if not shape and not versions.uses_rank5(network):
         value = builder.expand(value, [0])
     value = builder.expand(value, [*range(front), *range(-behind, 0)])
-    translation.add_input(feature.name, value)
+    translation.become(feature.name, value)
 
 
 def _image_input(
@@ -268,41 +266,12 @@ def _image_input(
     channels = features.CHANNELS[layout]
     dtype = "fp16" if layout == "GRAYSCALE_FLOAT16" else "fp32"
     value: Value = builder.input(entry.name, TensorType(dtype, (1, channels, *size)))
-    value = _preprocessed(builder, feature.name, builder.as_float(value), layout, network)
+    value = builder.as_float(value)
+    for op, operand in preprocessing(network, feature.name, layout, value.shape):
+        value = builder.op(op, x=value, y=operand)
     if network.imageInputShapeMapping == 0:
         value = builder.expand(value, [0])
-    translation.add_input(feature.name, value)
-
-
-def _preprocessed(
-    builder: ProgramBuilder, name: str, value: Value, layout: str, network: networks.Network
-) -> Value:
-    """The network's preprocessing: ``scale * x + bias`` for each colour, or minus a mean image."""
-    for step in network.preprocessing:
-        if step.featureName not in ("", name):
-            continue
-        kind = step.WhichOneof("preprocessor")
-        if kind == "meanImage":
-            mean = np.array(step.meanImage.meanImage, np.float32)
-            if None in value.shape or mean.size != np.prod([n or 0 for n in value.shape]):
-                raise ExportError(f"the mean image of input {name!r} does not fit its size")
-            value = builder.op("sub", x=value, y=mean.reshape([n or 0 for n in value.shape]))
-        elif kind == "scaler":
-            value = _scaled(builder, value, step.scaler, layout)
-    return value
-
-
-def _scaled(
-    builder: ProgramBuilder, value: Value, scaler: nn.NeuralNetworkImageScaler, layout: str
-) -> Value:
-    bias = [scaler.redBias, scaler.greenBias, scaler.blueBias]
-    if layout.startswith("GRAY"):
-        bias = [scaler.grayBias]
-    elif layout == "BGR":
-        bias = bias[::-1]
-    value = builder.binary("mul", value, scaler.channelScale)
-    shift = np.array(bias, np.float32).reshape(1, -1, 1, 1)
-    return builder.binary("add", value, builder.constant(shift))
+    translation.become(feature.name, value)
 
 
 # ---- outputs ------------------------------------------------------------------------------------

@@ -2,68 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
-from mlferry.errors import MlferryError, SpecError, context
-from mlferry.exporters import liveness
+import numpy as np
+
+from mlferry.errors import MlferryError
 from mlferry.exporters.refusals import Refusal, check_refusals
-from mlferry.layers import versions
+from mlferry.exporters.walk import Layer, LayerWalk, Special
+from mlferry.layers.control.definition import TRUE_ABOVE
 from mlferry.layers.definitions import infer
 from mlferry.layers.params import Params
-from mlferry.layers.programs import PROGRAM_OPS, CannotBecomeProgramError
+from mlferry.layers.programs import PROGRAM_OPS
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
+from mlferry.refusals import CannotExpressError
 from mlferry.spec import networks
-from mlferry.spec.proto import neural_network_pb2 as nn
-
-Special = Callable[["Translation", nn.NeuralNetworkLayer, set[str]], None]
 
 
-class Translation:
-    """Walks over layers and writes their operations.
-
-    A blob that a copy writes again is a new value from there on. In the classic mapping a blob
-    whose sequence has one step loses that axis, so that a convolution is one operation.
+class Translation(LayerWalk[Value, Block]):
+    """Writes the operations of layers; see `LayerWalk`.
 
     Args:
         network: the network, which says how arrays map to blobs.
         builder: writes the operations.
         special: the functions that write layers of control flow, by kind.
-
-    Attributes:
-        values: the value of every blob.
-        refusals: the layers that cannot be expressed.
     """
+
+    functions = PROGRAM_OPS
+    passed_on = (CannotExpressError, MlferryError, NewerOpsetError)
+    no_function = "there are no ops of ML Programs for this kind"
+    doing = "writing {} as a program"
 
     def __init__(
         self, network: networks.Network, builder: ProgramBuilder, special: Mapping[str, Special]
     ) -> None:
-        self.rank5 = versions.uses_rank5(network)
+        super().__init__(network, special)
         self.builder = builder
-        self.values: dict[str, Value] = {}
-        self.refusals: list[Refusal] = []
-        self._special = special
-        self._cut: set[Value] = set()  # values that lost their sequence axis
         self._lost: set[str] = set()  # blobs of layers that were refused
 
     # ---- blobs -------------------------------------------------------------------------------
-
-    def add_input(self, blob: str, value: Value) -> None:
-        """Add a blob that comes from outside, in the shape that it has in the network."""
-        self.values[blob] = self._without_sequence(value)
-
-    def whole(self, blob: str) -> Value:
-        """The value of a blob with all of its axes.
-
-        Raises:
-            CannotBecomeProgramError: no earlier layer is certain to write it.
-        """
-        if blob not in self.values:
-            raise CannotBecomeProgramError(f"nothing before it surely makes {blob!r}")
-        return self._with_sequence(self.values[blob])
 
     def _without_sequence(self, value: Value) -> Value:
         if not self.rank5 or value.tensor.shape is None:
@@ -79,91 +61,88 @@ class Translation:
 
     # ---- layers ------------------------------------------------------------------------------
 
-    def run(self, layers: liveness.Layers, outputs: set[str]) -> None:
-        """Write layers; the blobs `outputs` are read after them."""
-        for layer, live in zip(layers, liveness.needs(layers, outputs), strict=True):
-            self.layer(layer, live)
+    def start(self, name: str) -> None:
+        """Name the operations from here on after a layer."""
+        self.builder.layer = name
 
-    def layer(self, layer: nn.NeuralNetworkLayer, live: set[str]) -> None:
-        """Write one layer; `live` are the blobs that something later may read."""
-        self.builder.layer = layer.name
-        kind = layer.WhichOneof("layer") or ""
-        write = self._special.get(kind)
-        try:
-            if write is not None:
-                write(self, layer, live)
-            else:
-                with context(f"writing {kind} {layer.name!r} as a program"):
-                    self._plain(layer)
-        except CannotBecomeProgramError as error:
-            self._refuse(layer, error, live)
+    def flag(self, value: bool) -> Value:
+        """A constant scalar that is true or false."""
+        return self.builder.constant(np.bool_(value))
 
-    def _refuse(
-        self, layer: nn.NeuralNetworkLayer, error: CannotBecomeProgramError, live: set[str]
-    ) -> None:
-        """Note that a layer cannot be expressed, and continue, to find the others."""
+    def truth(self, blob: str) -> Value:
+        """A scalar that says whether a blob of one value is true."""
+        builder = self.builder
+        value = self.whole(blob)
+        if value.dtype == "bool":
+            flag = value
+        elif value.dtype == "int32":
+            flag = builder.op("not_equal", x=value, y=0)
+        else:
+            flag = builder.op("greater", x=builder.op("abs", x=value), y=np.float32(TRUE_ABOVE))
+        return builder.reshape(flag, [])
+
+    def choose(
+        self,
+        layer: Layer,
+        condition: Value,
+        bodies: Sequence[Block],
+        results: Sequence[list[Value]],
+    ) -> Sequence[Value]:
+        """Write a `cond`, whose paths get results of the same types."""
+        for place, pair in enumerate(zip(*results, strict=True)):
+            dtypes = {value.dtype for value in pair}
+            mixed = "int32" if "fp32" not in dtypes else "fp32"
+            dtype = dtypes.pop() if len(dtypes) == 1 else mixed
+            for way, value in enumerate(pair):
+                results[way][place] = self.in_block(bodies[way], value, dtype)
+        for block, values in zip(bodies, results, strict=True):
+            block.outputs = values
+        self.start(layer.name)
+        return self.builder.ops("cond", pred=condition, blocks=list(bodies))
+
+    def become(self, blob: str, value: Value) -> None:
+        """Give a blob a value that has all of its axes."""
+        self.values[blob] = self._without_sequence(value)
+
+    def in_block(self, block: Block, value: Value, dtype: str) -> Value:
+        """A value as the output of a block: of that type, and made by an operation of the block."""
+        own = {output for operation in block.operations for output in operation.outputs}
+        with self.builder.within(block):
+            if value.dtype != dtype:
+                value = self.builder.cast(value, dtype)
+                own = {output for operation in block.operations for output in operation.outputs}
+            if value not in own or value in block.outputs:
+                value = self.builder.op("identity", x=value, folded=False)
+        return value
+
+    def _body(self) -> AbstractContextManager[Block]:
+        return self.builder.inside()
+
+    def _refuse(self, layer: Layer, error: Exception, live: set[str]) -> None:
         reads, writes = networks.touched(layer)
         self.refusals.append(Refusal(layer, str(error), bool(self._lost & reads)))
         for blob in writes & (live | set(layer.output)):
             self._lost.add(blob)
             self.values.pop(blob, None)
 
-    def _plain(self, layer: nn.NeuralNetworkLayer) -> None:
-        params = Params.of(layer, rank5=self.rank5)
-        entry = PROGRAM_OPS.find(params.kind)
-        if entry is None:
-            raise CannotBecomeProgramError("there are no ops of ML Programs for this kind")
-        five = entry.options.get("five_axes", False)
-        inputs = self._inputs(layer, five(params) if callable(five) else five)
-        is_cut = bool(inputs) and all(x in self._cut for x in inputs)
-        output = _written(self.builder, entry.value, params, inputs)
-        results = output if isinstance(output, tuple) else (output,)
-        if len(results) < len(layer.output):
-            raise SpecError(f"it makes {len(results)} outputs; {len(layer.output)} are named")
-        shapes = infer(params, [x.tensor.shape for x in inputs])
+    def _write(
+        self, layer: Layer, function: Callable[..., Any], params: Params, x: list[Value]
+    ) -> None:
+        is_cut = self._are_cut(x)
+        results = self._results(layer, partial(function, self.builder, params, *x))
+        shapes = infer(params, [value.tensor.shape for value in x])
         for index, blob in enumerate(layer.output):
             value = results[index]
-            if shapes is not None and value not in inputs:
+            if shapes is not None and value not in x:
                 refine(value, shapes[index])
             if is_cut:
                 self._cut.add(value)
             self.values[blob] = value if is_cut else self._without_sequence(value)
 
-    def _inputs(self, layer: nn.NeuralNetworkLayer, five: bool) -> list[Value]:
-        """The values of the inputs: all with the sequence axis, or all without."""
-        missing = [blob for blob in layer.input if blob not in self.values]
-        if missing:
-            raise CannotBecomeProgramError(f"nothing before it surely makes {missing[0]!r}")
-        values = [self.values[blob] for blob in layer.input]
-        if five or not all(value in self._cut for value in values):
-            values = [self._with_sequence(value) for value in values]
-        return values
-
-    @contextmanager
-    def inside(self) -> Iterator[Block]:
-        """Write the operations of a block; blobs that change inside keep their values outside."""
-        outer = dict(self.values)
-        try:
-            with self.builder.inside() as block:
-                yield block
-        finally:
-            self.values = outer
-
     def check(self) -> None:
         """Raise an `UnsupportedLayersError` that names every layer that cannot be expressed."""
         advice = "the neural network itself runs wherever the program would"
         check_refusals(self.refusals, "an ML Program", [advice])
-
-
-def _written(
-    builder: ProgramBuilder, write: Callable[..., object], params: Params, inputs: list[Value]
-) -> object:
-    try:
-        return write(builder, params, *inputs)
-    except (CannotBecomeProgramError, MlferryError, NewerOpsetError):
-        raise
-    except Exception as error:  # a layer whose parameters validate would refuse
-        raise SpecError(f"its parameters do not fit: {error!r:.300}") from error
 
 
 def refine(value: Value, shape: Shape | None) -> None:

@@ -16,7 +16,15 @@ from mlferry.layers.definitions import (
     stored_weights,
 )
 from mlferry.layers.params import Params
-from mlferry.numerics.shapes import Shape, axis_of, need_rank, replaced, show, total
+from mlferry.numerics.shapes import (
+    Shape,
+    axis_of,
+    need_rank,
+    number_of_parts,
+    replaced,
+    show,
+    total,
+)
 from mlferry.spec.problems import Problems, error
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -113,7 +121,7 @@ def split_nd(params: Params, shape: Shape) -> list[Shape]:
     if params.numSplits < 1 or (extent is not None and extent < params.numSplits):
         raise SpecError(f"{params.numSplits} parts of axis {axis} of {show(shape)}")
     if extent is None:
-        return [replaced(shape, axis, None)] * params.numSplits
+        return [replaced(shape, axis, None)] * number_of_parts(params.numSplits)
     part, longer = divmod(extent, params.numSplits)  # the first parts take the remainder
     return [replaced(shape, axis, part + (index < longer)) for index in range(params.numSplits)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.numerics.shapes import axis_of
 from mlferry.onnx_graph.emitter import Emitter
+from mlferry.refusals import refuse
 
 
 @op("concat", five_axes=lambda p: p.sequenceConcat)
@@ -26,7 +27,7 @@ def concat_nd(emitter: Emitter, params: Params, *inputs: str) -> str:
 
 
 def _stacked(emitter: Emitter, inputs: tuple[str, ...], axis: int) -> str:
-    return emitter.joined([emitter.unsqueeze(x, [axis]) for x in inputs], axis)
+    return emitter.joined([emitter.expand(x, [axis]) for x in inputs], axis)
 
 
 @op("stack")
@@ -55,7 +56,7 @@ def load_constant_nd(emitter: Emitter, params: Params) -> str:
 
 @op("loadConstant", five_axes=True)
 def load_constant(emitter: Emitter, params: Params) -> str:
-    return emitter.unsqueeze(weight(emitter, params, "data", params.shape), [0, 1])
+    return emitter.expand(weight(emitter, params, "data", params.shape), [0, 1])
 
 
 @op("sequenceRepeat", five_axes=True)

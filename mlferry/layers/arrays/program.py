@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.numerics.shapes import axis_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.refusals import refuse
 
 
 @as_program("concat", five_axes=lambda p: p.sequenceConcat)

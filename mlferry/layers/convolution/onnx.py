@@ -10,12 +10,13 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape, product
 from mlferry.onnx_graph.emitter import Emitter
+from mlferry.refusals import refuse
 
 Edges = Sequence[windows.Edges]
 _AUTO_PAD = {"BOTTOM_RIGHT_HEAVY": "SAME_UPPER", "TOP_LEFT_HEAVY": "SAME_LOWER"}

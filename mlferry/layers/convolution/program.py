@@ -13,11 +13,12 @@ from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.refusals import refuse
 
 Edges = Sequence[windows.Edges]
 _SAME_LOWER = 6  # the opset that brought this padding

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mlferry.errors import SpecError
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 from mlferry.programs.indexing.suppression import suppression_by_columns
+from mlferry.refusals import refuse
 
 _COLUMNS = 7  # the opset from which boxes are columns, and the number of boxes is no output
 

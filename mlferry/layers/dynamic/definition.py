@@ -104,7 +104,7 @@ def range_static(params: Params, *unread: Shape) -> list[Shape]:
     return [(steps(params.startValue, params.endValue, params.stepSizeValue),)]
 
 
-@layer_kind("rangeDynamic", inputs=(0, 3), defaults={"stepSizeValue": 1.0})
+@layer_kind("rangeDynamic", inputs=(1, 3), defaults={"stepSizeValue": 1.0})
 def range_dynamic(params: Params, end: Shape, *others: Shape) -> list[Shape]:
     return [(None,)]
 

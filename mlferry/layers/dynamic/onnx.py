@@ -7,7 +7,7 @@ import numpy as np
 from mlferry.layers.dynamic.definition import steps
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
-from mlferry.onnx_graph.emitter import FLOAT, INT64, Emitter
+from mlferry.onnx_graph.emitter import INT64, Emitter
 
 
 def filled(emitter: Emitter, value: float, shape: str) -> str:
@@ -18,11 +18,6 @@ def filled(emitter: Emitter, value: float, shape: str) -> str:
     y = emitter.node("ConstantOfShape", shape, value=np.array([value], np.float32))
     emitter.shapes[y] = None if known is None else tuple(known.tolist())
     return y
-
-
-@op("copy")
-def copy(emitter: Emitter, params: Params, x: str) -> str:
-    return x
 
 
 @op("getShape")
@@ -66,11 +61,6 @@ def broadcast_to_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -
     return _broadcast(emitter, x, emitter.whole(shape))
 
 
-@op("reshapeLike")
-def reshape_like(emitter: Emitter, params: Params, x: str, like: str) -> str:
-    return emitter.reshape(x, emitter.extents(like))
-
-
 @op("reshapeDynamic")
 def reshape_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str:
     """One extent of the shape may be -1; it is inferred."""
@@ -103,10 +93,5 @@ def range_dynamic(emitter: Emitter, params: Params, end: str, *others: str) -> s
         still = emitter.node("Cast", emitter.node("Equal", step, emitter.number(0)), to=INT64)
         count = emitter.node("Add", count, emitter.node("Gather", emitter.integers([0]), still))
     count = emitter.node("Max", count, emitter.constant(np.int64(0)))
-    places = emitter.node(
-        "Range", emitter.constant(np.int64(0)), count, emitter.constant(np.int64(1))
-    )
-    emitter.shapes[places] = (None,)
-    return emitter.node(
-        "Add", emitter.node("Mul", emitter.node("Cast", places, to=FLOAT), step), start
-    )
+    places = emitter.positions(count)
+    return emitter.binary("add", emitter.binary("mul", places, step), start)

@@ -16,11 +16,6 @@ def filled(builder: ProgramBuilder, value: float, shape: Value) -> Value:
     return builder.op("fill", shape=shape, value=np.float32(value))
 
 
-@as_program("copy")
-def copy(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return x
-
-
 @as_program("getShape")
 def get_shape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if x.is_fixed:
@@ -59,11 +54,6 @@ def broadcast_to_dynamic(builder: ProgramBuilder, params: Params, x: Value, shap
     if target.is_constant:
         return builder.broadcast(x, [int(n) for n in target.constant])
     return builder.broadcast_to(x, target)
-
-
-@as_program("reshapeLike")
-def reshape_like(builder: ProgramBuilder, params: Params, x: Value, like: Value) -> Value:
-    return builder.reshape(x, builder.extents(like))
 
 
 @as_program("reshapeDynamic")

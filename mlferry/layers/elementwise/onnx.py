@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.spec import weights
-
-
-def affine(emitter: Emitter, x: str, scale: float, shift: float) -> str:
-    """scale * x + shift, without operations that change nothing."""
-    y = x if scale == 1 else emitter.node("Mul", x, emitter.number(scale))
-    return y if shift == 0 else emitter.node("Add", y, emitter.number(shift))
 
 
 def _per_channel(emitter: Emitter, a: Params, field: str, x: str) -> str:
@@ -41,14 +32,14 @@ def _parametric_softplus(emitter: Emitter, a: Params, x: str) -> str:
 
 
 ACTIVATIONS: dict[str, Callable[[Emitter, Any, str], str]] = {
-    "linear": lambda emitter, a, x: affine(emitter, x, a.alpha, a.beta),
+    "linear": lambda emitter, a, x: emitter.affine(x, a.alpha, a.beta),
     "ReLU": lambda emitter, a, x: emitter.node("Relu", x),
     "leakyReLU": lambda emitter, a, x: emitter.node("LeakyRelu", x, alpha=a.alpha),
     "thresholdedReLU": _thresholded,
     "PReLU": lambda emitter, a, x: emitter.node("PRelu", x, _per_channel(emitter, a, "alpha", x)),
     "tanh": lambda emitter, a, x: emitter.node("Tanh", x),
-    "scaledTanh": lambda emitter, a, x: affine(
-        emitter, emitter.node("Tanh", affine(emitter, x, a.beta, 0)), a.alpha, 0
+    "scaledTanh": lambda emitter, a, x: emitter.affine(
+        emitter.node("Tanh", emitter.affine(x, a.beta, 0)), a.alpha, 0
     ),
     "sigmoid": lambda emitter, a, x: emitter.node("Sigmoid", x),
     "sigmoidHard": lambda emitter, a, x: emitter.node("HardSigmoid", x, alpha=a.alpha, beta=a.beta),
@@ -68,10 +59,10 @@ def activation(emitter: Emitter, params: Params, x: str) -> str:
 _UNARY: dict[str, Callable[[Emitter, Params, str], str]] = {
     "SQRT": lambda emitter, params, x: emitter.node("Sqrt", x),
     "RSQRT": lambda emitter, params, x: emitter.node(
-        "Reciprocal", emitter.node("Sqrt", affine(emitter, x, 1, params.epsilon))
+        "Reciprocal", emitter.node("Sqrt", emitter.affine(x, 1, params.epsilon))
     ),
     "INVERSE": lambda emitter, params, x: emitter.node(
-        "Reciprocal", affine(emitter, x, 1, params.epsilon)
+        "Reciprocal", emitter.affine(x, 1, params.epsilon)
     ),
     "POWER": lambda emitter, params, x: emitter.node("Pow", x, emitter.number(params.alpha)),
     "EXP": lambda emitter, params, x: emitter.node("Exp", x),
@@ -83,7 +74,7 @@ _UNARY: dict[str, Callable[[Emitter, Params, str], str]] = {
 
 @op("unary")
 def unary(emitter: Emitter, params: Params, x: str) -> str:
-    return _UNARY[params.type](emitter, params, affine(emitter, x, params.scale, params.shift))
+    return _UNARY[params.type](emitter, params, emitter.affine(x, params.scale, params.shift))
 
 
 @op("clip")
@@ -101,53 +92,23 @@ def clamped_relu(emitter: Emitter, params: Params, x: str) -> str:
 @op("gelu")
 def gelu(emitter: Emitter, params: Params, x: str) -> str:
     if params.mode == "SIGMOID_APPROXIMATION":
-        return emitter.node("Mul", x, emitter.node("Sigmoid", affine(emitter, x, 1.702, 0)))
+        return emitter.node("Mul", x, emitter.node("Sigmoid", emitter.affine(x, 1.702, 0)))
     if params.mode == "TANH_APPROXIMATION":
         cube = emitter.node(
             "Mul", emitter.node("Mul", x, emitter.node("Mul", x, x)), emitter.number(0.044715)
         )
-        inner = affine(emitter, emitter.node("Add", x, cube), math.sqrt(2 / math.pi), 0)
-        gate = affine(emitter, emitter.node("Tanh", inner), 1, 1)
+        inner = emitter.affine(emitter.node("Add", x, cube), math.sqrt(2 / math.pi), 0)
+        gate = emitter.affine(emitter.node("Tanh", inner), 1, 1)
     else:
-        gate = affine(
-            emitter, emitter.node("Erf", emitter.node("Div", x, emitter.number(math.sqrt(2)))), 1, 1
+        gate = emitter.affine(
+            emitter.node("Erf", emitter.node("Div", x, emitter.number(math.sqrt(2)))), 1, 1
         )
-    return affine(emitter, emitter.node("Mul", x, gate), 0.5, 0)
+    return emitter.affine(emitter.node("Mul", x, gate), 0.5, 0)
 
 
-_FUNCTIONS = {
-    "ceil": "Ceil", "floor": "Floor", "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos",
-    "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh",
-    "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "erf": "Erf",
-}  # fmt: skip
-_REDUCERS = {
-    "add": "Add",
-    "addBroadcastable": "Add",
-    "multiply": "Mul",
-    "multiplyBroadcastable": "Mul",
-    "max": "Max",
-    "maxBroadcastable": "Max",
-    "min": "Min",
-    "minBroadcastable": "Min",
-}
-_BINARY = {
-    "subtractBroadcastable": "Sub",
-    "divideBroadcastable": "Div",
-    "powBroadcastable": "Pow",
-}
-_LOGICAL = {"logicalOr": "Or", "logicalXor": "Xor", "logicalAnd": "And"}
-_COMPARISONS = {
-    "equal": "Equal",
-    "lessThan": "Less",
-    "lessEqual": "LessOrEqual",
-    "greaterThan": "Greater",
-    "greaterEqual": "GreaterOrEqual",
-}
-
-
-@op(*_FUNCTIONS)
-def function(emitter: Emitter, params: Params, x: str) -> str:
-    return emitter.node(_FUNCTIONS[params.kind], x)
+@op("asinh", "acosh")
+def inverse_hyperbolic(emitter: Emitter, params: Params, x: str) -> str:
+    return emitter.unary(params.kind, x)
 
 
 @op("exp2")
@@ -155,24 +116,9 @@ def exp2(emitter: Emitter, params: Params, x: str) -> str:
     return emitter.node("Pow", emitter.number(2), x)
 
 
-@op(*_REDUCERS)
-def reducer(emitter: Emitter, params: Params, *inputs: str) -> str:
-    """With one input, `add` and `multiply` take `alpha` as the second operand."""
-    if len(inputs) == 1 and params.kind in ("add", "multiply"):
-        return affine(
-            emitter, inputs[0], *((1, params.alpha) if params.kind == "add" else (params.alpha, 0))
-        )
-    return functools.reduce(functools.partial(emitter.node, _REDUCERS[params.kind]), inputs)
-
-
 @op("average")
 def average(emitter: Emitter, params: Params, *inputs: str) -> str:
     return emitter.node("Mean", *inputs)
-
-
-@op(*_BINARY)
-def binary(emitter: Emitter, params: Params, left: str, right: str) -> str:
-    return emitter.node(_BINARY[params.kind], left, right)
 
 
 def _remainder(emitter: Emitter, left: str, right: str) -> str:
@@ -198,35 +144,4 @@ def floor_div(emitter: Emitter, params: Params, left: str, right: str) -> str:
     by_zero = emitter.node("Equal", right, emitter.number(0))
     return emitter.node(
         "Where", by_zero, emitter.node("Div", left, right), emitter.node("Round", quotient)
-    )
-
-
-@op(*_LOGICAL)
-def logical(emitter: Emitter, params: Params, left: str, right: str) -> str:
-    return emitter.from_flag(
-        emitter.node(_LOGICAL[params.kind], emitter.flag(left), emitter.flag(right))
-    )
-
-
-@op("logicalNot")
-def logical_not(emitter: Emitter, params: Params, x: str) -> str:
-    return emitter.from_flag(emitter.node("Not", emitter.flag(x)))
-
-
-def _other(emitter: Emitter, params: Params, inputs: tuple[str, ...]) -> str:
-    """The second operand of a comparison: `alpha` if there is one input."""
-    return inputs[0] if inputs else emitter.number(float(np.float32(params.alpha)))
-
-
-@op(*_COMPARISONS)
-def comparison(emitter: Emitter, params: Params, left: str, *right: str) -> str:
-    return emitter.from_flag(
-        emitter.node(_COMPARISONS[params.kind], left, _other(emitter, params, right))
-    )
-
-
-@op("notEqual")
-def not_equal(emitter: Emitter, params: Params, left: str, *right: str) -> str:
-    return emitter.from_flag(
-        emitter.node("Not", emitter.node("Equal", left, _other(emitter, params, right)))
     )

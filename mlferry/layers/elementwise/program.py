@@ -130,16 +130,9 @@ def gelu(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return builder.op("gelu", x=builder.as_float(x), mode=params.mode)
 
 
-_FUNCTIONS = {
-    "ceil": "ceil", "floor": "floor", "round": "round", "sin": "sin", "cos": "cos", "tan": "tan",
-    "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-    "atanh": "atanh", "erf": "erf", "exp2": "exp2", "sign": "sign",
-}  # fmt: skip
-
-
-@as_program(*_FUNCTIONS)
-def function(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.op(_FUNCTIONS[params.kind], x=builder.as_float(x))
+@as_program("exp2")
+def exp2(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    return builder.op("exp2", x=builder.as_float(x))
 
 
 @as_program("asinh")
@@ -170,40 +163,10 @@ def acosh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return builder.affine(builder.op("log", x=total, epsilon=0.0), 1, math.log(2))
 
 
-_REDUCERS = {
-    "add": "add",
-    "addBroadcastable": "add",
-    "multiply": "mul",
-    "multiplyBroadcastable": "mul",
-    "max": "maximum",
-    "maxBroadcastable": "maximum",
-    "min": "minimum",
-    "minBroadcastable": "minimum",
-}
 _BINARY = {
-    "subtractBroadcastable": "sub",
     "modBroadcastable": "mod",
     "floorDivBroadcastable": "floor_div",
 }
-_FRACTIONS = {"divideBroadcastable": "real_div", "powBroadcastable": "pow"}
-_LOGICAL = {"logicalOr": "logical_or", "logicalXor": "logical_xor", "logicalAnd": "logical_and"}
-_COMPARISONS = {
-    "equal": "equal",
-    "notEqual": "not_equal",
-    "lessThan": "less",
-    "lessEqual": "less_equal",
-    "greaterThan": "greater",
-    "greaterEqual": "greater_equal",
-}
-
-
-@as_program(*_REDUCERS)
-def reducer(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
-    """With one input, `add` and `multiply` take `alpha` as the second operand."""
-    name = _REDUCERS[params.kind]
-    if len(inputs) == 1 and params.kind in ("add", "multiply"):
-        return builder.binary(name, inputs[0], params.alpha)
-    return functools.reduce(functools.partial(builder.binary, name), inputs)
 
 
 @as_program("average")
@@ -215,27 +178,3 @@ def average(builder: ProgramBuilder, params: Params, *inputs: Value) -> Value:
 @as_program(*_BINARY)
 def binary(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
     return builder.binary(_BINARY[params.kind], left, right)
-
-
-@as_program(*_FRACTIONS)
-def fraction(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
-    one, two = builder.as_float(left), builder.as_float(right)
-    return builder.binary(_FRACTIONS[params.kind], one, two)
-
-
-@as_program(*_LOGICAL)
-def logical(builder: ProgramBuilder, params: Params, left: Value, right: Value) -> Value:
-    one, two = builder.as_boolean(left), builder.as_boolean(right)
-    return builder.op(_LOGICAL[params.kind], x=one, y=two)
-
-
-@as_program("logicalNot")
-def logical_not(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.op("logical_not", x=builder.as_boolean(x))
-
-
-@as_program(*_COMPARISONS)
-def comparison(builder: ProgramBuilder, params: Params, left: Value, *right: Value) -> Value:
-    """The second operand is `alpha` if there is one input."""
-    other = right[0] if right else builder.number(params.alpha)
-    return builder.binary(_COMPARISONS[params.kind], left, other)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.numerics.shapes import axis_of
 from mlferry.onnx_graph.emitter import FARTHEST, INT64, Emitter
+from mlferry.refusals import refuse
 
 _REDUCTION = {
     "SCATTER_UPDATE": None,
@@ -187,15 +188,11 @@ def one_hot(emitter: Emitter, params: Params, x: str, *size: str) -> str:
     axis = axis_of(params.axis, emitter.rank(x) + 1)
     behind = [1] * (emitter.rank(x) - axis)
     if size:
-        limit = emitter.reshape(emitter.whole(size[0]), [])
-        places = emitter.node(
-            "Range", emitter.constant(np.int64(0)), limit, emitter.constant(np.int64(1))
-        )
-        emitter.shapes[places] = (None,)
+        places = emitter.count_up(emitter.whole(size[0]))
     else:
         places = emitter.integers(range(params.oneHotVectorSize))
     hit = emitter.node(
-        "Equal", emitter.unsqueeze(emitter.whole(x), [axis]), emitter.reshape(places, [-1, *behind])
+        "Equal", emitter.expand(emitter.whole(x), [axis]), emitter.reshape(places, [-1, *behind])
     )
     if (params.onValue, params.offValue) == (1, 0):
         return emitter.from_flag(hit)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.layers.reduction.program import at_least_1d
 from mlferry.numerics.shapes import axis_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.refusals import refuse
 
 _FROM_THE_END = 7  # from this opset on, negative indices are invalid
 _POSITIVE = {"reduce_argmax", "reduce_argmin", "argsort", "topk", "shape", "non_zero"}

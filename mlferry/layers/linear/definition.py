@@ -36,7 +36,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 )
 def inner_product(params: Params, shape: Shape) -> list[Shape]:
     """Ranks 1 to 3: the last axis is multiplied; 4 and 5: C, H and W flattened."""
-    need_rank(shape, 1)
+    need_rank(shape, 1, most=5)
     flattened = len(shape) >= 4
     channels = product(shape[-3:]) if flattened else shape[-1]
     if channels is not None and channels != params.inputChannels:
@@ -70,7 +70,7 @@ def embedding(params: Params, shape: Shape) -> list[Shape]:
     ),
 )
 def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
-    need_rank(shape, 2)
+    need_rank(shape, 2, most=5)
     if shape[-1] not in (1, None):
         raise SpecError(f"the last extent of the input {show(shape)} must be 1")
     return [(*shape[:-1], params.embeddingSize)]
@@ -113,6 +113,8 @@ def batched_matmul(params: Params, left: Shape, right: Shape | None = None) -> l
 def dot(params: Params, left: Shape, right: Shape) -> list[Shape]:
     need_rank(left, 3)
     need_rank(right, 3, "second input")
+    if len(left) != len(right):
+        raise SpecError(f"vectors {show(left)} and {show(right)} differ in their number of axes")
     for shape in (left, right):
         if any(extent not in (1, None) for extent in shape[-2:]):
             raise SpecError(f"{show(shape)}: height and width of a dot product's inputs are 1")

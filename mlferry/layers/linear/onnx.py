@@ -113,16 +113,12 @@ def batched_matmul(emitter: Emitter, params: Params, left: str, *right: str) -> 
             params.weightMatrixSecondDimension,
         )
     a = (
-        emitter.unsqueeze(left, [0])
+        emitter.expand(left, [0])
         if emitter.rank(left) == 1
         else _turned(emitter, left, params.transposeA)
     )
     b = right[0]
-    b = (
-        emitter.unsqueeze(b, [1])
-        if emitter.rank(b) == 1
-        else _turned(emitter, b, params.transposeB)
-    )
+    b = emitter.expand(b, [1]) if emitter.rank(b) == 1 else _turned(emitter, b, params.transposeB)
     return emitter.node("MatMul", a, b)
 
 

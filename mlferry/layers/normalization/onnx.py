@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.layers.convolution.onnx import over_maps
-from mlferry.layers.elementwise.onnx import affine
 from mlferry.layers.exports import op
 from mlferry.layers.normalization.definition import broadcast_shape
 from mlferry.layers.onnx_weights import weight
@@ -61,7 +60,7 @@ def _standardized(emitter: Emitter, x: str, axes: list[int], epsilon: float | No
     variance = emitter.node(
         "ReduceMean", emitter.node("Mul", centered, centered), emitter.integers(axes)
     )
-    y = emitter.node("Div", centered, emitter.node("Sqrt", affine(emitter, variance, 1, epsilon)))
+    y = emitter.node("Div", centered, emitter.node("Sqrt", emitter.affine(variance, 1, epsilon)))
     emitter.shapes[y] = emitter.shape(x)
     return y
 
@@ -93,7 +92,7 @@ def mvn(emitter: Emitter, params: Params, x: str) -> str:
 @op("l2normalize")
 def l2normalize(emitter: Emitter, params: Params, x: str) -> str:
     total = emitter.node("ReduceSumSquare", x, emitter.integers([-3, -2, -1]))
-    return emitter.node("Div", x, emitter.node("Sqrt", affine(emitter, total, 1, params.epsilon)))
+    return emitter.node("Div", x, emitter.node("Sqrt", emitter.affine(total, 1, params.epsilon)))
 
 
 @op("lrn")
@@ -121,7 +120,7 @@ def lrn(emitter: Emitter, params: Params, x: str) -> str:
         end = index + 1 - params.localSize or np.iinfo(np.int64).max
         part = emitter.sliced(squares, -3, index, end)
         window = emitter.node("Add", window, part) if window else part
-    base = affine(emitter, window, params.alpha / params.localSize, params.k)
+    base = emitter.affine(window, params.alpha / params.localSize, params.k)
     return emitter.node("Div", x, emitter.node("Pow", base, emitter.number(params.beta)))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from mlferry.layers.dynamic.onnx import filled
-from mlferry.layers.elementwise.onnx import affine
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.numerics.shapes import product
@@ -25,10 +24,10 @@ def _drawn(emitter: Emitter, params: Params, like: str) -> str:
     attributes: dict[str, Any] = {"dtype": FLOAT, "seed": _seed(params)}
     if "Normal" in params.kind:
         y = emitter.node("RandomNormalLike", like, mean=0.0, scale=1.0, **attributes)
-        return affine(emitter, y, params.stdDev, params.mean)
+        return emitter.affine(y, params.stdDev, params.mean)
     y = emitter.node("RandomUniformLike", like, low=0.0, high=1.0, **attributes)
     if "Uniform" in params.kind:
-        return affine(emitter, y, params.maxVal - params.minVal, params.minVal)
+        return emitter.affine(y, params.maxVal - params.minVal, params.minVal)
     return emitter.from_flag(emitter.node("Less", y, emitter.number(params.prob)))
 
 
@@ -50,8 +49,8 @@ def random_dynamic(emitter: Emitter, params: Params, shape: str) -> str:
 @op("categoricalDistribution", random=True)
 def categorical_distribution(emitter: Emitter, params: Params, x: str) -> str:
     """Indices of the last axis, drawn from its logits, or from its probabilities."""
-    logits = x if params.isLogits else emitter.node("Log", affine(emitter, x, 1, params.eps))
-    logits = affine(emitter, logits, float(np.float32(1 / params.temperature)), 0)
+    logits = x if params.isLogits else emitter.node("Log", emitter.affine(x, 1, params.eps))
+    logits = emitter.affine(logits, float(np.float32(1 / params.temperature)), 0)
     shape = emitter.shape(x)
     rows = product(shape[:-1])
     table = emitter.reshape(logits, [-1 if rows is None else rows, emitter.extent(x, -1)])

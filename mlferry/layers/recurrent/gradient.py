@@ -162,7 +162,7 @@ def simple_recurrent(run: LayerRun, dy: Array, dlast: Array | None = None) -> tu
     gates = GateMatrices.of(params, params, names, params.hasBiasVector)
     x = _walked(run.inputs[0], reverse)
     function = GateFunction(params.activation, clip=True)
-    start = _first(_given(run, 1), (x.shape[1], params.outputVectorSize), x.dtype)
+    start = _first(_state_input(run, 1), (x.shape[1], params.outputVectorSize), x.dtype)
     entries = gates.project(x)[:, 0]
     y, sums, before = np.empty_like(entries), np.empty_like(entries), start
     recursion = gates.recursions[0]
@@ -181,7 +181,7 @@ def simple_recurrent(run: LayerRun, dy: Array, dlast: Array | None = None) -> tu
     return _results(run, dx, reverse, [through])
 
 
-def _given(run: LayerRun, place: int) -> Array | None:
+def _state_input(run: LayerRun, place: int) -> Array | None:
     return run.inputs[place] if len(run.inputs) > place else None
 
 
@@ -189,8 +189,8 @@ def _results(run: LayerRun, dx: Array, reverse: bool, states: Sequence[Array]) -
     """The gradients of the input and of the initial states that came as inputs."""
     shape = run.input_shapes[0]
     total = (dx[::-1] if reverse else dx).reshape(shape)
-    given = run.input_shapes[1:]
-    return (total, *(_of_state(s, wide) for s, wide in zip(states, given, strict=False)))
+    shapes = run.input_shapes[1:]
+    return (total, *(_of_state(s, wide) for s, wide in zip(states, shapes, strict=False)))
 
 
 @gradient("gru", keeps=INPUTS)
@@ -200,9 +200,9 @@ def gru(run: LayerRun, dy: Array, dlast: Array | None = None) -> tuple[Array, ..
     gates = GateMatrices.of(params, params, names, params.hasBiasVectors)
     x = _walked(run.inputs[0], reverse)
     inner, outer = (GateFunction(a, clip=True) for a in params.activations)
-    start = _first(_given(run, 1), (x.shape[1], params.outputVectorSize), x.dtype)
+    start = _first(_state_input(run, 1), (x.shape[1], params.outputVectorSize), x.dtype)
     sums = gates.project(x)
-    made = np.empty_like(sums)  # z, r, o of every step
+    activated = np.empty_like(sums)  # z, r, o of every step
     y = np.empty((len(x), *start.shape), x.dtype)
     opened = np.empty_like(y)  # r y'
     update, reset, recursion = gates.recursions
@@ -210,8 +210,8 @@ def gru(run: LayerRun, dy: Array, dlast: Array | None = None) -> tuple[Array, ..
     for t in range(len(x)):
         sums[t, 0] += before @ update.T
         sums[t, 1] += before @ reset.T
-        made[t, :2] = inner(sums[t, :2])
-        z, r, o = made[t]
+        activated[t, :2] = inner(sums[t, :2])
+        z, r, o = activated[t]
         opened[t] = r * before
         sums[t, 2] += opened[t] @ recursion.T
         o[...] = outer(sums[t, 2])
@@ -219,12 +219,15 @@ def gru(run: LayerRun, dy: Array, dlast: Array | None = None) -> tuple[Array, ..
     behind = _behind(dy, len(x), sequence=params.sequenceOutput)
     if dlast is not None:
         behind[-1] += dlast.reshape(behind[-1].shape)
-    early, late = inner.slope(sums[:, :2], made[:, :2]), outer.slope(sums[:, 2], made[:, 2])
+    early, late = (
+        inner.slope(sums[:, :2], activated[:, :2]),
+        outer.slope(sums[:, 2], activated[:, 2]),
+    )
     states = _shifted(start, y)
     through = np.zeros_like(start)
     back = sums  # from here on the gradients of the sums
     for t in reversed(range(len(x))):
-        total, (z, r, o) = behind[t] + through, made[t]
+        total, (z, r, o) = behind[t] + through, activated[t]
         back[t, 2] = total * (1 - z) * late[t]
         of_opened = back[t, 2] @ recursion
         back[t, 0] = total * (states[t] - o) * early[t, 0]
@@ -242,7 +245,7 @@ class LstmWalk:
         part: the weights.
         activations: of gates, block input and output.
         x: [Seq, Batch, C], in the order of the walk.
-        given: initial output and cell.
+        initial: initial output and cell.
     """
 
     def __init__(
@@ -251,7 +254,7 @@ class LstmWalk:
         part: Params,
         activations: Sequence[Params],
         x: Array,
-        given: tuple[Array | None, Array | None],
+        initial: tuple[Array | None, Array | None],
     ) -> None:
         options, units = params.params, params.outputVectorSize
         self.coupled = options.coupledInputAndForgetGate
@@ -269,32 +272,32 @@ class LstmWalk:
         if options.forgetBias and not options.hasBiasVectors and not self.coupled:
             self.sums[:, 1] += 1
         shape = (x.shape[1], units)
-        self.made = np.empty_like(self.sums)  # what the functions make of the sums
+        self.activated = np.empty_like(self.sums)  # what the functions make of the sums
         self.y, self.raw, self.shown = (np.empty((len(x), *shape), x.dtype) for _ in range(3))
         self.cells = np.empty((len(x) + 1, *shape), x.dtype)
-        self.start, self.cells[0] = (_first(state, shape, x.dtype) for state in given)
+        self.start, self.cells[0] = (_first(state, shape, x.dtype) for state in initial)
         self._walk()
 
     def _walk(self) -> None:
-        sums, made, cells = self.sums, self.made, self.cells
+        sums, activated, cells = self.sums, self.activated, self.cells
         count, before = len(self.early), self.start
         for t in range(len(self.x)):
             sums[t] += np.matmul(before, self.gates.recursions.swapaxes(-1, -2))
             for index, peephole in enumerate(self.peepholes[:-1]):
                 sums[t, index] += peephole * cells[t]
-            made[t, :count] = self.f(sums[t, :count])
-            made[t, -1] = self.g(sums[t, -1])
-            self.raw[t] = cells[t] * self.forget(t) + made[t, 0] * made[t, -1]
+            activated[t, :count] = self.f(sums[t, :count])
+            activated[t, -1] = self.g(sums[t, -1])
+            self.raw[t] = cells[t] * self.forget(t) + activated[t, 0] * activated[t, -1]
             cells[t + 1] = np.clip(self.raw[t], -self.limit, self.limit)
             if self.peepholes:
                 sums[t, -2] += self.peepholes[-1] * cells[t + 1]
-            made[t, -2] = self.f(sums[t, -2])
+            activated[t, -2] = self.f(sums[t, -2])
             self.shown[t] = self.h(cells[t + 1])
-            before = self.y[t] = made[t, -2] * self.shown[t]
+            before = self.y[t] = activated[t, -2] * self.shown[t]
 
     def forget(self, t: int) -> Array:
         """What the cell is multiplied with."""
-        return 1 - self.made[t, 0] if self.coupled else self.made[t, 1]
+        return 1 - self.activated[t, 0] if self.coupled else self.activated[t, 1]
 
     def back(self, behind: Array, through: Array, of_cell: Array) -> tuple[Array, Array, Array]:
         """The gradients of the sums, and of the initial output and cell.
@@ -304,18 +307,21 @@ class LstmWalk:
             through: that of the last output, besides.
             of_cell: that of the last cell.
         """
-        made, back = self.made, np.empty_like(self.sums)
+        activated, back = self.activated, np.empty_like(self.sums)
         slopes = np.concatenate(
             [
-                self.f.slope(self.sums[:, :-1], made[:, :-1]),
-                self.g.slope(self.sums[:, -1:], made[:, -1:]),
+                self.f.slope(self.sums[:, :-1], activated[:, :-1]),
+                self.g.slope(self.sums[:, -1:], activated[:, -1:]),
             ],
             axis=1,
         )
         of_shown = self.h.slope(self.cells[1:], self.shown)
         inside = np.abs(self.raw) <= self.limit
         for t in reversed(range(len(self.x))):
-            total, (i, o, z) = behind[t] + through, (made[t, 0], made[t, -2], made[t, -1])
+            total, (i, o, z) = (
+                behind[t] + through,
+                (activated[t, 0], activated[t, -2], activated[t, -1]),
+            )
             back[t, -2] = total * self.shown[t] * slopes[t, -2]
             of_cell = of_cell + total * o * of_shown[t]
             if self.peepholes:
@@ -338,17 +344,17 @@ class LstmWalk:
         """The gradient of x; see `GateMatrices.tell`."""
         for index in range(len(self.peepholes)):
             name = [*self.early, "outputGate"][index]
-            seen = self.cells[1:] if name == "outputGate" else self.cells[:-1]
+            factor = self.cells[1:] if name == "outputGate" else self.cells[:-1]
             run.weight(
                 f"{path}{name}PeepholeVector",
-                functools.partial(_summed, back[:, index], seen),
+                functools.partial(_summed, back[:, index], factor),
             )
         states = _shifted(self.start, self.y)
         return self.gates.tell(run, path, self.names, back, self.x, [states] * back.shape[1])
 
 
-def _summed(gradient: Array, seen: Array) -> Array:
-    return (gradient * seen).sum(axis=(0, 1))
+def _summed(gradient: Array, factor: Array) -> Array:
+    return (gradient * factor).sum(axis=(0, 1))
 
 
 def _lstm(
@@ -374,8 +380,8 @@ def _lstm(
         last: the gradients of the last output and cell, if they are outputs.
     """
     x = _walked(run.inputs[0], reverse)
-    given = (_given(run, places[0]), _given(run, places[1]))
-    walk = LstmWalk(run.params, part, activations, x, given)
+    initial = (_state_input(run, places[0]), _state_input(run, places[1]))
+    walk = LstmWalk(run.params, part, activations, x, initial)
     shape = walk.start.shape
     ends = [each.reshape(shape) for each in last] or [np.zeros(shape, x.dtype)] * 2
     back, of_start, of_cell = walk.back(behind, *ends)

@@ -39,21 +39,21 @@ _INTO: dict[str, Function] = {"tanh": np.tanh, "sigmoid": sigmoid}
 _SATURATED = ("tanh", "sigmoid", "scaledTanh", "sigmoidHard")
 
 
-def activation_of(a: Params, *, clip: bool = False) -> Function:
+def activation_of(activation: Params, *, clip: bool = False) -> Function:
     """An activation of a recurrent layer.
 
-    With `clip` of a sum, which is clipped first: some have reached their ends there anyway.
+    `clip` clips its input first, except for activations that are constant there anyway.
     """
-    return a.once(f"function, clip={clip}", lambda: _made(a, clip))
+    return activation.once(f"function, clip={clip}", lambda: _build(activation, clip))
 
 
-def _made(a: Params, clip: bool) -> Function:
-    kind = a.which("NonlinearityType") or "linear"
-    message = getattr(a, kind)
+def _build(activation: Params, clip: bool) -> Function:
+    kind = activation.which("NonlinearityType") or "linear"
+    message = getattr(activation, kind)
     fixed = not (getattr(message, "alpha", 0) or getattr(message, "beta", 0))
     if kind in _INTO:
         return _INTO[kind]
-    function = _FIXED[kind] if kind in _FIXED and fixed else function_of(a)
+    function = _FIXED[kind] if kind in _FIXED and fixed else function_of(activation)
     if clip and not (kind in _SATURATED and fixed):
         return lambda x, out: np.copyto(out, function(clipped(x, -_CLIP, _CLIP)))
     return lambda x, out: np.copyto(out, function(x))
@@ -259,7 +259,7 @@ def _lstm(
     least, recursion = -limit, gates.recursion
     before, cell = _initial(states, 2, len(parts), (x.shape[1], units), x.dtype)
     cell = cell.copy()
-    # Without clipping a cell grows by one a step at most.
+    # Without clipping a cell grows by at most one per step.
     clips = not (usual and len(x) + np.abs(cell).max(initial=0) <= limit)
     total = np.empty((len(names), *cell.shape), x.dtype)
     first, i, o, z = total[: len(early) if peepholes else -1], total[0], total[-2], total[-1]

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.onnx import ACTIVATIONS
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.numerics.gates import CELL_CLIP, FIXED
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Body, Port
+from mlferry.refusals import refuse
 
 _NO_LIMIT = 50000.0  # what Apple's builder writes where cells are not to be clipped
 # ONNX's name, and how many of alpha and beta it takes
@@ -45,10 +46,10 @@ class Function:
     message: Any
 
     @classmethod
-    def of(cls, a: Params) -> Function:
+    def of(cls, activation: Params) -> Function:
         """What an `ActivationParams` message of a recurrent layer describes."""
-        kind = a.which("NonlinearityType") or "linear"
-        message = getattr(a, kind)
+        kind = activation.which("NonlinearityType") or "linear"
+        message = getattr(activation, kind)
         if kind in _FIXED and not (message.alpha or message.beta):
             alpha, beta = _FIXED[kind]
             message = SimpleNamespace(alpha=alpha, beta=beta)
@@ -123,12 +124,12 @@ def _layer(
     states: Sequence[str],
 ) -> RecurrentLayer:
     steps, batch = emitter.extents(x)[:2]
-    given = [
+    first_states = [
         emitter.reshape(state, [1, emitter.extent(state, 1), params.outputVectorSize])
         for state in states
     ]
     spread = []
-    for state in given:
+    for state in first_states:
         if emitter.shape(state)[1] == batch:
             spread.append(state)
             continue
@@ -146,7 +147,7 @@ def _stacked(
 ) -> str:
     """Weights of several gates, one below the other, [directions, gates * units, ...]."""
     rows = [
-        emitter.unsqueeze(
+        emitter.expand(
             emitter.joined([_gate(emitter, layer, part, name, shape) for name in names], 0), [0]
         )
         for part in layer.parts
@@ -356,11 +357,11 @@ def _lstm_steps(
         y, output, cell = _scan(
             emitter, layer, index, _step(emitter, layer, part, functions[index])
         )
-        ys.append(emitter.unsqueeze(y, [1]))
+        ys.append(emitter.expand(y, [1]))
         outputs.append(output)
         cells.append(cell)
     return emitter.joined(ys, 1), *(
-        emitter.joined([emitter.unsqueeze(state, [0]) for state in states], 0)
+        emitter.joined([emitter.expand(state, [0]) for state in states], 0)
         for states in (outputs, cells)
     )
 

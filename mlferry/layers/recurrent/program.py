@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.numerics.gates import FIXED
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Array, Value
+from mlferry.refusals import refuse
 
 _ACTIVATIONS = {
     "linear": "linear",
@@ -27,13 +28,13 @@ _LARGEST = float(np.finfo(np.float16).max)  # what float16 cannot reach clips no
 _MIRRORED = ("sigmoid", "hard_sigmoid")  # 1 - f(x) is f(-x)
 
 
-def _activation(a: Params) -> str:
+def _activation(activation: Params) -> str:
     """The name of an activation, which has the usual constants."""
-    kind = a.which("NonlinearityType") or "linear"
-    message = getattr(a, kind)
-    given = tuple(getattr(message, name, 0) for name in ("alpha", "beta"))
+    kind = activation.which("NonlinearityType") or "linear"
+    message = getattr(activation, kind)
+    constants = tuple(getattr(message, name, 0) for name in ("alpha", "beta"))
     usual = _USUAL.get(kind, (0, 0))
-    if kind not in _ACTIVATIONS or (any(given) and not np.allclose(given, usual)):
+    if kind not in _ACTIVATIONS or (any(constants) and not np.allclose(constants, usual)):
         raise refuse(f"its activation {kind} has constants of its own")
     return _ACTIVATIONS[kind]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlferry.layers.elementwise.onnx import affine
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.layers.reduction.definition import AXES_OF_REDUCE, REDUCTIONS, reduced_axes
@@ -36,6 +35,6 @@ def reduce(emitter: Emitter, params: Params, x: str) -> str:
     if params.mode == "ARGMAX":
         return emitter.from_whole(emitter.node("ArgMax", x, axis=emitter.rank(x) + axes[0]))
     if params.mode == "LOGSUM":
-        logs = emitter.node("Log", affine(emitter, x, 1, params.epsilon))
+        logs = emitter.node("Log", emitter.affine(x, 1, params.epsilon))
         return emitter.node("ReduceSum", logs, emitter.integers(axes))
     return emitter.node(_CLASSIC[params.mode], x, emitter.integers(axes))

@@ -4,45 +4,10 @@ from __future__ import annotations
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution.onnx import over_maps, padded
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.params import Params
-from mlferry.layers.reshaping.definition import reshape as reshaped
 from mlferry.numerics.shapes import axis_of, product
 from mlferry.onnx_graph.emitter import INT64, Emitter
-
-
-@op("transpose")
-def transpose(emitter: Emitter, params: Params, x: str) -> str:
-    return emitter.transpose(x, params.axes)
-
-
-@op("reshapeStatic")
-def reshape_static(emitter: Emitter, params: Params, x: str) -> str:
-    return emitter.reshape(x, params.targetShape)
-
-
-@op("reshape", five_axes=True, limits="extents of the result that are not known")
-def reshape(emitter: Emitter, params: Params, x: str) -> str:
-    """To [C, H, W] of each step, or to [Seq, C, H, W], batch by batch.
-
-    CHANNEL_LAST reads and writes the values in the order H, W, C.
-    """
-    last = params.mode == "CHANNEL_LAST"
-    steps, batch, channels, height, width = reshaped(params, emitter.shape(x))[0]
-    if None in (channels, height, width) or (steps is None and batch is None):
-        raise refuse("the extents of the result are not known")
-    lead = [batch if batch is not None else -1, steps if steps is not None else -1]
-    samples = emitter.transpose(x, [1, 0, 3, 4, 2] if last else [1, 0, 2, 3, 4])
-    inner = [height, width, channels] if last else [channels, height, width]
-    y = emitter.reshape(samples, [*lead, *(n or 0 for n in inner)])
-    return emitter.transpose(y, [1, 0, 4, 2, 3] if last else [1, 0, 2, 3, 4])
-
-
-@op("permute", five_axes=True)
-def permute(emitter: Emitter, params: Params, x: str) -> str:
-    """Axes count in [Seq, C, H, W]; the batch stays."""
-    steps, *inner = ((0, 2, 3, 4)[axis] for axis in params.axis)
-    return emitter.transpose(x, [steps, 1, *inner])
 
 
 @op("flattenTo2D")
@@ -53,45 +18,6 @@ def flatten_to_2d(emitter: Emitter, params: Params, x: str) -> str:
     if rows is None and columns is None:
         return emitter.node("Flatten", x, axis=axis)
     return emitter.reshape(x, [-1 if n is None else n for n in (rows, columns)])
-
-
-@op("rankPreservingReshape")
-def rank_preserving_reshape(emitter: Emitter, params: Params, x: str) -> str:
-    """A 0 keeps an extent."""
-    return emitter.reshape(
-        x, [n or emitter.extent(x, axis) for axis, n in enumerate(params.targetShape)]
-    )
-
-
-@op("flatten")
-def flatten(emitter: Emitter, params: Params, x: str) -> str:
-    """CHANNEL_LAST flattens in the order H, W, C."""
-    lead, size = emitter.extents(x)[:-3], product(emitter.shape(x)[-3:])
-    if params.mode == "CHANNEL_LAST":
-        rank = emitter.rank(x)
-        x = emitter.transpose(x, [*range(rank - 3), rank - 2, rank - 1, rank - 3])
-    return emitter.reshape(x, [*lead, -1 if size is None else size, 1, 1])
-
-
-@op("squeeze", limits="`squeezeAll` where extents are not known")
-def squeeze(emitter: Emitter, params: Params, x: str) -> str:
-    """Without axes, or with `squeezeAll`, all axes of extent 1 go, but one axis always stays."""
-    shape = emitter.shape(x)
-    if params.squeezeAll or not params.axes:
-        if None in shape:
-            raise refuse("which extents are 1 is not known, so the rank of the result is not")
-        axes = [axis for axis, extent in enumerate(shape) if extent == 1]
-    else:
-        axes = sorted({axis_of(axis, len(shape)) for axis in params.axes})
-    if len(axes) == len(shape):
-        return emitter.reshape(x, [1])
-    return emitter.squeeze(x, axes)
-
-
-@op("expandDims")
-def expand_dims(emitter: Emitter, params: Params, x: str) -> str:
-    rank = emitter.rank(x) + len(params.axes)
-    return emitter.unsqueeze(x, sorted(axis_of(axis, rank) for axis in params.axes))
 
 
 _PAD_MODES = {"reflection": "reflect", "replication": "edge"}

@@ -7,45 +7,10 @@ import numpy as np
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution.program import over_maps, padded
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
-from mlferry.layers.reshaping.definition import reshape as reshaped
+from mlferry.layers.programs import as_program
 from mlferry.numerics.shapes import axis_of, product
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
-
-
-@as_program("transpose")
-def transpose(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.transpose(x, params.axes)
-
-
-@as_program("reshapeStatic")
-def reshape_static(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.reshape(x, params.targetShape)
-
-
-@as_program("reshape", five_axes=True, limits="extents of the result that are not known")
-def reshape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """To [C, H, W] of each step, or to [Seq, C, H, W], batch by batch.
-
-    CHANNEL_LAST reads and writes the values in the order H, W, C.
-    """
-    last = params.mode == "CHANNEL_LAST"
-    steps, batch, channels, height, width = reshaped(params, x.shape)[0]
-    if None in (channels, height, width) or (steps is None and batch is None):
-        raise refuse("the extents of the result are not known")
-    lead = [batch if batch is not None else -1, steps if steps is not None else -1]
-    samples = builder.transpose(x, [1, 0, 3, 4, 2] if last else [1, 0, 2, 3, 4])
-    inner = [height, width, channels] if last else [channels, height, width]
-    y = builder.reshape(samples, [*lead, *(n or 0 for n in inner)])
-    return builder.transpose(y, [1, 0, 4, 2, 3] if last else [1, 0, 2, 3, 4])
-
-
-@as_program("permute", five_axes=True)
-def permute(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Axes count in [Seq, C, H, W]; the batch stays."""
-    steps, *inner = ((0, 2, 3, 4)[axis] for axis in params.axis)
-    return builder.transpose(x, [steps, 1, *inner])
 
 
 @as_program("flattenTo2D")
@@ -56,42 +21,6 @@ def flatten_to_2d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if rows is None and columns is None:
         return builder.op("flatten2d", x=builder.as_float(x), axis=axis)
     return builder.reshape(x, [-1 if n is None else n for n in (rows, columns)])
-
-
-@as_program("rankPreservingReshape")
-def rank_preserving_reshape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """A 0 keeps an extent."""
-    target = [n or builder.extent(x, axis) for axis, n in enumerate(params.targetShape)]
-    return builder.reshape(x, target)
-
-
-@as_program("flatten")
-def flatten(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """CHANNEL_LAST flattens in the order H, W, C."""
-    lead, size = builder.extents(x)[:-3], product(x.shape[-3:])
-    if params.mode == "CHANNEL_LAST":
-        rank = x.rank
-        x = builder.transpose(x, [*range(rank - 3), rank - 2, rank - 1, rank - 3])
-    return builder.reshape(x, [*lead, -1 if size is None else size, 1, 1])
-
-
-@as_program("squeeze", limits="`squeezeAll` where extents are not known")
-def squeeze(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Without axes, or with `squeezeAll`, all axes of extent 1 go, but one axis always stays."""
-    if params.squeezeAll or not params.axes:
-        if not x.is_fixed:
-            raise refuse("which extents are 1 is not known, so the rank of the result is not")
-        axes = [axis for axis, extent in enumerate(x.shape) if extent == 1]
-    else:
-        axes = sorted({axis_of(axis, x.rank) for axis in params.axes})
-    if len(axes) == x.rank:
-        return builder.reshape(x, [1])
-    return builder.squeeze(x, axes)
-
-
-@as_program("expandDims")
-def expand_dims(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.expand(x, params.axes)
 
 
 _PAD_MODES = {"reflection": "reflect", "replication": "replicate"}

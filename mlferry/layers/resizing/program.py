@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.layers.resizing.definition import target_size, upsample as upsampled
+from mlferry.layers.resizing.either import crops
 from mlferry.numerics.resizing import BOX_CODINGS, SAMPLING, corners
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.refusals import refuse
 
 _SAMPLINGS = {
     "STRICT_ALIGN_ENDPOINTS_MODE": "STRICT_ALIGN_CORNERS",
@@ -154,99 +156,11 @@ def _stays_inside(params: Params, images: Value, boxes: Value) -> bool:
     return True
 
 
-# ---- crops as two products with matrices ---------------------------------------------------------
-
-
 def _by_products(builder: ProgramBuilder, params: Params, images: Value, boxes: Value) -> Value:
-    """Each box out of every image, or out of that of its index: weights of rows and columns."""
-    values = boxes.shape[2] or 0
-    count = builder.extent(boxes, 0)
-    rows = builder.reshape(boxes, [count, values])
-    if values == 5:
-        which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
-        images = builder.op("gather", x=images, indices=which, axis=0)
-        x = builder.expand(images, [1])
-    else:
-        x = builder.expand(images, [0])
-    coding = BOX_CODINGS[params.boxIndicesMode.boxMode]
-    first = values - 4
-    top, left, bottom, right = (
-        builder.affine(
-            builder.sliced(rows, 1, first + place, first + place + 1), params.spatialScale, 0.0
-        )
-        for place in coding.order
-    )
-    grid = _GRIDS_OF_SAMPLES[params.mode.samplingMethod]
-    weights = []
-    sides = zip(((top, bottom), (left, right)), (-2, -1), target_size(params), strict=True)
-    for (begin, end), axis, samples in sides:
-        start, finish = begin, end
-        if coding.centered:
-            half = builder.affine(end, 0.5, 0.0)
-            start = builder.binary("sub", begin, half)
-            finish = builder.binary("add", begin, half)
-        last = _last(builder, images, axis)
-        if params.normalizedCoordinates:
-            start, finish = (builder.binary("mul", each, last) for each in (start, finish))
-        hats = _hats(builder, images, axis, last, grid(builder, start, finish, samples))
-        weights.append(builder.expand(hats, [1, 2]))
-    cut = builder.op("matmul", x=weights[0], y=x)
-    return builder.op("matmul", x=cut, y=weights[1], transpose_y=True)
-
-
-def _last(builder: ProgramBuilder, images: Value, axis: int) -> Value:
-    """The position of the last pixel of an axis, as a float."""
-    extent = builder.extent(images, axis)
-    if isinstance(extent, int):
-        return builder.number(extent - 1)
-    return builder.affine(builder.as_float(extent), 1.0, -1.0)
-
-
-def _hats(
-    builder: ProgramBuilder, images: Value, axis: int, last: Value, positions: Value
-) -> Value:
-    """How much each pixel counts for samples at [N, samples]: [N, samples, pixels]."""
-    extent = builder.extent(images, axis)
-    if isinstance(extent, int):
-        pixels = builder.constant(np.arange(extent, dtype=np.float32))
-    else:
-        pixels = builder.as_float(builder.op("range_1d", start=0, end=extent, step=1))
-    inside = builder.binary("minimum", builder.binary("maximum", positions, 0.0), last)
-    away = builder.op("abs", x=builder.binary("sub", builder.expand(inside, [2]), pixels))
-    return builder.op("relu", x=builder.affine(away, -1.0, 1.0))
-
-
-def _from_end_to_end(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
-    steps = builder.constant(np.linspace(0, 1, count, dtype=np.float32)[None])
-    length = builder.binary("sub", end, start)
-    return builder.binary("add", start, builder.binary("mul", length, steps))
-
-
-def _aligned(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
-    if count > 1:
-        return _from_end_to_end(builder, start, end, count)
-    return builder.affine(builder.binary("add", start, end), 0.5, 0.0)
-
-
-def _spaced(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
-    """UPSAMPLE_MODE: not behind the end."""
-    length = builder.affine(builder.binary("sub", end, start), 1.0, 1.0)
-    steps = builder.constant((np.arange(count) / count).astype(np.float32)[None])
-    positions = builder.binary("add", start, builder.binary("mul", length, steps))
-    return builder.binary("minimum", positions, builder.binary("maximum", start, end))
-
-
-def _centres(builder: ProgramBuilder, start: Value, end: Value, count: int) -> Value:
-    """ROI_ALIGN_MODE: the centres of equal parts of at least one pixel."""
-    length = builder.binary("maximum", builder.binary("sub", end, start), 1.0)
-    steps = builder.constant(((np.arange(count) + 0.5) / count).astype(np.float32)[None])
-    return builder.binary("add", start, builder.binary("mul", length, steps))
-
-
-# As `mlferry.numerics.resizing.SAMPLING`, for ends [N, 1] that are computed.
-_GRIDS_OF_SAMPLES: dict[str, Callable[[ProgramBuilder, Value, Value, int], Value]] = {
-    "STRICT_ALIGN_ENDPOINTS_MODE": _from_end_to_end,
-    "ALIGN_ENDPOINTS_MODE": _aligned,
-    "UPSAMPLE_MODE": _spaced,
-    "ROI_ALIGN_MODE": _centres,
-}
+    """Each box out of every image, or out of that of its index."""
+    rows = builder.reshape(boxes, [builder.extent(boxes, 0), boxes.shape[2] or 0])
+    if rows.shape[1] == 4:
+        return crops(builder, params, builder.expand(images, [0]), rows)
+    which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
+    chosen = builder.expand(builder.op("gather", x=images, indices=which, axis=0), [1])
+    return crops(builder, params, chosen, builder.sliced(rows, 1, 1, 5))

@@ -15,7 +15,15 @@ from mlferry.layers.definitions import (
     size_check,
 )
 from mlferry.layers.params import Params
-from mlferry.numerics.shapes import Extent, Shape, axis_of, need_rank, replaced, show
+from mlferry.numerics.shapes import (
+    Extent,
+    Shape,
+    axis_of,
+    need_rank,
+    number_of_parts,
+    replaced,
+    show,
+)
 from mlferry.spec.problems import Problems, error, listed
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -169,7 +177,7 @@ def split(params: Params, shape: Shape) -> list[Shape]:
     if params.nOutputs < 1 or (channels is not None and channels % params.nOutputs):
         raise SpecError(f"{channels} channels are not divided into {params.nOutputs} equal parts")
     part = None if channels is None else channels // params.nOutputs
-    return [replaced(shape, -3, part)] * params.nOutputs
+    return [replaced(shape, -3, part)] * number_of_parts(params.nOutputs)
 
 
 @size_check("slice")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.layers.slicing.definition import (
     AXIS_OF_SLICE,
@@ -17,6 +17,7 @@ from mlferry.layers.slicing.definition import (
 )
 from mlferry.numerics.shapes import axis_of
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
+from mlferry.refusals import refuse
 
 
 @op("slice")
@@ -135,12 +136,6 @@ def sliding_windows(emitter: Emitter, params: Params, x: str) -> str:
         starts = emitter.integers(range(0, count * params.step, params.step))
     else:
         last = emitter.node("Sub", extent, emitter.integers([params.windowSize - 1]))
-        limits = (
-            emitter.constant(np.int64(0)),
-            emitter.squeeze(last, [0]),
-            emitter.constant(np.int64(params.step)),
-        )
-        starts = emitter.node("Range", *limits)
-        emitter.shapes[starts] = (None,)
-    places = emitter.node("Add", emitter.unsqueeze(starts, [1]), inside)
+        starts = emitter.count_up(last, params.step)
+    places = emitter.node("Add", emitter.expand(starts, [1]), inside)
     return emitter.node("Gather", x, places, axis=axis)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlferry.layers.params import Params
-from mlferry.layers.programs import as_program, refuse
+from mlferry.layers.programs import as_program
 from mlferry.layers.reduction.program import at_least_1d
 from mlferry.layers.slicing.definition import (
     AXIS_OF_SLICE,
@@ -19,6 +19,7 @@ from mlferry.layers.slicing.definition import (
 from mlferry.numerics.shapes import axis_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
+from mlferry.refusals import refuse
 
 _FARTHEST = np.iinfo(np.int32).max
 

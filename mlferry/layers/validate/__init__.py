@@ -1,9 +1,7 @@
 """Find everything that is wrong with a model at once.
 
 Each module holds one family of rules; a rule is a small function in a registry (`rules`), so you
-add one by decorating a function. The rules cover what a device computes and trains, and besides
-neural networks, linear models, support vector machines and nearest neighbours. Trees are checked
-when they are evaluated.
+add one by decorating a function. The rules cover models of every kind.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from collections.abc import Iterator
 
 from mlferry.layers.validate import (  # noqa: F401 (they register their functions)
     classifier,
+    feature_engineering,
     interface,
     layer_weights,
     layers,
@@ -22,9 +21,13 @@ from mlferry.layers.validate import (  # noqa: F401 (they register their functio
     pipeline,
     preprocessing,
     ranks,
+    signatures,
     support_vectors,
+    suppression,
+    system_models,
     topology,
     training,
+    trees,
 )
 from mlferry.layers.validate.rules import MODEL_RULES
 from mlferry.spec import networks

@@ -93,6 +93,8 @@ def array_shape_range(feature: Feature) -> Problems:
     ranges = array.shapeRange.sizeRanges
     yield from _not_empty(feature, {f"axis {i}": bounds for i, bounds in enumerate(ranges)})
     if not array.shape:
+        if not ranges:
+            yield warning("shapeRange has no ranges, and there is no default shape")
         return
     if len(array.shape) != len(ranges):
         yield warning(

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
-from mlferry.layers.definitions import MANY, Count, check_list, definition_of, layer_rule, rules_of
+from mlferry.layers.definitions import (
+    LARGEST_SIZE,
+    MANY,
+    Count,
+    check_list,
+    definition_of,
+    layer_rule,
+    rules_of,
+)
 from mlferry.layers.validate.rules import network_rule
 from mlferry.spec import networks
 from mlferry.spec.problems import Problem, Problems, error, note, warning, within
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
-
-if TYPE_CHECKING:
-    from typing import Any
-
-from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 _SUBNETWORKS = {
     "branch": ("ifBranch", "elseBranch"),
@@ -108,14 +112,17 @@ def bounds(count: Count) -> str:
 
 @layer_rule()
 def sizes_are_positive(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
-    """Sizes without a default are at least 1."""
+    """Sizes without a default are at least 1, and fit into 32 bits."""
     definition = definition_of(layer.WhichOneof("layer"))
     fields = definition.positive
     if len(layer.input) < 2:
         fields += definition.positive_alone
     for field in fields:
-        if getattr(params, field) < 1:
-            yield error(f"{field} is {getattr(params, field)}; it must be at least 1")
+        size = getattr(params, field)
+        if size < 1:
+            yield error(f"{field} is {size}; it must be at least 1")
+        elif size > LARGEST_SIZE:
+            yield error(f"{field} is {size}; it must be at most {LARGEST_SIZE}")
 
 
 @layer_rule()
@@ -142,8 +149,14 @@ def tensors(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 @layer_rule()
 def enum_values(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
     """Every enum field holds a value that exists."""
-    for path, values in _enums(params.DESCRIPTOR):
-        holder = params
+    yield from known_enum_values(params)
+
+
+def known_enum_values(params: Message) -> Problems:
+    """Enum fields of a message, and of the single messages in it, hold values that exist."""
+    descriptor: Any = params.DESCRIPTOR
+    for path, values in _enums(descriptor):
+        holder: Any = params
         for field in path[:-1]:
             holder = getattr(holder, field)
         number = getattr(holder, path[-1])

@@ -26,19 +26,17 @@ class Rank:
 
 
 Ranks = dict[str, Rank]
+_TRIED_AXES = 8
 _MOST_AXES = 32  # the most axes of blobs to try; real ones have fewer
 
 
 @network_rule
 def ranks_agree(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """The declared ranks agree with the description, with other layers and with the layer kind.
+    """Ranks that are described or declared agree with each other and with the kinds of layers.
 
     In the classic mapping every blob has five axes, and declarations are ignored.
     """
-    are_declared = any(
-        layer.inputTensor or layer.outputTensor for layer in networks.layers_of(network)
-    )
-    if are_declared and not versions.uses_rank5(network):
+    if not versions.uses_rank5(network):
         yield from _walk(network.layers, _described(spec, network))
 
 
@@ -95,11 +93,33 @@ def _fits_the_kind(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
     try:
         output_shapes = infer(Params.of(layer), input_shapes)
     except SpecError as error:
-        yield warning(f"for the declared ranks: {str(error).splitlines()[0]}")
+        yield warning(f"for the ranks of its inputs: {str(error).splitlines()[0]}")
         return
     except (ValueError, TypeError, IndexError, ArithmeticError):
         return  # the rules about the kind reject its parameters
+    if output_shapes is None and len(layer.input) == 1:
+        yield from _can_make(layer, ranks)
     for name, shape in zip(layer.output, output_shapes or (), strict=False):
         known = ranks.get(name)
         if known is not None and known.axes != len(shape):
             yield warning(f"it makes {name!r} of rank {len(shape)}, {known.source} {known.axes}")
+
+
+def _can_make(layer: nn.NeuralNetworkLayer, ranks: Ranks) -> Problems:
+    """Some rank of the input, which is not known, gives the known rank of the first output."""
+    known = ranks.get(layer.output[0]) if layer.output else None
+    if known is None or layer.input[0] in ranks:
+        return
+    params = Params.of(layer)
+    for axes in range(_TRIED_AXES + 1):
+        try:
+            shapes = infer(params, [(None,) * axes])
+        except SpecError:
+            continue
+        except (ValueError, TypeError, IndexError, ArithmeticError):
+            return
+        if not shapes or len(shapes[0]) == known.axes:
+            return
+    yield warning(
+        f"no input gives {layer.output[0]!r} the rank {known.axes}, which {known.source} tells"
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mlferry.spec import networks
-from mlferry.spec.problems import Problem, Problems, error, warning
+from mlferry.spec.problems import Problem, Problems, error, warning, within
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
 
@@ -25,6 +26,7 @@ class Feature:
         return error(message) if self.is_input else warning(message)
 
 
+KindRule = Callable[[model_pb2.Model, Any], Problems]
 ModelRule = Callable[[model_pb2.Model], Problems]
 FeatureRule = Callable[[Feature], Problems]
 NetworkRule = Callable[[model_pb2.Model, networks.Network], Problems]
@@ -38,6 +40,22 @@ def model_rule(rule: ModelRule) -> ModelRule:
     """Register a rule about a model and its description."""
     MODEL_RULES.append(rule)
     return rule
+
+
+def kind_rule(*kinds: str) -> Callable[[KindRule], KindRule]:
+    """Register a rule about models of some kinds; it takes the model and its parameters."""
+
+    def register(rule: KindRule) -> KindRule:
+        @functools.wraps(rule)
+        def checked(spec: model_pb2.Model) -> Problems:
+            kind = spec.WhichOneof("Type")
+            if kind in kinds:
+                yield from within(kind, rule(spec, getattr(spec, kind)))
+
+        MODEL_RULES.append(checked)
+        return rule
+
+    return register
 
 
 def network_rule(rule: NetworkRule) -> NetworkRule:

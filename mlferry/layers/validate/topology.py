@@ -27,15 +27,27 @@ def has_layers(spec: model_pb2.Model, network: networks.Network) -> Problems:
 
 
 @network_rule
-def has_inputs_and_outputs(spec: model_pb2.Model, network: networks.Network) -> Problems:
-    """A network has an output, and if it has inputs, a required one."""
+def an_input_is_required(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """If a network has inputs, one of them is not optional."""
     described = spec.description.input
     if described and all(feature.type.isOptional for feature in described):
         yield warning(
             "all inputs are optional; a neural network needs one that is not", "description"
         )
-    if not spec.description.output:
-        yield warning("it has no outputs", "description")
+
+
+@network_rule
+def flexible_arrays_have_a_shape(spec: model_pb2.Model, network: networks.Network) -> Problems:
+    """In the exact mapping, arrays of several shapes have a default one."""
+    if versions.uses_rank5(network):
+        return
+    for feature in spec.description.input:
+        array = feature.type.multiArrayType
+        if array.WhichOneof("ShapeFlexibility") and not array.shape:
+            yield warning(
+                "it has several shapes and no default: set multiArrayType.shape, too",
+                f"input {feature.name!r}",
+            )
 
 
 @network_rule

@@ -63,6 +63,8 @@ def _weight_is_trained(weight: weights.Weight) -> Problems:
         return  # the rules about weights report it
     if encoding is not None and encoding.kind != weights.FLOAT32:
         yield warning(f"its {field} are {encoding}; trained weights are float32", where)
+    elif weight.message.HasField("quantization"):
+        yield warning(f"its {field} have a quantization; trained weights have none", where)
     elif encoding is not None and not weight.message.isUpdatable:
         yield warning(f"the layer is updatable, its {field} are not marked", where)
 
@@ -127,20 +129,21 @@ def gradients_reach_the_layers(spec: model_pb2.Model, network: networks.Network)
     if not spec.isUpdatable:
         return
     for loss in networks.losses_of(network):
-        for layer, trained in _in_the_way(network, loss.input):
+        for layer, trained in _in_the_way(network, loss):
             yield warning(
                 f"it is a {layer.WhichOneof('layer')}, through which a device cannot train "
                 f"{trained!r}; possible are convolution, innerProduct, flatten, pooling, "
-                "batchnorm, softmax, and the activations ReLU, sigmoid and tanh",
+                "batchnorm, the softmax of a cross entropy, and the activations ReLU, sigmoid and "
+                "tanh",
                 f"{layer.WhichOneof('layer')} {layer.name!r}",
             )
 
 
 def _in_the_way(
-    network: networks.Network, blob: str
+    network: networks.Network, loss: networks.Loss
 ) -> Iterator[tuple[nn.NeuralNetworkLayer, str]]:
-    """Layers without a gradient between a blob and trained layers, with one of these."""
-    needs = {blob}
+    """Layers without a gradient between a loss and trained layers, with one of these."""
+    needs = {loss.input}
     behind: list[nn.NeuralNetworkLayer] = []
     for layer in reversed(network.layers):
         if not needs & set(layer.output):
@@ -149,8 +152,15 @@ def _in_the_way(
         if layer.isUpdatable:
             yield from ((result, layer.name) for result in behind)
             behind = []
-        if not carries_gradient(layer):
+        if not carries_gradient(layer) or _is_softmax_inside(layer, loss):
             behind.append(layer)
+
+
+def _is_softmax_inside(layer: nn.NeuralNetworkLayer, loss: networks.Loss) -> bool:
+    """Devices train through the softmax of a cross entropy alone, together with it."""
+    cross_entropy = isinstance(loss, nn.CategoricalCrossEntropyLossLayer)
+    of_the_loss = cross_entropy and loss.input in layer.output
+    return layer.WhichOneof("layer") == "softmax" and not of_the_loss
 
 
 @network_rule

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlferry.layers.convolution.onnx import Edges, pads_of, pool_node, spread_out, with_edges
-from mlferry.layers.exports import op, refuse
+from mlferry.layers.convolution.onnx import pads_of, pool_node, spread_out, with_edges
+from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
-from mlferry.layers.volumes.definition import convolved, custom_edges, edges_of, spans_of, triple
+from mlferry.layers.volumes.definition import edges_of, spans_of, triple
+from mlferry.layers.volumes.either import transposed_sizes
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
+from mlferry.refusals import refuse
 
 
 @op(
@@ -37,18 +39,7 @@ def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
     if not params.isDeconvolution:
         padding = _volume_padding(params, extents, spans)
         return emitter.node("Conv", x, *weights, **attributes, **padding)
-    full = [
-        None if n is None else (n - 1) * s + span
-        for n, s, span in zip(extents, stride, spans, strict=True)
-    ]
-    target = convolved(params, extents)
-    edges: Edges = custom_edges(params)
-    if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
-        if None in full:
-            raise refuse("SAME padding or outputShape for a volume whose size is not known")
-        pairs = zip(full, target, strict=True)
-        edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(emitter, [x, *weights], attributes, tuple(full), target, edges)
+    return spread_out(emitter, [x, *weights], attributes, *transposed_sizes(params, extents))
 
 
 def _volume_padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:

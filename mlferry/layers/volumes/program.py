@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlferry.layers.convolution.program import Edges, custom, global_pooling, pool, spread_out
+from mlferry.layers.convolution.program import custom, global_pooling, pool, spread_out
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
-from mlferry.layers.programs import as_program, refuse
-from mlferry.layers.volumes.definition import convolved, custom_edges, edges_of, spans_of, triple
+from mlferry.layers.programs import as_program
+from mlferry.layers.volumes.definition import edges_of, spans_of, triple
+from mlferry.layers.volumes.either import transposed_sizes
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
@@ -36,18 +37,7 @@ def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if not transposed:
         padding = _padding(params, extents, spans)
         return builder.op("conv", x=x, bias=bias, **options, **padding)
-    full = tuple(
-        None if n is None else (n - 1) * s + span
-        for n, s, span in zip(extents, stride, spans, strict=True)
-    )
-    target = convolved(params, extents)
-    edges: Edges = custom_edges(params)
-    if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
-        if None in full:
-            raise refuse("SAME padding or outputShape for a volume whose size is not known")
-        pairs = zip(full, target, strict=True)
-        edges = [(max(0, (f or 0) - (n or 0)) // 2, 0) for f, n in pairs]
-    return spread_out(builder, x, options, bias, full, target, edges)
+    return spread_out(builder, x, options, bias, *transposed_sizes(params, extents))
 
 
 def _padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:

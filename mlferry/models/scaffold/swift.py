@@ -68,6 +68,15 @@ def _layer(need: Need, *, gpu: bool) -> Iterator[str]:
     imports = ("CoreML", "Foundation", *(("Metal",) if gpu else ()))
     yield from _head(need, "MLCustomLayer", imports)
     yield from _properties(need)
+    yield from _setup(need)
+    yield from _evaluate(need)
+    if gpu:
+        yield from _encode(need)
+    yield from _tail(need)
+
+
+def _setup(need: Need) -> Iterator[str]:
+    """The initializer, and the methods that take weights and give shapes."""
     yield "    required init(parameters: [String: Any]) throws {"
     yield from _reading(need)
     yield "        super.init()"
@@ -75,10 +84,6 @@ def _layer(need: Need, *, gpu: bool) -> Iterator[str]:
     yield ""
     yield from _weights(need)
     yield from _shapes(need)
-    yield from _evaluate(need)
-    if gpu:
-        yield from _encode(need)
-    yield from _tail(need)
 
 
 def _weights(need: Need) -> Iterator[str]:
@@ -168,13 +173,7 @@ def _whole(need: Need, arithmetic: Elementwise, *, gpu: bool, accelerate: bool) 
     if gpu:
         yield "    private var pipeline: MTLComputePipelineState?"
         yield ""
-    yield "    required init(parameters: [String: Any]) throws {"
-    yield from _reading(need)
-    yield "        super.init()"
-    yield "    }"
-    yield ""
-    yield from _weights(need)
-    yield from _shapes(need)
+    yield from _setup(need)
     yield f"    /// {arithmetic.formula.text}"
     yield "    /// It is what the Python class gave for more than a thousand values."
     yield "    func evaluate(inputs: [MLMultiArray], outputs: [MLMultiArray]) throws {"

@@ -16,6 +16,7 @@
   const templates = [null, ...stage.querySelectorAll("template")];
   const drawn = [document.querySelector("svg.graph")];
   const views = [];
+  const places = unfolding(graphs, templates);
   let shown = 0;
 
   function prepare(number) { // a graph is drawn when it is first opened
@@ -28,7 +29,7 @@
       x: 0, y: 0, scale: 0, width: +svg.dataset.width, height: +svg.dataset.height,
     };
   }
-  let found = [];
+  let matches = [];
   let at = -1;
 
   // ---- what is seen: `scale` pixels of the screen for one of the drawing ----------------------
@@ -84,12 +85,11 @@
     const size = Math.min(13, 13 * scale * 1.6);
     pen.font = `${size}px system-ui, sans-serif`;
     pen.textBaseline = "middle";
-    graphs[shown].boxes.forEach((box, index) => {
+    places.visible(drawn[shown]).forEach((box) => {
       const column = Math.floor(box.y / tall);
       const x = 10 + column * step + box.x * scale;
       const y = 10 + (box.y - column * tall) * scale;
-      const element = drawn[shown].querySelector(`.box[data-box="${index}"]`);
-      pen.fillStyle = getComputedStyle(element).getPropertyValue("--f") || "#64748b";
+      pen.fillStyle = getComputedStyle(box.box).getPropertyValue("--f") || "#64748b";
       pen.fillRect(x, y, WIDTH * scale, Math.max(2, box.h * scale));
       if (size < 5) return;
       pen.fillStyle = "#fff";
@@ -182,14 +182,48 @@
     draw();
   }
 
-  function centre(box) {
-    const [, x, y] = /translate\((-?[\d.]+) (-?[\d.]+)\)/.exec(box.getAttribute("transform"));
-    const rect = box.querySelector("rect");
+  function placeOf(element, down) { // its middle, or with `down` 0 its top, in what is shown
+    const [place, own] = [stage.getBoundingClientRect(), element.getBoundingClientRect()];
     const view = views[shown];
+    return [
+      view.x + (own.left + own.width / 2 - place.left) / view.scale,
+      view.y + (own.top + own.height * down - place.top) / view.scale,
+    ];
+  }
+
+  function centre(box) {
+    const view = views[shown];
+    const [x, y] = placeOf(box.querySelector("rect"), 0.5);
     view.scale = Math.max(view.scale, 0.6);
-    view.x = +x + rect.width.baseVal.value / 2 - stage.clientWidth / view.scale / 2;
-    view.y = +y + rect.height.baseVal.value / 2 - stage.clientHeight / view.scale / 2;
+    view.x = x - stage.clientWidth / view.scale / 2;
+    view.y = y - stage.clientHeight / view.scale / 2;
     draw();
+  }
+
+  // ---- a scope, opened in its place -----------------------------------------------------------
+
+  function rearrange(element, change) { // what changes keeps its place on the screen
+    close();
+    const view = views[shown];
+    const [x, y] = placeOf(element.querySelector("rect"), 0);
+    const changed = change(element);
+    [view.width, view.height] = places.arrange(drawn[shown]);
+    draw();
+    const [u, v] = placeOf(changed.querySelector("rect"), 0);
+    view.x += u - x;
+    view.y += v - y;
+    draw();
+    look();
+  }
+
+  const unfold = (box) => rearrange(box, places.unfold);
+  const fold = (frame) => rearrange(frame, places.fold);
+
+  function toggle() { // the chosen box, or the frame around it
+    const box = drawn[shown].querySelector(".box.chosen") || document.activeElement.closest(".box");
+    if (box && places.canUnfold(box)) { unfold(box); return; }
+    const frame = box && box.closest(".unfolded");
+    if (frame) fold(frame);
   }
 
   // ---- which graph ----------------------------------------------------------------------------
@@ -214,7 +248,7 @@
     const special = [...drawn[shown].querySelectorAll(".box.custom")];
     customs.hidden = special.length === 0;
     customs.textContent = `${special.length} custom`;
-    customs.onclick = () => { search.value = ""; look(); found = special; next(1); };
+    customs.onclick = () => { search.value = ""; look(); matches = special; next(1); };
     if (views[shown].scale) draw(); else start();
     look();
   }
@@ -232,16 +266,16 @@
   function draw_if_ready() { if (views[shown].scale) draw(); }
 
   function element(tag, text) {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    return made;
+    const node = document.createElement(tag);
+    node.textContent = text;
+    return node;
   }
 
   function histogram(bins) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    made.setAttribute("class", "histogram");
-    made.setAttribute("viewBox", `0 0 ${bins.length * 4} 60`);
-    made.setAttribute("preserveAspectRatio", "none");
+    const chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    chart.setAttribute("class", "histogram");
+    chart.setAttribute("viewBox", `0 0 ${bins.length * 4} 60`);
+    chart.setAttribute("preserveAspectRatio", "none");
     const most = Math.max(...bins);
     bins.forEach((count, index) => {
       const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -249,9 +283,9 @@
       for (const [key, value] of [["x", index * 4], ["y", 60 - tall], ["width", 3.4], ["height", tall]]) {
         bar.setAttribute(key, value);
       }
-      made.append(bar);
+      chart.append(bar);
     });
-    return made;
+    return chart;
   }
 
   function weights(every) {
@@ -275,32 +309,39 @@
     if (at < 0) return;
     if (at !== shown) open(at);
     const index = graphs[at].boxes.findIndex((box) => box.name === name && box.role !== "input");
-    const found = drawn[at].querySelector(`.box[data-box="${Math.max(0, index)}"]`);
-    choose(found);
-    centre(found);
+    const box = drawn[at].querySelector(`:scope > .box[data-box="${Math.max(0, index)}"]`);
+    choose(box);
+    centre(box);
   }
 
   function table(title, rows) {
     if (!rows.length) return [];
-    const made = document.createElement("table");
+    const body = document.createElement("table");
     for (const [label, value] of rows) {
-      const row = made.insertRow();
+      const row = body.insertRow();
       row.append(element("th", label), element("td", value));
     }
-    return title ? [element("h3", title), made] : [made];
+    return title ? [element("h3", title), body] : [body];
+  }
+
+  function unfolder(box) {
+    const button = element("button", "Unfold here");
+    button.addEventListener("click", () => unfold(box));
+    return button;
   }
 
   function choose(box) {
     close();
     const index = +box.dataset.box;
-    const facts = graphs[shown].boxes[index];
+    const facts = places.facts(box);
     box.classList.add("chosen");
-    drawn[shown].querySelectorAll(`.edge[data-from="${index}"], .edge[data-to="${index}"], ` +
-      `.label[data-from="${index}"]`)
+    places.home(box).querySelectorAll(`:scope > .edge[data-from="${index}"], ` +
+      `:scope > .edge[data-to="${index}"], :scope > .label[data-from="${index}"]`)
       .forEach((edge) => edge.classList.add("lit"));
     panel.className = facts.role;
     panel.replaceChildren(
       element("h2", facts.name), element("p", facts.kind),
+      ...(places.canUnfold(box) ? [unfolder(box)] : []),
       ...(facts.inside || []).map(([title, number]) => {
         const button = element("button", `Open ${title}`);
         button.addEventListener("click", () => open(number));
@@ -320,25 +361,25 @@
     const words = search.value.trim().toLowerCase();
     const svg = drawn[shown];
     svg.classList.toggle("searching", words !== "");
-    found = [];
+    matches = [];
     at = -1;
-    svg.querySelectorAll(".box").forEach((box) => {
-      const facts = graphs[shown].boxes[+box.dataset.box];
+    svg.querySelectorAll(".box:not(.open)").forEach((box) => {
+      const facts = places.facts(box);
       const text = [facts.name, facts.kind, facts.role, ...facts.inputs.flat(), ...facts.outputs.flat()]
         .join(" ").toLowerCase();
       const hit = words !== "" && text.includes(words);
       box.classList.toggle("found", hit);
-      if (hit) found.push(box);
+      if (hit) matches.push(box);
     });
-    count.textContent = words === "" ? `${graphs[shown].boxes.length} boxes` : `${found.length} found`;
+    count.textContent = words === "" ? `${svg.querySelectorAll(".box:not(.open)").length} boxes` : `${matches.length} found`;
   }
 
   function next(step) {
-    if (!found.length) return;
-    at = (at + step + found.length) % found.length;
-    choose(found[at]);
-    centre(found[at]);
-    count.textContent = `${at + 1} of ${found.length} found`;
+    if (!matches.length) return;
+    at = (at + step + matches.length) % matches.length;
+    choose(matches[at]);
+    centre(matches[at]);
+    count.textContent = `${at + 1} of ${matches.length} found`;
   }
 
   // ---- mouse, wheel, keys ---------------------------------------------------------------------
@@ -364,12 +405,15 @@
     held = null;
     stage.classList.remove("moving");
     if (!was || was.moved || !stage.contains(event.target)) return;
+    const sign = event.target.closest(".fold");
+    if (sign) { fold(sign.closest(".unfolded")); return; }
     const box = event.target.closest(".box");
     if (box) choose(box); else close();
   });
   stage.addEventListener("dblclick", (event) => {
     const box = event.target.closest(".box.opens");
-    if (box) open(graphs[shown].boxes[+box.dataset.box].inside[0][1]);
+    if (!box) return;
+    if (places.canUnfold(box)) unfold(box); else open(places.facts(box).inside[0][1]);
   });
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -396,11 +440,14 @@
     const keys = {
       "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": overview,
       "/": () => search.focus(), "Escape": close,
+      "x": toggle,
       "g": () => { if (!groups.hidden) groups.click(); },
       "u": () => { if (graphs[shown].parent >= 0) open(graphs[shown].parent); },
       "ArrowLeft": () => { view.x -= step; draw(); }, "ArrowRight": () => { view.x += step; draw(); },
       "ArrowUp": () => { view.y -= step; draw(); }, "ArrowDown": () => { view.y += step; draw(); },
       "Enter": () => {
+        const sign = document.activeElement.closest(".fold");
+        if (sign) { fold(sign.closest(".unfolded")); return; }
         const box = document.activeElement.closest(".box");
         if (box) choose(box);
       },

@@ -27,10 +27,12 @@ def page(graph: BoxGraph, title: str) -> str:
     files = resources.files("mlferry.models.view")
     style = files.joinpath("page.css").read_text(encoding="utf-8")
     script = files.joinpath("page.js").read_text(encoding="utf-8")
+    unfold = files.joinpath("unfold.js").read_text(encoding="utf-8")
     body = files.joinpath("page.html").read_text(encoding="utf-8")
     for mark, text in (
         ("{{title}}", escape(title)),
         ("{{style}}", style),
+        ("{{unfold}}", unfold),
         ("{{script}}", script),
         ("{{data}}", data),
         ("{{graphs}}", drawing.text),

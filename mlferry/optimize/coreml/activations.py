@@ -1,4 +1,4 @@
-"""`linear_quantize_activations`: what flows between operations in 8 bits, by sample data."""
+"""`linear_quantize_activations`: 8-bit values between operations, from sample data."""
 
 from __future__ import annotations
 
@@ -42,33 +42,33 @@ def linear_quantize_activations(
 ) -> MLModel:
     """A copy of an ML Program in which convolutions, products, pools and sums read 8 bits.
 
-    In front of each of them, and behind it, or behind the activation that follows it, stand
-    `quantize` and `dequantize` (iOS 17): a value becomes a whole number of steps of the range that
-    it has over the samples. What a concatenation reads and makes gets one range. Together with
-    `linear_quantize_weights`, a device may compute with 8 bits.
+    `quantize` and `dequantize` (iOS 17) are inserted before each of them, and after it or after the
+    activation that follows it: a value becomes a whole number of steps of its range over the
+    samples. The inputs and the output of a concatenation share one range. Together with
+    `linear_quantize_weights`, this lets a device compute with 8 bits.
 
-    Of several functions it is the one that runs, and what is inside of branches and loops stays as
-    it is.
+    If the program has several functions, the one that the model runs is quantized. Operations
+    inside branches and loops do not change.
 
     Args:
         mlmodel: an `MLModel`, or what it takes.
-        config: of `OpLinearQuantizerConfig`, of which `mode` and a `dtype` of 8 bits count; None
-            for an op, or for an operation by its name, leaves it as it is.
-        sample_data: inputs that are typical for the model, as for `compare_models`; the name of a
-            single input may be None. The range is that over all samples.
-        calibration_op_group_size: how many values are looked at in one run of a sample, where
-            they would not fit into memory together; -1 for all.
+        config: of `OpLinearQuantizerConfig`; only `mode` and an 8-bit `dtype` matter. None for an
+            op, or for an operation by its name, excludes it.
+        sample_data: typical inputs of the model, as for `compare_models`; the name of a single
+            input may be None. A range covers all samples.
+        calibration_op_group_size: how many values one run of a sample measures, if they do not fit
+            into memory together; -1 for all.
 
     Raises:
-        SpecError: it is no program, a configuration is of another kind, or something that is to be
-            quantized is infinite or no number.
+        SpecError: the model is not a program, a configuration is of another kind, or a value to
+            quantize is infinite or NaN.
         PredictionError: the samples do not fit the model, or there are none.
     """
     model = mlmodel if isinstance(mlmodel, MLModel) else MLModel(mlmodel)
     if model.spec.WhichOneof("Type") != "mlProgram":
         raise SpecError(
-            "linear_quantize_activations is for an ML Program: mlferry.to_program(model) makes one "
-            "of a network"
+            "linear_quantize_activations takes an ML Program: mlferry.to_program(model) makes one "
+            "from a network"
         )
     _check(config)
     size = calibration_op_group_size
@@ -100,12 +100,11 @@ def _check(config: object) -> None:
     for each in config.configs:
         if not isinstance(each, OpLinearQuantizerConfig):
             raise SpecError(
-                f"this takes configurations of OpLinearQuantizerConfig, not {type(each).__name__}"
+                f"this function takes OpLinearQuantizerConfig, not {type(each).__name__}"
             )
         if each.bits != _BITS:
             raise SpecError(
-                f"dtype is {each.dtype!r}; what flows between operations has dtype='int8' or "
-                "'uint8'"
+                f"dtype is {each.dtype!r}; values between operations have dtype='int8' or 'uint8'"
             )
 
 
@@ -113,7 +112,7 @@ def _named(
     spec: model_pb2.Model,
     sample_data: Sequence[Mapping[str | None, object]] | str | os.PathLike[str],
 ) -> list[Sample]:
-    """Samples whose only input may have had no name, as coremltools takes them."""
+    """The samples; a single input may have None as its name, as in coremltools."""
     if isinstance(sample_data, str | os.PathLike):
         return list(samples_for(spec, sample_data))
     if not all(isinstance(sample, Mapping) for sample in sample_data):  # arrays, or one sample
@@ -139,10 +138,10 @@ class _Use(NamedTuple):
     """A value that is quantized.
 
     Attributes:
-        value: it.
-        config: how.
-        reader: the operation that reads it so; None for all that read it.
-        parameter: of the reader.
+        value: the value.
+        config: how it is quantized.
+        reader: the operation that reads it in 8 bits; None for all of its readers.
+        parameter: the parameter of the reader.
     """
 
     value: Value
@@ -152,22 +151,22 @@ class _Use(NamedTuple):
 
 
 def _uses(block: Block, config: OptimizationConfig) -> list[_Use]:
-    """In the order of the program: what operations read, and what they make."""
+    """In the order of the program: the inputs and the outputs of operations."""
     reading = readers(block)
     before = [use for each in block.operations for use in _before(each, config)]
     quantized = {(use.reader, use.parameter) for use in before}
-    found = []
+    uses = []
     for operation in block.operations:
         own = [use for use in before if use.reader is operation]
-        found += own
+        uses += own
         last = _last(operation, reading, quantized) if own else None
         if last is not None:
-            found.append(_Use(last, own[0].config))
-    return found
+            uses.append(_Use(last, own[0].config))
+    return uses
 
 
 def _before(operation: Operation, config: OptimizationConfig) -> Iterator[_Use]:
-    """What an operation reads in 8 bits."""
+    """The values that an operation reads in 8 bits."""
     own = _config_of(operation, config)
     if own is None:
         return
@@ -180,14 +179,12 @@ def _before(operation: Operation, config: OptimizationConfig) -> Iterator[_Use]:
 
 
 def _config_of(operation: Operation, config: OptimizationConfig) -> OpLinearQuantizerConfig | None:
-    """Of an operation: by its name, by what it makes, by the op, or that of all."""
-    found: OpCompressorConfig | None = config.op_type_configs.get(
-        operation.op, config.global_config
-    )
+    """The configuration of an operation: by its name, its outputs, its op, or the global one."""
+    own: OpCompressorConfig | None = config.op_type_configs.get(operation.op, config.global_config)
     for name in (operation.source, *(value.name for value in operation.outputs)):
-        found = config.op_name_configs.get(name, found)
-    assert found is None or isinstance(found, OpLinearQuantizerConfig)
-    return found
+        own = config.op_name_configs.get(name, own)
+    assert own is None or isinstance(own, OpLinearQuantizerConfig)
+    return own
 
 
 def _is_float(value: Value) -> bool:
@@ -199,16 +196,17 @@ def _last(
     reading: Mapping[Value, Sequence[Operation]],
     quantized: set[tuple[Operation | None, str]],
 ) -> Value | None:
-    """The value behind an operation, or behind its activation, that is quantized for all readers.
+    """The output of an operation, or of its activation, that is quantized for all readers.
 
-    None for what is an output alone, and for what is quantized already where it is read.
+    None if nothing but an output of the function reads it, or if it is already quantized where it
+    is read.
     """
 
     def ready(value: Value) -> bool:
-        found = reading.get(value, ())
-        return len(found) == 1 and any(
-            (found[0], name) in quantized and value_at(found[0], name) is value
-            for name in _READS.get(found[0].op, ())
+        users = reading.get(value, ())
+        return len(users) == 1 and any(
+            (users[0], name) in quantized and value_at(users[0], name) is value
+            for name in _READS.get(users[0].op, ())
         )
 
     value = operation.outputs[0]
@@ -228,7 +226,7 @@ def _last(
 def _ranges(
     model: MLModel, block: Block, uses: Sequence[_Use], samples: Sequence[Sample], size: int
 ) -> Ranges:
-    """The least and the largest of each value over the samples."""
+    """The smallest and the largest number in each value over the samples."""
     together = _together(block)
     wanted = {value for use in uses for value in (use.value, *together.get(use.value, ()))}
     by_name = {value.name: value for value in wanted if _is_float(value) and not value.is_stored}
@@ -240,21 +238,21 @@ def _ranges(
             for name, array in model.blobs(sample.data, group).items():
                 if not np.isfinite(array).all():
                     raise SpecError(
-                        f"{name!r} has values that are infinite or no number, for the sample "
-                        f"{sample.name}; leave it as it is with set_op_name({name!r}, None)"
+                        f"{name!r} is infinite or NaN, for the sample {sample.name}; exclude it "
+                        f"with set_op_name({name!r}, None)"
                     )
                 lows[name] = min(lows[name], float(np.min(array, initial=np.inf)))
                 highs[name] = max(highs[name], float(np.max(array, initial=-np.inf)))
-    found = {value: (lows[name], highs[name]) for name, value in by_name.items()}
-    for value in [*found]:
-        alike = [each for each in together.get(value, (value,)) if each in found]
-        bounds = np.array([found[each] for each in alike])
-        found[value] = (float(bounds[:, 0].min()), float(bounds[:, 1].max()))
-    return found
+    ranges = {value: (lows[name], highs[name]) for name, value in by_name.items()}
+    for value in [*ranges]:
+        alike = [each for each in together.get(value, (value,)) if each in ranges]
+        bounds = np.array([ranges[each] for each in alike])
+        ranges[value] = (float(bounds[:, 0].min()), float(bounds[:, 1].max()))
+    return ranges
 
 
 def _together(block: Block) -> dict[Value, set[Value]]:
-    """The values that share a range: what a concatenation reads and makes, through others too."""
+    """The values that share a range: those of a concatenation, or of several in a row."""
     groups: dict[Value, set[Value]] = {}
     for operation in block.operations:
         if operation.op != "concat":
@@ -271,25 +269,25 @@ def _together(block: Block) -> dict[Value, set[Value]]:
 
 
 def _insert(rewriter: Rewriter, uses: Sequence[_Use], ranges: Ranges) -> None:
-    """One `quantize` a value, and a `dequantize` for each reader of its own."""
+    """One `quantize` for each value, and a separate `dequantize` for each of its readers."""
     places = {op: at for at, op in enumerate(rewriter.root.operations)}
     holders = {
         inner: op for op in places for block in op.blocks for inner in block.all_operations()
     }
-    made: dict[tuple[Value, str, str], tuple[Value, dict[str, Argument]]] = {}
+    pairs: dict[tuple[Value, str, str], tuple[Value, dict[str, Argument]]] = {}
     read_so = {(use.value, use.reader) for use in uses}
-    reading = {value: [*found] for value, found in readers(rewriter.root).items()}
+    reading = {value: [*operations] for value, operations in readers(rewriter.root).items()}
 
     def place_of(operation: Operation) -> Operation:
         return holders.get(operation, operation)
 
     for use in uses:
-        found = list(dict.fromkeys(map(place_of, reading[use.value])))
+        operations = list(dict.fromkeys(map(place_of, reading[use.value])))
         key = (use.value, use.config.dtype, use.config.mode)
-        if key not in made:
-            first = min(found, key=places.__getitem__)
-            made[key] = _quantized(rewriter, first, use, ranges[use.value])
-        codes, steps = made[key]
+        if key not in pairs:
+            first = min(operations, key=places.__getitem__)
+            pairs[key] = _quantized(rewriter, first, use, ranges[use.value])
+        codes, steps = pairs[key]
         if use.reader is not None:
             whole = rewriter.before(use.reader, "dequantize", input=codes, **steps)
             rewriter.put(use.reader, use.parameter, whole)
@@ -305,12 +303,12 @@ def _insert(rewriter: Rewriter, uses: Sequence[_Use], ranges: Ranges) -> None:
 def _quantized(
     rewriter: Rewriter, place: Operation, use: _Use, limits: tuple[float, float]
 ) -> tuple[Value, dict[str, Argument]]:
-    """The codes of a value in front of an operation, and what they are read with."""
+    """The codes of a value before an operation, and the scale and zero point to read them with."""
     scale, zero_point = _steps(limits, use.config)
-    held = np.asarray(scale, DTYPES[use.value.dtype].array)
-    if not held:  # a value that is zero, or nearly so in half precision
-        held = np.ones_like(held)
-    steps: dict[str, Argument] = {"scale": constant(held, use.value.dtype)}
+    stored_scale = np.asarray(scale, DTYPES[use.value.dtype].array)
+    if not stored_scale:  # a value that is zero, or nearly so in half precision
+        stored_scale = np.ones_like(stored_scale)
+    steps: dict[str, Argument] = {"scale": constant(stored_scale, use.value.dtype)}
     if zero_point:
         array = np.asarray(zero_point, DTYPES[use.config.dtype].array)
         steps["zero_point"] = constant(array, use.config.dtype)

@@ -1,4 +1,4 @@
-"""How weights are compressed: for all, for the weights of an op, for one by its name."""
+"""How weights are compressed: all of them, those of an op, or one by its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STRUCTURED = ("conv", "linear")  # whose weights may be pruned in blocks, or n 
 
 @dataclass
 class OpCompressorConfig:
-    """What all configurations of a weight have.
+    """What the configurations of weights have in common.
 
     Attributes:
         weight_threshold: weights of more elements are compressed.
@@ -35,11 +35,11 @@ class OpCompressorConfig:
             )
 
     def check_op(self, op: str) -> None:
-        """Raise a `SpecError` where the weights of an op cannot be compressed so."""
+        """Raise a `SpecError` if the weights of an op cannot be compressed in this way."""
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> OpCompressorConfig:
-        """A configuration of the parameters in a dict.
+        """A configuration from the parameters in a dict.
 
         Raises:
             SpecError: it has other parameters, or values that do not fit.
@@ -69,11 +69,11 @@ class OpLinearQuantizerConfig(OpCompressorConfig):
 
     Attributes:
         mode: "linear_symmetric", or "linear", which has a zero point.
-        dtype: of the codes: "int8", "uint8", "int4", "uint4"; NumPy's types of 8 bits, too.
+        dtype: the type of the codes: "int8", "uint8", "int4", "uint4", or NumPy's 8-bit types.
         granularity: "per_tensor", "per_channel" or "per_block".
-        block_size: of "per_block": the inputs of a block, for one output each; or an extent for
-            each axis of the weights, 0 for all of it. Weights that it does not divide stay as
-            they are, which a log message tells.
+        block_size: for "per_block", the number of inputs in a block of one output; or an extent for
+            each axis of the weights, 0 for the whole axis. If it does not divide a weight, the
+            weight does not change, and a log message says so.
         weight_threshold: weights of more elements are compressed.
     """
 
@@ -99,37 +99,35 @@ class OpLinearQuantizerConfig(OpCompressorConfig):
 
     @property
     def bits(self) -> int:
-        """Of a code."""
+        """The bits of a code."""
         return int(self.dtype[-1])
 
     @property
     def signed(self) -> bool:
-        """Whether codes are below zero, too."""
+        """Whether codes may be negative."""
         return not self.dtype.startswith("u")
 
 
 @dataclass
 class OpActivationLinearQuantizerConfig(OpLinearQuantizerConfig):
-    """`OpLinearQuantizerConfig` for what flows between operations, of which `mode` and `dtype`
-    count.
-    """
+    """As `OpLinearQuantizerConfig`, for values between operations: `mode` and `dtype` matter."""
 
 
-def _dtype(given: Any) -> str:
-    if isinstance(given, str):
-        name = given
+def _dtype(dtype: Any) -> str:
+    if isinstance(dtype, str):
+        name = dtype
     else:
         try:
-            name = np.dtype(given).name
+            name = np.dtype(dtype).name
         except TypeError:
-            name = str(getattr(given, "__name__", given))
+            name = str(getattr(dtype, "__name__", dtype))
     _one_of("dtype", name, ("int8", "uint8", "int4", "uint4"))
     return name
 
 
-def _granularity(given: object) -> str:
+def _granularity(value: object) -> str:
     """A name, or an enumeration's."""
-    return str(getattr(given, "name", given)).lower()
+    return str(getattr(value, "name", value)).lower()
 
 
 @dataclass
@@ -137,20 +135,20 @@ class OpPalettizerConfig(OpCompressorConfig):
     """Indices of a table.
 
     Attributes:
-        mode: "kmeans", "uniform" (evenly spaced), "unique" (the values that there are; weights of
-            more than 256 stay as they are) or "custom".
-        nbits: 1, 2, 3, 4, 6 or 8; of "kmeans" and "uniform" only.
-        lut_function: of "custom": from weights to a table and the index of each.
+        mode: "kmeans", "uniform" (evenly spaced), "unique" (the distinct values; weights with more
+            than 256 of them do not change) or "custom".
+        nbits: 1, 2, 3, 4, 6 or 8; only for "kmeans" and "uniform".
+        lut_function: for "custom", maps weights to a table and the index of each weight.
         granularity: "per_tensor" or "per_grouped_channel".
-        group_size: channels that share a table; weights whose channels it does not divide stay as
-            they are, which a log message tells.
-        channel_axis: along which groups go; by default that of outputs.
-        cluster_dim: how many weights, one after another along `channel_axis`, an entry of a table
-            stands for (iOS 18); more than 1 in the modes "kmeans" and "unique". Weights whose
-            channels it does not divide stay as they are, which a log message tells.
-        enable_per_channel_scale: whether weights are divided by the largest magnitude along
-            `channel_axis` before they get a table, which stays beside it as a scale (iOS 18).
-        num_kmeans_workers: has no effect: one process is enough.
+        group_size: the number of channels that share a table. If it does not divide the channels of
+            a weight, the weight does not change, and a log message says so.
+        channel_axis: the axis of the groups; by default that of the outputs.
+        cluster_dim: how many consecutive weights along `channel_axis` one table entry stands for
+            (iOS 18); more than 1 only for "kmeans" and "unique". If it does not divide the channels
+            of a weight, the weight does not change, and a log message says so.
+        enable_per_channel_scale: divide weights by the largest magnitude along `channel_axis`
+            before they get a table, and store that magnitude as a scale (iOS 18).
+        num_kmeans_workers: ignored: one process is enough.
         weight_threshold: weights of more elements are compressed.
     """
 
@@ -207,7 +205,7 @@ class OpThresholdPrunerConfig(OpCompressorConfig):
 
     Attributes:
         threshold: the magnitude.
-        minimum_sparsity_percentile: the part of zeros, 0 to 1, below which a weight stays as it is.
+        minimum_sparsity_percentile: a weight with a smaller part of zeros, 0 to 1, does not change.
         weight_threshold: weights of more elements are compressed.
     """
 
@@ -231,11 +229,11 @@ class OpMagnitudePrunerConfig(OpCompressorConfig):
 
     Attributes:
         target_sparsity: the part of values that become zero, 0 to 1.
-        block_size: of `target_sparsity`: so many values along `dim`, of convolutions and products,
-            become zero together, by the root of the sum of their squares.
-        n_m_ratio: instead of `target_sparsity`: (n, m): of each m values along `dim`, of
-            convolutions and products, the n smallest become zero.
-        dim: 0 for outputs, which is the default of `block_size`, or 1 for inputs, that of
+        block_size: with `target_sparsity`, for convolutions and products: so many values along
+            `dim` become zero together, chosen by the root of the sum of their squares.
+        n_m_ratio: (n, m) in place of `target_sparsity`, for convolutions and products: of every m
+            values along `dim`, the n smallest become zero.
+        dim: 0 for outputs, the default with `block_size`, or 1 for inputs, the default with
             `n_m_ratio`.
         weight_threshold: weights of more elements are compressed.
     """
@@ -275,11 +273,11 @@ class OpMagnitudePrunerConfig(OpCompressorConfig):
 
     @property
     def is_structured(self) -> bool:
-        """Whether values go together."""
+        """Whether values become zero in blocks, or n of m."""
         return self.block_size is not None or self.n_m_ratio is not None
 
     def check_op(self, op: str) -> None:
-        """Raise a `SpecError` for blocks, or n of m, of other weights than these can be of."""
+        """Raise a `SpecError` if the weights of an op cannot be pruned in blocks, or n of m."""
         if self.is_structured and op not in _STRUCTURED:
             raise SpecError(
                 f"block_size and n_m_ratio are for the weights of {' and '.join(_STRUCTURED)}, not "
@@ -303,12 +301,12 @@ _LEVELS = ("global_config", "op_type_configs", "op_name_configs")
 
 @dataclass
 class OptimizationConfig:
-    """Which weights are compressed, and how; the most special one counts.
+    """Which weights are compressed, and how; the most specific configuration counts.
 
     Attributes:
-        global_config: of all weights; None leaves them as they are.
-        op_type_configs: of the weights of an op, by its name; None leaves them as they are.
-        op_name_configs: of one weight or operation, by its name, see `get_weights_metadata`.
+        global_config: for all weights; None leaves them unchanged.
+        op_type_configs: for the weights of an op, by its name; None leaves them unchanged.
+        op_name_configs: for one weight or operation, by its name; see `get_weights_metadata`.
     """
 
     global_config: OpCompressorConfig | None = None
@@ -325,31 +323,31 @@ class OptimizationConfig:
             self.set_op_name(name, config)
 
     def set_global(self, op_config: OpCompressorConfig | None) -> None:
-        """How all weights are compressed."""
+        """Set how all weights are compressed."""
         _check_config("global_config", op_config)
         self.global_config = op_config
 
     def set_op_type(self, op_type: str, op_config: OpCompressorConfig | None) -> None:
-        """How the weights of an op are compressed."""
+        """Set how the weights of an op are compressed."""
         _check_config(op_type, op_config)
         if op_config is not None:
             op_config.check_op(op_type)
         self.op_type_configs[op_type] = op_config
 
     def set_op_name(self, op_name: str, op_config: OpCompressorConfig | None) -> None:
-        """How one weight is compressed, or the weights of one operation."""
+        """Set how one weight is compressed, or the weights of one operation."""
         _check_config(op_name, op_config)
         self.op_name_configs[op_name] = op_config
 
     @property
     def configs(self) -> list[OpCompressorConfig]:
-        """All of them."""
+        """All configurations that are set."""
         levels = [*self.op_type_configs.values(), *self.op_name_configs.values()]
         return [each for each in (self.global_config, *levels) if each is not None]
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> OptimizationConfig:
-        """Of nested dicts.
+        """A configuration from nested dicts.
 
         Args:
             config_dict: "config_type", the name of a class, and "global_config",
@@ -363,27 +361,27 @@ class OptimizationConfig:
         kind = config_dict.get("config_type")
         if kind is None:
             raise SpecError(f"config_type is missing: one of {', '.join(KINDS)}")
-        made = cls()
+        optimization = cls()
         if config_dict.get("global_config") is not None:
-            made.set_global(_of_dict(kind, config_dict["global_config"]))
-        for level, put in (
-            ("op_type_configs", made.set_op_type),
-            ("op_name_configs", made.set_op_name),
+            optimization.set_global(_of_dict(kind, config_dict["global_config"]))
+        for level, set_config in (
+            ("op_type_configs", optimization.set_op_type),
+            ("op_name_configs", optimization.set_op_name),
         ):
             for name, config in _dict(level, config_dict.get(level) or {}).items():
-                put(name, _of_dict(kind, config))
-        return made
+                set_config(name, _of_dict(kind, config))
+        return optimization
 
     @classmethod
     def from_yaml(cls, yml: str | Path | IO[Any]) -> OptimizationConfig:
-        """Of a YAML file, which has the structure of `from_dict`.
+        """A configuration from a YAML file with the structure that `from_dict` takes.
 
         Args:
             yml: its path, or the open file.
 
         Raises:
             MissingDependencyError: PyYAML is not installed.
-            SpecError: it is no YAML, or does not fit.
+            SpecError: the file is not YAML, or does not fit.
         """
         try:
             yaml = importlib.import_module("yaml")
@@ -395,7 +393,7 @@ class OptimizationConfig:
         try:
             return cls.from_dict(yaml.safe_load(text))
         except yaml.YAMLError as error:
-            raise SpecError(f"the configuration is no YAML: {error}") from error
+            raise SpecError(f"the configuration is not YAML: {error}") from error
 
 
 def _check_config(where: str, config: object) -> None:
@@ -405,15 +403,15 @@ def _check_config(where: str, config: object) -> None:
         )
 
 
-def _dict(where: str, given: object) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        raise SpecError(f"{where} is a {type(given).__name__}; it is a dict")
-    return given
+def _dict(where: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} is a {type(value).__name__}; it is a dict")
+    return value
 
 
-def _check_keys(given: object) -> None:
+def _check_keys(value: object) -> None:
     known = ("config_type", *_LEVELS)
-    for key in _dict("the configuration", given):
+    for key in _dict("the configuration", value):
         if key not in known:
             raise SpecError(
                 f"the configuration has no key {key!r}.{did_you_mean(str(key), list(known))} "
@@ -421,10 +419,10 @@ def _check_keys(given: object) -> None:
             )
 
 
-def _of_dict(kind: object, given: object) -> OpCompressorConfig | None:
-    if given is None:
+def _of_dict(kind: object, value: object) -> OpCompressorConfig | None:
+    if value is None:
         return None
-    parameters = dict(_dict("a configuration of weights", given))
+    parameters = dict(_dict("a configuration of weights", value))
     name = parameters.pop("config_type", kind)
     if name not in KINDS:
         raise SpecError(

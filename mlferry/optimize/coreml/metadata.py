@@ -18,7 +18,7 @@ from mlferry.programs.sites import ProgramSite, sites
 from mlferry.programs.types import DTYPES
 from mlferry.spec import networks
 
-_ZERO = 1e-12  # what is not above it counts as zero
+_ZERO = 1e-12  # values up to this magnitude count as zero
 
 
 @dataclass(frozen=True)
@@ -84,31 +84,33 @@ class _Weights(OrderedDict[str, CoreMLWeightMetaData]):
 def get_weights_metadata(
     mlmodel: Any, weight_threshold: int = 2048
 ) -> OrderedDict[str, CoreMLWeightMetaData]:
-    """The weights of a program, by name: what `op_name_configs` may name.
+    """The weights of a program, by the names that `op_name_configs` takes.
 
     Args:
         mlmodel: an `MLModel`, or what it takes.
-        weight_threshold: weights of at least so many values are listed.
+        weight_threshold: the least number of values of a weight to list it.
 
     Returns:
-        every constant of floats with its values, decoded where it is compressed; of further
-        functions, and of the programs of a pipeline, those whose names are new.
+        every float constant with its values, decoded if it is compressed. If functions, or the
+        programs of a pipeline, share a name, the first one counts.
 
     Raises:
         SpecError: the model has no program.
     """
     model = mlmodel if isinstance(mlmodel, MLModel) else MLModel(mlmodel)
     if not has_programs(model.spec):
-        raise SpecError("get_weights_metadata is for ML Programs: print(model.describe())")
-    found = _Weights()
+        raise SpecError(
+            "get_weights_metadata takes ML Programs; for networks, print(model.describe())"
+        )
+    weights = _Weights()
     for inner in networks.models_in(model.spec):
         for name in sorted(inner.mlProgram.functions):
             block, opset = read_function(inner.mlProgram.functions[name], model.program_weights)
             listed = [site for site in sites(block, opset) if site.count >= weight_threshold]
             names = {site.value: site.value.name for site in listed}
             for site in listed:
-                found.setdefault(site.value.name, _of(site, names))
-    return found
+                weights.setdefault(site.value.name, _of(site, names))
+    return weights
 
 
 def _of(site: ProgramSite, names: dict[Value, str]) -> CoreMLWeightMetaData:

@@ -1,4 +1,4 @@
-"""What configurations say, done: weights of programs are quantized, palettized and pruned."""
+"""Quantizes, palettizes and prunes the weights of programs, as configurations say."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def linear_quantize_weights(
     Args:
         mlmodel: an `MLModel`, or what it takes.
         config: of `OpLinearQuantizerConfig`.
-        joint_compression: what is compressed already is compressed further, see
-            `mlferry.quantize_weights`; else it stays as it is.
+        joint_compression: compress already compressed weights further, see
+            `mlferry.quantize_weights`; otherwise they do not change.
 
     Raises:
-        SpecError: it is no program, the configurations are of other kinds or contradict each
-            other, or a weight cannot be compressed so.
+        SpecError: the model is not a program, the configurations are of other kinds or contradict
+            each other, or a weight cannot be compressed in this way.
     """
     return _compressed(mlmodel, config, joint_compression, {OpLinearQuantizerConfig: _quantized})
 
@@ -62,8 +62,8 @@ def palettize_weights(
     Args:
         mlmodel: an `MLModel`, or what it takes.
         config: of `OpPalettizerConfig`.
-        joint_compression: what is left of pruned weights gets a table, see
-            `mlferry.quantize_weights`; else compressed weights stay as they are.
+        joint_compression: give the remaining values of pruned weights a table, see
+            `mlferry.quantize_weights`; otherwise compressed weights do not change.
 
     Raises:
         SpecError: as of `linear_quantize_weights`.
@@ -79,8 +79,8 @@ def prune_weights(
     Args:
         mlmodel: an `MLModel`, or what it takes.
         config: of `OpThresholdPrunerConfig` and `OpMagnitudePrunerConfig`.
-        joint_compression: compressed weights are pruned, and what is left stays compressed; else
-            the others are.
+        joint_compression: prune compressed weights, whose remaining values stay compressed;
+            otherwise prune the others.
 
     Raises:
         SpecError: as of `linear_quantize_weights`.
@@ -90,7 +90,7 @@ def prune_weights(
 
 
 def decompress_weights(mlmodel: Any) -> MLModel:
-    """A copy of a model whose weights are floats again, as they are decoded.
+    """A copy of a model with decoded weights: floats again.
 
     Args:
         mlmodel: an `MLModel`, or what it takes.
@@ -107,7 +107,7 @@ def _compressed(mlmodel: Any, config: OptimizationConfig, joint: bool, ways: _Wa
     model = mlmodel if isinstance(mlmodel, MLModel) else MLModel(mlmodel)
     if not has_programs(model.spec):
         raise SpecError(
-            "mlferry.optimize.coreml is for ML Programs: mlferry.to_program(model) makes one of a "
+            "mlferry.optimize.coreml takes ML Programs: mlferry.to_program(model) makes one from a "
             "network, and mlferry.quantize_weights takes networks"
         )
     if not isinstance(config, OptimizationConfig):
@@ -117,7 +117,7 @@ def _compressed(mlmodel: Any, config: OptimizationConfig, joint: bool, ways: _Wa
     for each in config.configs:
         if type(each) not in ways:
             names = " and ".join(kind.__name__ for kind in ways)
-            raise SpecError(f"this takes configurations of {names}, not {type(each).__name__}")
+            raise SpecError(f"this function takes {names}, not {type(each).__name__}")
     encoders: dict[int, Encode] = {}
 
     def chosen(site: ProgramSite) -> bool:
@@ -138,7 +138,7 @@ def _compressed(mlmodel: Any, config: OptimizationConfig, joint: bool, ways: _Wa
 
 
 def _fits(site: ProgramSite, config: OpCompressorConfig, joint: bool) -> bool:
-    """Whether a weight is compressed in the way it is stored; what is compressed stays so."""
+    """Whether a configuration applies to a weight in the encoding that it has."""
     parts = site.parts if joint else None
     if parts is None:
         pruner = isinstance(config, OpThresholdPrunerConfig | OpMagnitudePrunerConfig)
@@ -151,24 +151,24 @@ def _fits(site: ProgramSite, config: OpCompressorConfig, joint: bool) -> bool:
 
 
 def _config_of(site: ProgramSite, config: OptimizationConfig) -> OpCompressorConfig | None:
-    """Of a weight: by its name, by its operation's name, by the op, or that of all."""
+    """The configuration of a weight: by its name, its operation, its op, or the global one."""
     if site.value.name in config.op_name_configs:
         return config.op_name_configs[site.value.name]
-    found = []
+    configs = []
     for reader in site.readers:
         names = [reader.source, *(output.name for output in reader.outputs)]
         name = next((each for each in names if each in config.op_name_configs), None)
         if name is not None:
-            found.append((name, config.op_name_configs[name]))
+            configs.append((name, config.op_name_configs[name]))
         else:
-            found.append((names[-1], config.op_type_configs.get(reader.op, config.global_config)))
-    for name, other in found[1:]:
-        if other != found[0][1]:
+            configs.append((names[-1], config.op_type_configs.get(reader.op, config.global_config)))
+    for name, other in configs[1:]:
+        if other != configs[0][1]:
             raise SpecError(
-                f"{site.value.name!r} is read by {found[0][0]!r}, with {found[0][1]}, and by "
+                f"{site.value.name!r} is read by {configs[0][0]!r}, with {configs[0][1]}, and by "
                 f"{name!r}, with {other}: write op_name_configs={{{site.value.name!r}: ...}}"
             )
-    return found[0][1]
+    return configs[0][1]
 
 
 def _stays(site: ProgramSite, why: str) -> None:
@@ -207,8 +207,8 @@ def _quantized(site: ProgramSite, config: OpLinearQuantizerConfig, joint: bool) 
 
 def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> Encode | None:
     grouped = config.granularity == "per_grouped_channel"
-    given = config.channel_axis if grouped else None
-    axis = site.axis if given is None else given
+    chosen_axis = config.channel_axis if grouped else None
+    axis = site.axis if chosen_axis is None else chosen_axis
     if not -len(site.shape) <= axis < len(site.shape):
         raise SpecError(f"channel_axis is {axis}; {site} has {len(site.shape)} axes")
     axis %= len(site.shape)
@@ -248,7 +248,7 @@ def _palettized(site: ProgramSite, config: OpPalettizerConfig, joint: bool) -> E
 
 
 def _in_a_group(site: ProgramSite, axis: int) -> int:
-    """How many entries along an axis are of one group of a convolution."""
+    """How many entries along an axis belong to one group of a convolution."""
     counts = {
         known_at(each, "groups", 1)
         for each in site.readers
@@ -258,25 +258,25 @@ def _in_a_group(site: ProgramSite, axis: int) -> int:
 
 
 class _Custom:
-    """A user's function, which tells the number of bits by the length of its table."""
+    """A user's function; the length of its table determines the number of bits."""
 
     def __init__(self, function: Any) -> None:
         self._function = function
         self._known: list[tuple[Floats, Any]] = []
 
     def bits(self, values: Floats) -> int:
-        """Of the table that it makes, at least what the format has."""
-        made = self._function(values.copy())
-        if not isinstance(made, tuple | list) or len(made) != 2:
+        """The bits for its table: the least number in the format that suffices."""
+        result = self._function(values.copy())
+        if not isinstance(result, tuple | list) or len(result) != 2:
             raise SpecError(
-                f"lut_function returned a {type(made).__name__}; it returns a table and indices"
+                f"lut_function returned a {type(result).__name__}; it returns a table and indices"
             )
-        self._known = [(values, made)]
-        count = len(np.asarray(made[0]).reshape(-1))
+        self._known = [(values, result)]
+        count = len(np.asarray(result[0]).reshape(-1))
         return next((each for each in TABLE_BITS if count <= 1 << each), TABLE_BITS[-1])
 
     def __call__(self, bits: int, values: Floats) -> Any:
-        known = next((made for seen, made in self._known if np.array_equal(seen, values)), None)
+        known = next((result for seen, result in self._known if np.array_equal(seen, values)), None)
         table, indices = self._function(values) if known is None else known
         entries = np.asarray(table, np.float32).reshape(-1)
         return np.pad(entries, (0, max(0, (1 << bits) - entries.size))), indices
@@ -285,23 +285,23 @@ class _Custom:
 def _pruned(
     site: ProgramSite, config: OpThresholdPrunerConfig | OpMagnitudePrunerConfig, joint: bool
 ) -> Encode | None:
-    made = (
+    pruned = (
         _above(site, config)
         if isinstance(config, OpThresholdPrunerConfig)
         else _largest(site, config)
     )
-    if made is None:
+    if pruned is None:
         return None
-    return lambda site, opset: stored_sparse(site, opset, made, joint=joint)
+    return lambda site, opset: stored_sparse(site, opset, pruned, joint=joint)
 
 
 def _above(site: ProgramSite, config: OpThresholdPrunerConfig) -> Floats | None:
-    made: Floats = np.where(np.abs(site.array) <= config.threshold, np.float32(0), site.array)
-    zeros = 1 - np.count_nonzero(made) / made.size
+    pruned: Floats = np.where(np.abs(site.array) <= config.threshold, np.float32(0), site.array)
+    zeros = 1 - np.count_nonzero(pruned) / pruned.size
     if zeros < config.minimum_sparsity_percentile:
         _stays(site, f"{zeros:.1%} of it are zero")
         return None
-    return made
+    return pruned
 
 
 def _largest(site: ProgramSite, config: OpMagnitudePrunerConfig) -> Floats | None:
@@ -333,5 +333,5 @@ def _norms(array: Floats, dim: int, size: int) -> Floats:
     starts = np.arange(0, lines.shape[-1], size)
     sums = np.sqrt(np.add.reduceat(lines * lines, starts, axis=-1))
     whole = np.repeat(sums, size, axis=-1)[..., : lines.shape[-1]]
-    found: Floats = np.ascontiguousarray(np.moveaxis(whole, -1, dim))
-    return found
+    norms: Floats = np.ascontiguousarray(np.moveaxis(whole, -1, dim))
+    return norms

@@ -11,12 +11,12 @@ from mlferry.programs.exports import (
     counted,
     export,
     int32,
-    refuse,
     scalar,
     values_of,
 )
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import Entries
+from mlferry.refusals import refuse
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
@@ -24,19 +24,19 @@ _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 @export("concat", moves=True)
 def concat(emitter: Emitter, call: Call, values: list[str], axis: int, interleave: bool) -> str:
     """Scalars count as vectors of one element; interleaved entries come from each value in turn."""
-    vectors = [x if emitter.rank(x) else emitter.unsqueeze(x, [0]) for x in values]
+    vectors = [x if emitter.rank(x) else emitter.expand(x, [0]) for x in values]
     if not interleave:
         return emitter.joined(vectors, axis)
     axis %= emitter.rank(vectors[0])
     extents = emitter.extents(vectors[0])
-    y = emitter.joined([emitter.unsqueeze(x, [axis + 1]) for x in vectors], axis + 1)
+    y = emitter.joined([emitter.expand(x, [axis + 1]) for x in vectors], axis + 1)
     return emitter.reshape(y, [*extents[:axis], -1, *extents[axis + 1 :]])
 
 
 @export("stack", moves=True)
 def stack(emitter: Emitter, call: Call, values: list[str], axis: int) -> str:
     axis %= emitter.rank(values[0]) + 1
-    return emitter.joined([emitter.unsqueeze(x, [axis]) for x in values], axis)
+    return emitter.joined([emitter.expand(x, [axis]) for x in values], axis)
 
 
 @export("split", moves=True)
@@ -104,16 +104,14 @@ def range_1d(emitter: Emitter, call: Call, end: str, start: str, step: str) -> s
     if call.dtype == "int32":
         return emitter.node("Range", first, last, by)
     count = emitter.node("Ceil", emitter.node("Div", emitter.node("Sub", last, first), by))
-    zero, one = emitter.constant(np.int64(0)), emitter.constant(np.int64(1))
-    places = emitter.node("Range", zero, cast(emitter, count, "int64"), one)
-    steps = emitter.node("Mul", cast(emitter, places, "float32"), by)
-    return emitter.node("Add", first, steps)
+    places = emitter.positions(cast(emitter, count, "int64"))
+    return emitter.node("Add", first, emitter.node("Mul", places, by))
 
 
 @export("band_part", moves=True)
 def band_part(emitter: Emitter, call: Call, x: str, lower: int, upper: int) -> str:
     """Keep `lower` bands below the diagonal and `upper` above it; a negative number keeps all."""
-    rows = int32(emitter, emitter.unsqueeze(counted(emitter, emitter.extent(x, -2)), [-1]))
+    rows = int32(emitter, emitter.expand(counted(emitter, emitter.extent(x, -2)), [-1]))
     columns = int32(emitter, counted(emitter, emitter.extent(x, -1)))
     y, zero = x, scalar(emitter, 0, "float32")
     for limit, pair in ((lower, (rows, columns)), (upper, (columns, rows))):

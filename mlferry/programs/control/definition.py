@@ -59,17 +59,17 @@ def while_loop(operands: Operands) -> tuple[ValueType, ...]:
 def joined(one: tuple[ValueType, ...], two: tuple[ValueType, ...]) -> tuple[ValueType, ...]:
     """The types of values that come from either of two blocks: extents that differ are open."""
     if len(one) != len(two):
-        raise SpecError(f"there are {len(one)} values in one way and {len(two)} in the other")
+        raise SpecError(f"there are {len(one)} values in one branch and {len(two)} in the other")
     return tuple(_either(a, b) for a, b in zip(one, two, strict=True))
 
 
 def _either(one: ValueType, two: ValueType) -> ValueType:
     if not (isinstance(one, TensorType) and isinstance(two, TensorType)):
         if type(one) is not type(two):
-            raise SpecError(f"a value is a {one} in one way and a {two} in the other")
+            raise SpecError(f"a value is a {one} in one branch and a {two} in the other")
         return one
     if one.dtype != two.dtype:
-        raise SpecError(f"a value is {one} in one way and {two} in the other")
+        raise SpecError(f"a value is {one} in one branch and {two} in the other")
     if one.shape is None or two.shape is None or len(one.shape) != len(two.shape):
         return TensorType(one.dtype, None)
     pairs = zip(one.shape, two.shape, strict=True)

@@ -15,9 +15,9 @@ from mlferry.programs.exports import (
     carrier_of,
     export,
     int32,
-    refuse,
     shape_of,
 )
+from mlferry.refusals import refuse
 
 
 @export("select", moves=True)

@@ -12,9 +12,10 @@ from mlferry.numerics.shapes import Shape
 from mlferry.numerics.windows import Edges
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.programs.convolution.definition import Sliding, slid, sliding
-from mlferry.programs.exports import Call, export, refuse
+from mlferry.programs.exports import Call, export
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import Entries
+from mlferry.refusals import refuse
 
 _AUTO_PAD = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}
 

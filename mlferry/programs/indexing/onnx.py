@@ -38,7 +38,7 @@ def gather(
     rows = emitter.node(
         "GatherND",
         emitter.transpose(x, order),
-        emitter.unsqueeze(emitter.whole(indices), [-1]),
+        emitter.expand(emitter.whole(indices), [-1]),
         batch_dims=batch_dims,
     )
     between = axis - batch_dims  # axes of x before the gathered one, now after the indices
@@ -107,7 +107,7 @@ def scatter(
     axis %= rank
     order = moved_axis(rank, axis, 0)
     to_the_front = [*range(axis, axis + own), *range(axis), *range(axis + own, rank - 1 + own)]
-    rows = emitter.unsqueeze(emitter.whole(indices), [-1])
+    rows = emitter.expand(emitter.whole(indices), [-1])
 
     def write(to: str, values: str, reduction: str) -> str:
         y = emitter.node(
@@ -213,7 +213,7 @@ def one_hot(
     below = emitter.reshape(below, emitter.extents(indices)) if emitter.rank(indices) else below
     places = emitter.node("Where", below, emitter.node("Add", places, size), places)
     emitter.shapes[places] = emitter.shape(indices) or (1,)
-    marked = emitter.node("Equal", emitter.unsqueeze(places, [-1]), counted(emitter, count))
+    marked = emitter.node("Equal", emitter.expand(places, [-1]), counted(emitter, count))
     on, off = (scalar(emitter, value, _carried(call)) for value in (on_value, off_value))
     y = emitter.node("Where", marked, on, off)
     if call.dtype == "bool":

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
-from mlferry.programs.exports import Call, export, refuse
+from mlferry.programs.exports import Call, export
 from mlferry.programs.reshaping.definition import axes_of, vector
+from mlferry.refusals import refuse
 
 
 def _standard(emitter: Emitter, x: str, axes: Sequence[int], epsilon: float) -> str:

@@ -85,7 +85,7 @@ def _states(emitter: Emitter, x: str, state: str, directions: int, units: int) -
         state = emitter.node("Expand", state, emitter.vector([batch, width]))
         emitter.shapes[state] = (emitter.shape(x)[1], width)
     if directions == 1:
-        return emitter.unsqueeze(state, [0])
+        return emitter.expand(state, [0])
     split = emitter.reshape(state, [batch, directions, units])
     return emitter.transpose(split, [1, 0, 2])
 
@@ -104,7 +104,7 @@ def _results(
         by_batch = emitter.transpose(state, [1, 0, 2])
         ends.append(emitter.reshape(by_batch, [batch, count * units]))
     if not sequence:
-        return emitter.unsqueeze(ends[0], [0]), *ends
+        return emitter.expand(ends[0], [0]), *ends
     if direction == "reverse":
         y = emitter.sliced(y, 0, -1, _BEFORE, -1)
         emitter.shapes[y] = (known[0], 1, known[1], units)
@@ -270,7 +270,7 @@ def _scanned(
         emitter.shapes[state] = (emitter.shape(x)[1], units)
     last = emitter.joined(hidden, -1)
     emitter.shapes[last] = (emitter.shape(x)[1], units * len(parts))
-    shown = emitter.joined(steps, -1) if sequence else emitter.unsqueeze(last, [0])
+    shown = emitter.joined(steps, -1) if sequence else emitter.expand(last, [0])
     return shown, last, emitter.joined(cells, -1)
 
 

@@ -14,12 +14,12 @@ from mlferry.programs.exports import (
     export,
     int32,
     inverse,
-    refuse,
     times,
     values_of,
 )
 from mlferry.programs.reshaping.definition import axes_of, vector
 from mlferry.programs.types import Array
+from mlferry.refusals import refuse
 
 Ints = tuple[int, ...]
 _BEFORE = int(np.iinfo(np.int64).min)
@@ -79,7 +79,7 @@ def reshape_like(
 
 @export("expand_dims", moves=True)
 def expand_dims(emitter: Emitter, call: Call, x: str, axes: Ints) -> str:
-    return emitter.unsqueeze(x, vector(axes))
+    return emitter.expand(x, vector(axes))
 
 
 @export("squeeze", moves=True)

@@ -20,13 +20,13 @@ from mlferry.programs.exports import (
     cast,
     counted,
     export,
-    refuse,
     scalar,
     values_of,
 )
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
 from mlferry.programs.types import Entries, Known
+from mlferry.refusals import refuse
 
 Size = tuple[int | str, int | str]
 # The grids that `Resize` has; ALIGN_CORNERS differs for a single sample.
@@ -374,21 +374,21 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
         clipped = emitter.node("Min", emitter.node("Max", positions, zero), last)
         emitter.shapes[clipped] = known
         away = emitter.node(
-            "Sub", emitter.unsqueeze(clipped, [-1]), _double(emitter, np.arange(extent))
+            "Sub", emitter.expand(clipped, [-1]), _double(emitter, np.arange(extent))
         )
         near = emitter.node("Sub", _double(emitter, 1), emitter.node("Abs", away))
         weights = emitter.node("Relu", cast(emitter, near, "float32"))
         emitter.shapes[weights] = (*known, extent)
         matrices.append(weights)
-    rows = emitter.unsqueeze(matrices[0], range(1, 1 + lead))
-    columns = emitter.unsqueeze(emitter.transpose(matrices[1], [0, 2, 1]), range(1, 1 + lead))
+    rows = emitter.expand(matrices[0], range(1, 1 + lead))
+    columns = emitter.expand(emitter.transpose(matrices[1], [0, 2, 1]), range(1, 1 + lead))
     y = emitter.node("MatMul", emitter.node("MatMul", rows, images), columns)
     if filler is None:
         return y
-    across = emitter.unsqueeze(insides[1], [1])
-    whole = emitter.node("And", emitter.unsqueeze(insides[0], [2]), across)
+    across = emitter.expand(insides[1], [1])
+    whole = emitter.node("And", emitter.expand(insides[0], [2]), across)
     emitter.shapes[whole] = (emitter.shape(boxes)[0], *counts)
-    expanded = emitter.unsqueeze(whole, range(1, 1 + lead))
+    expanded = emitter.expand(whole, range(1, 1 + lead))
     return emitter.node("Where", expanded, y, emitter.number(filler))
 
 
@@ -403,9 +403,7 @@ def crop_resize(emitter: Emitter, call: Call, x: str, roi: str, **options: Known
         return _patches(emitter, call, x, boxes, 2)
     which = emitter.squeeze(emitter.sliced(boxes, 1, 0, 1), [1])
     images = _images(emitter, x, cast(emitter, which, "int64"), emitter.shape(roi)[0])
-    return _patches(
-        emitter, call, emitter.unsqueeze(images, [1]), emitter.sliced(boxes, 1, 1, 5), 2
-    )
+    return _patches(emitter, call, emitter.expand(images, [1]), emitter.sliced(boxes, 1, 1, 5), 2)
 
 
 def _images(emitter: Emitter, x: str, which: str, count: Extent) -> str:

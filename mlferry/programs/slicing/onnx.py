@@ -138,6 +138,6 @@ def sliding_windows(emitter: Emitter, call: Call, x: str, axis: int, size: int, 
     else:
         room = emitter.node("Sub", extent, emitter.integers([size - stride]))
         steps = counted(emitter, divided(emitter, room, stride))
-        steps = emitter.unsqueeze(emitter.node("Mul", steps, emitter.integers([stride])), [-1])
+        steps = emitter.expand(emitter.node("Mul", steps, emitter.integers([stride])), [-1])
         places = emitter.node("Add", steps, emitter.constant(inside.astype(np.int64)))
     return emitter.node("Gather", x, places, axis=axis)

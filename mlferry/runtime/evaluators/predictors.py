@@ -158,18 +158,10 @@ def _forest(params: pp.TreeEnsembleParameters) -> Score:
     Trees whose numbers all fit float32 are added in float32, as Core ML's compiler (according to
     coremltools' converter of XGBoost) and the libraries of such trees do. This decides between
     classes with equal votes.
-
-    Raises:
-        SpecError: a tree has no root, a node is there twice, a branch names a node that does not
-            exist, or the base values are not as many as the outputs.
     """
     nodes = {(node.treeId, node.nodeId): node for node in params.nodes}
-    if len(nodes) != len(params.nodes):
-        raise SpecError("a tree has two nodes of the same nodeId")
     size = params.numPredictionDimensions or 1
     values = np.array(params.basePredictionValue, np.float64)
-    if values.size not in (0, size):
-        raise SpecError(f"basePredictionValue has {values.size} values for {size} outputs")
     limits.check_blob((size,))
     dtype = np.float32 if _is_float32(params) else np.float64
     base = (values if values.size else np.zeros(size)).astype(dtype)
@@ -179,8 +171,6 @@ def _forest(params: pp.TreeEnsembleParameters) -> Score:
         result, row = np.zeros(size, dtype), x.tolist()
         for root in roots:
             for index, value in _leaf(by_id, root, row):
-                if index >= size:
-                    raise PredictionError(f"a leaf adds to output {index}")
                 result[index] += dtype(value)
         total: Vector = (result + base).astype(np.float64)
         return total
@@ -231,25 +221,19 @@ def _is_float32(params: pp.TreeEnsembleParameters) -> bool:
 
 
 def _roots(nodes: Mapping[tuple[int, int], _Node]) -> list[tuple[int, int]]:
-    children = set()
-    for (tree, _), node in nodes.items():
-        if node.nodeBehavior == _Node.LeafNode:
-            continue
-        for child in ((tree, node.trueChildNodeId), (tree, node.falseChildNodeId)):
-            if child not in nodes:
-                raise SpecError(f"tree {tree} has no node {child[1]}, to which a branch leads")
-            children.add(child)
-    roots = [key for key in nodes if key not in children]
-    trees = {tree for tree, _ in nodes}
-    if sorted(tree for tree, _ in roots) != sorted(trees):
-        raise SpecError("every tree of an ensemble has exactly one root")
-    return roots
+    """The node of each tree that is no child; the rules of the format see to the rest."""
+    branches = [
+        (tree, node) for (tree, _), node in nodes.items() if node.nodeBehavior != _Node.LeafNode
+    ]
+    children = {(tree, node.trueChildNodeId) for tree, node in branches}
+    children |= {(tree, node.falseChildNodeId) for tree, node in branches}
+    return [key for key in nodes if key not in children]
 
 
 def _leaf(
     nodes: Mapping[tuple[int, int], _Branch | _Leaf], key: tuple[int, int], x: Sequence[float]
 ) -> _Leaf:
-    for _ in range(len(nodes)):
+    while True:
         node = nodes[key]
         if isinstance(node, list):
             return node
@@ -258,7 +242,6 @@ def _leaf(
         value = x[node.column]
         goes = node.missing if math.isnan(value) else node.goes(value, node.limit)
         key = node.true if goes else node.false
-    raise PredictionError(f"tree {key[0]} runs in a circle")
 
 
 _TRANSFORMS: tuple[Score, ...] = (

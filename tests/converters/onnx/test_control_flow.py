@@ -260,7 +260,7 @@ def test_what_is_refused() -> None:
         [*STEP, GO], [info("go_on", B), info("t0", F, None)], n=np.array(2**63 - 1, np.int64),
         inner_one=ONE,
     )  # fmt: skip
-    with pytest.raises(ConversionError, match="nothing ends"):
+    with pytest.raises(ConversionError, match="without an end"):
         mlferry.convert(endless)
     ranks = branching(RELU, body([node("ReduceSum", ["x"], ["b"], keepdims=0)], [],
                                  [info("b", F, None)]))  # fmt: skip

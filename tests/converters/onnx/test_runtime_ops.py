@@ -543,7 +543,7 @@ def refused(case: Case) -> str:
 REFUSED: dict[str, tuple[Case, str]] = {
     "rotations in attention": (attention(do_rotary=1), "do_rotary"),
     "a shared buffer": (
-        attention(None, PAST, None, whole(3), past_present_share_buffer=1), "one buffer"
+        attention(None, PAST, None, whole(3), past_present_share_buffer=1), "share a buffer"
     ),
     "a mask of four axes": (attention(np.ones((2, 1, 5, 5), np.int32)), "four axes"),
     "lengths of other sentences": (attention(whole(1, 2, 3)), "3 numbers for 2 sentences"),
@@ -553,7 +553,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
              {"kernel_shape": [2, 2], "ceil_mode": 1, "count_include_pad": 1}),
         "ceil_mode with count_include_pad",
     ),
-    "heads that move": (many_heads(*[None] * 5, whole(3)), "one buffer"),
+    "heads that move": (many_heads(*[None] * 5, whole(3)), "share a buffer"),
     "sentences without padding": (
         Case("RotaryEmbedding", [normal(2, 5, 16)], [PLACES, *TURNS], {"is_packed_batching": 1}),
         "without padding",
@@ -736,5 +736,5 @@ def test_caches_of_any_length(length: int, past: int, library: Callable[[str], A
 
 def test_lengths_that_are_no_lengths() -> None:
     network, _ = model(grouped(1, 4, filled=3))
-    with pytest.raises(MlferryError, match="caches that are not full"):
+    with pytest.raises(MlferryError, match="where caches are not full, make seqlens_k an input"):
         mlferry.convert(network)

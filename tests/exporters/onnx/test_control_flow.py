@@ -124,7 +124,7 @@ def test_flow(name: str) -> None:
 
 # What might not be made has no value in ONNX.
 UNMADE: dict[str, tuple[Sequence[Row], str, str]] = {
-    "one way of a branch": ([branch("x", YES)], "y", "one of its ways leaves 'y'"),
+    "one way of a branch": ([branch("x", YES)], "y", "one of its branches leaves 'y'"),
     "a loop that may have no round": (
         [START, loop([*COUNT, add("sum", 1, "y")], condition=BELOW_FOUR)], "y",
         "its rounds may leave 'y'",

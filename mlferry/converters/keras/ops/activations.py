@@ -26,16 +26,12 @@ _PLAIN: dict[str, dict[str, Any]] = {
 
 def activation(context: Lowering, x: Blob, **kind: Any) -> Blob:
     """An `activation` layer in the layout of its input."""
-    return context.layer("activation", x, layout=x.layout, **kind)
-
-
-def _layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    return context.layer(kind, *inputs, layout=inputs[0].layout, **params)
+    return context.emit("activation", x, **kind)
 
 
 def multiply(context: Lowering, x: Blob, y: Blob) -> Blob:
     """Elementwise product of equal shapes."""
-    return _layer(context, "multiply", x, y)
+    return context.emit("multiply", x, y)
 
 
 @op("linear", "tanh", "sigmoid", "softplus", "softsign", layouts=ANY)
@@ -60,20 +56,20 @@ def relu(context: Lowering, node: Node, x: Blob) -> Blob:
     else:
         below = affine(
             context,
-            _layer(context, "clip", x, minVal=-3.4e38, maxVal=threshold),
+            context.emit("clip", x, minVal=-3.4e38, maxVal=threshold),
             slope,
             -slope * threshold,
         )
         above = activation(context, x, thresholdedReLU={"alpha": threshold})
-        y = _layer(context, "add", above, below)
+        y = context.emit("add", above, below)
     if ceiling is None:
         return y
-    return _layer(context, "clip", y, minVal=-3.4e38, maxVal=ceiling)
+    return context.emit("clip", y, minVal=-3.4e38, maxVal=ceiling)
 
 
 @op("relu6", layouts=ANY)
 def relu6(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(context, "clip", x, minVal=0.0, maxVal=6.0)
+    return context.emit("clip", x, minVal=0.0, maxVal=6.0)
 
 
 @op("leaky_relu", layouts=ANY)
@@ -114,16 +110,16 @@ def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 def _more_than(context: Lowering, x: Blob, threshold: float) -> Blob:
     """x if it is above the threshold, else 0."""
-    return multiply(context, x, _layer(context, "greaterThan", x, alpha=threshold))
+    return multiply(context, x, context.emit("greaterThan", x, alpha=threshold))
 
 
 @op("threshold", layouts=ANY)
 def threshold(context: Lowering, node: Node, x: Blob) -> Blob:
     """x above `threshold`, else `default_value`."""
     limit, default = _needed(node, "threshold"), _needed(node, "default_value")
-    passes = _layer(context, "greaterThan", x, alpha=limit)
+    passes = context.emit("greaterThan", x, alpha=limit)
     fails = affine(context, passes, -default, default)
-    return _layer(context, "add", multiply(context, x, passes), fails)
+    return context.emit("add", multiply(context, x, passes), fails)
 
 
 def _needed(node: Node, name: str) -> float:
@@ -147,14 +143,9 @@ def prelu(context: Lowering, node: Node, x: Blob) -> Blob:
     if slopes.ndim == 4 and slopes.shape[2:] == (1, 1):
         return activation(context, x, PReLU={"alpha": slopes.ravel()})
     positive = activation(context, x, ReLU={})
-    negative = _layer(context, "clip", x, minVal=-3.4e38, maxVal=0.0)
+    negative = context.emit("clip", x, minVal=-3.4e38, maxVal=0.0)
     factor = context.constant(slopes, layout=x.layout)
-    return _layer(
-        context,
-        "addBroadcastable",
-        positive,
-        _layer(context, "multiplyBroadcastable", negative, factor),
-    )
+    return context.add(positive, context.multiply(negative, factor))
 
 
 @op("hard_sigmoid", layouts=ANY)
@@ -181,34 +172,34 @@ def hard_silu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("hard_tanh", layouts=ANY)
 def hard_tanh(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(context, "clip", x, minVal=-1.0, maxVal=1.0)
+    return context.emit("clip", x, minVal=-1.0, maxVal=1.0)
 
 
 @op("tanh_shrink", layouts=ANY)
 def tanh_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(context, "subtractBroadcastable", x, activation(context, x, tanh={}))
+    return context.subtract(x, activation(context, x, tanh={}))
 
 
 @op("hard_shrink", layouts=ANY)
 def hard_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     """x if its magnitude is above `threshold`, else 0."""
-    magnitude = _layer(context, "unary", x, type="ABS")
+    magnitude = context.emit("unary", x, type="ABS")
     limit = node.attrs.get("threshold", 0.5)
-    return multiply(context, x, _layer(context, "greaterThan", magnitude, alpha=limit))
+    return multiply(context, x, context.emit("greaterThan", magnitude, alpha=limit))
 
 
 @op("soft_shrink", layouts=ANY)
 def soft_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     """x moved towards 0 by `threshold`: x minus its part within the threshold."""
     limit = node.attrs.get("threshold", 0.5)
-    inside = _layer(context, "clip", x, minVal=-limit, maxVal=limit)
-    return _layer(context, "subtractBroadcastable", x, inside)
+    inside = context.emit("clip", x, minVal=-limit, maxVal=limit)
+    return context.subtract(x, inside)
 
 
 @op("gelu", layouts=ANY)
 def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
     mode = "TANH_APPROXIMATION" if node.attrs.get("approximate", False) else "EXACT"
-    return _layer(context, "gelu", x, mode=mode)
+    return context.emit("gelu", x, mode=mode)
 
 
 @op("mish", layouts=ANY)
@@ -218,7 +209,7 @@ def mish(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("exponential", layouts=ANY)
 def exponential(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _layer(context, "unary", x, type="EXP")
+    return context.emit("unary", x, type="EXP")
 
 
 @op("log_sigmoid", layouts=ANY)
@@ -231,16 +222,16 @@ def log_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
 def squareplus(context: Lowering, node: Node, x: Blob) -> Blob:
     """(x + sqrt(x * x + b)) / 2"""
     b = node.attrs.get("b", 4)
-    root = _layer(context, "unary", affine(context, multiply(context, x, x), 1.0, b), type="SQRT")
-    return affine(context, _layer(context, "add", x, root), 0.5)
+    root = context.emit("unary", affine(context, multiply(context, x, x), 1.0, b), type="SQRT")
+    return affine(context, context.emit("add", x, root), 0.5)
 
 
 @op("sparse_plus", layouts=ANY)
 def sparse_plus(context: Lowering, node: Node, x: Blob) -> Blob:
     """0 up to -1, x from 1 on, (x + 1) ** 2 / 4 between."""
-    inside = affine(context, _layer(context, "clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
+    inside = affine(context, context.emit("clip", x, minVal=-1.0, maxVal=1.0), 0.5, 0.5)
     beyond = activation(context, affine(context, x, 1.0, -1.0), ReLU={})
-    return _layer(context, "add", multiply(context, inside, inside), beyond)
+    return context.emit("add", multiply(context, inside, inside), beyond)
 
 
 @op("sparse_sigmoid", layouts=ANY)
@@ -263,8 +254,8 @@ def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
     if result.rank > x.rank:
         raise ConversionError(f"a mask of rank {result.rank} for an input of rank {x.rank}")
     low_value = context.constant([-1e9])
-    y = softmax(context, node, _layer(context, "whereBroadcastable", result, x, low_value))
-    return _layer(context, "multiplyBroadcastable", y, result) if context.graph.version >= 3 else y
+    y = softmax(context, node, context.where(result, x, low_value))
+    return context.multiply(y, result) if context.graph.version >= 3 else y
 
 
 @op("softmax", layouts=UNFLATTENED)
@@ -272,28 +263,28 @@ def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     """Along one axis, or along several at once, by exponentials."""
     axis = node.attrs.get("axis", -1)
     if not isinstance(axis, list | tuple):
-        return _layer(context, "softmaxND", x, axis=x.axis(axis))
+        return context.emit("softmaxND", x, axis=x.axis(axis))
     axes = tuple(x.axis(a) for a in axis)
-    top = _layer(context, "reduceMax", x, axes=axes, keepDims=True)
-    shifted = _layer(context, "subtractBroadcastable", x, top)
-    raised = _layer(context, "unary", shifted, type="EXP")
-    total = _layer(context, "reduceSum", raised, axes=axes, keepDims=True)
-    return _layer(context, "divideBroadcastable", raised, total)
+    top = context.emit("reduceMax", x, axes=axes, keepDims=True)
+    shifted = context.subtract(x, top)
+    raised = context.emit("unary", shifted, type="EXP")
+    total = context.emit("reduceSum", raised, axes=axes, keepDims=True)
+    return context.divide(raised, total)
 
 
 @op("log_softmax", layouts=UNFLATTENED)
 def log_softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     """x - logsumexp(x), which does not underflow like the logarithm of a softmax."""
     axis = x.axis(node.attrs.get("axis", -1))
-    total = _layer(context, "reduceLogSumExp", x, axes=(axis,), keepDims=True)
-    return _layer(context, "subtractBroadcastable", x, total)
+    total = context.emit("reduceLogSumExp", x, axes=(axis,), keepDims=True)
+    return context.subtract(x, total)
 
 
 @op("glu", layouts=UNFLATTENED)
 def glu(context: Lowering, node: Node, x: Blob) -> Blob:
     """The first half times the sigmoid of the second."""
     axis = x.axis(node.attrs.get("axis", -1))
-    first, second = context.outputs(2, "splitND", x, layout=x.layout, axis=axis, numSplits=2)
+    first, second = context.split(x, 2, axis)
     return multiply(context, first, activation(context, second, sigmoid={}))
 
 
@@ -313,12 +304,10 @@ def sparsemax(context: Lowering, node: Node, x: Blob) -> Blob:
     shape[axis] = extent
     ranks = context.constant(np.arange(1, extent + 1).reshape(shape), layout=x.layout)
     top, _ = context.outputs(2, "topK", x, layout=x.layout, axis=axis, K=extent)
-    sums = _layer(context, "cumSum", top, axis=axis)
-    bound = affine(context, _layer(context, "multiplyBroadcastable", top, ranks), 1.0, 1.0)
-    inside = _layer(context, "greaterThan", bound, sums)
-    size = _layer(context, "reduceSum", inside, axes=(axis,), keepDims=True)
-    total = _layer(
-        context, "reduceSum", multiply(context, sums, inside), axes=(axis,), keepDims=True
-    )
-    tau = _layer(context, "divideBroadcastable", affine(context, total, 1.0, -1.0), size)
-    return activation(context, _layer(context, "subtractBroadcastable", x, tau), ReLU={})
+    sums = context.emit("cumSum", top, axis=axis)
+    bound = affine(context, context.multiply(top, ranks), 1.0, 1.0)
+    inside = context.emit("greaterThan", bound, sums)
+    size = context.emit("reduceSum", inside, axes=(axis,), keepDims=True)
+    total = context.emit("reduceSum", multiply(context, sums, inside), axes=(axis,), keepDims=True)
+    tau = context.divide(affine(context, total, 1.0, -1.0), size)
+    return activation(context, context.subtract(x, tau), ReLU={})

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mlferry.converters import special
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.frontend import Converter
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.keras.calls import call_of
@@ -15,7 +16,6 @@ from mlferry.converters.keras.ops.functions import (
     constant,
     function,
     is_integer,
-    layer,
     operands,
 )
 from mlferry.converters.keras.ops.registry import OPS
@@ -25,6 +25,7 @@ from mlferry.converters.values import UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
 
 _PAIR = {"x": "x1", "y": "x2"}
+_OPERATOR = {"self": "x1", "other": "x2"}
 
 
 def _is_number(value: Argument) -> TypeGuard[float]:
@@ -42,11 +43,11 @@ def _with_number(x1: Argument, x2: Argument) -> tuple[Blob, float] | None:
 
 def unary(context: Lowering, x: Blob, kind: str, **params: float) -> Blob:
     """A `unary` layer."""
-    return layer(context, "unary", x, type=kind, **params)
+    return context.emit("unary", x, type=kind, **params)
 
 
 def _pairwise(context: Lowering, kind: str, x1: Argument, x2: Argument) -> Blob:
-    return layer(context, f"{kind}Broadcastable", *operands(context, x1, x2))
+    return context.emit(f"{kind}Broadcastable", *operands(context, x1, x2))
 
 
 @function(
@@ -61,11 +62,9 @@ def _pairwise(context: Lowering, kind: str, x1: Argument, x2: Argument) -> Blob:
 )
 def add(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     pair = _with_number(x1, x2)
-    return (
-        _pairwise(context, "add", x1, x2)
-        if pair is None
-        else affine(context, pair[0], 1.0, pair[1])
-    )
+    if pair is None:
+        return _pairwise(context, "add", x1, x2)
+    return affine(context, pair[0], 1.0, pair[1])
 
 
 @function("Subtract", tf={"math.subtract": _PAIR, "subtract": _PAIR}, layouts=ELEMENTWISE)
@@ -83,58 +82,33 @@ def multiply(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     return _pairwise(context, "multiply", x1, x2) if pair is None else affine(context, *pair)
 
 
-@function(
-    "Divide",
-    "TrueDivide",
-    tf={"math.divide": _PAIR, "divide": _PAIR, "math.truediv": _PAIR, "truediv": _PAIR},
-    layouts=ELEMENTWISE,
-)
-def divide(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _pairwise(context, "divide", x1, x2)
-
-
 @function("DivideNoNan", tf={"math.divide_no_nan": _PAIR}, layouts=ELEMENTWISE)
 def divide_no_nan(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """The quotient, or 0 where the divisor is 0."""
     left, right = operands(context, x1, x2)
-    zero = layer(context, "equal", right, alpha=0.0)
-    safe = layer(context, "addBroadcastable", right, zero)
+    zero = context.emit("equal", right, alpha=0.0)
+    safe = context.add(right, zero)
     nonzero = affine(context, zero, -1.0, 1.0)
-    quotient = layer(context, "divideBroadcastable", left, safe)
-    return layer(context, "multiplyBroadcastable", quotient, nonzero)
-
-
-@function("FloorDivide", tf={"math.floordiv": _PAIR, "floor_div": _PAIR}, layouts=ELEMENTWISE)
-def floor_divide(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _pairwise(context, "floorDiv", x1, x2)
+    quotient = context.divide(left, safe)
+    return context.multiply(quotient, nonzero)
 
 
 @function("Mod", tf={"math.floormod": _PAIR, "math.mod": _PAIR}, layouts=ELEMENTWISE)
 def mod(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """x1 - x2 * floor(x1 / x2)"""
     left, right = operands(context, x1, x2)
-    whole = layer(context, "floorDivBroadcastable", left, right)
-    product = layer(context, "multiplyBroadcastable", whole, right)
-    return layer(context, "subtractBroadcastable", left, product)
+    whole = context.emit("floorDivBroadcastable", left, right)
+    product = context.multiply(whole, right)
+    return context.subtract(left, product)
 
 
 @function("Power", tf={"math.pow": _PAIR, "pow": _PAIR}, layouts=ELEMENTWISE)
 def power(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     if isinstance(x1, Blob) and _is_number(x2):
         if float(x2) == 2:
-            return layer(context, "multiply", x1, x1)
+            return context.emit("multiply", x1, x1)
         return unary(context, x1, "POWER", alpha=float(x2))
     return _pairwise(context, "pow", x1, x2)
-
-
-@function("Maximum", "Fmax", tf={"math.maximum": _PAIR, "maximum": _PAIR}, layouts=ELEMENTWISE)
-def maximum(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _pairwise(context, "max", x1, x2)
-
-
-@function("Minimum", "Fmin", tf={"math.minimum": _PAIR, "minimum": _PAIR}, layouts=ELEMENTWISE)
-def minimum(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _pairwise(context, "min", x1, x2)
 
 
 @function("Arctan2", tf={"math.atan2": {"y": "x1", "x": "x2"}}, layouts=ELEMENTWISE)
@@ -144,103 +118,75 @@ def arctan2(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     The tangent of half the angle, y / (r + x), would lose its digits where x is negative.
     """
     y, x = operands(context, x1, x2)
-    zeros = [layer(context, "equal", value, alpha=0.0) for value in (x, y)]
-    nothing_there = layer(context, "multiplyBroadcastable", *zeros)
-    safe = layer(context, "addBroadcastable", x, nothing_there)
-    slope = layer(context, "atan", layer(context, "divideBroadcastable", y, safe))
-    left, below = (layer(context, "lessThan", value, alpha=0.0) for value in (x, y))
+    zeros = [context.emit("equal", value, alpha=0.0) for value in (x, y)]
+    nothing_there = context.multiply(*zeros)
+    safe = context.add(x, nothing_there)
+    slope = context.emit("atan", context.divide(y, safe))
+    left, below = (context.emit("lessThan", value, alpha=0.0) for value in (x, y))
     turn = affine(context, below, -2 * float(np.pi), float(np.pi))
-    moved = layer(context, "multiplyBroadcastable", left, turn)
-    return layer(context, "addBroadcastable", slope, moved)
+    moved = context.multiply(left, turn)
+    return context.add(slope, moved)
 
 
 @function("Logaddexp", layouts=ELEMENTWISE)
 def logaddexp(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     """max + softplus(-|x1 - x2|)"""
     left, right = operands(context, x1, x2)
-    most = layer(context, "maxBroadcastable", left, right)
-    apart = unary(context, layer(context, "subtractBroadcastable", left, right), "ABS")
-    rest = layer(context, "activation", affine(context, apart, -1.0), softplus={})
-    return layer(context, "addBroadcastable", most, rest)
+    most = context.maximum(left, right)
+    apart = unary(context, context.subtract(left, right), "ABS")
+    rest = context.emit("activation", affine(context, apart, -1.0), softplus={})
+    return context.add(most, rest)
 
 
 @function("SquaredDifference", tf={"math.squared_difference": _PAIR}, layouts=ELEMENTWISE)
 def squared_difference(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     apart = subtract(context, node, x1, x2)
-    return layer(context, "multiply", apart, apart)
+    return context.emit("multiply", apart, apart)
 
 
-# ---- comparisons and logic -------------------------------------------------------------
+# ---- one layer of two values, and comparisons with a number -----------------------------
 
-
-def _compared(context: Lowering, kind: str, x1: Argument, x2: Argument) -> Blob:
-    if isinstance(x1, Blob) and _is_number(x2):
-        return layer(context, kind, x1, alpha=float(x2))
-    return layer(context, kind, *operands(context, x1, x2))
-
-
-@function(
-    "Equal",
-    tf={"math.equal": _PAIR, "equal": _PAIR, "__operators__.eq": {"self": "x1", "other": "x2"}},
-    layouts=ELEMENTWISE,
+# The names in `keras.ops`, and those in TensorFlow.
+_TWO: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "divideBroadcastable": (
+        ("Divide", "TrueDivide"),
+        ("math.divide", "divide", "math.truediv", "truediv"),
+    ),
+    "floorDivBroadcastable": (("FloorDivide",), ("math.floordiv", "floor_div")),
+    "maxBroadcastable": (("Maximum", "Fmax"), ("math.maximum", "maximum")),
+    "minBroadcastable": (("Minimum", "Fmin"), ("math.minimum", "minimum")),
+    "logicalAnd": (("LogicalAnd",), ("math.logical_and", "logical_and")),
+    "logicalOr": (("LogicalOr",), ("math.logical_or", "logical_or")),
+    "logicalXor": (("LogicalXor",), ()),
+    "equal": (("Equal",), ("math.equal", "equal", "__operators__.eq")),
+    "notEqual": (("NotEqual",), ("math.not_equal", "not_equal", "__operators__.ne")),
+    "lessThan": (("Less",), ("math.less", "less")),
+    "lessEqual": (("LessEqual",), ("math.less_equal", "less_equal")),
+    "greaterThan": (("Greater",), ("math.greater", "greater")),
+    "greaterEqual": (("GreaterEqual",), ("math.greater_equal", "greater_equal")),
+}
+_COMPARISONS = frozenset(
+    {"equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual"}
 )
-def equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "equal", x1, x2)
 
 
-@function(
-    "NotEqual",
-    tf={
-        "math.not_equal": _PAIR,
-        "not_equal": _PAIR,
-        "__operators__.ne": {"self": "x1", "other": "x2"},
-    },
-    layouts=ELEMENTWISE,
-)
-def not_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "notEqual", x1, x2)
+def _of_two(kind: str) -> Converter:
+    def convert(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
+        if kind in _COMPARISONS and isinstance(x1, Blob) and _is_number(x2):
+            return context.emit(kind, x1, alpha=float(x2))
+        return context.emit(kind, *operands(context, x1, x2))
+
+    return convert
 
 
-@function("Less", tf={"math.less": _PAIR, "less": _PAIR}, layouts=ELEMENTWISE)
-def less(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "lessThan", x1, x2)
-
-
-@function("LessEqual", tf={"math.less_equal": _PAIR, "less_equal": _PAIR}, layouts=ELEMENTWISE)
-def less_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "lessEqual", x1, x2)
-
-
-@function("Greater", tf={"math.greater": _PAIR, "greater": _PAIR}, layouts=ELEMENTWISE)
-def greater(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "greaterThan", x1, x2)
-
-
-@function(
-    "GreaterEqual", tf={"math.greater_equal": _PAIR, "greater_equal": _PAIR}, layouts=ELEMENTWISE
-)
-def greater_equal(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return _compared(context, "greaterEqual", x1, x2)
-
-
-@function("LogicalAnd", tf={"math.logical_and": _PAIR, "logical_and": _PAIR}, layouts=ELEMENTWISE)
-def logical_and(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return layer(context, "logicalAnd", *operands(context, x1, x2))
-
-
-@function("LogicalOr", tf={"math.logical_or": _PAIR, "logical_or": _PAIR}, layouts=ELEMENTWISE)
-def logical_or(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return layer(context, "logicalOr", *operands(context, x1, x2))
-
-
-@function("LogicalXor", layouts=ELEMENTWISE)
-def logical_xor(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
-    return layer(context, "logicalXor", *operands(context, x1, x2))
+for _kind, (_names, _theirs) in _TWO.items():
+    _renamed = {name: _OPERATOR if "operators" in name else _PAIR for name in _theirs}
+    function(*_names, tf=_renamed, layouts=ELEMENTWISE)(_of_two(_kind))
 
 
 @function("LogicalNot", tf={"math.logical_not": {}, "logical_not": {}}, layouts=ELEMENTWISE)
 def logical_not(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "logicalNot", x)
+    return context.emit("logicalNot", x)
 
 
 @function("Where", tf={"where": {"x": "x1", "y": "x2"}}, layouts=ELEMENTWISE)
@@ -253,12 +199,12 @@ def where(
 ) -> Blob:
     if x1 is None or x2 is None:
         raise ConversionError("where of a condition alone: the number of places is not fixed")
-    return layer(context, "whereBroadcastable", *operands(context, condition, x1, x2))
+    return context.where(*operands(context, condition, x1, x2))
 
 
 @function("Isnan", layouts=ELEMENTWISE)
 def isnan(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "notEqual", x, x)
+    return context.emit("notEqual", x, x)
 
 
 @function("Isclose", layouts=ELEMENTWISE)
@@ -275,14 +221,14 @@ def isclose(
     left, right = operands(context, x1, x2)
     arrays = [x for x in (x1, x2) if not isinstance(x, Blob)]
     if all(map(_is_whole, arrays)) and all(is_integer(node, i) for i in range(len(node.inputs))):
-        return layer(context, "equal", left, right)
-    gap = unary(context, layer(context, "subtractBroadcastable", left, right), "ABS")
+        return context.emit("equal", left, right)
+    gap = unary(context, context.subtract(left, right), "ABS")
     allowed = affine(context, unary(context, right, "ABS"), float(rtol), float(atol))
-    output = layer(context, "lessEqual", gap, allowed)
+    output = context.emit("lessEqual", gap, allowed)
     if not equal_nan:
         return output
-    missing = [layer(context, "notEqual", x, x) for x in (left, right)]
-    return layer(context, "logicalOr", output, layer(context, "logicalAnd", *missing))
+    missing = [context.emit("notEqual", x, x) for x in (left, right)]
+    return context.emit("logicalOr", output, context.emit("logicalAnd", *missing))
 
 
 def _is_whole(value: object) -> bool:
@@ -301,18 +247,15 @@ def nan_to_num(
     """By default, infinity becomes the largest number of float32."""
     if is_integer(node):
         return x
-    upper = _LARGEST if posinf is None else float(posinf)
-    lower = -_LARGEST if neginf is None else float(neginf)
+    upper = FLOAT_MAX if posinf is None else float(posinf)
+    lower = -FLOAT_MAX if neginf is None else float(neginf)
     for where, number in (
-        (layer(context, "notEqual", x, x), float(nan)),
-        (layer(context, "greaterThan", x, alpha=_LARGEST), upper),
-        (layer(context, "lessThan", x, alpha=-_LARGEST), lower),
+        (context.emit("notEqual", x, x), float(nan)),
+        (context.emit("greaterThan", x, alpha=FLOAT_MAX), upper),
+        (context.emit("lessThan", x, alpha=-FLOAT_MAX), lower),
     ):
-        x = layer(context, "whereBroadcastable", where, constant(context, number, x), x)
+        x = context.where(where, constant(context, number, x), x)
     return x
-
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 # ---- one value -------------------------------------------------------------------------
@@ -320,32 +263,17 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @function("Square", tf={"math.square": {}, "square": {}}, layouts=ELEMENTWISE)
 def square(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "multiply", x, x)
-
-
-@function("Sqrt", tf={"math.sqrt": {}, "sqrt": {}}, layouts=ELEMENTWISE)
-def sqrt(context: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(context, x, "SQRT")
+    return context.emit("multiply", x, x)
 
 
 @function("Rsqrt", tf={"math.rsqrt": {}}, layouts=ELEMENTWISE)
 def rsqrt(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "divideBroadcastable", *operands(context, 1.0, unary(context, x, "SQRT")))
+    return context.divide(*operands(context, 1.0, unary(context, x, "SQRT")))
 
 
 @function("Reciprocal", tf={"math.reciprocal": {}}, layouts=ELEMENTWISE)
 def reciprocal(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "divideBroadcastable", *operands(context, 1.0, x))
-
-
-@function("Exp", tf={"math.exp": {}, "exp": {}}, layouts=ELEMENTWISE)
-def exp(context: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(context, x, "EXP")
-
-
-@function("Exp2", layouts=ELEMENTWISE)
-def exp2(context: Lowering, node: Node, x: Blob) -> Blob:
-    return layer(context, "exp2", x)
+    return context.divide(*operands(context, 1.0, x))
 
 
 @function("Expm1", tf={"math.expm1": {}}, layouts=ELEMENTWISE)
@@ -353,34 +281,14 @@ def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, unary(context, x, "EXP"), 1.0, -1.0)
 
 
-def _log(context: Lowering, x: Blob, base: float = np.e, shift: float = 0.0) -> Blob:
-    output = unary(context, x, "LOG", shift=shift)
-    return output if base == np.e else affine(context, output, float(1 / np.log(base)))
-
-
-@function("Log", tf={"math.log": {}}, layouts=ELEMENTWISE)
-def log(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x)
-
-
 @function("Log2", layouts=ELEMENTWISE)
 def log2(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, 2.0)
+    return affine(context, unary(context, x, "LOG"), float(1 / np.log(2.0)))
 
 
 @function("Log10", layouts=ELEMENTWISE)
 def log10(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, 10.0)
-
-
-@function("Log1p", tf={"math.log1p": {}}, layouts=ELEMENTWISE)
-def log1p(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _log(context, x, shift=1.0)
-
-
-@function("Absolute", "Abs", "Fabs", tf={"math.abs": {}, "abs": {}}, layouts=ELEMENTWISE)
-def absolute(context: Lowering, node: Node, x: Blob) -> Blob:
-    return unary(context, x, "ABS")
+    return affine(context, unary(context, x, "LOG"), float(1 / np.log(10.0)))
 
 
 @function("Negative", tf={"math.negative": {}, "negative": {}}, layouts=ELEMENTWISE)
@@ -388,27 +296,41 @@ def negative(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, x, -1.0)
 
 
+# One layer of one value: the names in `keras.ops` and in `tf`, its kind and its parameters.
+_ONE: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "Sqrt": (("math.sqrt", "sqrt"), "unary", {"type": "SQRT"}),
+    "Exp": (("math.exp", "exp"), "unary", {"type": "EXP"}),
+    "Log": (("math.log",), "unary", {"type": "LOG"}),
+    "Log1p": (("math.log1p",), "unary", {"type": "LOG", "shift": 1.0}),
+    "Absolute": (("math.abs", "abs"), "unary", {"type": "ABS"}),
+    "Abs": ((), "unary", {"type": "ABS"}),
+    "Fabs": ((), "unary", {"type": "ABS"}),
+    "Exp2": ((), "exp2", {}),
+}
 _LAYERS = {
     "Sign": "sign", "Floor": "floor", "Ceil": "ceil", "Sin": "sin", "Cos": "cos", "Tan": "tan",
     "Arcsin": "asin", "Arccos": "acos", "Arctan": "atan", "Sinh": "sinh", "Cosh": "cosh",
     "Tanh": "tanh", "Arcsinh": "asinh", "Arccosh": "acosh", "Arctanh": "atanh", "Erf": "erf",
 }  # fmt: skip
+_ONE |= {name: ((f"math.{kind}",), kind, {}) for name, kind in _LAYERS.items()}
 
 
-def _plain(kind: str) -> Converter:
+def _of_one(kind: str, params: dict[str, Any]) -> Converter:
     def convert(context: Lowering, node: Node, x: Blob) -> Blob:
-        return layer(context, kind, x)
+        return context.emit(kind, x, **params)
 
     return convert
 
 
-for _name, _kind in _LAYERS.items():
-    function(_name, tf={f"math.{_kind}": {}}, layouts=ELEMENTWISE)(_plain(_kind))
+for _name, (_theirs, _kind, _params) in _ONE.items():
+    function(_name, tf={theirs: {} for theirs in _theirs}, layouts=ELEMENTWISE)(
+        _of_one(_kind, _params)
+    )
 
 
 @function("Erfc", layouts=ELEMENTWISE)
 def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, layer(context, "erf", x), -1.0, 1.0)
+    return affine(context, context.emit("erf", x), -1.0, 1.0)
 
 
 @function("Erfinv", tf={"math.erfinv": {}}, layouts=ELEMENTWISE)
@@ -426,9 +348,9 @@ def trunc(context: Lowering, node: Node, x: Blob) -> Blob:
 def round_(context: Lowering, node: Node, x: Blob, decimals: int = 0) -> Blob:
     """Halves are rounded to even."""
     if not decimals:
-        return layer(context, "round", x)
+        return context.emit("round", x)
     factor = 10.0**decimals
-    return affine(context, layer(context, "round", affine(context, x, factor)), 1 / factor)
+    return affine(context, context.emit("round", affine(context, x, factor)), 1 / factor)
 
 
 @function(
@@ -470,7 +392,7 @@ def cast(context: Lowering, node: Node, x: Blob, dtype: str) -> Blob:
     """Casts to integers by dropping the fraction, and to booleans by comparing with 0."""
     target = str(dtype)
     if target == "bool":
-        return layer(context, "notEqual", x, alpha=0.0)
+        return context.emit("notEqual", x, alpha=0.0)
     whole = node.inputs[0].dtype == "bool" or is_integer(node)
     if target.startswith(("int", "uint")) and not whole:
         return truncated(context, x)
@@ -505,7 +427,7 @@ def full_like(
 ) -> Blob:
     if fill_value is None:
         fill_value = 1.0 if "nes" in node.op else 0.0
-    return layer(context, "fillLike", x, value=float(fill_value))
+    return context.emit("fillLike", x, value=float(fill_value))
 
 
 # ---- activations and others that are layers, too ---------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
 from mlferry.converters.keras.calls import SIGNATURES, Ref, call_of
-from mlferry.converters.keras.ops.functions import function, layer
+from mlferry.converters.keras.ops.functions import function
 from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
@@ -31,7 +31,7 @@ _Mask = Blob | None
 
 
 def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    return context.layer("activation", x, layout=SOURCE, linear={"alpha": scale, "beta": shift})
+    return context.emit("activation", x, linear={"alpha": scale, "beta": shift})
 
 
 def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
@@ -39,9 +39,7 @@ def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
     output: _Mask = None
     for mask in masks:
         if mask is not None:
-            output = (
-                mask if output is None else layer(context, "multiplyBroadcastable", output, mask)
-            )
+            output = mask if output is None else context.multiply(output, mask)
     return output
 
 
@@ -51,7 +49,7 @@ def _truth(context: Lowering, mask: Argument | None) -> _Mask:
         return None
     if not isinstance(mask, Blob):
         return context.constant(np.asarray(mask) != 0, layout=SOURCE)
-    return context.layer("notEqual", context.source_order(mask), layout=SOURCE, alpha=0.0)
+    return context.emit("notEqual", context.source_order(mask), alpha=0.0)
 
 
 def _triangle(context: Lowering, queries: int, keys: int, window: int | None = None) -> Blob:
@@ -165,26 +163,22 @@ def attend(
         bias: added to the scores.
         cap: scores are kept within, by tanh.
     """
-    rows, columns, values = (
-        context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 1, 3)) for x in (query, key, value)
-    )
-    scores = context.layer("batchedMatmul", rows, columns, layout=SOURCE, transposeB=True)
+    rows, columns, values = (context.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    scores = context.matmul(rows, columns, transpose_y=True)
     scores = _scaled(context, scores, scale)
     if cap is not None:
-        flat = context.layer(
-            "activation", _scaled(context, scores, 1 / cap), layout=SOURCE, tanh={}
-        )
+        flat = context.emit("activation", _scaled(context, scores, 1 / cap), tanh={})
         scores = _scaled(context, flat, cap)
     if bias is not None:
-        scores = context.layer("addBroadcastable", scores, bias, layout=SOURCE)
+        scores = context.add(scores, bias)
     if mask is not None:
         lowest = context.constant([_SMALLEST], layout=SOURCE)
-        scores = context.layer("whereBroadcastable", mask, scores, lowest, layout=SOURCE)
+        scores = context.where(mask, scores, lowest)
     weights = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
     if mask is not None and zero:
-        weights = context.layer("multiplyBroadcastable", weights, mask, layout=SOURCE)
-    output = context.layer("batchedMatmul", weights, values, layout=SOURCE)
-    return context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1, 3)), weights
+        weights = context.multiply(weights, mask)
+    output = context.matmul(weights, values)
+    return context.transpose(output, (0, 2, 1, 3)), weights
 
 
 def _mask_of_heads(
@@ -234,7 +228,7 @@ def _heads(
     bias = weight(part, "bias", heads, size) if part.attrs.get("bias_axes") else None
     output = projected(context, x, part, weights, bias)
     if gate:
-        output = context.layer("activation", output, layout=SOURCE, sigmoid={})
+        output = context.emit("activation", output, sigmoid={})
     return context.reshape(output, (*x.known[:2], heads, size), layout=SOURCE)
 
 
@@ -279,9 +273,7 @@ def _finished(
     value = _heads(context, node, arguments["value"], "value", groups, values)
     if groups != heads:
         order = context.constant(np.repeat(np.arange(groups), heads // groups), layout=SOURCE)
-        key, value = (
-            context.layer("gather", x, order, layout=SOURCE, axis=2) for x in (key, value)
-        )
+        key, value = (context.gather(x, order, 2) for x in (key, value))
     zero = not plain and context.graph.version >= 3
     output, weights = attend(
         context, query, key, value, arguments["mask"], 1 / math.sqrt(size), zero=zero

@@ -28,8 +28,6 @@ from mlferry.converters.recurrent import (
     Gates,
     RecurrentCell,
     Simple,
-    binary,
-    split,
 )
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -139,7 +137,7 @@ class Convolutional:
         flat = context.reshape(x, (product((time, batch)), *rest), layout=SOURCE)
         if not self.first:
             order = (0, flat.rank - 1, *range(1, flat.rank - 1))
-            flat = context.layer("transpose", flat, layout=SOURCE, axes=order)
+            flat = context.transpose(flat, order)
         pairs = self.how.pairs or same_pairs(
             [extent(flat, axis) for axis in range(2, flat.rank)],
             self.kernel.shape[2:],
@@ -171,10 +169,10 @@ class Convolutional:
         )
         result = context.squeeze(result, 2) if flat else result
         gates, values = self.functions
-        i, f, new, o = split(context, binary(context, "add", x, result), 4, axis=1)
-        update = binary(context, "multiply", gates(context, i), values(context, new))
-        cell = binary(context, "add", binary(context, "multiply", gates(context, f), c), update)
-        output = binary(context, "multiply", gates(context, o), values(context, cell))
+        i, f, new, o = context.split(context.add(x, result), 4, 1)
+        update = context.multiply(gates(context, i), values(context, new))
+        cell = context.add(context.multiply(gates(context, f), c), update)
+        output = context.multiply(gates(context, o), values(context, cell))
         return output, [output, cell]
 
 

@@ -21,6 +21,11 @@ from mlferry.numerics.windows import dilated, same_edges
 Pair = tuple[int, int]
 
 
+def dimensions_of(node: Node) -> int:
+    """1 or 2, as the name of the layer says."""
+    return 1 if "1D" in node.op else 2
+
+
 def as_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     """[N, C, T] as [N, C, 1, T]; images stay."""
     if x.rank != dimensions + 2:
@@ -76,17 +81,27 @@ def _bias(node: Node, channels: int) -> dict[str, Any]:
     return {"hasBias": True, "bias": weight(node, "bias", channels)}
 
 
+def _window(node: Node, dimensions: int) -> tuple[Pair, Pair, Pair]:
+    """The size of the kernel, its strides and its dilations."""
+    return (
+        pair(node.attrs["kernel_size"], dimensions, "kernel_size"),
+        pair(node.attrs.get("strides", 1), dimensions, "strides"),
+        pair(node.attrs.get("dilation_rate", 1), dimensions, "dilation_rate"),
+    )
+
+
 def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) -> int:
     """The input's channels, from its shape, or from the kernel if a custom layer hides that."""
     return x.known[1] or node.weight(kernel).shape[axis]
 
 
-def _convolution(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+@op("Conv1D", layouts=spatial, rank=3)
+@op("Conv2D", layouts=spatial, rank=4)
+def convolution(context: Lowering, node: Node, x: Blob) -> Blob:
+    dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     filters, groups = attrs["filters"], attrs.get("groups", 1)
     spans = kernel_size[-dimensions:]
     channels = node.weight("kernel").shape[-2] if x.known[1] is None else x.known[1] // groups
@@ -107,16 +122,6 @@ def _convolution(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blo
     return from_image(context, y, dimensions)
 
 
-@op("Conv1D", layouts=spatial, rank=3)
-def conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _convolution(context, node, x, 1)
-
-
-@op("Conv2D", layouts=spatial, rank=4)
-def conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _convolution(context, node, x, 2)
-
-
 def _depthwise(
     context: Lowering,
     node: Node,
@@ -126,9 +131,7 @@ def _depthwise(
     bias: Mapping[str, Any],
 ) -> Blob:
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     channels, multiplier = _channels(node, x, kernel_name), attrs.get("depth_multiplier", 1)
     spans = kernel_size[-dimensions:]
     kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
@@ -147,23 +150,19 @@ def _depthwise(
     )
 
 
-def _depthwise_layer(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+@op("DepthwiseConv1D", layouts=spatial, rank=3)
+@op("DepthwiseConv2D", layouts=spatial, rank=4)
+def depthwise_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
+    dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     bias = _bias(node, _channels(node, x) * node.attrs.get("depth_multiplier", 1))
     return from_image(context, _depthwise(context, node, x, dimensions, "kernel", bias), dimensions)
 
 
-@op("DepthwiseConv1D", layouts=spatial, rank=3)
-def depthwise_conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _depthwise_layer(context, node, x, 1)
-
-
-@op("DepthwiseConv2D", layouts=spatial, rank=4)
-def depthwise_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _depthwise_layer(context, node, x, 2)
-
-
-def _separable(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+@op("SeparableConv1D", layouts=spatial, rank=3)
+@op("SeparableConv2D", layouts=spatial, rank=4)
+def separable_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
+    dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     y = _depthwise(context, node, x, dimensions, "depthwise_kernel", {})
     filters, channels = node.attrs["filters"], _channels(node, y, "pointwise_kernel")
@@ -183,23 +182,14 @@ def _separable(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     return from_image(context, z, dimensions)
 
 
-@op("SeparableConv1D", layouts=spatial, rank=3)
-def separable_conv1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _separable(context, node, x, 1)
-
-
-@op("SeparableConv2D", layouts=spatial, rank=4)
-def separable_conv2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _separable(context, node, x, 2)
-
-
-def _transposed(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+@op("Conv1DTranspose", layouts=spatial, rank=3)
+@op("Conv2DTranspose", layouts=spatial, rank=4)
+def transposed_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
     """`cuts` says how much is cut off. Output beyond the full result is only bias."""
+    dimensions = dimensions_of(node)
     x = as_image(context, x, dimensions)
     attrs = node.attrs
-    kernel_size = pair(attrs["kernel_size"], dimensions, "kernel_size")
-    stride = pair(attrs.get("strides", 1), dimensions, "strides")
-    dilation = pair(attrs.get("dilation_rate", 1), dimensions, "dilation_rate")
+    kernel_size, stride, dilation = _window(node, dimensions)
     mode = choice(node, "padding", ("valid", "same"), "valid")
     option = attrs.get("output_padding")
     extra = None if option is None else pair(option, dimensions, "output_padding", fill=0)
@@ -257,13 +247,3 @@ def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) 
         before = max(whole - size, 0) // 2
         return before, whole - size - before
     return 0, whole - size
-
-
-@op("Conv1DTranspose", layouts=spatial, rank=3)
-def conv1d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _transposed(context, node, x, 1)
-
-
-@op("Conv2DTranspose", layouts=spatial, rank=4)
-def conv2d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _transposed(context, node, x, 2)

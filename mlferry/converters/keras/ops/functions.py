@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -104,12 +103,6 @@ def operands(context: Lowering, *values: Argument) -> list[Blob]:
         raise ConversionError("a function of numbers alone")
     like = max(blobs, key=lambda blob: blob.rank)
     return [v if isinstance(v, Blob) else constant(context, v, like) for v in values]
-
-
-def layer(context: Lowering, kind: str, *inputs: Blob, **params: Any) -> Blob:
-    """A layer in the layout of its input with the most axes."""
-    like = max(inputs, key=lambda blob: blob.rank)
-    return context.layer(kind, *inputs, layout=like.layout, **params)
 
 
 def axes_of(x: Blob, axis: Axes) -> tuple[int, ...]:

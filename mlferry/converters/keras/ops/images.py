@@ -77,7 +77,7 @@ def affine_transform(
 ) -> Blob:
     single, first = images.rank == 3, _is_first(data_format)
     x = context.expand(images, 0) if single else images
-    x = context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 3, 1)) if first else x
+    x = context.transpose(x, (0, 2, 3, 1)) if first else x
     size = x.known[1:3]
     if size[0] is None or size[1] is None:
         raise ConversionError("a transform of images of a flexible size")
@@ -89,7 +89,5 @@ def affine_transform(
         Filling(interpolation, fill_mode, float(fill_value)),
     )
     output = truncated(context, output) if is_integer(node) else output
-    output = (
-        context.layer("transpose", output, layout=SOURCE, axes=(0, 3, 1, 2)) if first else output
-    )
+    output = context.transpose(output, (0, 3, 1, 2)) if first else output
     return context.layer("squeeze", output, layout=SOURCE, axes=(0,)) if single else output

@@ -71,15 +71,13 @@ def _rounds(node: Node) -> bool:
 
 def _rounded(context: Lowering, x: Blob) -> Blob:
     """Round each row to 255 steps of its largest magnitude."""
-    size = context.layer("unary", x, layout=SOURCE, type="ABS")
-    most = context.layer("reduceMax", size, layout=SOURCE, axes=(-1,), keepDims=True)
-    step = context.layer(
-        "activation", most, layout=SOURCE, linear={"alpha": 1 / 127, "beta": 1e-7 / 127}
-    )
-    scaled = context.layer("divideBroadcastable", x, step, layout=SOURCE)
-    whole = context.layer("round", scaled, layout=SOURCE)
-    inside = context.layer("clip", whole, layout=SOURCE, minVal=-127.0, maxVal=127.0)
-    return context.layer("multiplyBroadcastable", inside, step, layout=SOURCE)
+    size = context.emit("unary", x, type="ABS")
+    most = context.reduce("reduceMax", size, (-1,))
+    step = context.emit("activation", most, linear={"alpha": 1 / 127, "beta": 1e-7 / 127})
+    scaled = context.divide(x, step)
+    whole = context.emit("round", scaled)
+    inside = context.emit("clip", whole, minVal=-127.0, maxVal=127.0)
+    return context.multiply(inside, step)
 
 
 @op("EinsumDense", layouts=(SOURCE,))

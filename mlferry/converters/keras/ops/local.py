@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from mlferry.converters.graph import Node
+from mlferry.converters.keras.ops.convolution import dimensions_of
 from mlferry.converters.keras.ops.registry import choice, op, sizes, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
@@ -14,9 +15,10 @@ from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 
-def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
+@op("LocallyConnected1D", "LocallyConnected2D", layouts=(SOURCE,))
+def locally_connected(context: Lowering, node: Node, x: Blob) -> Blob:
     """The values under each place of the kernel, gathered, times the weights of that place."""
-    attrs = node.attrs
+    attrs, dimensions = node.attrs, dimensions_of(node)
     choice(node, "padding", ("valid",), "valid")
     if attrs.get("implementation", 1) != 1:
         raise ConversionError(
@@ -25,7 +27,7 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
         )
     first = attrs.get("data_format") == "channels_first"
     if first:
-        x = context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+        x = context.transpose(x, (0, *range(2, x.rank), 1))
     *space, channels = (extent(x, axis) for axis in range(1, x.rank))
     kernel = sizes(attrs["kernel_size"], dimensions, "kernel_size")
     strides = sizes(attrs.get("strides", 1), dimensions, "strides")
@@ -44,30 +46,14 @@ def _connected(context: Lowering, node: Node, x: Blob, dimensions: int) -> Blob:
     batch = x.known[0]
     flat = context.reshape(x, (batch, numbers.size, channels), layout=SOURCE)
     index = context.constant(np.stack(windows).ravel().astype(np.float32), layout=SOURCE)
-    patches = context.layer("gather", flat, index, layout=SOURCE, axis=1)
+    patches = context.gather(flat, index, 1)
     rows = context.reshape(patches, (batch, places, count), layout=SOURCE)
-    by_place = context.layer("transpose", rows, layout=SOURCE, axes=(1, 0, 2))
-    output = context.layer(
-        "batchedMatmul", by_place, context.constant(kernels, layout=SOURCE), layout=SOURCE
-    )
-    shaped = context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2))
+    by_place = context.transpose(rows, (1, 0, 2))
+    output = context.matmul(by_place, context.constant(kernels, layout=SOURCE))
+    shaped = context.transpose(output, (1, 0, 2))
     shaped = context.reshape(shaped, (batch, *counts, filters), layout=SOURCE)
     if attrs.get("use_bias", True):
         bias = weight(node, "bias", *counts, filters)
-        shaped = context.layer(
-            "addBroadcastable", shaped, context.constant(bias, layout=SOURCE), layout=SOURCE
-        )
-    if first:
-        axes = (0, shaped.rank - 1, *range(1, shaped.rank - 1))
-        shaped = context.layer("transpose", shaped, layout=SOURCE, axes=axes)
-    return shaped
-
-
-@op("LocallyConnected1D", layouts=(SOURCE,))
-def locally_connected1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _connected(context, node, x, 1)
-
-
-@op("LocallyConnected2D", layouts=(SOURCE,))
-def locally_connected2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _connected(context, node, x, 2)
+        shaped = context.add(shaped, context.constant(bias, layout=SOURCE))
+    axes = (0, shaped.rank - 1, *range(1, shaped.rank - 1))
+    return context.transpose(shaped, axes) if first else shaped

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.converters import reshapes
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
+from mlferry.converters.keras.ops.functions import axes_of, function, operands
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known, positive
 from mlferry.converters.slices import padded, sliced, sliced_anywhere
@@ -112,7 +112,7 @@ def concatenate(context: Lowering, node: Node, xs: Sequence[Argument], axis: int
     blobs = operands(context, *xs)
     if len(blobs) == 1:
         return blobs[0]
-    return layer(context, "concatND", *blobs, axis=blobs[0].axis(int(axis)))
+    return context.emit("concatND", *blobs, axis=blobs[0].axis(int(axis)))
 
 
 @function("Stack", tf={"stack": {"values": "x"}})
@@ -134,18 +134,10 @@ def vstack(context: Lowering, node: Node, xs: Sequence[Argument]) -> Blob:
     return context.layer("concatND", *operands(context, *xs), axis=0)
 
 
-def _parts(context: Lowering, x: Blob, sizes: Sequence[int], axis: int) -> tuple[Blob, ...]:
-    if len(sizes) == 1:
-        return (x,)
-    return context.outputs(
-        len(sizes), "splitND", x, layout=x.layout, axis=axis, numSplits=len(sizes), splitSizes=sizes
-    )
-
-
 @function("Split", "ArraySplit", layouts=UNFLATTENED)
 def split(
     context: Lowering, node: Node, x: Blob, indices_or_sections: Sizes, axis: int = 0
-) -> tuple[Blob, ...]:
+) -> list[Blob]:
     """Split into equal parts, or at places."""
     place = x.axis(axis)
     size = extent(x, place)
@@ -153,7 +145,7 @@ def split(
     parts = np.array_split(
         np.arange(size), sections if isinstance(sections, int) else list(sections)
     )
-    return _parts(context, x, [len(part) for part in parts], place)
+    return context.split(x, [len(part) for part in parts], place)
 
 
 @function("TfSplit", tf={"split": {"value": "x"}}, layouts=UNFLATTENED)
@@ -164,7 +156,7 @@ def tf_split(
     num_or_size_splits: Sizes,
     axis: int = 0,
     num: int | None = None,
-) -> tuple[Blob, ...]:
+) -> list[Blob]:
     """Split into equal parts, or into parts of given sizes."""
     place = x.axis(axis)
     size, sections = extent(x, place), num_or_size_splits
@@ -173,7 +165,7 @@ def tf_split(
     else:
         sizes = [int(n) for n in sections]
         sizes = [size - sum(m for m in sizes if m > 0) if n < 0 else n for n in sizes]
-    return _parts(context, x, sizes, place)
+    return context.split(x, sizes, place)
 
 
 @function("Unstack", tf={"unstack": {"value": "x"}})
@@ -181,7 +173,7 @@ def unstack(
     context: Lowering, node: Node, x: Blob, num: int | None = None, axis: int = 0
 ) -> list[Blob]:
     place = positive(axis, x.rank)
-    parts = _parts(context, x, [1] * extent(x, place), place)
+    parts = context.split(x, [1] * extent(x, place), place)
     return [context.layer("squeeze", part, axes=(place,)) for part in parts]
 
 
@@ -213,7 +205,7 @@ def tile(context: Lowering, node: Node, x: Blob, repeats: Sequence[Blob | int] |
 @function("Flip", tf={"reverse": {"tensor": "x"}}, layouts=UNFLATTENED)
 def flip(context: Lowering, node: Node, x: Blob, axis: Axes = None) -> Blob:
     places = axes_of(x, axis)
-    return layer(context, "reverse", x, reverseDim=[i in places for i in range(x.rank)])
+    return context.emit("reverse", x, reverseDim=[i in places for i in range(x.rank)])
 
 
 @function("Rot90")

@@ -60,19 +60,15 @@ def _masked_product(context: Lowering, inputs: list[Blob], masks: Sequence[Blob 
     wide = _wide(context, inputs, masks)
     one = context.constant([1.0], layout=SOURCE)
     values = [
-        x if mask is None else context.layer("whereBroadcastable", mask, x, one, layout=SOURCE)
+        x if mask is None else context.where(mask, x, one)
         for x, mask in zip(inputs, wide, strict=True)
     ]
     output = _merge(context, values, "multiply", "multiplyBroadcastable")
     counting = [mask for mask in wide if mask is not None]
     if len(counting) < len(inputs):
         return output
-    remaining = functools.reduce(
-        lambda x, y: context.layer("maxBroadcastable", x, y, layout=SOURCE),
-        counting[1:],
-        counting[0],
-    )
-    return context.layer("multiplyBroadcastable", output, remaining, layout=SOURCE)
+    remaining = functools.reduce(context.maximum, counting)
+    return context.multiply(output, remaining)
 
 
 @op("Maximum", layouts=UNFLATTENED)
@@ -93,18 +89,14 @@ def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -
     values = [context.source_order(x) for x in inputs]
 
     def where(mask: Blob, x: Blob, y: Blob) -> Blob:
-        return context.layer("whereBroadcastable", mask, x, y, layout=SOURCE)
+        return context.where(mask, x, y)
 
     output, valid = values[0], _wide(context, values, result)[0]
     for x, mask in zip(values[1:], _wide(context, values, result)[1:], strict=True):
         other = x if mask is None else where(mask, x, output)
         output = output if valid is None else where(valid, output, other)
         output = context.layer(f"{kind}Broadcastable", output, other, layout=SOURCE)
-        valid = (
-            context.layer("maxBroadcastable", valid, mask, layout=SOURCE)
-            if mask is not None and valid is not None
-            else None
-        )
+        valid = context.maximum(valid, mask) if mask is not None and valid is not None else None
     return output
 
 
@@ -123,7 +115,7 @@ def subtract(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     if len(inputs) != 2:
         raise ConversionError(f"{len(inputs)} inputs; a Subtract takes two")
     left, right = _aligned(context, inputs)
-    return context.layer("subtractBroadcastable", left, right, layout=left.layout)
+    return context.subtract(left, right)
 
 
 @op("Concatenate", layouts=UNFLATTENED)

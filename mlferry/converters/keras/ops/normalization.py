@@ -181,4 +181,4 @@ def unit_normalization(context: Lowering, node: Node, x: Blob) -> Blob:
     length = context.layer("reduceL2", x, layout=x.layout, axes=axes, keepDims=True)
     least = 1e-12 if context.graph.version >= 3 else 1e-6  # Keras 2: of the square
     safe = context.layer("clip", length, layout=x.layout, minVal=least, maxVal=3.4e38)
-    return context.layer("divideBroadcastable", x, safe, layout=x.layout)
+    return context.divide(x, safe)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
-from mlferry.converters.keras.ops.convolution import as_image, from_image, padding, pair
+from mlferry.converters.keras.ops.convolution import (
+    as_image,
+    dimensions_of,
+    from_image,
+    padding,
+    pair,
+)
 from mlferry.converters.keras.ops.registry import op, spatial
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Accepted, Blob
 
 
-def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str) -> Blob:
+def kind_of(node: Node) -> str:
+    """Core ML's name of a pooling, as the name of the layer says."""
+    return "MAX" if "Max" in node.op else "AVERAGE"
+
+
+@op("MaxPooling1D", "AveragePooling1D", layouts=spatial, rank=3)
+@op("MaxPooling2D", "AveragePooling2D", layouts=spatial, rank=4)
+def pooling(context: Lowering, node: Node, x: Blob) -> Blob:
     """Keras averages over values inside the input, not over padding."""
+    dimensions, kind = dimensions_of(node), kind_of(node)
     x = as_image(context, x, dimensions)
     default = 2 if dimensions == 1 else (2, 2)
     size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
@@ -27,26 +41,6 @@ def _pooling(context: Lowering, node: Node, x: Blob, dimensions: int, kind: str)
         **padding(node, dimensions, size, stride, (1, 1)),
     )
     return from_image(context, y, dimensions)
-
-
-@op("MaxPooling1D", layouts=spatial, rank=3)
-def max_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, 1, "MAX")
-
-
-@op("MaxPooling2D", layouts=spatial, rank=4)
-def max_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, 2, "MAX")
-
-
-@op("AveragePooling1D", layouts=spatial, rank=3)
-def average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, 1, "AVERAGE")
-
-
-@op("AveragePooling2D", layouts=spatial, rank=4)
-def average_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, 2, "AVERAGE")
 
 
 def _steps_first(node: Node) -> Accepted:
@@ -81,16 +75,7 @@ def global_average_pooling1d(context: Lowering, node: Node, x: Blob) -> Blob:
     )
 
 
-def _global_2d(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
-    y = context.layer("pooling", x, type=kind, globalPooling=True, valid={})
+@op("GlobalMaxPooling2D", "GlobalAveragePooling2D", layouts=spatial, rank=4)
+def global_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
+    y = context.layer("pooling", x, type=kind_of(node), globalPooling=True, valid={})
     return y if node.attrs.get("keepdims", False) else context.squeeze(y, -2, -1)
-
-
-@op("GlobalMaxPooling2D", layouts=spatial, rank=4)
-def global_max_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _global_2d(context, node, x, "MAX")
-
-
-@op("GlobalAveragePooling2D", layouts=spatial, rank=4)
-def global_average_pooling2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _global_2d(context, node, x, "AVERAGE")

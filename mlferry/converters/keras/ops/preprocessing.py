@@ -71,12 +71,12 @@ def resize(
         raise ConversionError(f"interpolation={interpolation!r}")
     first = data_format == "channels_first"
     order = (0, 3, 1, 2)
-    x = images if first else context.layer("transpose", images, layout=SOURCE, axes=order)
+    x = images if first else context.transpose(images, order)
     target = int(size[0]), int(size[1])
     output = resized(
         context, _fitted(context, node, x, target), target, interpolation, bool(antialias)
     )
-    return output if first else context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 3, 1))
+    return output if first else context.transpose(output, (0, 2, 3, 1))
 
 
 @function("ExtractPatches", layouts=(CHANNELS_FIRST,))
@@ -137,7 +137,7 @@ def auto_contrast(context: Lowering, node: Node, x: Blob) -> Blob:
     scale = context.layer(
         "divideBroadcastable", context.constant([255.0], layout=x.layout), safe, layout=x.layout
     )
-    moved = context.layer("subtractBroadcastable", x, least, layout=x.layout)
+    moved = context.subtract(x, least)
     stretched = context.layer("multiplyBroadcastable", moved, scale, layout=x.layout)
     inside = context.layer("clip", stretched, layout=x.layout, minVal=0.0, maxVal=255.0)
     return context.layer("whereBroadcastable", flat, x, inside, layout=x.layout)
@@ -163,7 +163,7 @@ def encoded(
     rows = context.layer("oneHot", x, layout=SOURCE, oneHotVectorSize=depth, axis=-1, onValue=1.0)
     if weights is not None:
         wide = context.expand(weights, weights.rank)
-        rows = context.layer("multiplyBroadcastable", rows, wide, layout=SOURCE)
+        rows = context.multiply(rows, wide)
     kind = "reduceMax" if mode == "multi_hot" else "reduceSum"
     return context.layer(kind, rows, layout=SOURCE, axes=(x.rank - 1,), keepDims=False)
 

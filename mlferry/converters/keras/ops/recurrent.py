@@ -83,7 +83,7 @@ def _native(
     context: Lowering, node: Node, cell: Gates, x: Blob, states: list[Blob]
 ) -> tuple[Blob, list[Blob]] | None:
     """Uses Core ML's own layer."""
-    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    timewise = context.transpose(x, (1, 0, 2))
     sequence = bool(node.attrs.get("return_sequences", False))
     reverse = bool(node.attrs.get("go_backwards", False))
     output = native_recurrent.run(
@@ -91,7 +91,7 @@ def _native(
     )
     if output is None or not sequence:
         return output and (output[1][0], output[1])
-    return context.layer("transpose", output[0], layout=SOURCE, axes=(1, 0, 2)), output[1]
+    return context.transpose(output[0], (1, 0, 2)), output[1]
 
 
 def _composed(
@@ -103,7 +103,7 @@ def _composed(
     mask: Blob | None,
     zero: bool,
 ) -> tuple[Blob, list[Blob]]:
-    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, *range(2, x.rank)))
+    timewise = context.transpose(x, (1, 0, *range(2, x.rank)))
     steps = cell.project(context, timewise)
     if not states:
         states = _zeros(context, node, x, steps)
@@ -127,15 +127,13 @@ def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
     zeros = [context.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
     if batch is not None:
         return zeros
-    single = context.layer(
-        "reduceSum", x, layout=SOURCE, axes=tuple(range(1, x.rank)), keepDims=False
-    )
-    column = context.layer("fillLike", single, layout=SOURCE, value=0.0)
+    single = context.reduce("reduceSum", x, tuple(range(1, x.rank)), keep=False)
+    column = context.emit("fillLike", single, value=0.0)
     outputs = []
     for zero in zeros:
         axes = tuple(range(1, zero.rank))
         wide = context.layer("expandDims", column, layout=SOURCE, axes=axes)
-        outputs.append(context.layer("addBroadcastable", zero, wide, layout=SOURCE))
+        outputs.append(context.add(zero, wide))
     return outputs
 
 
@@ -152,12 +150,12 @@ def _in_a_loop(
         raise ConversionError(f"{steps.known[0]} steps of maps; up to {MAX_UNROLLED} are unrolled")
     rows = None
     if mask is not None:
-        rows = context.layer("transpose", context.expand(mask, 2), layout=SOURCE, axes=(1, 0, 2))
+        rows = context.transpose(context.expand(mask, 2), (1, 0, 2))
     output, last = looped(context, cell, steps, states, masks=rows, **options)
     if options["reverse"]:
         output = context.layer("reverse", output, layout=SOURCE, reverseDim=(True, False, False))
     if sequence:
-        return context.layer("transpose", output, layout=SOURCE, axes=(1, 0, 2)), last
+        return context.transpose(output, (1, 0, 2)), last
     end = sliced(context, output, [-1], [None], [0], None)
     return context.layer("squeeze", end, layout=SOURCE, axes=(0,)), last
 
@@ -200,7 +198,7 @@ def bidirectional(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
             return _results(node, inputs, [y], [*after, *before])
         ahead, back = after[0], before[0]
         if sequence:
-            ahead, back = context.outputs(2, "splitND", y, layout=SOURCE, axis=-1, numSplits=2)
+            ahead, back = context.split(y, 2, -1)
     else:
         ahead, after = run(context, forward, x, states[:half], mask, zero=sequence)
         back, before = run(context, backward, x, states[half:], mask, zero=sequence)
@@ -224,16 +222,13 @@ def _at_once(
         return None
     if not native_recurrent.exists_for_both(ahead, behind):
         return None
-    timewise = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+    timewise = context.transpose(x, (1, 0, 2))
     output = native_recurrent.run_both(context, ahead, behind, timewise, states)
-    return output and (
-        context.layer("transpose", output[0], layout=SOURCE, axes=(1, 0, 2)),
-        *output[1:],
-    )
+    return output and (context.transpose(output[0], (1, 0, 2)), *output[1:])
 
 
 def _concat(context: Lowering, x: Blob, y: Blob) -> list[Blob]:
-    return [context.layer("concatND", x, y, layout=SOURCE, axis=-1)]
+    return [context.concat([x, y], -1)]
 
 
 _MERGES: dict[str | None, Any] = {
@@ -265,7 +260,7 @@ def _run_maps(
         inner = range(outer, y.rank)
         order = (*inner[1:], inner[0]) if back else (inner[-1], *inner[:-1])
         axes = (*range(outer), *order)
-        return y if first else context.layer("transpose", y, layout=SOURCE, axes=axes)
+        return y if first else context.transpose(y, axes)
 
     values = [turned(state, back=False) for state in states]
     y, last = _composed(context, node, cell_of(context, node.parts["cell"]), x, values, mask, zero)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.calls import call_of
-from mlferry.converters.keras.ops.functions import axes_of, function, layer, operands
+from mlferry.converters.keras.ops.functions import axes_of, function, operands
 from mlferry.converters.keras.ops.manipulation import diagonal
 from mlferry.converters.keras.ops.registry import op, placed
 from mlferry.converters.lowering import Lowering
@@ -21,7 +21,7 @@ _TF = {"input_tensor": "x"}
 
 def _reduced(context: Lowering, kind: str, x: Blob, axis: Axes, keepdims: bool) -> Blob:
     axes = axes_of(x, axis)
-    output = layer(context, kind, x, axes=axes, keepDims=bool(keepdims))
+    output = context.emit(kind, x, axes=axes, keepDims=bool(keepdims))
     if keepdims:
         return output
     if len(axes) == x.rank:
@@ -86,7 +86,7 @@ def var(context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: boo
 @function("Std", tf={"math.reduce_std": _TF})
 def std(context: Lowering, node: Node, x: Blob, axis: Axes = None, keepdims: bool = False) -> Blob:
     spread = var(context, node, x, axis, keepdims)
-    return context.layer("unary", spread, layout=spread.layout, type="SQRT")
+    return context.emit("unary", spread, type="SQRT")
 
 
 @function("Norm", tf={"norm": {"tensor": "x", "ord": "order"}})
@@ -224,13 +224,8 @@ def matmul(
     rows, columns = left.rank == 1, right.rank == 1
     left = context.expand(left, 0) if rows else left
     right = context.expand(right, 1) if columns else right
-    output = context.layer(
-        "batchedMatmul",
-        left,
-        right,
-        layout=SOURCE,
-        transposeA=bool(transpose_a),
-        transposeB=bool(transpose_b),
+    output = context.matmul(
+        left, right, transpose_x=bool(transpose_a), transpose_y=bool(transpose_b)
     )
     single_axes = [output.rank - 2] * rows + [output.rank - 1] * columns
     return (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.convolution import as_image, edges, from_image
+from mlferry.converters.keras.ops.convolution import as_image, dimensions_of, edges, from_image
 from mlferry.converters.keras.ops.registry import op, spatial
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.reshapes import MOST_AXES, reshaped
@@ -24,9 +24,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
     """
     first = node.attrs.get("data_format") == "channels_first"
     if first and (x.shape is None or x.rank > 2):
-        x = context.layer(
-            "transpose", context.source_order(x), layout=SOURCE, axes=(0, *range(2, x.rank), 1)
-        )
+        x = context.transpose(context.source_order(x), (0, *range(2, x.rank), 1))
     if x.shape is None:
         return context.layer("flattenTo2D", x, axis=1)
     if x.rank == 2:
@@ -85,6 +83,14 @@ def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("tile", context.expand(x, 1), reps=(1, node.attrs["n"], 1))
 
 
+def _amounts(
+    node: Node, option: str, default: int | Sequence[Sizes]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What is added to or cut off height and width, before and after."""
+    value = node.attrs.get(option, default)
+    return ((0, 0), _line(value, option)) if dimensions_of(node) == 1 else _pairs(value, option)
+
+
 def _pairs(
     value: int | Sequence[Sizes] | Mapping[str, int], option: str
 ) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -118,33 +124,19 @@ def _line(value: int | Sequence[int] | Mapping[str, int], option: str) -> tuple[
     return value[0], value[1]
 
 
-def _pad(context: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
-    x = as_image(context, x, dimensions)
-    y = context.layer("padding", x, constant={"value": 0.0}, **edges(amounts[0], amounts[1]))
-    return from_image(context, y, dimensions)
-
-
 @op("ZeroPadding1D", layouts=spatial, rank=3)
-def zero_padding1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pad(context, x, 1, (0, 0), _line(node.attrs.get("padding", 1), "padding"))
-
-
 @op("ZeroPadding2D", layouts=spatial, rank=4)
-def zero_padding2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pad(context, x, 2, *_pairs(node.attrs.get("padding", (1, 1)), "padding"))
-
-
-def _crop(context: Lowering, x: Blob, dimensions: int, *amounts: tuple[int, int]) -> Blob:
-    x = as_image(context, x, dimensions)
-    y = context.layer("crop", x, **edges(amounts[0], amounts[1], "cropAmounts"))
-    return from_image(context, y, dimensions)
+def zero_padding(context: Lowering, node: Node, x: Blob) -> Blob:
+    amounts = edges(*_amounts(node, "padding", 1))
+    x = as_image(context, x, dimensions_of(node))
+    y = context.layer("padding", x, constant={"value": 0.0}, **amounts)
+    return from_image(context, y, dimensions_of(node))
 
 
 @op("Cropping1D", layouts=spatial, rank=3)
-def cropping1d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _crop(context, x, 1, (0, 0), _line(node.attrs.get("cropping", (1, 1)), "cropping"))
-
-
 @op("Cropping2D", layouts=spatial, rank=4)
-def cropping2d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _crop(context, x, 2, *_pairs(node.attrs.get("cropping", ((0, 0), (0, 0))), "cropping"))
+def cropping(context: Lowering, node: Node, x: Blob) -> Blob:
+    amounts = _amounts(node, "cropping", 1 if dimensions_of(node) == 1 else 0)
+    x = as_image(context, x, dimensions_of(node))
+    y = context.layer("crop", x, **edges(*amounts, "cropAmounts"))
+    return from_image(context, y, dimensions_of(node))

@@ -29,11 +29,11 @@ def _squares(context: Lowering, real: Blob, imag: Blob) -> Blob:
 
 
 def _root(context: Lowering, x: Blob) -> Blob:
-    return context.layer("unary", x, layout=SOURCE, type="SQRT")
+    return context.emit("unary", x, type="SQRT")
 
 
 def _at_least(context: Lowering, x: Blob, least: float) -> Blob:
-    return context.layer("clip", x, layout=SOURCE, minVal=least, maxVal=3.4e38)
+    return context.emit("clip", x, minVal=least, maxVal=3.4e38)
 
 
 @op("STFTSpectrogram", layouts=(SOURCE,))

@@ -9,6 +9,7 @@ import numpy as np
 from mlferry.converters.convolutions import Pairs, Windows, convolved, each, sides, transposed
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import cuts, same_pairs
+from mlferry.converters.keras.ops.pooling import kind_of
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
@@ -18,6 +19,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Sizes
 
 Triple = tuple[int, int, int]
+_REDUCTIONS = {"MAX": "reduceMax", "AVERAGE": "reduceMean"}
 
 
 def _triple(value: Sequence[int], option: str) -> Triple:
@@ -74,7 +76,9 @@ def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.relabel(output, x.layout)
 
 
-def _pooling(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+@op("MaxPooling3D", "AveragePooling3D", layouts=spatial, rank=5)
+def pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
+    kind = kind_of(node)
     kernel = _triple(node.attrs.get("pool_size", 2), "pool_size")
     option = node.attrs.get("strides")
     strides = kernel if option is None else _triple(option, "strides")
@@ -92,30 +96,13 @@ def _pooling(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
     )
 
 
-@op("MaxPooling3D", layouts=spatial, rank=5)
-def max_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, "MAX")
-
-
-@op("AveragePooling3D", layouts=spatial, rank=5)
-def average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _pooling(context, node, x, "AVERAGE")
-
-
-def _whole(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+@op("GlobalMaxPooling3D", "GlobalAveragePooling3D", layouts=spatial, rank=5)
+def global_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     keep = bool(node.attrs.get("keepdims", False))
     layout = x.layout if keep else SOURCE
-    return context.layer(kind, x, layout=layout, axes=(2, 3, 4), keepDims=keep)
-
-
-@op("GlobalMaxPooling3D", layouts=spatial, rank=5)
-def global_max_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _whole(context, node, x, "reduceMax")
-
-
-@op("GlobalAveragePooling3D", layouts=spatial, rank=5)
-def global_average_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _whole(context, node, x, "reduceMean")
+    return context.layer(
+        _REDUCTIONS[kind_of(node)], x, layout=layout, axes=(2, 3, 4), keepDims=keep
+    )
 
 
 def _amounts(value: int | Sequence[Sizes], option: str) -> list[tuple[int, int]]:
@@ -153,11 +140,14 @@ def up_sampling3d(context: Lowering, node: Node, x: Blob) -> Blob:
 # ---- pooling to a size -----------------------------------------------------------------
 
 
-def _adaptive(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
+_ADAPTIVE = [f"Adaptive{kind}Pooling{count}D" for kind in ("Average", "Max") for count in (1, 2, 3)]
+
+
+@op(*_ADAPTIVE, layouts=spatial)
+def adaptive_pooling(context: Lowering, node: Node, x: Blob) -> Blob:
     """Output i of an axis covers the entries from floor(i n / m) to ceil((i + 1) n / m)."""
-    dimensions = x.rank - 2
-    option = node.attrs["output_size"]
-    targets = sizes(option, dimensions, "output_size")
+    kind = _REDUCTIONS[kind_of(node)]
+    targets = sizes(node.attrs["output_size"], x.rank - 2, "output_size")
     for axis, target in enumerate(targets, start=2):
         size = extent(x, axis)
         parts = []
@@ -165,23 +155,8 @@ def _adaptive(context: Lowering, node: Node, x: Blob, kind: str) -> Blob:
             start, end = index * size // target, -(-(index + 1) * size // target)
             part = sliced(context, x, [start], [end], [axis], None)
             parts.append(context.layer(kind, part, layout=x.layout, axes=(axis,), keepDims=True))
-        joined = parts[0]
-        if len(parts) > 1:
-            joined = context.layer("concatND", *parts, layout=x.layout, axis=axis)
-        x = joined
+        if len(parts) == 1:
+            x = parts[0]
+        else:
+            x = context.layer("concatND", *parts, layout=x.layout, axis=axis)
     return x
-
-
-@op(
-    "AdaptiveAveragePooling1D",
-    "AdaptiveAveragePooling2D",
-    "AdaptiveAveragePooling3D",
-    layouts=spatial,
-)
-def adaptive_average_pooling(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _adaptive(context, node, x, "reduceMean")
-
-
-@op("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", layouts=spatial)
-def adaptive_max_pooling(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _adaptive(context, node, x, "reduceMax")

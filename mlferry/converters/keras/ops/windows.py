@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attributes, Node
-from mlferry.converters.keras.ops.functions import function, layer
+from mlferry.converters.keras.ops.functions import function
 from mlferry.converters.keras.ops.registry import OPS, spatial
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
@@ -235,10 +235,10 @@ def moments(
 ) -> tuple[Blob, Blob]:
     """Mean and variance; the variance is taken around the mean, not from the mean of squares."""
     places = tuple(x.axis(a) for a in (axes if isinstance(axes, Sequence) else (axes,)))
-    mean = layer(context, "reduceMean", x, axes=places, keepDims=True)
-    apart = layer(context, "subtractBroadcastable", x, mean)
-    square = layer(context, "multiplyBroadcastable", apart, apart)
-    variance = layer(context, "reduceMean", square, axes=places, keepDims=True)
+    mean = context.emit("reduceMean", x, axes=places, keepDims=True)
+    apart = context.subtract(x, mean)
+    square = context.multiply(apart, apart)
+    variance = context.emit("reduceMean", square, axes=places, keepDims=True)
     if keepdims:
         return mean, variance
     return _dropped(context, mean, places), _dropped(context, variance, places)

@@ -100,7 +100,7 @@ def _check_options(options: Options) -> None:
 
 
 def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
-    """The names of the outputs, and the values that they return."""
+    """The values that the model returns, with the names of their outputs."""
     known = dict(graph.outputs)
     requested = [o if isinstance(o, str) else o.name for o in options.outputs or ()]
     names = [str(name) for name in requested] or list(known)
@@ -283,7 +283,7 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
         unread = node.attrs.unread()
         if unread:
             listed = ", ".join(f"{name}={value!r:.60}" for name, value in unread.items())
-            raise ConversionError(f"{listed} cannot be carried over: Core ML has nothing like it")
+            raise ConversionError(f"{listed} cannot be converted: Core ML has nothing like it")
         return result
     entry = None if by_user else MOVES.find(node.op)
     result = entry.value(flow, node, *inputs) if entry is not None else None
@@ -324,7 +324,7 @@ def _one_sample(value: Value) -> Sizes | None:
 
 
 def _all_of(refusals: Sequence[ConversionError]) -> ConversionError:
-    """One error for all nodes that cannot be converted."""
+    """A single error for all nodes that cannot be converted."""
     if len(refusals) == 1:
         return refusals[0]
     lines = ["several nodes cannot be converted:", *(f"  - {error}" for error in refusals)]

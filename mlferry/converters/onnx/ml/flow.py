@@ -196,7 +196,7 @@ class Flow:
         """Add a classifier whose scores are those of a row: a network that computes nothing.
 
         Raises:
-            ConversionError: there are more or fewer labels.
+            ConversionError: the number of labels does not fit.
         """
         if len(labels) != row.size:
             raise ConversionError(f"{len(labels)} labels for {row.size} scores")
@@ -291,7 +291,7 @@ class Flow:
         """The numbers of a value as one multi-array.
 
         Raises:
-            ConversionError: it has none.
+            ConversionError: the value does not consist of numbers.
         """
         if isinstance(value, Row):
             return value
@@ -354,7 +354,7 @@ class Flow:
         """The values of a tensor, each as an int64 or a string.
 
         Raises:
-            ConversionError: there are none, or floats.
+            ConversionError: the value has floats, or no single values.
         """
         if isinstance(value, Pending):
             value = self.row(value)

@@ -1,4 +1,4 @@
-"""ONNX ops to Core ML: one function each, or one row of a table."""
+"""ONNX ops to Core ML: a function for each, or a row of a table."""
 
 from mlferry.converters.onnx.ops import (  # noqa: F401 (they register their functions)
     arrays,

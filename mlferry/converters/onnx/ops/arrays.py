@@ -12,7 +12,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import elements_of, refined
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import as_blob, known, vector
-from mlferry.converters.values import SOURCE, Blob, Operand
+from mlferry.converters.values import Blob, Operand
 from mlferry.errors import ConversionError
 
 
@@ -27,7 +27,7 @@ def eye_like(context: Lowering, node: Node, x: Blob) -> Blob:
 def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
     value = node.attrs.get("value")
     filler = 0.0 if value is None else float(value.ravel()[0])
-    output = context.layer("fillDynamic", as_blob(context, shape), layout=SOURCE, value=filler)
+    output = context.layer("fillDynamic", as_blob(context, shape), value=filler)
     elements = elements_of(context, shape)
     if elements is None:
         return output
@@ -37,11 +37,11 @@ def constant_of_shape(context: Lowering, node: Node, shape: Operand) -> Blob:
 
 @op("Range")
 def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blob) -> Blob:
-    """Core ML takes the end first; the number of values is known only at run time."""
-    return context.layer("rangeDynamic", vector(limit), vector(start), vector(delta), layout=SOURCE)
+    """Core ML takes the end first; only the run tells how many values there are."""
+    return context.layer("rangeDynamic", vector(limit), vector(start), vector(delta))
 
 
 @op("Constant", raw=True)
 def constant(context: Lowering, node: Node) -> NDArray[Any]:
-    """Folded in ONNX's own types; only what is not an array arrives here."""
-    raise ConversionError(f"a constant of {', '.join(node.attrs)}: arrays can be converted")
+    """Constants are folded in ONNX's own types before; only what is no array arrives here."""
+    raise ConversionError(f"a constant of {', '.join(node.attrs)}: only arrays can be converted")

@@ -1,4 +1,4 @@
-"""onnxruntime's ops of transformers: embeddings, rotations, attention in one op."""
+"""onnxruntime's ops for transformers: embeddings, rotations, and attention as a single op."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
 from mlferry.converters.onnx.ops.integers import floats
 from mlferry.converters.onnx.ops.linear import matmul, product
 from mlferry.converters.onnx.ops.normalization import layer_normalized
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, as_blob, emit, extent, joined
+from mlferry.converters.operands import affine, as_blob, extent, joined
 from mlferry.converters.reshapes import heads_apart, heads_joined
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
+from mlferry.converters.values import Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
@@ -27,13 +27,13 @@ _MASKED = -10000.0  # what onnxruntime adds where a mask is 0
 
 
 def numbered(context: Lowering, x: Blob, axis: int) -> Blob:
-    """0, 1, ... along an axis, of any extent."""
+    """0, 1, ... along an axis of any extent."""
     size = x.known[axis]
     if size is not None:
         return context.constant(np.arange(extent(x, axis)))
-    shape = context.layer("getShape", x, layout=SOURCE)
+    shape = context.layer("getShape", x)
     end = sliced(context, shape, [axis], [axis + 1], None, None)
-    return context.layer("rangeDynamic", end, layout=SOURCE, startValue=0.0, stepSizeValue=1.0)
+    return context.layer("rangeDynamic", end, startValue=0.0, stepSizeValue=1.0)
 
 
 # ---- embeddings ------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def numbered(context: Lowering, x: Blob, axis: int) -> Blob:
 def embed_layer_normalization(context: Lowering, node: Node, *operands: Operand) -> Results:
     """The sum of the embeddings of words, positions and segments, normalized.
 
-    The second output counts what the mask keeps of each sentence, the third is the sum.
+    The second output counts the words of each sentence that the mask keeps, the third is the sum.
     """
     words, segments, *tables, gamma, beta = operands[:7]
     mask, positions = (*operands[7:], None, None)[:2]
@@ -78,9 +78,9 @@ def _embedded(
     word_table, position_table, segment_table = tables
     total = _rows(context, word_table, words)
     places = numbered(context, words, 1) if positions is None else positions
-    total = emit(context, "addBroadcastable", total, _rows(context, position_table, places))
+    total = context.add(total, _rows(context, position_table, places))
     if segments is not None:
-        total = emit(context, "addBroadcastable", total, _rows(context, segment_table, segments))
+        total = context.add(total, _rows(context, segment_table, segments))
     scale, bias = norm
     if scale is None:
         raise ConversionError("EmbedLayerNormalization without gamma")
@@ -97,51 +97,72 @@ def _rows(context: Lowering, table: Operand | None, indices: Operand) -> Blob:
     if table is None:
         raise ConversionError("an embedding without its table")
     indices = as_blob(context, indices)
-    return context.layer("gather", as_blob(context, table), indices, layout=SOURCE, axis=0)
+    return context.gather(as_blob(context, table), indices, 0)
 
 
 def _counted(context: Lowering, words: Blob, mask: Operand | None) -> Blob:
-    """How many words of each sentence count: none without a mask, as onnxruntime has it."""
+    """How many words of each sentence the mask keeps; 0 without a mask, as in onnxruntime."""
     output = affine(context, words, 0.0) if mask is None else as_blob(context, mask)
-    output = emit(context, "equal", output, alpha=1.0)
-    return context.layer("reduceSum", output, layout=SOURCE, axes=(1,), keepDims=False)
+    output = context.emit("equal", output, alpha=1.0)
+    return context.reduce("reduceSum", output, (1,), keep=False)
 
 
 # ---- rotations -------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """Turns pairs of values of each head by an angle that depends on the position.
+
+    Values of a head beyond the pairs stay.
+
+    Attributes:
+        cosines: [positions, pairs].
+        sines: likewise.
+        interleaved: whether a pair is adjacent; otherwise it is one value of each half.
+    """
+
+    cosines: Operand
+    sines: Operand
+    interleaved: bool
+
+    def width(self) -> int:
+        """The number of values of a head that are turned."""
+        cosines = self.cosines
+        pairs = cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1)
+        return 2 * pairs
+
+    def of(self, context: Lowering, x: Blob, places: Operand) -> Blob:
+        """[batch, heads, length, units] with the first values of each head turned."""
+        size, width = extent(x, 3), self.width()
+        if width == size:
+            return _rotated(context, x, places, self)
+        output = _rotated(context, sliced(context, x, [0], [width], [3], None), places, self)
+        return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
+
+
 @op("com.microsoft.RotaryEmbedding", raw=True)
 def rotary_embedding(
-    context: Lowering,
-    node: Node,
-    x: Operand,
-    positions: Operand,
-    cosines: Operand,
-    sines: Operand,
+    context: Lowering, node: Node, x: Operand, positions: Operand, cosines: Operand, sines: Operand
 ) -> Blob:
-    """Pairs of values of each head turned by an angle of the position; values beyond stay."""
+    """Of values [batch, heads, length, units], or [batch, length, heads * units]."""
     if node.attrs.get("is_packed_batching", 0):
         raise ConversionError("is_packed_batching: sentences one after another without padding")
     node.attrs.get("scale")  # onnxruntime does not look at it
     x = as_blob(context, x)
-    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
+    rotation = Rotation(cosines, sines, bool(node.attrs.get("interleaved", 0)))
+    width = rotation.width()
     count, part = node.attrs.get("num_heads", 0), node.attrs.get("rotary_embedding_dim", 0)
-    split = x.rank == 3
-    if split:
+    is_joined = x.rank == 3
+    if is_joined:
         size = extent(x, 2) // count if part and count else width
-        x = heads_apart(context, x, extent(x, 2) // size)
-        x = context.layer("transpose", x, layout=SOURCE, axes=(0, 2, 1, 3))
-    size = extent(x, 3)
+        x = split_heads(context, x, extent(x, 2) // size)
     if part and part != width:
         raise ConversionError(f"rotary_embedding_dim={part} of a table for {width} values")
-    interleaved = bool(node.attrs.get("interleaved", 0))
-    places = _places(context, x, positions)
-    output = rotated_in_part(context, x, places, cosines, sines, interleaved)
-    if not split:
+    output = rotation.of(context, x, _places(context, x, positions))
+    if not is_joined:
         return output
-    return heads_joined(
-        context, context.layer("transpose", output, layout=SOURCE, axes=(0, 2, 1, 3))
-    )
+    return heads_joined(context, context.transpose(output, (0, 2, 1, 3)))
 
 
 def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
@@ -152,39 +173,13 @@ def _places(context: Lowering, x: Blob, positions: Operand) -> Operand:
     if isinstance(positions, Constant) and x.known[2] is not None:
         places = positions.array.ravel()[0] + np.arange(extent(x, 2))
         return Constant("", places[None])
-    numbers = emit(
-        context, "addBroadcastable", numbered(context, x, 2), as_blob(context, positions)
-    )
+    numbers = context.add(numbered(context, x, 2), as_blob(context, positions))
     return context.expand(numbers, 0)
 
 
-def rotated_in_part(
-    context: Lowering,
-    x: Blob,
-    places: Operand,
-    cosines: Operand,
-    sines: Operand,
-    interleaved: bool,
-) -> Blob:
-    """[batch, heads, length, units] with the first values of each head rotated."""
-    size = extent(x, 3)
-    width = 2 * (cosines.array.shape[1] if isinstance(cosines, Constant) else extent(cosines, 1))
-    if width == size:
-        return _rotated(context, x, places, cosines, sines, interleaved)
-    first = sliced(context, x, [0], [width], [3], None)
-    output = _rotated(context, first, places, cosines, sines, interleaved)
-    return joined(context, [output, sliced(context, x, [width], [size], [3], None)], 3)
-
-
-def _rotated(
-    context: Lowering,
-    x: Blob,
-    places: Operand,
-    cosines: Operand,
-    sines: Operand,
-    interleaved: bool,
-) -> Blob:
-    """x * cos + partner * sin: the partner of the first of a pair is the second, negated."""
+def _rotated(context: Lowering, x: Blob, places: Operand, rotation: Rotation) -> Blob:
+    """x * cos + partner * sin; the partner of the first value of a pair is minus the second."""
+    interleaved = rotation.interleaved
     width = extent(x, 3)
     columns = np.arange(width)
     angle = columns // 2 if interleaved else columns % (width // 2)
@@ -193,43 +188,36 @@ def _rotated(
     partner = np.where(second, columns - step, columns + step)
     signs = np.where(second, 1.0, -1.0)
     tables = []
-    for table, factors in ((cosines, None), (sines, signs)):
+    for table, factors in ((rotation.cosines, None), (rotation.sines, signs)):
         if isinstance(table, Constant):
             full = table.array.astype(np.float32)[:, angle]
             wide: Operand = Constant("", full if factors is None else full * np.float32(factors))
         else:
-            wide = context.layer("gather", table, context.constant(angle), layout=SOURCE, axis=1)
+            wide = context.gather(table, context.constant(angle), 1)
             if factors is not None:
-                wide = emit(context, "multiplyBroadcastable", wide, context.constant(factors))
+                wide = context.multiply(wide, context.constant(factors))
         if isinstance(wide, Constant) and isinstance(places, Constant):
             rows = context.constant(wide.array[places.array])
         else:
             rows = _rows(context, wide, places)
         tables.append(context.expand(rows, 1))
-    moved = context.layer("gather", x, context.constant(partner), layout=SOURCE, axis=3)
-    return emit(
-        context,
-        "addBroadcastable",
-        emit(context, "multiplyBroadcastable", x, tables[0]),
-        emit(context, "multiplyBroadcastable", moved, tables[1]),
-    )
+    moved = context.gather(x, context.constant(partner), 3)
+    return context.add(context.multiply(x, tables[0]), context.multiply(moved, tables[1]))
 
 
 # ---- attention -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Attended:
-    """What goes into attention.
+class _Options:
+    """The inputs of attention besides queries, keys and values.
 
     Attributes:
-        heads: their number.
-        mask: integers that are 0 where nothing is attended to, in one of onnxruntime's forms.
-        bias: what is added to the scores.
+        mask: integers that are 0 at keys to ignore, in one of onnxruntime's forms.
+        bias: added to the scores.
         past: earlier keys and values, [batch, heads, length, units] each.
     """
 
-    heads: int
     mask: Operand | None = None
     bias: Operand | None = None
     past: tuple[Blob, Blob] | None = None
@@ -239,16 +227,16 @@ class _Attended:
 def attention(
     context: Lowering, node: Node, x: Operand, weights: Operand, *rest: Operand
 ) -> Results:
-    """Self-attention with its projection: queries, keys and values are one product."""
-    bias, mask, past, extra, filled = (*rest, *[None] * 5)[:5]
-    if filled is not None:
-        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+    """Self-attention with its projection, one product for queries, keys and values."""
+    bias, mask, past, extra, length = (*rest, *[None] * 5)[:5]
+    if length is not None:
+        raise ConversionError("past_sequence_length: past and present keys share a buffer")
     return _self_attention(context, node, x, weights, bias, mask, past, extra)
 
 
 @op("com.microsoft.QAttention", raw=True)
 def q_attention(context: Lowering, node: Node, *operands: Operand) -> Results:
-    """The same of 8-bit integers."""
+    """The same with 8-bit integers."""
     _, _, bias, scale, steps, mask, zero, shifts, past = (*operands, *[None] * 4)[:9]
     x = floats(context, node, 0, scale, zero, -1)
     weights = floats(context, node, 1, steps, shifts, -1)
@@ -266,35 +254,24 @@ def _self_attention(
     extra: Operand | None,
 ) -> Results:
     if node.attrs.get("past_present_share_buffer", 0):
-        raise ConversionError("past_present_share_buffer: one buffer for what was and what is")
+        raise ConversionError("past_present_share_buffer: past and present keys share a buffer")
     node.attrs.get("rotary_embedding_dim")
     if node.attrs.get("do_rotary", 0):
-        raise ConversionError("do_rotary: onnxruntime does not compute it on processors, either")
+        raise ConversionError("do_rotary: onnxruntime does not compute it on CPUs, either")
     sizes = node.attrs.get("qkv_hidden_sizes")
     x = as_blob(context, x)
     result = matmul(context, node, x, weights)
     if bias is not None:
-        result = emit(context, "addBroadcastable", result, as_blob(context, bias))
-    total = extent(result, 2)
-    parts = context.outputs(
-        3,
-        "splitND",
-        result,
-        layout=SOURCE,
-        axis=2,
-        numSplits=3,
-        splitSizes=list(sizes) if sizes else [total // 3] * 3,
-    )
+        result = context.add(result, as_blob(context, bias))
+    widths = list(sizes) if sizes else [extent(result, 2) // 3] * 3
+    parts = context.split(result, widths, 2)
     earlier = None
     if past is not None:
-        halves = context.outputs(
-            2, "splitND", as_blob(context, past), layout=SOURCE, axis=0, numSplits=2
-        )
-        earlier = tuple(context.layer("squeeze", h, layout=SOURCE, axes=(0,)) for h in halves)
-    heads = node.attrs["num_heads"]
-    q, k, v = (split_heads(context, part, heads) for part in parts)
-    told = _Attended(heads, mask, extra, earlier)  # type: ignore[arg-type] # a pair
-    output, k, v, _ = _attend(context, node, q, k, v, told)
+        halves = context.split(as_blob(context, past), 2, 0)
+        keys, values = (context.layer("squeeze", half, axes=(0,)) for half in halves)
+        earlier = keys, values
+    q, k, v = (split_heads(context, part, node.attrs["num_heads"]) for part in parts)
+    output, k, v, _ = _attend(context, node, q, k, v, _Options(mask, extra, earlier))
     if len(node.outputs) < 2 or not node.outputs[1].name:
         return (output, None)[: len(node.outputs)]
     present = joined(context, [context.expand(part, 0) for part in (k, v)], 0)
@@ -305,10 +282,10 @@ def _self_attention(
 def multi_head_attention(
     context: Lowering, node: Node, query: Operand, *rest: Operand | None
 ) -> tuple[Blob, ...]:
-    """Attention of projected values, which may lie packed in one operand."""
-    key, value, bias, mask, extra, past_key, past_value, filled, beams = (*rest, *[None] * 9)[:9]
-    if filled is not None or beams is not None:
-        raise ConversionError("past_sequence_length: one buffer for what was and what is")
+    """Attention of projected values, which may be packed into one operand."""
+    key, value, bias, mask, extra, past_key, past_value, length, beams = (*rest, *[None] * 9)[:9]
+    if length is not None or beams is not None:
+        raise ConversionError("past_sequence_length: past and present keys share a buffer")
     heads = node.attrs["num_heads"]
     query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
     if key is None:
@@ -321,17 +298,17 @@ def multi_head_attention(
         parts = _biased(context, parts, bias, heads)
     q, k, v = (x if x.rank == 4 else split_heads(context, x, heads) for x in parts)
     past = earlier_keys(context, past_key, past_value)
-    output, k, v, scores = _attend(context, node, q, k, v, _Attended(heads, mask, extra, past))
+    output, k, v, scores = _attend(context, node, q, k, v, _Options(mask, extra, past))
     return (output, k, v, scores)[: len(node.outputs)]
 
 
 def earlier_keys(
     context: Lowering, key: Operand | None, value: Operand | None
 ) -> tuple[Blob, Blob] | None:
-    """The keys and values of the words before, where a model is given them.
+    """The keys and values of earlier words, if the node has them.
 
     Raises:
-        ConversionError: it is given only one of them.
+        ConversionError: it has only one of them.
     """
     if key is None and value is None:
         return None
@@ -342,13 +319,13 @@ def earlier_keys(
 
 def _packed(context: Lowering, x: Blob, count: int) -> list[Blob]:
     """The parts of [batch, length, heads, count, units], as [batch, heads, length, units]."""
-    parts = context.outputs(count, "splitND", x, layout=SOURCE, axis=3, numSplits=count)
-    flat = [context.layer("squeeze", part, layout=SOURCE, axes=(3,)) for part in parts]
-    return [context.layer("transpose", part, layout=SOURCE, axes=(0, 2, 1, 3)) for part in flat]
+    parts = context.split(x, count, 3)
+    flat = [context.layer("squeeze", part, axes=(3,)) for part in parts]
+    return [context.transpose(part, (0, 2, 1, 3)) for part in flat]
 
 
 def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int) -> list[Blob]:
-    """Each part with its stretch of the bias."""
+    """Each part, plus its section of the bias."""
     sizes = [extent(x, 2) if x.rank == 3 else extent(x, 3) * heads for x in parts]
     output, start = [], 0
     for x, size in zip(parts, sizes, strict=True):
@@ -357,64 +334,60 @@ def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int)
         else:
             stretch = sliced(context, bias, [start], [start + size], [0], None)
         if x.rank == 4:
-            stretch = context.reshape(stretch, (heads, 1, size // heads), layout=SOURCE)
-        output.append(emit(context, "addBroadcastable", x, stretch))
+            stretch = context.reshape(stretch, (heads, 1, size // heads))
+        output.append(context.add(x, stretch))
         start += size
     return output
 
 
 def split_heads(context: Lowering, x: Blob, heads: int) -> Blob:
     """[batch, length, heads * units] as [batch, heads, length, units]."""
-    return context.layer(
-        "transpose", heads_apart(context, x, heads), layout=SOURCE, axes=(0, 2, 1, 3)
-    )
+    return context.transpose(heads_apart(context, x, heads), (0, 2, 1, 3))
 
 
 def _attend(
-    context: Lowering, node: Node, q: Blob, k: Blob, v: Blob, told: _Attended
+    context: Lowering, node: Node, q: Blob, k: Blob, v: Blob, options: _Options
 ) -> tuple[Blob, Blob, Blob, Blob]:
-    """The output [batch, length, units], all keys and values, and what they are weighted by."""
+    """The output [batch, length, units], all keys and values, and their weights."""
     before = 0
     lengths = q.known[2], k.known[2]
     if node.attrs.get("unidirectional", 0) and lengths[0] != lengths[1]:
         raise ConversionError(
-            f"unidirectional, of {show(lengths)} queries and keys: which come before which is "
-            "not specified where their numbers differ"
+            f"unidirectional, of {show(lengths)} queries and keys: their order is not "
+            "specified where their numbers differ"
         )
-    if told.past is not None:
-        before = extent(told.past[0], 2) if node.attrs.get("unidirectional", 0) else 0
-        k, v = (joined(context, [old, new], 2) for old, new in zip(told.past, (k, v), strict=True))
+    if options.past is not None:
+        before = extent(options.past[0], 2) if node.attrs.get("unidirectional", 0) else 0
+        k, v = (
+            joined(context, [old, new], 2) for old, new in zip(options.past, (k, v), strict=True)
+        )
     scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
     scores = product(context, affine(context, q, scale), k, transposeB=True)
     filler = node.attrs.get("mask_filter_value", _MASKED)
-    if told.mask is not None:
-        scores = emit(
-            context, "addBroadcastable", scores, _added(context, scores, told.mask, filler)
-        )
+    if options.mask is not None:
+        scores = context.add(scores, _added(context, scores, options.mask, filler))
     if node.attrs.get("unidirectional", 0):
         scores = _causal(context, scores, before)
-    if told.bias is not None:
-        scores = emit(context, "addBroadcastable", scores, as_blob(context, told.bias))
-    weighted = context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
-    mixed = context.layer(
-        "transpose", product(context, weighted, v), layout=SOURCE, axes=(0, 2, 1, 3)
-    )
+    if options.bias is not None:
+        scores = context.add(scores, as_blob(context, options.bias))
+    weighted = context.layer("softmaxND", scores, axis=-1)
+    mixed = context.transpose(product(context, weighted, v), (0, 2, 1, 3))
     return heads_joined(context, mixed), k, v, weighted
 
 
 def _causal(context: Lowering, scores: Blob, before: int) -> Blob:
-    """Nothing is attended to that comes later."""
-    ones = context.layer("fillLike", scores, layout=SOURCE, value=1.0)
-    later = context.layer("upperTriangular", ones, layout=SOURCE, k=before + 1)
+    """Ignores keys that come later than the query."""
+    ones = context.layer("fillLike", scores, value=1.0)
+    later = context.layer("upperTriangular", ones, k=before + 1)
     least = context.constant([-FLOAT_MAX])
-    return emit(context, "whereBroadcastable", later, least, scores)
+    return context.where(later, least, scores)
 
 
 def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blob:
-    """What a mask adds to scores [batch, heads, length, keys]: 0, or a large negative number.
+    """What a mask adds to scores [batch, heads, length, keys]: 0 or a large negative number.
 
     A mask is [batch, keys], [batch, length, keys], or the number of keys that count, [batch],
-    perhaps followed by the place of the first that does.
+    perhaps followed by the index of the first that counts.
     """
     rank = mask.array.ndim if isinstance(mask, Constant) else mask.rank
     if rank == 4:
@@ -424,28 +397,28 @@ def _added(context: Lowering, scores: Blob, mask: Operand, filler: float) -> Blo
     output = (
         context.constant(mask.array > 0)
         if isinstance(mask, Constant)
-        else emit(context, "greaterThan", mask, alpha=0.0)
+        else context.emit("greaterThan", mask, alpha=0.0)
     )
     axes = (1, 2) if rank == 2 else (1,)
     return context.expand(affine(context, output, -filler, filler), *axes)
 
 
 def _by_lengths(context: Lowering, scores: Blob, counts: Blob, filler: float) -> Blob:
-    batch, given = scores.known[0], counts.known[0]
-    if batch is None or given is None:  # a number for each sentence; others do not fit
+    batch, count = scores.known[0], counts.known[0]
+    if batch is None or count is None:  # a number for each sentence; others do not fit
         last = sliced(context, scores, [-1] * 3, [2**31 - 1] * 3, [1, 2, 3], None)
-        each = context.layer("squeeze", last, layout=SOURCE, axes=(1, 2, 3))
-        counts, given = context.layer("reshapeLike", counts, each, layout=SOURCE), batch
-    elif given in (batch, 2 * batch):
+        each = context.layer("squeeze", last, axes=(1, 2, 3))
+        counts, count = context.layer("reshapeLike", counts, each), batch
+    elif count in (batch, 2 * batch):
         use(scores, [0])
         use(counts, [0])
     else:
-        raise ConversionError(f"a mask of {given} numbers for {batch} sentences")
+        raise ConversionError(f"a mask of {count} numbers for {batch} sentences")
     places = numbered(context, scores, 3)
-    ends = counts if given == batch else sliced(context, counts, [0], [batch], [0], None)
-    left_out = emit(context, "greaterEqual", places, context.expand(ends, 1))
-    if given != batch:
-        starts = sliced(context, counts, [batch], [given], [0], None)
-        early = emit(context, "lessThan", places, context.expand(starts, 1))
-        left_out = emit(context, "logicalOr", left_out, early)
+    ends = counts if count == batch else sliced(context, counts, [0], [batch], [0], None)
+    left_out = context.emit("greaterEqual", places, context.expand(ends, 1))
+    if count != batch:
+        starts = sliced(context, counts, [batch], [count], [0], None)
+        early = context.emit("lessThan", places, context.expand(starts, 1))
+        left_out = context.emit("logicalOr", left_out, early)
     return context.expand(affine(context, left_out, filler), 1, 2)

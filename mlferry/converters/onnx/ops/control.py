@@ -1,7 +1,7 @@
-"""Subgraphs: conditions that are known choose a branch, a few known rounds are unrolled.
+"""Subgraphs: known conditions choose a branch, and a few rounds are unrolled.
 
-What is computed, and many rounds, become a branch or a loop of Core ML, which holds the weights of
-its body once.
+Computed conditions and many rounds become a branch or a loop of Core ML, which stores the weights
+of its body once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
+from mlferry.converters.values import Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
 
 if TYPE_CHECKING:
@@ -59,22 +59,22 @@ TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
 
 def inlined(
-    context: Lowering, body: onnx.GraphProto, prefix: str, given: dict[str, Any]
+    context: Lowering, body: onnx.GraphProto, prefix: str, bindings: dict[str, Any]
 ) -> list[Any]:
-    """Convert the nodes of a subgraph in place and return what its outputs are.
+    """Convert the nodes of a subgraph in place and return its outputs.
 
     Args:
         context: what adds layers.
         body: the `GraphProto`; it sees the values around it.
-        prefix: makes the names inside unique.
-        given: its inputs.
+        prefix: makes the names in it unique.
+        bindings: its inputs.
     """
     results = {v for item in body.node for v in item.output if v}
     local = {v.name for v in body.input} | {t.name for t in body.initializer} | results
     rename = {name: f"{prefix}/{name}" for name in local}
     for tensor in body.initializer:
         context.give(rename[tensor.name], read.to_array(tensor, context.graph.source))
-    for name, operand in given.items():
+    for name, operand in bindings.items():
         context.give(rename[name], operand)
     types = {v.name: v.type for v in (*body.value_info, *body.input, *body.output)}
     for item in body.node:
@@ -109,30 +109,30 @@ def _rename(body: onnx.GraphProto, rename: dict[str, str]) -> None:
 
 @op("If", raw=True)
 def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
-    """A condition that is known while converting chooses its branch."""
+    """A condition that is already known chooses its branch."""
     branches = node.attrs["then_branch"], node.attrs["else_branch"]
     if not isinstance(condition, Constant):
         yes, no = (
-            functools.partial(_way_of, context, node, body, way)
-            for body, way in zip(branches, ("then", "else"), strict=True)
+            functools.partial(_branch_of, context, node, body, side)
+            for body, side in zip(branches, ("then", "else"), strict=True)
         )
         try:
             return control_flow.branch(context, condition, yes, no)
         except (ConversionError, SpecError) as error:
-            raise _with_way_on(context, node, error) from error
+            raise _with_hint(context, node, error) from error
     chosen = branches[0] if condition.array.ravel()[0] else branches[1]
     return [
         x.array if isinstance(x, Constant) else x for x in inlined(context, chosen, node.name, {})
     ]
 
 
-def _way_of(lowering: Lowering, node: Node, body: onnx.GraphProto, way: str) -> list[Any]:
-    with context(f"converting the way {way!r} of a condition"):
-        return inlined(lowering, body, f"{node.name}/{way}", {})
+def _branch_of(lowering: Lowering, node: Node, body: onnx.GraphProto, side: str) -> list[Any]:
+    with context(f"converting the branch {side!r} of a condition"):
+        return inlined(lowering, body, f"{node.name}/{side}", {})
 
 
-def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionError:
-    """What the error says, and how an input that the condition depends on is given for good."""
+def _with_hint(context: Lowering, node: Node, error: Exception) -> ConversionError:
+    """The error, with the argument that fixes an input on which the condition depends."""
     makers = {value.name: item for item in context.graph.nodes for value in item.outputs}
     seen: set[str] = set()
     waiting = [node.inputs[0].name]
@@ -145,14 +145,14 @@ def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionE
     single = [v for v in inputs if v.shape is not None and all(n == 1 for n in v.shape)]
     if not inputs:
         return ConversionError(str(error))
-    given = ", ".join(
+    arguments = ", ".join(
         f"mlferry.TensorType({v.name!r}, value={_compared(context, makers, node) or '...'})"
         for v in single or inputs
     )
     text = (
-        f"{error}\n  both ways of a condition are converted, as it depends on "
-        f"{', '.join(repr(v.name) for v in inputs)}; give the input for good where only one is "
-        f"taken: inputs=[{given}]"
+        f"{error}\n  both branches of a condition are converted, as it depends on "
+        f"{', '.join(repr(v.name) for v in inputs)}; give the input a value if only one branch is "
+        f"used: inputs=[{arguments}]"
     )
     if isinstance(error, UnsupportedOpError):
         return UnsupportedOpError(text, error.ops)
@@ -160,7 +160,7 @@ def _with_way_on(context: Lowering, node: Node, error: Exception) -> ConversionE
 
 
 def _compared(context: Lowering, makers: Mapping[str, Node], node: Node) -> str:
-    """The number that a condition compares an input with."""
+    """The number with which a condition compares an input."""
     maker = makers.get(node.inputs[0].name)
     if maker is None or maker.op != "Equal":
         return ""
@@ -177,7 +177,7 @@ def loop(
     condition: Operand | None,
     *states: Operand,
 ) -> Sequence[Result]:
-    """A few rounds whose condition stays true are unrolled."""
+    """A few rounds are unrolled if the condition stays true."""
     going = TRUE if condition is None else condition
     if not isinstance(going, Constant) or not _is_known(context, node, trips, going, states):
         return _looped(context, node, trips, going, states)
@@ -190,12 +190,12 @@ def loop(
 
 
 def _few(body: onnx.GraphProto) -> int:
-    """How many rounds are rather unrolled: none that would copy weights."""
+    """The largest number of rounds to unroll; 0 if that would copy weights."""
     return 1 if any(item.op_type in _WITH_WEIGHTS for item in body.node) else FEW_ROUNDS
 
 
 def _tried(convert: Callable[[], Sequence[Result]]) -> Sequence[Result] | None:
-    """What a conversion makes, or None where Core ML's loop cannot do it."""
+    """The result of a conversion, or None if Core ML's loop cannot express it."""
     try:
         return convert()
     except (ConversionError, SpecError):
@@ -241,7 +241,7 @@ _NO_LIMIT = 2**31 - 1  # exporters write the largest integers where only the con
 def _looped(
     context: Lowering, node: Node, trips: Operand | None, going: Operand, states: Sequence[Any]
 ) -> list[Blob]:
-    """Core ML's loop; results of each round are gathered where their number is known."""
+    """Core ML's loop; the results of its rounds are gathered if their number is known."""
     body = node.attrs["body"]
     names = [v.name for v in body.input]
     limit: Any = trips
@@ -254,12 +254,12 @@ def _looped(
     start = as_blob(context, going)
     blobs = [as_blob(context, x) for x in states]
 
-    def given(index: Blob, current: Sequence[Any]) -> dict[str, Any]:
+    def bindings_of(index: Blob, current: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(names, [index, TRUE, *current], strict=True))
 
     with context.inside(kept=False):
         index = scalar(context.constant([0.0]))
-        again, *rest = inlined(context, body, f"{node.name}/tried", given(index, blobs))
+        again, *rest = inlined(context, body, f"{node.name}/tried", bindings_of(index, blobs))
         rows = [as_blob(context, x) for x in rest[len(states) :]]
         shapes = [known(row) for row in rows]
     ends = computed or not isinstance(again, Constant)
@@ -271,11 +271,13 @@ def _looped(
         )
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any], list[Any]]:
-        again, *rest = inlined(context, body, f"{node.name}/round", given(index, current))
+        again, *rest = inlined(context, body, f"{node.name}/round", bindings_of(index, current))
         return again, rest[: len(states)], [rest[len(states) + place] for place in wanted]
 
-    told = start if ends else None
-    final, rows = _gathering(context, limit, told, blobs, round_of, [shapes[p] for p in wanted])
+    condition = start if ends else None
+    final, rows = _gathering(
+        context, limit, condition, blobs, round_of, [shapes[p] for p in wanted]
+    )
     gathered: list[Any] = [None] * (len(node.outputs) - len(states))
     for place, row in zip(wanted, rows, strict=True):
         gathered[place] = row
@@ -295,8 +297,8 @@ def _gathering(
 
     Args:
         context: what adds layers.
-        limit: the number of rounds; fixed where there are rows.
-        condition: whether there is a first round, where rounds say so.
+        limit: the number of rounds; fixed if there are rows.
+        condition: whether there is a first round, if rounds decide on the next one.
         states: the first states.
         body: takes the number of the round and the states; returns whether there is another
             round, the new states and the rows.
@@ -304,11 +306,10 @@ def _gathering(
         backwards: which rows fill their blob from its end.
 
     Returns:
-        the last states, and the blobs of all rows.
+        the last states, and the blobs that hold the rows.
     """
     buffers = [
-        context.layer("fillStatic", layout=SOURCE, targetShape=(limit, *shape), value=0.0)
-        for shape in shapes
+        context.layer("fillStatic", targetShape=(limit, *shape), value=0.0) for shape in shapes
     ]
     turned = backwards or [False] * len(shapes)
     count = len(states)
@@ -319,7 +320,7 @@ def _gathering(
         for buffer, x, shape, back in zip(current[count:], rows, shapes, turned, strict=True):
             row = shaped(context, as_blob(context, x), (1, *shape))
             at = vector(_from_end(context, index, known(buffer)[0]) if back else index)
-            filled.append(context.layer("scatter", buffer, at, row, layout=SOURCE, axis=0))
+            filled.append(context.layer("scatter", buffer, at, row, axis=0))
         return again, [*new, *filled]
 
     output = control_flow.loop(context, limit, condition, [*states, *buffers], round_of)
@@ -327,9 +328,9 @@ def _gathering(
 
 
 def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
-    """The place of a round counted from the last one."""
+    """The index of a round, counted from the last one."""
     linear = {"alpha": -1.0, "beta": count - 1.0}
-    return context.layer("activation", index, layout=index.layout, linear=linear)
+    return context.emit("activation", index, linear=linear)
 
 
 def _finished(context: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:
@@ -347,16 +348,16 @@ def _finished(context: Lowering, node: Node, states: list[Any], collected: list[
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """What a Scan says.
+class _ScanParts:
+    """The attributes of a Scan.
 
     Attributes:
         body: the subgraph of a round.
         sequences: what is scanned.
-        axes: along which, for each.
+        axes: along which axis, for each.
         backwards: which of them are scanned from the end.
         out_backwards: which results are written from the end.
-        count: rounds.
+        count: the number of rounds.
     """
 
     body: Any
@@ -369,20 +370,20 @@ class _Scan:
 
 @op("Scan", since=9, raw=True)
 def scan(context: Lowering, node: Node, *operands: Operand) -> Results:
-    """Along the scanned axis; a few rounds are unrolled."""
+    """One round for each entry of the scanned axis; a few are unrolled."""
     scanned = node.attrs["num_scan_inputs"]
     states = operands[:-scanned]
-    told = _scan_of(context, node, len(states), operands[-scanned:])
-    if told.count > _few(told.body):
-        result = _tried(functools.partial(_scan_looped, context, node, told, states))
+    parts = _scan_of(context, node, len(states), operands[-scanned:])
+    if parts.count > _few(parts.body):
+        result = _tried(functools.partial(_scan_looped, context, node, parts, states))
         if result is not None:
             return result
-    if told.count > MAX_UNROLLED:
-        raise ConversionError(f"{told.count} iterations; up to {MAX_UNROLLED} are unrolled")
-    return _scan_unrolled(context, node, told, states)
+    if parts.count > MAX_UNROLLED:
+        raise ConversionError(f"{parts.count} iterations; up to {MAX_UNROLLED} are unrolled")
+    return _scan_unrolled(context, node, parts, states)
 
 
-def _scan_of(context: Lowering, node: Node, states: int, sequences: Sequence[Any]) -> _Scan:
+def _scan_of(context: Lowering, node: Node, states: int, sequences: Sequence[Any]) -> _ScanParts:
     body, scanned = node.attrs["body"], len(sequences)
     blobs = [as_blob(context, x) for x in sequences]
     axes = node.attrs.get("scan_input_axes") or [0] * scanned
@@ -393,68 +394,69 @@ def _scan_of(context: Lowering, node: Node, states: int, sequences: Sequence[Any
     out_backwards = node.attrs.get("scan_output_directions") or [0] * outputs
     if any(out_axes):
         raise ConversionError(f"scan_output_axes={out_axes}: only the first axis")
-    return _Scan(body, blobs, axes, backwards, out_backwards, known(blobs[0])[axes[0]])
+    return _ScanParts(body, blobs, axes, backwards, out_backwards, known(blobs[0])[axes[0]])
 
 
-def _scan_looped(context: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
-    names = [v.name for v in told.body.input]
+def _scan_looped(
+    context: Lowering, node: Node, parts: _ScanParts, states: Sequence[Any]
+) -> list[Any]:
+    names = [v.name for v in parts.body.input]
     start = [as_blob(context, x) for x in states]
 
     def round_of(
         index: Blob, current: Sequence[Blob], prefix: str = "round"
     ) -> tuple[None, list[Any], list[Any]]:
         rows = [
-            _entry(context, x, axis, _from_end(context, index, told.count) if back else index)
-            for x, axis, back in zip(told.sequences, told.axes, told.backwards, strict=True)
+            _entry(context, x, axis, _from_end(context, index, parts.count) if back else index)
+            for x, axis, back in zip(parts.sequences, parts.axes, parts.backwards, strict=True)
         ]
         bindings = dict(zip(names, [*current, *rows], strict=True))
-        output = inlined(context, told.body, f"{node.name}/{prefix}", bindings)
+        output = inlined(context, parts.body, f"{node.name}/{prefix}", bindings)
         return None, output[: len(states)], output[len(states) :]
 
     with context.inside(kept=False):
         _, _, rows = round_of(scalar(context.constant([0.0])), start, "tried")
         shapes = [known(as_blob(context, row)) for row in rows]
     output, gathered = _gathering(
-        context, told.count, None, start, round_of, shapes, told.out_backwards
+        context, parts.count, None, start, round_of, shapes, parts.out_backwards
     )
     return [*output, *gathered]
 
 
 def _entry(context: Lowering, x: Blob, axis: int, index: Blob) -> Blob:
-    """The slice of an axis at a computed place, without it."""
-    row = context.layer("gather", x, vector(index), layout=SOURCE, axis=axis)
+    """The entry of an axis at a computed index, without the axis."""
+    row = context.gather(x, vector(index), axis)
     shape = known(x)
     return shaped(context, row, (*shape[:axis], *shape[axis + 1 :]))
 
 
-def _scan_unrolled(context: Lowering, node: Node, told: _Scan, states: Sequence[Any]) -> list[Any]:
-    count = told.count
-    parts = [_entries(context, x, axis) for x, axis in zip(told.sequences, told.axes, strict=True)]
-    names = [v.name for v in told.body.input]
+def _scan_unrolled(
+    context: Lowering, node: Node, parts: _ScanParts, states: Sequence[Any]
+) -> list[Any]:
+    count = parts.count
+    entries = [
+        _entries(context, x, axis) for x, axis in zip(parts.sequences, parts.axes, strict=True)
+    ]
+    names = [v.name for v in parts.body.input]
     current: list[Any] = list(states)
     collected: list[list[Any]] = []
     for index in range(count):
         rows = [
             part[count - 1 - index if back else index]
-            for part, back in zip(parts, told.backwards, strict=True)
+            for part, back in zip(entries, parts.backwards, strict=True)
         ]
         bindings = dict(zip(names, [*current, *rows], strict=True))
-        output = inlined(context, told.body, f"{node.name}/{index}", bindings)
+        output = inlined(context, parts.body, f"{node.name}/{index}", bindings)
         current, collected = output[: len(states)], [*collected, output[len(states) :]]
-    if any(told.out_backwards):
+    if any(parts.out_backwards):
         turned = [list(column) for column in zip(*collected, strict=True)]
-        turned = [c[::-1] if b else c for c, b in zip(turned, told.out_backwards, strict=True)]
+        turned = [c[::-1] if b else c for c, b in zip(turned, parts.out_backwards, strict=True)]
         collected = [list(row) for row in zip(*turned, strict=True)]
     return _finished(context, node, current, collected)
 
 
 def _entries(context: Lowering, x: Blob, axis: int) -> list[Blob]:
-    """The slices of one axis, without it."""
+    """The entries of an axis, without the axis."""
     shape = known(x)
     rest = (*shape[:axis], *shape[axis + 1 :])
-    if shape[axis] == 1:
-        return [shaped(context, x, rest)]
-    parts = context.outputs(
-        shape[axis], "splitND", x, layout=SOURCE, axis=axis, numSplits=shape[axis]
-    )
-    return [shaped(context, part, rest) for part in parts]
+    return [shaped(context, part, rest) for part in context.split(x, shape[axis], axis)]

@@ -19,13 +19,12 @@ from mlferry.converters.operands import (
     array_of,
     as_blob,
     constant_of,
-    emit,
     extent,
     ints,
     known,
     shaped,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.windows import same_edges
 
@@ -46,10 +45,10 @@ def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
     return pairs
 
 
-def windows(
+def windows_of(
     node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int]
 ) -> Windows:
-    """How the node's kernel goes over its input; SAME of two axes at any size."""
+    """How the node's kernel moves over its input; SAME of two axes holds for any size."""
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     groups = node.attrs.get("group", 1)
     mode = node.attrs.get("auto_pad", "NOTSET")
@@ -72,36 +71,40 @@ def options(node: Node, dimensions: int, kernel: tuple[int, ...]) -> tuple[list[
 
 
 @op("Conv", raw=True)
-def conv(context: Lowering, node: Node, x: Operand, w: Operand, b: Operand | None = None) -> Blob:
+def conv(
+    context: Lowering, node: Node, x: Operand, weights: Operand, bias: Operand | None = None
+) -> Blob:
     x = as_blob(context, x)
-    if not isinstance(w, Constant):
-        return _dynamic(context, node, x, w, b)
-    weights = w.array.astype(np.float32)
-    strides, dilations = options(node, weights.ndim - 2, weights.shape[2:])
-    how = windows(node, x, weights.shape[2:], strides, dilations)
-    stored = weights_of(w, weights, 0)
-    return convolved(context, x, weights, how, stored=stored, bias=_bias(node, b))
+    if not isinstance(weights, Constant):
+        return _dynamic(context, node, x, weights, bias)
+    kernels = weights.array.astype(np.float32)
+    strides, dilations = options(node, kernels.ndim - 2, kernels.shape[2:])
+    windows = windows_of(node, x, kernels.shape[2:], strides, dilations)
+    stored = weights_of(weights, kernels, 0)
+    return convolved(context, x, kernels, windows, stored=stored, bias=_bias(node, bias))
 
 
-def _bias(node: Node, b: Operand | None) -> NDArray[np.float32] | None:
-    return None if b is None else array_of(node, 2, b).astype(np.float32)
+def _bias(node: Node, bias: Operand | None) -> NDArray[np.float32] | None:
+    return None if bias is None else array_of(node, 2, bias).astype(np.float32)
 
 
-def _dynamic(context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None) -> Blob:
-    """Weights that are computed: Core ML takes them as an input, in two dimensions."""
-    shape = known(w)
+def _dynamic(context: Lowering, node: Node, x: Blob, weights: Blob, bias: Operand | None) -> Blob:
+    """Computed weights, which Core ML takes as an input in two dimensions."""
+    shape = known(weights)
     if len(shape) == 3:
-        wide = _dynamic_2d(context, node, context.expand(x, 2), context.expand(w, 2), b, line=True)
+        wide = _dynamic_2d(
+            context, node, context.expand(x, 2), context.expand(weights, 2), bias, line=True
+        )
         return context.squeeze(wide, 2)
     if len(shape) != 4:
         raise ConversionError("computed weights are possible in one and two dimensions")
-    return _dynamic_2d(context, node, x, w, b, line=False)
+    return _dynamic_2d(context, node, x, weights, bias, line=False)
 
 
 def _dynamic_2d(
-    context: Lowering, node: Node, x: Blob, w: Blob, b: Operand | None, *, line: bool
+    context: Lowering, node: Node, x: Blob, weights: Blob, bias: Operand | None, *, line: bool
 ) -> Blob:
-    shape = known(w)
+    shape = known(weights)
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -109,12 +112,11 @@ def _dynamic_2d(
     if line:
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
-        x = context.layer("padding", x, layout=SOURCE, constant={"value": 0.0}, **edges(pairs))
+        x = context.layer("padding", x, constant={"value": 0.0}, **edges(pairs))
     output = context.layer(
         "convolution",
         x,
-        w,
-        layout=SOURCE,
+        weights,
         outputChannels=shape[0],
         kernelChannels=shape[1],
         nGroups=node.attrs.get("group", 1),
@@ -123,10 +125,10 @@ def _dynamic_2d(
         dilationFactor=dilations,
         valid={},
     )
-    if b is None:
+    if bias is None:
         return output
-    bias = as_blob(context, b)
-    return emit(context, "addBroadcastable", output, shaped(context, bias, (1, shape[0], 1, 1)))
+    bias = as_blob(context, bias)
+    return context.add(output, shaped(context, bias, (1, shape[0], 1, 1)))
 
 
 @op("com.microsoft.FusedConv", "FusedConv", raw=True)
@@ -134,15 +136,15 @@ def fused_conv(
     context: Lowering,
     node: Node,
     x: Operand,
-    w: Operand,
-    b: Operand | None = None,
-    z: Operand | None = None,
+    weights: Operand,
+    bias: Operand | None = None,
+    addend: Operand | None = None,
 ) -> Blob:
-    """A convolution, then the sum with another map, then an activation."""
-    output = conv(context, node, x, w, b)
-    if z is not None:
-        z = as_blob(context, z)
-        output = emit(context, "addBroadcastable", output, z)
+    """A convolution, plus another map, then an activation."""
+    output = conv(context, node, x, weights, bias)
+    if addend is not None:
+        addend = as_blob(context, addend)
+        output = context.add(output, addend)
     values = list(node.attrs.get("activation_params") or [])
     names = ("min", "max") if node.attrs.get("activation", "") == "Clip" else ("alpha", "beta")
     return activated(context, node, output, dict(zip(names, values, strict=False)))
@@ -150,25 +152,25 @@ def fused_conv(
 
 @op("ConvTranspose", raw=True)
 def conv_transpose(
-    context: Lowering, node: Node, x: Operand, w: Operand, b: Operand | None = None
+    context: Lowering, node: Node, x: Operand, weights: Operand, bias: Operand | None = None
 ) -> Blob:
-    """Padding cuts the full result; what `output_padding` adds beyond it is bias alone."""
+    """Padding cuts the full result; beyond it, `output_padding` adds only the bias."""
     x = as_blob(context, x)
-    fixed = constant_of(node, 1, w)
-    weights = fixed.array.astype(np.float32)
-    kernel = weights.shape[2:]
+    fixed = constant_of(node, 1, weights)
+    kernels = fixed.array.astype(np.float32)
+    kernel = kernels.shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     cuts = _cuts(node, x, kernel, strides, dilations)
-    how = Windows(strides, dilations, cuts, node.attrs.get("group", 1))
+    windows = Windows(strides, dilations, cuts, node.attrs.get("group", 1))
     return transposed(
-        context, x, weights, how, stored=weights_of(fixed, weights, 1), bias=_bias(node, b)
+        context, x, kernels, windows, stored=weights_of(fixed, kernels, 1), bias=_bias(node, bias)
     )
 
 
 def _cuts(
     node: Node, x: Blob, kernel: tuple[int, ...], strides: list[int], dilations: list[int]
 ) -> Pairs:
-    """What is cut off the full result before and after each axis; negative is added."""
+    """What is cut off the full result before and after each axis, or added if negative."""
     extra = list(node.attrs.get("output_padding") or [0] * len(kernel))
     shape = node.attrs.get("output_shape")
     mode = node.attrs.get("auto_pad", "NOTSET")
@@ -200,7 +202,7 @@ def _cuts(
 def col2im(
     context: Lowering, node: Node, x: Blob, image: NDArray[Any], block: NDArray[Any]
 ) -> Blob:
-    """Blocks added up where they overlap: a transposed convolution by single ones."""
+    """Sums blocks where they overlap: a transposed convolution whose kernels hold a single 1."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)
     strides, dilations = options(node, dimensions, kernel)

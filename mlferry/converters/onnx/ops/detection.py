@@ -1,4 +1,4 @@
-"""Boxes: suppression of those that overlap, and what an image has inside of them."""
+"""Boxes: suppressing those that overlap, and pooling what an image has in them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, emit, ints, joined, known, shaped
+from mlferry.converters.operands import affine, ints, joined, known, shaped
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 _LEAST = float(np.finfo(np.float32).min)
@@ -32,7 +32,7 @@ def non_max_suppression(
 ) -> Blob:
     """Rows of (batch, class, box): every class of every image is suppressed on its own.
 
-    Core ML keeps the best box where none reaches the threshold, so scores are asked again.
+    Core ML keeps the best box even if none reaches the threshold, so scores are compared again.
     """
     batch, count, _ = known(boxes)
     classes = known(scores)[1]
@@ -48,42 +48,33 @@ def non_max_suppression(
         "NonMaximumSuppression",
         rows,
         values,
-        layout=SOURCE,
         maxBoxes=keep,
         iouThreshold=0.0 if iou is None else float(np.ravel(iou)[0]),
         scoreThreshold=_LEAST if limit is None else limit,
         perClassSuppression=False,
     )
-    there = emit(context, "greaterEqual", places, alpha=0.0)
+    there = context.emit("greaterEqual", places, alpha=0.0)
     if limit is not None:
         best = shaped(context, best, (batch * classes, keep))
-        there = emit(context, "logicalAnd", there, emit(context, "greaterThan", best, alpha=limit))
+        there = context.emit("logicalAnd", there, context.emit("greaterThan", best, alpha=limit))
     group = np.arange(batch * classes)[:, None].repeat(keep, 1)
     fixed = context.constant(np.stack([group // classes, group % classes], axis=-1))
-    listed = context.layer(
-        "concatND",
-        fixed,
-        shaped(context, places, (batch * classes, keep, 1)),
-        layout=SOURCE,
-        axis=-1,
-    )
-    rows_there = context.layer("whereNonZero", there, layout=SOURCE)
-    return context.layer("gatherND", listed, rows_there, layout=SOURCE)
+    listed = context.concat([fixed, shaped(context, places, (batch * classes, keep, 1))], -1)
+    rows_there = context.layer("whereNonZero", there)
+    return context.layer("gatherND", listed, rows_there)
 
 
 def _for_every_class(context: Lowering, boxes: Blob, sizes: tuple[int, int, int]) -> Blob:
     batch, classes, count = sizes
     if classes == 1:
         return boxes
-    repeated = context.layer(
-        "tile", context.expand(boxes, 1), layout=SOURCE, reps=(1, classes, 1, 1)
-    )
+    repeated = context.layer("tile", context.expand(boxes, 1), reps=(1, classes, 1, 1))
     return shaped(context, repeated, (batch * classes, count, 4))
 
 
 @op("RoiAlign")
 def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -> Blob:
-    """Bilinear samples averaged over each bin: two products with matrices, one an axis."""
+    """Averages bilinear samples over each bin, by products with a matrix for each axis."""
     if node.attrs.get("mode", "avg") != "avg":
         raise ConversionError(f"mode={node.attrs['mode']!r}: avg can be converted")
     ratio = node.attrs.get("sampling_ratio", 0)
@@ -93,9 +84,7 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
     aligned = node.attrs.get("coordinate_transformation_mode", default) == "half_pixel"
     scale = node.attrs.get("spatial_scale", 1.0)
     moved = affine(context, rois, scale, -0.5 if aligned else 0.0)
-    left, top, right, bottom = context.outputs(
-        4, "splitND", moved, layout=SOURCE, axis=-1, numSplits=4
-    )
+    left, top, right, bottom = context.split(moved, 4, -1)
     down = _bins(
         context,
         top,
@@ -112,40 +101,37 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
         size_along(context, x, 3),
         aligned=aligned,
     )
-    images = context.layer("gather", x, batch, layout=SOURCE, axis=0)
-    rows = context.layer("batchedMatmul", context.expand(down, 1), images, layout=SOURCE)
-    return context.layer(
-        "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
-    )
+    images = context.gather(x, batch, 0)
+    rows = context.matmul(context.expand(down, 1), images)
+    return context.matmul(rows, context.expand(across, 1), transpose_y=True)
 
 
 def _bins(
     context: Lowering, start: Blob, end: Blob, bins: tuple[int, int], size: Number, *, aligned: bool
 ) -> Blob:
-    """[regions, bins, size]: how much each pixel of an axis counts for each bin."""
+    """[regions, bins, size]: the weight of each pixel of an axis in each bin."""
     count, ratio = bins
-    span = emit(context, "subtractBroadcastable", end, start)
+    span = context.subtract(end, start)
     if not aligned:
-        span = emit(context, "maxBroadcastable", span, context.constant([1.0]))
+        span = context.maximum(span, context.constant([1.0]))
     steps = (np.arange(count * ratio) + 0.5) / (count * ratio)
-    offsets = emit(context, "multiplyBroadcastable", span, context.constant(steps[None]))
-    positions = emit(context, "addBroadcastable", start, offsets)
+    offsets = context.multiply(span, context.constant(steps[None]))
+    positions = context.add(start, offsets)
     # samples beyond a pixel's width outside are 0, nearer ones take the edge
-    inside = emit(
-        context,
+    inside = context.emit(
         "logicalAnd",
-        emit(context, "greaterEqual", positions, alpha=-1.0),
-        emit(context, "lessEqual", positions, size.blob),
+        context.emit("greaterEqual", positions, alpha=-1.0),
+        context.emit("lessEqual", positions, size.blob),
     )
-    within = emit(context, "activation", positions, ReLU={})
-    clipped = emit(context, "minBroadcastable", within, (size - 1.0).blob)
+    within = context.emit("activation", positions, ReLU={})
+    clipped = context.minimum(within, (size - 1.0).blob)
     pixels = numbers(size).blob
-    distance = emit(context, "subtractBroadcastable", context.expand(clipped, -1), pixels)
-    hat = emit(context, "unary", distance, type="ABS")
-    weights = emit(context, "activation", affine(context, hat, -1.0, 1.0), ReLU={})
-    weights = emit(context, "multiplyBroadcastable", weights, context.expand(inside, -1))
+    distance = context.subtract(context.expand(clipped, -1), pixels)
+    hat = context.emit("unary", distance, type="ABS")
+    weights = context.emit("activation", affine(context, hat, -1.0, 1.0), ReLU={})
+    weights = context.multiply(weights, context.expand(inside, -1))
     means = np.kron(np.eye(count), np.full((1, ratio), 1 / ratio))
-    return context.layer("batchedMatmul", context.constant(means), weights, layout=SOURCE)
+    return context.matmul(context.constant(means), weights)
 
 
 @op("MaxRoiPool")
@@ -156,10 +142,10 @@ def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
     """
     height, width = node.attrs["pooled_shape"]
     scale = node.attrs.get("spatial_scale", 1.0)
-    which, *corners = context.outputs(5, "splitND", rois, layout=SOURCE, axis=-1, numSplits=5)
+    which, *corners = context.split(rois, 5, -1)
     left, top, right, bottom = (_nearest(context, affine(context, v, scale)) for v in corners)
-    image = context.layer("squeeze", which, layout=SOURCE, axes=(1,))
-    pixels = context.layer("gather", x, image, layout=SOURCE, axis=0)
+    image = context.layer("squeeze", which, axes=(1,))
+    pixels = context.gather(x, image, 0)
     least = context.constant([_LEAST])
     for axis, start, end, count in ((2, top, bottom, height), (3, left, right, width)):
         inside = _pixels_of_bins(context, start, end, count, size_along(context, x, axis))
@@ -167,38 +153,35 @@ def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
         for k in range(count):
             mask = sliced(context, inside, [k], [k + 1], [1], None)  # [regions, 1, size]
             mask = context.expand(mask, 3 if axis == 2 else 1)
-            kept = emit(context, "whereBroadcastable", mask, pixels, least)
-            bins.append(
-                context.layer("reduceMax", kept, layout=SOURCE, axes=(axis,), keepDims=True)
-            )
+            masked = context.where(mask, pixels, least)
+            bins.append(context.reduce("reduceMax", masked, (axis,)))
         pixels = joined(context, bins, axis)
-    is_empty = emit(context, "lessEqual", pixels, alpha=_LEAST)
-    return emit(context, "whereBroadcastable", is_empty, context.constant([0.0]), pixels)
+    is_empty = context.emit("lessEqual", pixels, alpha=_LEAST)
+    return context.where(is_empty, context.constant([0.0]), pixels)
 
 
 def _nearest(context: Lowering, x: Blob) -> Blob:
-    """The nearest integer; halves go away from 0."""
-    whole = emit(context, "floor", affine(context, emit(context, "unary", x, type="ABS"), 1.0, 0.5))
-    return emit(context, "multiplyBroadcastable", emit(context, "sign", x), whole)
+    """The nearest integer; halves are rounded away from 0."""
+    whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
+    return context.multiply(context.emit("sign", x), whole)
 
 
 def _pixels_of_bins(context: Lowering, start: Blob, end: Blob, count: int, size: Number) -> Blob:
-    """[regions, bins, size]: 1 where a pixel belongs to a bin; `start` and `end` are [regions, 1].
+    """[regions, bins, size]: 1 if a pixel belongs to a bin; `start` and `end` are [regions, 1].
 
-    Bins share the pixels that lie on their borders.
+    Neighbouring bins share the pixels on their border.
     """
-    span = affine(context, emit(context, "subtractBroadcastable", end, start), 1.0, 1.0)
-    span = emit(context, "maxBroadcastable", span, context.constant([1.0]))
-    step = emit(context, "divideBroadcastable", span, context.constant([float(count)]))
+    span = affine(context, context.subtract(end, start), 1.0, 1.0)
+    span = context.maximum(span, context.constant([1.0]))
+    step = context.divide(span, context.constant([float(count)]))
     pixels = numbers(size).blob
     limits = []
     for kind, first in (("floor", 0), ("ceil", 1)):
         factors = context.constant(np.arange(count, dtype=np.float32)[None] + first)
-        place = emit(context, kind, emit(context, "multiplyBroadcastable", step, factors))
-        limits.append(context.expand(emit(context, "addBroadcastable", place, start), -1))
-    return emit(
-        context,
+        place = context.emit(kind, context.multiply(step, factors))
+        limits.append(context.expand(context.add(place, start), -1))
+    return context.emit(
         "logicalAnd",
-        emit(context, "greaterEqual", pixels, limits[0]),
-        emit(context, "lessThan", pixels, limits[1]),
+        context.emit("greaterEqual", pixels, limits[0]),
+        context.emit("lessThan", pixels, limits[1]),
     )

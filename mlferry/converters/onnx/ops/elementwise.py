@@ -6,10 +6,10 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import chosen, combined, elements_of, equal_shapes, noted
@@ -18,43 +18,23 @@ from mlferry.converters.operands import (
     affine,
     as_blob,
     dtype,
-    emit,
     is_integer,
     like,
     scalar,
     truncated,
     vector,
 )
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results, blob_of
+from mlferry.converters.values import Blob, Constant, Operand, Result, Results, blob_of
 from mlferry.errors import ConversionError
 
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
-# One layer without parameters, or with these.
-_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "Abs": ("unary", {"type": "ABS"}),
-    "Exp": ("unary", {"type": "EXP"}),
-    "Log": ("unary", {"type": "LOG"}),
-    "Sqrt": ("unary", {"type": "SQRT"}),
-    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
-    "Relu": ("activation", {"ReLU": {}}),
-    "Sigmoid": ("activation", {"sigmoid": {}}),
-    "Tanh": ("activation", {"tanh": {}}),
-    "Softplus": ("activation", {"softplus": {}}),
-    "Softsign": ("activation", {"softsign": {}}),
-    "Ceil": ("ceil", {}), "Floor": ("floor", {}), "Round": ("round", {}), "Sign": ("sign", {}),
-    "Sin": ("sin", {}), "Cos": ("cos", {}), "Tan": ("tan", {}), "Asin": ("asin", {}),
-    "Acos": ("acos", {}), "Atan": ("atan", {}), "Sinh": ("sinh", {}), "Cosh": ("cosh", {}),
-    "Asinh": ("asinh", {}), "Acosh": ("acosh", {}), "Atanh": ("atanh", {}), "Erf": ("erf", {}),
-    "Not": ("logicalNot", {}),
-}  # fmt: skip
+_PLAIN = {**PLAIN, "Not": ("logicalNot", {})}
 
 
 @op(*_PLAIN)
 def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     kind, params = _PLAIN[node.op]
-    return emit(context, kind, x, **params)
+    return context.emit(kind, x, **params)
 
 
 @op("Identity", "Dropout", raw=True)
@@ -68,7 +48,7 @@ def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) ->
     output = x.array if isinstance(x, Constant) else x
     if len(node.outputs) > 1 and node.outputs[1].name:
         blob = as_blob(context, x)
-        return output, emit(context, "equal", blob, blob)
+        return output, context.emit("equal", blob, blob)
     return (output, None)[: len(node.outputs)]
 
 
@@ -76,14 +56,14 @@ def nothing(context: Lowering, node: Node, x: Operand, *rest: Operand | None) ->
 def reciprocal(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverse adds an epsilon; a division does not."""
     node.attrs.get("consumed_inputs")
-    return emit(context, "divideBroadcastable", context.constant([1.0]), x)
+    return context.divide(context.constant([1.0]), x)
 
 
 # ---- two operands ----------------------------------------------------------------------
 
 
 def align(context: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob, Blob]:
-    """Opsets before 7 broadcast the second operand from a given axis on, where asked."""
+    """Opsets before 7 may broadcast the second operand from a given axis on."""
     node.attrs.get("consumed_inputs")
     axis = node.attrs.get("axis")
     wanted = node.attrs.get("broadcast", 0)
@@ -106,7 +86,7 @@ def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Oper
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
     blobs = [as_blob(context, x) for x in (left, right)]
-    output = emit(context, _BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
+    output = context.emit(_BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
     if node.op == "Equal" and is_integer(node):
         return equal_shapes(context, output, left, right)
     compute = _OF_SHAPES.get(node.op) if is_integer(node) else None
@@ -123,23 +103,23 @@ _OF_SHAPES: dict[str, Callable[[int, int], int]] = {
 @op("Div")
 def div(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     """Integers are divided towards zero."""
-    quotient = emit(context, "divideBroadcastable", *align(context, node, left, right))
+    quotient = context.divide(*align(context, node, left, right))
     return truncated(context, quotient) if is_integer(node) else quotient
 
 
 @op("Mod")
 def mod(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    """The sign is the divisor's, with fmod=1 the dividend's."""
+    """The sign is that of the divisor; with fmod=1, that of the dividend."""
     if not node.attrs.get("fmod", 0):
-        return emit(context, "modBroadcastable", left, right)
-    quotient = truncated(context, emit(context, "divideBroadcastable", left, right))
-    product = emit(context, "multiplyBroadcastable", quotient, right)
-    return emit(context, "subtractBroadcastable", left, product)
+        return context.emit("modBroadcastable", left, right)
+    quotient = truncated(context, context.divide(left, right))
+    product = context.multiply(quotient, right)
+    return context.subtract(left, product)
 
 
 @op("Pow")
 def power(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    raised = emit(context, "powBroadcastable", *align(context, node, left, right))
+    raised = context.emit("powBroadcastable", *align(context, node, left, right))
     return truncated(context, raised) if is_integer(node) and not is_integer(node, 1) else raised
 
 
@@ -156,13 +136,13 @@ def variadic(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     if len(inputs) == 1:
         return inputs[0]
     kind = _VARIADIC[node.op]
-    return functools.reduce(lambda x, y: emit(context, kind, x, y), inputs)
+    return functools.reduce(lambda x, y: context.emit(kind, x, y), inputs)
 
 
 @op("Mean")
 def mean(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    total = functools.reduce(lambda x, y: emit(context, "addBroadcastable", x, y), inputs)
+    total = functools.reduce(context.add, inputs)
     return affine(context, total, 1 / len(inputs))
 
 
@@ -171,25 +151,25 @@ def where(context: Lowering, node: Node, condition: Operand, x: Operand, y: Oper
     if dtype(node, 1) == "string":
         raise ConversionError("strings cannot be selected")
     blobs = [as_blob(context, v) for v in (condition, x, y)]
-    output = emit(context, "whereBroadcastable", *blobs)
+    output = context.where(*blobs)
     return chosen(context, output, condition, x, y) if is_integer(node, 1) else output
 
 
 @op("IsNaN")
 def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
-    """What is not equal to itself."""
-    return emit(context, "notEqual", x, x)
+    """Only NaN is not equal to itself."""
+    return context.emit("notEqual", x, x)
 
 
 @op("IsInf")
 def is_inf(context: Lowering, node: Node, x: Blob) -> Blob:
-    up = emit(context, "greaterThan", x, alpha=FLOAT_MAX)
-    down = emit(context, "lessThan", x, alpha=-FLOAT_MAX)
+    up = context.emit("greaterThan", x, alpha=FLOAT_MAX)
+    down = context.emit("lessThan", x, alpha=-FLOAT_MAX)
     wanted = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
     if all(wanted):
-        return emit(context, "logicalOr", up, down)
+        return context.emit("logicalOr", up, down)
     if not any(wanted):
-        return emit(context, "logicalAnd", up, down)
+        return context.emit("logicalAnd", up, down)
     return up if wanted[0] else down
 
 
@@ -198,7 +178,7 @@ _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")
 
 @op("Cast", "CastLike", raw=True)
 def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None) -> Result:
-    """Floats to integers drop the fraction; anything to bool asks whether it is not zero."""
+    """Floats lose their fraction to become integers; a bool is whether a value is not 0."""
     source, target = dtype(node), node.outputs[0].dtype
     node.attrs.get("to")
     node.attrs.get("saturate")
@@ -207,7 +187,7 @@ def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None)
         return x.array.astype(target)
     x = as_blob(context, x)
     if target == "bool":
-        return emit(context, "notEqual", x, alpha=0.0)
+        return context.emit("notEqual", x, alpha=0.0)
     if source not in _FLOATS | {*_BITS, "bool"} or target not in _FLOATS | {*_BITS}:
         raise ConversionError(f"a cast from {source} to {target}")
     if target in ("int32", "int64") and source in ("int32", "int64"):
@@ -234,7 +214,7 @@ _BITS = {
 
 
 def _holds(target: str, source: str) -> bool:
-    """Whether a type has room for another's integers, as far as float32 holds them exactly."""
+    """Whether a type holds all integers of another one that float32 represents exactly."""
     if _BITS[target] >= 32:
         return not target.startswith("u") or source.startswith("u")
     one, other = np.iinfo(target), np.iinfo(source)
@@ -251,10 +231,10 @@ def _wrapped(context: Lowering, x: Blob, target: str) -> Blob:
 def _modulo(context: Lowering, x: Blob, target: str) -> Blob:
     """Integers modulo the size of a type."""
     size, least = 2.0 ** _BITS[target], float(np.iinfo(target).min)
-    moved = emit(context, "activation", x, linear={"alpha": 1 / size, "beta": -least / size})
-    rounds = emit(context, "floor", moved)
-    whole = emit(context, "activation", rounds, linear={"alpha": size})
-    return emit(context, "subtractBroadcastable", x, whole)
+    moved = context.emit("activation", x, linear={"alpha": 1 / size, "beta": -least / size})
+    rounds = context.emit("floor", moved)
+    whole = context.emit("activation", rounds, linear={"alpha": size})
+    return context.subtract(x, whole)
 
 
 # ---- activations -----------------------------------------------------------------------
@@ -263,19 +243,19 @@ def _modulo(context: Lowering, x: Blob, target: str) -> Blob:
 @op("LeakyRelu")
 def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    return emit(context, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.01)})
+    return context.emit("activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.01)})
 
 
 @op("Elu")
 def elu(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
-    return emit(context, "activation", x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
+    return context.emit("activation", x, ELU={"alpha": node.attrs.get("alpha", 1.0)})
 
 
 @op("Celu")
 def celu(context: Lowering, node: Node, x: Blob) -> Blob:
     alpha = node.attrs.get("alpha", 1.0)
-    inner = emit(context, "activation", affine(context, x, 1 / alpha), ELU={"alpha": 1.0})
+    inner = context.emit("activation", affine(context, x, 1 / alpha), ELU={"alpha": 1.0})
     return affine(context, inner, alpha)
 
 
@@ -286,28 +266,28 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
     old = context.graph.version < 6
     alpha = node.attrs.get("alpha", 1.6732 if old else 1.67326319217681884765625)
     gamma = node.attrs.get("gamma", 1.0507 if old else 1.05070102214813232421875)
-    return affine(context, emit(context, "activation", x, ELU={"alpha": alpha}), gamma)
+    return affine(context, context.emit("activation", x, ELU={"alpha": alpha}), gamma)
 
 
 @op("ThresholdedRelu")
 def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x above alpha, else 0."""
-    above = emit(context, "greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
+    """x if it is above alpha, else 0."""
+    above = context.emit("greaterThan", x, alpha=node.attrs.get("alpha", 1.0))
     # no product: infinity times 0 is not a number
-    return emit(context, "whereBroadcastable", above, x, scalar(context.constant([0.0])))
+    return context.where(above, x, scalar(context.constant([0.0])))
 
 
 @op("HardSigmoid")
 def hard_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     line = {"alpha": node.attrs.get("alpha", 0.2), "beta": node.attrs.get("beta", 0.5)}
-    return emit(context, "activation", x, sigmoidHard=line)
+    return context.emit("activation", x, sigmoidHard=line)
 
 
 @op("HardSwish")
 def hard_swish(context: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(context, "activation", x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
-    return emit(context, "multiplyBroadcastable", x, gate)
+    gate = context.emit("activation", x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5})
+    return context.multiply(x, gate)
 
 
 @op("Swish")
@@ -317,28 +297,28 @@ def swish(context: Lowering, node: Node, x: Blob) -> Blob:
 
 def _gated(context: Lowering, x: Blob, alpha: float) -> Blob:
     """x * sigmoid(alpha * x)"""
-    gate = emit(context, "activation", affine(context, x, alpha), sigmoid={})
-    return emit(context, "multiplyBroadcastable", x, gate)
+    gate = context.emit("activation", affine(context, x, alpha), sigmoid={})
+    return context.multiply(x, gate)
 
 
 @op("Mish")
 def mish(context: Lowering, node: Node, x: Blob) -> Blob:
-    gate = emit(context, "activation", emit(context, "activation", x, softplus={}), tanh={})
-    return emit(context, "multiplyBroadcastable", x, gate)
+    gate = context.emit("activation", context.emit("activation", x, softplus={}), tanh={})
+    return context.multiply(x, gate)
 
 
 @op("Gelu", "com.microsoft.Gelu")
 def gelu(context: Lowering, node: Node, x: Blob) -> Blob:
     tanh = node.attrs.get("approximate", "none") == "tanh"
-    return emit(context, "gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
+    return context.emit("gelu", x, mode="TANH_APPROXIMATION" if tanh else "EXACT")
 
 
 @op("com.microsoft.BiasGelu", "com.microsoft.FastGelu")
 def gelu_of_sum(context: Lowering, node: Node, x: Blob, bias: Blob | None = None) -> Blob:
-    """gelu(x + bias); the fast one computes a tanh, and may do without a bias."""
-    moved = x if bias is None else emit(context, "addBroadcastable", x, bias)
+    """gelu(x + bias); the fast one computes a tanh, and its bias is optional."""
+    moved = x if bias is None else context.add(x, bias)
     exact = node.op == "com.microsoft.BiasGelu"
-    return emit(context, "gelu", moved, mode="EXACT" if exact else "TANH_APPROXIMATION")
+    return context.emit("gelu", moved, mode="EXACT" if exact else "TANH_APPROXIMATION")
 
 
 @op("com.microsoft.QuickGelu")
@@ -348,32 +328,32 @@ def quick_gelu(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Shrink")
 def shrink(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x moved by bias towards 0 where its magnitude is above lambd, else 0."""
+    """x moved by bias towards 0 if its magnitude is above lambd, else 0."""
     limit, bias = node.attrs.get("lambd", 0.5), node.attrs.get("bias", 0.0)
-    low_side = emit(context, "lessThan", x, alpha=-limit)
-    high_side = emit(context, "greaterThan", x, alpha=limit)
-    lifted = emit(context, "multiplyBroadcastable", low_side, affine(context, x, 1.0, bias))
-    lowered = emit(context, "multiplyBroadcastable", high_side, affine(context, x, 1.0, -bias))
-    return emit(context, "addBroadcastable", lifted, lowered)
+    low_side = context.emit("lessThan", x, alpha=-limit)
+    high_side = context.emit("greaterThan", x, alpha=limit)
+    lifted = context.multiply(low_side, affine(context, x, 1.0, bias))
+    lowered = context.multiply(high_side, affine(context, x, 1.0, -bias))
+    return context.add(lifted, lowered)
 
 
 @op("PRelu")
 def prelu(context: Lowering, node: Node, x: Blob, slope: Blob) -> Blob:
-    """Slopes broadcast; before opset 7 one slope a channel goes along axis 1."""
+    """Slopes broadcast; before opset 7, a slope per channel lies along axis 1."""
     node.attrs.get("consumed_inputs")
     if context.graph.version < 7 and slope.rank == 1 and slope.known[0] != 1 and x.rank > 2:
         slope = context.expand(slope, *range(-(x.rank - 2), 0))
-    positive = emit(context, "activation", x, ReLU={})
-    negative = emit(context, "clip", x, minVal=-FLOAT_MAX, maxVal=0.0)
-    scaled = emit(context, "multiplyBroadcastable", negative, slope)
-    return emit(context, "addBroadcastable", positive, scaled)
+    positive = context.emit("activation", x, ReLU={})
+    negative = context.emit("clip", x, minVal=-FLOAT_MAX, maxVal=0.0)
+    scaled = context.multiply(negative, slope)
+    return context.add(positive, scaled)
 
 
 @op("Clip")
 def clip_6(context: Lowering, node: Node, x: Blob) -> Blob:
     node.attrs.get("consumed_inputs")
     least, most = node.attrs.get("min", -FLOAT_MAX), node.attrs.get("max", FLOAT_MAX)
-    return emit(context, "clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
+    return context.emit("clip", x, minVal=max(least, -FLOAT_MAX), maxVal=min(most, FLOAT_MAX))
 
 
 @op("Clip", since=11, raw=True)
@@ -384,16 +364,16 @@ def clip_11(
     least: Operand | None = None,
     most: Operand | None = None,
 ) -> Blob:
-    """Either bound may be left out; the upper one wins where they cross."""
+    """Either bound may be omitted; the upper one wins if they cross."""
     x = as_blob(context, x)
     if isinstance(least, Constant) and isinstance(most, Constant):
         bounds = [float(bound.array.ravel()[0]) for bound in (least, most)]
         if -FLOAT_MAX <= bounds[0] <= bounds[1] <= FLOAT_MAX:
-            return emit(context, "clip", x, minVal=bounds[0], maxVal=bounds[1])
+            return context.emit("clip", x, minVal=bounds[0], maxVal=bounds[1])
     least, most = (as_blob(context, b) for b in (least, most))
     if least is not None:
-        x = emit(context, "maxBroadcastable", x, least)
-    return x if most is None else emit(context, "minBroadcastable", x, most)
+        x = context.maximum(x, least)
+    return x if most is None else context.minimum(x, most)
 
 
 # ---- bits ------------------------------------------------------------------------------
@@ -401,7 +381,7 @@ def clip_11(
 
 @op("BitwiseNot")
 def bitwise_not(context: Lowering, node: Node, x: Blob) -> Blob:
-    """-x - 1 for signed integers, the largest number less x for others."""
+    """-x - 1 for signed integers; for others, the largest number minus x."""
     kind = dtype(node)
     if kind.startswith("int"):
         return affine(context, x, -1.0, -1.0)
@@ -419,7 +399,7 @@ _BITWISE = {
 
 @op(*_BITWISE)
 def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
-    """Bit by bit, along an axis of their own; the highest bit of a signed integer is negative."""
+    """Bit by bit, along an additional axis; the highest bit of a signed integer is negative."""
     kind = dtype(node)
     count = _BITS.get(kind, 64)
     if count > 16:
@@ -430,28 +410,28 @@ def bitwise(context: Lowering, node: Node, left: Blob, right: Blob) -> Blob:
     bits = []
     for x in (left, right):
         wide = context.expand(vector(x), -1)
-        quotient = emit(context, "divideBroadcastable", wide, context.constant(weights))
-        whole = emit(context, "floor", quotient)
-        bits.append(emit(context, "modBroadcastable", whole, context.constant([2.0])))
-    output = emit(context, _BITWISE[node.op], *bits)
+        quotient = context.divide(wide, context.constant(weights))
+        whole = context.emit("floor", quotient)
+        bits.append(context.emit("modBroadcastable", whole, context.constant([2.0])))
+    output = context.emit(_BITWISE[node.op], *bits)
     weights[-1] *= -1 if kind.startswith("int") else 1
-    weighted = emit(context, "multiplyBroadcastable", output, context.constant(weights))
-    total = context.layer("reduceSum", weighted, layout=SOURCE, axes=(-1,), keepDims=False)
+    weighted = context.multiply(output, context.constant(weights))
+    total = context.reduce("reduceSum", weighted, (-1,), keep=False)
     return like(total, left, right)
 
 
 @op("BitShift")
 def bit_shift(context: Lowering, node: Node, x: Blob, by: Blob) -> Blob:
-    """By a power of two; all bits are lost by a shift of the width of the type, or a negative."""
+    """Multiplies by a power of two; a shift by the type's width, or a negative one, gives 0."""
     kind = dtype(node)
     width = float(_BITS[kind])
-    outside = emit(context, "lessThan", by, alpha=0.0)
-    moved = emit(context, "addBroadcastable", by, affine(context, outside, 1e6))
-    limited = emit(context, "clip", moved, minVal=0.0, maxVal=width)
-    factor = emit(context, "exp2", limited)
+    outside = context.emit("lessThan", by, alpha=0.0)
+    moved = context.add(by, affine(context, outside, 1e6))
+    limited = context.emit("clip", moved, minVal=0.0, maxVal=width)
+    factor = context.emit("exp2", limited)
     if node.attrs["direction"] == "RIGHT":
-        return emit(context, "floor", emit(context, "divideBroadcastable", x, factor))
-    return _modulo(context, emit(context, "multiplyBroadcastable", x, factor), kind)
+        return context.emit("floor", context.divide(x, factor))
+    return _modulo(context, context.multiply(x, factor), kind)
 
 
 # ---- activations that other ops hold -----------------------------------------------------
@@ -473,14 +453,14 @@ _BEFORE_OPERANDS = 6  # the opset of Clip whose bounds are options
 
 
 def activated(context: Lowering, node: Node, x: Blob, options: Mapping[str, float | None]) -> Blob:
-    """The activation that an op of onnxruntime names, with its options where they are told."""
+    """The activation that an op of onnxruntime names, with the options that are set."""
     name = node.attrs.get("activation", "")
     if not name:
         return x
     if name not in _HELD:
         raise ConversionError(f"activation={name!r}: {', '.join(sorted(_HELD))} are possible")
-    told = {key: value for key, value in options.items() if value is not None}
-    held = replace(node, op=name, attrs=Attributes(told))
+    attributes = {key: value for key, value in options.items() if value is not None}
+    held = replace(node, op=name, attrs=Attributes(attributes))
     entry = OPS.find(name, _BEFORE_OPERANDS)
     assert entry is not None
     return blob_of(entry.value(context, held, x))

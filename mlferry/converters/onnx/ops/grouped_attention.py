@@ -1,4 +1,4 @@
-"""onnxruntime's attention of shared heads, whose cache of keys and values may be quantized."""
+"""onnxruntime's attention with shared heads, whose cache of keys and values may be quantized."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.attention import (
+    Rotation,
     earlier_keys,
     numbered,
-    rotated_in_part,
     split_heads,
 )
-from mlferry.converters.onnx.ops.elementwise import FLOAT_MAX
 from mlferry.converters.onnx.ops.linear import product
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, as_blob, emit, extent, joined, shaped
+from mlferry.converters.operands import affine, as_blob, extent, joined, shaped
 from mlferry.converters.reshapes import heads_joined
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Results
+from mlferry.converters.values import Blob, Constant, Operand, Results
 from mlferry.errors import ConversionError
 
 _SCORES_BEFORE_SOFTMAX, _SCORES_AFTER_SOFTMAX = 1, 2
@@ -34,9 +34,9 @@ def group_query_attention(
 ) -> Results:
     """Causal attention, in which several heads of queries share one of keys and values.
 
-    New keys and values follow the earlier ones of each sentence, of which there are as many as
-    `seqlens_k`, less the new ones and one, says. Those of a quantized cache are codes; what is
-    attended to are the values that the codes stand for, the new ones included.
+    New keys and values follow the earlier ones of each sentence, whose number is `seqlens_k` + 1
+    minus that of the new ones. A quantized cache holds codes; attention uses the values that the
+    codes stand for, even for new keys and values.
     """
     operands = (*rest, *[None] * 13)[:13]
     key, value, past_key, past_value, ends, _, cosines, sines, positions, bias, sink = operands[:11]
@@ -45,15 +45,8 @@ def group_query_attention(
     query, key, value = as_blob(context, query), as_blob(context, key), as_blob(context, value)
     if key is None:
         units = extent(query, 2) // (heads + 2 * shared)
-        query, key, value = context.outputs(
-            3,
-            "splitND",
-            query,
-            layout=SOURCE,
-            axis=2,
-            numSplits=3,
-            splitSizes=[heads * units, shared * units, shared * units],
-        )
+        widths = [heads * units, shared * units, shared * units]
+        query, key, value = context.split(query, widths, 2)
     elif value is None:
         raise ConversionError("GroupQueryAttention with keys, but without values")
     q, k, v = (
@@ -67,7 +60,8 @@ def group_query_attention(
         interleaved = bool(node.attrs.get("rotary_interleaved", 0))
         if cosines is None or sines is None:
             raise ConversionError("do_rotary without cos_cache and sin_cache")
-        q, k = (rotated_in_part(context, x, places, cosines, sines, interleaved) for x in (q, k))
+        rotation = Rotation(cosines, sines, interleaved)
+        q, k = (rotation.of(context, x, places) for x in (q, k))
     node.attrs.get("rotary_interleaved")
     stored = [cache.encoded(context, x) for cache, x in zip(caches, (k, v), strict=True)]
     if earlier is not None and before is not None:
@@ -93,8 +87,8 @@ class _Cache:
     """How keys or values are stored: as they are, or as codes that are multiples of a scale.
 
     Attributes:
-        bits: of a code: 8, or 4, of which two lie in a byte, each plus 8, the first in the lower
-            half. None for values as they are.
+        bits: 8 or 4 for codes, None for values as they are. Two codes of 4 bits share a byte, the
+            first in the lower half; 8 is added to each.
         scale: broadcasts against [batch, heads, length, units].
     """
 
@@ -105,29 +99,24 @@ class _Cache:
         """Values [batch, heads, length, units] as they are stored."""
         if self.scale is None or self.bits is None:
             return x
-        steps = emit(context, "round", emit(context, "divideBroadcastable", x, self.scale))
+        steps = context.emit("round", context.divide(x, self.scale))
         end = 2.0 ** (self.bits - 1)
-        codes = emit(context, "clip", steps, minVal=-end, maxVal=end - 1)
+        codes = context.emit("clip", steps, minVal=-end, maxVal=end - 1)
         if self.bits == _WHOLE_BYTES:
             return codes
         size = extent(x, 3)
         if size % 2:
             raise ConversionError(f"a cache of 4 bits, two in a byte, for heads of {size} units")
-        halves = [
-            context.layer(
-                "gather", codes, context.constant(np.arange(k, size, 2)), layout=SOURCE, axis=3
-            )
-            for k in (0, 1)
-        ]
+        halves = [context.gather(codes, context.constant(np.arange(k, size, 2)), 3) for k in (0, 1)]
         low, high = affine(context, halves[0], 1.0, end), affine(context, halves[1], 16.0, 16 * end)
-        return emit(context, "addBroadcastable", low, high)
+        return context.add(low, high)
 
     def decoded(self, context: Lowering, stored: Blob) -> Blob:
         """The values that stored ones stand for."""
         if self.scale is None or self.bits is None:
             return stored
         codes = stored if self.bits == _WHOLE_BYTES else _halves_of_bytes(context, stored)
-        return emit(context, "multiplyBroadcastable", codes, self.scale)
+        return context.multiply(codes, self.scale)
 
 
 _WHOLE_BYTES = 8
@@ -136,11 +125,11 @@ _WHOLE_BYTES = 8
 def _halves_of_bytes(context: Lowering, stored: Blob) -> Blob:
     """[..., units / 2] bytes as [..., units] numbers from -8 to 7."""
     size = extent(stored, 3)
-    high = emit(context, "floor", affine(context, stored, 1 / 16))
-    low = emit(context, "subtractBroadcastable", stored, affine(context, high, 16.0))
+    high = context.emit("floor", affine(context, stored, 1 / 16))
+    low = context.subtract(stored, affine(context, high, 16.0))
     both = affine(context, joined(context, [low, high], 3), 1.0, -8.0)
     order = np.arange(2 * size).reshape(2, size).T.ravel()
-    return context.layer("gather", both, context.constant(order), layout=SOURCE, axis=3)
+    return context.gather(both, context.constant(order), 3)
 
 
 def _caches(
@@ -149,7 +138,7 @@ def _caches(
     """How keys and values are stored.
 
     Raises:
-        ConversionError: a quantization that onnxruntime does not have, or without its scale.
+        ConversionError: onnxruntime has no such quantization, or there is no scale.
     """
     bits = node.attrs.get("kv_cache_bit_width", 0)
     shared = node.attrs["kv_num_heads"]
@@ -180,40 +169,40 @@ def _size(context: Lowering, x: Blob, axis: int) -> Blob:
     """An extent as a blob of one element."""
     if x.known[axis] is not None:
         return context.constant([float(extent(x, axis))])
-    shape = context.layer("getShape", x, layout=SOURCE)
+    shape = context.layer("getShape", x)
     return sliced(context, shape, [axis], [axis + 1], None, None)
 
 
 def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
-    """How many keys of each sentence were before, [batch] or [1].
+    """The number of earlier keys of each sentence, [batch] or [1].
 
     Raises:
-        ConversionError: fixed numbers that do not count all of the past.
+        ConversionError: the numbers are fixed and do not count all of the past.
     """
     if ends is None:
         raise ConversionError("past keys and values without seqlens_k")
     if not isinstance(ends, Constant):
         new = affine(context, _size(context, q, 2), -1.0, 1.0)
-        return emit(context, "addBroadcastable", as_blob(context, ends), new)
+        return context.add(as_blob(context, ends), new)
     length, count = past.known[2], q.known[2]
     if length is not None and count is not None:
         use(past, [2])
         use(q, [2])
-        told = ends.array.ravel().tolist()
-        if set(told) != {length + count - 1}:
+        lengths = ends.array.ravel().tolist()
+        if set(lengths) != {length + count - 1}:
             raise ConversionError(
-                f"seqlens_k={told} for {length} earlier and {count} new "
-                "keys: caches that are not full must tell their lengths by an input"
+                f"seqlens_k={lengths} for {length} earlier and {count} new keys: where caches are "
+                "not full, make seqlens_k an input of the model"
             )
     return _size(context, past, 2)
 
 
 def _numbers_after(context: Lowering, q: Blob, before: Blob | None) -> Blob:
-    """The places of the queries, [batch or 1, length]."""
+    """The positions of the queries, [batch or 1, length]."""
     numbers = context.expand(numbered(context, q, 2), 0)
     if before is None:
         return numbers
-    return emit(context, "addBroadcastable", context.expand(before, 1), numbers)
+    return context.add(context.expand(before, 1), numbers)
 
 
 def _following(
@@ -223,7 +212,7 @@ def _following(
     both = joined(context, [past, new], 2)
     if isinstance(ends, Constant):
         return both
-    gap = emit(context, "subtractBroadcastable", _size(context, past, 2), before)
+    gap = context.subtract(_size(context, past, 2), before)
     places = numbered(context, both, 2)
     last = affine(context, _size(context, both, 2), 1.0, -1.0)
     if both.known[0] != 1:
@@ -231,14 +220,14 @@ def _following(
             context.expand(places, 0),
             *(context.expand(x, 1) for x in (gap, before)),
         )
-    beyond = emit(context, "greaterEqual", places, before)
-    moved = emit(context, "multiplyBroadcastable", beyond, gap)
-    chosen = emit(context, "addBroadcastable", places, moved)
-    chosen = emit(context, "minBroadcastable", chosen, last)
+    beyond = context.emit("greaterEqual", places, before)
+    moved = context.multiply(beyond, gap)
+    chosen = context.add(places, moved)
+    chosen = context.minimum(chosen, last)
     if both.known[0] == 1:
-        return context.layer("gather", both, chosen, layout=SOURCE, axis=2)
-    wide = context.layer("broadcastToLike", context.expand(chosen, 1, 3), both, layout=SOURCE)
-    return context.layer("gatherAlongAxis", both, wide, layout=SOURCE, axis=2)
+        return context.gather(both, chosen, 2)
+    wide = context.layer("broadcastToLike", context.expand(chosen, 1, 3), both)
+    return context.layer("gatherAlongAxis", both, wide, axis=2)
 
 
 def _grouped(
@@ -250,55 +239,53 @@ def _grouped(
     bias: Operand | None,
     sink: Operand | None,
 ) -> tuple[Blob, Blob | None]:
-    """The output [batch, length, units], and the scores where they are asked for.
+    """The output [batch, length, units], and the scores if the node has them.
 
     Each head of keys serves `times` heads of queries.
     """
     q, k, v = qkv
     if times > 1:
         which = context.constant(np.repeat(np.arange(extent(k, 1)), times))
-        k, v = (context.layer("gather", x, which, layout=SOURCE, axis=1) for x in (k, v))
+        k, v = (context.gather(x, which, 1) for x in (k, v))
     scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
     scores = product(context, affine(context, q, scale), k, transposeB=True)
     cap = node.attrs.get("softcap", 0.0)
     if cap:
-        soft = emit(context, "activation", affine(context, scores, 1 / cap), tanh={})
+        soft = context.emit("activation", affine(context, scores, 1 / cap), tanh={})
         scores = affine(context, soft, cap)
     if bias is not None:
-        scores = emit(context, "addBroadcastable", scores, as_blob(context, bias))
+        scores = context.add(scores, as_blob(context, bias))
     last = context.expand(_numbers_after(context, q, before), 1, 3)  # [batch, 1, length, 1]
     places = numbered(context, k, 2)
-    hidden = emit(context, "greaterThan", places, last)
+    hidden = context.emit("greaterThan", places, last)
     window = node.attrs.get("local_window_size", -1)
     if window > 0:
         first = affine(context, last, 1.0, 1.0 - window)
-        hidden = emit(context, "logicalOr", hidden, emit(context, "lessThan", places, first))
+        hidden = context.emit("logicalOr", hidden, context.emit("lessThan", places, first))
     least = context.constant([-FLOAT_MAX])
-    scores = emit(context, "whereBroadcastable", hidden, least, scores)
+    scores = context.where(hidden, least, scores)
     weights = _weights(context, node, scores, sink)
-    mixed = context.layer(
-        "transpose", product(context, weights, v), layout=SOURCE, axes=(0, 2, 1, 3)
-    )
+    mixed = context.transpose(product(context, weights, v), (0, 2, 1, 3))
     asked = node.attrs.get("qk_output", 0)
     shown = {_SCORES_BEFORE_SOFTMAX: scores, _SCORES_AFTER_SOFTMAX: weights}.get(asked)
     return heads_joined(context, mixed), shown
 
 
 def _weights(context: Lowering, node: Node, scores: Blob, sink: Operand | None) -> Blob:
-    """What each query attends to: a softmax, in which one more score may take a share of its own.
+    """The weights of the keys for each query: a softmax, which may include one more score.
 
-    That is a head's `head_sink`, or 0 with `smooth_softmax`.
+    That score is a head's `head_sink`, or 0 with `smooth_softmax`.
     """
     smooth = node.attrs.get("smooth_softmax", 0)
     if smooth not in (-1, 0, 1):
         raise ConversionError(f"smooth_softmax={smooth}: it is 0 or 1, or -1 for neither")
     is_smooth = smooth == 1
     if sink is None and not is_smooth:
-        return context.layer("softmaxND", scores, layout=SOURCE, axis=-1)
+        return context.layer("softmaxND", scores, axis=-1)
     column = affine(context, sliced(context, scores, [0], [1], [3], None), 0.0)
     if sink is not None:
         share = shaped(context, as_blob(context, sink), (1, node.attrs["num_heads"], 1, 1))
-        column = emit(context, "addBroadcastable", column, share)
+        column = context.add(column, share)
     wide = joined(context, [scores, column], 3)
-    weights = context.layer("softmaxND", wide, layout=SOURCE, axis=-1)
+    weights = context.layer("softmaxND", wide, axis=-1)
     return sliced(context, weights, [0], [-1], [3], None)

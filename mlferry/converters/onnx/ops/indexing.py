@@ -17,7 +17,6 @@ from mlferry.converters.operands import (
     affine,
     array_of,
     as_blob,
-    emit,
     extent,
     ints,
     joined,
@@ -29,8 +28,8 @@ from mlferry.converters.operands import (
     vector,
 )
 from mlferry.converters.sizes import use
-from mlferry.converters.slices import entry
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.slices import entry, sliced
+from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 _MODES = {
@@ -43,43 +42,46 @@ _MODES = {
 
 
 def indices_of(context: Lowering, x: Operand, size: int | Blob) -> Blob:
-    """Indices counted from the front; constant ones are resolved and checked now.
+    """Indices counted from the front; constant ones are checked now.
 
     Raises:
         ConversionError: a constant index is out of bounds.
     """
     if isinstance(size, Blob):
         places = as_blob(context, x)
-        negative = emit(context, "lessThan", places, alpha=0.0)
-        moved = emit(context, "multiplyBroadcastable", negative, scalar(size))
-        return emit(context, "addBroadcastable", places, moved)
+        negative = context.emit("lessThan", places, alpha=0.0)
+        return context.add(places, context.multiply(negative, scalar(size)))
     if not isinstance(x, Constant):
-        negative = emit(context, "lessThan", x, alpha=0.0)
-        moved = emit(context, "activation", negative, linear={"alpha": float(size)})
-        return emit(context, "addBroadcastable", x, moved)
+        return _from_front(context, x, size)
     array = x.array
     _check(array, size)
     resolved = np.where(array < 0, array + size, array)
     return context.stored(Constant(f"{x.name}/mod_{size}", resolved))
 
 
+def _from_front(context: Lowering, indices: Blob, size: int) -> Blob:
+    """Computed indices counted from the front."""
+    negative = context.emit("lessThan", indices, alpha=0.0)
+    return context.add(indices, affine(context, negative, float(size)))
+
+
 def _check(array: NDArray[Any], size: int) -> None:
-    """Raise a `ConversionError` where an index is out of bounds."""
+    """Raise a `ConversionError` if an index is out of bounds."""
     if array.size and (array.min() < -size or array.max() >= size):
         raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
 
 
 @op("Gather", raw=True)
 def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Operand:
-    """The rank is that of both together, less the axis."""
+    """The rank of the result is the sum of both ranks minus 1."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
-    told = context.elements.get(x.name) if x.rank == 1 else None
-    if told is not None and isinstance(indices, Constant) and indices.array.ndim < 2:
-        _check(indices.array, len(told))
-        chosen = [told[i] for i in indices.array.ravel().tolist()]
-        places = context.constant(np.atleast_1d(indices.array) % len(told))
-        output = context.layer("gather", x, places, layout=SOURCE, axis=0)
+    elements = context.elements.get(x.name) if x.rank == 1 else None
+    if elements is not None and isinstance(indices, Constant) and indices.array.ndim < 2:
+        _check(indices.array, len(elements))
+        chosen = [elements[i] for i in indices.array.ravel().tolist()]
+        places = context.constant(np.atleast_1d(indices.array) % len(elements))
+        output = context.gather(x, places, 0)
         return noted(context, scalar(output) if not indices.array.ndim else output, chosen)
     if isinstance(indices, Constant) and x.known[axis] is not None and indices.array.size:
         size = x.known[axis] or 0
@@ -93,14 +95,10 @@ def gather(context: Lowering, node: Node, x: Operand, indices: Operand) -> Opera
         places = indices_of(context, indices, size_of(context, x, axis))
     else:
         places = indices_of(context, indices, extent(x, axis))
-    output = context.layer("gather", x, vector(places), layout=SOURCE, axis=axis)
+    output = context.gather(x, vector(places), axis)
     if not places.is_scalar:
         return output
-    return (
-        scalar(output)
-        if x.rank == 1
-        else context.layer("squeeze", output, layout=SOURCE, axes=(axis,))
-    )
+    return scalar(output) if x.rank == 1 else context.layer("squeeze", output, axes=(axis,))
 
 
 @op("GatherElements", raw=True)
@@ -110,33 +108,21 @@ def gather_elements(context: Lowering, node: Node, x: Operand, indices: Operand)
     places = indices_of(context, indices, extent(x, axis))
     shape = known(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, known(x), strict=True)) if i != axis):
-        cut = [slice(0, n) if i != axis else slice(None) for i, n in enumerate(shape)]
-        begins = [c.start or 0 for c in cut]
-        ends = [n if i != axis else known(x)[i] for i, n in enumerate(shape)]
-        x = context.layer(
-            "sliceStatic",
-            x,
-            layout=SOURCE,
-            beginIds=begins,
-            endIds=ends,
-            beginMasks=[False] * x.rank,
-            endMasks=[False] * x.rank,
-            strides=[1] * x.rank,
-        )
-    return context.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
+        ends = [n if i != axis else None for i, n in enumerate(shape)]
+        x = sliced(context, x, [0] * x.rank, ends, None, None)
+    return context.layer("gatherAlongAxis", x, places, axis=axis)
 
 
 def points(context: Lowering, indices: Operand, limits: Sequence[int]) -> Blob:
     """Coordinates along the last axis, counted from the front.
 
     Raises:
-        ConversionError: constant ones are out of bounds.
+        ConversionError: a constant one is out of bounds.
     """
     sizes = np.array(limits)
     if not isinstance(indices, Constant):
-        negative = emit(context, "lessThan", indices, alpha=0.0)
-        moved = emit(context, "multiplyBroadcastable", negative, context.constant(sizes))
-        return emit(context, "addBroadcastable", indices, moved)
+        negative = context.emit("lessThan", indices, alpha=0.0)
+        return context.add(indices, context.multiply(negative, context.constant(sizes)))
     array = indices.array.astype(np.int64)
     if array.size and ((array < -sizes) | (array >= sizes)).any():
         raise ConversionError(f"indices {np.min(array)}..{np.max(array)} into a shape of {limits}")
@@ -153,8 +139,8 @@ def gather_nd(context: Lowering, node: Node, x: Operand, indices: Operand) -> Bl
     if batch:
         leading = np.moveaxis(np.indices(shape[:-1])[:batch], 0, -1)
         fixed = context.constant(leading)
-        places = context.layer("concatND", fixed, places, layout=SOURCE, axis=-1)
-    output = context.layer("gatherND", x, places, layout=SOURCE)
+        places = context.concat([fixed, places], -1)
+    output = context.layer("gatherND", x, places)
     return shaped(context, output, (*shape[:-1], *known(x)[batch + shape[-1] :]))
 
 
@@ -162,7 +148,7 @@ def gather_nd(context: Lowering, node: Node, x: Operand, indices: Operand) -> Bl
 def scatter_elements(
     context: Lowering, node: Node, x: Operand, indices: Operand, updates: Operand
 ) -> Blob:
-    """Where indices cover fewer places than the data off the axis, they are made coordinates."""
+    """Indices become coordinates if they cover only a part of the data's other axes."""
     x = as_blob(context, x)
     updates = as_blob(context, updates)
     axis = positive(node.attrs.get("axis", 0), x.rank)
@@ -171,16 +157,14 @@ def scatter_elements(
     covers = all(a == b for i, (a, b) in enumerate(zip(shape, known(x), strict=True)) if i != axis)
     if covers:
         places = indices_of(context, indices, known(x)[axis])
-        return context.layer(
-            "scatterAlongAxis", x, places, updates, layout=SOURCE, axis=axis, mode=mode
-        )
+        return context.layer("scatterAlongAxis", x, places, updates, axis=axis, mode=mode)
     count = math.prod(shape)
     places = shaped(context, indices_of(context, indices, known(x)[axis]), (count, 1))
     columns = [context.constant(grid.reshape(count, 1)) for grid in np.indices(shape)]
     columns[axis] = places
     coordinates = joined(context, columns, 1)
     flat = shaped(context, updates, (count,))
-    return context.layer("scatterND", x, coordinates, flat, layout=SOURCE, mode=mode)
+    return context.layer("scatterND", x, coordinates, flat, mode=mode)
 
 
 @op("ScatterND", raw=True)
@@ -192,33 +176,29 @@ def scatter_nd(
     depth = (indices.array.shape if isinstance(indices, Constant) else known(indices))[-1]
     places = points(context, indices, known(x)[:depth])
     mode = _MODES[node.attrs.get("reduction", "none")]
-    return context.layer("scatterND", x, places, vector(updates), layout=SOURCE, mode=mode)
+    return context.layer("scatterND", x, places, vector(updates), mode=mode)
 
 
 @op("TensorScatter")
 def tensor_scatter(
     context: Lowering, node: Node, past: Blob, update: Blob, starts: Blob | None = None
 ) -> Blob:
-    """New entries in the place of old ones from a place on that each sample has its own."""
+    """New entries replace old ones, from a position on that differs for each sample."""
     axis = positive(node.attrs.get("axis", -2), past.rank)
     if axis != past.rank - 2:
-        raise ConversionError(f"axis={axis} of {past.rank}: the last but one can be converted")
+        raise ConversionError(f"axis={axis} of {past.rank}: only the last but one can be converted")
     length, count = extent(past, axis), extent(update, axis)
     numbers = context.constant(np.arange(count)[None])
-    places = (
-        numbers
-        if starts is None
-        else emit(context, "addBroadcastable", context.expand(starts, 1), numbers)
-    )
+    places = numbers if starts is None else context.add(context.expand(starts, 1), numbers)
     if node.attrs.get("mode", "linear") == "circular":
-        places = emit(context, "modBroadcastable", places, context.constant([float(length)]))
+        places = context.emit("modBroadcastable", places, context.constant([float(length)]))
     rows = context.constant(np.arange(length)[None, :, None])
-    chosen = emit(context, "equal", rows, context.expand(places, 1))  # [batch, length, count]
+    chosen = context.emit("equal", rows, context.expand(places, 1))  # [batch, length, count]
     inner = range(1, past.rank - 2)
     chosen = context.expand(chosen, *inner) if inner else chosen
-    moved = context.layer("batchedMatmul", chosen, update, layout=SOURCE)
-    written = context.layer("reduceMax", chosen, layout=SOURCE, axes=(-1,), keepDims=True)
-    return emit(context, "whereBroadcastable", written, moved, past)
+    moved = context.matmul(chosen, update)
+    written = context.reduce("reduceMax", chosen, (-1,))
+    return context.where(written, moved, past)
 
 
 @op("OneHot", raw=True)
@@ -233,29 +213,22 @@ def one_hot(
         return _one_hot_of(context, indices, vector(depth), axis, off, on)
     size = ints(depth.array)[0]
     context.sizes.use(context.sizes.behind(depth))
-    negative = emit(context, "lessThan", indices, alpha=0.0)
-    moved = emit(context, "activation", negative, linear={"alpha": float(size)})
-    places = emit(context, "addBroadcastable", indices, moved)
-    if indices.is_scalar:
-        output = context.layer(
-            "oneHot",
-            vector(places),
-            layout=SOURCE,
-            oneHotVectorSize=size,
-            axis=-1,
-            onValue=on,
-            offValue=off,
-        )
-        return shaped(context, output, (size,))
-    return context.layer(
-        "oneHot", places, layout=SOURCE, oneHotVectorSize=size, axis=axis, onValue=on, offValue=off
+    places = _from_front(context, indices, size)
+    output = context.layer(
+        "oneHot",
+        vector(places),
+        oneHotVectorSize=size,
+        axis=-1 if indices.is_scalar else axis,
+        onValue=on,
+        offValue=off,
     )
+    return shaped(context, output, (size,)) if indices.is_scalar else output
 
 
 def _one_hot_of(
     context: Lowering, indices: Blob, depth: Blob, axis: int, off: float, on: float
 ) -> Blob:
-    """Indices beside the numbers up to a computed depth."""
+    """Compares the indices with the numbers up to a computed depth."""
     places = vector(indices_of(context, indices, depth))
     if not indices.is_scalar:
         places = context.expand(places, axis)
@@ -263,15 +236,15 @@ def _one_hot_of(
     after = rank(indices) - axis
     if after:
         numbers = context.expand(numbers, *range(1, after + 1))
-    same = emit(context, "equal", places, numbers)
+    same = context.emit("equal", places, numbers)
     return affine(context, same, on - off, off)
 
 
 @op("NonZero")
 def non_zero(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Core ML lists one place a row, ONNX one a column."""
-    output = context.layer("whereNonZero", vector(x), layout=SOURCE)
-    return context.layer("transpose", output, layout=SOURCE, axes=(1, 0))
+    """Core ML lists a position in each row, ONNX in each column."""
+    output = context.layer("whereNonZero", vector(x))
+    return context.transpose(output, (1, 0))
 
 
 @op("Compress", constants=(1,))
@@ -282,6 +255,4 @@ def compress(context: Lowering, node: Node, x: Blob, condition: NDArray[Any]) ->
     places = np.flatnonzero(condition)
     if not places.size:
         raise ConversionError("a value without elements")
-    return context.layer(
-        "gather", x, context.constant(places), layout=SOURCE, axis=positive(axis, x.rank)
-    )
+    return context.gather(x, context.constant(places), positive(axis, x.rank))

@@ -27,8 +27,8 @@ from mlferry.converters.onnx.ops.quantization import (
     rounded,
 )
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, as_blob, emit, joined, positive
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
+from mlferry.converters.operands import array_of, as_blob, joined, positive
+from mlferry.converters.values import Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 _ONE = Constant("", np.ones((), np.float32))
@@ -45,15 +45,15 @@ def floats(
     """(x - zero point) * scale"""
     x = context.operand(node.inputs[place])
     if not isinstance(x, Operand) or scale is None:
-        raise ConversionError(f"input {place} is left out, or its scale")
+        raise ConversionError(f"input {place} is missing, or its scale")
     if isinstance(x, Constant) and isinstance(scale, Constant) and not isinstance(zero, Blob):
         return remembered(node, x, scale, zero, node.inputs[place].dtype, axis)
     blob = as_blob(context, x)
     if zero is not None:
-        blob = emit(context, "subtractBroadcastable", blob, along(context, blob, zero, axis))
+        blob = context.subtract(blob, along(context, blob, zero, axis))
     if scale is _ONE:
         return blob
-    return emit(context, "multiplyBroadcastable", blob, along(context, blob, scale, axis))
+    return context.multiply(blob, along(context, blob, scale, axis))
 
 
 def _zero(operands: Sequence[Operand | None], place: int) -> Operand | None:
@@ -62,19 +62,17 @@ def _zero(operands: Sequence[Operand | None], place: int) -> Operand | None:
 
 @op("MatMulInteger", raw=True)
 def matmul_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Zero points of A go along its rows, those of B along its columns."""
+    """A has zero points for its rows, B for its columns."""
     a = floats(context, node, 0, _ONE, _zero(operands, 2), -2)
     b = floats(context, node, 1, _ONE, _zero(operands, 3), -1)
-    output = matmul(context, node, a, b)
-    return output
+    return matmul(context, node, a, b)
 
 
 @op("ConvInteger", raw=True)
 def conv_integer(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = floats(context, node, 0, _ONE, _zero(operands, 2), 1)
-    w = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
-    output = conv(context, node, x, w)
-    return output
+    weights = floats(context, node, 1, _ONE, _zero(operands, 3), 0)
+    return conv(context, node, x, weights)
 
 
 @op("QLinearMatMul", raw=True)
@@ -82,19 +80,18 @@ def qlinear_matmul(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = operands
     a = floats(context, node, 0, a_scale, a_zero, -2)
     b = floats(context, node, 3, b_scale, b_zero, -1)
-    output = quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
-    return output
+    return quantize_linear(context, node, matmul(context, node, a, b), y_scale, y_zero)
 
 
 @op("QLinearConv", "com.microsoft.QLinearConv", raw=True)
 def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Blob:
-    """The bias has the scale of the products; channels lie last where onnxruntime says so."""
+    """The bias has the scale of the products; with onnxruntime's option, channels are last."""
     last = bool(node.attrs.get("channels_last", 0))
     _, x_scale, x_zero, _, w_scale, w_zero, y_scale, y_zero, *rest = operands
     x = floats(context, node, 0, x_scale, x_zero, 1)
     if last:
         x = channels_first(context, as_blob(context, x))
-    w = floats(context, node, 3, w_scale, w_zero, 0)
+    weights = floats(context, node, 3, w_scale, w_zero, 0)
     bias = None
     if rest and rest[0] is not None:
         fixed = [v.array for v in (rest[0], x_scale, w_scale) if isinstance(v, Constant)]
@@ -102,7 +99,7 @@ def qlinear_conv(context: Lowering, node: Node, *operands: Operand | None) -> Bl
             raise ConversionError("a bias or scale that is computed")
         step = fixed[1].ravel() * fixed[2].ravel()
         bias = Constant("", (fixed[0] * step).astype(np.float32))
-    output = conv(context, node, x, w, bias)
+    output = conv(context, node, x, weights, bias)
     output = channels_last(context, output) if last else output
     return _quantized(context, node, output, y_scale, y_zero)
 
@@ -114,13 +111,13 @@ def _quantized(
     context: Lowering, node: Node, x: Blob, scale: Operand | None, zero: Operand | None
 ) -> Blob:
     if scale is None:
-        raise ConversionError("the scale of the output is left out")
+        raise ConversionError("the scale of the output is missing")
     return quantize_linear(context, node, x, scale, zero)
 
 
 @op("com.microsoft.QGemm", raw=True)
 def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """A bias has the scale of the products; the result stays float where no scale is given."""
+    """The bias has the scale of the products; without a scale the result stays float."""
     _, a_scale, a_zero, _, b_scale, b_zero, bias, y_scale, y_zero = (*operands, None, None)[:9]
     turned = bool(node.attrs.get("transB", 0))
     a = floats(context, node, 0, a_scale, a_zero, 0)
@@ -134,7 +131,7 @@ def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 
 def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
-    """The product of scales that are known."""
+    """The product of constant scales."""
     steps = [s.array.astype(np.float32).ravel() for s in scales if isinstance(s, Constant)]
     if len(steps) < len(scales):
         raise ConversionError("a bias whose scale is computed")
@@ -147,25 +144,17 @@ def matmul_integer_to_float(context: Lowering, node: Node, *operands: Operand) -
     a = floats(context, node, 0, a_scale, a_zero, -1)
     b = floats(context, node, 1, b_scale, b_zero, -1)
     output = matmul(context, node, a, b)
-    return (
-        output
-        if bias is None
-        else emit(context, "addBroadcastable", output, as_blob(context, bias))
-    )
+    return output if bias is None else context.add(output, as_blob(context, bias))
 
 
 @op("com.microsoft.DynamicQuantizeMatMul", raw=True)
 def dynamic_quantize_matmul(context: Lowering, node: Node, x: Operand, *operands: Operand) -> Blob:
-    """The activations are rounded to 8 bits by their own range."""
+    """Rounds the activations to 8 bits by their own range."""
     _, b_scale, b_zero, bias = (*operands, None, None)[:4]
     a = rounded(context, as_blob(context, x))
     b = floats(context, node, 1, b_scale, b_zero, -1)
     output = matmul(context, node, a, b)
-    return (
-        output
-        if bias is None
-        else emit(context, "addBroadcastable", output, as_blob(context, bias))
-    )
+    return output if bias is None else context.add(output, as_blob(context, bias))
 
 
 _ARITHMETIC = {
@@ -179,7 +168,7 @@ def qlinear_binary(context: Lowering, node: Node, *operands: Operand) -> Blob:
     _, a_scale, a_zero, _, b_scale, b_zero, y_scale, y_zero = (*operands, None)[:8]
     a = as_blob(context, floats(context, node, 0, a_scale, a_zero, 0))
     b = as_blob(context, floats(context, node, 3, b_scale, b_zero, 0))
-    output = emit(context, _ARITHMETIC[node.op], a, b)
+    output = context.emit(_ARITHMETIC[node.op], a, b)
     return _quantized(context, node, output, y_scale, y_zero)
 
 
@@ -187,7 +176,7 @@ def qlinear_binary(context: Lowering, node: Node, *operands: Operand) -> Blob:
 def qlinear_concat(
     context: Lowering, node: Node, y_scale: Operand, y_zero: Operand, *parts: Operand
 ) -> Blob:
-    """Each part has its scale and zero point behind it."""
+    """The scale and the zero point of each part follow it."""
     blobs = [
         as_blob(context, floats(context, node, place, parts[place - 1], parts[place], 0))
         for place in range(2, 2 + len(parts), 3)
@@ -201,15 +190,15 @@ def qlinear_activation(context: Lowering, node: Node, *operands: Operand) -> Blo
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
     leaky = node.op == "com.microsoft.QLinearLeakyRelu"
-    how: dict[str, Any] = (
+    activation: dict[str, Any] = (
         {"leakyReLU": {"alpha": node.attrs.get("alpha", 0.01)}} if leaky else {"sigmoid": {}}
     )
-    return _quantized(context, node, emit(context, "activation", x, **how), y_scale, y_zero)
+    return _quantized(context, node, context.emit("activation", x, **activation), y_scale, y_zero)
 
 
 @op("com.microsoft.QLinearSoftmax", raw=True)
 def qlinear_softmax(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Before opset 13 over all axes from `axis` on."""
+    """Over all axes from `axis` on before opset 13."""
     _, x_scale, x_zero, y_scale, y_zero = (*operands, None)[:5]
     x = as_blob(context, floats(context, node, 0, x_scale, x_zero, 0))
     attributes = Attributes({"axis": node.attrs.get("axis", -1)})
@@ -226,7 +215,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
     x = channels_first(context, x) if last else x
     if node.op == "com.microsoft.QLinearGlobalAveragePool":
         axes = tuple(range(2, x.rank))
-        output: Blob = context.layer("reduceMean", x, layout=SOURCE, axes=axes, keepDims=True)
+        output: Blob = context.reduce("reduceMean", x, axes)
     else:
         if node.attrs.get("ceil_mode", 0) and node.attrs.get("count_include_pad", 0):
             raise ConversionError(
@@ -240,7 +229,7 @@ def qlinear_pool(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("com.microsoft.NhwcMaxPool")
 def nhwc_max_pool(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of integers, whose channels lie last."""
+    """Takes integers with channels last."""
     output = blob_of(pool(context, replace(node, op="MaxPool"), channels_first(context, x)))
     return channels_last(context, output)
 
@@ -250,14 +239,14 @@ def qlinear_where(context: Lowering, node: Node, condition: Operand, *operands: 
     _, x_scale, x_zero, _, y_scale, y_zero, z_scale, z_zero = operands
     x = as_blob(context, floats(context, node, 1, x_scale, x_zero, 0))
     y = as_blob(context, floats(context, node, 4, y_scale, y_zero, 0))
-    output = emit(context, "whereBroadcastable", as_blob(context, condition), x, y)
+    output = context.where(as_blob(context, condition), x, y)
     return _quantized(context, node, output, z_scale, z_zero)
 
 
 def channels_first(context: Lowering, x: Blob) -> Blob:
     axes = (0, x.rank - 1, *range(1, x.rank - 1))
-    return context.layer("transpose", x, layout=SOURCE, axes=axes)
+    return context.transpose(x, axes)
 
 
 def channels_last(context: Lowering, x: Blob) -> Blob:
-    return context.layer("transpose", x, layout=SOURCE, axes=(0, *range(2, x.rank), 1))
+    return context.transpose(x, (0, *range(2, x.rank), 1))

@@ -13,15 +13,15 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, array_of, as_blob, emit, shaped
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
+from mlferry.converters.operands import affine, array_of, as_blob, shaped
+from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
 
 @op("MatMul", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """By a constant matrix: an inner product; otherwise Core ML's batched one."""
+    """An inner product for a constant matrix, otherwise Core ML's batched product."""
     fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
     if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
         matrix = fixed.array.astype(np.float32)
@@ -32,14 +32,14 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
 
 
 def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
-    """NumPy's matmul of any ranks, at any size; `options` are those of Core ML's layer."""
+    """NumPy's matmul for any ranks and sizes; `options` are those of Core ML's layer."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
-    output = context.layer("batchedMatmul", first, second, layout=SOURCE, **options)
+    output = context.layer("batchedMatmul", first, second, **options)
     gone = [output.rank - 2] * (left.rank == 1) + [output.rank - 1] * (right.rank == 1)
     if len(gone) == output.rank:
         return shaped(context, output, ())
-    return context.layer("squeeze", output, layout=SOURCE, axes=gone) if gone else output
+    return context.layer("squeeze", output, axes=gone) if gone else output
 
 
 def _inner(
@@ -55,7 +55,6 @@ def _inner(
     return context.layer(
         "innerProduct",
         x,
-        layout=SOURCE,
         inputChannels=matrix.shape[0],
         outputChannels=matrix.shape[1],
         weights=remaining,
@@ -86,25 +85,18 @@ def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | Non
         product = _inner(context, left, matrix, None, stored)
     else:
         right = as_blob(context, b)
-        product = context.layer(
-            "batchedMatmul",
-            left,
-            right,
-            layout=SOURCE,
-            transposeA=bool(turn_a),
-            transposeB=bool(turn_b),
-        )
+        product = context.matmul(left, right, transpose_x=bool(turn_a), transpose_y=bool(turn_b))
         product = product if alpha == 1 else affine(context, product, alpha)
     if c is None:
         return product
     extra = as_blob(context, c)
     extra = extra if beta == 1 else affine(context, extra, beta)
-    return emit(context, "addBroadcastable", product, extra)
+    return context.add(product, extra)
 
 
 @op("com.microsoft.FusedMatMul", "com.microsoft.TransposeMatMul", raw=True)
 def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """alpha * A' * B'; `transBatch` moves the first axis before the last but one."""
+    """alpha * A' * B'; `transBatch` moves the first axis to the place before the last."""
     turns = [bool(node.attrs.get(f"trans{side}", 0)) for side in "AB"]
     batch = [bool(node.attrs.get(f"transBatch{side}", 0)) for side in "AB"]
     alpha = node.attrs.get("alpha", 1.0)
@@ -125,7 +117,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
     for place, (blob, moves) in enumerate(zip(blobs, batch, strict=True)):
         if moves and blob.rank > 2:
             axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
-            blobs[place] = context.layer("transpose", blob, layout=SOURCE, axes=axes)
+            blobs[place] = context.transpose(blob, axes)
     flags = [turn and blob.rank > 1 for turn, blob in zip(turns, blobs, strict=True)]
     output = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
     return output if alpha == 1 else affine(context, output, alpha)
@@ -135,7 +127,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
 def fused_gemm(
     context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | None = None
 ) -> Blob:
-    """Gemm, and an activation."""
+    """Gemm, followed by an activation."""
     output: Blob = gemm(context, node, a, b, c)
     options = {name: node.attrs.get(f"activation_{name}") for name in ("alpha", "beta", "gamma")}
     return activated(context, node, output, options)
@@ -145,9 +137,9 @@ def fused_gemm(
 def matmul_n_bits(
     context: Lowering, node: Node, x: Operand, b: Operand, scales: Operand, *rest: Operand
 ) -> Blob:
-    """By a matrix kept in few bits, in blocks of its inputs: floats where there are several.
+    """The matrix has few bits, and scales for blocks of its inputs; several blocks become floats.
 
-    Its bytes hold the first values in their lowest bits.
+    Bytes hold the first values in their lowest bits.
     """
     node.attrs.get("accuracy_level")  # how exactly activations are taken
     if node.attrs.get("weight_prepacked", 0):
@@ -160,17 +152,17 @@ def matmul_n_bits(
     blocks = -(-inputs // size)
     packed = array_of(node, 1, b)
     if not packed.size:
-        raise ConversionError("a matrix that is left out")
+        raise ConversionError("the matrix is missing")
     codes = _unpacked(packed.reshape(outputs, -1), bits)[:, :inputs].astype(np.int32)
     if codes.shape[1] != inputs:
         raise ConversionError(f"K={inputs}, but there are {codes.shape[1]} values for each output")
     steps = array_of(node, 2, scales).astype(np.float32).reshape(outputs, blocks)
     offsets = np.full((outputs, blocks), 2.0 ** (bits - 1), np.float32)
     if zeros is not None:
-        given = array_of(node, 3, zeros)
-        whole = given.dtype == np.uint8
-        given = _unpacked(given.reshape(outputs, -1), bits)[:, :blocks] if whole else given
-        offsets = given.astype(np.float32).reshape(outputs, blocks)
+        points = array_of(node, 3, zeros)
+        whole = points.dtype == np.uint8
+        points = _unpacked(points.reshape(outputs, -1), bits)[:, :blocks] if whole else points
+        offsets = points.astype(np.float32).reshape(outputs, blocks)
     block = np.arange(inputs) // size if groups is None else array_of(node, 4, groups)
     quantized = None
     if blocks == 1:
@@ -182,13 +174,13 @@ def matmul_n_bits(
         output = product(context, left, context.constant(matrix.T))
         if known_bias is None:
             return output
-        return emit(context, "addBroadcastable", output, context.constant(known_bias))
+        return context.add(output, context.constant(known_bias))
     stored = weights_of(Constant("", matrix, quantized), matrix, 0)
     return _inner(context, left, matrix.T, known_bias, stored)
 
 
 def _unpacked(rows: NDArray[Any], bits: int) -> NDArray[Any]:
-    """The values in the bytes of each row, the lowest bits first."""
+    """The values in the bytes of each row, from the lowest bits up."""
     parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(len(rows), -1)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, as_blob, emit, extent, known, scalar, shaped, vector
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Quantized
+from mlferry.converters.operands import affine, as_blob, extent, known, scalar, shaped, vector
+from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
 from mlferry.spec.weights import Linear
 
@@ -24,7 +24,7 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
 
 
 def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
-    """Scales or zero points in the shape that broadcasts along an axis."""
+    """Scales or zero points in a shape that broadcasts along an axis."""
     if isinstance(values, Constant):
         array = values.array.astype(np.float32)
         if array.size == 1:
@@ -41,10 +41,10 @@ def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
 
 
 def rounded(context: Lowering, x: Blob) -> Blob:
-    """What is left of values that are kept in 8 bits by their own range."""
+    """Values rounded to 8 bits by their own range."""
     codes, scale, shift = _by_range(context, x)
-    moved = emit(context, "subtractBroadcastable", codes, shift)
-    return emit(context, "multiplyBroadcastable", moved, scale)
+    moved = context.subtract(codes, shift)
+    return context.multiply(moved, scale)
 
 
 def _along(context: Lowering, node: Node, x: Blob, values: Operand) -> Blob:
@@ -54,14 +54,14 @@ def _along(context: Lowering, node: Node, x: Blob, values: Operand) -> Blob:
     size = extent(x, axis)
     places = context.constant(np.arange(size) // block)
     blob = as_blob(context, values)
-    return context.layer("gather", blob, places, layout=SOURCE, axis=axis)
+    return context.gather(blob, places, axis)
 
 
 @op(*_QUANTIZE, raw=True)
 def quantize_linear(
     context: Lowering, node: Node, x: Operand, scale: Operand, zero: Operand | None = None
 ) -> Blob:
-    """round(x / scale) + zero point, kept in the type's range; halves go to even."""
+    """round(x / scale) + zero point, clipped to the type's range; halves are rounded to even."""
     for name in ("saturate", "precision"):
         node.attrs.get(name)
     kind = node.outputs[0].dtype
@@ -74,11 +74,11 @@ def quantize_linear(
             node.attrs.get(name)
         return blob
     least, most = _RANGES[kind]
-    output = emit(context, "divideBroadcastable", blob, _along(context, node, blob, scale))
-    output = emit(context, "round", output)
+    output = context.divide(blob, _along(context, node, blob, scale))
+    output = context.emit("round", output)
     if zero is not None:
-        output = emit(context, "addBroadcastable", output, _along(context, node, blob, zero))
-    return emit(context, "clip", output, minVal=float(least), maxVal=float(most))
+        output = context.add(output, _along(context, node, blob, zero))
+    return context.emit("clip", output, minVal=float(least), maxVal=float(most))
 
 
 @op(*_DEQUANTIZE, raw=True)
@@ -95,12 +95,8 @@ def dequantize_linear(
             node.attrs.get(name)
         return x
     x = as_blob(context, x)
-    moved = (
-        x
-        if zero is None
-        else emit(context, "subtractBroadcastable", x, _along(context, node, x, zero))
-    )
-    return emit(context, "multiplyBroadcastable", moved, _along(context, node, x, scale))
+    moved = x if zero is None else context.subtract(x, _along(context, node, x, zero))
+    return context.multiply(moved, _along(context, node, x, scale))
 
 
 @op("DynamicQuantizeLinear")
@@ -109,29 +105,27 @@ def dynamic_quantize_linear(context: Lowering, node: Node, x: Blob) -> tuple[Blo
 
 
 def _by_range(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
-    """To 0..255, by the range of the values and 0; the scale and the zero point are computed."""
+    """Rounds to 0..255; scale and zero point are computed from the range of the values and 0."""
     source = vector(x)
     most, least = (
-        scalar(context.layer(kind, source, layout=SOURCE, reduceAll=True, keepDims=False))
+        scalar(context.layer(kind, source, reduceAll=True, keepDims=False))
         for kind in ("reduceMax", "reduceMin")
     )
     zero = context.constant([0.0])
-    most = emit(context, "maxBroadcastable", most, zero)
-    least = emit(context, "minBroadcastable", least, zero)
-    step = scalar(affine(context, emit(context, "subtractBroadcastable", most, least), 1 / 255))
-    empty = emit(context, "equal", step, alpha=0.0)
-    scale = emit(context, "addBroadcastable", step, empty)  # 1 where all is 0
-    shift = emit(
-        context, "round", emit(context, "divideBroadcastable", affine(context, least, -1.0), scale)
-    )
-    shift = scalar(emit(context, "clip", shift, minVal=0.0, maxVal=255.0))
-    steps = emit(context, "round", emit(context, "divideBroadcastable", x, scale))
-    moved = emit(context, "addBroadcastable", steps, shift)
-    return emit(context, "clip", moved, minVal=0.0, maxVal=255.0), scale, shift
+    most = context.maximum(most, zero)
+    least = context.minimum(least, zero)
+    step = scalar(affine(context, context.subtract(most, least), 1 / 255))
+    empty = context.emit("equal", step, alpha=0.0)
+    scale = context.add(step, empty)  # 1 where all is 0
+    shift = context.emit("round", context.divide(affine(context, least, -1.0), scale))
+    shift = scalar(context.emit("clip", shift, minVal=0.0, maxVal=255.0))
+    steps = context.emit("round", context.divide(x, scale))
+    moved = context.add(steps, shift)
+    return context.emit("clip", moved, minVal=0.0, maxVal=255.0), scale, shift
 
 
 def _only_dequantized(context: Lowering, node: Node) -> bool:
-    """Whether a rounding is undone at once by every reader."""
+    """Whether every reader dequantizes the value at once."""
     if node.op not in _QUANTIZE:
         return False
     name = node.outputs[0].name
@@ -152,9 +146,9 @@ def remembered(
     kind: str | None = None,
     axis: int | None = None,
 ) -> Constant:
-    """The floats that constant integers stand for, with the integers.
+    """The floats that constant integers stand for, together with the integers.
 
-    Core ML has no scales for blocks of a channel: such weights become floats.
+    Core ML has no scales for blocks of a channel; such weights become floats.
     """
     block = node.attrs.get("block_size", 0)
     axis = node.attrs.get("axis", 1) if axis is None else axis
@@ -185,7 +179,7 @@ def remembered(
 
 
 def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The last block of an axis may be cut."""
+    """Cuts what repeated blocks have beyond the end of each axis."""
     return tuple(slice(0, extent) for extent in shape)
 
 
@@ -201,17 +195,17 @@ def weights_of(
 
     Args:
         constant: the weight.
-        array: its floats, as the layer wants them: reshaped, or transposed where `turned`.
-        channel_axis: the axis of the stored weight along which Core ML has scales.
+        array: its floats as the layer wants them: reshaped, or transposed if `turned`.
+        channel_axis: the axis of the stored weight for which Core ML has scales.
         turned: whether `array` is the transposed matrix.
         factor: what the floats were multiplied by.
     """
-    q = constant.quantized
-    if q is None:
+    quantized = constant.quantized
+    if quantized is None:
         return array
-    codes = q.codes.T if turned else q.codes.reshape(array.shape)
-    axis = (1 - q.axis) if turned else q.axis
-    if q.scale.size > 1 and axis != channel_axis:
+    codes = quantized.codes.T if turned else quantized.codes.reshape(array.shape)
+    axis = (1 - quantized.axis) if turned else quantized.axis
+    if quantized.scale.size > 1 and axis != channel_axis:
         return array
-    scale = (q.scale * np.float32(factor)).astype(np.float32)
-    return Linear(np.ascontiguousarray(codes), q.bits, scale, -scale * q.zero)
+    scale = (quantized.scale * np.float32(factor)).astype(np.float32)
+    return Linear(np.ascontiguousarray(codes), quantized.bits, scale, -scale * quantized.zero)

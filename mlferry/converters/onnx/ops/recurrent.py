@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM: by Core ML's own layers where these compute the same, else step by step."""
+"""RNN, GRU and LSTM: Core ML's own layers if these compute the same, else step by step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from mlferry.converters.recurrent import (
     Gates,
     Simple,
     looped,
-    split,
     stacked,
     steps_of,
     walk,
 )
 from mlferry.converters.sizes import use
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, blob_of
+from mlferry.converters.values import Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
@@ -74,41 +73,38 @@ def _directions(
     names: list[str],
     **options: Any,
 ) -> list[Gates]:
-    w, r = (array_of(node, i, operands[i]).astype(np.float32) for i in (1, 2))
-    count, hidden = w.shape[0], r.shape[2]
-    gates = w.shape[1] // hidden
+    weights, recurrent = (array_of(node, i, operands[i]).astype(np.float32) for i in (1, 2))
+    count, hidden = weights.shape[0], recurrent.shape[2]
+    gates = weights.shape[1] // hidden
     if node.attrs.get("hidden_size", hidden) != hidden:
         raise ConversionError(f"hidden_size={node.attrs['hidden_size']}, the weights say {hidden}")
-    given = operands[3] if len(operands) > 3 else None
-    b = (
+    shift = operands[3] if len(operands) > 3 else None
+    biases = (
         np.zeros((count, 2 * gates * hidden), np.float32)
-        if given is None
-        else array_of(node, 3, given).astype(np.float32)
+        if shift is None
+        else array_of(node, 3, shift).astype(np.float32)
     )
-    peepholes = operands[7] if len(operands) > 7 and issubclass(kind, LSTM) else None
-    p = None if peepholes is None else array_of(node, 7, peepholes).astype(np.float32)
-    told = node.attrs.get("activations") or names * count
+    peephole = operands[7] if len(operands) > 7 and issubclass(kind, LSTM) else None
+    peepholes = None if peephole is None else array_of(node, 7, peephole).astype(np.float32)
+    chosen = node.attrs.get("activations") or names * count
     alphas = list(node.attrs.get("activation_alpha") or [])
     betas = list(node.attrs.get("activation_beta") or [])
-    if any(given and len(given) != len(told) for given in (alphas, betas)):
+    if any(numbers and len(numbers) != len(chosen) for numbers in (alphas, betas)):
         raise ConversionError("activation_alpha and activation_beta for some activations only")
+    nothing = [None] * len(chosen)
     functions = [
-        _function(
-            name,
-            alphas[i] if i < len(alphas) else None,
-            betas[i] if i < len(betas) else None,
-        )
-        for i, name in enumerate(told)
+        _function(*option)
+        for option in zip(chosen, alphas or nothing, betas or nothing, strict=True)
     ]
     size = len(names)
     return [
         kind(
-            w[i],
-            r[i],
-            b[i, : gates * hidden],
-            b[i, gates * hidden :],
+            weights[i],
+            recurrent[i],
+            biases[i, : gates * hidden],
+            biases[i, gates * hidden :],
             functions[i * size : (i + 1) * size],
-            None if p is None else p[i],
+            None if peepholes is None else peepholes[i],
             **options,
         )
         for i in range(count)
@@ -122,11 +118,11 @@ def _run(
     directions: list[Gates],
     states: int,
 ) -> list[Blob | None]:
-    """All steps of all directions; outputs are Y, Y_h and for an LSTM Y_c."""
+    """All steps of all directions: the outputs Y, Y_h and, for an LSTM, Y_c."""
     x = blob_of(as_blob(context, operands[0]))
     batchwise = node.attrs.get("layout", 0)
     if batchwise:
-        x = context.layer("transpose", x, layout=SOURCE, axes=(1, 0, 2))
+        x = context.transpose(x, (1, 0, 2))
     if node.attrs.get("clip") is not None:
         raise ConversionError("clip of a recurrent op")
     first = [
@@ -146,8 +142,8 @@ def _run(
             y = _apart(context, joined) if node.outputs[0].name else None
             return _collected(context, y, last, batchwise)
     results = [
-        _one(context, gates, x, given, lengths, reverse=backward or d == 1)
-        for d, (gates, given) in enumerate(zip(directions, first, strict=True))
+        _one(context, gates, x, initial, lengths, reverse=backward or d == 1)
+        for d, (gates, initial) in enumerate(zip(directions, first, strict=True))
     ]
     y = (
         stacked(context, [outputs for outputs, _ in results], axis=1)
@@ -160,7 +156,7 @@ def _run(
 def _both(
     context: Lowering, directions: list[Gates], x: Blob, first: Sequence[Sequence[Blob | None]]
 ) -> tuple[Blob, list[Blob], list[Blob]] | None:
-    """Both directions by one layer of Core ML; see `native_recurrent.run_both`."""
+    """Both directions as one layer of Core ML; see `native_recurrent.run_both`."""
     states = [state for each in first for state in each]
     known_states = [state for state in states if state is not None]
     if known_states and len(known_states) < len(states):
@@ -172,15 +168,15 @@ def _apart(context: Lowering, y: Blob) -> Blob:
     """[time, batch, 2 * units] as [time, directions, batch, units]."""
     time, batch, width = y.known
     if time is None and batch is None:
-        return stacked(context, split(context, y, 2), axis=1)
-    apart = context.reshape(y, (time, batch, 2, (width or 0) // 2), layout=SOURCE)
-    return context.layer("transpose", apart, layout=SOURCE, axes=(0, 2, 1, 3))
+        return stacked(context, context.split(y, 2, -1), axis=1)
+    apart = context.reshape(y, (time, batch, 2, (width or 0) // 2))
+    return context.transpose(apart, (0, 2, 1, 3))
 
 
 def _filled(
     context: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
 ) -> list[Blob]:
-    """The first states, zeros for those that are not given."""
+    """The first states; zeros replace omitted ones."""
     zeros = np.zeros((extent(x, 1), directions[0].units), np.float32)
     return [context.constant(zeros) if state is None else state for state in states]
 
@@ -194,7 +190,7 @@ def _one(
     *,
     reverse: bool,
 ) -> Directed:
-    """One direction: by Core ML's own layer, else step by step, or by a loop."""
+    """One direction: Core ML's own layer, else step by step, or a loop."""
     values: list[Blob] = [s for s in first if s is not None]
     if values and len(values) < len(first):
         values = _filled(context, [gates], x, first)
@@ -203,7 +199,7 @@ def _one(
         if result is not None:
             y, last = result
             if reverse:
-                y = context.layer("reverse", y, layout=SOURCE, reverseDim=(True, False, False))
+                y = context.layer("reverse", y, reverseDim=(True, False, False))
             return y, last
     values = values or _filled(context, [gates], x, first)
     steps = gates.project(context, x)
@@ -218,16 +214,15 @@ def _one(
 
 
 def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray[Any] | None:
-    given = operands[4] if len(operands) > 4 else None
-    if given is None:
+    if len(operands) < 5 or operands[4] is None:
         return None
-    lengths = array_of(node, 4, given)
+    lengths = array_of(node, 4, operands[4])
     use(x, [0])
     return None if (lengths == x.known[0]).all() else lengths
 
 
 def _mask(context: Lowering, lengths: NDArray[Any] | None, place: int) -> Blob | None:
-    """Beyond a sample's length states stay and outputs are 0."""
+    """1 within a sample's length; beyond it, states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
         return None
     return context.constant((lengths > place).astype(np.float32)[:, None])
@@ -241,16 +236,16 @@ def _initial(
     units: int,
     batchwise: int,
 ) -> Blob | None:
-    """The first state [batch, units] of a direction, or None for zeros."""
-    given = operands[place] if len(operands) > place else None
+    """The first state of a direction, [batch, units], or None for zeros."""
+    state = operands[place] if len(operands) > place else None
     axis = 1 if batchwise else 0
-    if given is None:
+    if state is None:
         return None
-    if isinstance(given, Constant):
-        array = np.take(given.array, direction, axis)
+    if isinstance(state, Constant):
+        array = np.take(state.array, direction, axis)
         return context.constant(array.astype(np.float32)) if array.any() else None
-    parts = split(context, given, extent(given, axis), axis=axis)
-    return context.layer("squeeze", parts[direction], layout=SOURCE, axes=(axis,))
+    parts = context.split(state, extent(state, axis), axis)
+    return context.layer("squeeze", parts[direction], axes=(axis,))
 
 
 def _collected(
@@ -262,7 +257,7 @@ def _collected(
         for states in zip(*last, strict=True)
     ]
     if batchwise and y is not None:
-        y = context.layer("transpose", y, layout=SOURCE, axes=(2, 0, 1, 3))
+        y = context.transpose(y, (2, 0, 1, 3))
     return [y, *finals]
 
 
@@ -273,7 +268,7 @@ def rnn(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
 
 @op("GRU", raw=True)
 def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
-    """Gates z, r, h; with `linear_before_reset` the reset comes behind the product."""
+    """Gates z, r, h; with `linear_before_reset`, the reset follows the product."""
     behind = bool(node.attrs.get("linear_before_reset", 0))
     names = ["Sigmoid", "Tanh"]
     directions = _directions(GRU, node, operands, names, behind=behind)
@@ -282,7 +277,7 @@ def gru(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
 
 @op("LSTM", raw=True)
 def lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob | None]:
-    """Gates i, o, f, c; peepholes in the order i, o, f."""
+    """Gates i, o, f, c; peepholes i, o, f."""
     coupled = bool(node.attrs.get("input_forget", 0))
     names = ["Sigmoid", "Tanh", "Tanh"]
     directions = _directions(LSTM, node, operands, names, coupled=coupled)
@@ -303,12 +298,12 @@ class RoundedLSTM(LSTM):
 def dynamic_quantize_lstm(
     context: Lowering, node: Node, x: Operand, *operands: Operand
 ) -> list[Blob | None]:
-    """Weights in 8 bits [directions, inputs, gates]; what they multiply is rounded as it comes."""
-    w, r, bias, lengths, first_h, first_c, peepholes = operands[:7]
+    """8-bit weights [directions, inputs, gates]; what they multiply is rounded at run time."""
+    inputs, recurrent, bias, lengths, first_h, first_c, peepholes = operands[:7]
     scales = operands[7:11]
     weights = [
-        _of_integers(node, array_of(node, place, given), scales[2 * place - 2 : 2 * place], place)
-        for place, given in ((1, w), (2, r))
+        _of_integers(node, array_of(node, place, codes), scales[2 * place - 2 : 2 * place], place)
+        for place, codes in ((1, inputs), (2, recurrent))
     ]
     coupled = bool(node.attrs.get("input_forget", 0))
     x = as_blob(context, x)
@@ -321,7 +316,7 @@ def dynamic_quantize_lstm(
 
 
 def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:
-    """[directions, gates, inputs] as floats, from one scale a direction or one a gate."""
+    """[directions, gates, inputs] as floats; scales are per direction or per gate."""
     steps, shifts = (
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)
     )

@@ -83,7 +83,7 @@ _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what
 def _sizes(
     model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], graph: Graph
 ) -> list[int | None]:
-    """The bytes of each output, as onnx infers them from the shapes and the small integers."""
+    """The bytes of each output, which onnx infers from the shapes and small integers."""
     import onnx
 
     known = onnx.ModelProto()

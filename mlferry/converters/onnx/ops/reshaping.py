@@ -1,4 +1,4 @@
-"""Ops that move values without computing."""
+"""Ops that only move values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from mlferry.converters.operands import (
     affine,
     array_of,
     as_blob,
-    emit,
     extent,
     ints,
     joined,
@@ -50,23 +49,21 @@ from mlferry.converters.reshapes import (
 )
 from mlferry.converters.sizes import spelled, use
 from mlferry.converters.slices import can_be_padded, padded, sliced, sliced_anywhere
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result, Results
+from mlferry.converters.values import Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
 def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = None) -> Result:
-    """0 copies the input's extent, unless `allowzero`; -1 takes what is left."""
+    """0 copies the input's extent, unless `allowzero` is set; -1 is the rest."""
     node.attrs.get("consumed_inputs")
     x = as_blob(context, x)
     zero = node.attrs.get("allowzero", 0)
     if isinstance(shape, Blob):
         elements = elements_of(context, shape)
         if elements is None:
-            return context.layer(
-                "reshapeDynamic", as_stored(context, vector(x)), shape, layout=SOURCE
-            )
+            return context.layer("reshapeDynamic", as_stored(context, vector(x)), shape)
         return _to_elements(context, x, elements if zero else _copied(context, x, elements), shape)
     wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
     flat = elements_of(context, x) if isinstance(x, Blob) and x.shape is not None else None
@@ -89,54 +86,58 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = N
     return reshaped(context, x, target)
 
 
-def _copied(context: Lowering, x: Blob, told: Elements) -> Elements:
-    """Zeros stand for extents of the input."""
-    if all(e.value != 0 for e in told):
-        return told
+def _copied(context: Lowering, x: Blob, elements: Elements) -> Elements:
+    """A shape whose zeros are replaced by extents of the input."""
+    if all(e.value != 0 for e in elements):
+        return elements
     own = extents(context, x)
-    return tuple(own[i] if e.value == 0 else e for i, e in enumerate(told))
+    return tuple(own[i] if e.value == 0 else e for i, e in enumerate(elements))
 
 
-def _to_elements(context: Lowering, x: Blob, told: Elements, shape: Blob | None) -> Blob:
-    """To a shape of which extents are known, others are those of blobs, or computed."""
-    free = [i for i, e in enumerate(told) if e.value is None or e.value == -1]
+def _to_elements(context: Lowering, x: Blob, elements: Elements, shape: Blob | None) -> Blob:
+    """To a shape whose extents are known, extents of blobs, or computed."""
+    free = [i for i, e in enumerate(elements) if e.value is None or e.value == -1]
     if len(free) <= 1:
-        context.sizes.use(frozenset().union(*(e.made_of for e in told)))
-        return reshaped(context, x, [None if i in free else e.value for i, e in enumerate(told)])
-    result = _with_leading_axes(context, x, told)
+        context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
+        return reshaped(
+            context, x, [None if i in free else e.value for i, e in enumerate(elements)]
+        )
+    result = _with_leading_axes(context, x, elements)
     if result is not None:
         return result
-    target = as_vector(context, told, shape)
-    output = context.layer("reshapeDynamic", as_stored(context, vector(x)), target, layout=SOURCE)
-    return refined(context, output, [None if i in free else e.value for i, e in enumerate(told)])
+    target = as_vector(context, elements, shape)
+    output = context.layer("reshapeDynamic", as_stored(context, vector(x)), target)
+    return refined(
+        context, output, [None if i in free else e.value for i, e in enumerate(elements)]
+    )
 
 
-def _with_leading_axes(context: Lowering, x: Blob, told: Elements) -> Blob | None:
-    """The first axes stay, whatever their extents; of the others one extent is free at most."""
+def _with_leading_axes(context: Lowering, x: Blob, elements: Elements) -> Blob | None:
+    """The first axes stay, whatever their extents; at most one of the others is free."""
     remaining = 0
-    while remaining < min(x.rank, len(told)) and (
-        told[remaining].is_extent(x, remaining)
-        or (x.known[remaining] is not None and told[remaining].value == x.known[remaining])
+    while remaining < min(x.rank, len(elements)) and (
+        elements[remaining].is_extent(x, remaining)
+        or (x.known[remaining] is not None and elements[remaining].value == x.known[remaining])
     ):
         remaining += 1
-    rest = [-1 if e.value is None else e.value for e in told[remaining:]]
+    rest = [-1 if e.value is None else e.value for e in elements[remaining:]]
     before = x.known[remaining:]
-    if rest.count(-1) > 1 or max(x.rank, len(told)) > MOST_AXES:
+    if rest.count(-1) > 1 or max(x.rank, len(elements)) > MOST_AXES:
         return None
     if None in before and -1 not in rest:
         return None
     made_of = [
-        e.made_of - {(x.name, i)} if i < remaining else e.made_of for i, e in enumerate(told)
+        e.made_of - {(x.name, i)} if i < remaining else e.made_of for i, e in enumerate(elements)
     ]
     context.sizes.use(frozenset().union(*made_of))
     longer = len(rest) - len(before)
     if longer > 0:
-        x = context.layer("expandDims", x, layout=SOURCE, axes=range(x.rank, x.rank + longer))
+        x = context.layer("expandDims", x, axes=range(x.rank, x.rank + longer))
     target = [0] * remaining + rest + [1] * -longer
     output = of_same_rank(context, x, target)
     if longer >= 0:
         return output
-    return context.layer("squeeze", output, layout=SOURCE, axes=range(len(told), output.rank))
+    return context.layer("squeeze", output, axes=range(len(elements), output.rank))
 
 
 @op("Flatten")
@@ -149,7 +150,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
     if x.rank == 2 and axis == 1:
         return x
     if x.rank <= MOST_AXES:
-        return context.layer("flattenTo2D", x, layout=SOURCE, axis=axis)
+        return context.layer("flattenTo2D", x, axis=axis)
     shape = known(x)
     return shaped(context, x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
@@ -171,21 +172,21 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = 
         return x
     if not rest:
         return noted(context, shaped(context, x, ()), elements_of(context, x))
-    return context.layer("squeeze", x, layout=SOURCE, axes=sorted(gone))
+    return context.layer("squeeze", x, axes=sorted(gone))
 
 
 @op("Unsqueeze", constants=(1,))
 def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
-    given = ints(node.attrs["axes"] if axes is None else axes)
-    total = rank(x) + len(given)
-    places = sorted(positive(a, total) for a in given)
+    wanted = ints(node.attrs["axes"] if axes is None else axes)
+    total = rank(x) + len(wanted)
+    places = sorted(positive(a, total) for a in wanted)
     if len(set(places)) < len(places):
-        raise ConversionError(f"axes {given} name one axis twice")
+        raise ConversionError(f"axes {wanted} name one axis twice")
     if x.is_scalar and total == 1:
         return noted(context, vector(x), elements_of(context, x))
     if x.is_scalar:
         return shaped(context, vector(x), (1,) * total)
-    return context.layer("expandDims", x, layout=SOURCE, axes=places) if places else x
+    return context.layer("expandDims", x, axes=places) if places else x
 
 
 @op("Transpose")
@@ -196,7 +197,7 @@ def transpose(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Concat", raw=True)
 def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
-    """Opset 1 joins along axis 1 by default; parts without elements add nothing."""
+    """Opset 1 has a default, axis 1; parts without elements add nothing."""
     full = [x for x in operands if not (isinstance(x, Constant) and not x.array.size)]
     inputs = [as_blob(context, x) for x in full]
     axis = positive(node.attrs.get("axis", 1), inputs[0].rank)
@@ -210,7 +211,7 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Operand:
 
 @op("Split", raw=True)
 def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = None) -> Results:
-    """Into parts of given sizes, or equal ones, of which the last may be smaller."""
+    """Into parts of given sizes, or equal ones; the last of these may be smaller."""
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     if isinstance(sizes, Blob):
@@ -220,7 +221,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     option = node.attrs.get("split") if sizes is None else ints(sizes.array)
     count = node.attrs.get("num_outputs") or len(node.outputs)
     if option is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
-        return context.outputs(count, "splitND", x, layout=SOURCE, axis=axis, numSplits=count)
+        return context.split(x, count, axis)
     if option is None:
         size = extent(x, axis)
         part = -(-size // count)
@@ -228,19 +229,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     sizes_left = [size for size in option if size]
     if not sizes_left:
         raise ConversionError(f"a split into {tuple(option)}: parts without elements")
-    output = iter(
-        [x]
-        if len(sizes_left) == 1
-        else context.outputs(
-            len(sizes_left),
-            "splitND",
-            x,
-            layout=SOURCE,
-            axis=axis,
-            numSplits=len(sizes_left),
-            splitSizes=sizes_left,
-        )
-    )
+    output = iter(context.split(x, sizes_left, axis))
     nothing = np.zeros([0 if i == axis else n or 1 for i, n in enumerate(x.known)], np.float32)
     return [next(output) if size else nothing for size in option]
 
@@ -248,8 +237,8 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
 def _split_at_computed(
     context: Lowering, x: Blob, sizes: Blob, axis: int, count: int
 ) -> list[Blob]:
-    """Slices between the sums of the sizes; the last one goes as far as the axis."""
-    ends = context.layer("cumSum", sizes, layout=SOURCE, axis=0)
+    """Slices between the sums of the sizes; the last one ends with the axis."""
+    ends = context.layer("cumSum", sizes, axis=0)
     bounds: list[Any] = [0]
     bounds += [sliced(context, ends, [i], [i + 1], [0], None) for i in range(count - 1)]
     bounds.append(None)
@@ -260,57 +249,55 @@ def _split_at_computed(
 
 
 @op("Expand", raw=True, sizes=True)
-def expand(context: Lowering, node: Node, given: Operand, shape: Operand) -> Blob:
-    """To the shape of a blob, at any size, to a fixed one, or to a computed one."""
-    x: Blob = as_blob(context, given)
+def expand(context: Lowering, node: Node, operand: Operand, shape: Operand) -> Blob:
+    """To the shape of a blob for any size, to a fixed shape, or to a computed one."""
+    x: Blob = as_blob(context, operand)
     source = vector(x) if x.is_scalar else x
     if not isinstance(shape, Constant):
         elements = elements_of(context, shape)
         if elements is None:
             raise ConversionError("an Expand to a shape whose rank is computed")
         context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
-        ones = context.layer(
-            "fillDynamic", as_vector(context, elements, shape), layout=SOURCE, value=1.0
-        )
+        ones = context.layer("fillDynamic", as_vector(context, elements, shape), value=1.0)
         ones = refined(context, ones, [e.value for e in elements])
-        return emit(context, "multiplyBroadcastable", source, ones)
+        return context.multiply(source, ones)
     wanted = ints(array_of(node, 1, shape))
     like = spelled(context.sizes, shape)
     fits = like and not x.is_scalar and broadcast(x.known, wanted) == wanted
     if fits and wanted == context.builder.shapes[like]:
-        return context.layer("broadcastToLike", x, Blob(like, wanted), layout=SOURCE)
+        return context.layer("broadcastToLike", x, Blob(like, wanted))
     context.sizes.use(context.sizes.behind(shape))
     if 0 in wanted:
         raise ConversionError("a value without elements")
     if None in x.known:  # an extent of 1 would become the one that is wanted
-        ones = context.layer("fillStatic", layout=SOURCE, targetShape=wanted, value=1.0)
-        return emit(context, "multiplyBroadcastable", source, ones)
+        ones = context.layer("fillStatic", targetShape=wanted, value=1.0)
+        return context.multiply(source, ones)
     target = np.broadcast_shapes(known(x), wanted)
     if target == known(x):
         return x
-    return context.layer("broadcastToStatic", source, layout=SOURCE, targetShape=target)
+    return context.layer("broadcastToStatic", source, targetShape=target)
 
 
 @op("Tile", constants=(1, 2))
 def tile_1(context: Lowering, node: Node, x: Blob, tiles: NDArray[Any], axis: NDArray[Any]) -> Blob:
     reps = [1] * x.rank
     reps[positive(ints(axis)[0], x.rank)] = ints(tiles)[0]
-    return context.layer("tile", x, layout=SOURCE, reps=reps)
+    return context.layer("tile", x, reps=reps)
 
 
 @op("Tile", since=6, raw=True)
 def tile_6(context: Lowering, node: Node, x: Operand, repeats: Operand) -> Blob:
-    """How often may be computed."""
+    """The number of repetitions may be computed."""
     x = as_blob(context, x)
     if isinstance(repeats, Blob):
-        told = elements_of(context, repeats) or (UNKNOWN,) * x.rank
-        output = context.layer("tile", x, repeats, layout=SOURCE)
-        pairs = zip(x.known, told, strict=True)
+        elements = elements_of(context, repeats) or (UNKNOWN,) * x.rank
+        output = context.layer("tile", x, repeats)
+        pairs = zip(x.known, elements, strict=True)
         return refined(context, output, [n and e.value and n * e.value for n, e in pairs])
     reps = ints(repeats.array)
     if any(n < 1 for n in reps):
         raise ConversionError(f"repeats={reps}: a value without elements")
-    return context.layer("tile", x, layout=SOURCE, reps=reps) if not x.is_scalar else x
+    return context.layer("tile", x, reps=reps) if not x.is_scalar else x
 
 
 @op("Slice")
@@ -348,7 +335,7 @@ def slice_10(
         raise ConversionError("a slice whose number of bounds is computed")
     places = range(len(bounds[0])) if chosen is None else chosen
     parts = []
-    for given, elements in ((starts, bounds[0]), (ends, bounds[1])):
+    for bound, elements in ((starts, bounds[0]), (ends, bounds[1])):
         context.sizes.use(frozenset().union(*(e.made_of for e in elements)))
         parts.append(
             [
@@ -356,7 +343,7 @@ def slice_10(
                 if e.extent is not None
                 else e.value
                 if e.value is not None
-                else sliced(context, vector(as_blob(context, given)), [i], [i + 1], [0], None)
+                else sliced(context, vector(as_blob(context, bound)), [i], [i + 1], [0], None)
                 for i, e in enumerate(elements)
             ]
         )
@@ -406,7 +393,7 @@ def pad_11(
 
 
 def _varies(x: Blob, amounts: Sequence[int], mode: str) -> bool:
-    """Whether an axis of any extent is padded in a way that Core ML has no layer for."""
+    """Whether an axis of any extent is padded and Core ML has no layer for it."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     padded_axes = [n for n, pair in zip(x.known, pairs, strict=True) if any(pair)]
     return mode != "constant" and None in padded_axes and not can_be_padded(x, pairs, mode)
@@ -415,11 +402,11 @@ def _varies(x: Blob, amounts: Sequence[int], mode: str) -> bool:
 def _padded_at_run_time(
     context: Lowering, x: Blob, amounts: Sequence[Element | Blob], mode: str, value: float
 ) -> Blob:
-    """By a vector of amounts, or by gathering along each axis."""
+    """Core ML's layer with a vector of amounts, or gathering along each axis."""
     pairs = list(zip(amounts[: x.rank], amounts[x.rank :], strict=True))
     if mode == "constant":
         vector_of = as_vector(context, [e for pair in pairs for e in pair])
-        output = context.layer("constantPad", x, vector_of, layout=SOURCE, value=value)
+        output = context.layer("constantPad", x, vector_of, value=value)
         still = [pair == (Element(0), Element(0)) for pair in pairs]
         return refined(
             context, output, [n if s else None for n, s in zip(x.known, still, strict=True)]
@@ -431,23 +418,19 @@ def _padded_at_run_time(
             continue
         first, last = as_vector(context, [before]), as_vector(context, [after])
         size = size_of(context, x, axis)
-        end = emit(context, "addBroadcastable", size, last)
-        places = context.layer(
-            "rangeDynamic", end, affine(context, first, -1.0), layout=SOURCE, stepSizeValue=1.0
-        )
+        end = context.add(size, last)
+        places = context.layer("rangeDynamic", end, affine(context, first, -1.0), stepSizeValue=1.0)
         most = affine(context, size, 1.0, -1.0)
         if mode == "edge":
-            places = emit(
-                context, "minBroadcastable", emit(context, "activation", places, ReLU={}), most
-            )
+            places = context.minimum(context.emit("activation", places, ReLU={}), most)
         elif mode == "wrap":
-            places = emit(context, "modBroadcastable", places, size)
+            places = context.emit("modBroadcastable", places, size)
         else:
-            magnitude = emit(context, "unary", places, type="ABS")
-            beyond = emit(context, "subtractBroadcastable", most, magnitude)
-            beyond = emit(context, "unary", beyond, type="ABS")
-            places = emit(context, "subtractBroadcastable", most, beyond)
-        x = context.layer("gather", x, places, layout=SOURCE, axis=axis)
+            magnitude = context.emit("unary", places, type="ABS")
+            beyond = context.subtract(most, magnitude)
+            beyond = context.emit("unary", beyond, type="ABS")
+            places = context.subtract(most, beyond)
+        x = context.gather(x, places, axis)
     return x
 
 
@@ -456,33 +439,26 @@ def depth_to_space(context: Lowering, node: Node, x: Blob) -> Blob:
     mode = node.attrs.get("mode", "DCR")
     kind = {"DCR": "DEPTH_TO_SPACE", "CRD": "PIXEL_SHUFFLE"}[mode]
     size = node.attrs["blocksize"]
-    return context.layer("reorganizeData", x, layout=SOURCE, mode=kind, blockSize=size)
+    return context.layer("reorganizeData", x, mode=kind, blockSize=size)
 
 
 @op("SpaceToDepth")
 def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
-    """The mode CRD keeps the channels outermost: a permutation of those of DCR."""
+    """The mode CRD keeps the channels outermost, a permutation of those of DCR."""
     size = node.attrs["blocksize"]
     if node.attrs.get("mode", "DCR") == "CRD":
-        output = context.layer(
-            "reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size
-        )
+        output = context.layer("reorganizeData", x, mode="SPACE_TO_DEPTH", blockSize=size)
         channels = known(x)[1]
         order = np.arange(channels * size * size).reshape(size * size, channels).T.ravel()
-        return context.layer("gather", output, context.constant(order), layout=SOURCE, axis=1)
-    return context.layer("reorganizeData", x, layout=SOURCE, mode="SPACE_TO_DEPTH", blockSize=size)
+        return context.gather(output, context.constant(order), 1)
+    return context.layer("reorganizeData", x, mode="SPACE_TO_DEPTH", blockSize=size)
 
 
 @op("ReverseSequence", constants=(1,))
 def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[Any]) -> Blob:
     batch, time = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
     return context.layer(
-        "reverseSeq",
-        x,
-        context.constant(lengths),
-        layout=SOURCE,
-        batchAxis=batch,
-        sequenceAxis=time,
+        "reverseSeq", x, context.constant(lengths), batchAxis=batch, sequenceAxis=time
     )
 
 
@@ -490,12 +466,12 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
     kind = "upperTriangular" if node.attrs.get("upper", 1) else "lowerTriangular"
-    return context.layer(kind, x, layout=SOURCE, k=shift)
+    return context.layer(kind, x, k=shift)
 
 
 @op("Shape", raw=True)
 def shape_of(context: Lowering, node: Node, x: Operand) -> Result:
-    """Known shapes are constants: the arithmetic that exporters write vanishes."""
+    """Known shapes are constants, so that arithmetic with them vanishes."""
     start, end = node.attrs.get("start", 0), node.attrs.get("end")
     if not isinstance(x, Constant) and x.is_scalar:
         return np.zeros(0, np.int64)
@@ -508,13 +484,13 @@ def shape_of(context: Lowering, node: Node, x: Operand) -> Result:
 def size(context: Lowering, node: Node, x: Operand) -> Result:
     if isinstance(x, Constant) or None not in x.known:
         return np.array(x.array.size if isinstance(x, Constant) else math.prod(known(x)), np.int64)
-    shape = context.layer("getShape", x, layout=SOURCE)
-    return scalar(context.layer("reduceProd", shape, layout=SOURCE, axes=(0,), keepDims=True))
+    shape = context.layer("getShape", x)
+    return scalar(context.reduce("reduceProd", shape, (0,)))
 
 
 @op("CenterCropPad", constants=(1,))
 def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: NDArray[Any]) -> Blob:
-    """An odd pixel is cut or padded at the end."""
+    """If the number of pixels to cut or pad is odd, the end gets one more."""
     axes = node.attrs.get("axes") or list(range(x.rank))
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)
     for axis, wanted in zip(axes, ints(shape), strict=True):

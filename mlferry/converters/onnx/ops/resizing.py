@@ -14,7 +14,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import UNKNOWN, elements_of, size_of, zeros_along
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, as_blob, emit, ints, known, positive
+from mlferry.converters.operands import array_of, as_blob, ints, known, positive
 from mlferry.converters.resizing import Sampling, by_whole_factors, resize, scaled
 from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
@@ -23,7 +23,7 @@ from mlferry.errors import ConversionError
 
 
 def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
-    """Which entry is nearest depends on rounding: the offset in float32, the rest in doubles."""
+    """Rounding decides which entry is nearest: the offset is float32, the rest double."""
     ratio, extent = np.float32(factor), np.float32(size)
     offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
     middles = (i.astype(np.float64) + 0.5) / float(ratio)
@@ -84,7 +84,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
 
 @op("Upsample", raw=True)
 def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None = None) -> Blob:
-    """By factors, from the corner: asymmetric, nearest by rounding down."""
+    """By factors: asymmetric, nearest by rounding down."""
     factors = node.attrs.get("scales")
     if factors is None:
         factors = (
@@ -96,9 +96,9 @@ def upsample(context: Lowering, node: Node, x: Operand, scales: Operand | None =
     x = as_blob(context, x)
     sampling = _sampling({"bilinear": "linear"}.get(mode, mode), "asymmetric")
     if _moves(x, factors, sampling):
-        given, axes = Constant("", np.array(factors)), list(range(x.rank))
+        requested, axes = Constant("", np.array(factors)), list(range(x.rank))
         return _at_run_time(
-            context, x, axes, given, False, sampling, ("asymmetric", "floor", "stretch")
+            context, x, axes, requested, False, sampling, ("asymmetric", "floor", "stretch")
         )
     return resize(context, x, scaled(x, factors), list(factors), sampling)
 
@@ -137,17 +137,17 @@ def resize_11(
     }
     mode = node.attrs.get("mode", "nearest")
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
-    given = _given(node, scales, sizes)
+    requested = _requested(node, scales, sizes)
     if transform != "tf_crop_and_resize":
         sampling = _sampling(mode, transform, rounding, **more)
-        if not isinstance(given, Constant) or _is_flexible(
-            x, axes, given, sizes is not None, sampling
+        if not isinstance(requested, Constant) or _is_flexible(
+            x, axes, requested, sizes is not None, sampling
         ):
-            told = transform, rounding, policy
-            return _at_run_time(context, x, axes, given, sizes is not None, sampling, told)
-        factors, target = _extents(node, x, axes, given, sizes is not None)
+            method = transform, rounding, policy
+            return _at_run_time(context, x, axes, requested, sizes is not None, sampling, method)
+        factors, target = _extents(node, x, axes, requested, sizes is not None)
         return resize(context, x, target, factors, sampling)
-    if not isinstance(given, Constant):
+    if not isinstance(requested, Constant):
         raise ConversionError(
             "a crop whose size is computed: give fixed shapes with "
             "inputs=[mlferry.TensorType(name=..., shape=...)]"
@@ -155,10 +155,10 @@ def resize_11(
     bounds = np.array([[0.0] * x.rank, [1.0] * x.rank])
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
     if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
-        sampling = Sampling(mode, lambda *told: np.zeros(0), _ROUNDINGS[rounding], **more)
-        wanted = dict(zip(axes, ints(given.array), strict=True))
+        sampling = Sampling(mode, lambda *axis: np.zeros(0), _ROUNDINGS[rounding], **more)
+        wanted = dict(zip(axes, ints(requested.array), strict=True))
         return _cropped_at_run_time(context, x, wanted, bounds, (sampling, rounding, outside))
-    factors, target = _extents(node, x, axes, given, sizes is not None)
+    factors, target = _extents(node, x, axes, requested, sizes is not None)
 
     def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
         return _cropped(size, out, bounds[:, axis])
@@ -174,7 +174,7 @@ def resize_11(
     if inside.all():
         return output
     filler = context.constant([outside])
-    return emit(context, "whereBroadcastable", context.constant(inside), output, filler)
+    return context.where(context.constant(inside), output, filler)
 
 
 def _cropped_at_run_time(
@@ -182,10 +182,10 @@ def _cropped_at_run_time(
     x: Blob,
     wanted: Mapping[int, int],
     bounds: NDArray[Any],
-    told: tuple[Any, str, float],
+    method: tuple[Sampling, str, float],
 ) -> Blob:
-    """Parts of axes that vary, in new extents that are known; beyond them is one value."""
-    how, rounding, outside = told
+    """Parts of axes that vary, resized to known extents; one value fills what lies beyond."""
+    sampling, rounding, outside = method
     rank = x.rank
     for axis, out in wanted.items():
         start, end = (float(n) for n in bounds[:, axis])
@@ -200,26 +200,25 @@ def _cropped_at_run_time(
         places = Number(context, shares) * last
         target = Number(context, np.float32(out))
         along = ResizedAxis(size, target, target / size, is_scaled=False)
-        x = resized(context, x, axis, along, places, how, rounding)
+        x = resized(context, x, axis, along, places, sampling, rounding)
         if 0 <= start <= 1 and 0 <= end <= 1:
             continue
-        inside = emit(
-            context,
+        inside = context.emit(
             "logicalAnd",
-            emit(context, "greaterEqual", places.blob, alpha=0.0),
-            emit(context, "lessEqual", places.blob, last.blob),
+            context.emit("greaterEqual", places.blob, alpha=0.0),
+            context.emit("lessEqual", places.blob, last.blob),
         )
         if axis < rank - 1:
             inside = context.expand(inside, *range(1, rank - axis))
-        x = emit(context, "whereBroadcastable", inside, x, context.constant([outside]))
+        x = context.where(inside, x, context.constant([outside]))
     return x
 
 
-def _given(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand:
-    """The sizes or the scales, whichever there are.
+def _requested(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand:
+    """The sizes or the scales.
 
     Raises:
-        ConversionError: there are none.
+        ConversionError: the node has neither.
     """
     if sizes is not None:
         return sizes
@@ -235,12 +234,12 @@ def _moves(x: Blob, factors: Sequence[float], sampling: Sampling) -> bool:
 
 
 def _is_flexible(
-    x: Blob, axes: Sequence[int], given: Constant, is_size: bool, sampling: Sampling
+    x: Blob, axes: Sequence[int], requested: Constant, is_size: bool, sampling: Sampling
 ) -> bool:
     if is_size:
         return any(x.known[axis] is None for axis in axes)
     factors = [1.0] * x.rank
-    for axis, factor in zip(axes, given.array.tolist(), strict=True):
+    for axis, factor in zip(axes, requested.array.tolist(), strict=True):
         factors[axis] = factor
     return _moves(x, factors, sampling)
 
@@ -249,20 +248,20 @@ def _at_run_time(
     context: Lowering,
     x: Blob,
     axes: list[int],
-    given: Operand,
+    requested: Operand,
     is_size: bool,
     sampling: Sampling,
-    told: tuple[str, str, str],
+    method: tuple[str, str, str],
 ) -> Blob:
-    """Where the extents are computed, or vary: positions are computed, too."""
-    transform, rounding, policy = told
-    elements = elements_of(context, given) if is_size else None
+    """Resize if extents are computed, or vary: positions are computed, too."""
+    transform, rounding, policy = method
+    elements = elements_of(context, requested) if is_size else None
     ratios = []
     results: list[ResizedAxis] = []
     for place, axis in enumerate(axes):
         size = _size(context, x, axis)
         if not is_size:
-            factor = Number(context, _entry(context, given, place))
+            factor = Number(context, _entry(context, requested, place))
             out = (size * factor).floor()
             results.append(ResizedAxis(size, out, factor, is_scaled=True))
             continue
@@ -272,7 +271,7 @@ def _at_run_time(
         if element.is_extent(x, axis) or (value is not None and value == x.known[axis]):
             out = size
         else:
-            out = Number(context, _entry(context, given, place) if value is None else value)
+            out = Number(context, _entry(context, requested, place) if value is None else value)
         ratios.append(out / size)
         like = zeros_along(context, element) if policy == "stretch" else None
         results.append(ResizedAxis(size, out, out / size, is_scaled=False, like=like))
@@ -284,11 +283,11 @@ def _at_run_time(
             ResizedAxis(a.size, (a.size * ratio + 0.5).floor(), ratio, is_scaled=False)
             for a in results
         ]
-    for axis, told_of in zip(axes, results, strict=True):
-        if told_of.out.value is told_of.size.value or _is_one(told_of.factor):
+    for axis, resized_axis in zip(axes, results, strict=True):
+        if resized_axis.out.value is resized_axis.size.value or _is_one(resized_axis.factor):
             continue
-        places = positions(told_of, transform)
-        x = resized(context, x, axis, told_of, places, sampling, rounding)
+        places = positions(resized_axis, transform)
+        x = resized(context, x, axis, resized_axis, places, sampling, rounding)
     return x
 
 
@@ -304,26 +303,26 @@ def _size(context: Lowering, x: Blob, axis: int) -> Number:
     return Number(context, np.float32(known_size))
 
 
-def _entry(context: Lowering, given: Operand, place: int) -> Blob | np.float32:
-    if isinstance(given, Constant):
-        factor: np.float32 = np.float32(given.array.ravel()[place])
+def _entry(context: Lowering, requested: Operand, place: int) -> Blob | np.float32:
+    if isinstance(requested, Constant):
+        factor: np.float32 = np.float32(requested.array.ravel()[place])
         return factor
-    return sliced(context, given, [place], [place + 1], [0], None)
+    return sliced(context, requested, [place], [place + 1], [0], None)
 
 
 def _extents(
-    node: Node, x: Blob, axes: list[int], given: Constant, is_size: bool
+    node: Node, x: Blob, axes: list[int], requested: Constant, is_size: bool
 ) -> tuple[list[float], list[int | None]]:
-    """The factors and the new extents, from whichever is given."""
+    """The factors and the new extents, one of which follows from the other."""
     factors = [1.0] * x.rank
     policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
     if not is_size:
-        for axis, factor in zip(axes, given.array.tolist(), strict=True):
+        for axis, factor in zip(axes, requested.array.tolist(), strict=True):
             factors[axis] = factor
         return factors, scaled(x, factors)
     shape = known(x)
     target: list[int | None] = list(shape)
-    wanted = dict(zip(axes, given.array.tolist(), strict=True))
+    wanted = dict(zip(axes, requested.array.tolist(), strict=True))
     ratios = [wanted[a] / shape[a] for a in axes]
     if policy != "stretch":
         ratio = min(ratios) if policy == "not_larger" else max(ratios)
@@ -335,7 +334,7 @@ def _extents(
 
 
 def _cropped(size: int, out: int, bounds: NDArray[Any]) -> NDArray[Any]:
-    """Positions from a start to an end, which are parts of the axis."""
+    """Positions between a start and an end, which are fractions of the axis."""
     start, end = bounds
     if out == 1:
         return np.array([0.5 * (start + end) * (size - 1)])

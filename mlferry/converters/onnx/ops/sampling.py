@@ -10,15 +10,15 @@ from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, as_blob, emit, joined, known
+from mlferry.converters.operands import affine, as_blob, joined, known
 from mlferry.converters.sampling import GridSampling, clipped, reflected, sampled
-from mlferry.converters.values import SOURCE, Blob, Constant, Operand
+from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
 
 @op("GridSample")
 def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
-    """Gathers the neighbours of every position, in two or three dimensions."""
+    """Gathers the neighbours of every position in two or three dimensions."""
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(
         node.attrs.get("mode", "linear"), node.attrs.get("mode", "linear")
     )
@@ -28,9 +28,7 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
     dimensions = len(sizes)
     if mode == "cubic" and dimensions != 2:
         raise ConversionError("cubic sampling of volumes")
-    parts = context.outputs(
-        dimensions, "splitND", grid, layout=SOURCE, axis=-1, numSplits=dimensions
-    )
+    parts = context.split(grid, dimensions, -1)
     positions = []
     for part, size in zip(parts[::-1], sizes, strict=True):
         scale = (size - 1) / 2 if corners else size / 2
@@ -49,18 +47,18 @@ def grid_sample(context: Lowering, node: Node, x: Blob, grid: Blob) -> Blob:
 def deform_conv(
     context: Lowering,
     node: Node,
-    given: Operand,
+    image: Operand,
     weights: Operand,
     offset: Operand,
     bias: Operand | None = None,
     mask: Operand | None = None,
 ) -> Blob:
-    """Every entry of every window is sampled, then a convolution of single pixels.
+    """Samples every entry of every window, and convolves single pixels.
 
-    Offsets are [N, parts * entries * 2, height, width], first down, then across.
+    Offsets are [N, parts * entries * 2, height, width], first vertical, then horizontal.
     """
     attrs = node.attrs
-    x, offset, mask = as_blob(context, given), as_blob(context, offset), as_blob(context, mask)
+    x, offset, mask = as_blob(context, image), as_blob(context, offset), as_blob(context, mask)
     sizes = weights.array.shape if isinstance(weights, Constant) else known(weights)
     kernel = tuple(sizes[2:])
     if len(kernel) != 2 or tuple(attrs.get("kernel_shape", kernel)) != kernel:
@@ -80,43 +78,33 @@ def deform_conv(
     across = np.broadcast_to(base[1].T[None, :, None, :], (*kernel, height, width))
     starts = [context.constant(b.reshape(1, count * height, width, 1)) for b in (down, across)]
     entries = []
-    for part, moved in zip(_split(context, x, parts), _split(context, offset, parts), strict=True):
-        flat = context.reshape(moved, (batch, count, 2, height * width), layout=SOURCE)
+    for part, moved in zip(
+        context.split(x, parts, 1), context.split(offset, parts, 1), strict=True
+    ):
+        flat = context.reshape(moved, (batch, count, 2, height * width))
         positions = [
-            emit(
-                context,
-                "addBroadcastable",
-                context.reshape(half, (batch, count * height, width, 1), layout=SOURCE),
-                start,
-            )
-            for half, start in zip(
-                context.outputs(2, "splitND", flat, layout=SOURCE, axis=2, numSplits=2),
-                starts,
-                strict=True,
-            )
+            context.add(context.reshape(half, (batch, count * height, width, 1)), start)
+            for half, start in zip(context.split(flat, 2, 2), starts, strict=True)
         ]
         entries.append(sampled(context, part, positions, GridSampling("linear", "zeros", False)))
     shape = (batch, channels // parts, count, height * width)
-    results = [context.reshape(part, shape, layout=SOURCE) for part in entries]
+    results = [context.reshape(part, shape) for part in entries]
     if mask is not None:
         factors = [
-            context.reshape(part, (batch, 1, count, height * width), layout=SOURCE)
-            for part in _split(context, mask, parts)
+            context.reshape(part, (batch, 1, count, height * width))
+            for part in context.split(mask, parts, 1)
         ]
         results = [
-            emit(context, "multiplyBroadcastable", part, factor)
-            for part, factor in zip(results, factors, strict=True)
+            context.multiply(part, factor) for part, factor in zip(results, factors, strict=True)
         ]
-    windows = context.reshape(
-        joined(context, results, 1), (batch, channels * count, height, width), layout=SOURCE
-    )
+    columns = context.reshape(joined(context, results, 1), (batch, channels * count, height, width))
     if isinstance(weights, Constant) and (bias is None or isinstance(bias, Constant)):
         rows = weights.array.reshape(sizes[0], -1, 1, 1)
-        how = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
+        windows = Windows([1, 1], [1, 1], [(0, 0), (0, 0)], group)
         shift = None if bias is None else bias.array
         flat_weights = np.ascontiguousarray(rows, np.float32)
-        return convolved(context, windows, flat_weights, how, bias=shift)
-    return _multiplied(context, windows, weights, bias, sizes, group)
+        return convolved(context, columns, flat_weights, windows, bias=shift)
+    return _multiplied(context, columns, weights, bias, sizes, group)
 
 
 def _multiplied(
@@ -127,26 +115,17 @@ def _multiplied(
     sizes: Sequence[int],
     group: int,
 ) -> Blob:
-    """A convolution of single pixels by weights that are computed: a product a group."""
+    """A convolution of single pixels with computed weights: a product for each group."""
     batch, _, height, width = known(x)
     bias = as_blob(context, bias)
     each = sizes[1] * sizes[2] * sizes[3]
-    rows = context.reshape(
-        as_blob(context, weights), (group, sizes[0] // group, each), layout=SOURCE
-    )
-    columns = context.reshape(x, (batch, group, each, height * width), layout=SOURCE)
-    product = emit(context, "batchedMatmul", context.expand(rows, 0), columns)
-    output = context.reshape(product, (batch, sizes[0], height, width), layout=SOURCE)
+    rows = context.reshape(as_blob(context, weights), (group, sizes[0] // group, each))
+    columns = context.reshape(x, (batch, group, each, height * width))
+    product = context.emit("batchedMatmul", context.expand(rows, 0), columns)
+    output = context.reshape(product, (batch, sizes[0], height, width))
     if bias is None:
         return output
-    return emit(context, "addBroadcastable", output, context.expand(bias, 1, 2))
+    return context.add(output, context.expand(bias, 1, 2))
 
 
 _WINDOW = {"dilations": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1)}
-
-
-def _split(context: Lowering, x: Blob, parts: int) -> Sequence[Blob]:
-    """The channels in so many parts."""
-    if parts == 1:
-        return [x]
-    return context.outputs(parts, "splitND", x, layout=SOURCE, axis=1, numSplits=parts)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import emit, ints, known, positive, shaped
-from mlferry.converters.values import SOURCE, Blob
+from mlferry.converters.operands import ints, known, positive, shaped
+from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
 
@@ -36,14 +36,14 @@ def dft(
     matrix = _matrix(shape[place], size, shape[-1], inverse=inverse, onesided=onesided)
     rest = [i for i in range(x.rank - 1) if i != place]
     order = [*rest, place, x.rank - 1]
-    turned = context.layer("transpose", x, layout=SOURCE, axes=order)
+    turned = context.transpose(x, order)
     outer = [shape[i] for i in rest]
-    flat = context.reshape(turned, (*outer, shape[place] * shape[-1]), layout=SOURCE)
-    product = context.layer("batchedMatmul", flat, context.constant(matrix), layout=SOURCE)
+    flat = context.reshape(turned, (*outer, shape[place] * shape[-1]))
+    product = context.matmul(flat, context.constant(matrix))
     parts = 1 if full else 2
-    split = context.reshape(product, (*outer, matrix.shape[1] // parts, parts), layout=SOURCE)
+    split = context.reshape(product, (*outer, matrix.shape[1] // parts, parts))
     back = [order.index(i) for i in range(x.rank)]
-    return context.layer("transpose", split, layout=SOURCE, axes=back)
+    return context.transpose(split, back)
 
 
 def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) -> NDArray[Any]:
@@ -69,7 +69,7 @@ def stft(
     window: NDArray[Any] | None = None,
     length: NDArray[Any] | None = None,
 ) -> Blob:
-    """Frames times the matrix of the transform: a convolution, one kernel a part and frequency."""
+    """Frames times the transform's matrix: a convolution with a kernel per part and frequency."""
     onesided = node.attrs.get("onesided", 1)
     if length is not None:
         size = ints(length)[0]
@@ -85,11 +85,10 @@ def stft(
     if window is not None:
         matrix = matrix * np.asarray(window, np.float32).reshape(-1, 1)
     batch, samples = shape[:2]
-    line = context.reshape(x, (batch, 1, 1, samples), layout=SOURCE)
+    line = context.reshape(x, (batch, 1, 1, samples))
     output = context.layer(
         "convolution",
         line,
-        layout=SOURCE,
         outputChannels=matrix.shape[1],
         kernelChannels=1,
         nGroups=1,
@@ -100,18 +99,18 @@ def stft(
         valid={},
     )
     frames = known(output)[3]
-    split = context.reshape(output, (batch, matrix.shape[1] // 2, 2, frames), layout=SOURCE)
-    return context.layer("transpose", split, layout=SOURCE, axes=(0, 3, 1, 2))
+    split = context.reshape(output, (batch, matrix.shape[1] // 2, 2, frames))
+    return context.transpose(split, (0, 3, 1, 2))
 
 
 @op("Det")
 def det(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of two by two matrices: ad - bc."""
+    """ad - bc, for matrices of two rows."""
     shape = known(x)
     if shape[-2:] != (2, 2):
-        raise ConversionError(f"determinants of {shape}: of 2 x 2 only")
-    flat = context.reshape(x, (*shape[:-2], 4), layout=SOURCE)
-    a, b, c, d = context.outputs(4, "splitND", flat, layout=SOURCE, axis=-1, numSplits=4)
-    left, right = (emit(context, "multiplyBroadcastable", *p) for p in ((a, d), (b, c)))
-    difference = emit(context, "subtractBroadcastable", left, right)
+        raise ConversionError(f"determinants of {shape}: only of 2 x 2")
+    flat = context.reshape(x, (*shape[:-2], 4))
+    a, b, c, d = context.split(flat, 4, -1)
+    left, right = (context.multiply(*p) for p in ((a, d), (b, c)))
+    difference = context.subtract(left, right)
     return shaped(context, difference, shape[:-2])

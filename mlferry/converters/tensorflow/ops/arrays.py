@@ -14,7 +14,7 @@ from mlferry.errors import ConversionError
 
 @op("Fill", raw=True)
 def fill(context: Lowering, node: Node, shape: Operand, value: Operand) -> Blob:
-    """A computed value goes to every place of a known shape."""
+    """A computed value in every entry of a known shape."""
     if isinstance(shape, Constant):
         extents = tuple(int(n) for n in shape.array.ravel())
         if not extents:
@@ -30,14 +30,14 @@ def fill(context: Lowering, node: Node, shape: Operand, value: Operand) -> Blob:
 
 @op("Range", raw=True)
 def range_of(context: Lowering, node: Node, start: Operand, limit: Operand, delta: Operand) -> Blob:
-    """Core ML takes the end first; the number of values is known only at run time."""
+    """Core ML takes the end first; only the run tells how many values there are."""
     blobs = [vector(source(context, x)) for x in (limit, start, delta)]
     return context.layer("rangeDynamic", *blobs, layout=SOURCE)
 
 
 @op("LinSpace", raw=True)
 def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, count: Operand) -> Blob:
-    """From the start, by parts of the way to the stop."""
+    """Adds fractions of the distance to the start."""
     if not isinstance(count, Constant):
         raise ConversionError("a computed number of values")
     number = int(count.array.ravel()[0])
@@ -49,7 +49,7 @@ def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, coun
 
 @op("Empty", raw=True)
 def empty(context: Lowering, node: Node, shape: Operand) -> Result:
-    """An array that is not written yet: zeros."""
+    """Zeros: an array that nothing was written to."""
     node.attrs.get("init")
     if isinstance(shape, Constant):
         return np.zeros(shape.array.ravel(), np.float32)
@@ -58,16 +58,16 @@ def empty(context: Lowering, node: Node, shape: Operand) -> Result:
 
 @op("BroadcastArgs", raw=True)
 def broadcast_args(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """The shape that two shapes broadcast to: the other extent where one is 1."""
+    """The shape to which two shapes broadcast: the other extent if one is 1."""
     shapes = [vector(source(context, x)) for x in (left, right)]
     longest = max(extent(x, 0) for x in shapes)
     first, second = (_in_front(context, x, longest - extent(x, 0)) for x in shapes)
-    single = context.layer("equal", first, layout=SOURCE, alpha=1.0)
-    return context.layer("whereBroadcastable", single, second, first, layout=SOURCE)
+    single = context.emit("equal", first, alpha=1.0)
+    return context.where(single, second, first)
 
 
 def _in_front(context: Lowering, x: Blob, count: int) -> Blob:
-    """With so many ones in front."""
+    """The same with this many ones in front."""
     if not count:
         return x
     return context.layer("constantPad", x, layout=SOURCE, padAmounts=(count, 0), value=1.0)

@@ -1,4 +1,4 @@
-"""Complex numbers, as pairs of blobs: between transforms and what is real again.
+"""Complex numbers, as pairs of blobs.
 
 Ops that only move values, or are linear, convert the two parts one after the other; see
 `registry.PARTWISE`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from mlferry.converters import fourier
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, ints, valuewise
+from mlferry.converters.operands import affine, ints
 from mlferry.converters.tensorflow.ops.elementwise import atan2
 from mlferry.converters.tensorflow.ops.registry import (
     Complex,
@@ -53,7 +53,7 @@ def conjugate(context: Lowering, node: Node, x: Operand) -> Complex:
 @op("ComplexAbs", raw=True, takes_complex=True)
 def magnitude(context: Lowering, node: Node, x: Operand | Opaque) -> Blob:
     squares = [joint(context, "multiplyBroadcastable", part, part) for part in _pair(context, x)]
-    return valuewise(context, "unary", joint(context, "addBroadcastable", *squares), type="SQRT")
+    return context.emit("unary", joint(context, "addBroadcastable", *squares), type="SQRT")
 
 
 @op("Angle", raw=True, takes_complex=True)
@@ -85,9 +85,9 @@ def squared(context: Lowering, node: Node, x: Operand) -> Complex:
 def exponential(context: Lowering, node: Node, x: Operand) -> Complex:
     """e^a (cos b + i sin b)"""
     real, imag = _pair(context, x)
-    size = valuewise(context, "unary", real, type="EXP")
+    size = context.emit("unary", real, type="EXP")
     parts = [
-        joint(context, "multiplyBroadcastable", size, valuewise(context, wave, imag))
+        joint(context, "multiplyBroadcastable", size, context.emit(wave, imag))
         for wave in ("cos", "sin")
     ]
     return Complex(*parts)
@@ -95,7 +95,7 @@ def exponential(context: Lowering, node: Node, x: Operand) -> Complex:
 
 @of_complex("Cast")
 def cast(context: Lowering, node: Node, x: Operand) -> Result:
-    """To the other precision of complex numbers, or to the real part."""
+    """Casts to the other precision of complex numbers, or to the real part."""
     node.attrs.get("Truncate")
     after = node.outputs[0].dtype
     pair = pair_of(x)

@@ -1,8 +1,8 @@
 """Functions, conditions and loops.
 
-What is known while converting is resolved: functions are inlined, a known condition chooses its
-branch, a loop whose condition is known round by round is unrolled. The rest becomes Core ML's
-branch and loop.
+What is already known is resolved: functions are inlined, a known condition chooses its branch, and
+a loop whose condition is known in each round is unrolled. The rest becomes Core ML's branch and
+loop.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MOST_ROUNDS = 128  # that are unrolled where Core ML's loop cannot do what the b
 
 
 def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[Any]) -> list[Any]:
-    """Convert the nodes of a function in place; returns what its outputs are.
+    """Convert the nodes of a function in place, and return its outputs.
 
     Args:
         context: what adds layers.
         body: the function.
-        prefix: makes the names inside unique.
+        prefix: makes the names in it unique.
         operands: its inputs.
     """
     body = body.named(prefix)
@@ -45,7 +45,7 @@ def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[A
 
 
 def _body(context: Lowering, option: Subgraph | str) -> Subgraph:
-    """What an attribute names: a function, or a part of a graph of TensorFlow 1.
+    """The function that an attribute names, or a part of a graph of TensorFlow 1.
 
     Raises:
         ConversionError: the model has no such function.
@@ -67,20 +67,20 @@ def call(context: Lowering, node: Node, *operands: Operand) -> list[Any]:
 @op("If", "StatelessIf", raw=True)
 def if_(context: Lowering, node: Node, condition: Operand, *operands: Operand) -> list[Any]:
     read_all(node)
-    ways = [_body(context, node.attrs[n]) for n in ("then_branch", "else_branch")]
+    bodies = [_body(context, node.attrs[n]) for n in ("then_branch", "else_branch")]
     if isinstance(condition, Constant):
-        chosen = ways[0] if condition.array.ravel()[0] else ways[1]
+        chosen = bodies[0] if condition.array.ravel()[0] else bodies[1]
         return inlined(context, chosen, node.name, operands)
     yes, no = (
-        functools.partial(inlined, context, way, f"{node.name}/{name}", operands)
-        for way, name in zip(ways, ("then", "else"), strict=True)
+        functools.partial(inlined, context, body, f"{node.name}/{name}", operands)
+        for body, name in zip(bodies, ("then", "else"), strict=True)
     )
     return list(control_flow.branch(context, condition, yes, no))
 
 
 @op("Case", "StatelessCase", raw=True)
 def case(context: Lowering, node: Node, index: Operand, *operands: Operand) -> list[Any]:
-    """A known index chooses; any other than the first ones takes the last branch."""
+    """A known index chooses a branch; one out of range takes the last."""
     read_all(node)
     names = node.attrs["branches"]
     if not isinstance(index, Constant):
@@ -92,9 +92,9 @@ def case(context: Lowering, node: Node, index: Operand, *operands: Operand) -> l
 
 @op("While", "StatelessWhile", raw=True)
 def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[Any]:
-    """A few rounds whose condition is known are unrolled; the rest is Core ML's loop.
+    """A few rounds whose condition is known are unrolled; others become Core ML's loop.
 
-    More are unrolled only where that loop cannot do what the body does.
+    More are unrolled only if that loop cannot do what the body does.
     """
     read_all(node)
     condition, body = (_body(context, node.attrs[n]) for n in ("cond", "body"))
@@ -121,7 +121,7 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
 
 
 def _has_layers_with_weights(body: Subgraph) -> bool:
-    """Whether unrolling copies weights: those of convolutions are a part of the layer."""
+    """Whether unrolling copies weights, as those of convolutions are a part of the layer."""
     return any("Conv" in node.op for node in body.all_nodes())
 
 
@@ -132,7 +132,7 @@ def _tried(
     body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any] | None:
-    """Core ML's loop, or None where it cannot do what the body does."""
+    """Core ML's loop, or None if it cannot do what the body does."""
     try:
         return _looped(context, node, condition, body, operands)
     except (ConversionError, SpecError):
@@ -142,7 +142,7 @@ def _tried(
 def _asked(
     context: Lowering, condition: Subgraph, prefix: str, operands: Sequence[Any]
 ) -> bool | None:
-    """What a condition is, or None where it is computed."""
+    """The value of a condition, or None if it is computed."""
     with context.inside(kept=False):
         (answer,) = inlined(context, condition, f"{prefix}/condition", operands)
     return bool(answer.array.ravel()[0]) if isinstance(answer, Constant) else None
@@ -155,7 +155,7 @@ def _looped(
     body: Subgraph,
     operands: Sequence[Any],
 ) -> list[Any]:
-    """Core ML's loop; operands that the body hands on as they are stay outside."""
+    """Core ML's loop; operands that the body does not change stay outside."""
     handed_on = [value.name for value in body.handed_on()]
     changing = [i for i, name in enumerate(handed_on) if name != body.inputs[i].name]
     outside = [stacked(context, x) if isinstance(x, Items) else x for x in operands]

@@ -1,4 +1,4 @@
-"""Convolutions, transposed ones and those a channel, in two and three dimensions."""
+"""Convolutions, transposed and depthwise ones too, in two and three dimensions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def windows(
     dilations: list[int],
     groups: int = 1,
 ) -> Windows:
-    """How a kernel goes over channels-first data, by the node's `padding`."""
+    """How a kernel moves over channels-first data, by the node's `padding`."""
     mode = node.attrs.get("padding", "VALID")
     explicit = node.attrs.get("explicit_paddings") or []
     none: Pairs = [(0, 0)] * len(kernel)
@@ -74,24 +74,23 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @op("Conv2D", "Conv3D", raw=True)
-def conv(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
+def conv(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
     blob = maps(context, node, x)
-    if not isinstance(w, Constant):
-        return _by_computed(context, node, blob, context.source_order(w))
-    weights = np.ascontiguousarray(_channels_first(w.array).astype(np.float32))
+    if not isinstance(weights, Constant):
+        return _by_computed(context, node, blob, context.source_order(weights))
+    kernels = np.ascontiguousarray(_channels_first(weights.array).astype(np.float32))
     strides, dilations = _steps(node)
-    groups = (blob.known[1] or weights.shape[1]) // weights.shape[1]
-    window = windows(node, blob, weights.shape[2:], strides, dilations, groups)
-    return convolved(
-        context, blob, weights, window, stored=stored(w, _channels_first, 0), layout=blob.layout
-    )
+    groups = (blob.known[1] or kernels.shape[1]) // kernels.shape[1]
+    window = windows(node, blob, kernels.shape[2:], strides, dilations, groups)
+    codes = stored(weights, _channels_first, 0)
+    return convolved(context, blob, kernels, window, stored=codes, layout=blob.layout)
 
 
-def _by_computed(context: Lowering, node: Node, x: Blob, w: Blob) -> Blob:
-    """By a kernel that is computed, [height, width, inputs, outputs]."""
+def _by_computed(context: Lowering, node: Node, x: Blob, kernel: Blob) -> Blob:
+    """With a computed kernel, [height, width, inputs, outputs]."""
     if node.op == "Conv3D":
         raise ConversionError("a kernel that is computed: Core ML takes one in two dimensions")
-    ordered = context.layer("transpose", w, layout=SOURCE, axes=(3, 2, 0, 1))
+    ordered = context.transpose(kernel, (3, 2, 0, 1))
     return _with_weights(context, node, x, ordered)
 
 
@@ -118,7 +117,7 @@ def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob
 
 
 def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
-    """With zeros in between, as Core ML dilates no kernel that is an input."""
+    """A kernel with zeros in between, as Core ML does not dilate one that is an input."""
     if max(dilations) == 1:
         return weights
     outputs, inputs, height, width = known(weights)
@@ -132,39 +131,41 @@ def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob
 
 
 @op("DepthwiseConv2dNative", raw=True)
-def depthwise(context: Lowering, node: Node, x: Operand, w: Operand) -> Blob:
-    """[h, w, C, multiplier] is one group a channel."""
+def depthwise(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
+    """A kernel [h, w, C, multiplier] has one group per channel."""
     blob = maps(context, node, x)
-    if not isinstance(w, Constant):
-        height, width, channels, multiplier = known(w)
-        rows = context.layer("transpose", context.source_order(w), layout=SOURCE, axes=(2, 3, 0, 1))
+    if not isinstance(weights, Constant):
+        height, width, channels, multiplier = known(weights)
+        rows = context.transpose(context.source_order(weights), (2, 3, 0, 1))
         shape = (channels * multiplier, 1, height, width)
         return _with_weights(context, node, blob, context.reshape(rows, shape, layout=SOURCE))
-    array = array_of(node, 1, w)
+    array = array_of(node, 1, weights)
 
     def turned(kernel: NDArray[Any]) -> NDArray[Any]:
         rows: NDArray[Any] = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
         return rows
 
-    weights = np.ascontiguousarray(turned(array).astype(np.float32))
+    kernels = np.ascontiguousarray(turned(array).astype(np.float32))
     strides, dilations = _steps(node)
-    window = windows(node, blob, weights.shape[2:], strides, dilations, array.shape[2])
-    remaining = stored(w, turned, 0) if array.shape[3] == 1 else None
-    return convolved(context, blob, weights, window, stored=remaining, layout=blob.layout)
+    window = windows(node, blob, kernels.shape[2:], strides, dilations, array.shape[2])
+    remaining = stored(weights, turned, 0) if array.shape[3] == 1 else None
+    return convolved(context, blob, kernels, window, stored=remaining, layout=blob.layout)
 
 
 @op("Conv2DBackpropInput", "Conv3DBackpropInputV2", raw=True)
-def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x: Operand) -> Blob:
-    """The gradient of a convolution: padding cuts the full result to the size that is given."""
+def transposed_conv(
+    context: Lowering, node: Node, sizes: Operand, weights: Operand, x: Operand
+) -> Blob:
+    """The gradient of a convolution; padding cuts the full result to the given size."""
     blob = maps(context, node, x)
-    weights = np.ascontiguousarray(_channels_first(array_of(node, 1, w)).astype(np.float32))
+    kernels = np.ascontiguousarray(_channels_first(array_of(node, 1, weights)).astype(np.float32))
     strides, dilations = _steps(node)
     target = spatial(node, _target(node, sizes))
     mode = node.attrs.get("padding", "VALID")
     explicit = node.attrs.get("explicit_paddings") or []
     pads = spatial(node, list(zip(explicit[::2], explicit[1::2], strict=True))) if explicit else []
     cuts = []
-    for axis, (k, s, d) in enumerate(zip(weights.shape[2:], strides, dilations, strict=True)):
+    for axis, (k, s, d) in enumerate(zip(kernels.shape[2:], strides, dilations, strict=True)):
         span = (k - 1) * d + 1
         if target[axis] is None:  # of a flexible input: what SAME and VALID make of it
             whole = span - s if mode == "SAME" else min(span - s, 0)
@@ -180,12 +181,17 @@ def transposed_conv(context: Lowering, node: Node, sizes: Operand, w: Operand, x
         cuts.append((before, full - before - size))
     window = Windows(strides, dilations, cuts)
     return transposed(
-        context, blob, weights, window, stored=stored(w, _channels_first, 1), layout=blob.layout
+        context,
+        blob,
+        kernels,
+        window,
+        stored=stored(weights, _channels_first, 1),
+        layout=blob.layout,
     )
 
 
 def _target(node: Node, sizes: Operand) -> list[int | None]:
-    """The shape of the result, or of its spatial axes where it depends on flexible ones."""
+    """The shape of the result, or of its spatial axes if these depend on flexible ones."""
     if isinstance(sizes, Constant):
         results = [int(n) for n in sizes.array.ravel()]
         if len(results) == len(node.attrs["strides"]) - 2:

@@ -1,4 +1,4 @@
-"""Suppression of boxes that overlap."""
+"""Suppressing boxes that overlap."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ def _number(node: Node, place: int, x: Operand | None, default: float) -> float:
     return float(array.ravel()[0])
 
 
-def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[Blob, Blob, Blob]:
-    """Indices of the boxes that stay, their scores and whether each place has one."""
+def _suppressed(
+    context: Lowering, node: Node, operands: Sequence[Operand]
+) -> tuple[Blob, Blob, Blob]:
+    """Indices of the boxes that stay, their scores, and whether each row has one."""
     boxes, scores, most, *rest = operands
     count = known(source(context, boxes))[0]
     keep = min(ints(array_of(node, 2, most))[0], count)
@@ -48,10 +50,10 @@ def _kept(context: Lowering, node: Node, operands: Sequence[Operand]) -> tuple[B
     )
     flat = context.layer("squeeze", places, layout=SOURCE, axes=(0,))
     best = context.layer("squeeze", best, layout=SOURCE, axes=(0, 2))
-    there = context.layer("greaterEqual", flat, layout=SOURCE, alpha=0.0)
+    there = context.emit("greaterEqual", flat, alpha=0.0)
     if np.isfinite(least):
-        above = context.layer("greaterThan", best, layout=SOURCE, alpha=least)
-        there = context.layer("logicalAnd", there, above, layout=SOURCE)
+        above = context.emit("greaterThan", best, alpha=least)
+        there = context.emit("logicalAnd", there, above)
     return flat, best, there
 
 
@@ -63,14 +65,14 @@ def _present(context: Lowering, x: Blob, there: Blob) -> Blob:
 @op("NonMaxSuppression", raw=True)
 def non_max_suppression(context: Lowering, node: Node, *operands: Operand) -> Blob:
     threshold = Constant("", np.array(node.attrs.get("iou_threshold", 0.5), np.float32))
-    flat, _, there = _kept(context, node, (*operands, threshold))
+    flat, _, there = _suppressed(context, node, (*operands, threshold))
     return _present(context, flat, there)
 
 
 @op("NonMaxSuppressionV2", "NonMaxSuppressionV3", raw=True)
 def non_max_suppression_v3(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Best first."""
-    flat, _, there = _kept(context, node, operands)
+    """Boxes come in the order of their scores."""
+    flat, _, there = _suppressed(context, node, operands)
     return _present(context, flat, there)
 
 
@@ -81,7 +83,7 @@ def _answers(
     most: Operand,
     values: list[Blob],
 ) -> list[Blob]:
-    """Values of the boxes that stay, and how many there are; padded, missing ones are 0."""
+    """Values of the boxes that stay, and their number; padding is 0."""
     flat, _, there = result
     count = context.layer("reduceSum", there, layout=SOURCE, reduceAll=True, keepDims=False)
     if not node.attrs.get("pad_to_max_output_size", False):
@@ -90,7 +92,7 @@ def _answers(
     zero = context.constant([0.0])
     padded = []
     for x in values:
-        masked = context.layer("whereBroadcastable", there, x, zero, layout=SOURCE)
+        masked = context.where(there, x, zero)
         if missing:
             masked = context.layer("constantPad", masked, layout=SOURCE, padAmounts=(0, missing))
         padded.append(masked)
@@ -99,15 +101,15 @@ def _answers(
 
 @op("NonMaxSuppressionV4", raw=True)
 def non_max_suppression_v4(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    result = _kept(context, node, operands)
+    result = _suppressed(context, node, operands)
     return _answers(context, node, result, operands[2], [result[0]])
 
 
 @op("NonMaxSuppressionV5", raw=True)
 def non_max_suppression_v5(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    """Without soft suppression only."""
+    """Refuses soft suppression."""
     *plain, sigma = operands
     if _number(node, 5, sigma, 0.0):
         raise ConversionError("soft suppression: soft_nms_sigma=0 can be converted")
-    result = _kept(context, node, plain)
+    result = _suppressed(context, node, plain)
     return _answers(context, node, result, operands[2], [result[0], result[1]])

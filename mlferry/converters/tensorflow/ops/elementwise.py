@@ -10,9 +10,10 @@ import numpy as np
 
 from mlferry.converters import special
 from mlferry.converters.absorbing import absorbed
+from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated, valuewise
+from mlferry.converters.operands import affine, array_of, as_blob, scalar, truncated
 from mlferry.converters.tensorflow.ops.registry import (
     RANGES,
     SMALL,
@@ -27,40 +28,12 @@ from mlferry.converters.tensorflow.ops.registry import (
 from mlferry.converters.values import ANY, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
-# One layer without parameters, or with these.
 _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "Abs": ("unary", {"type": "ABS"}),
-    "Exp": ("unary", {"type": "EXP"}),
-    "Log": ("unary", {"type": "LOG"}),
-    "Sqrt": ("unary", {"type": "SQRT"}),
+    **PLAIN,
     "Log1p": ("unary", {"type": "LOG", "shift": 1.0}),
-    "Neg": ("activation", {"linear": {"alpha": -1.0}}),
-    "Relu": ("activation", {"ReLU": {}}),
     "Relu6": ("clip", {"minVal": 0.0, "maxVal": 6.0}),
-    "Sigmoid": ("activation", {"sigmoid": {}}),
-    "Tanh": ("activation", {"tanh": {}}),
-    "Softplus": ("activation", {"softplus": {}}),
-    "Softsign": ("activation", {"softsign": {}}),
     "Elu": ("activation", {"ELU": {"alpha": 1.0}}),
-    "Ceil": ("ceil", {}),
-    "Floor": ("floor", {}),
     "Rint": ("round", {}),
-    "Round": ("round", {}),
-    "Sign": ("sign", {}),
-    "Sin": ("sin", {}),
-    "Cos": ("cos", {}),
-    "Tan": ("tan", {}),
-    "Asin": ("asin", {}),
-    "Acos": ("acos", {}),
-    "Atan": ("atan", {}),
-    "Sinh": ("sinh", {}),
-    "Cosh": ("cosh", {}),
-    "Asinh": ("asinh", {}),
-    "Acosh": ("acosh", {}),
-    "Atanh": ("atanh", {}),
-    "Erf": ("erf", {}),
     "LogicalNot": ("logicalNot", {}),
     "OnesLike": ("fillLike", {"value": 1.0}),
     "ZerosLike": ("fillLike", {"value": 0.0}),
@@ -70,7 +43,7 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 @op(*_PLAIN, layouts=ANY)
 def plain(context: Lowering, node: Node, x: Blob) -> Blob:
     kind, params = _PLAIN[node.op]
-    return valuewise(context, kind, x, **params)
+    return context.emit(kind, x, **params)
 
 
 @op(
@@ -104,19 +77,19 @@ def bitcast(context: Lowering, node: Node, x: Operand) -> Result:
 
 @op("Invert", layouts=ANY)
 def invert(context: Lowering, node: Node, x: Blob) -> Blob:
-    """All bits flipped: -1 - x of signed integers."""
+    """Flips all bits: -1 - x for signed integers."""
     least, most = RANGES[node.inputs[0].dtype]
     return affine(context, x, -1.0, -1.0 if least else float(most))
 
 
 @op("LeftShift", "RightShift", raw=True)
 def shift(context: Lowering, node: Node, x: Operand, places: Operand) -> Blob:
-    """By a number of bits that is known: a product with a power of two, or a quotient."""
+    """By a known number of bits: a product with a power of two, or a quotient."""
     factor = Constant("", np.exp2(array_of(node, 1, places).astype(np.float32)))
     if node.op == "LeftShift":
         product = joint(context, "multiplyBroadcastable", x, factor)
         return wrapped(context, product, node.outputs[0].dtype)
-    return valuewise(context, "floor", joint(context, "divideBroadcastable", x, factor))
+    return context.emit("floor", joint(context, "divideBroadcastable", x, factor))
 
 
 # ---- two operands ----------------------------------------------------------------------
@@ -146,7 +119,7 @@ _ABSORBED = {
 
 @op(*_ABSORBED, raw=True)
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """A constant a channel joins the layer before, where nothing else reads that."""
+    """A constant for each channel joins the layer before it, if nothing else reads that layer."""
     kind, role = _ABSORBED[node.op]
     for x, other, place in ((left, right, 0), (right, left, 1)):
         if isinstance(x, Blob) and isinstance(other, Constant):
@@ -159,7 +132,7 @@ def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Bl
 
 @op("BiasAdd", "BiasAddV1", raw=True)
 def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
-    """One number a channel."""
+    """Adds one number per channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
         joined = absorbed(context, x, node.inputs[0], shift=bias.array, channels_first=first)
@@ -188,12 +161,12 @@ def div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
 
 @op("FloorDiv", raw=True)
 def floor_div(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    return valuewise(context, "floor", joint(context, "divideBroadcastable", left, right))
+    return context.emit("floor", joint(context, "divideBroadcastable", left, right))
 
 
 @op("Mod", "TruncateMod", raw=True)
 def truncate_mod(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """What is left of a division towards zero."""
+    """The remainder of a division towards zero."""
     quotient = truncated(context, joint(context, "divideBroadcastable", left, right))
     product = joint(context, "multiplyBroadcastable", quotient, right)
     return joint(context, "subtractBroadcastable", left, product)
@@ -201,14 +174,14 @@ def truncate_mod(context: Lowering, node: Node, left: Operand, right: Operand) -
 
 @op("DivNoNan", "MulNoNan", "Xdivy", "Xlogy", "Xlog1py", raw=True)
 def guarded(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """0 where the guard is 0: the divisor, the second factor, or the first operand."""
+    """0 if the guard is 0: the divisor, the second factor, or the first operand."""
     guard = left if node.op.startswith("X") else right
     zero = joint(context, "equal", guard, Constant("", np.zeros((), np.float32)))
     inner = right
     if node.op == "Xlogy":
-        inner = valuewise(context, "unary", as_blob(context, right), type="LOG")
+        inner = context.emit("unary", as_blob(context, right), type="LOG")
     elif node.op == "Xlog1py":
-        inner = valuewise(context, "unary", as_blob(context, right), type="LOG", shift=1.0)
+        inner = context.emit("unary", as_blob(context, right), type="LOG", shift=1.0)
     divides = node.op in ("DivNoNan", "Xdivy")
     kind = "divideBroadcastable" if divides else "multiplyBroadcastable"
     output = joint(context, kind, left, inner)
@@ -229,18 +202,18 @@ def square(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("Rsqrt", "Reciprocal", "Inv", layouts=ANY)
 def inverse(context: Lowering, node: Node, x: Blob) -> Blob:
     """Core ML's own inverses add an epsilon; a division does not."""
-    root = valuewise(context, "unary", x, type="SQRT") if node.op == "Rsqrt" else x
+    root = context.emit("unary", x, type="SQRT") if node.op == "Rsqrt" else x
     return context.layer("divideBroadcastable", context.constant([1.0]), root, layout=x.layout)
 
 
 @op("Expm1", layouts=ANY)
 def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, valuewise(context, "unary", x, type="EXP"), 1.0, -1.0)
+    return affine(context, context.emit("unary", x, type="EXP"), 1.0, -1.0)
 
 
 @op("Erfc", layouts=ANY)
 def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, valuewise(context, "erf", x), -1.0, 1.0)
+    return affine(context, context.emit("erf", x), -1.0, 1.0)
 
 
 @op("Erfinv", layouts=ANY)
@@ -260,8 +233,8 @@ def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Atan2", raw=True)
 def atan2(context: Lowering, node: Node, y: Operand, x: Operand) -> Blob:
-    """By the arc tangent of the quotient, moved into the quadrant; 0 where both are 0."""
-    slope = valuewise(context, "atan", joint(context, "divideBroadcastable", y, x))
+    """Uses the arc tangent of the quotient, moved into the quadrant; 0 if both are 0."""
+    slope = context.emit("atan", joint(context, "divideBroadcastable", y, x))
     zero = Constant("", np.zeros((), np.float32))
     left = joint(context, "lessThan", x, zero)
     below = joint(context, "lessThan", y, zero)
@@ -283,7 +256,7 @@ def add_n(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("Select", "SelectV2", raw=True)
 def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Operand) -> Blob:
-    """The older op takes a vector for the rows of the others."""
+    """In the older op, a vector selects rows."""
     if node.op == "Select" and isinstance(condition, Blob) and condition.rank == 1:
         rank = as_blob(context, x).rank
         if rank > 1 and not condition.is_scalar:
@@ -293,16 +266,16 @@ def select(context: Lowering, node: Node, condition: Operand, x: Operand, y: Ope
 
 @op("IsNan", layouts=ANY)
 def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
-    """What is not equal to itself."""
-    return context.layer("notEqual", x, x, layout=x.layout)
+    """Only NaN is not equal to itself."""
+    return context.emit("notEqual", x, x)
 
 
 @op("IsInf", "IsFinite", layouts=ANY)
 def is_finite(context: Lowering, node: Node, x: Blob) -> Blob:
-    size = valuewise(context, "unary", x, type="ABS")
+    size = context.emit("unary", x, type="ABS")
     if node.op == "IsInf":
-        return valuewise(context, "greaterThan", size, alpha=FLOAT_MAX)
-    return valuewise(context, "lessEqual", size, alpha=FLOAT_MAX)
+        return context.emit("greaterThan", size, alpha=FLOAT_MAX)
+    return context.emit("lessEqual", size, alpha=FLOAT_MAX)
 
 
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
@@ -310,7 +283,7 @@ _FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
 @op("Cast", raw=True)
 def cast(context: Lowering, node: Node, x: Operand) -> Result:
-    """Floats to integers drop the fraction; anything to bool asks whether it is not zero.
+    """Floats lose their fraction to become integers; a bool is whether a value is not 0.
 
     Core ML computes in float32, which stands for the shorter floats, too.
     """
@@ -318,9 +291,9 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
     node.attrs.get("Truncate")
     blob = as_blob(context, x)
     if after.startswith("complex"):
-        return Complex(blob, valuewise(context, "fillLike", blob, value=0.0))
+        return Complex(blob, context.emit("fillLike", blob, value=0.0))
     if after == "bool":
-        return blob if before == "bool" else valuewise(context, "notEqual", blob, alpha=0.0)
+        return blob if before == "bool" else context.emit("notEqual", blob, alpha=0.0)
     if after in _FLOATS and before in {*_FLOATS, *RANGES, "bool"}:
         return blob
     if after in RANGES and before in _FLOATS:
@@ -333,7 +306,7 @@ def cast(context: Lowering, node: Node, x: Operand) -> Result:
 
 
 def _cast_integers(context: Lowering, x: Blob, before: str, after: str) -> Blob:
-    """What does not fit loses its upper bits, where float32 can tell."""
+    """Numbers that do not fit lose their upper bits, as far as float32 can represent that."""
     least, most = RANGES[before]
     if (RANGES[after][0] <= least and most <= RANGES[after][1]) or least < 0 > RANGES[after][0]:
         return wrapped(context, x, after) if RANGES[after][1] < most else x
@@ -351,12 +324,12 @@ def _cast_integers(context: Lowering, x: Blob, before: str, after: str) -> Blob:
 
 @op("LeakyRelu", layouts=ANY)
 def leaky_relu(context: Lowering, node: Node, x: Blob) -> Blob:
-    return valuewise(context, "activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
+    return context.emit("activation", x, leakyReLU={"alpha": node.attrs.get("alpha", 0.2)})
 
 
 @op("Selu", layouts=ANY)
 def selu(context: Lowering, node: Node, x: Blob) -> Blob:
-    output = valuewise(context, "activation", x, ELU={"alpha": 1.6732632423543772})
+    output = context.emit("activation", x, ELU={"alpha": 1.6732632423543772})
     return affine(context, output, 1.0507009873554805)
 
 

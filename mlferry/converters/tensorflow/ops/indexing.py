@@ -22,7 +22,7 @@ from mlferry.errors import ConversionError
 
 
 def _checked(x: Operand, size: int | None) -> None:
-    """Raise a `ConversionError` where a constant index is out of bounds."""
+    """Raise a `ConversionError` if a constant index is out of bounds."""
     if isinstance(x, Constant) and size is not None and x.array.size:
         least, most = int(x.array.min()), int(x.array.max())
         if least < 0 or most >= size:
@@ -33,7 +33,7 @@ def _checked(x: Operand, size: int | None) -> None:
 def gather(
     context: Lowering, node: Node, x: Operand, indices: Operand, axis: Operand | None = None
 ) -> Blob:
-    """The rank is that of both together, less the axis."""
+    """The rank of the result is the sum of both ranks minus 1."""
     batch = node.attrs.get("batch_dims", 0)
     blob = as_blob(context, x)
     place = 0 if axis is None else positive(ints(array_of(node, 2, axis))[0], blob.rank)
@@ -57,7 +57,7 @@ def gather(
 
 
 def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batch: int) -> Blob:
-    """With one index an entry of the batch axes, or along the axis right behind them."""
+    """One index for each entry of the batch axes, or any along the axis that follows them."""
     if axis != batch:
         raise ConversionError(f"batch_dims={batch} with axis={axis}: the axis behind the batch")
     shape = known(places)
@@ -65,7 +65,7 @@ def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batc
         return context.layer("gatherAlongAxis", x, places, layout=SOURCE, axis=axis)
     fixed = np.moveaxis(np.indices(shape)[:batch], 0, -1)
     wide = context.expand(places, -1)
-    points = context.layer("concatND", context.constant(fixed), wide, layout=SOURCE, axis=-1)
+    points = context.concat([context.constant(fixed), wide], -1)
     return context.layer("gatherND", x, points, layout=SOURCE)
 
 
@@ -98,7 +98,7 @@ def tensor_scatter(context: Lowering, node: Node, x: Blob, indices: Blob, update
 def scatter_nd(
     context: Lowering, node: Node, indices: Operand, updates: Operand, shape: Operand
 ) -> Blob:
-    """Added to zeros."""
+    """Adds the updates to zeros."""
     node.attrs.get("bad_indices_policy")
     zeros = context.constant(np.zeros(ints(array_of(node, 2, shape)), np.float32))
     return context.layer(
@@ -115,7 +115,7 @@ def scatter_nd(
 def one_hot(
     context: Lowering, node: Node, indices: Operand, depth: Operand, on: Operand, off: Operand
 ) -> Blob:
-    """Indices out of range make no entry."""
+    """An index out of range gives off values only."""
     size = ints(array_of(node, 1, depth))[0]
     values = [float(array_of(node, i, v).ravel()[0]) for i, v in ((2, on), (3, off))]
     blob = source(context, indices)
@@ -126,20 +126,20 @@ def one_hot(
     shape[axis] = size
     if len(shape) > 1:
         steps = context.constant(np.arange(size).reshape(shape))
-    same = context.layer("equal", wide, steps, layout=SOURCE)
+    same = context.emit("equal", wide, steps)
     line = {"alpha": values[0] - values[1], "beta": values[1]}
-    return context.layer("activation", same, layout=SOURCE, linear=line)
+    return context.emit("activation", same, linear=line)
 
 
 @op("Where", raw=True)
 def where(context: Lowering, node: Node, condition: Operand) -> Blob:
-    """The places of what is not zero, one per row."""
+    """The positions of nonzero values, one per row."""
     return context.layer("whereNonZero", source(context, condition), layout=SOURCE)
 
 
 @op("BitwiseAnd", "BitwiseOr", "BitwiseXor", "ListDiff", "Unique", "UniqueV2", raw=True)
 def known_only(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Of constants they are computed while converting."""
+    """Constants are evaluated during the conversion; nothing else is supported."""
     names = ", ".join(
         repr(v.name) for v, x in zip(node.inputs, operands, strict=True) if isinstance(x, Blob)
     )

@@ -23,7 +23,7 @@ def _is_matrix(x: Operand) -> TypeGuard[Constant]:
 
 @op("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """By a constant matrix: an inner product; otherwise Core ML's batched one."""
+    """An inner product for a constant matrix, otherwise Core ML's batched product."""
     complex_ = node.op != "MatMul"
     turn_left = node.attrs.get("adj_x" if complex_ else "transpose_a", False)
     turn_right = node.attrs.get("adj_y" if complex_ else "transpose_b", False)
@@ -32,18 +32,16 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     single = not turn_left and not context.is_repeated
     if single and isinstance(left, Blob) and left.rank in (2, 3) and _is_matrix(right):
         return _inner(context, left, right, transposed=turn_right)
-    return context.layer(
-        "batchedMatmul",
+    return context.matmul(
         source(context, left),
         source(context, right),
-        layout=SOURCE,
-        transposeA=bool(turn_left),
-        transposeB=bool(turn_right),
+        transpose_x=bool(turn_left),
+        transpose_y=bool(turn_right),
     )
 
 
 def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> Blob:
-    """x @ matrix; what was flattened channels-first permutes the rows of the matrix."""
+    """x @ matrix; a flattening of channels-first data permutes the rows of the matrix."""
 
     def rows(array: NDArray[Any]) -> NDArray[Any]:
         return array if transposed else array.T
@@ -69,12 +67,12 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> 
 
 @op("Einsum", raw=True)
 def einsum(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """A sum over the channels of an image with a matrix stays a convolution of one pixel."""
+    """A product of an image's channels with a matrix stays a convolution of single pixels."""
     node.attrs.get("N")
     return einsums.einsum(context, node.attrs["equation"], [source(context, x) for x in operands])
 
 
 @op("Cross", raw=True)
 def cross(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """Of vectors of three."""
+    """Takes vectors of three values."""
     return cross_product(context, source(context, left), source(context, right))

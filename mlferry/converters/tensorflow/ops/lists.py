@@ -1,7 +1,7 @@
 """Lists of tensors, which TensorFlow's loops read from and write to.
 
-While a loop is unrolled they are lists of operands; inside Core ML's own loop they are blobs
-whose first axis counts the entries.
+They are lists of operands while a loop is unrolled, and blobs with an axis of entries in Core ML's
+own loop.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from mlferry.errors import ConversionError
 
 @dataclass(frozen=True)
 class Items(Opaque):
-    """A list; None where nothing was written yet.
+    """A list; an entry is None if nothing was written to it.
 
     Attributes:
         entries: operands.
-        shape: of an entry; -1 where TensorFlow does not know.
-        whole: the blob that the entries are the rows of, while it has all of them.
+        shape: of an entry; -1 for an extent that TensorFlow does not know.
+        whole: the blob whose rows are the entries, while it has all of them.
     """
 
     entries: tuple[Operand | None, ...]
@@ -45,7 +45,7 @@ class Items(Opaque):
 
 
 def stacked(context: Lowering, items: Items) -> Blob:
-    """The entries along a new first axis; zeros where there is none.
+    """The entries along a new first axis; zeros for missing ones.
 
     Raises:
         ConversionError: the shape of an entry is not known.
@@ -70,7 +70,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
 
 
 def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -> Operand | Opaque:
-    """A list whose entries have no known shape, with the shape of what was written later."""
+    """A list without a known shape of entries gets that of what was written later."""
     if not isinstance(x, Items) or not isinstance(later, Items) or min(x.shape, default=1) > 0:
         return x
     entry = next((item for item in later.entries if item is not None), None)
@@ -82,7 +82,7 @@ def shaped_as(context: Lowering, x: Operand | Opaque, later: Operand | Opaque) -
 
 @op("TensorListReserve", "EmptyTensorList", raw=True)
 def reserve(context: Lowering, node: Node, shape: Operand, count: Operand) -> Items:
-    """`EmptyTensorList` takes the most entries that it will hold, and starts without any."""
+    """`EmptyTensorList` takes the largest number of entries, and starts without any."""
     read_all(node)
     number = int(array_of(node, 1, count).ravel()[0]) if node.op == "TensorListReserve" else 0
     extents = tuple(int(n) for n in shape.array.ravel()) if isinstance(shape, Constant) else (-1,)
@@ -100,12 +100,8 @@ def _rows(context: Lowering, x: Operand) -> Items:
         return Items(tuple(Constant("", row) for row in x.array), x.array.shape[1:])
     blob = source(context, x)
     count, *inner = known(blob)
-    parts = (
-        [blob]
-        if count == 1
-        else list(context.outputs(count, "splitND", blob, layout=SOURCE, axis=0, numSplits=count))
-    )
-    return Items(tuple(shaped(context, part, inner) for part in parts), tuple(inner), blob)
+    rows = (shaped(context, row, inner) for row in context.split(blob, count, 0))
+    return Items(tuple(rows), tuple(inner), blob)
 
 
 @op("TensorListGetItem", raw=True)
@@ -121,7 +117,7 @@ def _entry(
 ) -> Operand | NDArray[Any]:
     if not isinstance(items, Items):
         at = vector(source(context, index))
-        output = context.layer("gather", source(context, items), at, layout=SOURCE, axis=0)
+        output = context.gather(source(context, items), at, 0)
         if output.rank == 1:
             return scalar(output)
         return context.layer("squeeze", output, layout=SOURCE, axes=(0,))
@@ -185,7 +181,7 @@ def length(context: Lowering, node: Node, items: Items | Operand) -> NDArray[Any
 
 @dataclass(frozen=True)
 class Handle(Opaque):
-    """What names a list; its entries go along the flow."""
+    """Stands for a list, whose entries follow the flow."""
 
 
 @op("TensorArrayV3", raw=True)
@@ -247,9 +243,7 @@ def array_gather(
     """Some entries along a new first axis."""
     read_all(node)
     if not isinstance(flow, Items):
-        return context.layer(
-            "gather", source(context, flow), vector(source(context, indices)), layout=SOURCE, axis=0
-        )
+        return context.gather(source(context, flow), vector(source(context, indices)), 0)
     places = array_of(node, 1, indices).ravel().tolist()
     if places == list(range(len(flow.entries))):
         return stacked(context, flow)
@@ -263,22 +257,7 @@ def array_split(
     """Parts along the first axis."""
     read_all(node)
     sizes = array_of(node, 2, lengths).ravel().tolist()
-    blob = source(context, x)
-    parts = (
-        [blob]
-        if len(sizes) == 1
-        else list(
-            context.outputs(
-                len(sizes),
-                "splitND",
-                blob,
-                layout=SOURCE,
-                axis=0,
-                numSplits=len(sizes),
-                splitSizes=sizes,
-            )
-        )
-    )
+    parts = context.split(source(context, x), sizes, 0)
     return Items(tuple(parts), known(parts[0]))
 
 
@@ -286,7 +265,7 @@ def array_split(
 def array_concat(
     context: Lowering, node: Node, handle: Operand, flow: Items | Operand
 ) -> list[Any]:
-    """The entries one after another along their own first axis, and how long each is."""
+    """The entries one after another along their own first axis, and their lengths."""
     read_all(node)
     if not isinstance(flow, Items):
         whole = known(source(context, flow))

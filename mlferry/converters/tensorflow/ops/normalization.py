@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import as_blob, extent, rank, valuewise, vector
+from mlferry.converters.operands import as_blob, extent, rank, vector
 from mlferry.converters.tensorflow.ops.registry import joint, maps, op, source
 from mlferry.converters.values import SOURCE, UNFLATTENED, Blob, Constant, Operand
 from mlferry.errors import ConversionError
@@ -17,7 +17,7 @@ from mlferry.errors import ConversionError
 
 @op("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", raw=True)
 def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) -> tuple[Blob, ...]:
-    """Along the channels, by stored statistics or by those of the batch."""
+    """Along the channels, with stored statistics or those of the batch."""
     factor = node.attrs.get("exponential_avg_factor", 1.0)
     epsilon = node.attrs.get("epsilon", 1e-4)
     blob = maps(context, node, x)
@@ -46,14 +46,14 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
 
 
 def _reserved(scale: Operand) -> list[Any]:
-    """What TensorFlow leaves undefined, for gradients."""
+    """Outputs for gradients, which TensorFlow leaves undefined."""
     size = scale.array.size if isinstance(scale, Constant) else scale.known[0] or 1
     nothing = np.zeros(size, np.float32)
     return [nothing, nothing, np.float32(0)]
 
 
 def _by_channel(context: Lowering, like: Blob, x: Operand) -> Blob:
-    """A vector over the channels, as it broadcasts with channels-first data."""
+    """A vector over the channels in a shape that broadcasts with channels-first data."""
     shape = (1, -1, *(1,) * (like.rank - 2))
     if isinstance(x, Constant):
         return context.constant(x.array.reshape(shape), layout=like.layout)
@@ -70,7 +70,7 @@ def _normalized(
     epsilon: float,
 ) -> Blob:
     """(x - mean) / sqrt(variance + epsilon) * scale + offset"""
-    root = valuewise(context, "unary", variance, type="SQRT", shift=epsilon)
+    root = context.emit("unary", variance, type="SQRT", shift=epsilon)
     factor = joint(context, "divideBroadcastable", _by_channel(context, x, scale), root)
     centred = joint(context, "subtractBroadcastable", x, mean)
     scaled = joint(context, "multiplyBroadcastable", centred, factor)
@@ -80,7 +80,7 @@ def _normalized(
 def _of_the_batch(
     context: Lowering, node: Node, x: Blob, rest: Sequence[Operand], epsilon: float, factor: float
 ) -> tuple[Blob, ...]:
-    """The variance that comes out is that of a sample: divided by one less than their number."""
+    """The variance that is returned is that of a sample, divided by n - 1."""
     scale, offset, *before = rest
     axes = [axis for axis in range(x.rank) if axis != 1]
     mean = context.layer("reduceMean", x, layout=x.layout, axes=axes, keepDims=True)
@@ -98,9 +98,9 @@ def _of_the_batch(
 
 def _of_a_sample(context: Lowering, x: Blob, variance: Blob, axes: Sequence[int]) -> Blob:
     """The variance times n / (n - 1), for any number n of values."""
-    ones = context.layer("fillLike", x, layout=x.layout, value=1.0)
+    ones = context.emit("fillLike", x, value=1.0)
     count = context.layer("reduceSum", ones, layout=x.layout, axes=axes, keepDims=True)
-    less = valuewise(context, "activation", count, linear={"alpha": 1.0, "beta": -1.0})
+    less = context.emit("activation", count, linear={"alpha": 1.0, "beta": -1.0})
     divisor = joint(context, "maxBroadcastable", less, context.constant([1.0]))
     return joint(
         context,
@@ -114,14 +114,14 @@ def _moved(context: Lowering, new: Blob, old: Operand, factor: float) -> Blob:
     """A running average."""
     if factor == 1:
         return new
-    part = valuewise(context, "activation", new, linear={"alpha": factor})
-    rest = valuewise(context, "activation", as_blob(context, old), linear={"alpha": 1 - factor})
+    part = context.emit("activation", new, linear={"alpha": factor})
+    rest = context.emit("activation", as_blob(context, old), linear={"alpha": 1 - factor})
     return joint(context, "addBroadcastable", rest, part)
 
 
 @op("LRN", raw=True)
 def lrn(context: Lowering, node: Node, x: Operand) -> Blob:
-    """TensorFlow does not divide alpha by the size of the window; Core ML does."""
+    """Core ML divides alpha by the size of the window; TensorFlow does not."""
     blob = maps(context, node, x)
     size = 2 * node.attrs.get("depth_radius", 5) + 1
     return context.layer(
@@ -144,11 +144,11 @@ def softmax(context: Lowering, node: Node, x: Blob) -> Blob:
     if node.op == "Softmax":
         return context.layer("softmaxND", x, layout=x.layout, axis=axis)
     total = context.layer("reduceLogSumExp", x, layout=x.layout, axes=(axis,), keepDims=True)
-    return context.layer("subtractBroadcastable", x, total, layout=x.layout)
+    return context.subtract(x, total)
 
 
 def _log_softmax(context: Lowering, x: Blob) -> Blob:
-    total = context.layer("reduceLogSumExp", x, layout=SOURCE, axes=(-1,), keepDims=True)
+    total = context.reduce("reduceLogSumExp", x, (-1,))
     return joint(context, "subtractBroadcastable", x, total)
 
 
@@ -162,7 +162,7 @@ def softmax_cross_entropy(context: Lowering, node: Node, x: Operand, labels: Ope
 def sparse_softmax_cross_entropy(
     context: Lowering, node: Node, x: Operand, labels: Operand
 ) -> list[Blob]:
-    """The labels are the numbers of the classes."""
+    """The labels are the indices of the classes."""
     blob = source(context, x)
     classes = context.constant(np.arange(extent(blob, -1))[None])
     hits = joint(context, "equal", context.expand(source(context, labels), -1), classes)
@@ -172,7 +172,7 @@ def sparse_softmax_cross_entropy(
 def _cross_entropy(context: Lowering, x: Blob, labels: Blob) -> list[Blob]:
     logs = _log_softmax(context, x)
     products = joint(context, "multiplyBroadcastable", logs, labels)
-    total = context.layer("reduceSum", products, layout=SOURCE, axes=(-1,), keepDims=False)
+    total = context.reduce("reduceSum", products, (-1,), keep=False)
     likely = context.layer("softmaxND", x, layout=SOURCE, axis=-1)
-    loss = valuewise(context, "activation", total, linear={"alpha": -1.0})
+    loss = context.emit("activation", total, linear={"alpha": -1.0})
     return [loss, joint(context, "subtractBroadcastable", likely, labels)]

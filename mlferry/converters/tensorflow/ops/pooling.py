@@ -30,7 +30,7 @@ def _pool(
     sizes: Sequence[int],
     strides: Sequence[int],
 ) -> Blob:
-    """Averages leave the padding out."""
+    """Averages do not count the padding."""
     blob = maps(context, node, x)
     for name, values in (("ksize", sizes), ("strides", strides)):
         outer = [n for n in values if n != 1]
@@ -77,7 +77,7 @@ def pool_v2(context: Lowering, node: Node, x: Operand, sizes: Operand, strides: 
 
 @op("MaxPoolWithArgmax", raw=True)
 def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
-    """The largest values, and where they lie in the flattened image; of equal ones the first."""
+    """The largest values, and the index of the first of each in the flattened image."""
     sizes, strides = (list(node.attrs[n][1:3]) for n in ("ksize", "strides"))
     most = _pool(context, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
     blob = maps(context, node, x)
@@ -88,13 +88,7 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
         "argMax", joined(context, wide, 0), layout=blob.layout, axis=0, removeDim=True
     )
     inner = [(i * width + j) * channels for i, j in np.ndindex(*sizes)]
-    moved = context.layer(
-        "gather",
-        context.constant(inner),
-        context.reshape(best, (-1,), layout=SOURCE),
-        layout=SOURCE,
-        axis=0,
-    )
+    moved = context.gather(context.constant(inner), context.reshape(best, (-1,), layout=SOURCE), 0)
     shape = known(best)
     rows, columns = (
         np.arange(n) * step - before
@@ -117,9 +111,9 @@ def shifted(
     strides: list[int],
     rates: list[int],
 ) -> tuple[list[Blob], Pairs]:
-    """What each place of a window sees of channels-first data, and the padding of both axes.
+    """A slice of channels-first data for each entry of a window, and the padding of both axes.
 
-    The padding is the lowest number, so that it is never the largest.
+    The padding is the lowest number, so that it never is the maximum.
     """
     window = windows(node, x, kernel, strides, rates)
     pairs = same_pads(x, kernel, strides, rates) if window.same else list(window.pairs)
@@ -142,7 +136,7 @@ def shifted(
 
 @op("Dilation2D", raw=True)
 def dilation(context: Lowering, node: Node, x: Operand, kernel: Operand) -> Blob:
-    """The largest sum of a window and the kernel [height, width, channels]."""
+    """The maximum of a window plus the kernel [height, width, channels]."""
     array = array_of(node, 1, kernel).astype(np.float32)
     strides, rates = (list(node.attrs[n][1:3]) for n in ("strides", "rates"))
     views, _ = shifted(context, node, maps(context, node, x), array.shape[:2], strides, rates)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, as_blob, valuewise
+from mlferry.converters.operands import array_of, as_blob
 from mlferry.converters.tensorflow.ops.registry import joint, op, refuse
 from mlferry.converters.values import ANY, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
@@ -29,22 +29,23 @@ def stored(
         turn: from the source's axes to the layer's.
         channel_axis: the layer's axis along which Core ML has scales.
     """
-    q = constant.quantized if isinstance(constant, Constant) else None
-    if q is None:
+    quantized = constant.quantized if isinstance(constant, Constant) else None
+    if quantized is None:
         return None
-    codes = np.ascontiguousarray(turn(q.codes))
-    if q.scale.size > 1:
-        marks = np.zeros(q.codes.shape, np.int64)
-        shape = [1] * q.codes.ndim
-        shape[q.axis] = q.scale.size
-        moved = turn(marks + np.arange(q.scale.size).reshape(shape))
+    codes = np.ascontiguousarray(turn(quantized.codes))
+    if quantized.scale.size > 1:
+        marks = np.zeros(quantized.codes.shape, np.int64)
+        shape = [1] * quantized.codes.ndim
+        shape[quantized.axis] = quantized.scale.size
+        moved = turn(marks + np.arange(quantized.scale.size).reshape(shape))
         spread_shape = [1] * moved.ndim
-        spread_shape[channel_axis] = q.scale.size
-        if moved.shape[channel_axis] != q.scale.size or not np.array_equal(
-            moved, np.broadcast_to(np.arange(q.scale.size).reshape(spread_shape), moved.shape)
+        spread_shape[channel_axis] = quantized.scale.size
+        if moved.shape[channel_axis] != quantized.scale.size or not np.array_equal(
+            moved,
+            np.broadcast_to(np.arange(quantized.scale.size).reshape(spread_shape), moved.shape),
         ):
             return None
-    return Linear(codes, q.bits, q.scale, -q.scale * q.zero)
+    return Linear(codes, quantized.bits, quantized.scale, -quantized.scale * quantized.zero)
 
 
 def nudged(
@@ -84,10 +85,8 @@ def _rounded(
     limited = joint(context, "minBroadcastable", limited, fixed[1])
     moved = joint(context, "subtractBroadcastable", limited, fixed[0])
     steps = joint(context, "divideBroadcastable", moved, fixed[2])
-    whole = valuewise(
-        context,
-        "floor",
-        valuewise(context, "activation", steps, linear={"alpha": 1.0, "beta": 0.5}),
+    whole = context.emit(
+        "floor", context.emit("activation", steps, linear={"alpha": 1.0, "beta": 0.5})
     )
     back = joint(context, "multiplyBroadcastable", whole, fixed[2])
     return joint(context, "addBroadcastable", back, fixed[0])
@@ -107,7 +106,7 @@ def fake_quant_vars(
 
 @op("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", layouts=ANY)
 def quantize_and_dequantize(context: Lowering, node: Node, x: Blob, *rest: Blob) -> Blob:
-    """Left out where activations are not rounded; the rounding itself is refused."""
+    """Omitted if activations are not rounded; the rounding itself is refused."""
     refuse(node, "range_given", False)
     for name in ("num_bits", "signed_input", "round_mode", "narrow_range", "axis"):
         node.attrs.get(name)

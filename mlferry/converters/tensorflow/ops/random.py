@@ -1,4 +1,4 @@
-"""Random values: Core ML draws its own, so that only their distribution is the same."""
+"""Random values: Core ML draws its own, so only their distribution is the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, extent, ints, scalar, valuewise, vector
+from mlferry.converters.operands import array_of, extent, ints, scalar, vector
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Operand
 
@@ -58,7 +58,7 @@ def multinomial(context: Lowering, node: Node, logits: Operand, count: Operand) 
 def random_integers(
     context: Lowering, node: Node, shape: Operand, least: Operand, end: Operand
 ) -> Blob:
-    """From the first number up to the second, which is not drawn."""
+    """From the first number up to, but not including, the second."""
     node.attrs.get("seed2")
     first, last = (int(ints(array_of(node, place, v))[0]) for place, v in ((1, least), (2, end)))
     numbers = drawn(
@@ -69,13 +69,13 @@ def random_integers(
         minVal=float(first),
         maxVal=float(last),
     )
-    whole = valuewise(context, "floor", numbers)
-    return valuewise(context, "clip", whole, minVal=float(first), maxVal=float(last - 1))
+    whole = context.emit("floor", numbers)
+    return context.emit("clip", whole, minVal=float(first), maxVal=float(last - 1))
 
 
 @op("RandomShuffle", raw=True)
 def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
-    """The rows in the order of random numbers."""
+    """Sorts the rows by random numbers."""
     node.attrs.get("seed2")
     blob = source(context, x)
     keys = context.layer(
@@ -87,4 +87,4 @@ def random_shuffle(context: Lowering, node: Node, x: Operand) -> Blob:
         maxVal=1.0,
     )
     order = context.layer("argSort", keys, layout=SOURCE, axis=0, descending=False)
-    return context.layer("gather", blob, order, layout=SOURCE, axis=0)
+    return context.gather(blob, order, 0)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of
-from mlferry.converters.recurrent import binary, one_less, split, stacked, steps_of
+from mlferry.converters.recurrent import one_less, stacked, steps_of
 from mlferry.converters.tensorflow.ops.registry import op, source
-from mlferry.converters.values import SOURCE, Blob, Operand
+from mlferry.converters.values import Blob, Operand
 from mlferry.errors import ConversionError
 
 # The order of the gates in the weights: input, candidate, forget, output.
@@ -22,11 +22,11 @@ _OUTPUTS = ("i", "cs", "f", "o", "ci", "co", "h")
 
 
 def _sigmoid(context: Lowering, x: Blob) -> Blob:
-    return context.layer("activation", x, layout=SOURCE, sigmoid={})
+    return context.emit("activation", x, sigmoid={})
 
 
 def _tanh(context: Lowering, x: Blob) -> Blob:
-    return context.layer("activation", x, layout=SOURCE, tanh={})
+    return context.emit("activation", x, tanh={})
 
 
 class _Cell:
@@ -57,32 +57,30 @@ class _Cell:
         self.bias = context.constant(shifted[None])
 
     def _seeing(self, context: Lowering, gate: str, x: Blob, c: Blob) -> Blob:
-        """A gate that also looks at the cell's state, where there is a peephole."""
+        """A gate, plus the cell's state times its peephole if there is one."""
         if gate not in self.peepholes:
             return x
-        return binary(context, "add", x, binary(context, "multiply", c, self.peepholes[gate]))
+        return context.add(x, context.multiply(c, self.peepholes[gate]))
 
     def step(self, context: Lowering, x: Blob, h: Blob, c: Blob) -> dict[str, Blob]:
         """What `_OUTPUTS` names, for one step."""
-        both = context.layer("concatND", x, h, layout=SOURCE, axis=1)
-        product = context.layer("batchedMatmul", both, self.matrix, layout=SOURCE)
-        parts = split(context, binary(context, "add", product, self.bias), 4)
+        both = context.concat([x, h], 1)
+        product = context.matmul(both, self.matrix)
+        parts = context.split(context.add(product, self.bias), 4, -1)
         gates = dict(zip(self.order, parts, strict=True))
         i, f = (_sigmoid(context, self._seeing(context, k, gates[k], c)) for k in "if")
         ci = _tanh(context, gates["c"])
-        cs = binary(
-            context, "add", binary(context, "multiply", ci, i), binary(context, "multiply", c, f)
-        )
+        cs = context.add(context.multiply(ci, i), context.multiply(c, f))
         if self.clip > 0:
-            cs = context.layer("clip", cs, layout=SOURCE, minVal=-self.clip, maxVal=self.clip)
+            cs = context.emit("clip", cs, minVal=-self.clip, maxVal=self.clip)
         o = _sigmoid(context, self._seeing(context, "o", gates["o"], cs))
         co = _tanh(context, cs)
         results = {"i": i, "cs": cs, "f": f, "o": o, "ci": ci, "co": co}
-        return {**results, "h": binary(context, "multiply", co, o)}
+        return {**results, "h": context.multiply(co, o)}
 
 
 def _cell(context: Lowering, node: Node, operands: Sequence[Any], first: int) -> _Cell:
-    """The matrix, the peepholes of the gates i, f and o and the bias lie side by side."""
+    """Takes the matrix, the peepholes of the gates i, f and o, and the bias."""
     matrix, *peepholes, bias = (
         array_of(node, place, operands[place]) for place in range(first, first + 5)
     )
@@ -99,7 +97,7 @@ def lstm_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[B
 
 @op("BlockLSTM", "BlockLSTMV2", raw=True)
 def block_lstm(context: Lowering, node: Node, *operands: Operand) -> list[Blob]:
-    """All steps [time, batch, inputs], where the length that is given is that of the sequence."""
+    """All steps [time, batch, inputs]; the given length must be that of the sequence."""
     length, x, first_c, first_h, *_ = operands
     steps = steps_of(context, source(context, x))
     if int(array_of(node, 0, length).ravel()[0]) != len(steps):
@@ -122,11 +120,11 @@ def gru_block_cell(context: Lowering, node: Node, *operands: Operand) -> list[Bl
     gate_matrix, matrix, gate_bias, bias = (context.constant(np.atleast_2d(a)) for a in arrays)
 
     def product(right: Blob, weights: Blob, shift: Blob) -> Blob:
-        both = context.layer("concatND", inputs, right, layout=SOURCE, axis=1)
-        output = context.layer("batchedMatmul", both, weights, layout=SOURCE)
-        return binary(context, "add", output, shift)
+        both = context.concat([inputs, right], 1)
+        output = context.matmul(both, weights)
+        return context.add(output, shift)
 
-    r, u = split(context, _sigmoid(context, product(state, gate_matrix, gate_bias)), 2)
-    c = _tanh(context, product(binary(context, "multiply", r, state), matrix, bias))
-    new = binary(context, "multiply", one_less(context, u), c)
-    return [r, u, c, binary(context, "add", new, binary(context, "multiply", u, state))]
+    r, u = context.split(_sigmoid(context, product(state, gate_matrix, gate_bias)), 2, -1)
+    c = _tanh(context, product(context.multiply(r, state), matrix, bias))
+    new = context.multiply(one_less(context, u), c)
+    return [r, u, c, context.add(new, context.multiply(u, state))]

@@ -18,7 +18,6 @@ from mlferry.converters.operands import (
     positive,
     rank,
     scalar,
-    valuewise,
 )
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
@@ -39,10 +38,10 @@ _REDUCTIONS = {
 
 @op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
 def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
-    """Channels-first data stay so while the channels and the batch do."""
+    """Channels-first data stay so if the channels and the batch are not reduced."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
-        return valuewise(context, "unary", x, type="ABS") if node.op == "EuclideanNorm" else x
+        return context.emit("unary", x, type="ABS") if node.op == "EuclideanNorm" else x
     reduced = sorted({positive(a, x.rank) for a in ints(axes)})
     left = x.rank if keep else x.rank - len(reduced)
     stays = keep or not {0, x.rank - 1} & set(reduced)
@@ -74,7 +73,7 @@ def arg(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
 
 @op("TopKV2", raw=True)
 def top_k(context: Lowering, node: Node, x: Operand, k: Operand) -> tuple[Blob, ...]:
-    """Along the last axis; of equal values the first comes first."""
+    """Along the last axis; equal values keep their order."""
     node.attrs.get("sorted")
     node.attrs.get("index_type")
     count = ints(array_of(node, 1, k))[0]
@@ -100,29 +99,25 @@ def cumsum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 def in_top_k(
     context: Lowering, node: Node, predictions: Operand, targets: Operand, k: Operand
 ) -> Blob:
-    """Whether fewer than k predictions are above that of the target."""
+    """Whether fewer than k predictions are above that for the target."""
     blob = source(context, predictions)
     places = context.expand(source(context, targets), 1)
     chosen = context.layer("gatherAlongAxis", blob, places, layout=SOURCE, axis=1)
-    above = context.layer("greaterThan", blob, chosen, layout=SOURCE)
-    count = context.layer("reduceSum", above, layout=SOURCE, axes=(1,), keepDims=False)
+    above = context.emit("greaterThan", blob, chosen)
+    count = context.reduce("reduceSum", above, (1,), keep=False)
     limit = float(ints(array_of(node, 2, k))[0])
-    return context.layer("lessThan", count, layout=SOURCE, alpha=limit)
+    return context.emit("lessThan", count, alpha=limit)
 
 
 @op("Cumprod", constants=(1,))
 def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
-    """One product after another."""
+    """Multiplies one entry after another."""
     place = positive(ints(axis)[0], x.rank)
     count = extent(x, place)
     exclusive, reverse = (bool(node.attrs.get(n, False)) for n in ("exclusive", "reverse"))
-    parts = (
-        [x]
-        if count == 1
-        else list(context.outputs(count, "splitND", x, layout=SOURCE, axis=place, numSplits=count))
-    )
+    parts = context.split(x, count, place)
     order = parts[::-1] if reverse else parts
-    ones = context.layer("fillLike", order[0], layout=SOURCE, value=1.0)
+    ones = context.emit("fillLike", order[0], value=1.0)
     factors = [ones, *order[:-1]] if exclusive else order
     outputs = list(
         itertools.accumulate(factors, lambda a, b: joint(context, "multiplyBroadcastable", a, b))
@@ -132,7 +127,7 @@ def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 
 @op("NthElement", raw=True)
 def nth_element(context: Lowering, node: Node, x: Operand, n: Operand) -> Blob:
-    """The value at a place of the sorted last axis."""
+    """The value at an index of the sorted last axis."""
     place = ints(array_of(node, 1, n))[0]
     blob = source(context, x)
     if not 0 <= place < extent(blob, -1):

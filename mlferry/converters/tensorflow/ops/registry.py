@@ -21,7 +21,7 @@ from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, as_blob, valuewise
+from mlferry.converters.operands import array_of, as_blob
 from mlferry.converters.tensorflow.evaluation import Computable
 from mlferry.converters.values import (
     CHANNELS_FIRST,
@@ -82,7 +82,7 @@ _OF_COMPLEX: dict[str, Converter] = {}
 
 
 def of_complex(name: str) -> Callable[[C], C]:
-    """Register what an op does where an operand is complex; see `op` for the others."""
+    """Register a converter for complex operands; see `op` for others."""
 
     def decorate(function: C) -> C:
         _OF_COMPLEX[name] = function
@@ -99,7 +99,7 @@ def _paired(real: Results, imaginary: Results) -> Complex:
 
 
 def _by_parts(convert: Converter) -> Converter:
-    """A converter that takes complex operands where its op treats both parts alike."""
+    """A converter that converts both parts of complex operands alike."""
 
     @functools.wraps(convert)
     def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
@@ -109,7 +109,7 @@ def _by_parts(convert: Converter) -> Converter:
             return _OF_COMPLEX[node.op](context, node, *operands)
         if node.op not in PARTWISE:
             raise ConversionError(
-                f"{node.op} of complex numbers: Core ML has none. Take their parts before, by "
+                f"{node.op} of complex numbers: Core ML has none. Take their parts first, by "
                 "tf.math.real and tf.math.imag, or their size by tf.abs"
             )
         pairs = [
@@ -192,7 +192,7 @@ _BEYOND = {
 
 
 def _within_range(convert: Converter) -> Converter:
-    """A converter whose results overflow as small integers do."""
+    """A converter whose results overflow like small integers."""
 
     @functools.wraps(convert)
     def converted(context: Lowering, node: Node, *operands: AnyOperand) -> Results:
@@ -210,20 +210,14 @@ def _within_range(convert: Converter) -> Converter:
 
 
 def wrapped(context: Lowering, x: Blob, dtype: str) -> Blob:
-    """Whole numbers without the bits that a type has no place for; large types are left alone."""
+    """Whole numbers without the bits that do not fit a type; large types are left alone."""
     if dtype not in SMALL:
         return x
     least, most = RANGES[dtype]
     count = Constant("", np.float32(most - least + 1))
-    moved = (
-        valuewise(context, "activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
-    )
+    moved = context.emit("activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
     rest = joint(context, "modBroadcastable", moved, count)
-    return (
-        valuewise(context, "activation", rest, linear={"alpha": 1.0, "beta": least})
-        if least
-        else rest
-    )
+    return context.emit("activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
 
 
 def read_all(node: Node) -> None:
@@ -243,7 +237,7 @@ def is_channels_first(node: Node) -> bool:
 
 
 def maps(context: Lowering, node: Node, x: Operand) -> Blob:
-    """An operand whose channels lie first, by its layout or because the source has them so."""
+    """A channels-first operand, by its layout or because the source has it so."""
     result = as_blob(context, x)
     if is_channels_first(node):
         return context.source_order(result)
@@ -251,12 +245,12 @@ def maps(context: Lowering, node: Node, x: Operand) -> Blob:
 
 
 def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
-    """The entries of an attribute that are for the axes between batch and channels."""
+    """The entries of an attribute for the axes between batch and channels."""
     return list(values[2:]) if is_channels_first(node) else list(values[1:-1])
 
 
 def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
-    """A constant as it broadcasts with a blob in the blob's layout; None where it cannot."""
+    """A constant that broadcasts with a blob in the blob's layout; None if that is impossible."""
     if array.size == 1:
         return array.reshape(-1)
     if x.layout == CHANNELS_FIRST:
@@ -303,7 +297,7 @@ def common(context: Lowering, *operands: Operand) -> tuple[list[Blob], Layout]:
 
 
 def _shared(flowing: Sequence[Blob]) -> Layout:
-    """The layout in which blobs broadcast: their own where all have one rank and agree."""
+    """The layout in which blobs broadcast: their own if ranks and layouts are equal."""
     ranks = {None if x.shape is None else x.rank for x in flowing}
     layouts = {x.layout for x in flowing if x.layout.kind == "flat" or (x.shape and x.rank > 2)}
     if len(ranks) > 1 or not layouts:
@@ -402,7 +396,7 @@ FRONTEND = Frontend(
 
 
 def refuse(node: Node, name: str, *allowed: object) -> None:
-    """Raise a `ConversionError` where an attribute has another value than these."""
+    """Raise a `ConversionError` if an attribute has another value than these."""
     option = node.attrs.get(name, allowed[0])
     if option not in allowed:
         raise ConversionError(

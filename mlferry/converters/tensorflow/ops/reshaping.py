@@ -1,4 +1,4 @@
-"""Ops that move values without computing."""
+"""Ops that only move values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mlferry.numerics.shapes import product
 
 @op("Reshape", raw=True, sizes=True)
 def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
-    """Flattened channels-first data stay as they lie; who reads them permutes weights."""
+    """Flattened channels-first data keep their order; their readers permute weights."""
     blob = as_blob(context, x)
     if isinstance(shape, Blob):
         target = node.outputs[0].shape
@@ -65,7 +65,7 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand) -> Blob:
 
 
 def _as_pixel(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
-    """[N, C] as [N, 1, ..., C]: channels first, it only gets more axes."""
+    """[N, C] as [N, 1, ..., C], which only needs more axes in channels-first order."""
     if x.shape is None or x.rank != 2 or len(target) not in (4, 5) or x.layout != SOURCE:
         return None
     batch, channels = x.known
@@ -77,7 +77,7 @@ def _as_pixel(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | Non
 
 
 def _flattened(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | None:
-    """[N, ..., C] as [N, ...] without a transpose, where it is that."""
+    """[N, ..., C] as [N, ...] without a transpose, or None."""
     if x.shape is None or x.layout != CHANNELS_FIRST or x.rank < 3 or len(target) != 2:
         return None
     shape = x.source_shape or ()
@@ -93,7 +93,7 @@ def _flattened(context: Lowering, x: Blob, target: tuple[int, ...]) -> Blob | No
 
 @op("Squeeze", layouts=UNFLATTENED)
 def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
-    """Of channels-first data the axes between batch and channels may go."""
+    """Channels-first data stay so if only axes between batch and channels are removed."""
     requested = node.attrs.get("squeeze_dims") or node.attrs.get("axis") or []
     shape = x.source_shape or ()
     dropped = {positive(a, x.rank) for a in requested} or {i for i, n in enumerate(shape) if n == 1}
@@ -112,7 +112,7 @@ def squeeze(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("ExpandDims", raw=True)
 def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blob:
-    """Between batch and channels, channels-first data stay so."""
+    """Channels-first data stay so if the new axis is between batch and channels."""
     blob = as_blob(context, x)
     place = positive(ints(array_of(node, 1, axis))[0], rank(blob) + 1)
     if blob.is_scalar:
@@ -124,7 +124,7 @@ def expand_dims(context: Lowering, node: Node, x: Operand, axis: Operand) -> Blo
 
 @op("Transpose", raw=True)
 def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
-    """What the layout has done already costs nothing."""
+    """A transpose that the layout already stands for costs nothing."""
     axes = list(ints(array_of(node, 1, perm)))
     blob = as_blob(context, x)
     if blob.layout.kind == "flat":
@@ -133,7 +133,7 @@ def transpose(context: Lowering, node: Node, x: Operand, perm: Operand) -> Blob:
         order = [blob.axis(a) for a in axes]
         if order == list(range(blob.rank)):
             return context.relabel(blob, SOURCE)
-        return context.layer("transpose", blob, layout=SOURCE, axes=order)
+        return context.transpose(blob, order)
     last = (0, *range(2, len(axes)), 1)
     if tuple(axes) == last and 3 <= blob.rank <= 5:
         return context.relabel(context.source_order(blob), CHANNELS_FIRST)
@@ -153,7 +153,7 @@ def concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 
 def _joined(context: Lowering, blobs: list[Blob], axis: int) -> Blob:
-    """Along an axis of the source; channels-first where one is and all can be."""
+    """Along an axis of the source; channels-first if one is and all can be."""
     first = any(x.layout == CHANNELS_FIRST for x in blobs) and all(x.rank > 2 for x in blobs)
     layout = CHANNELS_FIRST if first else SOURCE
     arranged = [arrange(context, x, layout) for x in blobs]
@@ -172,7 +172,7 @@ def parallel_concat(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 @op("Pack", raw=True)
 def pack(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Side by side along a new axis."""
+    """Stacks values along a new axis."""
     node.attrs.get("N")
     blobs = [source(context, x) for x in operands]
     ranks = rank(blobs[0])
@@ -187,41 +187,24 @@ def unpack(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     blob = source(context, x)
     count = node.attrs["num"]
     axis = positive(node.attrs.get("axis", 0), blob.rank)
-    parts = _parts(context, blob, axis, [1] * count)
+    parts = context.split(blob, [1] * count, axis)
     if blob.rank == 1:
         return [shaped(context, part, ()) for part in parts]
     return [context.squeeze(part, axis) for part in parts]
-
-
-def _parts(context: Lowering, x: Blob, axis: int, sizes: list[int]) -> list[Blob]:
-    """Slices of an axis of the blob, one after another."""
-    if len(sizes) == 1:
-        return [x]
-    return list(
-        context.outputs(
-            len(sizes),
-            "splitND",
-            x,
-            layout=x.layout,
-            axis=axis,
-            numSplits=len(sizes),
-            splitSizes=sizes,
-        )
-    )
 
 
 @op("Split", constants=(0,), layouts=UNFLATTENED)
 def split(context: Lowering, node: Node, axis: NDArray[Any], x: Blob) -> list[Blob]:
     count = node.attrs["num_split"]
     place = x.axis(ints(axis)[0])
-    return _parts(context, x, place, [extent(x, place) // count] * count)
+    return context.split(x, [extent(x, place) // count] * count, place)
 
 
 @op("SplitV", constants=(1, 2), layouts=UNFLATTENED)
 def split_v(
     context: Lowering, node: Node, x: Blob, sizes: NDArray[Any], axis: NDArray[Any]
 ) -> list[Any]:
-    """One size may be -1; parts without elements are constants."""
+    """One size may be -1, the rest; parts without elements are constants."""
     node.attrs.get("num_split")
     place = x.axis(ints(axis)[0])
     values = list(ints(sizes))
@@ -229,7 +212,7 @@ def split_v(
         values[values.index(-1)] = extent(x, place) - sum(n for n in values if n != -1)
     if not any(values):
         raise ConversionError(f"a split into {tuple(values)}: parts without elements")
-    output = iter(_parts(context, x, place, [n for n in values if n]))
+    output = iter(context.split(x, [n for n in values if n], place))
     shape = list(x.source_shape or ())
     shape[positive(ints(axis)[0], x.rank)] = 0
     nothing = np.zeros([n or 0 for n in shape], np.float32)
@@ -238,7 +221,7 @@ def split_v(
 
 @op("Slice", raw=True)
 def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Operand) -> Blob:
-    """A size of -1 goes to the end."""
+    """A size of -1 reaches the end."""
     if not (isinstance(begin, Constant) and isinstance(size, Constant)):
         return _slice_of_computed(context, source(context, x), begin, size)
     source_blob = context.arranged_inputs([as_blob(context, x)], UNFLATTENED)[0]
@@ -247,14 +230,14 @@ def slice_(context: Lowering, node: Node, x: Operand, begin: Operand, size: Oper
 
 
 def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand) -> Blob:
-    """Core ML takes begins and ends, as further inputs."""
+    """Core ML takes begins and ends as additional inputs."""
     sizes = ints(size.array) if isinstance(size, Constant) else (None,) * x.rank
     first, many = (as_blob(context, v) for v in (begin, size))
-    end = context.layer("addBroadcastable", first, many, layout=SOURCE)
+    end = context.add(first, many)
     if None in sizes:
         whole = as_blob(context, _shape(context, x))
-        to_end = context.layer("lessThan", many, layout=SOURCE, alpha=0.0)
-        end = context.layer("whereBroadcastable", to_end, whole, end, layout=SOURCE)
+        to_end = context.emit("lessThan", many, alpha=0.0)
+        end = context.where(to_end, whole, end)
     masks = [n == -1 for n in sizes]
     shape = tuple(None if n is None or n < 0 else n for n in sizes)
     return _dynamic_slice(
@@ -273,7 +256,7 @@ def _slice_of_computed(context: Lowering, x: Blob, begin: Operand, size: Operand
 def _dynamic_slice(
     context: Lowering, x: Blob, begin: Blob, end: Blob, shape: tuple[int | None, ...], **params: Any
 ) -> Blob:
-    """A slice whose bounds are computed; `shape` is what is known of the result."""
+    """A slice with computed bounds; `shape` is what is known about the result."""
     output = context.layer("sliceDynamic", x, begin, end, layout=SOURCE, **params)
     return _of_shape(context, output, shape)
 
@@ -288,10 +271,10 @@ class _Axis(NamedTuple):
     """What a StridedSlice does to one axis.
 
     Attributes:
-        place: of its bounds among the operands; None where it is taken whole.
+        place: the index of its bounds in the operands; None if it is taken whole.
         begins: whether its first bound counts.
         ends: whether its second bound counts.
-        single: whether one entry is taken and the axis goes.
+        single: whether one entry is taken and the axis removed.
     """
 
     place: int | None = None
@@ -301,12 +284,12 @@ class _Axis(NamedTuple):
 
 
 def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]:
-    """What happens to each axis of the operand, and where the result has new ones.
+    """What happens to each axis of the operand, and the new axes of the result.
 
     Args:
         node: the StridedSlice.
-        count: of its bounds.
-        rank: of its operand.
+        count: the number of its bounds.
+        rank: the rank of its operand.
     """
     masks = {
         name: node.attrs.get(f"{name}_mask", 0)
@@ -332,7 +315,7 @@ def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]
 def strided_slice(
     context: Lowering, node: Node, x: Operand, begin: Operand, end: Operand, strides: Operand
 ) -> Blob:
-    """Python's slices: masks leave bounds open, add axes and take single entries."""
+    """Python's slices; masks leave bounds open, add axes and take single entries."""
     blob = as_blob(context, x)
     steps = ints(array_of(node, 3, strides))
     axes, new_axes = _axes_of(node, len(steps), rank(blob))
@@ -365,7 +348,7 @@ def _sliced_at_computed(
     end: Operand,
     steps: Sequence[int],
 ) -> Blob:
-    """Bounds as further inputs of Core ML's layer; those that do not count are masked."""
+    """Bounds as additional inputs of Core ML's layer; unused ones are masked."""
     shape = tuple(
         n
         if axis.place is None or (not (axis.begins or axis.ends) and abs(steps[axis.place]) == 1)
@@ -389,21 +372,21 @@ def _sliced_at_computed(
 
 
 def _bounds(context: Lowering, axes: Sequence[_Axis], operand: Operand) -> Blob:
-    """The bounds of all axes as a vector; any where an axis has none."""
+    """The bounds of all axes as a vector; an axis without bounds gets any number."""
     places = [axis.place or 0 for axis in axes]
     if isinstance(operand, Constant):
         chosen = np.clip(operand.array.ravel()[places].astype(np.float64), -_FAR, _FAR)
         return context.constant(chosen)
     if operand.known == (len(places),) and places == list(range(len(places))):
         return vector(operand)
-    return context.layer("gather", vector(operand), context.constant(places), layout=SOURCE, axis=0)
+    return context.gather(vector(operand), context.constant(places), 0)
 
 
 _FAR = 2**24  # beyond any axis, and exact in float32
 
 
 def _with_axes(context: Lowering, x: Blob, dropped: list[int], new_axes: list[int]) -> Blob:
-    """Without some axes of extent 1, and with new ones at places of the result."""
+    """Removes axes of extent 1, and adds new ones at positions of the result."""
     if dropped:
         x = shaped(context, x, ()) if len(dropped) == x.rank else context.squeeze(x, *dropped)
     for place in new_axes:
@@ -412,7 +395,7 @@ def _with_axes(context: Lowering, x: Blob, dropped: list[int], new_axes: list[in
 
 
 def cut(context: Lowering, x: Blob, parts: list[slice]) -> Blob:
-    """Slices of the axes of the source, in the blob's layout."""
+    """Slices the axes of the source in the blob's layout."""
     flat = context.source_order(x) if x.layout.kind == "flat" else x
     axes = [flat.axis(i) for i in range(len(parts))]
     output = sliced_anywhere(
@@ -502,7 +485,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 
 @op("Roll", constants=(1, 2))
 def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDArray[Any]) -> Blob:
-    """The end of each axis moves to its front."""
+    """Moves the end of each axis to its front."""
     for moved, axis in zip(ints(shifts), ints(axes), strict=True):
         place = positive(axis, x.rank)
         size = x.known[place]
@@ -511,7 +494,7 @@ def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDA
         if shift:
             front = sliced(context, x, [-shift], [None], [place], None)
             rest = sliced(context, x, [0], [-shift], [place], None)
-            x = context.layer("concatND", front, rest, layout=SOURCE, axis=place)
+            x = context.concat([front, rest], place)
     return x
 
 
@@ -528,7 +511,7 @@ def depth_to_space(context: Lowering, node: Node, x: Operand) -> Blob:
 def space_to_batch(
     context: Lowering, node: Node, x: Blob, block: NDArray[Any], amounts: NDArray[Any]
 ) -> Blob:
-    """One axis at a time: what is apart in space gets a place in the batch."""
+    """Moves entries of spatial blocks into the batch, one axis at a time."""
     sizes = ints(block)
     pairs = [(0, 0), *((int(a), int(b)) for a, b in amounts)]
     pairs += [(0, 0)] * (x.rank - len(pairs))
@@ -540,7 +523,7 @@ def space_to_batch(
         apart = context.reshape(
             x, (shape[0], before, shape[axis] // size, size, after), layout=SOURCE
         )
-        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(3, 0, 1, 2, 4))
+        ordered = context.transpose(apart, (3, 0, 1, 2, 4))
         outputs = (size * shape[0], *shape[1:axis], shape[axis] // size, *shape[axis + 1 :])
         x = context.reshape(ordered, outputs, layout=SOURCE)
     return x
@@ -557,7 +540,7 @@ def batch_to_space(
         apart = context.reshape(
             x, (size, shape[0] // size, before, shape[axis], after), layout=SOURCE
         )
-        ordered = context.layer("transpose", apart, layout=SOURCE, axes=(1, 2, 3, 0, 4))
+        ordered = context.transpose(apart, (1, 2, 3, 0, 4))
         outputs = (shape[0] // size, *shape[1:axis], shape[axis] * size, *shape[axis + 1 :])
         x = context.reshape(ordered, outputs, layout=SOURCE)
     cuts = [slice(None), *(slice(int(a), -int(b) if b else None) for a, b in crops)]
@@ -575,7 +558,7 @@ def matrix_band_part(
 
 @op("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", raw=True)
 def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
-    """The last axis as a diagonal: times the unit matrix."""
+    """The last axis as a diagonal, by a product with the unit matrix."""
     node.attrs.get("align")
     for place, (operand, default) in enumerate(zip(rest, (0, -1, -1, 0), strict=False), 1):
         if ints(array_of(node, place, operand)) != (default,):
@@ -583,21 +566,21 @@ def matrix_diag(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Bl
     blob = source(context, x)
     unit = context.constant(np.eye(extent(blob, -1), dtype=np.float32))
     wide = context.expand(blob, -1)
-    return context.layer("multiplyBroadcastable", wide, unit, layout=SOURCE)
+    return context.multiply(wide, unit)
 
 
 @op("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", raw=True)
 def matrix_diag_part(context: Lowering, node: Node, x: Operand, *rest: Operand) -> Blob:
-    """The main diagonal: times the unit matrix, summed."""
+    """The main diagonal, as the sum of the product with the unit matrix."""
     node.attrs.get("align")
     if rest and ints(array_of(node, 1, rest[0])) != (0,):
         raise ConversionError("diagonals other than the main one")
     blob = source(context, x)
     rows, columns = known(blob)[-2:]
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
-    output = context.layer("multiplyBroadcastable", blob, unit, layout=SOURCE)
+    output = context.multiply(blob, unit)
     axis = -1 if rows <= columns else -2
-    return context.layer("reduceSum", output, layout=SOURCE, axes=(axis,), keepDims=False)
+    return context.reduce("reduceSum", output, (axis,), keep=False)
 
 
 @op("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3", raw=True)
@@ -612,7 +595,7 @@ def matrix_set_diag(
     rows, columns = extent(blob, -2), extent(blob, -1)
     unit = context.constant(np.eye(rows, columns, dtype=np.float32))
     wide = context.expand(source(context, diagonal), -1 if rows <= columns else -2)
-    return context.layer("whereBroadcastable", unit, wide, blob, layout=SOURCE)
+    return context.where(unit, wide, blob)
 
 
 @op("Diag", raw=True)
@@ -624,7 +607,7 @@ def diag(context: Lowering, node: Node, x: Operand) -> Blob:
     column = shaped(context, blob, (count, 1))
     zero = context.constant([0.0])
     unit = context.constant(np.eye(count, dtype=np.float32))
-    output = context.layer("whereBroadcastable", unit, column, zero, layout=SOURCE)
+    output = context.where(unit, column, zero)
     return reshaped(context, output, (*shape, *shape))
 
 
@@ -636,13 +619,13 @@ def diag_part(context: Lowering, node: Node, x: Operand) -> Blob:
     count = math.prod(shape)
     flat = shaped(context, blob, (count * count,))
     places = context.constant(np.arange(count) * (count + 1))
-    output = context.layer("gather", flat, places, layout=SOURCE, axis=0)
+    output = context.gather(flat, places, 0)
     return shaped(context, output, shape)
 
 
 @op("ExtractImagePatches", layouts=(CHANNELS_FIRST,))
 def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
-    """A convolution by single ones; a patch counts its pixels first, their channels last."""
+    """A convolution whose kernels hold a single 1; channels are the last axis of a patch."""
     sizes, strides, rates = (list(node.attrs[n][1:-1]) for n in ("ksizes", "strides", "rates"))
     channels = extent(x, 1)
     places = math.prod(sizes)
@@ -657,7 +640,7 @@ def extract_image_patches(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("Shape", "ShapeN", raw=True)
 def shape_of(context: Lowering, node: Node, *operands: Operand) -> list[Result]:
-    """Known shapes are constants: the arithmetic on them vanishes."""
+    """Known shapes are constants, so that arithmetic with them vanishes."""
     node.attrs.get("N")
     return [
         np.array(x.array.shape, np.int32) if isinstance(x, Constant) else _shape(context, x)

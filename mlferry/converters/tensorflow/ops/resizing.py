@@ -32,7 +32,7 @@ _MODES = {
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
 def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
-    """Positions are computed in float32, cubic weights at 1,024 distances: as TensorFlow does."""
+    """Like TensorFlow: positions are float32, cubic weights are those of 1,024 distances."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
@@ -65,7 +65,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
 def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
-    """Means of the pixels, and parts of pixels, that a new one covers."""
+    """Averages the pixels, and parts of pixels, that a new pixel covers."""
     corners = bool(node.attrs.get("align_corners", False))
     for axis, after in enumerate(ints(size), 2):
         before = extent(x, axis)
@@ -75,7 +75,7 @@ def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> B
 
 
 def _areas(before: int, after: int, scale: float) -> NDArray[np.float32]:
-    """[after, before]: the parts of the old pixels in each new one; edges repeat."""
+    """[after, before]: the share of each old pixel in each new one; edges repeat."""
     output = np.zeros((after, before))
     for row in range(after):
         start, end = row * scale, (row + 1) * scale
@@ -122,7 +122,7 @@ def scale_and_translate(
     scale: NDArray[Any],
     translation: NDArray[Any],
 ) -> Blob:
-    """What `tf.image.resize(antialias=True)` makes, too: a matrix an axis."""
+    """Also the op of `tf.image.resize(antialias=True)`; a matrix for each axis."""
     name = node.attrs.get("kernel_type", "lanczos3")
     if name not in _KERNELS:
         raise ConversionError(f"kernel_type={name!r}: one of {', '.join(_KERNELS)}")
@@ -144,7 +144,7 @@ def _spans(
     kernel: tuple[Kernel, float],
     antialias: bool,
 ) -> NDArray[np.float32]:
-    """[after, before]: no weight where a sample lies outside the image; others sum up to 1."""
+    """[after, before]: weights that sum up to 1, or 0 for samples outside the image."""
     one = np.float32(1)
     step = one / np.float32(scale)
     weigh, reach = kernel
@@ -177,7 +177,7 @@ def image_projective_transform(
     size: Operand,
     fill: Operand | None = None,
 ) -> Blob:
-    """By one transform for all images, or one each; images of integers drop fractions."""
+    """One transform for all images, or one for each; integers lose their fraction."""
     height, width = ints(array_of(node, 2, size))
     value = 0.0 if fill is None else float(array_of(node, 3, fill))
     whole = is_integer(node)
@@ -199,37 +199,31 @@ def image_projective_transform(
 def crop_and_resize(
     context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: NDArray[Any]
 ) -> Blob:
-    """Boxes in parts of the image; samples outside are `extrapolation_value`.
+    """Boxes are fractions of the image; samples outside are `extrapolation_value`.
 
-    Two products with matrices, one per axis: the weights of the two nearest pixels, or of one.
+    A product with a matrix for each axis: the weights of the two nearest pixels, or of one.
     """
     method = node.attrs.get("method", "bilinear")
     outside = node.attrs.get("extrapolation_value", 0.0)
     if method not in ("bilinear", "nearest"):
         raise ConversionError(f"method={method!r}")
     height, width = ints(size)
-    images = context.layer("transpose", x, layout=SOURCE, axes=(0, 3, 1, 2))
-    chosen = context.layer("gather", images, which, layout=SOURCE, axis=0)
-    top, left, bottom, right = context.outputs(
-        4, "splitND", boxes, layout=SOURCE, axis=-1, numSplits=4
-    )
+    images = context.transpose(x, (0, 3, 1, 2))
+    chosen = context.gather(images, which, 0)
+    top, left, bottom, right = context.split(boxes, 4, -1)
     down, rows_inside = _samples(context, top, bottom, height, size_along(context, x, 1), method)
     across, columns_inside = _samples(
         context, left, right, width, size_along(context, x, 2), method
     )
-    rows = context.layer("batchedMatmul", context.expand(down, 1), chosen, layout=SOURCE)
-    output = context.layer(
-        "batchedMatmul", rows, context.expand(across, 1), layout=SOURCE, transposeB=True
-    )
+    rows = context.matmul(context.expand(down, 1), chosen)
+    output = context.matmul(rows, context.expand(across, 1), transpose_y=True)
     inside = joint(
         context,
         "logicalAnd",
         shaped(context, rows_inside, (rows_inside.known[0], 1, height, 1)),
         shaped(context, columns_inside, (columns_inside.known[0], 1, 1, width)),
     )
-    result = context.layer(
-        "whereBroadcastable", inside, output, context.constant([outside]), layout=SOURCE
-    )
+    result = context.where(inside, output, context.constant([outside]))
     return context.relabel(result, CHANNELS_FIRST)
 
 
@@ -240,28 +234,26 @@ def _samples(
     last = (size - 1.0).blob
     if count > 1:
         first = joint(context, "multiplyBroadcastable", start, last)
-        span = context.layer("subtractBroadcastable", end, start, layout=SOURCE)
+        span = context.subtract(end, start)
         step = joint(context, "multiplyBroadcastable", span, ((size - 1.0) / (count - 1)).blob)
         moved = joint(
             context, "multiplyBroadcastable", step, context.constant(np.arange(count)[None])
         )
         places = joint(context, "addBroadcastable", first, moved)
     else:
-        both = context.layer("addBroadcastable", start, end, layout=SOURCE)
+        both = context.add(start, end)
         places = joint(context, "multiplyBroadcastable", both, ((size - 1.0) * 0.5).blob)
     inside = joint(
         context,
         "logicalAnd",
-        context.layer("greaterEqual", places, layout=SOURCE, alpha=0.0),
+        context.emit("greaterEqual", places, alpha=0.0),
         joint(context, "lessEqual", places, last),
     )
     if method == "nearest":
-        half_up = context.layer(
-            "activation", places, layout=SOURCE, linear={"alpha": 1.0, "beta": 0.5}
-        )
-        places = context.layer("floor", half_up, layout=SOURCE)
+        half_up = context.emit("activation", places, linear={"alpha": 1.0, "beta": 0.5})
+        places = context.emit("floor", half_up)
     pixels = numbers(size).blob
     gap = joint(context, "subtractBroadcastable", context.expand(places, -1), pixels)
-    distance = context.layer("unary", gap, layout=SOURCE, type="ABS")
-    hat = context.layer("activation", distance, layout=SOURCE, linear={"alpha": -1.0, "beta": 1.0})
-    return context.layer("activation", hat, layout=SOURCE, ReLU={}), inside
+    distance = context.emit("unary", gap, type="ABS")
+    hat = context.emit("activation", distance, linear={"alpha": -1.0, "beta": 1.0})
+    return context.emit("activation", hat, ReLU={}), inside

@@ -1,4 +1,4 @@
-"""Sums and extremes of rows that share a number, and rows sorted by one."""
+"""Sums and extremes of rows with the same segment number, and rows sorted by it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, ints, known, rank, shaped, valuewise, vector
+from mlferry.converters.operands import array_of, ints, known, rank, shaped, vector
 from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import RANGES, joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
 
-_FLOAT_MAX = float(np.finfo(np.float32).max)
 _MODES = {"Sum": "SCATTER_ADD", "Prod": "SCATTER_MUL", "Max": "SCATTER_MAX", "Min": "SCATTER_MIN"}
 
 
 def _neutral(kind: str, dtype: str) -> float:
-    """What a row is before anything joins it."""
-    least, most = RANGES.get(dtype, (-_FLOAT_MAX, _FLOAT_MAX))
+    """The initial value of a row."""
+    least, most = RANGES.get(dtype, (-FLOAT_MAX, FLOAT_MAX))
     return {"Sum": 0.0, "Prod": 1.0, "Max": float(least), "Min": float(most)}[kind]
 
 
 def _gathered(
     context: Lowering, kind: str, x: Blob, ids: Operand, count: int, neutral: float
 ) -> Blob:
-    """Rows of the first axis, joined by their numbers; a last row is there for negative ones."""
+    """Rows of the first axis combined by their numbers; a last row takes negative ones."""
     _, *rest = known(x)
     start = np.full((count + 1, *rest), neutral, np.float32)
     if isinstance(ids, Constant):
         array = ids.array.ravel()
         numbers = context.constant(np.where(array < 0, count, array))
     else:
-        below = valuewise(context, "lessThan", ids, alpha=0.0)
+        below = context.emit("lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
         numbers = joint(context, "whereBroadcastable", below, last, ids)
     output = context.layer(
@@ -46,7 +46,7 @@ def _gathered(
 
 @op(*(f"Segment{kind}" for kind in (*_MODES, "Mean")), raw=True)
 def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
-    """Sorted numbers; rows that nothing joins are 0, or 1 where it is a product."""
+    """Takes sorted numbers; segments without rows are 0, or 1 for a product."""
     kind = node.op.removeprefix("Segment")
     array = array_of(node, 1, ids).ravel()
     blob = source(context, x)
@@ -70,7 +70,7 @@ def segment(context: Lowering, node: Node, x: Operand, ids: Operand) -> Blob:
 def unsorted_segment(
     context: Lowering, node: Node, x: Operand, ids: Operand, count: Operand
 ) -> Blob:
-    """Numbers in any order; negative ones are left out."""
+    """Takes numbers in any order; rows with negative ones are dropped."""
     kind = node.op.removeprefix("UnsortedSegment")
     number = ints(array_of(node, 2, count))[0]
     blob = source(context, x)
@@ -85,12 +85,12 @@ def unsorted_segment(
 
 
 def _counted(context: Lowering, x: Blob, size: int, weights: Blob | None = None) -> Blob:
-    """How many values are 0, 1, ..., each counted once or by its weight."""
+    """The number of values that are 0, 1, ...; each counts once, or by its weight."""
     column = shaped(context, x, (math.prod(known(x)), 1))
     hits = joint(context, "equal", column, context.constant(np.arange(size)[None]))
     if weights is not None:
         hits = joint(context, "multiplyBroadcastable", hits, shaped(context, weights, column.known))
-    return context.layer("reduceSum", hits, layout=SOURCE, axes=(0,), keepDims=False)
+    return context.reduce("reduceSum", hits, (0,), keep=False)
 
 
 @op("Bincount", raw=True)
@@ -109,8 +109,8 @@ def histogram(context: Lowering, node: Node, x: Operand, ends: Operand, bins: Op
         context, "subtractBroadcastable", source(context, x), Constant("", np.float32(least))
     )
     step = Constant("", np.float32((most - least) / count))
-    places = valuewise(context, "floor", joint(context, "divideBroadcastable", moved, step))
-    limited = valuewise(context, "clip", places, minVal=0.0, maxVal=float(count - 1))
+    places = context.emit("floor", joint(context, "divideBroadcastable", moved, step))
+    limited = context.emit("clip", places, minVal=0.0, maxVal=float(count - 1))
     return _counted(context, limited, count)
 
 
@@ -143,7 +143,7 @@ def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Ope
     for number in range(node.attrs["num_partitions"]):
         places = np.flatnonzero(array.ravel() == number)
         results.append(
-            context.layer("gather", rows_of_x, context.constant(places), layout=SOURCE, axis=0)
+            context.gather(rows_of_x, context.constant(places), 0)
             if places.size
             else np.zeros((0, *known(rows_of_x)[1:]), np.float32)
         )
@@ -151,7 +151,7 @@ def dynamic_partition(context: Lowering, node: Node, x: Operand, partitions: Ope
 
 
 def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
-    """The rows of one operand, whose places have so many axes."""
+    """The rows of one operand whose indices have this many axes."""
     if axes:
         return _rows(context, x, axes)
     return shaped(context, x, (1, *known(x)))
@@ -159,7 +159,7 @@ def _stitched(context: Lowering, x: Blob, axes: int) -> Blob:
 
 @op("DynamicStitch", "ParallelDynamicStitch", raw=True)
 def dynamic_stitch(context: Lowering, node: Node, *operands: Operand) -> Blob:
-    """Rows at places that are known; of two at one place, the later one stays."""
+    """Rows at known indices; for equal indices, the later row stays."""
     node.attrs.get("N")
     half = len(operands) // 2
     places = [array_of(node, place, x) for place, x in enumerate(operands[:half])]
@@ -168,7 +168,5 @@ def dynamic_stitch(context: Lowering, node: Node, *operands: Operand) -> Blob:
     targets = np.concatenate([at.ravel() for at in places])
     order = np.zeros(int(targets.max()) + 1, np.int64)
     order[targets] = np.arange(targets.size)
-    whole = (
-        parts[0] if len(parts) == 1 else context.layer("concatND", *parts, layout=SOURCE, axis=0)
-    )
-    return context.layer("gather", whole, context.constant(order), layout=SOURCE, axis=0)
+    whole = parts[0] if len(parts) == 1 else context.concat(parts, 0)
+    return context.gather(whole, context.constant(order), 0)

@@ -1,4 +1,4 @@
-"""Converters of the ops, one file a family."""
+"""Converters of the ops, one file for each family."""
 
 from mlferry.converters.onnx.ml.ops import (  # noqa: F401 (they register their functions)
     encoders,

@@ -23,7 +23,7 @@ from mlferry.errors import ConversionError
 
 @op("OneHotEncoder")
 def one_hot_encoder(flow: Flow, node: Node, x: Held) -> Row | Cell | Parts:
-    """Every value by a model of its own; floats are cut to integers, as ONNX says."""
+    """One model for each column; floats lose their fraction, as ONNX says."""
     texts = node.attrs.get("cats_strings")
     categories = texts or node.attrs.get("cats_int64s")
     if not categories:
@@ -69,7 +69,7 @@ _VALUES = {
 
 @op("LabelEncoder")
 def label_encoder(flow: Flow, node: Node, x: Held) -> Held:
-    """A value for each key, another for all that is not a key."""
+    """One value for each key, and another for everything else."""
     if "classes_strings" in node.attrs:
         texts = list(node.attrs["classes_strings"])
         numbers = list(range(len(texts)))
@@ -95,10 +95,10 @@ def label_encoder(flow: Flow, node: Node, x: Held) -> Held:
 
 
 def _check_once(keys: Sequence[Any]) -> None:
-    """Refuse a key that is there twice: ONNX takes its last value, onnxruntime the first."""
+    """Refuse a key that appears twice: ONNX takes its last value, onnxruntime the first."""
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if list(keys).count(key) > 1)
-        raise ConversionError(f"the key {twice!r} is there twice: runtimes do not agree on it")
+        raise ConversionError(f"the key {twice!r} appears twice: runtimes do not agree on it")
 
 
 def _listed(node: Node, prefix: str, names: Mapping[str, str]) -> tuple[list[Any], str]:
@@ -134,10 +134,10 @@ def _default(node: Node, kind: str) -> object:
 
 @op("CategoryMapper")
 def category_mapper(flow: Flow, node: Node, x: Held) -> Row | Cell | Parts:
-    """Texts to integers, or back."""
+    """Maps texts to integers, or integers to texts."""
     texts, numbers = node.attrs.get("cats_strings"), node.attrs.get("cats_int64s")
     if not texts or not numbers or len(texts) != len(numbers):
-        raise ConversionError("it has not as many texts as integers")
+        raise ConversionError("the numbers of its texts and integers differ")
     _check_once(texts if _is_text(x) else numbers)
     to_text = node.attrs.get("default_string", "_Unused")
     to_number = node.attrs.get("default_int64", -1)
@@ -155,7 +155,7 @@ def _is_text(x: Held) -> bool:
 def _mapped(
     flow: Flow, node: Node, x: Held, table: Mapping[Any, Any], default: float | str | None
 ) -> Row | Cell | Parts:
-    """Map every value: by one model where texts become integers or back, else by several."""
+    """Map every value: by one model from texts to integers or back, by several otherwise."""
     key_kind = "string" if isinstance(next(iter(table), ""), str) else "int64"
     value_kind = {str: "string", int: "int64", float: "float"}[type(default)]
     through = _STEPS[key_kind, value_kind]
@@ -173,10 +173,10 @@ def _of_floats(
     values: Sequence[Any],
     default: float | str | None,
 ) -> Held:
-    """The place of the key that a float is equal to, by a network; NaN is equal to NaN here.
+    """The index of the key that equals a float, by a network; NaN equals NaN here.
 
     Raises:
-        ConversionError: two keys are one in float32, or a value is not finite or too large.
+        ConversionError: two keys are equal in float32, or a value is infinite, NaN or too large.
     """
     rounded = np.array(keys, np.float32)
     _check_once([str(key) for key in rounded.tolist()])
@@ -240,7 +240,7 @@ def _number_to_number(
 
 
 def _to_float(flow: Flow, cell: Cell, table: Mapping[Any, Any], default: float, name: str) -> Cell:
-    """The place of the key, that one-hot encoded, and the weights of a linear model."""
+    """The index of the key, one-hot encoded, multiplied by the weights of a linear model."""
     places = {key: i for i, key in enumerate(table)}
     by_text = cell.kind == "string"
     place = (_to_number if by_text else _number_to_number)(flow, cell, places, len(places), name)

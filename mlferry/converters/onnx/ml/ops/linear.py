@@ -45,16 +45,16 @@ def labels_of(node: Node, strings: str, integers: str) -> Labels:
     """The labels of a classifier.
 
     Raises:
-        ConversionError: there are none, or one is there twice.
+        ConversionError: there are none, or one appears twice.
     """
     texts, numbers = node.attrs.get(strings), node.attrs.get(integers)
     labels: Any = list(texts or numbers or ())
     if not labels:
         raise ConversionError(f"it has neither {strings} nor {integers}")
     if len(labels) < 2:
-        raise ConversionError(f"it has one class, {labels[0]!r}; a classifier chooses among two")
+        raise ConversionError(f"it has one class, {labels[0]!r}; a classifier needs two or more")
     if len(set(labels)) < len(labels):
-        raise ConversionError(f"a label is there twice: {labels[:10]}")
+        raise ConversionError(f"a label appears twice: {labels[:10]}")
     return labels  # type: ignore[no-any-return] # lists of attributes
 
 
@@ -103,7 +103,7 @@ def linear_regressor(flow: Flow, node: Node, x: Held) -> Cell | Pending:
 
 @op("LinearClassifier")
 def linear_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Scores]:
-    """The class with the largest score; its transform does not change which one that is."""
+    """The class with the largest score, which no transform changes."""
     row = flow.sample(x)
     labels = labels_of(node, "classlabels_strings", "classlabels_ints")
     offsets = np.array(node.attrs.get("intercepts", ()), np.float64)
@@ -164,7 +164,7 @@ def _classes(
 
 
 def _chosen_later(flow: Flow, raw: Pending, labels: Labels) -> Classes:
-    """The class with the largest of scores that a network makes where they are needed."""
+    """The class with the largest score; a network computes the scores when they are needed."""
 
     def add_both(labels: Labels, label: str, scores: str = "") -> None:
         flow.add_choice(flow.row(raw), labels, label, scores)

@@ -1,6 +1,6 @@
-"""Ordinary ops that move features, or leave them: no model is needed for them.
+"""Ordinary ops that only move features, so that they need no model.
 
-Each returns None where it is not so; the op becomes part of a network then.
+A converter returns None if its op computes something; it becomes part of a network then.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def identity(flow: Flow, node: Node, x: Held) -> Held | None:
 
 @move("Cast")
 def cast(flow: Flow, node: Node, x: Held) -> Held | None:
-    """Labels and scores stay; numbers that the wanted type holds stay."""
+    """Labels and scores stay as they are, and so do numbers that fit the wanted type."""
     to = node.attrs.as_dict().get("to")
     if isinstance(x, Label):
         labels = x.classes.labels
@@ -70,7 +70,7 @@ def cast(flow: Flow, node: Node, x: Held) -> Held | None:
     if to == _STRING or "string" in kinds:
         if to == _STRING and kinds == {"string"}:
             return x
-        raise ConversionError("it casts between texts and numbers; no model of Core ML's does")
+        raise ConversionError("it casts between texts and numbers; Core ML has no model for that")
     stays = (
         (kinds <= {"integer"} and to in (*_FLOATS, 6, 7))
         or (kinds <= {"integer", "float32"} and to in (1, 11))
@@ -88,7 +88,7 @@ def _held(part: Row | Cell) -> str:
 
 @move("Reshape")
 def reshape(flow: Flow, node: Node, x: Held, shape: Held) -> Held | None:
-    """The same values under another shape."""
+    """The same values in another shape."""
     if not isinstance(x, Row | Cell | Parts | Label) or not isinstance(shape, Known):
         return None
     return reshaped(x, resolved(size_of(x), column(shape.array), x.shape))
@@ -96,7 +96,7 @@ def reshape(flow: Flow, node: Node, x: Held, shape: Held) -> Held | None:
 
 @move("Flatten", "Squeeze", "Unsqueeze")
 def flatten(flow: Flow, node: Node, x: Held, axes: Held | None = None) -> Held | None:
-    """Likewise; axes are counted for one sample."""
+    """The same for one sample."""
     if not isinstance(x, Row | Cell | Parts | Label):
         return None
     options = node.attrs.as_dict()

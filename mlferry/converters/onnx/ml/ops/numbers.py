@@ -33,15 +33,15 @@ _FLOAT32 = np.float32
 
 
 def _of(flow: Flow, kind: str, params: dict[str, Any], row: Row, node: Node) -> Row:
-    """A model from a row to one of the same size."""
+    """A model from a row to a row of the same size."""
     return flow.to_row(kind, params, row, f"{node.name}_{kind}", row.size, shape=row.shape)
 
 
 def _each(values: Sequence[float], size: int, name: str) -> list[float]:
-    """One value an element, or one for all of them.
+    """One value for each element, or a single one for all.
 
     Raises:
-        ConversionError: there are other numbers of them.
+        ConversionError: the number of values does not fit.
     """
     results = [float(value) for value in values]
     if len(results) not in (1, size):
@@ -61,9 +61,9 @@ def scaler(flow: Flow, node: Node, x: Held) -> Row:
 
 @op("Normalizer")
 def normalizer(flow: Flow, node: Node, x: Held) -> Held:
-    """L1 and L2 as Core ML has them; MAX divides by the largest value, not the largest magnitude.
+    """Core ML has L1 and L2; MAX divides by the largest value, not the largest magnitude.
 
-    Scores that add up to 1 stay what they are.
+    Scores that add up to 1 stay as they are.
     """
     norm = node.attrs.get("norm", "MAX")
     if norm == "L1" and isinstance(x, Scores):
@@ -86,7 +86,7 @@ def normalizer(flow: Flow, node: Node, x: Held) -> Held:
 
 @op("Imputer")
 def imputer(flow: Flow, node: Node, x: Held) -> Row:
-    """What is equal to a value, or NaN where that is the value, is replaced."""
+    """Replaces what equals a value; NaN equals NaN here."""
     row = flow.sample(x)
     if row.dtype == "int32" or "imputed_value_int64s" in node.attrs:
         values = node.attrs.get("imputed_value_int64s")
@@ -95,10 +95,10 @@ def imputer(flow: Flow, node: Node, x: Held) -> Row:
         values = node.attrs.get("imputed_value_floats")
         replaced = float(node.attrs.get("replaced_value_float", 0.0))
     if not values:
-        raise ConversionError("it has no values to fill in of the input's type")
+        raise ConversionError("it has no replacement values of the input's type")
     filled = _each(values, row.size, "imputed_value")
     if row.dtype == "int32" and any(abs(value) >= 2**31 for value in filled):
-        raise ConversionError("its integers do not fit into 32 bits, those of Core ML's arrays")
+        raise ConversionError("its integers do not fit into the 32 bits of Core ML's arrays")
     params: dict[str, Any] = {"replaceDoubleValue": replaced}
     if len(filled) == row.size:
         params["imputedDoubleArray"] = {"vector": filled}
@@ -112,7 +112,7 @@ def imputer(flow: Flow, node: Node, x: Held) -> Row:
 
 @op("Binarizer")
 def binarizer(flow: Flow, node: Node, x: Held) -> Pending:
-    """1 above the threshold, 0 elsewhere: as a network."""
+    """1 above the threshold, else 0, by a network."""
     row = flow.sample(x)
     threshold = np.array(node.attrs.get("threshold", 0.0), _FLOAT32)
     above = flow.plain("Greater", [row, threshold], row.shape, "bool")
@@ -138,9 +138,9 @@ def feature_vectorizer(flow: Flow, node: Node, *values: Held) -> Row | Cell | Pa
 
 @op("ArrayFeatureExtractor")
 def array_feature_extractor(flow: Flow, node: Node, x: Held, indices: Held) -> Held:
-    """The columns at some places; of constants at the place of the largest score, the label.
+    """The columns at constant indices; the label, if constants are indexed by the largest score.
 
-    Numbers at places that are computed otherwise are gathered by a network.
+    A network gathers numbers at other computed indices.
     """
     if isinstance(x, Known) and isinstance(indices, Pending):
         label = _label(flow, x, indices)
@@ -176,7 +176,7 @@ def _gathered(flow: Flow, x: Held, indices: Held) -> Pending:
     dtype = "float32"
     if isinstance(x, Known):
         if row.dtype.kind not in "iuf":
-            raise ConversionError("it picks a text at a computed place that is no ArgMax")
+            raise ConversionError("it picks a text at a computed index that is not an ArgMax")
         if row.size != row.shape[-1]:
             raise ConversionError("it picks columns of several rows of constants")
         dtype = "float32" if row.dtype.kind == "f" else "int64"
@@ -187,12 +187,12 @@ def _gathered(flow: Flow, x: Held, indices: Held) -> Pending:
 
 
 def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
-    """The labels at the place of the largest score: what a classifier predicts.
+    """The label at the index of the largest score, which is what a classifier predicts.
 
-    None where the place is computed otherwise, or the labels are not those of a classifier.
+    None if the index is computed otherwise, or the labels are not those of a classifier.
 
     Raises:
-        ConversionError: it is not a place of a class.
+        ConversionError: the index is not that of a class.
     """
     maker = flow.pending[index.name]
     while maker.op in ("Reshape", "Cast", "Identity", "Squeeze") and (
@@ -220,9 +220,9 @@ def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
 
 @op("DictVectorizer")
 def dict_vectorizer(flow: Flow, node: Node, x: Held) -> Row:
-    """A dictionary of places, as Core ML's model makes it, and that as a row."""
+    """A dictionary by index, which Core ML's model makes, turned into a row."""
     if not isinstance(x, Table):
-        raise ConversionError("it reads no dictionary that is an input of the model")
+        raise ConversionError("it does not read a dictionary that is an input of the model")
     texts = node.attrs.get("string_vocabulary")
     keys = texts or node.attrs.get("int64_vocabulary")
     if not keys:

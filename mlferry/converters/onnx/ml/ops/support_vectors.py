@@ -1,4 +1,4 @@
-"""Support vector machines. ONNX adds rho, Core ML takes it away."""
+"""Support vector machines. ONNX adds rho, Core ML subtracts it."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def svm_regressor(flow: Flow, node: Node, x: Held) -> Cell:
 
 @op("SVMClassifier")
 def svm_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Held]:
-    """The label by votes, as onnxruntime has it; probabilities by a second machine.
+    """The label is chosen by votes, as in onnxruntime; a second machine gives probabilities.
 
-    Without probabilities ONNX gives the decisions of the pairs: each is a regressor here.
+    Without probabilities, the scores are the decisions between pairs: a regressor for each.
     """
     row = flow.sample(x)
     labels = labels_of(node, "classlabels_strings", "classlabels_ints")
@@ -121,7 +121,9 @@ def svm_classifier(flow: Flow, node: Node, x: Held) -> tuple[Label, Held]:
         or len(rho) != count
         or {len(prob_a), len(prob_b)} not in ({0}, {count})
     ):
-        raise ConversionError("the counts of its classes, vectors, coefficients and rho differ")
+        raise ConversionError(
+            "the numbers of its classes, vectors, coefficients and rho do not fit"
+        )
     rows = coefficients.reshape(len(labels) - 1, sum(counts))
     params = {
         "kernel": kernel,

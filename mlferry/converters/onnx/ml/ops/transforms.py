@@ -1,4 +1,4 @@
-"""What becomes of scores at the end: `post_transform` of ai.onnx.ml, as onnxruntime computes it."""
+"""The last step for scores: `post_transform` of ai.onnx.ml, as onnxruntime computes it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def transformed(flow: Flow, scores: Held, size: int, name: str) -> Held:
 
 
 def no_transform(node: Node) -> None:
-    """Refuse post_transform: with one score onnxruntime leaves it out, against its definition.
+    """Refuse a transform of one score, which onnxruntime omits, against ONNX's definition.
 
     Raises:
-        ConversionError: there is one.
+        ConversionError: the node has one.
     """
     transform = transform_of(node)
     if transform != "NONE":

@@ -1,10 +1,10 @@
-"""How a function of a layer kind says that ONNX cannot express a layer."""
+"""How a function says that another format cannot express what it should write."""
 
 from __future__ import annotations
 
 
 class CannotExpressError(Exception):
-    """ONNX cannot express a layer; the walk over the network collects the reasons."""
+    """The format cannot express a layer or an operation; those who call functions collect why."""
 
 
 class RankHiddenError(CannotExpressError):
@@ -12,5 +12,5 @@ class RankHiddenError(CannotExpressError):
 
 
 def refuse(reason: str) -> CannotExpressError:
-    """The error to raise if ONNX cannot express a layer."""
+    """The error to raise if the format cannot express something."""
     return CannotExpressError(reason)
