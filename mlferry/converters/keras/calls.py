@@ -66,7 +66,7 @@ class LayerUse:
         args: the positional arguments, with a `Ref` in the place of each tensor.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to;
-            None where the call says that an input has none.
+            None if the call says that an input has none.
     """
 
     inputs: tuple[Tensor, ...]
