@@ -13,6 +13,7 @@ from mlferry.layers.definitions import DEFINITIONS, LaterOption
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
+UPDATABLE = 4  # the version from which on a device trains models
 _MODEL_VERSIONS = {
     "customModel": 3,
     "nonMaximumSuppression": 3,
@@ -41,7 +42,7 @@ def reasons(spec: model_pb2.Model) -> Iterator[tuple[int, str]]:
         kind = model.WhichOneof("Type") or ""
         yield _MODEL_VERSIONS.get(kind, 1), f"the model kind {kind}"
         if model.isUpdatable:
-            yield 4, "an updatable model"
+            yield UPDATABLE, "an updatable model"
         described = model.description
         if described.functions or described.defaultFunctionName:
             yield 9, "several functions"

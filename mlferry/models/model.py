@@ -220,9 +220,11 @@ class MLModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its message, with the classes that it needs, registered ones too."""
-        return _revived, (self._spec.SerializeToString(), self._with_registered(), self._images)
+        return _revived, (self._spec.SerializeToString(), self.classes_to_send, self._images)
 
-    def _with_registered(self) -> CustomClasses:
+    @property
+    def classes_to_send(self) -> CustomClasses:
+        """The classes that another process needs, with those that are registered in this one."""
         layers, models = dict(self._classes.layers), dict(self._classes.models)
         for spec in networks.models_in(self._spec):
             if spec.WhichOneof("Type") == "customModel":

@@ -63,11 +63,11 @@ def in_order(
             workers were lost to a chunk.
         MlferryError: what `work` raises, at the place of its item.
     """
-    group = WorkerGroup(work, shared, executor, chunk_size=chunk_size)
-    return _once(group, items)
+    team = Team(work, shared, executor, chunk_size=chunk_size)
+    return _once(team, items)
 
 
-class WorkerGroup(Generic[S, T, R]):
+class Team(Generic[S, T, R]):
     """As `in_order`, for several runs: what is shared travels to a worker in the first one only.
 
     Args:
@@ -109,16 +109,16 @@ class WorkerGroup(Generic[S, T, R]):
         if self._dispatcher is not None:
             self._dispatcher.close()
 
-    def __enter__(self) -> WorkerGroup[S, T, R]:
+    def __enter__(self) -> Team[S, T, R]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _once(group: WorkerGroup[S, T, R], items: Iterable[T]) -> Iterator[R]:
-    with group:
-        yield from group.run(items)
+def _once(team: Team[S, T, R], items: Iterable[T]) -> Iterator[R]:
+    with team:
+        yield from team.run(items)
 
 
 # ---- in the worker ---------------------------------------------------------------------

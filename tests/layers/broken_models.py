@@ -268,6 +268,9 @@ CASES: list[Case] = [
      "isUpdatable is set on a customModel"),
     ("custom class", on(custom_model, put("customModel.className", "")), E, "customModel",
      "className is empty"),
+    ("an updatable model of iOS 12", on(updatable_pipeline, put(
+        "pipeline.models[1].specificationVersion", 3)), W, "model 1 'second'",
+     "specificationVersion is 3; updatable models need 4"),
     ("custom model without inputs", on(custom_model, put("description.input", None)), W,
      "description", "it has no inputs; customModel models need some"),
     ("custom model without outputs", on(custom_model, put("description.output", None)), W,

@@ -22,7 +22,7 @@ from mlferry import errors
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError, WorkerError
 from mlferry.layers.builder import Builder
 from mlferry.models import workers
-from mlferry.models.quantization import search as search_module
+from mlferry.models.quantization import calibration, search as search_module
 from mlferry.models.workers import in_order
 from mlferry.spec.proto import model_pb2
 
@@ -267,6 +267,100 @@ def test_precision(name: str, opened: Callable[[str], Any]) -> None:
     assert made.to_dict() == wanted.to_dict()
 
 
+def two_layers(size: int = 6) -> model_pb2.Model:
+    """What the second layer gets depends on how the first one was quantized."""
+    rng = np.random.default_rng(2)
+    builder = Builder()
+    builder.input("x", (1, 4))
+    last = "x"
+    for index, (inputs, outputs) in enumerate(((4, size), (size, size), (size, 3))):
+        builder.layer(
+            "innerProduct", f"l{index}", [last], [f"h{index}"], inputChannels=inputs,
+            outputChannels=outputs, weights=rng.normal(size=outputs * inputs).astype(np.float32),
+        )  # fmt: skip
+        builder.layer("activation", f"a{index}", [f"h{index}"], [f"r{index}"], tanh={})
+        last = f"r{index}"
+    builder.output(last)
+    return builder.model()
+
+
+QUANTIZATIONS: dict[str, tuple[Any, ...]] = {
+    "linear": (4, "linear"),
+    "kmeans": (3, "kmeans"),
+    "symmetric": (8, "linear_symmetric"),
+    "grouped, a program": (2, "kmeans", {"granularity": "per_channel", "convert_to": "mlprogram"}),
+}
+
+
+def calibrated(row: str, count: int, executor: Any = None) -> mlferry.MLModel:
+    bits, mode, *rest = QUANTIZATIONS[row]
+    options = rest[0] if rest else {}
+    model = mlferry.MLModel(two_layers())
+    return mlferry.quantize_weights(model, bits, mode, samples(count), **options, executor=executor)
+
+
+def same_model(one: mlferry.MLModel, other: mlferry.MLModel) -> None:
+    assert one.spec == other.spec
+    sample = samples(1)[0]
+    np.testing.assert_array_equal(*(next(iter(m.predict(sample).values())) for m in (one, other)))
+
+
+CALIBRATIONS = [
+    (row, name, count)
+    for row in QUANTIZATIONS
+    for name in EXECUTORS
+    for count in ((1, 3, 30) if name in ("none", "threads") else (30,))
+]
+
+
+@pytest.mark.parametrize(("row", "name", "count"), CALIBRATIONS)
+def test_quantizing_with_samples(
+    row: str, name: str, count: int, opened: Callable[[str], Any]
+) -> None:
+    """The bytes are the same, however many share the samples."""
+    same_model(calibrated(row, count, opened(name)), calibrated(row, count))
+
+
+class Deadly(mlferry.CustomLayer):
+    """Kills its process the first time that it is asked in a worker."""
+
+    def evaluate(self, inputs: list[Any]) -> list[Any]:
+        died = Path(self.parameters["died"])
+        if multiprocessing.parent_process() is not None and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [inputs[0] * 2]
+
+
+def with_a_deadly_layer(died: Path) -> mlferry.MLModel:
+    """It lies between layers that are quantized: groups of samples are lost midway."""
+    spec = two_layers()
+    network = spec.neuralNetwork
+    custom = network.layers.add(name="deadly", input=["h1"], output=["d"])
+    custom.custom.className = "Deadly"
+    custom.custom.parameters["died"].stringValue = str(died)
+    moved = list(network.layers)
+    order = [*moved[:3], moved[-1], *moved[3:-1]]
+    copies = []
+    for layer in order:
+        copies.append(type(layer)())
+        copies[-1].CopyFrom(layer)
+    del network.layers[:]
+    network.layers.extend(copies)
+    next(each for each in network.layers if each.name == "a1").input[0] = "d"
+    return mlferry.MLModel(spec, custom_layers={"Deadly": Deadly})
+
+
+def test_a_lost_process_loses_no_samples(tmp_path: Path) -> None:
+    died = tmp_path / "died"
+    model, given = with_a_deadly_layer(died), samples(12)
+    wanted = mlferry.quantize_weights(model, 4, "linear", given)
+    assert not died.exists()
+    made = mlferry.quantize_weights(model, 4, "linear", given, executor=processes)
+    assert died.exists()
+    assert made.spec == wanted.spec
+
+
 SEARCHES: dict[str, dict[str, Any]] = {
     "a rate": {"metric": "top1", "target": 0.8},
     "a ratio, with samples": {"target": 25.0, "calibrate": True, "folds": 3},
@@ -420,6 +514,27 @@ def killed(report: Any) -> float:
 
 
 KILLED: list[int] = []
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_worker_is_killed_while_layers_are_quantized(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its samples are taken over by others, from the first layer on."""
+    wanted = calibrated("linear", 40)
+    pids = list(cluster.run(os.getpid).values())
+    store, stored = calibration.store, []
+
+    def killing(*arguments: Any) -> None:
+        store(*arguments)
+        stored.append(1)
+        if len(stored) == 2:
+            os.kill(pids[0], signal.SIGKILL)
+
+    monkeypatch.setattr(calibration, "store", killing)
+    made = calibrated("linear", 40, cluster.get_executor())
+    assert len(stored) == 3
+    same_model(made, wanted)
 
 
 @pytest.mark.filterwarnings("default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlferry.layers import versions
 from mlferry.layers.validate.rules import MODEL_RULES, model_rule
 from mlferry.spec import features, networks, releases
 from mlferry.spec.problems import Problem, Problems, error, hint, warning, within
@@ -31,6 +32,10 @@ def pipeline_models(spec: model_pb2.Model) -> Problems:
         elif inner.specificationVersion > releases.NEWEST:
             result = f"specificationVersion is {inner.specificationVersion}"
             text = f"{result}, newer than {releases.NEWEST}, the newest known"
+            yield warning(text, place(index, pipeline))
+        elif inner.isUpdatable and inner.specificationVersion < versions.UPDATABLE:
+            result = f"specificationVersion is {inner.specificationVersion}"
+            text = f"{result}; updatable models need {versions.UPDATABLE}"
             yield warning(text, place(index, pipeline))
         rules = [rule for rule in MODEL_RULES if rule.__name__ not in _ROOT_ONLY]
         problems = (problem for rule in rules for problem in rule(inner))

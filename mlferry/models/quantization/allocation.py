@@ -17,16 +17,8 @@ from mlferry.errors import PredictionError, context
 from mlferry.layers.kernels import Array
 from mlferry.layers.sites import sites
 from mlferry.models import agreement
-from mlferry.models.quantization.calibration import (
-    Features,
-    Fit,
-    Job,
-    Streams,
-    alone,
-    later_reads,
-    quantize,
-    store,
-)
+from mlferry.models.quantization.calibration import Fit, Job, quantize, store
+from mlferry.models.quantization.walks import Features, Streams, alone, later_reads
 from mlferry.progress import progress
 from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
 from mlferry.runtime.session import Session

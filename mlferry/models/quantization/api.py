@@ -27,6 +27,7 @@ from mlferry.models.quantization.programs import (
 )
 from mlferry.models.quantization.vectors import different
 from mlferry.models.samples import SampleData, samples_for
+from mlferry.models.workers import Executors
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.graph import Value
 from mlferry.programs.sites import ProgramSite
@@ -85,6 +86,7 @@ def quantize_weights(
     cluster_dim: int = 1,
     joint_compression: bool = False,
     convert_to: str | None = None,
+    executor: Executors | None = None,
 ) -> MLModel:
     """A copy of a model whose weights take fewer bits. Its interface stays as it is.
 
@@ -139,6 +141,8 @@ def quantize_weights(
             of anew (iOS 18): what is left of pruned weights goes into codes or tables, and tables
             into codes with a scale for all of them ("per_tensor") or for each ("per_channel").
         convert_to: "mlprogram" makes a program of a network first (`to_program`).
+        executor: runs layers for several samples at a time, of `sample_data`, with up to four
+            workers; see `MLModel.predict`. The result is the same.
 
     Raises:
         SpecError: an argument is not as described above, or `lut_function` gave something that
@@ -159,14 +163,20 @@ def quantize_weights(
         task = _with_bits_each(model, task, sample_data, sizes, choice, mean_bits)
     if is_program(convert_to) and not has_programs(model.spec):
         if sample_data is not None and task.mode in _CALIBRATED:
-            return _calibrated_program(model, task, sample_data, sizes)
+            return _calibrated_program(model, task, sample_data, sizes, executor)
         model = to_program(model)
     if has_programs(model.spec):
         return _program(model, task, sample_data, sizes)
-    return _network(model, task, sample_data, sizes)
+    return _network(model, task, sample_data, sizes, executor)
 
 
-def _network(model: MLModel, task: Task, sample_data: SampleData | None, sizes: _Sizes) -> MLModel:
+def _network(
+    model: MLModel,
+    task: Task,
+    sample_data: SampleData | None,
+    sizes: _Sizes,
+    executor: Executors | None,
+) -> MLModel:
     if sizes.joint:
         raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
     if sizes.granularity is not None:
@@ -193,7 +203,7 @@ def _network(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         _by_values(spec, task)
     else:
         job = _job(model, task, None)
-        calibration.calibrate(model, spec, sample_data, job)
+        calibration.calibrate(model, spec, sample_data, job, executor)
     for inner in networks.models_in(spec):
         needed = versions.required(inner)
         inner.specificationVersion = max(inner.specificationVersion, needed)
@@ -215,7 +225,11 @@ _CALIBRATED = ("linear", "linear_symmetric", "linear_lut", "kmeans")
 
 
 def _calibrated_program(
-    model: MLModel, task: Task, sample_data: SampleData, sizes: _Sizes
+    model: MLModel,
+    task: Task,
+    sample_data: SampleData,
+    sizes: _Sizes,
+    executor: Executors | None,
 ) -> MLModel:
     """A network quantized with samples, as a program.
 
@@ -233,12 +247,12 @@ def _calibrated_program(
         )
     if not grouped:
         spec = model.get_spec()
-        calibration.calibrate(model, spec, sample_data, _job(model, task, None))
+        calibration.calibrate(model, spec, sample_data, _job(model, task, None), executor)
         return as_program(model.with_spec(spec), _options(task))
     _check_sizes(task, sizes, TABLE_BITS)
     spec = model.get_spec()
     job = _job(model, task, sizes)
-    calibration.calibrate(model, spec, sample_data, job)
+    calibration.calibrate(model, spec, sample_data, job, executor)
     program = to_program(model.with_spec(spec))
     together, vector = job.together, job.vector
     least = together or vector

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import context
-from mlferry.layers import versions
 from mlferry.layers.kernels import Array
 from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
@@ -32,12 +31,20 @@ from mlferry.models.quantization.rounding import (
     best_range,
     choose,
 )
+from mlferry.models.quantization.walks import (
+    Features,
+    Streams,
+    WalkedNetwork,
+    Walks,
+    alone,
+    later_reads,
+)
 from mlferry.models.samples import SampleData, samples_for
+from mlferry.models.workers import Executors
 from mlferry.progress import progress
 from mlferry.runtime.evaluators import prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
 from mlferry.runtime.evaluators.registry import CustomClasses
-from mlferry.runtime.session import Session
 from mlferry.spec import networks, weights as stored_weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from mlferry.text import logger_of
@@ -45,8 +52,6 @@ from mlferry.text import logger_of
 logger = logger_of(__name__)
 
 _BUDGET = 1 << 30  # bytes of blobs that both streams hold together
-Blobs = dict[str, Array]
-Features = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,21 +88,41 @@ class Job:
         return self.together is not None or self.vector > 1
 
 
-def calibrate(model: MLModel, spec: model_pb2.Model, sample_data: SampleData, job: Job) -> None:
+def calibrate(
+    model: MLModel,
+    spec: model_pb2.Model,
+    sample_data: SampleData,
+    job: Job,
+    executor: Executors | None = None,
+) -> None:
     """Quantize every chosen weight of `spec`, a copy of the model's specification.
+
+    Args:
+        model: the float model.
+        spec: is changed.
+        sample_data: as for `compare_models`.
+        job: what is to be done.
+        executor: runs the layers for several samples at a time.
 
     Raises:
         PredictionError: the data does not fit, or there is none.
+        WorkerError: the executor cannot do it.
     """
-    quantize(
-        spec, [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)], job
-    )
+    given = [dict(sample.data) for sample in samples_for(model.spec, sample_data)]
+    if executor is not None:
+        job = replace(job, classes=model.classes_to_send)
+    quantize(spec, given, job, executor)
 
 
-def quantize(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> None:
+def quantize(
+    spec: model_pb2.Model,
+    samples: Sequence[Features],
+    job: Job,
+    executor: Executors | None = None,
+) -> None:
     """Quantize every chosen weight of a specification, in place; see `calibrate`."""
     given = list(samples)
-    _quantize_model(spec, given, given, job, last=True)
+    _quantize_model(spec, given, given, job, executor, last=True)
 
 
 def _quantize_model(
@@ -105,6 +130,7 @@ def _quantize_model(
     floats: list[Features],
     quantized: list[Features],
     job: Job,
+    executor: Executors | None,
     *,
     last: bool,
 ) -> tuple[list[Features], list[Features]]:
@@ -112,7 +138,7 @@ def _quantize_model(
     before = None if last else _outputs(spec, floats, job)
     pipeline = networks.pipeline_of(spec)
     if networks.network_of(spec) is not None:
-        _quantize_network(spec, floats, quantized, job)
+        _quantize_network(spec, floats, quantized, job, executor)
     elif pipeline is not None:
         known, known_quantized = floats, quantized
         for index, inner in enumerate(pipeline.models):
@@ -121,6 +147,7 @@ def _quantize_model(
                 _inputs(inner, known),
                 _inputs(inner, known_quantized),
                 job,
+                executor,
                 last=index == len(pipeline.models) - 1,
             )
             known = [old | new for old, new in zip(known, made[0], strict=False)]
@@ -145,58 +172,12 @@ def _outputs(spec: model_pb2.Model, given: list[Features], job: Job) -> list[Fea
 # ---- one network ------------------------------------------------------------------------------
 
 
-class Streams:
-    """The blobs of every sample in the float and in the quantized network.
-
-    A blob that is the same in both is one object.
-    """
-
-    def __init__(self, floats: list[Blobs], quantized: list[Blobs]) -> None:
-        self.floats, self.quantized = floats, quantized
-
-    def step(
-        self, before: Session, after: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
-    ) -> None:
-        """Run a layer, as it was and as it is, and drop what no later layer reads."""
-        reads, writes = networks.touched(layer)
-        for one, other in zip(self.floats, self.quantized, strict=True):
-            given = {name: one[name] for name in reads | writes if name in one}
-            moved = {name: other[name] for name in reads | writes if name in other}
-            wanted = [name for name in sorted(writes) if name in keep]
-            same = before is after and all(given[name] is moved.get(name) for name in given)
-            made = before.run(given, wanted) if wanted else {}
-            one.update(made)
-            other.update(made if same or not wanted else after.run(moved, wanted))
-            for blobs in (one, other):
-                for name in blobs.keys() - keep:
-                    del blobs[name]
-
-
-def later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
-    """For each layer, what the layers after it read, or may leave as it was."""
-    later: list[set[str]] = []
-    needed: set[str] = set()
-    for layer in reversed(layers):
-        later.append(set(needed))
-        reads, writes = networks.touched(layer)
-        needed |= reads
-        if networks.subnetworks(layer):
-            needed |= writes
-    return later[::-1]
-
-
-def alone(
-    network: networks.Network, layers: Sequence[nn.NeuralNetworkLayer], classes: CustomClasses
-) -> Session:
-    """A session of some layers, in the network's mapping of arrays."""
-    made = nn.NeuralNetwork(layers=layers)
-    if not versions.uses_rank5(network):
-        made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
-    return Session(made, classes.layers)
-
-
 def _quantize_network(
-    spec: model_pb2.Model, floats: list[Features], quantized: list[Features], job: Job
+    spec: model_pb2.Model,
+    floats: list[Features],
+    quantized: list[Features],
+    job: Job,
+    executor: Executors | None,
 ) -> None:
     network = networks.network_of(spec)
     assert network is not None
@@ -208,45 +189,40 @@ def _quantize_network(
     if not any(chosen):
         return
     end = 1 + max(index for index, found in enumerate(chosen) if found)
-    evaluator = NetworkEvaluator(spec, job.classes)
-    later = later_reads(layers[:end])
-    sessions = [alone(network, [layer], job.classes) for layer in layers[:end]]
-    picked = _as_many_as_fit(layers[:end], sessions, later, evaluator.blobs(floats[0]), len(floats))
-    first = [evaluator.blobs(floats[index]) for index in picked]
-    moved = [
-        one if floats[index] is quantized[index] else evaluator.blobs(quantized[index])
-        for index, one in zip(picked, first, strict=True)
-    ]
-    streams = Streams(first, [dict(blobs) for blobs in moved])
-    work = list(zip(layers[:end], chosen[:end], sessions, later, strict=True))
-    sessions.clear()
-    for layer, found, before, keep in progress(work, f"{job.mode}, {job.bits} bits", len(work)):
-        old = layer
-        if found:
-            old = nn.NeuralNetworkLayer()
-            old.CopyFrom(layer)
-            before = alone(network, [old], job.classes)  # noqa: PLW2901 - `layer` changes below
+    picked = _as_many_as_fit(spec, floats, end, job)
+    source = WalkedNetwork(
+        spec, [floats[i] for i in picked], [quantized[i] for i in picked], job.classes, end
+    )
+    with Walks(source, executor) as walks:
+        work = list(enumerate(zip(layers[:end], chosen[:end], strict=True)))
+        for index, (layer, found) in progress(work, f"{job.mode}, {job.bits} bits", len(work)):
+            if not found:
+                continue
+            told = walks.products(index, [site for site in found if _is_of_product(site, layer)])
             for site in found:
                 with context(f"quantizing {site}"):
                     own = job.each.get(str(site), job.bits)
-                    store(site, Fit.of(site, layer, streams), job.with_bits(own))
-        after = alone(network, [layer], job.classes) if found else before
-        streams.step(before, after, old, keep)
+                    product = told.get(site.field)
+                    fit = None if product is None else Fit(product, product.moments())
+                    store(site, fit, job.with_bits(own))
+            walks.change(index, layer)
 
 
 def _as_many_as_fit(
-    layers: Sequence[nn.NeuralNetworkLayer],
-    sessions: Sequence[Session],
-    later: Sequence[set[str]],
-    blobs: Blobs,
-    count: int,
+    spec: model_pb2.Model, floats: Sequence[Features], end: int, job: Job
 ) -> list[int]:
-    """Which of `count` samples are used: evenly spread, as many as `_BUDGET` holds."""
+    """Which of the samples are used: evenly spread, as many as `_BUDGET` holds."""
+    network = networks.network_of(spec)
+    assert network is not None
+    layers = list(network.layers)[:end]
+    blobs = NetworkEvaluator(spec, job.classes).blobs(floats[0])
     peak = _size(blobs)
     one = Streams([dict(blobs)], [dict(blobs)])
-    for layer, session, keep in zip(layers, sessions, later, strict=True):
+    for layer, keep in zip(layers, later_reads(layers), strict=True):
+        session = alone(network, [layer], job.classes)
         one.step(session, session, layer, keep)
         peak = max(peak, _size(one.floats[0]))
+    count = len(floats)
     fit = max(1, min(count, _BUDGET // max(1, 2 * peak)))
     if fit < count:
         logger.info("%d of %d samples are used: more would not fit into memory", fit, count)
@@ -269,14 +245,18 @@ class Fit(NamedTuple):
     @classmethod
     def of(cls, site: Site, layer: nn.NeuralNetworkLayer, streams: Streams) -> Fit | None:
         """None where the weight is no product's."""
-        is_own = not networks.subnetworks(layer)
-        if not (is_own and site.field == "weights" and site.kind in PRODUCTS):
+        if not _is_of_product(site, layer):
             return None
         product: Product = PRODUCTS[site.kind](site, len(streams.floats))
         name = layer.input[0]
         for one, other in zip(streams.floats, streams.quantized, strict=True):
             product.add(one[name], other[name])
         return cls(product, product.moments())
+
+
+def _is_of_product(site: Site, layer: nn.NeuralNetworkLayer) -> bool:
+    own = not networks.subnetworks(layer)
+    return own and site.field == "weights" and site.kind in PRODUCTS
 
 
 def store(site: Site, fit: Fit | None, job: Job) -> None:

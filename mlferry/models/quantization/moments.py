@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,35 @@ _ROWS = (24576, 65536)  # at least and at most so many rows of inputs are added 
 _BATCH = 4096  # rows in one product
 
 
+class Sums(NamedTuple):
+    """What a `Product` adds up, over some of the samples.
+
+    Attributes:
+        own: for each block of inputs, of what goes in in the quantized model.
+        cross: likewise, with what goes in in the float model; None where they are the same.
+        rows: how many there are.
+    """
+
+    own: list[Floats]
+    cross: list[Floats] | None
+    rows: int
+
+
 class Product(ABC):
     """A layer whose outputs are products of its inputs with its weights.
 
     Args:
         site: the weights.
-        samples: how many samples will be added.
+        samples: how many samples there are, of which some, or all, will be added.
+        seed: of the choice of rows.
     """
 
     groups = 1
 
-    def __init__(self, site: Site, samples: int) -> None:
+    def __init__(self, site: Site, samples: int, seed: int = 0) -> None:
         self.shape = site.shape
         self.params = Params.of(site.layer)
-        self.random = np.random.default_rng(0)
+        self.random = np.random.default_rng(seed)
         self.inputs = self.matrices(np.empty(site.shape, np.bool_)).shape[1]
         rows = min(max(_ROWS[0], 8 * self.inputs), _ROWS[1])
         self.quota = -(-rows // max(1, samples))
@@ -69,11 +84,11 @@ class Product(ABC):
 
     def add(self, x: Array, quantized: Array) -> None:
         """Take a sample's input in the float model, and in the quantized one."""
-        self._waiting.append(self.rows(x, quantized))
-        self._waits += self._waiting[-1][0].shape[2]
         if self._cross is None and x is not quantized:
             self._flush()
             self._cross = [own.copy() for own in self._own]
+        self._waiting.append(self.rows(x, quantized))
+        self._waits += self._waiting[-1][0].shape[2]
         if self._waits >= _BATCH:
             self._flush()
 
@@ -88,6 +103,22 @@ class Product(ABC):
                 self._cross[index] += x[:, block] @ part.swapaxes(1, 2)
         self._rows += self._waits
         self._waiting, self._waits = [], 0
+
+    def sums(self) -> Sums:
+        """The sums over what was added; nothing can be added after it."""
+        self._flush()
+        return Sums(self._own, self._cross, self._rows)
+
+    def take(self, part: Sums) -> None:
+        """Add the sums over other samples."""
+        if self._cross is None and part.cross is not None:
+            self._cross = [own.copy() for own in self._own]
+        if self._cross is not None:
+            for cross, more in zip(self._cross, part.cross or part.own, strict=True):
+                np.add(cross, more, out=cross)
+        for own, more in zip(self._own, part.own, strict=True):
+            np.add(own, more, out=own)
+        self._rows += part.rows
 
     def moments(self) -> Moments:
         """The moments of all that was added; nothing can be added after it."""
@@ -124,9 +155,9 @@ class Matrix(Product):
 class Embedding(Matrix):
     """Weights [outputs, entries]; an input is the index of an entry."""
 
-    def __init__(self, site: Site, samples: int) -> None:
+    def __init__(self, site: Site, samples: int, seed: int = 0) -> None:
         self._met = np.zeros((1, site.shape[1]))
-        super().__init__(site, samples)
+        super().__init__(site, samples, seed)
 
     def _zeros(self, block: slice) -> Floats:
         return np.zeros((1, 0, 0))
@@ -136,6 +167,14 @@ class Embedding(Matrix):
         self._met[0] += np.bincount(
             quantized.reshape(-1).astype(np.intp), minlength=self._met.shape[1]
         )[: self._met.shape[1]]
+
+    def sums(self) -> Sums:
+        """How often each entry is looked up, as it is counted."""
+        return Sums([self._met], None, 0)
+
+    def take(self, part: Sums) -> None:
+        """Add the counts of other samples."""
+        self._met += part.own[0]
 
     def moments(self) -> Moments:
         """How often each entry is looked up."""
@@ -147,9 +186,9 @@ class Convolution(Product):
 
     transposed = False
 
-    def __init__(self, site: Site, samples: int) -> None:
+    def __init__(self, site: Site, samples: int, seed: int = 0) -> None:
         self.groups = site.layer.convolution.nGroups or 1
-        super().__init__(site, samples)
+        super().__init__(site, samples, seed)
 
     def matrices(self, weights: Weights) -> Weights:
         """The weights as [groups, inputs / groups * kH * kW, outputs / groups]."""
@@ -257,9 +296,9 @@ class Deconvolution(Convolution):
         return _flat(along[0], along[1], size[1])
 
 
-def _convolution(site: Site, samples: int) -> Product:
+def _convolution(site: Site, samples: int, seed: int = 0) -> Product:
     made = Deconvolution if site.layer.convolution.isDeconvolution else Convolution
-    return made(site, samples)
+    return made(site, samples, seed)
 
 
 PRODUCTS = {

@@ -28,7 +28,7 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import is_program
 from mlferry.models.quantization.api import program_bits, quantize_weights
 from mlferry.models.samples import SampleData, samples_for
-from mlferry.models.workers import Executors, WorkerGroup
+from mlferry.models.workers import Executors, Team
 
 METRICS = ("top1", "top5", "snr", "psnr", "cosine")
 MODES = ("linear", "kmeans")
@@ -302,8 +302,8 @@ def search_quantization(
     ]
     reference = list(model.predict(samples, executor=executor))
     source = _Source(model, samples, reference, min(folds, len(samples)), given)
-    with WorkerGroup(_measured, source, executor, chunk_size=1) as group:
-        judge = _Judge(source, metric, target, group)
+    with Team(_measured, source, executor, chunk_size=1) as team:
+        judge = _Judge(source, metric, target, team)
         trials = judge.trials(settings)
         if not any(trial.meets for trial in trials):
             trials += judge.trials([_Setting(_HALF, 16)])
@@ -313,7 +313,7 @@ def search_quantization(
         raise SpecError(f"no setting meets the target:\n{_table(trials, name, target, None)}")
     best = min(good, key=lambda trial: (trial.size, -trial.criterion, trial.calibrated))
     needed = None if best.interval is None else agreement.samples_needed(1.0, target)
-    found = source.quantized(_Setting(best.mode, best.bits, best.calibrated), samples)
+    found = source.quantized(_Setting(best.mode, best.bits, best.calibrated), samples, executor)
     full = model.stored_size
     return Search(found, best, trials, name, target, full, len(samples), needed)
 
@@ -370,14 +370,22 @@ class _Source:
         """Without the model that was made last."""
         return _Source, (self.model, self.samples, self.reference, self.folds, self.options)
 
-    def quantized(self, setting: _Setting, samples: Sequence[Mapping[str, Any]]) -> MLModel:
+    def quantized(
+        self,
+        setting: _Setting,
+        samples: Sequence[Mapping[str, Any]],
+        executor: Executors | None = None,
+    ) -> MLModel:
         """The model in a setting, with samples if it is fitted to some."""
         if setting.mode == _HALF:
             kept = ("selector", "convert_to")
             options = {name: self.options[name] for name in kept if name in self.options}
             return quantize_weights(self.model, setting.bits, **options)
+        options = dict(self.options)
+        if setting.calibrated and executor is not None:
+            options["executor"] = executor
         given = samples if setting.calibrated else None
-        return quantize_weights(self.model, setting.bits, setting.mode, given, **self.options)
+        return quantize_weights(self.model, setting.bits, setting.mode, given, **options)
 
     def quantized_without(self, setting: _Setting, fold: int) -> MLModel:
         """The model in a setting, fitted to the samples of all other folds."""
@@ -435,9 +443,9 @@ class _Judge:
         source: _Source,
         metric: Metric,
         target: float,
-        group: WorkerGroup[_Source, _Piece, _Result | MlferryError],
+        team: Team[_Source, _Piece, _Result | MlferryError],
     ) -> None:
-        self.source, self.metric, self.target, self.group = source, metric, target, group
+        self.source, self.metric, self.target, self.team = source, metric, target, team
         if isinstance(metric, str):
             same = [rows_of(f"sample {i}", one, one) for i, one in enumerate(source.reference)]
             _output(report_of(same), metric)  # says early that there is none
@@ -445,7 +453,7 @@ class _Judge:
     def trials(self, settings: Sequence[_Setting]) -> list[Trial]:
         """The settings, measured, each mode until it misses the target."""
         ways = list(dict.fromkeys((each.mode, each.calibrated) for each in settings))
-        apart = self.group.workers > 1  # then those that take longest come first
+        apart = self.team.workers > 1  # then those that take longest come first
         order = sorted(settings, key=lambda each: (-each.bits, apart and not each.calibrated))
         missed: set[tuple[str, bool]] = set()
         asked: deque[tuple[_Setting, int]] = deque()
@@ -454,12 +462,12 @@ class _Judge:
             for setting in order:
                 if (setting.mode, setting.calibrated) in missed:
                     continue
-                parts = self.source.pieces(setting, self.group.workers, len(ways))
+                parts = self.source.pieces(setting, self.team.workers, len(ways))
                 asked.append((setting, len(parts)))
                 yield from parts
 
         made: dict[_Setting, Trial] = {}
-        results = self.group.run(pieces())
+        results = self.team.run(pieces())
         with contextlib.closing(results):
             for first in results:
                 setting, count = asked.popleft()
