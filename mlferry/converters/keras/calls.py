@@ -299,3 +299,14 @@ def only_refs(value: object) -> bool:
 def _asks_nothing(name: str, value: object) -> bool:
     """Drop `training=False`, and options that are None."""
     return value is None or (name == "training" and not value)
+
+
+def placed(value: object, inputs: Sequence[Any]) -> Any:
+    """An argument with blobs in place of its `Ref`s."""
+    if isinstance(value, Ref):
+        return inputs[value.index]
+    if isinstance(value, list | tuple):
+        return type(value)(placed(item, inputs) for item in value)
+    if isinstance(value, Mapping):
+        return {key: placed(item, inputs) for key, item in value.items()}
+    return value
