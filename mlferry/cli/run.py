@@ -55,7 +55,7 @@ def predict(
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
     Pictures are scaled to cover the input's size, their shape kept, and cut to the middle. NAME=
-    may be left out where the model has one input. Of a classifier it prints the likeliest classes,
+    may be omitted if the model has one input. Of a classifier it prints the likeliest classes,
     of other models JSON.
     """
     from mlferry.models.model import MLModel
@@ -85,7 +85,7 @@ def predict(
 def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
     """A sample of ``NAME=FILE`` arguments: arrays, and pictures for image inputs.
 
-    The name may be left out where the model has one input.
+    The name may be omitted if the model has one input.
 
     Raises:
         ModelFileError: a file cannot be read, or does not fit its input. click.UsageError: an
