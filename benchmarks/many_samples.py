@@ -1,6 +1,6 @@
 """What many workers give to comparing, searching, quantizing with samples and checking precision.
 
-    python benchmarks/many_samples.py [--samples 48] [--idle] [--docs]
+    python benchmarks/many_samples.py [--samples 96] [--idle] [--docs]
 
 Of SqueezeNet, one BLAS thread a process. First everything runs in this process, then with two
 workers that hold their libraries. Counted are processor seconds: those of this process, which hands
@@ -71,7 +71,7 @@ def tasks(count: int) -> list[Task]:
     shape = tuple(feature.type.multiArrayType.shape)
     rng = np.random.default_rng(0)
     samples = [{feature.name: rng.normal(size=shape).astype(np.float32)} for _ in range(count)]
-    few = samples[: max(4, count // 6)]
+    few = samples[: max(4, count // 12)]
     pieces = len(BITS) * 2 * 3  # modes; by weights alone, and two folds with samples
     return [
         Task(
@@ -80,7 +80,7 @@ def tasks(count: int) -> list[Task]:
         ),
         Task(
             "check_precision",
-            lambda e: mlferry.check_precision(program, samples, executor=e),
+            lambda e: mlferry.check_precision(program, samples[::4], executor=e),
         ),
         Task(
             "search_quantization",
@@ -134,7 +134,7 @@ def _shared(task: Task, executor: Executor) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--idle", action="store_true", help="two cores do nothing else")
     parser.add_argument("--docs", action="store_true", help="write docs/many-samples.md's table")
     arguments = parser.parse_args()
