@@ -118,11 +118,18 @@ def workers(count: int) -> Iterator[ProcessPoolExecutor]:
         yield executor
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
+def _timed(task: Task, executor: Executor | None) -> tuple[float, float]:
     """Processor seconds of this process, and those of the clock."""
     start, clock = time.process_time(), time.perf_counter()
-    work()
+    task.run(executor)
     return time.process_time() - start, time.perf_counter() - clock
+
+
+def _shared(task: Task, executor: Executor) -> tuple[float, float, float]:
+    """Processor seconds of this process, those of the clock, and those of two workers."""
+    before = sum(_of_workers(executor, 2).values())
+    here, clock = _timed(task, executor)
+    return here, clock, sum(_of_workers(executor, 2).values()) - before
 
 
 def main() -> None:
@@ -133,17 +140,11 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[list[str]] = []
     for task in tasks(arguments.samples):
-        if task.shares is None:
-            task.run(None)  # what is loaded and planned the first time
-        alone, alone_clock = _timed(lambda task=task: task.run(None))  # type: ignore[misc]
+        runs = 4 if task.shares is None else 1  # the least of several, as the first plans, too
+        alone, alone_clock = map(min, zip(*(_timed(task, None) for _ in range(runs)), strict=True))
         with workers(2) as executor:
-            if task.shares is None:
-                task.run(executor)
-            before = _of_workers(executor, 2)
-            here, clock = _timed(lambda task=task: task.run(executor))  # type: ignore[misc]
-            after = _of_workers(executor, 2)
-        there = sum(after.values()) - sum(before.values())
-
+            found = [_shared(task, executor) for _ in range(runs)]
+        here, clock, there = map(min, zip(*found, strict=True))
         measured = [f"{alone_clock / clock:.2f}"] if arguments.idle else []
         ratios = [
             f"{alone / task.seconds(here, there, count):.2f}"

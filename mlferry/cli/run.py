@@ -113,7 +113,10 @@ def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
         raise ModelFileError(f"cannot read {path}: {error}") from error
     if name in types:
         described = show(types[name])
-        raise ModelFileError(f"{item}: {name} is {described}; its file is an array, .npy")
+        raise ModelFileError(
+            f"{item}: {name} is {described}; its file is an array, .npy. For pictures, convert the "
+            f"model with --image {name}"
+        )
     return name, None  # predict tells which inputs there are
 
 
