@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.classic import PIXELS, PerInput, image_of
+from mlferry.converters.classic_images import PIXELS, PerInput, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.classic import PIXELS, image_of
+from mlferry.converters.classic_images import PIXELS, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.onnx import read

@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.classic import (
-    PIXELS,
-    PerInput,
-    convert_keras_model,
-    image_of,
-    is_keras_model,
-)
+from mlferry.converters.classic import convert_keras_model, is_keras_model
+from mlferry.converters.classic_images import PIXELS, PerInput, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
