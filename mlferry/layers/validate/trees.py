@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import chain
 
 from mlferry.layers.definitions import LARGEST_SIZE
 from mlferry.layers.validate.rules import kind_rule
@@ -14,6 +15,7 @@ Ensemble = pp.TreeEnsembleRegressor | pp.TreeEnsembleClassifier
 Node = pp.TreeEnsembleParameters.TreeNode
 Key = tuple[int, int]  # the tree and the node in it
 _KINDS = ("treeEnsembleRegressor", "treeEnsembleClassifier")
+_BEHAVIORS = frozenset(Node.TreeNodeBehavior.values())
 _SHOWN = 5
 
 
@@ -39,22 +41,38 @@ def tree_classes(spec: model_pb2.Model, params: pp.TreeEnsembleClassifier) -> Pr
 
 
 @kind_rule(*_KINDS)
-def leaves(spec: model_pb2.Model, params: Ensemble) -> Problems:
-    """A leaf adds to at least one output, to each once."""
-    count = _outputs(params)
-    empty: list[Key] = []
-    beyond: list[Key] = []
-    twice: list[Key] = []
-    for node in params.treeEnsemble.nodes:
-        if node.nodeBehavior != Node.LeafNode:
+def tree_nodes(spec: model_pb2.Model, params: Ensemble) -> Problems:
+    """Every node but one root a tree is the child of one branch; leaves add to outputs."""
+    branches: dict[Key, tuple[Key, Key]] = {}
+    leaves: dict[Key, list[int]] = {}
+    unknown: set[int] = set()
+    nodes = params.treeEnsemble.nodes
+    for node in nodes:  # once: reading the fields of 100,000 nodes takes a second
+        tree, behavior = node.treeId, node.nodeBehavior
+        if behavior == Node.LeafNode:
+            leaves[tree, node.nodeId] = [added.evaluationIndex for added in node.evaluationInfo]
             continue
-        key, added = (node.treeId, node.nodeId), [i.evaluationIndex for i in node.evaluationInfo]
-        if not added:
-            empty.append(key)
-        elif max(added) >= count:
-            beyond.append(key)
-        elif len(set(added)) < len(added):
-            twice.append(key)
+        branches[tree, node.nodeId] = ((tree, node.trueChildNodeId), (tree, node.falseChildNodeId))
+        if behavior not in _BEHAVIORS:
+            unknown.add(behavior)
+    if unknown:
+        known = ", ".join(Node.TreeNodeBehavior.keys())
+        yield error(f"nodeBehavior {listed(sorted(unknown))} is unknown; known are {known}")
+    if len(branches.keys() | leaves.keys()) < len(nodes):
+        keys = Counter((node.treeId, node.nodeId) for node in nodes)
+        same = [key for key, count in keys.items() if count > 1]
+        yield error(f"nodes that a tree has twice: {_names(same)}")
+    yield from _leaves(leaves, _outputs(params))
+    yield from _branches(branches, leaves.keys())
+
+
+def _leaves(leaves: Mapping[Key, Sequence[int]], count: int) -> Problems:
+    """A leaf adds to at least one output, to each once."""
+    usual = [0]
+    others = {key: added for key, added in leaves.items() if added != usual}
+    empty = [key for key, added in others.items() if not added]
+    beyond = [key for key, added in others.items() if added and max(added) >= count]
+    twice = [key for key, added in others.items() if len(set(added)) < len(added)]
     if empty:
         yield warning(f"leaves that add nothing: {_names(empty)}")
     if beyond:
@@ -63,52 +81,29 @@ def leaves(spec: model_pb2.Model, params: Ensemble) -> Problems:
         yield warning(f"leaves that add to the same output twice: {_names(twice)}")
 
 
-@kind_rule(*_KINDS)
-def branches(spec: model_pb2.Model, params: Ensemble) -> Problems:
-    """Every node but one root a tree is the child of one branch."""
-    nodes = {(node.treeId, node.nodeId): node for node in params.treeEnsemble.nodes}
-    if len(nodes) < len(params.treeEnsemble.nodes):
-        keys = Counter((node.treeId, node.nodeId) for node in params.treeEnsemble.nodes)
-        same = [key for key, count in keys.items() if count > 1]
-        yield error(f"nodes that a tree has twice: {_names(same)}")
-    unknown = sorted(
-        {node.nodeBehavior for node in nodes.values()} - {*Node.TreeNodeBehavior.values()}
-    )
-    if unknown:
-        known = ", ".join(Node.TreeNodeBehavior.keys())
-        yield error(f"nodeBehavior {listed(unknown)} is unknown; known are {known}")
-    parents = Counter(child for key, node in nodes.items() for child in _children(key, node))
-    missing = [child for child in parents if child not in nodes]
+def _branches(branches: Mapping[Key, tuple[Key, Key]], leaves: Set[Key]) -> Problems:
+    children = list(chain.from_iterable(branches.values()))
+    known = branches.keys() | leaves
+    inner = set(children)
+    missing = inner - known
     if missing:
         yield error(f"branches lead to nodes that there are not: {_names(missing)}")
         return
-    shared = [child for child, count in parents.items() if count > 1]
-    if shared:
+    if len(inner) < len(children):
+        shared = [key for key, count in Counter(children).items() if count > 1]
         yield error(f"nodes that are children of two branches: {_names(shared)}")
-    yield from _roots(nodes, parents)
-
-
-def _roots(nodes: Mapping[Key, Node], parents: Counter[Key]) -> Problems:
-    roots = [key for key in nodes if key not in parents]
+    roots = known - inner
     counts = Counter(tree for tree, _ in roots)
-    wrong = sorted({tree for tree, _ in nodes if counts[tree] != 1})
+    wrong = sorted({tree for tree, _ in known if counts[tree] != 1})
     if wrong:
         yield error(f"every tree has one root; trees {listed(wrong)} have none, or several")
         return
-    reached, waiting = set(roots), list(roots)
+    reached, waiting = set(roots), roots
     while waiting:
-        key = waiting.pop()
-        new = [child for child in _children(key, nodes[key]) if child not in reached]
-        reached.update(new)
-        waiting.extend(new)
-    if len(reached) < len(nodes):
-        yield error(f"nodes that no root leads to: {_names(nodes.keys() - reached)}")
-
-
-def _children(key: Key, node: Node) -> list[Key]:
-    if node.nodeBehavior == Node.LeafNode:
-        return []
-    return [(key[0], node.trueChildNodeId), (key[0], node.falseChildNodeId)]
+        waiting = set(chain.from_iterable(branches.get(key, ()) for key in waiting)) - reached
+        reached |= waiting
+    if len(reached) < len(known):
+        yield error(f"nodes that no root leads to: {_names(known - reached)}")
 
 
 def _outputs(params: Ensemble) -> int:
