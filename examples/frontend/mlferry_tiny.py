@@ -36,8 +36,8 @@ def claims(source: Any) -> bool:
 def read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
     """The graph of a file."""
     try:
-        told = json.loads(Path(source).read_text(encoding="utf-8"))
-        shape, steps = (1, told["size"]), told["steps"]
+        model = json.loads(Path(source).read_text(encoding="utf-8"))
+        shape, steps = (1, model["size"]), model["steps"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelFileError(f"cannot read {source}: {error}") from error
     values = [Value(f"value_{index}", shape) for index in range(len(steps) + 1)]
@@ -55,7 +55,7 @@ def read(source: Any, functions: Collection[str]) -> tuple[Graph, Frontend]:
     graph = Graph(
         source=str(source),
         framework="Tiny",
-        version=told["tiny"],
+        version=model["tiny"],
         inputs=[values[0]],
         outputs=[("result", values[-1])],
         nodes=nodes,

@@ -54,9 +54,9 @@ def main() -> None:
     start = time.perf_counter()
     outputs = model.predict([{"image": image[None]} for image in images])
     spent = time.perf_counter() - start
-    made = np.concatenate([output["digit"] for output in outputs])
-    right = int((made.argmax(axis=1) == test["y"]).sum())
-    difference = np.abs(made - test["predictions"]).max()
+    predictions = np.concatenate([output["digit"] for output in outputs])
+    right = int((predictions.argmax(axis=1) == test["y"]).sum())
+    difference = np.abs(predictions - test["predictions"]).max()
     print(f"{len(images)} digits in {spent:.2f} s")
     print(f"accuracy: {right / len(images):.1%}")
     print(f"largest difference from Keras's own predictions: {difference:.1e}")

@@ -55,7 +55,7 @@ def predict(
     """Evaluate MODEL on one sample: .npy arrays, or pictures for image inputs.
 
     Pictures are scaled to cover the input's size, their shape kept, and cut to the middle. NAME=
-    may be left out where the model has one input. Of a classifier it prints the likeliest classes,
+    may be omitted if the model has one input. Of a classifier it prints the likeliest classes,
     of other models JSON.
     """
     from mlferry.models.model import MLModel
@@ -85,7 +85,7 @@ def predict(
 def sample_of(items: Iterable[str], model: MLModel) -> dict[str, Any]:
     """A sample of ``NAME=FILE`` arguments: arrays, and pictures for image inputs.
 
-    The name may be left out where the model has one input.
+    The name may be omitted if the model has one input.
 
     Raises:
         ModelFileError: a file cannot be read, or does not fit its input. click.UsageError: an
@@ -113,7 +113,10 @@ def _input(item: str, types: Mapping[str, FeatureType]) -> tuple[str, Any]:
         raise ModelFileError(f"cannot read {path}: {error}") from error
     if name in types:
         described = show(types[name])
-        raise ModelFileError(f"{item}: {name} is {described}; its file is an array, .npy")
+        raise ModelFileError(
+            f"{item}: {name} is {described}; its file is an array, .npy. For pictures, convert the "
+            f"model with --image {name}"
+        )
     return name, None  # predict tells which inputs there are
 
 

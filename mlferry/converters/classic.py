@@ -9,8 +9,6 @@ from typing import Any
 
 from mlferry.errors import ConversionError
 
-PIXELS = ("is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale")
-
 
 def is_keras_model(model: str) -> bool:
     """Whether a source is a model saved by Keras, as a file or a pair of files."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlferry import limits
-from mlferry.converters import flexible_errors, plugins
+from mlferry.converters import flexible_errors, foreign, plugins
 from mlferry.converters.bound_axes import bound_axes
 from mlferry.converters.custom_layers import CustomFunction, Trace, channels_first
 from mlferry.converters.frontend import Frontend
@@ -25,7 +25,14 @@ from mlferry.converters.settings import (
 )
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
-from mlferry.errors import ConversionError, MlferryError, SpecError, ValidationError, context
+from mlferry.errors import (
+    ConversionError,
+    MlferryError,
+    ModelFileError,
+    SpecError,
+    ValidationError,
+    context,
+)
 from mlferry.layers import versions
 from mlferry.layers.validate import validate
 from mlferry.models.flexible_shapes import accepted_sizes
@@ -161,11 +168,18 @@ def _read(source: object, options: Options, framework: str = "auto") -> _Found:
             _check_is_source(Path(path))
     for name, claims, reader in _FRONTENDS:
         if name in _SOURCES[framework] and claims(source):
-            return reader(source, options)
+            try:
+                return reader(source, options)
+            except ModelFileError as error:
+                if advice := foreign.advice(source):
+                    raise ConversionError(f"{source} cannot be converted: {advice}") from error
+                raise
     if framework != "auto":
         raise ConversionError(
             f"source={framework!r}, and {source!r:.200} is not such a model: leave source out"
         )
+    if advice := foreign.advice(source):
+        raise ConversionError(f"{source!r:.200} cannot be converted: {advice}")
     names = ", ".join(name for name, _ in plugins.readers())
     others = f"; of installed frontends, {names} do not know it" if names else ""
     raise ConversionError(

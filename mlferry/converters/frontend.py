@@ -26,7 +26,7 @@ class Frontend:
             registered with (``layouts=``, by default the source's order).
         ignored: options that change training or names only.
         neutral: values of an option that ask for nothing, so that it may stay unread.
-        fold: evaluates a node whose inputs are all constants, or returns None where it cannot.
+        fold: evaluates a node whose inputs are all constants, or returns None if it cannot.
         foldable: whether `fold` may evaluate a node that has no converter, too.
         raw: whether converters get their operands as they are: a blob, a `Constant`, what is known
             to the frontend alone, or None for one that is left out. The frontend's own decorator

@@ -60,7 +60,7 @@ def run(
 
     Returns:
         the outputs [time, batch, units] in the order of the walk, or the last [1, batch, units],
-        and the last states; None where no layer of Core ML computes this.
+        and the last states; None if no layer of Core ML computes this.
     """
     described = _described(gates)
     if described is None:
@@ -102,7 +102,7 @@ def run_both(
 
     Returns:
         the outputs [time, batch, 2 * units] in the order of the input, the last states forward
-        and those backward; None where Core ML's layer computes something else.
+        and those backward; None if Core ML's layer computes something else.
     """
     if not exists_for_both(ahead, behind):
         return None

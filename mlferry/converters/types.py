@@ -96,7 +96,7 @@ class TensorType:
     """A multi-array input or output.
 
     Attributes:
-        name: of the input; may be left out where the model has one.
+        name: of the input; may be omitted if the model has one.
         shape: in the source's order of axes, batch included; an extent may be a `RangeDim`, or
             the whole an `EnumeratedShapes`.
         dtype: "float32", "float64", "int32" or "float16", or NumPy's type; by default the
@@ -131,7 +131,7 @@ class ImageType:
     """An image input. The network receives ``scale * pixel + bias``, with pixels from 0 to 255.
 
     Attributes:
-        name: of the input; may be left out where the model has one.
+        name: of the input; may be omitted if the model has one.
         shape: in the source's order of axes, batch included; by default the source's. Height and
             width may be `RangeDim`s, or the whole an `EnumeratedShapes`.
         scale: one number, or one per channel in the order of `color_layout`.

@@ -1,7 +1,7 @@
 """Definitions of layer kinds: blobs, defaults, rules, stored weights, versions and output shapes.
 
 `layer_kind` registers a kind by the rule for its output shapes, which takes the layer's parameters
-and the shapes of its inputs. An extent is an int, or None where it depends on data or on a flexible
+and the shapes of its inputs. An extent is an int, or None if it depends on data or on a flexible
 input. Rules hold for both array mappings; the few kinds that differ look at `Params.rank5`.
 """
 
@@ -161,7 +161,7 @@ class RankUnknownError(Exception):
 
 
 def infer(params: Params, shapes: Sequence[Shape | None]) -> list[Shape] | None:
-    """The output shapes of a layer, or None where the shape of an input, or a rank, is unknown.
+    """The output shapes of a layer, or None if the shape of an input, or a rank, is unknown.
 
     Raises:
         SpecError: the kind is unknown, or the shapes do not fit the layer.

@@ -102,7 +102,7 @@ class Acceptance:
 
     Attributes:
         axes: every flexible extent.
-        opaque: custom layers of unknown shapes; layers behind them are not checked.
+        opaque: custom layers of unknown shapes; layers after them are not checked.
         varying: outputs that are described as fixed but vary with the inputs.
     """
 

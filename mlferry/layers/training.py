@@ -15,7 +15,7 @@ class TrainingOptions:
     """How a network is trained.
 
     Attributes:
-        loss: "cross entropy", "squared error", or None where there is none.
+        loss: "cross entropy", "squared error", or None if there is none.
         optimizer: "SGD", "Adam" or None, likewise.
         numbers: of the optimizer: ``lr``, ``momentum``, ``beta1``, ``beta2``, ``eps``.
     """

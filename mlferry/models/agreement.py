@@ -40,7 +40,7 @@ def samples_needed(rate: float, target: float) -> int | None:
     With a rate of 1: the least number of samples that can show the target at all.
 
     Returns:
-        the number; None where the rate is the target, or no number is enough.
+        the number; None if the rate is the target, or no number is enough.
     """
     if not 0 <= target < 1 or rate == target:
         return None

@@ -106,7 +106,7 @@ class LayerWeights:
     Attributes:
         layer: its name.
         kind: of the layer.
-        shape: of its largest weight; empty where nothing tells.
+        shape: of its largest weight; empty if nothing tells.
         count: how many values it has in all.
         size: their bytes.
         encoding: of the largest weight.

@@ -168,7 +168,7 @@ class PipelineClassifier(Pipeline):
 def _outputs(
     features: str | Sequence[str | tuple[str, Any]] | None, key: object
 ) -> list[tuple[str, Any]]:
-    """The label and, where there are any, the probabilities, with their types."""
+    """The label and, if there are any, the probabilities, with their types."""
     kinds = (key, Dictionary(key))
     if features is None or isinstance(features, str):
         features = [features or "classLabel", "classProbability"]

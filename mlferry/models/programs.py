@@ -81,7 +81,7 @@ def as_program(
     Args:
         network: the network.
         options: of the program.
-        shapes: shapes of blobs that the network itself does not determine, behind custom layers.
+        shapes: shapes of blobs that the network itself does not determine, after custom layers.
     """
     if has_custom_layers(network.spec):
         custom = shapes_of_classes(network.custom_layers)

@@ -153,11 +153,11 @@ class _Splitter:
         return self._joined(specs), weights
 
     def _needed_after(self, index: int) -> set[str]:
-        """The blobs that the parts behind one read, and the outputs."""
+        """The blobs that later parts read, and the outputs."""
         return set(self._outputs.values()) | self._read_after(self._parts[index])
 
     def _read_after(self, part: ModelPart) -> set[str]:
-        """The blobs that the parts behind one read."""
+        """The blobs that later parts read."""
         later = self._parts[self._parts.index(part) + 1 :]
         return {blob for other in later for blob in other.reads}
 

@@ -45,7 +45,7 @@ def convolve(
     Args:
         x: [N, C, *spatial].
         weights: [outputs, C / groups, *kernel].
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         dilations: likewise.
         edges: the padding of each spatial axis.
         groups: of channels.
@@ -193,7 +193,7 @@ def transposed(
     Args:
         x: [N, C, *spatial].
         weights: [C, outputs / groups, *kernel].
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         dilations: likewise.
         cuts: how much of the full result is cut off at the start of each axis.
         size: the extents that remain; beyond the full result there are zeros.
@@ -243,7 +243,7 @@ def pool(
     Args:
         x: [..., *spatial].
         kernel: the window.
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         edges: the padding of each spatial axis.
         size: the number of windows.
         combine: np.maximum, np.add.

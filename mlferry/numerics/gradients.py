@@ -65,7 +65,7 @@ def convolved_inputs(
     Args:
         gradient: [N, outputs, *spatial].
         weights: [outputs, C / groups, *kernel].
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         dilations: likewise.
         edges: the padding of each spatial axis.
         size: the spatial extents of the input.
@@ -96,7 +96,7 @@ def convolved_weights(
         gradient: [N, outputs, *spatial].
         x: the input [N, C, *spatial].
         kernel: the spatial extents of the weights.
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         dilations: likewise.
         edges: the padding of each spatial axis.
         groups: of channels.
@@ -186,7 +186,7 @@ def pooled_maximum(
         x: the input.
         y: the result.
         kernel: the window.
-        strides: one a spatial axis.
+        strides: one per spatial axis.
         edges: the padding of each spatial axis.
     """
     inner, size = len(kernel), y.shape[-len(kernel) :]

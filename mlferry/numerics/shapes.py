@@ -35,7 +35,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 def number_of_parts(count: int) -> int:
-    """`count`, where an array of unknown extent is split into so many parts.
+    """`count`, if an array of unknown extent is split into this many parts.
 
     Raises:
         SpecError: there are more than any array is split into; a list of them would fill memory.

@@ -26,9 +26,9 @@ class CompressedParts:
     """How a constant is stored.
 
     Attributes:
-        mask: 1 where it is stored, in the shape of the constant; None where all of it is.
+        mask: 1 where it is stored, in the shape of the constant; None if all of it is.
         codes: indices of a table, or codes with scales, in the shape of the constant, 0 where
-            nothing is stored; None where floats are stored.
+            nothing is stored; None if floats are stored.
         kind: the type of the codes.
         table: what the indices stand for.
         scale: of codes; beside a table, of what it stands for.

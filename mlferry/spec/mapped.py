@@ -91,7 +91,7 @@ def _address(array: Array) -> int:
 def pieces(array: Array, at_once: int = _AT_ONCE) -> Iterator[Array]:
     """The elements of an array in row-major order, as flat arrays of a few megabytes.
 
-    The memory of each piece of a file is let go behind it.
+    The memory of each piece of a file is released after it.
     """
     if array.nbytes <= at_once or array.ndim == 0:
         yield np.ascontiguousarray(array).reshape(-1)

@@ -424,22 +424,29 @@ def test_vectors_with_samples(options: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_samples_help_tables_for_channels() -> None:
-    b = Builder()
-    b.input("x", (1, 16, 8, 8))
+    """On the mean of three networks: which rows of inputs are looked at is drawn."""
     window = {"kernelSize": (3, 3), "stride": (1, 1), "dilationFactor": (1, 1), "nGroups": 1}
-    b.layer("convolution", "c", ["x"], ["c"], outputChannels=32, kernelChannels=16, same={},
-            weights=normal(32, 16, 3, 3), **window)  # fmt: skip
-    b.layer("activation", "r", ["c"], ["r"], ReLU={})
-    b.layer("convolution", "k", ["r"], ["k"], outputChannels=16, kernelChannels=32, same={},
-            weights=normal(16, 32, 3, 3), **window)  # fmt: skip
-    b.output("k")
-    network = mlferry.MLModel(b.model())
+    made = []
+    for _ in range(3):
+        b = Builder()
+        b.input("x", (1, 16, 8, 8))
+        b.layer("convolution", "c", ["x"], ["c"], outputChannels=32, kernelChannels=16, same={},
+                weights=normal(32, 16, 3, 3), **window)  # fmt: skip
+        b.layer("activation", "r", ["c"], ["r"], ReLU={})
+        b.layer("convolution", "k", ["r"], ["k"], outputChannels=16, kernelChannels=32, same={},
+                weights=normal(16, 32, 3, 3), **window)  # fmt: skip
+        b.output("k")
+        made.append(mlferry.MLModel(b.model()))
     given = [{"x": one["x"]} for one in samples(24)]
     options = {"quantization_mode": "kmeans", "convert_to": "mlprogram"}
 
     def snr(**more: Any) -> float:
-        small = mlferry.quantize_weights(network, 3, **options, **more)
-        return float(mlferry.compare_models(network, small, given[16:]).outputs["k"].numbers["snr"])
+        small = [mlferry.quantize_weights(network, 3, **options, **more) for network in made]
+        reports = [
+            mlferry.compare_models(network, other, given[16:])
+            for network, other in zip(made, small, strict=True)
+        ]
+        return float(np.mean([report.outputs["k"].numbers["snr"] for report in reports]))
 
     groups = {"granularity": "per_grouped_channel", "group_size": 4}
     both = snr(sample_data=given[:16], **groups)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlferry.converters.classic_images import PIXELS, PerInput, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.graph import Graph
@@ -26,8 +27,6 @@ from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
 
 logger = logger_of(__name__)
-
-PerInput = float | Mapping[str, float]
 
 
 def convert(
@@ -72,7 +71,7 @@ def convert(
         blue_bias: see `red_bias`.
         gray_bias: see `red_bias`.
         image_scale: what pixels of 0 to 255 are multiplied by.
-        class_labels: a list, or the path of a file with one label a line.
+        class_labels: a list, or the path of a file with one label per line.
         predicted_feature_name: of the output with the likeliest label; "classLabel".
         model_precision: of the weights: "float32", or "float16", which is
             `quantize_weights` with 16 bits.
@@ -106,6 +105,8 @@ def convert(
             f"{', '.join(inputs)}"
         )
     shapes = dict(zip(inputs, input_shapes or (), strict=False)) | dict(input_name_shape_dict or {})
+    numbers = (is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale)
+    pixels = dict(zip(PIXELS, numbers, strict=True))
     types: list[TensorType | ImageType] = []
     for name, value in zip(inputs, graph.inputs, strict=True):
         shape = shapes.pop(name, None) or shapes.pop(value.name, None)
@@ -113,19 +114,8 @@ def convert(
         if name not in images:
             types.append(TensorType(name=name, shape=fixed))
             continue
-        pick = _picker(name)
-        channels = _channels(graph, fixed or value.shape)
-        colors = (pick(red_bias), pick(green_bias), pick(blue_bias))
-        bgr = bool(pick(is_bgr))
-        types.append(
-            ImageType(
-                name=name,
-                shape=fixed,
-                scale=pick(image_scale),
-                bias=pick(gray_bias) if channels == 1 else colors[::-1] if bgr else colors,
-                color_layout="GRAYSCALE" if channels == 1 else "BGR" if bgr else "RGB",
-            )
-        )
+        is_gray = _channels(graph, fixed or value.shape) == 1
+        types.append(image_of(name, pixels, is_gray=is_gray, shape=fixed))
     if shapes:
         raise ConversionError(
             f"input_name_shape_dict: no input {', '.join(map(repr, shapes))}; the inputs are "
@@ -215,11 +205,6 @@ def _names(value: str | Sequence[str] | None, count: int, role: str) -> list[str
     if len(names) != count:
         raise ConversionError(f"{len(names)} {role}_names {names}; the model has {count} {role}s")
     return names
-
-
-def _picker(name: str) -> Any:
-    """One value for all inputs, or the value of this one."""
-    return lambda value: value.get(name, 0.0) if isinstance(value, Mapping) else value
 
 
 def _channels(graph: Graph, shape: Sequence[int | None] | None) -> int | None:

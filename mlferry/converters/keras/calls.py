@@ -66,7 +66,7 @@ class LayerUse:
         args: the positional arguments, with a `Ref` in the place of each tensor.
         kwargs: likewise the arguments by name.
         masks: the masks that the call names, by the index of the input that each belongs to;
-            None where the call says that an input has none.
+            None if the call says that an input has none.
     """
 
     inputs: tuple[Tensor, ...]
@@ -299,3 +299,14 @@ def only_refs(value: object) -> bool:
 def _asks_nothing(name: str, value: object) -> bool:
     """Drop `training=False`, and options that are None."""
     return value is None or (name == "training" and not value)
+
+
+def placed(value: object, inputs: Sequence[Any]) -> Any:
+    """An argument with blobs in place of its `Ref`s."""
+    if isinstance(value, Ref):
+        return inputs[value.index]
+    if isinstance(value, list | tuple):
+        return type(value)(placed(item, inputs) for item in value)
+    if isinstance(value, Mapping):
+        return {key: placed(item, inputs) for key, item in value.items()}
+    return value

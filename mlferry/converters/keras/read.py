@@ -132,8 +132,9 @@ def _read_file(path: Path, keep: Keep) -> Graph:
     if not magic:
         raise ModelFileError(f"{path} is empty")
     raise ModelFileError(
-        f"{path} is not a Keras model: neither HDF5 (.h5) nor a zip archive (.keras). For a JSON "
-        "architecture with its weights give both: mlferry.convert(('model.json', 'weights.h5'))"
+        f"{path} is neither an ONNX nor a TensorFlow model, nor one of Keras, which is HDF5 (.h5) "
+        "or a zip archive (.keras). For a JSON architecture with its weights give both: "
+        "mlferry.convert(('model.json', 'weights.h5'))"
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlferry.converters.graph import Graph, Node
 from mlferry.converters.keras import arrays
-from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, normalized
+from mlferry.converters.keras.calls import LayerCall, LayerUse, Ref, Tensor, normalized, placed
 from mlferry.converters.keras.config import FUNCTIONAL, Layer, entry_of, is_users_own
 from mlferry.converters.keras.objects import (
     Functional,
@@ -120,24 +120,14 @@ def arguments(
     layer: KerasLayer | Called, use: LayerCall, inputs: Sequence[Any], mask: object
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of `call` for inference, with tensors in place of their `Ref`s."""
-    args = [_placed(value, inputs) for value in use.args]
-    kwargs = {name: _placed(value, inputs) for name, value in use.kwargs.items()}
+    args = [placed(value, inputs) for value in use.args]
+    kwargs = {name: placed(value, inputs) for name, value in use.kwargs.items()}
     names = inspect.signature(layer.call).parameters
     if "training" in names:
         kwargs["training"] = False
     if mask is not None and "mask" in names:
         kwargs["mask"] = mask
     return args, kwargs
-
-
-def _placed(value: bool | Ref | Sequence[Ref] | None, inputs: Sequence[Any]) -> Any:
-    if isinstance(value, Ref):
-        return inputs[value.index]
-    if isinstance(value, list | tuple):
-        return type(value)(_placed(item, inputs) for item in value)
-    if isinstance(value, Mapping):
-        return {key: _placed(item, inputs) for key, item in value.items()}
-    return value
 
 
 @contextmanager

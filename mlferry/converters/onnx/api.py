@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlferry.converters.classic_images import PIXELS, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
 from mlferry.converters.onnx import read
@@ -100,21 +101,8 @@ def _check(names: Sequence[str], known: Sequence[str], role: str) -> None:
 def _image(
     name: str, shape: Sequence[int | None] | None, arguments: Mapping[str, Any]
 ) -> ImageType:
-    names = {"is_bgr", "red_bias", "green_bias", "blue_bias", "gray_bias", "image_scale"}
-    if set(arguments) - names:
-        raise ConversionError(f"unknown: {', '.join(sorted(set(arguments) - names))}")
-
-    def pick(key: str, default: float) -> Any:
-        value = arguments.get(key, default)
-        return value.get(name, default) if isinstance(value, Mapping) else value
-
-    gray = shape is not None and len(shape) == 4 and shape[1] == 1
-    bgr = bool(pick("is_bgr", False))
-    colors = tuple(pick(f"{color}_bias", 0.0) for color in ("red", "green", "blue"))
-    return ImageType(
-        name=name,
-        scale=pick("image_scale", 1.0),
-        bias=pick("gray_bias", 0.0) if gray else colors[::-1] if bgr else colors,
-        color_layout="GRAYSCALE" if gray else "BGR" if bgr else "RGB",
-        channel_first=True,
-    )
+    unknown = set(arguments) - set(PIXELS)
+    if unknown:
+        raise ConversionError(f"unknown: {', '.join(sorted(unknown))}")
+    is_gray = shape is not None and len(shape) == 4 and shape[1] == 1
+    return image_of(name, arguments, is_gray=is_gray, channel_first=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlferry.converters.classic import PIXELS, convert_keras_model, is_keras_model
+from mlferry.converters.classic import convert_keras_model, is_keras_model
+from mlferry.converters.classic_images import PIXELS, PerInput, image_of
 from mlferry.converters.convert import Options, convert_graph
 from mlferry.converters.custom_layers import CustomFunction
-from mlferry.converters.graph import Graph, Value
+from mlferry.converters.graph import Graph
 from mlferry.converters.settings import exact_target, listed
 from mlferry.converters.tensorflow import read
 from mlferry.converters.tensorflow.ops import FRONTEND
@@ -18,7 +19,6 @@ from mlferry.converters.types import ClassifierConfig, ImageType, TensorType
 from mlferry.errors import ConversionError
 from mlferry.models.model import MLModel
 
-PerInput = float | Mapping[str, float]
 _FORMATS = {"NHWC": False, "NCHW": True}
 
 
@@ -62,7 +62,7 @@ def convert(
         blue_bias: see `red_bias`.
         gray_bias: see `red_bias`.
         image_scale: what pixels of 0 to 255 are multiplied by.
-        class_labels: a list, or the path of a file with one label a line.
+        class_labels: a list, or the path of a file with one label per line.
         predicted_feature_name: of the output with the likeliest label; "classLabel".
         predicted_probabilities_output: the output with the probabilities, by tensor.
         add_custom_layers: see `mlferry.convert`.
@@ -81,7 +81,8 @@ def convert(
     shapes = {_plain(name): shape for name, shape in (input_name_shape_dict or {}).items()}
     input_types = [TensorType(name=n, shape=_fixed(s)) for n, s in shapes.items()]
     outputs = [_plain(name) for name in listed(output_feature_names)] or None
-    colors = (red_bias, green_bias, blue_bias)
+    numbers = (is_bgr, red_bias, green_bias, blue_bias, gray_bias, image_scale)
+    pixels = dict(zip(PIXELS, numbers, strict=True))
     if is_keras_model(tf_model_path):
         arguments = {
             "image_input_names": [_plain(n) for n in listed(image_input_names)],
@@ -93,7 +94,6 @@ def convert(
             "custom_conversion_functions": custom_conversion_functions,
             "custom_objects": custom_objects,
         }
-        pixels = dict(zip(PIXELS, (is_bgr, *colors, gray_bias, image_scale), strict=True))
         by_name = {key: _plainly(value) for key, value in pixels.items()}
         model = convert_keras_model(tf_model_path, outputs, **arguments, **by_name)
         return _saved(model, mlmodel_path)
@@ -112,23 +112,16 @@ def convert(
     kinds: list[TensorType | ImageType] = []
     sizes = {result.input_feature(n): _fixed(shape) for n, shape in shapes.items()}
     pictures = set(map(result.input_feature, images))
+    by_tensor = {name: _by_feature(result, option) for name, option in pixels.items()}
     for value, feature in zip(graph.inputs, features, strict=True):
         shape = sizes.get(value.name)
         if value.name not in pictures:
             kinds.append(TensorType(name=feature, shape=shape))
             continue
-        kinds.append(
-            _image(
-                result,
-                value,
-                feature,
-                shape,
-                tf_image_format,
-                image_scale,
-                is_bgr,
-                (*colors, gray_bias),
-            )
-        )
+        first, known = _FORMATS.get(tf_image_format or "NHWC", False), shape or value.shape
+        is_gray = known is not None and len(known) == 4 and known[1 if first else 3] == 1
+        options = {"name": feature, "shape": shape, "channel_first": first}
+        kinds.append(image_of(value.name, by_tensor, is_gray=is_gray, **options))
     shown = [_classic(n) for n in outputs] if outputs else [name for name, _ in graph.outputs]
     classifier = None
     if class_labels is not None:
@@ -138,7 +131,7 @@ def convert(
             predicted_feature_name or "classLabel",
             (_classic(chosen) if chosen else None),
         )
-    options = Options(
+    settings = Options(
         inputs=kinds,
         input_names=features,
         output_names=shown,
@@ -149,7 +142,7 @@ def convert(
         minimum_deployment_target=target,
         custom_objects=custom_objects,
     )
-    return _saved(convert_graph(graph, FRONTEND, options), mlmodel_path)
+    return _saved(convert_graph(graph, FRONTEND, settings), mlmodel_path)
 
 
 def _saved(model: MLModel, path: str | Path | None) -> MLModel:
@@ -197,32 +190,8 @@ def _fixed(shape: Sequence[int | None]) -> list[int]:
     return [1 if n is None or n < 0 else n for n in shape]
 
 
-def _image(
-    source: read.Read,
-    value: Value,
-    feature: str,
-    shape: Sequence[int] | None,
-    layout: str | None,
-    scale: PerInput,
-    is_bgr: bool | Mapping[str, bool],
-    biases: Sequence[PerInput],
-) -> ImageType:
-    def pick(option: object, default: float) -> Any:
-        if not isinstance(option, Mapping):
-            return option
-        by_name = {source.input_feature(_spelled(source, n)): v for n, v in option.items()}
-        return by_name.get(value.name, default)
-
-    first = _FORMATS.get(layout or "NHWC", False)
-    known = shape or value.shape
-    gray = known is not None and len(known) == 4 and known[1 if first else 3] == 1
-    bgr = bool(pick(is_bgr, False))
-    *colors, gray_bias = (pick(bias, 0.0) for bias in biases)
-    return ImageType(
-        name=feature,
-        shape=shape,
-        scale=pick(scale, 1.0),
-        bias=gray_bias if gray else colors[::-1] if bgr else colors,
-        color_layout="GRAYSCALE" if gray else "BGR" if bgr else "RGB",
-        channel_first=first,
-    )
+def _by_feature(source: read.Read, option: object) -> object:
+    """One value for all inputs, or values by the names of the graph's inputs."""
+    if not isinstance(option, Mapping):
+        return option
+    return {source.input_feature(_spelled(source, n)): value for n, value in option.items()}

@@ -57,7 +57,7 @@ def check_saved_model(folder: Path, name: str) -> Any:
         its message.
 
     Raises:
-        ModelFileError: also where the file is damaged.
+        ModelFileError: also if the file is damaged.
     """
     message = _message(folder, name)
     for graph in message.meta_graphs:

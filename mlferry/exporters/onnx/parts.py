@@ -55,7 +55,7 @@ def split(
         outputs: the blobs to compute; layers that they do not depend on are in no part.
         stays: whether a layer must stay outside of any graph.
         custom: tells the output shapes of custom layers.
-        most_rounds: the limit of the rounds of all loops; None where they are not counted.
+        most_rounds: the limit of the rounds of all loops; None if they are not counted.
     """
     layers = list(network.layers)
     places = _needed(layers, outputs)

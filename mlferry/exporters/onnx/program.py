@@ -74,7 +74,7 @@ class ProgramTranslation:
         weights: the files of its constants.
         precision: "half" rounds values of float16, "exact" does not.
         taken: names which no value inside may have.
-        most_rounds: the limit of the rounds of all loops; None where they are not counted.
+        most_rounds: the limit of the rounds of all loops; None if they are not counted.
 
     Attributes:
         e: what writes.

@@ -37,7 +37,7 @@ class Translation(LayerWalk[str, list[Node]]):
         network: the network, which says how arrays map to blobs.
         special: the functions that write layers of control flow, by kind.
         custom: gives the output shapes of custom layers.
-        most_rounds: the limit of the rounds of all loops; None where they are not counted.
+        most_rounds: the limit of the rounds of all loops; None if they are not counted.
 
     Attributes:
         e: writes the nodes.
@@ -264,7 +264,7 @@ class Translation(LayerWalk[str, list[Node]]):
 
 
 def agreed(one: Shape | None, other: Shape | None) -> Shape | None:
-    """What two shapes of one value have in common; None where not even the rank is."""
+    """What two shapes of one value have in common; None if not even the rank is."""
     if one is None or other is None or len(one) != len(other):
         return None
     return tuple(a if a == b else None for a, b in zip(one, other, strict=True))

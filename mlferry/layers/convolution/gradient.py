@@ -36,7 +36,7 @@ def _reads(params: Params) -> str:
 def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
     """Of the input, and of weights and bias, stored or as inputs.
 
-    The way back of a convolution is a transposed one, and the other way round.
+    The gradient of a convolution is a transposed one, and the other way round.
     """
     params = run.params
     shape = run.input_shapes[0]

@@ -15,7 +15,7 @@ def batchnorm(params: Params, x: Array) -> Array:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel.
 
     With `computeMeanVar` the statistics are those of the input: over height, width and all that
-    is in front of the channels, or over height and width alone with `instanceNormalization`.
+    is before the channels, or over height and width alone with `instanceNormalization`.
     """
     if not params.computeMeanVar:
         scale, shift = params.once("scale and shift", lambda: _scale_and_shift(params))

@@ -17,7 +17,7 @@ def batchnorm(emitter: Emitter, params: Params, x: str) -> str:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel.
 
     With `computeMeanVar` the statistics are those of the input: over height, width and all that
-    is in front of the channels, or over height and width alone with `instanceNormalization`.
+    is before the channels, or over height and width alone with `instanceNormalization`.
     """
     if params.computeMeanVar and params.instanceNormalization:
         weights = [weight(emitter, params, name, (params.channels,)) for name in ("gamma", "beta")]

@@ -18,7 +18,7 @@ def batchnorm(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel.
 
     With `computeMeanVar` the statistics are those of the input: over height, width and all that
-    is in front of the channels, or over height and width alone with `instanceNormalization`.
+    is before the channels, or over height and width alone with `instanceNormalization`.
     """
     x, epsilon = builder.as_float(x), params.epsilon
     gamma, beta = (params.decoded(name, (params.channels,)) for name in ("gamma", "beta"))

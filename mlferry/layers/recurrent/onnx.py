@@ -170,7 +170,7 @@ def _weights(
     names: tuple[list[str], list[str], list[str]],
     extra: NDArray[Any] | None = None,
 ) -> list[str]:
-    """Matrices, recursions, and biases where there are some; `extra` is added to these."""
+    """Matrices, recursions, and biases if there are some; `extra` is added to these."""
     units, inputs = layer.params.outputVectorSize, layer.params.inputVectorSize
     matrices, recursions, biases = names
     results = [

@@ -45,7 +45,7 @@ def _rows(builder: ProgramBuilder, x: Value) -> Value:
 
 
 def _first(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units: int) -> Value:
-    """First states [Batch, units], side by side; zeros where none are given."""
+    """First states [Batch, units], side by side; zeros if none are given."""
     if states:
         flat = [builder.reshape(builder.as_float(x), [-1, units]) for x in states]
         return builder.joined(flat, 1)

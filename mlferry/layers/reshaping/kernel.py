@@ -144,10 +144,10 @@ def constant_pad(params: Params, x: Array, amounts: Array | None = None) -> Arra
 def pad_widths(
     params: Params, shape: tuple[int, ...], amounts: Array | None
 ) -> list[tuple[int, int]]:
-    """The amounts that a `constantPad` adds before and behind each axis.
+    """The amounts that a `constantPad` adds before and after each axis.
 
     With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
-    0, in front if it comes first, otherwise behind; a longer axis stays.
+    0, at its start if that comes first, otherwise at its end; a longer axis stays.
     """
     flat = params.padAmounts if amounts is None else amounts.astype(int).ravel().tolist()
     pairs = list(zip(flat[::2], flat[1::2], strict=True))

@@ -83,7 +83,7 @@ def constant_pad(emitter: Emitter, params: Params, x: str, *amounts: str) -> str
     """By amounts before and after each axis.
 
     With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
-    0, in front if it comes first, otherwise behind; a longer axis stays.
+    0, at its start if that comes first, otherwise at its end; a longer axis stays.
     """
     if amounts:
         pairs = emitter.reshape(emitter.whole(amounts[0]), [emitter.rank(x), 2])

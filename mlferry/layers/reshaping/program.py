@@ -78,7 +78,7 @@ def constant_pad(builder: ProgramBuilder, params: Params, x: Value, *amounts: Va
     """By amounts before and after each axis.
 
     With `padToGivenOutputSizeMode` the amounts are sizes: an axis is padded to the one that is not
-    0, in front if it comes first, otherwise behind; a longer axis stays.
+    0, at its start if that comes first, otherwise at its end; a longer axis stays.
     """
     x = builder.as_float(x)
     sizes = builder.as_integer(amounts[0]) if amounts else builder.integers(params.padAmounts)

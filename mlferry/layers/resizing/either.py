@@ -83,7 +83,7 @@ def _aligned(writer: Writer[V], start: V, end: V, count: int) -> V:
 
 
 def _spaced(writer: Writer[V], start: V, end: V, count: int) -> V:
-    """UPSAMPLE_MODE: not behind the end."""
+    """UPSAMPLE_MODE: not beyond the end."""
     length = writer.affine(writer.binary("sub", end, start), 1.0, 1.0)
     positions = _steps(writer, start, length, np.arange(count) / count)
     return writer.binary("minimum", positions, writer.binary("maximum", start, end))

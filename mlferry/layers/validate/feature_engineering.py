@@ -47,7 +47,7 @@ def _vectors(
 
 @kind_rule("scaler")
 def scaler(spec: model_pb2.Model, params: tf.Scaler) -> Problems:
-    """Types stay, but that integers may become doubles; there is one value, or one an element."""
+    """Types stay, but integers may become doubles; there is one value, or one per element."""
     ends = _ends(spec)
     if ends is None:
         return

@@ -57,7 +57,7 @@ def _deconvolve(params: Params, x: Array, size: Triple) -> Array:
 def cuts_of(
     params: Params, shape: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[list[int], list[int]]:
-    """How much to cut off in front of a transposed convolution's full result, and the new extents.
+    """How much to cut off the start of a transposed convolution's full result, and the new extents.
 
     With `outputShape` or SAME padding the excess is cut off on both sides, an odd entry at the end.
     """

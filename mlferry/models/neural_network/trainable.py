@@ -76,7 +76,7 @@ def _with_classic_softmax(spec: model_pb2.Model, network: networks.Network, blob
     """The blob that the cross entropy reads: the output of a `softmax`, which takes [1, C, 1, 1].
 
     A `softmaxND` of [1, C] is moved to that shape, with the layers before it that have a gradient:
-    one layer in front adds the axes, and one behind, after the loss, drops them.
+    one layer before it adds the axes, and one after the loss drops them.
     """
     makers = {name: layer for layer in network.layers for name in layer.output}
     last = makers.get(blob)

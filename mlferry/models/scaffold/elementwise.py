@@ -27,7 +27,7 @@ class Formula:
     """A function of one value.
 
     Attributes:
-        text: the expression, of ``x`` and of the parameter ``p`` where there is one.
+        text: the expression, of ``x`` and of the parameter ``p`` if there is one.
         compute: the same on arrays.
         has_parameter: whether it has one.
     """

@@ -345,7 +345,7 @@ def _counterpart(name: str, makers: Mapping[str, object], *, scoped: bool) -> st
 
 
 def _alike(one: Array, other: Array) -> Array | None:
-    """A value of the network in the layout of the source; None where its shape is another."""
+    """A value of the network in the layout of the source; None if its shape is another."""
     if one.size != other.size:
         return None
     flat = other.reshape([n for n in other.shape if n > 1])

@@ -28,7 +28,7 @@ class RunnableSource:
     """A model in its own library.
 
     Attributes:
-        inputs: name, shape (None where an extent is free) and element type of each.
+        inputs: name, shape (None if an extent is free) and element type of each.
         run: outputs, by name or in their order, for arrays by name.
         inside: the values inside by name, in the order of computation; None if the library shows
             none.
@@ -78,7 +78,7 @@ class RunnableSource:
 
 
 def _laid_out(value: Array, shape: tuple[int | None, ...] | None, name: str) -> Array:
-    """A value in the layout of the source: with its axis of samples, channels where it has them.
+    """A value in the layout of the source: with its axis of samples, channels if it has them.
 
     Raises:
         PredictionError: it fits in no layout.

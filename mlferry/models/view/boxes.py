@@ -59,7 +59,7 @@ class BoxGraph:
     def add(
         self, box: Box, reads: Sequence[tuple[str, str]], writes: Sequence[tuple[str, str]]
     ) -> None:
-        """Add a box behind the boxes that make what it reads."""
+        """Add a box after the boxes that make what it reads."""
         box.inputs, box.outputs = list(reads), list(writes)
         place = len(self.boxes)
         self.boxes.append(box)

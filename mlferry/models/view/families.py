@@ -79,19 +79,19 @@ _NAMES = {
 
 
 def layer_family(kind: str) -> str:
-    """The group of a layer kind; "other" where it is unknown."""
+    """The group of a layer kind; "other" if it is unknown."""
     entry = LAYERS.find(kind)
     return _group(kind, None if entry is None else entry.value.shape)
 
 
 def operation_family(kind: str) -> str:
-    """The group of an op of programs; "other" where it is unknown."""
+    """The group of an op of programs; "other" if it is unknown."""
     entry = OPERATIONS.find(kind)
     return _group(kind, None if entry is None else entry.value.rule)
 
 
 def _group(kind: str, rule: object) -> str:
-    """By the room in which its rule is defined; None where there is none."""
+    """The family in which its rule is defined, or None."""
     if kind in _ACTIVATIONS:
         return "activation"
     if "pool" in kind.lower():

@@ -14,7 +14,7 @@ _PLAIN = ("layer", "custom")
 
 
 def folded(graph: BoxGraph) -> BoxGraph | None:
-    """The graph with a box for each name scope; None where names have no scopes.
+    """The graph with a box for each name scope; None if names have no scopes.
 
     A scope whose layers depend on each other through layers outside stays unfolded: as one box it
     would read its own output.

@@ -17,7 +17,7 @@ def is_padding(row: str) -> bool:
 
 
 def padding(layer: nn.NeuralNetworkLayer, shapes: Known) -> str:
-    """``top 1, bottom 1, left 1, right 1``, and where they come from; "" where a layer has none."""
+    """``top 1, bottom 1, left 1, right 1``, and where they come from; "" if a layer has none."""
     kind = layer.WhichOneof("layer")
     if kind not in ("convolution", "pooling"):
         return ""

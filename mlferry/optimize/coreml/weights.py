@@ -98,7 +98,7 @@ def decompress_weights(mlmodel: Any) -> MLModel:
     return quantize_weights(mlmodel, 32, "dequantization")
 
 
-# A weight and its configuration in; how it is stored out, or None where it stays as it is.
+# A weight and its configuration in; how it is stored out, or None if it stays as it is.
 _Way = Callable[[ProgramSite, Any, bool], "Encode | None"]
 _Ways = dict[type[OpCompressorConfig], _Way]
 

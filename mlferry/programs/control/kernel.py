@@ -25,7 +25,7 @@ def cond(call: Call, pred: Array) -> tuple[Any, ...]:
 
 @kernel("while_loop", raw=True)
 def while_loop(call: Call, loop_vars: list[Any]) -> tuple[Any, ...]:
-    """Run the second block for the next values as long as the first one says so."""
+    """Run the second block for the next values as long as the first one gives true."""
     values = list(loop_vars)
     while bool(np.all(call.blocks[0](*values)[0])):
         limits.check("rounds", next(call.rounds), "the rounds of its loops are")

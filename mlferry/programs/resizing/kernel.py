@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from mlferry.numerics.resizing import (
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
-from mlferry.programs.types import Entries
+from mlferry.programs.types import Entries, Known
 
 
 def _nearest(x: Array, size: tuple[int, ...]) -> Array:
@@ -114,23 +114,21 @@ def crop(call: Call, x: Array, crop_height: Entries, crop_width: Entries) -> Arr
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
-def _patch(
-    images: Array, box: Array, size: tuple[int, int], options: tuple[float, bool, str, str, Any]
-) -> Array:
+def _patch(images: Array, box: Array, options: Mapping[str, Any]) -> Array:
     """A box of images [..., H, W], resized."""
-    scale, normalized, coding, mode, filler = options
     top, left, bottom, right = corners(
-        np.asarray(box, np.float64) * scale,
-        BOX_CODINGS[coding],
+        np.asarray(box, np.float64) * options["spatial_scale"],
+        BOX_CODINGS[options["box_coordinate_mode"]],
         images.shape[-2:],
-        normalized=normalized,
+        normalized=options["normalized_coordinates"],
     )
     height, width = images.shape[-2:]
     if top > height - 1 and left > width - 1:
         # a box that begins beyond the image reads all of it, as a test of coremltools expects
         top, bottom, left, right = 0.0, height - 1.0, 0.0, width - 1.0
-    grid = GRIDS[mode]
-    rows, columns = grid(top, bottom, size[0]), grid(left, right, size[1])
+    grid, filler = GRIDS[options["sampling_mode"]], options.get("pad_value")
+    rows = grid(top, bottom, options["target_height"])
+    columns = grid(left, right, options["target_width"])
     patch = interpolate(images, rows, columns)
     if filler is None:
         return patch
@@ -146,58 +144,21 @@ def _image(x: Array, index: int) -> Array:
 
 
 @kernel("crop_resize")
-def crop_resize(
-    call: Call,
-    x: Array,
-    roi: Array,
-    target_height: int,
-    target_width: int,
-    normalized_coordinates: bool,
-    spatial_scale: float,
-    box_coordinate_mode: str,
-    sampling_mode: str,
-    pad_value: float | None = None,
-) -> Array:
-    size = (target_height, target_width)
-    options = (
-        spatial_scale,
-        normalized_coordinates,
-        box_coordinate_mode,
-        sampling_mode,
-        pad_value,
-    )
+def crop_resize(call: Call, x: Array, roi: Array, **options: Known) -> Array:
     patches = []
     for values in roi.reshape(len(roi), -1):
         images = x if len(values) == 4 else _image(x, int(values[0]))[None]
-        patches.append(_patch(images, values[-4:], size, options))
+        patches.append(_patch(images, values[-4:], options))
     return np.stack(patches)
 
 
 @kernel("crop_resize", since=7)
 def crop_boxes(
-    call: Call,
-    x: Array,
-    boxes: Array,
-    box_indices: Array | None,
-    target_height: int,
-    target_width: int,
-    normalized_coordinates: bool,
-    spatial_scale: float,
-    box_coordinate_mode: str,
-    sampling_mode: str,
-    pad_value: float,
+    call: Call, x: Array, boxes: Array, box_indices: Array | None, **options: Known
 ) -> Array:
-    size = (target_height, target_width)
-    options = (
-        spatial_scale,
-        normalized_coordinates,
-        box_coordinate_mode,
-        sampling_mode,
-        pad_value,
-    )
     indices = range(len(boxes)) if box_indices is None else np.ravel(box_indices).tolist()
     pairs = zip(boxes, indices, strict=True)
-    return np.stack([_patch(_image(x, int(i)), box, size, options) for box, i in pairs])
+    return np.stack([_patch(_image(x, int(i)), box, options) for box, i in pairs])
 
 
 # ---- sampling at coordinates ---------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mlferry.converters.einsums import einsum as einsum_of
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.calls import call_of
+from mlferry.converters.keras.calls import call_of, placed
 from mlferry.converters.keras.ops.functions import axes_of, function, operands
 from mlferry.converters.keras.ops.manipulation import diagonal
-from mlferry.converters.keras.ops.registry import op, placed
+from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, positive
 from mlferry.converters.slices import entry, padded

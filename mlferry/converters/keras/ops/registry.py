@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Attribute, Attributes, Node
 from mlferry.converters.keras import legacy, masks
-from mlferry.converters.keras.calls import Ref, call_of
+from mlferry.converters.keras.calls import call_of, placed
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Accepted, Blob, blob_of
 from mlferry.errors import ConversionError
@@ -161,14 +161,3 @@ def bound(node: Node, inputs: Sequence[Any], names: Sequence[str]) -> dict[str, 
     if len(args) <= len(names):
         node.arguments.get("args")
     return {name: placed(value, inputs) for name, value in entries.items() if value is not None}
-
-
-def placed(value: object, inputs: Sequence[Any]) -> Any:
-    """An argument with blobs in place of its `Ref`s."""
-    if isinstance(value, Ref):
-        return inputs[value.index]
-    if isinstance(value, list | tuple):
-        return type(value)(placed(item, inputs) for item in value)
-    if isinstance(value, Mapping):
-        return {key: placed(item, inputs) for key, item in value.items()}
-    return value

@@ -87,7 +87,7 @@ class Classes:
         add_label: adds a model that gives the label: ``(labels, name of the label)``.
         scores: adds models that give the scores as a row.
         add_both: adds one model that gives both: ``(labels, name of the label, name of the
-            scores' dictionary)``. None where no model of Core ML's does.
+            scores' dictionary)``. None if no model of Core ML's does.
         add_scores: adds a model whose dictionary are the scores, and whose label is another:
             ``(labels, name of that label, name of the dictionary)``.
         is_distribution: whether the scores are not negative and add up to 1.

@@ -150,7 +150,7 @@ def read_forest(node: Node, row: Row, kind: str) -> Forest:
     """The trees of the two older ops; `kind` is what leaves add to, "target" or "class".
 
     Raises:
-        ConversionError: attributes do not fit, or a tree is none that Core ML has.
+        ConversionError: attributes do not fit together, or Core ML has no such trees.
     """
     node.attrs.get("nodes_hitrates"), node.attrs.get("nodes_hitrates_as_tensor")
     columns = {
@@ -340,7 +340,7 @@ def read_forest_5(node: Node, row: Row) -> Forest:
     """The trees of the op of opset 5.
 
     Raises:
-        ConversionError: attributes do not fit, or a tree is none that Core ML has.
+        ConversionError: attributes do not fit together, or Core ML has no such trees.
     """
     node.attrs.get("nodes_hitrates")
     names = ("featureids", "truenodeids", "falsenodeids", "trueleafs", "falseleafs")
