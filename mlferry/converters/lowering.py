@@ -195,7 +195,11 @@ class Lowering(LayerWriter):
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
 
     def run(self, node: Node, convert: Callable[[Node, Sequence[AnyOperand]], Results]) -> None:
-        """Convert one node with its inputs, and bind the results to its outputs."""
+        """Convert one node with its inputs, and bind the results to its outputs.
+
+        Raises:
+            ModelFileError: a file in which constants of the node lie was changed.
+        """
         self.start(node.name)
         self.sizes.node = str(node)
         inputs = [self.operand(value) for value in node.inputs]
@@ -203,14 +207,15 @@ class Lowering(LayerWriter):
             x.array.shape if isinstance(x, Constant) else x.source_shape if x is not None else None
             for x in inputs
         ]
+        arrays = [x.array for x in inputs if isinstance(x, Constant)]
+        arrays += node.weights.values()
+        for array in arrays:
+            mapped.check(array)
         output = convert(node, inputs)
         results = output if isinstance(output, tuple | list) else (output,)
         if len(results) < len(node.outputs):
             raise ConversionError(f"{len(results)} outputs were made, not {len(node.outputs)}")
-        for array in (
-            *(x.array for x in inputs if isinstance(x, Constant)),
-            *node.weights.values(),
-        ):
+        for array in arrays:
             mapped.let_go(array)
         for value, result in zip(node.outputs, results, strict=False):
             if isinstance(result, Blob):

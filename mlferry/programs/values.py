@@ -122,6 +122,11 @@ class Weights:
             self._files[name] = BlobFile(self.path(name))
         return self._files[name]
 
+    def check(self) -> None:
+        """Raise a `ModelFileError` if a file was changed since it was opened."""
+        for file in self._files.values():
+            file.check()
+
     def release(self) -> None:
         """Let the system reclaim the memory of data read from the files."""
         for file in self._files.values():

@@ -337,7 +337,11 @@ class ProgramSession:
             values: by the names of inputs, in any type of elements.
             outputs: names of values; by default those of the function.
             state: read and changed; by default a new one.
+
+        Raises:
+            ModelFileError: a file of weights was changed since it was opened.
         """
+        self._weights.check()
         scope = self._started(values, state)
         names = tuple(self.outputs if outputs is None else outputs)
         with np.errstate(all="ignore"), one_thread(), at_most(self.threads):

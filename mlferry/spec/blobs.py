@@ -8,7 +8,6 @@ the offset of its metadata.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +143,8 @@ class BlobFile:
                 raise ModelFileError(f"{path} is not a regular file")
             if size < _HEADER.size:
                 raise ModelFileError(f"{path} has {size} bytes; its header alone has 64")
-            self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
+            with path.open("rb") as stream:
+                self._bytes: NDArray[np.uint8] = mapped.mapped(stream, 0, (size,), np.uint8)
         except OSError as error:
             raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
         _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
@@ -158,16 +158,20 @@ class BlobFile:
 
     def release(self) -> None:
         """Let the system reclaim the memory of data already read; it is read again when needed."""
-        mapped = getattr(self._bytes, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        mapped.let_go(self._bytes)
+
+    def check(self) -> None:
+        """Raise a `ModelFileError` if the file was changed since it was opened."""
+        mapped.check(self._bytes)
 
     def read(self, offset: int) -> BlobFileEntry:
         """The blob whose metadata begin at an offset.
 
         Raises:
-            ModelFileError: no blob begins there, or its data are not all in the file.
+            ModelFileError: no blob begins there, its data are not all in the file, or the file was
+                changed since it was opened.
         """
+        self.check()
         where = f"offset {offset} of {self.path}"
         if offset % _ALIGNMENT or not _HEADER.size <= offset <= len(self) - _METADATA.size:
             raise ModelFileError(

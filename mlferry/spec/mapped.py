@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -35,6 +38,43 @@ class _ScratchMap(mmap.mmap):
     """A part of a scratch file, which nobody else can change."""
 
 
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was when it was mapped.
+
+    Reading a map beyond the end of its file kills a process, and what is written into the file
+    shows in the map.
+    """
+
+    path: Path
+    identity: tuple[int, int]
+    content: tuple[int, int]
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> FileState:
+        """The state of an open file."""
+        return cls(Path(file.name).absolute(), *_state(os.fstat(file.fileno())))
+
+    def check(self) -> None:
+        """Raise a `ModelFileError` if the file was written to; one in its place does no harm."""
+        try:
+            identity, content = _state(self.path.stat())
+        except OSError:
+            return  # without its name the file is still there
+        if identity == self.identity and content != self.content:
+            raise ModelFileError(f"{self.path} was changed while it was in use: load it again")
+
+
+def _state(status: os.stat_result) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
+
+
+class _FileMap(mmap.mmap):
+    """A part of a file that somebody may change."""
+
+    state: FileState
+
+
 def mapped(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """An array of a file, which cannot be written; None of it is read before it is used.
 
@@ -52,7 +92,8 @@ def mapped(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: DTypeLike
     begin = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
     count = math.prod(shape)
     size = offset - begin + count * kind.itemsize
-    memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=begin)
+    memory = _FileMap(file.fileno(), size, access=mmap.ACCESS_READ, offset=begin)
+    memory.state = FileState.of(file)
     return np.frombuffer(memory, kind, count, offset - begin).reshape(shape)
 
 
@@ -62,6 +103,13 @@ def map_of(array: Array) -> mmap.mmap | None:
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj
     return base if isinstance(base, mmap.mmap) else None
+
+
+def check(array: Array) -> None:
+    """Raise a `ModelFileError` if an array lies in a file that was changed since it was mapped."""
+    memory = map_of(array)
+    if isinstance(memory, _FileMap):
+        memory.state.check()
 
 
 def is_scratch(array: Array) -> bool:
@@ -92,7 +140,11 @@ def pieces(array: Array, at_once: int = _AT_ONCE) -> Iterator[Array]:
     """The elements of an array in row-major order, as flat arrays of a few megabytes.
 
     The memory of each piece of a file is released after it.
+
+    Raises:
+        ModelFileError: the file was changed since it was mapped.
     """
+    check(array)
     if array.nbytes <= at_once or array.ndim == 0:
         yield np.ascontiguousarray(array).reshape(-1)
         let_go(array)
@@ -101,6 +153,7 @@ def pieces(array: Array, at_once: int = _AT_ONCE) -> Iterator[Array]:
         flat = array.reshape(-1)
         step = max(1, at_once // array.itemsize)
         for start in range(0, flat.size, step):
+            check(flat)
             yield flat[start : start + step]
             let_go(flat[start : start + step])
         return
