@@ -242,7 +242,7 @@ def _input(flow: Flow, value: Value, shape: Sizes) -> Any:
         size *= n
     limits.check_blob((size,))
     if value.dtype == "string":
-        limits.check("nodes", size, "each text is an input of its own; there are:")
+        limits.check("unrolled", size, "each text is an input of its own; there are:")
         columns = [f"{value.name}_{i}" for i in range(size)]
         names = [value.name] if size == 1 else [flow.fresh(name) for name in columns]
         return joined([Cell(name, "string") for name in names], shape)

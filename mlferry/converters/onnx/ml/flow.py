@@ -367,7 +367,7 @@ class Flow:
                 continue
             if part.dtype != "int32":
                 raise ConversionError("it reads floats as categories; integers or texts are needed")
-            limits.check("nodes", part.size, "each column becomes models of its own; there are:")
+            limits.check("unrolled", part.size, "each column becomes models of its own; there are:")
             for index in range(part.size):
                 pick = {"extractIndex": [index]}
                 name = f"{part.feature}_{index}"
