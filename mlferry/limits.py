@@ -46,8 +46,8 @@ class Limits:
         isolated: whether HDF5, ONNX and TensorFlow files are read by processes of their own,
             which a damaged file may crash without harm.
         nodes: nodes of a source with its functions inlined.
-        unrolled: nodes that come from branches and from rounds of loops; columns of categories, each
-            of which becomes models of its own.
+        unrolled: nodes that come from branches and from rounds of loops; columns of categories,
+            each of which becomes models of its own.
         constants: bytes of all arrays that a conversion computes from constants, beyond four
             times those of the source.
         blob: bytes of one blob of a prediction.
