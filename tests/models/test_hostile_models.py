@@ -129,7 +129,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: made_of_data("randomNormalDynamic", *GIANT, stdDev=1.0), "blob=",
     ),
     "oneHot": (
-        lambda: network(("oneHot", *FOUR, {"oneHotVectorSize": 1 << 40, "axis": -1})), "blob=|rank",
+        lambda: network(("oneHot", *FOUR, {"oneHotVectorSize": 1 << 30, "axis": -1})), "blob=|rank",
     ),
     "constantPad": (
         lambda: network(("constantPad", *FOUR, {"padAmounts": [1 << 40] * 8})), "blob=",

@@ -145,7 +145,7 @@ def test_a_condition_on_an_input_that_is_always_the_same() -> None:
     with pytest.raises(ConversionError, match="512 elements") as caught:
         mlferry.convert(network)
     told = str(caught.value)
-    assert "the way 'else' of a condition" in told
+    assert "the branch 'else' of a condition" in told
     written = told.split("inputs=")[1].splitlines()[0]
     assert written == "[mlferry.TensorType('sr', value=16000)]"
     converted = mlferry.convert(network, inputs=eval(written, {"mlferry": mlferry}))
