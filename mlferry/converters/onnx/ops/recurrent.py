@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -177,7 +178,9 @@ def _filled(
     context: Lowering, directions: list[Gates], x: Blob, states: Sequence[Blob | None]
 ) -> list[Blob]:
     """The first states; zeros replace omitted ones."""
-    zeros = np.zeros((extent(x, 1), directions[0].units), np.float32)
+    shape = (extent(x, 1), directions[0].units)
+    context.compute(4 * math.prod(shape))
+    zeros = np.zeros(shape, np.float32)
     return [context.constant(zeros) if state is None else state for state in states]
 
 
