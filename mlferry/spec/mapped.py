@@ -76,7 +76,7 @@ class _FileMap(mmap.mmap):
 
 
 def mapped(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """An array of a file, which cannot be written; None of it is read before it is used.
+    """An array of a file, which cannot be written; none of it is read before it is used.
 
     Args:
         file: open for reading; it may be closed afterwards.
@@ -254,7 +254,7 @@ class Scratch:
 
     def _written(self, parts: Iterable[Array], size: int, kind: np.dtype[Any]) -> Array:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # noqa: SIM115 - kept
+            self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # noqa: SIM115 - for its arrays
             weakref.finalize(self, self._file.close)
         assert self._file is not None
         at = -(-self._end // 64) * 64

@@ -116,7 +116,7 @@ CASES: list[Case] = [
     ("a node twice", on(forest, put(f"{LEAF}.nodeId", 2)), E, TREES, "a tree has twice: node 2"),
     ("a behavior", on(forest, put(f"{ROOT}.nodeBehavior", 9)), E, TREES, "nodeBehavior [9]"),
     ("a missing child", on(forest, put(f"{ROOT}.trueChildNodeId", 7)), E, TREES,
-     "lead to nodes that there are not: node 7 of tree 0"),
+     "lead to nodes that do not exist: node 7 of tree 0"),
     ("a shared child", on(forest, put(f"{ROOT}.trueChildNodeId", 2)), E, TREES,
      "children of two branches: node 2"),
     ("two roots", on(forest, put(f"{LEAF}.treeId", 1), put(f"{ROOT}.trueChildNodeId", 2),

@@ -248,7 +248,7 @@ WRONG: list[tuple[Row, str]] = [
     (Row("glmRegressor", {"weights": [{"value": [2]}]}, TWO, Y, {"x": [3, 4]}, {}),
      "2 values for 1 weights"),
     (Row("treeEnsembleRegressor", {"treeEnsemble": {"nodes": TREE[:3]}}, TWO, Y, {"x": [2, 2]}, {}),
-     "nodes that there are not: node 3 of tree 0"),
+     "nodes that do not exist: node 3 of tree 0"),
     (Row("scaler", {}, {"x": double()}, Y, {"x": "text"}, {}), "double, not str 'text'"),
     (Row("dictVectorizer", {"stringToIndex": {"vector": ["a"]}}, {"x": ft.dictionary(True)},
          {"y": array(1)}, {"x": {1: 2.0}}, {}), "dictionary string to double, not dict"),

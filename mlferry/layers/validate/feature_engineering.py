@@ -102,7 +102,7 @@ def one_hot_encoder(spec: model_pb2.Model, params: tf.OneHotEncoder) -> Problems
     for feature in spec.description.output:
         if type_of(feature) != given:
             sparse = str(params.outputSparse).lower()
-            yield warning(f"outputSparse is {sparse}: its output is a {given}, not what it says")
+            yield warning(f"outputSparse is {sparse}, so its output must be a {given}")
 
 
 @kind_rule("categoricalMapping")

@@ -180,7 +180,7 @@ def confidence_curves(spec: model_pb2.Model, params: tf.ClassConfidenceThreshold
                 )
                 yield warning(f"curve {index} has {lengths}; they go in pairs")
             if any(not (math.isfinite(number) and number >= 0) for number in chain(*values)):
-                yield warning(f"curve {index} has a value that is no number from 0 on")
+                yield warning(f"curve {index} has a value that is negative or not finite")
 
 
 @kind_rule("bayesianProbitRegressor")

@@ -87,7 +87,7 @@ def _branches(branches: Mapping[Key, tuple[Key, Key]], leaves: Set[Key]) -> Prob
     inner = set(children)
     missing = inner - known
     if missing:
-        yield error(f"branches lead to nodes that there are not: {_names(missing)}")
+        yield error(f"branches lead to nodes that do not exist: {_names(missing)}")
         return
     if len(inner) < len(children):
         shared = [key for key, count in Counter(children).items() if count > 1]
