@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import mlferry
 from tests.fuzz.network import Network
-from tests.fuzz.networks_onnx import OPSET, STEPS, Graph
+from tests.fuzz.networks_onnx import OPSET, STEPS, Graph, in_half, oracle_of
 
 Array = np.ndarray[Any, Any]
 DOMAIN = "local"
@@ -103,8 +103,6 @@ def with_dead_nodes(rng: random.Random, model: Any) -> None:
 
 def network(rng: random.Random) -> Network:
     """A model, its input, and what onnxruntime makes of inputs."""
-    import onnxruntime
-
     g = Graph(rng)
     for _ in range(rng.randint(2, 9)):
         rng.choice(STEPS)(g)
@@ -139,17 +137,11 @@ def network(rng: random.Random) -> Network:
             {"x": g.values.standard_normal((n, *shape[1:])).astype(np.float32)}
             for n in (1, shape[0] + 1)
         ]
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.log_severity_level = 4
-    settings.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings)
-
-    def oracle(data: Mapping[str, Array]) -> list[Array]:
-        return [np.asarray(made) for made in session.run(outputs, dict(data))]
-
     x = g.values.standard_normal(shape).astype(np.float32)
     if half:  # then half precision changes nothing at the start, and little later
         x = x.astype(np.float16).astype(np.float32)
     limits = {"close": 5e-3, "rounding": 2.0**-11} if half else {}
-    return Network(model, {"x": x}, oracle, options, others=others, **limits)
+    return Network(
+        model, {"x": x}, oracle_of(model), options, others=others, half=lambda: in_half(model),
+        **limits,
+    )  # fmt: skip
