@@ -157,7 +157,7 @@ def first_within(start: int, step: int, size: int | None) -> int:
 
 
 def _within(x: Blob, start: int | Blob, step: int, axis: int) -> int | Blob:
-    """The same of a bound that may be computed, or whose axis is flexible: they are limited later."""
+    """The same; a bound that is computed, and one of a flexible axis, is limited later."""
     if isinstance(start, Blob):
         return start
     within = first_within(start, step, x.known[axis])

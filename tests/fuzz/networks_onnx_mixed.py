@@ -101,9 +101,22 @@ def with_dead_nodes(rng: random.Random, model: Any) -> None:
     model.graph.node.append(helper.make_node("Abs", [value], ["dead"]))
 
 
+def with_known_values(g: Graph) -> None:
+    """A part of the graph is computed of constants alone, and joined with the rest."""
+    shape = g.shapes["x"]
+    g.shapes = {g.normal(*shape): shape}
+    for _ in range(g.rng.randint(1, 4)):
+        g.rng.choice(STEPS)(g)
+    g.shapes["x"] = shape
+    g.node("ReduceMax", "x", keepdims=0)
+    g.node("Add", *[name for name in g.shapes if name != "x"][-2:])
+
+
 def network(rng: random.Random) -> Network:
     """A model, its input, and what onnxruntime makes of inputs."""
     g = Graph(rng)
+    if rng.random() < 0.2:
+        with_known_values(g)
     for _ in range(rng.randint(2, 9)):
         rng.choice(STEPS)(g)
     if not g.nodes:
