@@ -302,10 +302,20 @@ def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     return onnx.shape_inference.infer_shapes(made), given
 
 
+def oracle_session(onnxruntime: Any, network: onnx.ModelProto) -> Any:
+    """A session that runs the nodes as they are; older versions lack some of them."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(network.SerializeToString(), options)
+    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented as error:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__}: {error}")
+
+
 @pytest.mark.parametrize("name", list(CASES))
 def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
     network, given = model(CASES[name])
-    wanted = library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, given)
+    wanted = oracle_session(library("onnxruntime"), network).run(None, given)
     made = mlferry.convert(network).predict(given).values()
     for got, right in zip(made, wanted, strict=True):
         assert got.shape == (right.shape or (1,))
@@ -333,7 +343,7 @@ def test_constants_are_those_of_onnxruntime(name: str, library: Callable[[str], 
         )
         graph.output.append(helper.make_empty_tensor_value_info(f"{output.name}_shown"))
     feeds = {"zero": np.zeros(1, np.float32)}
-    wanted = library("onnxruntime").InferenceSession(known.SerializeToString()).run(None, feeds)
+    wanted = oracle_session(library("onnxruntime"), known).run(None, feeds)
     made = mlferry.convert(known).predict(feeds).values()
     for got, right in zip(made, wanted, strict=True):
         assert got.shape == (right.shape or (1,))
