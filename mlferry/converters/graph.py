@@ -165,7 +165,7 @@ class Node:
         return [np.asarray(array) for array in self.weights.values()]
 
     def weight(self, name: str) -> NDArray[np.float32]:
-        """One array as float32.
+        """One array as float32, which cannot be written: it may be the source's own.
 
         Raises:
             ConversionError: the node has no such array, or it overflows float32.
@@ -175,7 +175,8 @@ class Node:
             raise ConversionError(f"there is no weight {name!r} in the file; it has {known}")
         with np.errstate(over="ignore"):
             array = np.asarray(self.weights[name])
-            result = array.astype(np.float32)
+            result: NDArray[np.float32] = array.astype(np.float32, copy=False).view()
+        result.flags.writeable = False
         if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(array), np.isinf(result)):
             raise ConversionError(f"weight {name!r} has values that do not fit into float32")
         return result

@@ -24,7 +24,7 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     """An inner product for a constant matrix, otherwise Core ML's batched product."""
     fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
     if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
-        matrix = fixed.array.astype(np.float32)
+        matrix = fixed.floats
         return _inner(context, left, matrix, None, weights_of(fixed, matrix.T, 0, turned=True))
     left = as_blob(context, left)
     right = as_blob(context, right)
@@ -70,8 +70,8 @@ def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | Non
     node.attrs.get("broadcast")
     left = as_blob(context, a)
     if isinstance(b, Constant) and not turn_a:
-        matrix = b.array.astype(np.float32)
-        matrix = np.float32(alpha) * (matrix.T if turn_b else matrix)
+        matrix = b.floats.T if turn_b else b.floats
+        matrix = matrix if alpha == 1 else np.float32(alpha) * matrix
         stored = weights_of(b, matrix.T, 0, turned=not turn_b, factor=alpha)
         if c is None:
             return _inner(context, left, matrix, None, stored)
@@ -108,9 +108,9 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
         and not any(batch)
         and not turns[0]
     ):
-        matrix = right.array.astype(np.float32).T if turns[1] else right.array.astype(np.float32)
+        matrix = right.floats.T if turns[1] else right.floats
         stored = weights_of(right, matrix.T, 0, turned=not turns[1], factor=alpha)
-        if right.quantized is None:
+        if right.quantized is None and alpha != 1:
             stored = np.ascontiguousarray(matrix.T) * np.float32(alpha)
         return _inner(context, left, matrix, None, stored)
     blobs = [as_blob(context, v) for v in (left, right)]
