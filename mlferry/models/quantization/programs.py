@@ -15,7 +15,7 @@ from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.codes import Code
-from mlferry.models.quantization.kmeans import kmeans_rows, nearest
+from mlferry.models.quantization.kmeans import kmeans_rows, nearest, nearest_in_rows
 from mlferry.models.quantization.vectors import Codes, as_vectors, distinct_vectors, kmeans_vectors
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
@@ -419,7 +419,7 @@ class Scheme:
             lines = np.moveaxis(values, axis, 0)
             rows = np.ascontiguousarray(lines).reshape(count, -1)
             tables = kmeans_rows(rows, 1 << self.bits)
-            made = np.stack([nearest(*each) for each in zip(rows, tables, strict=True)])
+            made = nearest_in_rows(rows, tables)
             codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
             tables = tables.reshape(*shape, -1)
             return compressed.looked_up(
