@@ -181,9 +181,19 @@ def _put(
         maker = Operation(made.op, dict(made.arguments), (new[old],), source=site.name)
         new[old].maker = maker
         makers += _chain(maker, name, taken)
+    _share_axes(makers)
     block.replace(new)
     sweep(block)
     block.operations = makers + [each for each in block.operations if each not in makers]
+
+
+def _share_axes(makers: Sequence[Operation]) -> None:
+    """Let operations whose vectors go along the same axis read one constant."""
+    known: dict[int, Value] = {}
+    for maker in makers:
+        axis = maker.arguments.get("vector_axis")
+        if isinstance(axis, Value):
+            maker.arguments["vector_axis"] = known.setdefault(int(axis.constant), axis)
 
 
 def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
