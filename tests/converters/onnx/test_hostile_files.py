@@ -239,8 +239,9 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: computed("MatMul", np.ones((BIG, 1), np.float32), np.ones((1, BIG), np.float32)),
         "constants=",
     ),
-    "Conv": (
-        lambda: computed("Conv", ONE[None, None], ONE[None, None], pads=[BIG] * 4), "constants=",
+    "Conv": (  # which is not computed while converting
+        lambda: computed("Conv", ONE[None, None], ONE[None, None], pads=[BIG] * 4),
+        "do not broadcast",
     ),
     "a chain that doubles": (lambda: squared(60), "constants="),
 }  # fmt: skip
