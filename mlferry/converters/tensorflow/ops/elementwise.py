@@ -135,7 +135,9 @@ def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
     """Adds one number per channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
-        joined = absorbed(context, x, node.inputs[0], shift=bias.array, channels_first=first)
+        spread = (-1, *(1,) * (x.rank - 2)) if first and x.shape is not None else (-1,)
+        shift = bias.array.reshape(spread)
+        joined = absorbed(context, x, node.inputs[0], shift=shift, channels_first=first)
         if joined is not None:
             return joined
     if not first:
