@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,6 +194,15 @@ class Lowering(LayerWriter):
         """
         self._computed += size
         limits.check("constants", self._computed, "arrays computed from constants take bytes:")
+
+    def filled(self, shape: Sequence[int], value: float = 0.0) -> Blob:
+        """A blob of one number, in the source's order of axes; counted before it is made.
+
+        Raises:
+            LimitError: the constants of this conversion take too much memory.
+        """
+        self.compute(4 * math.prod(shape))
+        return self.constant(np.full(shape, value, np.float32), layout=SOURCE)
 
     def run(self, node: Node, convert: Callable[[Node, Sequence[AnyOperand]], Results]) -> None:
         """Convert one node with its inputs, and bind the results to its outputs.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlferry import limits
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
@@ -137,11 +138,16 @@ class LayerWriter:
         return self.layer("concatND", *blobs, layout=SOURCE, axis=axis)
 
     def split(self, x: Blob, parts: int | Sequence[int], axis: int) -> list[Blob]:
-        """The parts of an axis: so many equal ones, or of these sizes."""
+        """The parts of an axis: so many equal ones, or of these sizes.
+
+        Raises:
+            LimitError: there are too many.
+        """
         sizes: dict[str, Any] = {} if isinstance(parts, int) else {"splitSizes": parts}
         count = parts if isinstance(parts, int) else len(parts)
         if count == 1:
             return [x]
+        limits.check("unrolled", count, "the parts of an axis are blobs of their own; there are:")
         return list(
             self.outputs(count, "splitND", x, layout=x.layout, axis=axis, numSplits=count, **sizes)
         )

@@ -533,6 +533,11 @@ REFUSED: dict[str, tuple[Row, str]] = {
              "factors": np.float32([1, 1, 0.5, 0.5])}),
         "is flexible",
     ),
+    "nearest entries of half pixels, symmetric": (
+        resized([1, 1, 0.6, 0.6], opset=19, mode="nearest", nearest_mode="floor",
+                coordinate_transformation_mode="half_pixel_symmetric"),
+        "double precision",
+    ),
 }  # fmt: skip
 
 

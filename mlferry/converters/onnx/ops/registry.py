@@ -48,7 +48,7 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    feeds = {
+    feeds: dict[str, Any] = {
         value.name: array for value, array in zip(node.inputs, arrays, strict=True) if value.name
     }
     infos = [
@@ -78,7 +78,7 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     return [None if x is None else np.asarray(x) for x in results]
 
 
-def _starting_within(node: Node, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+def _starting_within(node: Node, feeds: dict[str, Any]) -> dict[str, Any]:
     """The operands of a slice for the evaluator, which takes its starts as Python's."""
     names = [value.name for value in node.inputs]
     if len(names) < 5 or not names[4]:

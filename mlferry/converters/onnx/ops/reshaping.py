@@ -219,7 +219,9 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     if sizes is not None:
         context.sizes.use(context.sizes.behind(sizes))
     option = node.attrs.get("split") if sizes is None else ints(sizes.array)
-    count = node.attrs.get("num_outputs") or len(node.outputs)
+    count = len(node.outputs)
+    if node.attrs.get("num_outputs") not in (None, 0, count):
+        raise ConversionError(f"num_outputs={node.attrs['num_outputs']}, and {count} outputs")
     if option is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
         return context.split(x, count, axis)
     if option is None:
