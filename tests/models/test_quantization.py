@@ -28,7 +28,7 @@ from mlferry.models.quantization import (
     everything,
     quantize_weights,
 )
-from mlferry.models.quantization.kmeans import kmeans, kmeans_rows, nearest
+from mlferry.models.quantization.kmeans import kmeans, kmeans_rows, nearest, nearest_in_rows
 from mlferry.models.quantization.modes import linear
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -570,6 +570,19 @@ def test_kmeans_of_rows(name: str, scale: float) -> None:
         more.append(max(0.0, (error_of(row, table) - 1e-9 * least) / best - 1))
     assert max(more) <= 0.1
     assert np.mean(more) <= 0.01
+
+
+@pytest.mark.parametrize("entries", [1, 2, 16, 41, 256])
+@pytest.mark.parametrize("shape", [(7, 30), (2, 70_000), (1, 1), (3, 0)])
+def test_nearest_in_rows(entries: int, shape: tuple[int, int]) -> None:
+    rows = RNG.normal(size=shape).astype(np.float32)
+    tables = np.sort(RNG.normal(size=(shape[0], entries)), axis=1).astype(np.float32)
+    found = nearest_in_rows(rows, tables)
+    for row, table, codes in zip(rows, tables, found, strict=True):
+        off = np.abs(row - table[codes])
+        after, before = (np.clip(codes.astype(int) + step, 0, entries - 1) for step in (1, -1))
+        assert (off <= np.abs(row - table[after]) + 1e-6).all()
+        assert (off <= np.abs(row - table[before]) + 1e-6).all()
 
 
 def test_kmeans_of_rows_with_few_values() -> None:
