@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Value
+from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import CHANNELS_FIRST, Blob
 from mlferry.spec import networks, weights
@@ -20,8 +20,8 @@ _LOOK_BACK = 8  # layers that hold constants may come between
 
 def absorbed(
     context: Lowering,
+    node: Node,
     x: Blob,
-    value: Value,
     *,
     factor: NDArray[Any] | None = None,
     shift: NDArray[Any] | None = None,
@@ -34,8 +34,8 @@ def absorbed(
 
     Args:
         context: what adds layers.
-        x: the blob.
-        value: the source's value that it holds.
+        node: that adds or multiplies.
+        x: the blob that it reads.
         factor: broadcasts with the value.
         shift: likewise.
         channels_first: whether the channels of the source's images lie behind the batch.
@@ -45,7 +45,7 @@ def absorbed(
     """
     array = factor if factor is not None else shift
     layer = _maker(context, x)
-    if array is None or layer is None or not _read_once(context, value):
+    if array is None or layer is None or not context.is_for_node_alone(x, node):
         return None
     kind = layer.WhichOneof("layer") or ""
     params: Weighted = getattr(layer, kind)
@@ -78,11 +78,6 @@ def _maker(context: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
         if x.name in networks.touched(layer)[0]:
             return None
     return None
-
-
-def _read_once(context: Lowering, value: Value) -> bool:
-    shown = any(output.name == value.name for _, output in context.graph.outputs)
-    return not shown and len(context.graph.readers(value.name)) == 1
 
 
 def _a_channel(array: NDArray[Any], x: Blob, channels: int, axis: int) -> NDArray[Any] | None:

@@ -85,6 +85,21 @@ ROWS = {
                      ["innerProduct", "loadConstantND", "addBroadcastable"]),
     "read twice": Row((2, 4), (4, 6), [("Add", "hc", "i"), ("Mul", "ih", "y")], {"c": (6,)},
                       [*ADDED, "multiplyBroadcastable"]),
+    "under another name": Row(
+        (2, 4), (4, 6), [("Identity", "h", "i"), ("Add", "ic", "y")], {"c": (6,)}, PRODUCT
+    ),
+    "another name is read": Row(
+        (2, 4), (4, 6), [("Identity", "h", "i"), ("Add", "hc", "j"), ("Mul", "ij", "y")],
+        {"c": (6,)}, [*ADDED, "multiplyBroadcastable"],
+    ),
+    "the first name is read": Row(
+        (2, 4), (4, 6), [("Identity", "h", "i"), ("Add", "ic", "j"), ("Mul", "hj", "y")],
+        {"c": (6,)}, [*ADDED, "multiplyBroadcastable"],
+    ),
+    "another name is an output": Row(
+        (2, 4), (4, 6), [("Identity", "h", "i"), ("Add", "hc", "y")], {"c": (6,)}, ADDED,
+        outputs=("y", "i"),
+    ),
     "an output itself": Row((2, 4), (4, 6), [("Add", "hc", "y")], {"c": (6,)}, ADDED,
                             outputs=("y", "h")),
 }  # fmt: skip

@@ -113,12 +113,12 @@ def _into_the_layer_before(
     bindings = _ABSORBED.get(node.op)
     if bindings is None or is_integer(node):
         return None
-    pairs = [(left, right, 0), (right, left, 1)][: 1 if node.op == "Sub" else 2]
-    for x, other, place in pairs:
+    pairs = [(left, right), (right, left)][: 1 if node.op == "Sub" else 2]
+    for x, other in pairs:
         if isinstance(x, Blob) and isinstance(other, Constant):
             role, numbers = bindings(other.floats)
             options: dict[str, Any] = {role: numbers, "channels_first": True}
-            output = absorbed(context, x, node.inputs[place], **options)
+            output = absorbed(context, node, x, **options)
             if output is not None:
                 return output
     return None
