@@ -130,9 +130,7 @@ class Lowering(LayerWriter):
             return False
         readers = {id(each): each for name in names for each in self.graph.readers(name)}
         own = {value.name for value in node.outputs}
-        others = [
-            each for each in readers.values() if own.isdisjoint(v.name for v in each.outputs)
-        ]
+        others = [each for each in readers.values() if own.isdisjoint(v.name for v in each.outputs)]
         return len(others) == len(readers) - 1 and all(
             value.name in names for each in others for value in each.outputs if value.name
         )
