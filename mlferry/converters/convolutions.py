@@ -5,6 +5,7 @@ One-dimensional data gets a height of 1 on the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,21 @@ def convolved(
     return _layer(context, x, weights, windows, layout, stored=stored, bias=bias)
 
 
+def dilated_kernel(
+    context: Lowering, kernel: NDArray[Any], dilations: Sequence[int]
+) -> NDArray[Any]:
+    """A kernel [a, b, *spatial] with zeros between its entries, counted before it is made.
+
+    Raises:
+        LimitError: the constants of this conversion take too much memory.
+    """
+    if max(dilations) == 1:
+        return kernel
+    wide = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
+    context.compute(4 * math.prod((*kernel.shape[:2], *wide)))
+    return dilated(kernel, dilations)
+
+
 def transposed(
     context: Lowering,
     x: Blob,
@@ -107,7 +123,7 @@ def transposed(
     does not dilate them, so dilated ones get zeros in between, and are not stored quantized.
     """
     stored = None if max(windows.dilations) > 1 else stored
-    weights = dilated(weights, windows.dilations)
+    weights = dilated_kernel(context, weights, windows.dilations)
     dimensions = weights.ndim - 2
     beyond = [(max(0, -a), max(0, -b)) for a, b in windows.pairs]
     crops = [(max(0, a), max(0, b)) for a, b in windows.pairs]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.converters import open_shapes, transposes
 from mlferry.converters.graph import Graph, Value, distinct_names
 from mlferry.converters.layout import arrange
@@ -195,6 +196,7 @@ def _bind_array(context: Lowering, value: Value, kind: TensorType, shape: _Asked
         for n in shape.extents:
             _set_range(array.shapeRange.sizeRanges.add(), n)
     known = shape.known or (1,)
+    limits.check_blob(known)
     context.builder.input(value.name, known, feature)
     context.bind(value, Blob(value.name, known, SOURCE if shape.extents else SCALAR))
 
@@ -258,6 +260,7 @@ def _bind_image(context: Lowering, value: Value, kind: ImageType, shape: _Asked)
         _set_range(sizes.heightRange, shape.extents[order[1]])
         _set_range(sizes.widthRange, shape.extents[order[2]])
     known = (1, *(shape.known[axis] for axis in order))
+    limits.check_blob(known)
     context.builder.input(value.name, known, feature)
     data = SOURCE if first else CHANNELS_FIRST
     blob = Blob(value.name, known, data)

@@ -71,7 +71,7 @@ def run(
         if batch is None:
             return None
         use(x, [1])
-        states = [context.constant(np.zeros((batch, gates.units), np.float32), layout=SOURCE)]
+        states = [context.filled((batch, gates.units))]
     options = params["params"] if kind == "uniDirectionalLSTM" else params
     options["sequenceOutput"] = sequence
     y, *last = context.outputs(

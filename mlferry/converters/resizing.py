@@ -82,6 +82,7 @@ def resize(
             if factor != 1:
                 known(x)  # the positions depend on the size
             continue
+        context.compute(8 * out * (1 if sampling.mode == "nearest" else size))
         positions = sampling.positions(axis, size, out, factor)
         if size == out and np.array_equal(positions, np.arange(size)):
             continue

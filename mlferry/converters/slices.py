@@ -53,17 +53,32 @@ def sliced_anywhere(
     ends: Sequence[Any],
     axes: Sequence[int] | None,
     steps: Sequence[int] | None,
+    *,
+    starts_within: bool = False,
 ) -> Blob:
     """The same, with bounds that may be computed, and with ends that a flexible axis may not reach.
 
     Core ML takes such bounds as additional inputs. They are clipped to the axis, as in Python; None
     means its end. To go backward, a flexible axis is reversed first.
+
+    Args:
+        context: of the conversion.
+        x: what is sliced.
+        starts: where each axis starts.
+        ends: where it ends.
+        axes: the axes; the first ones by default.
+        steps: of each axis; 1 by default.
+        starts_within: going backward, a start before the axis is its first place, as in ONNX; in
+            Python there is nothing.
     """
     axes = list(range(len(starts))) if axes is None else [positive(a, x.rank) for a in axes]
     steps = [1] * len(starts) if steps is None else list(steps)
     starts = [_known_start(n, step) for n, step in zip(starts, steps, strict=True)]
     ends = [_known_end(n, step) for n, step in zip(ends, steps, strict=True)]
+    if starts_within:
+        starts = [_within(x, *part) for part in zip(starts, steps, axes, strict=True)]
     fixed, moving = [], []
+    limited: set[int] = set()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         known = isinstance(start, int) and isinstance(end, int)
         if known and (x.known[axis] is not None or _is_open(start, end, step)):
@@ -74,6 +89,8 @@ def sliced_anywhere(
             first, last = _from_end(context, start), _from_end(context, end)
             if first == 0 and isinstance(last, int) and last >= _OPEN and step == -1:
                 continue
+            if starts_within and not (isinstance(first, int) and first <= 0):
+                limited.add(axis)
             moving.append((first, last, axis, -step))
         else:
             moving.append((start, end, axis, step))
@@ -89,15 +106,16 @@ def sliced_anywhere(
         open_begin[axis] = isinstance(start, int) and start == 0
         open_end[axis] = isinstance(end, int) and end >= _OPEN
     shape = context.layer("getShape", x, layout=SOURCE)
+    highest = _last_places(context, shape, [axis in limited for axis in range(x.rank)])
     vectors = []
-    for computed, unmasked in zip(bounds, (begin, stop), strict=True):
+    for computed, unmasked, limit in zip(bounds, (begin, stop), (highest, shape), strict=True):
         parts = [computed.get(axis, value) for axis, value in enumerate(unmasked)]
         blobs = [
             context.constant([float(min(max(p, -_OPEN), _OPEN))]) if isinstance(p, int) else p
             for p in parts
         ]
         joined = context.concat(blobs, 0) if x.rank > 1 else blobs[0]
-        vectors.append(_from_front(context, joined, shape))
+        vectors.append(_from_front(context, joined, shape, limit))
     output = context.layer(
         "sliceDynamic",
         x,
@@ -133,13 +151,35 @@ def _from_end(context: Lowering, bound: int | Blob) -> int | Blob:
     return context.emit("activation", bound, linear={"alpha": -1.0, "beta": -1.0})
 
 
-def _from_front(context: Lowering, bounds: Blob, shape: Blob) -> Blob:
-    """Bounds counted from the start of each axis, and clipped to it."""
+def first_within(start: int, step: int, size: int | None) -> int:
+    """A start of ONNX as one of Python: going backward, it is never before the axis."""
+    return max(start, -size) if step < 0 and size is not None else start
+
+
+def _within(x: Blob, start: int | Blob, step: int, axis: int) -> int | Blob:
+    """The same; a bound that is computed, and one of a flexible axis, is limited later."""
+    if isinstance(start, Blob):
+        return start
+    within = first_within(start, step, x.known[axis])
+    if within != start:
+        use(x, [axis])
+    return within
+
+
+def _from_front(context: Lowering, bounds: Blob, shape: Blob, limit: Blob) -> Blob:
+    """Bounds counted from the start of each axis, and clipped to 0 and a limit."""
     negative = context.emit("lessThan", bounds, alpha=0.0)
     moved = context.multiply(negative, shape)
     counted = context.add(bounds, moved)
-    limited = context.minimum(counted, shape)
+    limited = context.minimum(counted, limit)
     return context.emit("activation", limited, ReLU={})
+
+
+def _last_places(context: Lowering, shape: Blob, limited: Sequence[bool]) -> Blob:
+    """The extents of axes; of some of them, the last place."""
+    if not any(limited):
+        return shape
+    return context.add(shape, context.constant([-float(flag) for flag in limited]))
 
 
 def _is_open(start: int, end: int, step: int) -> bool:

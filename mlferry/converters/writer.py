@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlferry import limits
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
+from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 class LayerWriter:
@@ -74,6 +76,12 @@ class LayerWriter:
             for blob in layer.output
         )
 
+    def renamed(self, layer: nn.NeuralNetworkLayer, x: Blob) -> Blob:
+        """An output of a layer, which no other layer reads yet, named after the current node."""
+        label = self._unique(self._node_name, layer.WhichOneof("layer") or "")
+        self.builder.rename_output(layer, x.name, label)
+        return replace(x, name=label)
+
     # ---- value by value ----------------------------------------------------------------------
 
     def emit(self, kind: str, *inputs: Blob, **params: Any) -> Blob:
@@ -130,11 +138,16 @@ class LayerWriter:
         return self.layer("concatND", *blobs, layout=SOURCE, axis=axis)
 
     def split(self, x: Blob, parts: int | Sequence[int], axis: int) -> list[Blob]:
-        """The parts of an axis: so many equal ones, or of these sizes."""
+        """The parts of an axis: so many equal ones, or of these sizes.
+
+        Raises:
+            LimitError: there are too many.
+        """
         sizes: dict[str, Any] = {} if isinstance(parts, int) else {"splitSizes": parts}
         count = parts if isinstance(parts, int) else len(parts)
         if count == 1:
             return [x]
+        limits.check("unrolled", count, "the parts of an axis are blobs of their own; there are:")
         return list(
             self.outputs(count, "splitND", x, layout=x.layout, axis=axis, numSplits=count, **sizes)
         )

@@ -121,39 +121,42 @@ def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[Layer
         network = networks.network_of(inner)
         for weight in () if network is None else stored_weights.iter_weights(network):
             count, size = stored_weights.count(weight.message), weight.message.ByteSize()
-            told = str(stored_weights.encoding(weight.message) or "values")
+            scheme = str(stored_weights.encoding(weight.message) or "values")
             key = place, weight.layer.name, weight.layer.WhichOneof("layer") or "unknown"
             shape = shapes.get(id(weight.message), [])
             if count:
-                rows.setdefault(key, []).append(_Stored(shape, count, size, told))
+                rows.setdefault(key, []).append(_Stored(shape, count, size, scheme))
     for each in found:
         if isinstance(each.site, ProgramSite):
             bits = each.site.count * DTYPES[each.site.value.dtype].bits
-            told = each.site.value.dtype
+            scheme = each.site.value.dtype
             if each.stored is not None:
-                bits, told = round(each.stored.bits_per_value * each.site.count), each.stored.scheme
+                bits, scheme = (
+                    round(each.stored.bits_per_value * each.site.count),
+                    each.stored.scheme,
+                )
             key = each.key[0], each.site.name, each.site.kind
             rows.setdefault(key, []).append(
-                _Stored(list(each.site.shape), each.site.count, bits / 8, told)
+                _Stored(list(each.site.shape), each.site.count, bits / 8, scheme)
             )
-    made = []
+    results = []
     for (_, name, kind), stored in rows.items():
         most = max(stored, key=lambda each: each.values)
         values, taken = sum(each.values for each in stored), sum(each.size for each in stored)
-        made.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
-    return made
+        results.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
+    return results
 
 
 def _compressed(
     found: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
 ) -> list[WeightFacts]:
     known = {} if original is None else {each.key: each for each in found_weights(*original)}
-    told = []
+    rows = []
     for each in found:
         before = known.get(each.key)
         if each.stored is not None:
-            told.append(each.stored if before is None else _with_error(each, before))
-    return told
+            rows.append(each.stored if before is None else _with_error(each, before))
+    return rows
 
 
 def _with_error(each: FoundWeight, before: FoundWeight) -> WeightFacts:
@@ -249,10 +252,10 @@ def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | Non
     if parts.table is not None:
         *groups, _, length = (extent or 1 for extent in parts.table.shape)
         block = _block(shape, groups)
-        told = f"{bits}-bit table" + (f" of vectors of {length}" if length > 1 else "")
+        scheme = f"{bits}-bit table" + (f" of vectors of {length}" if length > 1 else "")
         if parts.table.maker is not None:
-            told += f" in {_code_of(parts.table)}"
-        words.append(told + _each(shape, block))
+            scheme += f" in {_code_of(parts.table)}"
+        words.append(scheme + _each(shape, block))
         if parts.scale is not None:
             counts = [extent or 1 for extent in parts.scale.shape]
             words.append("scales" + _each(shape, _block(shape, counts)))

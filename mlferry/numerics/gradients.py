@@ -122,14 +122,11 @@ def convolved_weights(
         for place, entries in taps_of(kernel, dilations, strides, size):
             at: tuple[Any, ...] = (slice(None), slice(None), *place)
             by_sample[at] = part[entries]
-        if apart:
-            of_outputs = behind.reshape(samples, groups, outputs // groups, places)
-            of_inputs = lines.reshape(samples, groups, own, places)
-            total += np.matmul(of_outputs, of_inputs.swapaxes(-1, -2)).sum(axis=0)
-        else:
-            of_outputs = behind.swapaxes(0, 1).reshape(groups, outputs // groups, -1)
-            of_inputs = lines.reshape(groups, own, samples * places)
-            total += np.matmul(of_outputs, of_inputs.swapaxes(-1, -2))
+        runs = (samples, places) if apart else (1, samples * places)
+        behind = behind if apart else behind.swapaxes(0, 1)
+        of_outputs = behind.reshape(runs[0], groups, outputs // groups, runs[1])
+        of_inputs = lines.reshape(runs[0], groups, own, runs[1])
+        total += np.matmul(of_outputs, of_inputs.swapaxes(-1, -2)).sum(axis=0)
     return total.reshape(outputs, channels // groups, *kernel)
 
 

@@ -117,7 +117,8 @@ ONNX: dict[str, Net] = {
     "expanded to a size": Net(one("Expand", "s"), {"s": [2, 3, SIDE, 1]}, taken=False),
     "as many as pixels": Net([*PIXELS, ("Div", ["x", "f"], ["y"], {})], ENDS, taken=False),
     "a size added": Net(
-        [*PIXELS, CONV, ("Mul", ["f", "tenth"], ["g"], {}), ("Add", ["c", "g"], ["y"], {})],
+        [*PIXELS, CONV, ("Mul", ["f", "tenth"], ["g"], {}), ("Add", ["c", "g"], ["a"], {}),
+         ("Relu", ["a"], ["y"], {})],
         {**ENDS, "w": W, "tenth": np.float32(0.1)}, taken=False),
     "rows flattened by PyTorch": Net(
         [CONV, ("Shape", ["c"], ["s"], {}), ("Gather", ["s", "zero"], ["b"], {}),

@@ -22,7 +22,7 @@ import numpy as np
 import mlferry
 from mlferry.errors import MlferryError
 from tests.fuzz.network import Network
-from tests.fuzz.ways import WAYS, apart, moved, subject_of
+from tests.fuzz.ways import WAYS, Source, apart, moved, subject_of
 
 FRAMEWORKS = {
     "onnx": 3000,
@@ -82,7 +82,12 @@ def disagreement(framework: str, seed: int, index: int) -> str:
             ):
                 shapes = f"{np.shape(made[name])} {other.shape}"
                 return f"WRONG: {name} {shapes} is {distance:.2g} apart"
-    return _by_every_way(model, named(network.inputs))
+    inputs = (
+        {name: name for name in given}
+        if same_names
+        else dict(zip(given, network.inputs, strict=True))
+    )
+    return _by_every_way(model, named(network.inputs), Source(network, inputs))
 
 
 def is_touchy(
@@ -100,9 +105,9 @@ def is_touchy(
     return False
 
 
-def _by_every_way(model: Any, data: Data) -> str:
+def _by_every_way(model: Any, data: Data, source: Source) -> str:
     """ "same", or which way of the model gives something else."""
-    with subject_of(model, data) as subject:
+    with subject_of(model, data, source) as subject:
         for way in WAYS:
             try:
                 wrong = way.disagreement(subject)

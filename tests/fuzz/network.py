@@ -9,6 +9,20 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Oracle = Callable[[Mapping[str, Array]], list[Array]]
+
+
+@dataclass
+class Half:
+    """A network in half precision.
+
+    Attributes:
+        source: what is converted, with the options of the network in single precision.
+        oracle: its outputs, in the same order; it rounds its inputs itself.
+    """
+
+    source: Any
+    oracle: Oracle
 
 
 @dataclass
@@ -24,13 +38,16 @@ class Network:
         others: inputs of other sizes that the conversion allows.
         close: how far the values may be apart, beside their size.
         rounding: relative error of the coarsest rounding inside, for networks that jump.
+        half: makes the same network in half precision, with an oracle that takes the same values;
+            fails where the framework has no such network.
     """
 
     source: Any
     inputs: Mapping[str, Array]
-    oracle: Callable[[Mapping[str, Array]], list[Array]]
+    oracle: Oracle
     options: Mapping[str, Any] = field(default_factory=dict)
     names: Sequence[str] | None = None
     others: Sequence[Mapping[str, Array]] = ()
     close: float = 1e-4
     rounding: float = 1e-6
+    half: Callable[[], Half] | None = None

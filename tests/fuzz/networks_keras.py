@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tests.fuzz.network import Network
+from tests.fuzz import halves
+from tests.fuzz.network import Half, Network, Oracle
 
 k = keras.layers
 Array = np.ndarray[Any, Any]
@@ -211,9 +212,19 @@ def network(rng: random.Random) -> Network:
         for v, w in zip(model.weights, model.get_weights(), strict=True)
     ])  # fmt: skip
 
+    values = noise.standard_normal((1, *shape)).astype(np.float32)
+    return Network(model, {"given": values}, oracle_of(model), half=lambda: in_half(model))
+
+
+def oracle_of(model: Any) -> Oracle:
     def oracle(data: Mapping[str, Array]) -> list[Array]:
         made = model(data["given"], training=False)
         return [np.asarray(item) for item in (made if isinstance(made, list | tuple) else [made])]
 
-    values = noise.standard_normal((1, *shape)).astype(np.float32)
-    return Network(model, {"given": values}, oracle)
+    return oracle
+
+
+def in_half(model: Any) -> Half:
+    half = halves.keras_model(model)
+    oracle = oracle_of(half)
+    return Half(half, lambda data: oracle(halves.rounded(data)))

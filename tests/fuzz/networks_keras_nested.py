@@ -14,7 +14,8 @@ import tensorflow as tf
 import tf_keras
 
 import mlferry
-from tests.fuzz.network import Network
+from tests.fuzz import halves
+from tests.fuzz.network import Half, Network, Oracle
 
 Array = np.ndarray[Any, Any]
 UNITS, STEPS, WORDS = 3, 4, 7
@@ -318,21 +319,31 @@ def network(rng: random.Random) -> Network:
             )  # fmt: skip
         return found
 
-    def oracle(given: Mapping[str, Array]) -> list[Array]:
-        values = [tf.cast(given[name], tf.int32) if kinds[name][0] == "words" else
-                  tf.constant(given[name]) for name in read]  # fmt: skip
-        made = model(values, training=False)
-        if isinstance(made, Mapping):
-            return [np.asarray(made[key]) for key in sorted(made)]
-        return [np.asarray(x) for x in (made if isinstance(made, list | tuple) else [made])]
+    def oracle_of(model: Any) -> Oracle:
+        def oracle(given: Mapping[str, Array]) -> list[Array]:
+            values = [tf.cast(given[name], tf.int32) if kinds[name][0] == "words" else
+                      tf.constant(given[name]) for name in read]  # fmt: skip
+            made = model(values, training=False)
+            if isinstance(made, Mapping):
+                return [np.asarray(made[key]) for key in sorted(made)]
+            return [np.asarray(x) for x in (made if isinstance(made, list | tuple) else [made])]
+
+        return oracle
 
     options: dict[str, Any] = {"custom_conversion_functions": FUNCTIONS}
-    source: Any = model
-    if rng.random() < 0.5:
-        suffix = rng.choice((".keras", ".h5"))
-        source = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"m{suffix}"
-        model.save(source)
+    suffix = rng.choice((".keras", ".h5")) if rng.random() < 0.5 else None
+    if suffix is not None:
         options["custom_conversion_functions"] = FUNCTIONS_OF_FILES
+
+    def source_of(model: Any) -> Any:
+        return model if suffix is None else saved(model, suffix)
+
+    def in_half() -> Half:
+        users = {layer.__name__: layer for layer in top.users}
+        half = halves.keras_model(model, users)
+        oracle = oracle_of(half)
+        return Half(source_of(half), lambda data: oracle(halves.rounded(data)))
+
     if not top.has_users:
         del options["custom_conversion_functions"]
     if ranged or batch > 1:
@@ -341,6 +352,13 @@ def network(rng: random.Random) -> Network:
             mlferry.TensorType(name=name, shape=(first, *kinds[name][1])) for name in read
         ]
     return Network(
-        source, data(batch if not ranged else 1), oracle, options,
+        source_of(model), data(batch if not ranged else 1), oracle_of(model), options,
         names=sorted(keys) if keys else None, others=[data(n) for n in (2, 4)] if ranged else [],
+        half=in_half,
     )  # fmt: skip
+
+
+def saved(model: Any, suffix: str) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="mlferry-")) / f"m{suffix}"
+    model.save(path)
+    return path

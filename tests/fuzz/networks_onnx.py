@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.fuzz.network import Network
+from tests.fuzz import halves
+from tests.fuzz.network import Half, Network, Oracle
 
 OPSET = 18
 Array = np.ndarray[Any, Any]
@@ -401,8 +402,6 @@ STEPS: tuple[Step, ...] = (
 
 def network(rng: random.Random) -> Network:
     """A model, an input of it, and what onnxruntime makes of inputs."""
-    import onnxruntime
-
     g = Graph(rng)
     for _ in range(rng.randint(1, 9)):
         rng.choice(STEPS)(g)
@@ -410,14 +409,28 @@ def network(rng: random.Random) -> Network:
         g.node("Relu", "x")
     outputs = list(dict.fromkeys([g.nodes[-1].output[0], rng.choice(g.nodes).output[0]]))
     model = g.model(*outputs)
+    values = g.values.standard_normal(g.shapes["x"]).astype(np.float32)
+    return Network(model, {"x": values}, oracle_of(model), half=lambda: in_half(model))
+
+
+def session_of(model: Any) -> Any:
+    """What runs a model node by node, as it is written."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
-    def oracle(data: Mapping[str, Array]) -> list[Array]:
-        return [np.asarray(made) for made in session.run(outputs, dict(data))]
 
-    values = g.values.standard_normal(g.shapes["x"]).astype(np.float32)
-    return Network(model, {"x": values}, oracle)
+def oracle_of(model: Any) -> Oracle:
+    session = session_of(model)
+    outputs = [item.name for item in model.graph.output]
+    return lambda data: [np.asarray(made) for made in session.run(outputs, dict(data))]
+
+
+def in_half(model: Any) -> Half:
+    half = halves.onnx_model(model)
+    oracle = oracle_of(half)
+    return Half(half, lambda data: oracle(halves.rounded(data)))

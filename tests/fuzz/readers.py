@@ -226,11 +226,26 @@ def _keras_models() -> list[Any]:
     return [keras.Model(picture, x, name="picture_model"), words, outer]
 
 
-def _saved(suffix: str) -> list[bytes]:
+def _keras_layers() -> list[Any]:
+    """A model of each layer."""
+    import keras
+
+    from tests.converters.keras.cases import LAYERS
+
+    firsts = {case.op: case for case in reversed(LAYERS) if case.only in (None, "keras")}
+    models = []
+    for case in firsts.values():
+        inputs = [keras.Input(shape) for shape in case.shapes]
+        layer = case.make(keras.layers)
+        models.append(keras.Model(inputs, layer(inputs[0] if len(inputs) == 1 else inputs)))
+    return models
+
+
+def _saved(suffix: str, models: Callable[[], list[Any]] = _keras_models) -> list[bytes]:
     found = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for model in _keras_models():
+        for model in models():
             path = Path(folder) / f"m{suffix}"
             model.save(path)
             found.append(path.read_bytes())
@@ -295,6 +310,13 @@ def _onnx_models() -> list[bytes]:
     ]  # fmt: skip
     full = [re.sub(r"(\d+) \*", lambda m: ", ".join(["0.2"] * int(m[1])), text) for text in texts]
     return [onnx.parser.parse_model(text).SerializeToString() for text in full]
+
+
+def _onnx_ops() -> list[bytes]:
+    """A model of each op of the rows of its tests."""
+    from tests.converters.onnx.test_ops import CASES, model
+
+    return [model(case)[0].SerializeToString() for case in CASES.values()]
 
 
 def _onnx_predictors() -> list[bytes]:
@@ -445,6 +467,11 @@ READERS: dict[str, Reader] = {
     "keras config": Reader(
         lambda: _saved(".h5"), (mutate.config_of(attribute="model_config"),), _config,
     ),
+    "keras layers": Reader(
+        lambda: _saved(".h5", _keras_layers), (mutate.config_of(attribute="model_config"),),
+        _config,
+    ),
+    "onnx ops": Reader(_onnx_ops, (mutate.protobuf(_onnx_proto),), _onnx),
     "onnx": Reader(_onnx_models, (*mutate.BYTES, *[mutate.protobuf(_onnx_proto)] * 6), _onnx),
     "onnx predictors": Reader(_onnx_predictors, (mutate.protobuf(_onnx_proto),), _onnx),
     "predictors": Reader(_predictors, (_SPEC,), _predictor),

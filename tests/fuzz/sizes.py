@@ -32,16 +32,10 @@ STEPS = (-1, 1, 2, 5)  # beyond the size that was converted
 
 def free(model: onnx.ModelProto, axis: int) -> Any:
     """A session of the source in which one axis of its input is free."""
-    import onnxruntime
-
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     opened.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "free"
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(opened.SerializeToString(), options)
+    return networks_onnx.session_of(opened)
 
 
 def outcome(seed: int, index: int) -> str:

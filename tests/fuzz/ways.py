@@ -6,6 +6,10 @@ outputs, each of them as far as the format rounds, amplified as the model amplif
 its inputs. For half precision that is measured: a program runs several times with each rounding as
 far as it may be up or down (stochastic arithmetic), and its outputs may be as far apart as these
 are. A model that jumps, as at an argmax, is asked whether it jumps by itself.
+
+Beside the same network in half precision, run by its own framework, outputs may also be as far
+apart as that is from its framework's single precision: its own roundings. A `GraphDef` in half
+precision is one whose float types are all replaced; TensorFlow has no such kernels for some ops.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ import math
 import pickle
 import tempfile
 import unittest.mock
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -32,6 +37,8 @@ from mlferry.models.utils import change_input_output_types, rename_feature
 from mlferry.numerics import half
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
+from tests.fuzz import halves
+from tests.fuzz.network import Half, Network, Oracle
 
 Array = np.ndarray[Any, Any]
 Data = Mapping[str, Array]
@@ -69,6 +76,40 @@ def moved(data: Data, relative: float, seed: int) -> dict[str, Array]:
 
 
 @dataclass
+class Source:
+    """What a model was converted from.
+
+    Attributes:
+        network: in its own framework.
+        inputs: its inputs by the names of those of the model.
+    """
+
+    network: Network
+    inputs: Mapping[str, str]
+
+    @cached_property
+    def half(self) -> Half | None:
+        """The network in half precision, where its framework has it."""
+        if self.network.half is None:
+            return None
+        try:
+            half = self.network.half()
+            half.oracle(self.network.inputs)
+        except Exception:  # not every op of a framework takes halves
+            return None
+        return half
+
+    def run(self, oracle: Oracle, outputs: Iterable[str]) -> Run:
+        """What a framework computes, by the names of the model."""
+
+        def run(data: Data) -> Mapping[str, Array]:
+            values = {self.inputs[name]: x for name, x in data.items()}
+            return dict(zip(outputs, oracle(values), strict=True))
+
+        return run
+
+
+@dataclass
 class Subject:
     """A converted model with a sample.
 
@@ -77,12 +118,14 @@ class Subject:
         data: the sample by the names of the model's inputs.
         outputs: what the model makes of it.
         folder: for files.
+        source: what it was converted from.
     """
 
     model: Any
     data: Data
     outputs: Mapping[str, Array]
     folder: Path
+    source: Source | None = None
     _amplified: dict[float, float] = field(default_factory=dict)
 
     def run(self, data: Data) -> dict[str, Array]:
@@ -239,6 +282,17 @@ def _of_doubles(subject: Subject) -> Run:
     return run
 
 
+def _renaming(spec: Any, other: Any) -> dict[str, str]:
+    """The features of another model of the same network, by the names of the first."""
+    return {
+        old.name: new.name
+        for ends in ("input", "output")
+        for old, new in zip(
+            getattr(spec.description, ends), getattr(other.description, ends), strict=True
+        )
+    }
+
+
 # ---- sums in another order -----------------------------------------------------------------------
 
 
@@ -342,15 +396,7 @@ def _program(
         problems = validate(program.spec, program.program_weights)
         errors = [str(p) for p in problems if p.severity == "error"]
         assert not errors, errors[0]
-        names = {
-            old.name: new.name
-            for ends in ("input", "output")
-            for old, new in zip(
-                getattr(subject.spec.description, ends),
-                getattr(program.spec.description, ends),
-                strict=True,
-            )
-        }
+        names = _renaming(subject.spec, program.spec)
         if engine != "numpy":
             path = program.save(subject.folder / "model.mlpackage")
             program = mlferry.MLModel(path, engine=engine, threads=1)
@@ -366,6 +412,62 @@ def _half_exactly(subject: Subject) -> Run:
     run = _program("float16", runs_exactly=True)(subject)
     assert run is not None
     return run
+
+
+# ---- beside the source in half precision ---------------------------------------------------------
+
+
+def _of_halves(walk: Callable[[Subject], Run | None]) -> Callable[[Subject], Run | None]:
+    """The way of a model, of inputs that halves hold, where its source has a half."""
+
+    def only(subject: Subject) -> Run | None:
+        run = walk(subject) if subject.source is not None and subject.source.half else None
+        return None if run is None else lambda data: run(_as_halves(data))
+
+    return only
+
+
+def _as_halves(data: Data) -> Data:
+    return {name: x.astype(np.float32) for name, x in halves.rounded(data).items()}
+
+
+def _half_of_source(subject: Subject) -> Run:
+    assert subject.source is not None
+    assert subject.source.half is not None
+    return subject.source.run(subject.source.half.oracle, subject.outputs)
+
+
+def _converted_half(subject: Subject, **options: Any) -> Run:
+    """The half of the source, converted."""
+    assert subject.source is not None
+    assert subject.source.half is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = mlferry.convert(
+            subject.source.half.source, **subject.source.network.options, **options
+        )
+    return _under(model, _renaming(subject.spec, model.get_spec()))
+
+
+def _converted_half_to_program(subject: Subject) -> Run | None:
+    try:
+        return _converted_half(subject, convert_to="mlprogram")
+    except ExportError:
+        return None
+
+
+def _spread_beside_source(subject: Subject) -> float:
+    """How far the program's roundings move its outputs, and those of the source its own.
+
+    Where only the program leaves the range of halves, that is no rounding.
+    """
+    assert subject.source is not None
+    data = _as_halves(subject.data)
+    half = _half_of_source(subject)(data)
+    single = subject.source.run(subject.source.network.oracle, subject.outputs)(data)
+    own = max(apart(half[n], single[n]) for n in subject.outputs)
+    spread = _spread_in_half(subject)
+    return (spread if np.isfinite(spread) else 1.0) + own / 2
 
 
 _DRAWS = 5
@@ -438,14 +540,21 @@ WAYS = [
         _jumps_in_half),
     Way("as a program in half by onnxruntime", _program("float16", "onnxruntime"), HALF,
         _spread_in_half, _half_exactly, _jumps_in_half),
+    Way("as a program beside the half of its source", _of_halves(_program("float16")), HALF,
+        _spread_beside_source, _half_of_source, _jumps_in_half),
+    Way("converted from the half of its source", _of_halves(_converted_half), HALF,
+        _spread_beside_source, _half_of_source, _jumps_in_half),
+    Way("as a program converted from the half of its source",
+        _of_halves(_converted_half_to_program), HALF,
+        _spread_beside_source, _half_of_source, _jumps_in_half),
 ]  # fmt: skip
 
 
 @contextlib.contextmanager
-def subject_of(model: Any, data: Data) -> Iterator[Subject]:
+def subject_of(model: Any, data: Data, source: Source | None = None) -> Iterator[Subject]:
     """A model with a sample, in a folder that goes."""
     with tempfile.TemporaryDirectory(prefix="mlferry-paths-") as folder:
         made = model.predict(data)
         names = [item.name for item in model.spec.description.output]
         outputs = {name: np.asarray(made[name]) for name in names}
-        yield Subject(model, data, outputs, Path(folder))
+        yield Subject(model, data, outputs, Path(folder), source)

@@ -387,6 +387,7 @@ def node(proto: onnx.NodeProto, types: Mapping[str, Any], source: str) -> Node:
         attrs=Attributes(attrs),
         keys=tuple(dict.fromkeys((name, op, proto.op_type))),
         proto=proto,
+        captures=frozenset(_captured(proto)),
     )
 
 
@@ -407,7 +408,7 @@ def _attribute(attribute: onnx.AttributeProto, source: str) -> Any:
     return value
 
 
-def captured(proto: onnx.NodeProto) -> set[str]:
+def _captured(proto: onnx.NodeProto) -> set[str]:
     """The values around a node that its subgraphs read."""
     results: set[str] = set()
     for attribute in proto.attribute:
@@ -419,7 +420,7 @@ def captured(proto: onnx.NodeProto) -> set[str]:
         reads = {name for item in body.node for name in item.input}
         reads |= {v.name for v in body.output}
         for item in body.node:
-            reads |= captured(item)
+            reads |= _captured(item)
         results |= reads - local
     return results
 
@@ -431,7 +432,7 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     for item in reversed(nodes):
         if any(value.name in names for value in item.outputs if value.name):
             remaining.append(item)
-            names |= {value.name for value in item.inputs} | captured(item.proto)
+            names |= {value.name for value in item.inputs} | item.captures
     return remaining[::-1]
 
 
@@ -443,14 +444,14 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     """
     results = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:
-        for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
+        for name in [*(v.name for v in item.inputs), *sorted(item.captures)]:
             if name not in results:
                 raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
     makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs if v.name}
     waits: list[set[int]] = []
     readers: list[list[int]] = [[] for _ in nodes]
     for index, item in enumerate(nodes):
-        reads = {v.name for v in item.inputs} | captured(item.proto)
+        reads = {v.name for v in item.inputs} | item.captures
         waits.append({makers[name] for name in reads if name in makers and name not in known})
         for maker in waits[index]:
             readers[maker].append(index)

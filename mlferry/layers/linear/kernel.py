@@ -7,6 +7,7 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
+from mlferry.numerics.copies import by_columns
 
 
 @kernel("innerProduct")
@@ -15,16 +16,23 @@ def inner_product(params: Params, x: Array) -> Array:
 
     With `int8DynamicQuantize` the input is quantized to int8 as well.
     """
-    weights = params.weight("weights", (params.outputChannels, params.inputChannels))
     flattened = x.ndim >= 4
     rows: Array = x.reshape(-1, params.inputChannels)
     if params.int8DynamicQuantize:
         rows = rounded_to_int8(rows)
-    y = rows @ weights.T
+    y = rows @ _matrix(params).T
     if params.hasBias:
         y += params.weight("bias", (params.outputChannels,))
     outer = (*x.shape[:-3], params.outputChannels, 1, 1)
     return y.reshape(outer if flattened else (*x.shape[:-1], params.outputChannels))
+
+
+def _matrix(params: Params) -> Array:
+    """The weights, [outC, inC]."""
+    shape = (params.outputChannels, params.inputChannels)
+    if params.is_given("weights"):
+        return params.weight("weights", shape)
+    return params.once("matrix", lambda: by_columns(params.decoded("weights", shape)))
 
 
 def rounded_to_int8(x: Array) -> Array:

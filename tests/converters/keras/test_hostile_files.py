@@ -310,6 +310,21 @@ def test_half_a_character(name: str, good: Path) -> None:
             mlferry.convert(good)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("Conv2DTranspose", {"filters": 2, "kernel_size": 2, "dilation_rate": [1 << 31, 1]}),
+     ("UpSampling2D", {"size": [1 << 31, 1], "interpolation": "bicubic"})],
+)  # fmt: skip
+def test_giant_options(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Arrays of a conversion are counted before they are made."""
+    image = {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 6, 6, 3]}}
+    layer = {"class_name": name, "config": {"name": "d", **options}}
+    weights = [np.ones((2, 2, 2, 3), np.float32), np.zeros(2, np.float32)]
+    path = write_h5(tmp_path / "m.h5", [image, layer], d=weights if "filters" in options else [])
+    with pytest.raises(LimitError, match="constants="):
+        mlferry.convert(path)
+
+
 def test_code_in_a_lambda_is_never_run(tmp_path: Path) -> None:
     import base64
     import marshal

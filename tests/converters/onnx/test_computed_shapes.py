@@ -286,6 +286,28 @@ ROWS: dict[str, Row] = {
         )
         for a, n, m in ((-2, 0, -1), (100, 1, -2), (4, -(2**63) + 1, -3), (-1, -5, -1))
     },
+    **{  # going backward, onnxruntime starts with the first entry where the start is before it
+        f"entries backwards from {a}, before the axis, to {n} by {m}": Row(
+            [node("Slice", ["x", "a", "n", "one", "m"], ["y"])], (1, R(2, 20), 8),
+            [(1, 2, 8), (1, 4, 8)], {**BOUNDS, **integers(a=[a], n=[n], m=[m])},
+        )
+        for a, n, m in ((-9, -30, -1), (-(2**31), -(2**63) + 1, -2), (-4, -100, -3))
+    },
+    "entries backwards from before the axis, as computed": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
+         node("Mul", ["t", "k"], ["b"]), node("Slice", ["x", "b", "n", "one", "m"], ["y"])],
+        (1, R(2, 20), 8), [(1, 2, 8), (1, 7, 8)],
+        {**BOUNDS, **integers(k=[-3], n=[-100], m=[-1])},
+    ),
+    "extents backwards from before the first": Row(
+        [node("Shape", ["x"], ["s"]), node("Slice", ["s", "a", "n", "zero", "m"], ["t"]),
+         node("Concat", ["t", "m", "two"], ["r"], axis=0), node("Reshape", ["x", "r"], ["y"])],
+        (R(1, 3), 4, 2), [(1, 4, 2), (3, 4, 2)], {**BOUNDS, **integers(a=[-9], n=[-100], m=[-1])},
+    ),
+    "constants backwards from before the first": Row(
+        [node("Slice", ["table", "a", "n", "zero", "m"], ["t"]), node("Add", ["x", "t"], ["y"])],
+        TEXT, TEXTS, {**BOUNDS, "table": normal(5, 8), **integers(a=[-9], n=[-100], m=[-1])},
+    ),
     "entries backwards from the middle": Row(
         [node("Shape", ["x"], ["s"]), node("Slice", ["s", "one", "two"], ["t"]),
          node("Div", ["t", "two"], ["h"]), node("Slice", ["x", "h", "n", "one", "m"], ["y"])],
@@ -510,6 +532,11 @@ REFUSED: dict[str, tuple[Row, str]] = {
             {"roi": np.float32([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9]),
              "factors": np.float32([1, 1, 0.5, 0.5])}),
         "is flexible",
+    ),
+    "nearest entries of half pixels, symmetric": (
+        resized([1, 1, 0.6, 0.6], opset=19, mode="nearest", nearest_mode="floor",
+                coordinate_transformation_mode="half_pixel_symmetric"),
+        "double precision",
     ),
 }  # fmt: skip
 

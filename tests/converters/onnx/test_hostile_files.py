@@ -239,11 +239,79 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: computed("MatMul", np.ones((BIG, 1), np.float32), np.ones((1, BIG), np.float32)),
         "constants=",
     ),
-    "Conv": (
-        lambda: computed("Conv", ONE[None, None], ONE[None, None], pads=[BIG] * 4), "constants=",
+    "Conv": (  # which is not computed while converting
+        lambda: computed("Conv", ONE[None, None], ONE[None, None], pads=[BIG] * 4),
+        "do not broadcast",
     ),
     "a chain that doubles": (lambda: squared(60), "constants="),
 }  # fmt: skip
+
+
+FAR = 1 << 31
+IMAGE, REGIONS = (1, 2, 6, 6), np.array([[0, 1, 2, 3]], np.float32)
+
+
+def giant(
+    op: str, shape: tuple[int, ...], *arrays: Any, outputs: int = 1, **attributes: Any
+) -> Any:
+    """One node whose option asks for much."""
+    names = [f"c{index}" if array is not None else "" for index, array in enumerate(arrays)]
+    named = zip(arrays, names, strict=True)
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", *names], [f"y{i}" for i in range(outputs)], **attributes)],
+        "g", [helper.make_tensor_value_info("x", FLOAT, shape)],
+        [helper.make_empty_tensor_value_info(f"y{i}") for i in range(outputs)],
+        [numpy_helper.from_array(np.asarray(array), name) for array, name in named if name],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+KERNEL = np.ones((2, 1, 2, 2), np.float32)
+GIANT: dict[str, tuple[Callable[[], Any], str]] = {
+    "bins of regions": (
+        lambda: giant("RoiAlign", IMAGE, REGIONS, np.array([0]), output_height=FAR,
+                      sampling_ratio=2), "constants=",
+    ),
+    "bins of the largest": (
+        lambda: giant("MaxRoiPool", IMAGE, np.float32([[0, 0, 1, 2, 3]]), pooled_shape=[FAR, 1]),
+        "constants=",
+    ),
+    "entries of a window": (
+        lambda: giant("MaxPool", IMAGE, outputs=2, kernel_shape=[FAR, 1], pads=[FAR, 0, 0, 0]),
+        "unrolled=",
+    ),
+    "places of a window": (
+        lambda: giant("MaxPool", IMAGE, outputs=2, kernel_shape=[2, 1], pads=[1 << 26, 0, 0, 0]),
+        "constants=|kernel",
+    ),
+    "frequencies": (
+        lambda: giant("DFT", (1, 8, 1), np.array(FAR), axis=1), "constants=",
+    ),
+    "a frame": (
+        lambda: giant("STFT", (1, 64, 1), np.array(4), None, np.array(1 << 26)), "constants=",
+    ),
+    "parts": (lambda: giant("Split", (4, 2), outputs=2, num_outputs=1 << 26), "and 2 outputs"),
+    "pixels": (
+        lambda: giant("Resize", IMAGE, None, None, np.array([1, 2, FAR, 6]), mode="linear"),
+        "constants=",
+    ),
+    "a dilated kernel": (
+        lambda: giant("ConvTranspose", IMAGE, KERNEL, dilations=[FAR, 1]), "constants=",
+    ),
+    "an input": (lambda: giant("Abs", (FAR, 4)), "blob="),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GIANT)
+def test_giant_options(name: str) -> None:
+    """Arrays of a conversion are counted before they are made."""
+    build, message = GIANT[name]
+    start = time.monotonic()
+    small = mlferry.limits.changed(constants=64 << 20, blob=64 << 20)
+    with small, pytest.raises(MlferryError, match=message) as found:
+        mlferry.convert(build())
+    assert not isinstance(found.value.__cause__, MemoryError)
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -312,6 +312,34 @@ def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", list(CASES))
+def test_constants_are_those_of_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
+    """The same nodes where all of their inputs are known."""
+    network, given = model(CASES[name])
+    known = onnx.ModelProto()
+    known.CopyFrom(network)
+    graph = known.graph
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in given.items())
+    graph.input.append(helper.make_tensor_value_info("zero", 1, [1]))
+    for output in network.graph.output:
+        graph.node.extend(
+            [
+                helper.make_node("Cast", [output.name], [f"{output.name}_single"], to=1),
+                helper.make_node(
+                    "Add", [f"{output.name}_single", "zero"], [f"{output.name}_shown"]
+                ),
+            ]
+        )
+        graph.output.append(helper.make_empty_tensor_value_info(f"{output.name}_shown"))
+    feeds = {"zero": np.zeros(1, np.float32)}
+    wanted = library("onnxruntime").InferenceSession(known.SerializeToString()).run(None, feeds)
+    made = mlferry.convert(known).predict(feeds).values()
+    for got, right in zip(made, wanted, strict=True):
+        assert got.shape == (right.shape or (1,))
+        np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
+
+
 def test_unpooling_undoes_pooling() -> None:
     """onnxruntime has no unpooling to compare with at every shape: NumPy's assignment is exact."""
     nodes = [

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.converters.convolutions import dilated_kernel
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.windows import dilated, same_edges
+from mlferry.numerics.windows import same_edges
 
 Pair = tuple[int, int]
 
@@ -208,7 +209,7 @@ def transposed_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
     beyond = [max(0, -end) for _, end in crops]
     crop_amounts = [(start, max(0, end)) for start, end in crops]
     bias = _bias(node, filters)
-    weights = dilated(kernel.transpose(3, 2, 0, 1), dilation)
+    weights = dilated_kernel(context, kernel.transpose(3, 2, 0, 1), dilation)
     y = context.layer(
         "convolution",
         x,

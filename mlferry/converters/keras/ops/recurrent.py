@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
@@ -124,7 +122,7 @@ def _zeros(context: Lowering, node: Node, x: Blob, steps: Blob) -> list[Blob]:
     """The states before the first step; if the batch varies, one row for each sample of `x`."""
     batch = x.known[0]
     shapes = first_states(node.parts["cell"], 1 if batch is None else extent(x, 0), steps)
-    zeros = [context.constant(np.zeros(shape, np.float32), layout=SOURCE) for shape in shapes]
+    zeros = [context.filled(shape) for shape in shapes]
     if batch is not None:
         return zeros
     single = context.reduce("reduceSum", x, tuple(range(1, x.rank)), keep=False)

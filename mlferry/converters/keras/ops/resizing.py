@@ -71,6 +71,7 @@ def resized(
         count = extent(x, axis)
         if count == target:
             continue
+        context.compute(8 * target * (1 if mode == "nearest" else count))
         if mode == "nearest":
             places = np.floor((np.arange(target) + shift) * count / target)
             chosen = context.constant(np.minimum(places, count - 1), layout=x.layout)

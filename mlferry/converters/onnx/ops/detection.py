@@ -111,6 +111,7 @@ def _bins(
 ) -> Blob:
     """[regions, bins, size]: the weight of each pixel of an axis in each bin."""
     count, ratio = bins
+    context.compute(8 * count * ratio * count)
     span = context.subtract(end, start)
     if not aligned:
         span = context.maximum(span, context.constant([1.0]))
@@ -171,6 +172,7 @@ def _pixels_of_bins(context: Lowering, start: Blob, end: Blob, count: int, size:
 
     Neighbouring bins share the pixels on their border.
     """
+    context.compute(4 * count)
     span = affine(context, context.subtract(end, start), 1.0, 1.0)
     span = context.maximum(span, context.constant([1.0]))
     step = context.divide(span, context.constant([float(count)]))

@@ -6,9 +6,12 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlferry.converters.absorbing import absorbed
 from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
@@ -85,12 +88,40 @@ _BINARY = {
 def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Operand:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
+    joined = _into_the_layer_before(context, node, left, right)
+    if joined is not None:
+        return joined
     blobs = [as_blob(context, x) for x in (left, right)]
     output = context.emit(_BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
     if node.op == "Equal" and is_integer(node):
         return equal_shapes(context, output, left, right)
     compute = _OF_SHAPES.get(node.op) if is_integer(node) else None
     return output if compute is None else combined(context, output, left, right, compute)
+
+
+_ABSORBED: dict[str, Callable[[NDArray[np.float32]], tuple[str, NDArray[np.float32]]]] = {
+    "Add": lambda array: ("shift", array),
+    "Sub": lambda array: ("shift", -array),
+    "Mul": lambda array: ("factor", array),
+}
+
+
+def _into_the_layer_before(
+    context: Lowering, node: Node, left: Operand, right: Operand
+) -> Blob | None:
+    """A constant for each channel joins a convolution or product, if nothing else reads that."""
+    bindings = _ABSORBED.get(node.op)
+    if bindings is None or is_integer(node):
+        return None
+    pairs = [(left, right), (right, left)][: 1 if node.op == "Sub" else 2]
+    for x, other in pairs:
+        if isinstance(x, Blob) and isinstance(other, Constant):
+            role, numbers = bindings(other.floats)
+            options: dict[str, Any] = {role: numbers, "channels_first": True}
+            output = absorbed(context, node, x, **options)
+            if output is not None:
+                return output
+    return None
 
 
 _OF_SHAPES: dict[str, Callable[[int, int], int]] = {

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import limits
 from mlferry.converters.convolutions import Pairs, each, padding, sides
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -123,6 +124,7 @@ def _slices(context: Lowering, x: Blob, window: PoolingWindow, filler: float = 0
     if any(amounts):
         x = context.layer("constantPad", x, padAmounts=amounts, value=filler)
     kernel, strides, dilations = window[:3]
+    limits.check("unrolled", math.prod(kernel), "each entry of a window is a slice; there are:")
     counts = [
         (n - ((k - 1) * d + 1)) // s + 1
         for n, k, d, s in zip(known(x)[2:], kernel, dilations, strides, strict=True)
@@ -194,6 +196,7 @@ def _with_indices(
     chosen = context.layer("argMax", stacked, axis=0, removeDim=True)
     counts = known(parts[0])[2:]
     shape = (math.prod(outer), *counts)
+    context.compute(8 * math.prod(shape))
     weights = np.cumprod([1, *sizes[:-1]] if column_major else [1, *sizes[:0:-1]])
     weights = weights if column_major else weights[::-1]
     steps = [int((np.array(place) * dilations * weights).sum()) for place in np.ndindex(*kernel)]
@@ -233,7 +236,7 @@ def max_unpool(
     target = plain if shape is None else ints(shape)
     if target[:2] != plain[:2] or math.prod(target) > _EXACT:
         raise ConversionError(f"an output_shape of {target} for {plain}")
-    zeros = context.constant(np.zeros(math.prod(target), np.float32))
+    zeros = context.filled((math.prod(target),))
     places = _relocated(context, _flat(context, indices), plain, target)
     filled = context.layer("scatter", zeros, places, _flat(context, x), axis=0)
     return context.reshape(filled, target)

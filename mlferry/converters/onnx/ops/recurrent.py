@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -179,9 +178,7 @@ def _filled(
 ) -> list[Blob]:
     """The first states; zeros replace omitted ones."""
     shape = (extent(x, 1), directions[0].units)
-    context.compute(4 * math.prod(shape))
-    zeros = np.zeros(shape, np.float32)
-    return [context.constant(zeros) if state is None else state for state in states]
+    return [context.filled(shape) if state is None else state for state in states]
 
 
 def _one(

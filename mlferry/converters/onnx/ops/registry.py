@@ -15,6 +15,7 @@ from mlferry.converters.graph import Graph, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.operands import prepared
+from mlferry.converters.slices import first_within
 from mlferry.converters.values import AnyOperand, Results
 from mlferry.registry import Registry
 
@@ -47,7 +48,7 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    feeds = {
+    feeds: dict[str, Any] = {
         value.name: array for value, array in zip(node.inputs, arrays, strict=True) if value.name
     }
     infos = [
@@ -67,13 +68,28 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
-            output = iter(ReferenceEvaluator(built).run(None, feeds))
+            starting = _starting_within(node, feeds) if node.op == "Slice" else feeds
+            output = iter(ReferenceEvaluator(built).run(None, dict(starting)))
     except Exception:
         return None  # what the evaluator lacks is converted like any other node
     results = [next(output) if value.name else None for value in node.outputs]
     if not all(x is None or isinstance(x, np.ndarray | np.generic) for x in results):
         return None
     return [None if x is None else np.asarray(x) for x in results]
+
+
+def _starting_within(node: Node, feeds: dict[str, Any]) -> dict[str, Any]:
+    """The operands of a slice for the evaluator, which takes its starts as Python's."""
+    names = [value.name for value in node.inputs]
+    if len(names) < 5 or not names[4]:
+        return feeds  # without steps, it goes forward
+    x, starts, steps = (feeds[names[place]] for place in (0, 1, 4))
+    axes = feeds[names[3]] if names[3] else range(len(starts))
+    first = [
+        first_within(int(start), int(step), x.shape[axis])
+        for start, step, axis in zip(starts, steps, axes, strict=True)
+    ]
+    return {**feeds, names[1]: np.array(first, starts.dtype)}
 
 
 _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
@@ -117,6 +133,32 @@ _NOT_FOLDED = {
     "If",
     "Loop",
     "Scan",
+    # Of windows, steps and places between two, onnx's evaluator has another opinion than runtimes:
+    # paddings, ties, extents rounded up, axes of fewer than four, lengths of sequences.
+    "Attention",
+    "AveragePool",
+    "Col2Im",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "DeformConv",
+    "GRU",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
+    "GridSample",
+    "LRN",
+    "LSTM",
+    "LpPool",
+    "MaxPool",
+    "MaxRoiPool",
+    "MaxUnpool",
+    "NonMaxSuppression",
+    "QLinearConv",
+    "RNN",
+    "Resize",
+    "RoiAlign",
+    "Upsample",
 }
 
 # What of their operands they move: the values of one, or of all.

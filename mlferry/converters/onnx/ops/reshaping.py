@@ -48,7 +48,7 @@ from mlferry.converters.reshapes import (
     transposed,
 )
 from mlferry.converters.sizes import spelled, use
-from mlferry.converters.slices import can_be_padded, padded, sliced, sliced_anywhere
+from mlferry.converters.slices import can_be_padded, first_within, padded, sliced, sliced_anywhere
 from mlferry.converters.values import Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import broadcast
@@ -219,7 +219,9 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     if sizes is not None:
         context.sizes.use(context.sizes.behind(sizes))
     option = node.attrs.get("split") if sizes is None else ints(sizes.array)
-    count = node.attrs.get("num_outputs") or len(node.outputs)
+    count = len(node.outputs)
+    if node.attrs.get("num_outputs") not in (None, 0, count):
+        raise ConversionError(f"num_outputs={node.attrs['num_outputs']}, and {count} outputs")
     if option is None and x.known[axis] is None and not node.attrs.get("num_outputs"):
         return context.split(x, count, axis)
     if option is None:
@@ -326,10 +328,12 @@ def slice_10(
         first, last = (ints(v.array) for v in (starts, ends))
         context.sizes.use(context.sizes.behind(starts, ends))
         elements = elements_of(context, x) if x.rank == 1 else None
-        output = sliced_anywhere(context, x, first, last, chosen, strides)
+        output = sliced_anywhere(context, x, first, last, chosen, strides, starts_within=True)
         if elements is None:
             return output
-        return noted(context, output, elements[first[0] : last[0] : (strides or (1,))[0]])
+        (step,) = strides or (1,)
+        start = first_within(first[0], step, len(elements))
+        return noted(context, output, elements[start : last[0] : step])
     bounds = [elements_of(context, v) for v in (starts, ends)]
     if bounds[0] is None or bounds[1] is None:
         raise ConversionError("a slice whose number of bounds is computed")
@@ -347,7 +351,9 @@ def slice_10(
                 for i, e in enumerate(elements)
             ]
         )
-    return sliced_anywhere(context, x, parts[0], parts[1], list(places), strides)
+    return sliced_anywhere(
+        context, x, parts[0], parts[1], list(places), strides, starts_within=True
+    )
 
 
 @op("Pad")

@@ -286,6 +286,12 @@ def _at_run_time(
     for axis, resized_axis in zip(axes, results, strict=True):
         if resized_axis.out.value is resized_axis.size.value or _is_one(resized_axis.factor):
             continue
+        if transform == "half_pixel_symmetric" and sampling.mode == "nearest":
+            raise ConversionError(
+                f"coordinate_transformation_mode={transform!r}: which entry is nearest takes "
+                "double precision, which a network does not have, so sizes and factors must be "
+                "known"
+            )
         places = positions(resized_axis, transform)
         x = resized(context, x, axis, resized_axis, places, sampling, rounding)
     return x

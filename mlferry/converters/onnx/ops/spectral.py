@@ -33,7 +33,7 @@ def dft(
     full = inverse and onesided
     if full and length is None:
         size = 2 * (shape[place] - 1)
-    matrix = _matrix(shape[place], size, shape[-1], inverse=inverse, onesided=onesided)
+    matrix = _matrix(context, shape[place], size, shape[-1], inverse=inverse, onesided=onesided)
     rest = [i for i in range(x.rank - 1) if i != place]
     order = [*rest, place, x.rank - 1]
     turned = context.transpose(x, order)
@@ -46,10 +46,13 @@ def dft(
     return context.transpose(split, back)
 
 
-def _matrix(rows: int, size: int, parts: int, *, inverse: int, onesided: int) -> NDArray[Any]:
+def _matrix(
+    context: Lowering, rows: int, size: int, parts: int, *, inverse: int, onesided: int
+) -> NDArray[Any]:
     """[rows * parts, out * 2]: the transform of every unit vector, in double precision."""
     if parts not in (1, 2):
         raise ConversionError(f"the last axis holds real and imaginary parts, not {parts} values")
+    context.compute(16 * rows * parts * max(rows, size))
     units = np.eye(rows * parts).reshape(rows * parts, rows, parts)
     values = units[..., 0] + 1j * units[..., 1] if parts == 2 else units[..., 0].astype(complex)
     if inverse and onesided:
@@ -81,7 +84,7 @@ def stft(
     parts = shape[2] if len(shape) == 3 else 1
     if parts != 1:
         raise ConversionError("a complex signal")
-    matrix = _matrix(size, size, 1, inverse=0, onesided=onesided)
+    matrix = _matrix(context, size, size, 1, inverse=0, onesided=onesided)
     if window is not None:
         matrix = matrix * np.asarray(window, np.float32).reshape(-1, 1)
     batch, samples = shape[:2]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, vector
+from mlferry.converters.operands import extent, ints, vector
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand, Result
 from mlferry.errors import ConversionError
@@ -41,6 +43,7 @@ def lin_space(context: Lowering, node: Node, start: Operand, stop: Operand, coun
     if not isinstance(count, Constant):
         raise ConversionError("a computed number of values")
     number = int(count.array.ravel()[0])
+    context.compute(4 * number)
     parts = Constant("", np.linspace(0, 1, number, dtype=np.float32))
     way = joint(context, "subtractBroadcastable", stop, start)
     moved = joint(context, "multiplyBroadcastable", way, parts)
@@ -52,6 +55,7 @@ def empty(context: Lowering, node: Node, shape: Operand) -> Result:
     """Zeros: an array that nothing was written to."""
     node.attrs.get("init")
     if isinstance(shape, Constant):
+        context.compute(4 * math.prod(ints(shape.array)))
         return np.zeros(shape.array.ravel(), np.float32)
     return context.layer("fillDynamic", shape, layout=SOURCE, value=0.0)
 

@@ -100,7 +100,7 @@ def scatter_nd(
 ) -> Blob:
     """Adds the updates to zeros."""
     node.attrs.get("bad_indices_policy")
-    zeros = context.constant(np.zeros(ints(array_of(node, 2, shape)), np.float32))
+    zeros = context.filled(ints(array_of(node, 2, shape)))
     return context.layer(
         "scatterND",
         zeros,

@@ -61,7 +61,7 @@ def stacked(context: Lowering, items: Items) -> Blob:
     if not present:
         target = (len(items.entries), *shape)
         return context.layer("fillStatic", layout=SOURCE, targetShape=target, value=0.0)
-    zero = context.constant(np.zeros((1, *shape))) if len(present) < len(items.entries) else None
+    zero = context.filled((1, *shape)) if len(present) < len(items.entries) else None
     rows = [
         zero if x is None else shaped(context, source(context, x), (1, *shape))
         for x in items.entries

@@ -30,7 +30,7 @@ def _gathered(
 ) -> Blob:
     """Rows of the first axis combined by their numbers; a last row takes negative ones."""
     _, *rest = known(x)
-    start = np.full((count + 1, *rest), neutral, np.float32)
+    start = context.filled((count + 1, *rest), neutral)
     if isinstance(ids, Constant):
         array = ids.array.ravel()
         numbers = context.constant(np.where(array < 0, count, array))
@@ -38,9 +38,7 @@ def _gathered(
         below = context.emit("lessThan", ids, alpha=0.0)
         last = Constant("", np.float32(count))
         numbers = joint(context, "whereBroadcastable", below, last, ids)
-    output = context.layer(
-        "scatter", context.constant(start), numbers, x, layout=SOURCE, axis=0, mode=_MODES[kind]
-    )
+    output = context.layer("scatter", start, numbers, x, layout=SOURCE, axis=0, mode=_MODES[kind])
     return sliced(context, output, [0], [count], [0], None)
 
 
