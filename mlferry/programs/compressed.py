@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlferry.numerics.bits import packed
+from mlferry.numerics.half import narrowed
 from mlferry.programs.builder import NewerOpsetError, inferred
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Array, Operation, Value, constant, string
@@ -169,7 +170,7 @@ def widened(opset: int, values: Array) -> Compressed:
     _check(opset, FIRST, "weights of half precision in float32")
     return Compressed(
         "constexpr_cast",
-        {"source_val": constant(values.astype(np.float16), "fp16"), "output_dtype": string("fp32")},
+        {"source_val": constant(narrowed(values), "fp16"), "output_dtype": string("fp32")},
     )
 
 

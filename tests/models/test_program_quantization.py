@@ -525,6 +525,26 @@ def test_half_weights_of_a_float32_program(tmp_path: Path) -> None:
         np.testing.assert_array_equal(weights_of(small)[key], array.astype(np.float16))
 
 
+def test_numbers_stay_as_they_are() -> None:
+    """An epsilon that half precision rounds to 0 is no weight, whatever is chosen."""
+    b = Builder()
+    b.input("x", (1, 4, 6, 6))
+    b.layer(
+        "batchnorm", "n", ["x"], ["n"], channels=4, epsilon=1e-9, gamma=normal(4), beta=normal(4),
+        mean=normal(4), variance=np.zeros(4, np.float32),
+    )  # fmt: skip
+    b.layer("activation", "a", ["n"], ["y"], linear={"alpha": 0.3, "beta": -0.2})
+    b.output("y")
+    program = mlferry.to_program(mlferry.MLModel(b.model()), compute_precision="float32")
+    x = {"x": normal(1, 4, 6, 6)}
+    small = checked(mlferry.quantize_weights(program, 16))
+    block, opset = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    assert {len(site.shape) for site in sites(block, opset)} == {1}
+    np.testing.assert_allclose(small.predict(x)["y"], program.predict(x)["y"], rtol=2e-3, atol=20)
+    every = mlferry.quantize_weights(program, 8, selector=lambda site: True)
+    assert np.isfinite(every.predict(x)["y"]).all()
+
+
 def test_network_becomes_a_program() -> None:
     small = mlferry.quantize_weights(NETWORK, 4, "kmeans", convert_to="mlprogram")
     assert small.spec.WhichOneof("Type") == "mlProgram"

@@ -306,6 +306,30 @@ def test_too_large_for_half(caplog: pytest.LogCaptureFixture) -> None:
     assert {kind for name, kind in kinds.items() if not name.startswith("conv.")} == {"float16"}
 
 
+def test_too_small_for_half(caplog: pytest.LogCaptureFixture) -> None:
+    """A single number, such as an epsilon, stays float32; in an array, none becomes zero."""
+    b = Builder()
+    b.input("x", (1, 3))
+    b.layer("loadConstantND", "epsilon", [], ["e"], shape=(1,), data=np.float32([1e-9]))
+    b.layer("loadConstantND", "several", [], ["s"], shape=(3,), data=np.float32([1, -1e-9, 2]))
+    b.layer("addBroadcastable", "a", ["x", "e"], ["a"])
+    b.layer("divideBroadcastable", "d", ["x", "a"], ["d"])
+    b.layer("divideBroadcastable", "y", ["d", "s"], ["y"])
+    b.output("d")
+    b.output("y")
+    model = mlferry.MLModel(b.model())
+    with caplog.at_level(logging.WARNING):
+        half = quantize_weights(model, 16)
+    assert [record.getMessage().count("'epsilon'") for record in caplog.records] == [1]
+    x = {"x": np.float32([[0, 1, 2]])}
+    np.testing.assert_array_equal(half.predict(x)["d"], model.predict(x)["d"])
+    assert np.isfinite(half.predict(x)["y"]).all()
+    assert stored(half) == {
+        "epsilon.loadConstantND.data": "float32",
+        "several.loadConstantND.data": "float16",
+    }
+
+
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])
 def test_weights_that_are_not_finite(mode: str) -> None:
     spec = small()

@@ -82,3 +82,14 @@ def test_widening_is_that_of_casts() -> None:
     np.testing.assert_array_equal(half.wide(turned), turned.astype(np.float32))
     assert half.wide(turned).flags.c_contiguous
     assert half.wide(np.float16(0.5)) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["any bits", "edges", "few", "ties"])
+def test_what_is_not_zero_does_not_become_zero(kind: str) -> None:
+    given = bits(kind).view(np.float32)
+    with np.errstate(all="ignore"):
+        right = given.astype(np.float16)
+    got = half.narrowed(given)
+    vanished = (right == 0) & (given != 0)
+    np.testing.assert_array_equal(got[~vanished], right[~vanished])
+    np.testing.assert_array_equal(got[vanished], np.copysign(np.float16(6e-8), given[vanished]))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
+from mlferry.numerics.half import narrowed
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
 from mlferry.programs.graph import (
@@ -34,7 +35,6 @@ from mlferry.spec import mapped
 from mlferry.spec.mapped import Scratch
 
 _LARGEST = float(np.finfo(np.float16).max)
-_SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
@@ -414,16 +414,7 @@ def _half_constant(value: Value, scratch: Scratch) -> Value:
 def _halves(array: Array) -> Iterator[NDArray[np.float16]]:
     for part in mapped.pieces(array):
         for start in range(0, part.size, _AT_ONCE):
-            yield _rounded(part[start : start + _AT_ONCE])
-
-
-def _rounded(part: Array) -> NDArray[np.float16]:
-    rounded = part.astype(np.float16)
-    # NumPy compares halves one by one, but their bits many at a time
-    vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
-    if vanished.any():
-        rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
-    return rounded
+            yield narrowed(part[start : start + _AT_ONCE])
 
 
 def _variable_of_data(definition: Definition) -> str | None:

@@ -13,6 +13,10 @@ import pytest
 import mlferry
 from mlferry.errors import ExportError, PredictionError
 from mlferry.layers.builder import Builder
+from mlferry.models.flexible_shapes import (
+    add_multiarray_ndshape_enumeration,
+    set_multiarray_ndshape_range,
+)
 from mlferry.models.problems import validate
 from mlferry.models.scaffold import python_files
 from mlferry.models.surgery import make_pipeline
@@ -217,6 +221,28 @@ def test_class_that_cannot_tell_shapes() -> None:
     with pytest.raises(ExportError, match="these have none: 'z'") as error:
         mlferry.to_program(model)
     assert "output_shapes" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["range", "several", "image"])
+def test_sizes_that_vary(kind: str) -> None:
+    """Between the models of a pipeline they would be those of the described size."""
+    builder = Builder()
+    described = features.image(6, 5, "GRAYSCALE") if kind == "image" else None
+    builder.input("x", (1, 1, 5, 6), described)
+    builder.layer("activation", "a", ["x"], ["h"], linear=PLUS)
+    builder.layer("custom", "c", ["h"], ["z"], className="Twice")
+    builder.layer("reduceMean", "m", ["z"], ["y"], axes=(2, 3), keepDims=True)
+    builder.output("y", features.multi_array((1, 1, 1, 1)))
+    spec = builder.model()
+    if kind == "image":
+        spec.description.input[0].type.imageType.imageSizeRange.widthRange.upperBound = -1
+    elif kind == "range":
+        set_multiarray_ndshape_range(spec, "x", [1, 1, 4, 6], [1, 1, 9, 6])
+    else:
+        add_multiarray_ndshape_enumeration(spec, "x", [[1, 1, 5, 6], [1, 1, 7, 6]])
+    model = mlferry.MLModel(spec, custom_layers=CLASSES)
+    with pytest.raises(ExportError, match=r"these have none: 'h' .*'x' vary: convert"):
+        mlferry.to_program(model)
 
 
 REFUSED: dict[str, tuple[list[Layer], dict[str, Any], bool, str]] = {

@@ -289,8 +289,7 @@ def _at_run_time(
         if transform == "half_pixel_symmetric" and sampling.mode == "nearest":
             raise ConversionError(
                 f"coordinate_transformation_mode={transform!r}: which entry is nearest takes "
-                "double precision, which a network does not have, so sizes and factors must be "
-                "known"
+                "double precision, which networks do not have; sizes and factors must be known"
             )
         places = positions(resized_axis, transform)
         x = resized(context, x, axis, resized_axis, places, sampling, rounding)
