@@ -104,8 +104,8 @@ def test_the_file_and_its_bytes_convert_alike(kind: str, tmp_path: Path) -> None
     from_file = mlferry.convert(path)
     assert from_file.spec.neuralNetwork == mlferry.convert(data).spec.neuralNetwork
     if kind != "two of one name":  # onnxruntime refuses it
-        (wanted,) = onnxruntime.InferenceSession(data).run(None, {"x": X})
-        np.testing.assert_allclose(from_file.predict({"x": X})["y"], wanted, rtol=1e-4, atol=1e-3)
+        (expected,) = onnxruntime.InferenceSession(data).run(None, {"x": X})
+        np.testing.assert_allclose(from_file.predict({"x": X})["y"], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_large_initializers_are_not_read(tmp_path: Path) -> None:
