@@ -155,8 +155,8 @@ def check_plain(path: Path) -> None:
         raise ModelFileError(f"cannot read {path}: it is not a plain file")
 
 
-def read_message(path: Path) -> bytes:
-    """The bytes of a file that is one message of protobuf.
+def check_message(path: Path) -> int:
+    """The number of bytes of a file that is one message of protobuf.
 
     Raises:
         ModelFileError: it cannot be read, or is not a plain file.
@@ -165,11 +165,25 @@ def read_message(path: Path) -> bytes:
     try:
         check_plain(path)
         size = path.stat().st_size
-        if size > MODEL_BYTES:
-            raise LimitError(
-                f"{path} has {size:,} bytes; a message of protobuf has at most {MODEL_BYTES:,}",
-                "MODEL_BYTES",
-            )
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if size > MODEL_BYTES:
+        raise LimitError(
+            f"{path} has {size:,} bytes; a message of protobuf has at most {MODEL_BYTES:,}",
+            "MODEL_BYTES",
+        )
+    return size
+
+
+def read_message(path: Path) -> bytes:
+    """The content of a file that is one message of protobuf.
+
+    Raises:
+        ModelFileError: it cannot be read, or is not a plain file.
+        LimitError: it is larger than such a message can be.
+    """
+    check_message(path)
+    try:
         return path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error

@@ -78,8 +78,9 @@ joint_option = click.option(
 @click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
 @click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
 @click.option(
-    "--cluster-dim", type=int, default=1, show_default=True,
-    help="Of ML Programs: how many weights an entry of a table stands for.",
+    "--cluster-dim", default="1", show_default=True,
+    help="Of ML Programs: how many weights an entry of a table stands for; with --mean-bits "
+    "several, such as 1,2.",
 )  # fmt: skip
 @joint_option
 @custom_classes_option
@@ -94,7 +95,7 @@ def quantize(
     granularity: str | None,
     block_size: int,
     group_size: int,
-    cluster_dim: int,
+    cluster_dim: str,
     joint: bool,
     custom: Path | None,
     as_json: bool,
@@ -103,15 +104,13 @@ def quantize(
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
-    try:
-        choice = [int(each) for each in bits.split(",")]
-    except ValueError:
-        raise click.UsageError(f"--bits {bits}: write it as 4, or as 2,3,4,6") from None
+    choice = _integers("--bits", bits, "2,3,4,6")
+    lengths = _integers("--cluster-dim", cluster_dim, "1,2")
     defined = run_file(custom)
     table = defined.get("lut_function") if mode == "custom_lut" else None
     small = quantize_weights(
         MLModel(model),
-        choice if len(choice) > 1 or mean_bits is not None else choice[0],
+        choice if len(choice) > 1 else choice[0],
         mode,
         samples,
         mean_bits=mean_bits,
@@ -119,11 +118,19 @@ def quantize(
         granularity=granularity,
         block_size=block_size,
         group_size=group_size,
-        cluster_dim=cluster_dim,
+        cluster_dim=lengths if len(lengths) > 1 else lengths[0],
         joint_compression=joint,
         convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
     )
     _written(small, model, out, as_json)
+
+
+def _integers(option: str, given: str, several: str) -> list[int]:
+    """One integer, or several with commas between them."""
+    try:
+        return [int(each) for each in given.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} {given}: write it as 4, or as {several}") from None
 
 
 def _written(small: MLModel, model: Path, out: Path, as_json: bool) -> None:

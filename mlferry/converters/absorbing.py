@@ -7,21 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.graph import Value
+from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import CHANNELS_FIRST, Blob
-from mlferry.spec import weights
+from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
-Weighted = nn.ConvolutionLayerParams | nn.Convolution3DLayerParams | nn.InnerProductLayerParams
-_KINDS = ("convolution", "convolution3d", "innerProduct")
+Weighted = (
+    nn.ConvolutionLayerParams
+    | nn.Convolution3DLayerParams
+    | nn.InnerProductLayerParams
+    | nn.BatchedMatMulLayerParams
+)
+_PRODUCTS = ("innerProduct", "batchedMatmul")  # whose channels are the last axis
+_KINDS = ("convolution", "convolution3d", *_PRODUCTS)
 _LOOK_BACK = 8  # layers that hold constants may come between
 
 
 def absorbed(
     context: Lowering,
+    node: Node,
     x: Blob,
-    value: Value,
     *,
     factor: NDArray[Any] | None = None,
     shift: NDArray[Any] | None = None,
@@ -34,72 +40,78 @@ def absorbed(
 
     Args:
         context: what adds layers.
-        x: the blob.
-        value: the source's value that it holds.
-        factor: one number, or one per channel.
+        node: that adds or multiplies.
+        x: the blob that it reads.
+        factor: broadcasts with the value.
         shift: likewise.
-        channels_first: whether the source's channels lie behind the batch.
+        channels_first: whether the channels of the source's images lie behind the batch.
+
+    Returns:
+        the result, named after the current node; None if the layer stays as it is.
     """
     array = factor if factor is not None else shift
     layer = _maker(context, x)
-    if array is None or layer is None or not _read_once(context, value):
+    if array is None or layer is None or not context.is_for_node_alone(x, node):
         return None
-    params: Weighted = getattr(layer, layer.WhichOneof("layer") or "")
-    channels = params.outputChannels
-    numbers = _a_channel(array, x, channels, channels_first)
+    kind = layer.WhichOneof("layer") or ""
+    params: Weighted = getattr(layer, kind)
+    channels = _channels(params)
+    axis = 1 - x.rank if channels_first and kind not in _PRODUCTS else -1
+    is_last = x.layout == CHANNELS_FIRST or x.rank <= 3 or kind == "batchedMatmul"
+    numbers = _a_channel(array, x, channels, axis) if axis != -1 or is_last else None
     if numbers is None:
-        return None
-    if factor is not None and not _scale(params, numbers):
         return None
     bias = (
         weights.read(params.bias, (channels,)) if params.hasBias else np.zeros(channels, np.float32)
     )
-    changed = bias * numbers if factor is not None else bias + numbers
+    with np.errstate(all="ignore"):
+        changed = bias * numbers if factor is not None else bias + numbers
+        if factor is not None and not (np.isfinite(changed).all() and _scale(params, numbers)):
+            return None
     if params.hasBias or changed.any():
         params.hasBias = True
         weights.write(params.bias, changed.astype(np.float32))
-    return x
+    return context.renamed(layer, x)
+
+
+def _channels(params: Weighted) -> int:
+    if isinstance(params, nn.BatchedMatMulLayerParams):
+        return int(params.weightMatrixSecondDimension)
+    return int(params.outputChannels)
 
 
 def _maker(context: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
+    """The layer that made a blob, if it has weights and no layer after it reads the blob."""
     layers = context.builder.network.layers
     for layer in reversed(layers[max(0, len(layers) - _LOOK_BACK) :]):
         if x.name in layer.output:
             kind = layer.WhichOneof("layer")
             plain = kind in _KINDS and len(layer.input) == 1
             return layer if plain else None
+        if x.name in networks.touched(layer)[0]:
+            return None
     return None
 
 
-def _read_once(context: Lowering, value: Value) -> bool:
-    shown = any(output.name == value.name for _, output in context.graph.outputs)
-    return not shown and len(context.graph.readers(value.name)) == 1
-
-
-def _a_channel(
-    array: NDArray[Any], x: Blob, channels: int, channels_first: bool
-) -> NDArray[Any] | None:
-    """One number for each channel, if the constant has no other axes."""
+def _a_channel(array: NDArray[Any], x: Blob, channels: int, axis: int) -> NDArray[Any] | None:
+    """One number for each channel, which is an axis from the end, if the constant has no others."""
     if array.size == 1 and (x.shape is None or array.ndim <= x.rank):
         return np.broadcast_to(array.reshape(1), (channels,))
     if array.size != channels or x.shape is None or array.ndim > x.rank:
         return None
-    last = x.layout == CHANNELS_FIRST or x.rank <= 3
-    if channels_first:
-        fits = array.ndim == 1 or array.shape[-(x.rank - 1)] == channels
-    else:
-        fits = last and array.shape[-1] == channels
+    fits = array.ndim >= -axis and array.shape[axis] == channels
     return array.reshape(-1) if fits else None
 
 
 def _scale(params: Weighted, numbers: NDArray[Any]) -> bool:
-    """Multiply the weights of every output channel."""
+    """Multiply the weights of every output channel; false if that is not possible."""
     encoding = weights.encoding(params.weights)
     if encoding is None or encoding.kind != "float32":
         return False
     stored = weights.stored(params.weights)
-    if isinstance(params, nn.InnerProductLayerParams) or not params.isDeconvolution:
-        scaled = stored.reshape(params.outputChannels, -1) * numbers[:, None]
+    products = nn.InnerProductLayerParams | nn.BatchedMatMulLayerParams
+    if isinstance(params, products) or not params.isDeconvolution:
+        scaled = stored.reshape(len(numbers), -1) * numbers[:, None]
     elif params.nGroups > 1:
         return False
     else:
@@ -109,5 +121,7 @@ def _scale(params: Weighted, numbers: NDArray[Any]) -> bool:
             else params.inputChannels
         )
         scaled = stored.reshape(inputs, params.outputChannels, -1) * numbers[:, None]
+    if not np.isfinite(scaled).all():  # sums of infinities differ from an infinite multiple
+        return False
     weights.write(params.weights, scaled.astype(np.float32).ravel())
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,6 +133,7 @@ class Node:
         traced_masks: those of the outputs of a layer that was traced.
         input_shapes: shapes of the inputs in the source's order of axes, set while lowering.
         output_shapes: shapes of the outputs, where the source gives them.
+        captures: names of values that graphs among its options read around them.
     """
 
     op: str
@@ -154,6 +156,7 @@ class Node:
     carried_masks: Sequence[Mask | None] = ()
     traced_masks: Sequence[Mask | None] = ()
     input_shapes: list[Shape | None] = field(default_factory=list)
+    captures: frozenset[str] = frozenset()
 
     def get_config(self) -> dict[str, Any]:
         """The options of the source, and the arguments of its call."""
@@ -165,7 +168,7 @@ class Node:
         return [np.asarray(array) for array in self.weights.values()]
 
     def weight(self, name: str) -> NDArray[np.float32]:
-        """One array as float32.
+        """One array as float32, which cannot be written: it may be the source's own.
 
         Raises:
             ConversionError: the node has no such array, or it overflows float32.
@@ -175,7 +178,8 @@ class Node:
             raise ConversionError(f"there is no weight {name!r} in the file; it has {known}")
         with np.errstate(over="ignore"):
             array = np.asarray(self.weights[name])
-            result = array.astype(np.float32)
+            result: NDArray[np.float32] = array.astype(np.float32, copy=False).view()
+        result.flags.writeable = False
         if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(array), np.isinf(result)):
             raise ConversionError(f"weight {name!r} has values that do not fit into float32")
         return result
@@ -259,9 +263,17 @@ class Graph:
     masks: Mapping[str, Mask] = field(default_factory=dict)
     isolated: bool = False
 
-    def readers(self, name: str) -> list[Node]:
-        """The nodes that read a value."""
-        return [node for node in self.nodes if any(v.name == name for v in node.inputs)]
+    def readers(self, name: str) -> Sequence[Node]:
+        """The nodes that read a value, themselves or in a graph inside them."""
+        return self._readers.get(name, ())
+
+    @cached_property
+    def _readers(self) -> dict[str, list[Node]]:
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in {value.name for value in node.inputs} | node.captures:
+                readers.setdefault(name, []).append(node)
+        return readers
 
     @property
     def expression(self) -> str:

@@ -94,7 +94,7 @@ class Worker:
         self,
         name: str,
         call: str,
-        told: Mapping[str, Any] | Sequence[str] | None,
+        request: Mapping[str, Any] | Sequence[str] | None,
         parts: Sequence[bytes | memoryview],
         seconds: float,
         memory: int = 0,
@@ -104,7 +104,7 @@ class Worker:
         Args:
             name: what messages call the file.
             call: the function.
-            told: sent as JSON.
+            request: sent as JSON.
             parts: sent as bytes.
             seconds: the processor time that it may take.
             memory: bytes beyond the limit `reader_memory` that it may take.
@@ -117,7 +117,7 @@ class Worker:
         allowed = limits.current().reader_memory + memory
         header = {
             "call": call,
-            "told": told,
+            "request": request,
             "sizes": [len(part) for part in parts],
             "seconds": seconds,
             "memory": allowed,

@@ -39,10 +39,10 @@ _EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
 def _digest(array: NDArray[Any]) -> bytes:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in mapped.pieces(array):
-        found.update(part.view(np.uint8).data)
-    return found.digest()
+        digest.update(part.view(np.uint8).data)
+    return digest.digest()
 
 
 def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:
@@ -60,6 +60,7 @@ class Lowering(LayerWriter):
         self.elements: dict[str, Any] = {}  # what is known about blobs that hold shapes
         self.rounds_activations = True
         self._values: dict[str, Blob] = {}
+        self._names: dict[str, tuple[str, ...]] = {}  # of the values that a blob holds
         self._opaque: dict[str, Opaque] = {}
         self._contents: dict[Any, Blob] = {}  # blobs of constants, by shape, type and numbers
         self.is_repeated = False
@@ -75,6 +76,7 @@ class Lowering(LayerWriter):
         """Add layers to a network of their own; see `Builder.inside`."""
         caches: list[dict[Any, Any]] = [
             self._values,
+            self._names,
             self._constants,
             self.arranged,
             self._inverse,
@@ -112,7 +114,26 @@ class Lowering(LayerWriter):
 
     def bind(self, value: Value, blob: Blob) -> None:
         """Record which blob holds a value of the graph."""
-        self._values[value.name] = blob
+        self._hold(value.name, blob)
+
+    def _hold(self, name: str, blob: Blob) -> None:
+        self._values[name] = blob
+        self._names[blob.name] = (*self._names.get(blob.name, ()), name)
+
+    def is_for_node_alone(self, x: Blob, node: Node) -> bool:
+        """Whether nothing but a node, which is being converted, will ever read a blob.
+
+        Nodes that only give the blob another name may have read it.
+        """
+        names = self._names.get(x.name, ())
+        if any(value.name in names for _, value in self.graph.outputs):
+            return False
+        readers = {id(each): each for name in names for each in self.graph.readers(name)}
+        own = {value.name for value in node.outputs}
+        others = [each for each in readers.values() if own.isdisjoint(v.name for v in each.outputs)]
+        return len(others) == len(readers) - 1 and all(
+            value.name in names for each in others for value in each.outputs if value.name
+        )
 
     def blob(self, value: Value) -> Blob:
         """The blob that holds a value; a constant is written into the model now.
@@ -125,13 +146,13 @@ class Lowering(LayerWriter):
                 f"{value.name!r} is {self._opaque[value.name].what}, for which Core ML has no blob"
             )
         if value.name not in self._values:
-            self._values[value.name] = self.stored(self._constants[value.name])
+            self._hold(value.name, self.stored(self._constants[value.name]))
         return self._values[value.name]
 
     def give(self, name: str, operand: Result) -> None:
         """Record what a name stands for: a blob, or something known."""
         if isinstance(operand, Blob):
-            self._values[name] = operand
+            self._hold(name, operand)
         elif isinstance(operand, Opaque):
             self._opaque[name] = operand
         else:
@@ -180,7 +201,7 @@ class Lowering(LayerWriter):
             self._contents[content] = self.constant(array.astype(np.float32), layout=layout)
         output = self._contents[content]
         if constant.name:
-            self._values[constant.name] = output
+            self._hold(constant.name, output)
         return output
 
     def compute(self, size: int) -> None:

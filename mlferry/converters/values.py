@@ -151,6 +151,13 @@ class Constant:
     quantized: Quantized | None = None
     origins: NDArray[np.int64] | None = None
 
+    @property
+    def floats(self) -> NDArray[np.float32]:
+        """The value in float32, which cannot be written: it may be the array itself."""
+        view: NDArray[np.float32] = self.array.astype(np.float32, copy=False).view()
+        view.flags.writeable = False
+        return view
+
 
 class Opaque:
     """An operand that only a frontend's own converters understand, such as a list of tensors.

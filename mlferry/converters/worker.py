@@ -69,7 +69,7 @@ def _answer(
 ) -> None:
     _allow(header["seconds"], memory)
     try:
-        output = module.CALLS[header["call"]](header["told"], *parts)
+        output = module.CALLS[header["call"]](header["request"], *parts)
     except MemoryError:
         _write(target, {"memory": True})
     except Exception as error:

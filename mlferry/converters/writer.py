@@ -13,6 +13,7 @@ from mlferry import limits
 from mlferry.converters.values import SOURCE, Blob, Layout
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
+from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 class LayerWriter:
@@ -74,6 +75,12 @@ class LayerWriter:
             Blob(blob, self.builder.shapes[blob], layout or self._layout, hidden)
             for blob in layer.output
         )
+
+    def renamed(self, layer: nn.NeuralNetworkLayer, x: Blob) -> Blob:
+        """An output of a layer, which no other layer reads yet, named after the current node."""
+        label = self._unique(self._node_name, layer.WhichOneof("layer") or "")
+        self.builder.rename_output(layer, x.name, label)
+        return replace(x, name=label)
 
     # ---- value by value ----------------------------------------------------------------------
 

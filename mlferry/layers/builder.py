@@ -204,6 +204,11 @@ class Builder:
         """Whether a blob is an input of the network."""
         return any(feature.name == name for feature in self.description.input)
 
+    def rename_output(self, layer: nn.NeuralNetworkLayer, old: str, new: str) -> None:
+        """Rename an output of a layer that no other layer reads yet, to a name that no blob has."""
+        layer.output[list(layer.output).index(old)] = new
+        self.shapes[new] = self.shapes.pop(old)
+
     def rename_blob(self, old: str, new: str) -> None:
         """Rename a blob that a layer makes.
 

@@ -154,6 +154,10 @@ class Params:
         inner = getattr(self, name)
         (inner[int(index[:-1])] if index else inner).give(rest, values)
 
+    def is_given(self, field: str) -> bool:
+        """Whether `give` has replaced a weight, which may change in place."""
+        return field in self._given
+
     def once(self, key: str, make: Callable[[], T]) -> T:
         """The result of `make`, made at the first call and kept."""
         if key not in self._derived:

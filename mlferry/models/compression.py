@@ -98,8 +98,8 @@ def weight_facts(
     original: tuple[model_pb2.Model, Weights | None] | None = None,
 ) -> tuple[list[WeightFacts], list[LayerWeights]]:
     """The weights that are in fewer bits, and those of every layer; see `compressed_weights`."""
-    found = list(found_weights(spec, weights))
-    return _compressed(found, original), _by_layer(spec, found)
+    stored = list(found_weights(spec, weights))
+    return _compressed(stored, original), _by_layer(spec, stored)
 
 
 class _Stored(NamedTuple):
@@ -109,11 +109,11 @@ class _Stored(NamedTuple):
     encoding: str
 
 
-def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[LayerWeights]:
+def _by_layer(spec: model_pb2.Model, weights: Sequence[FoundWeight]) -> list[LayerWeights]:
     """Of networks, all that is stored; of programs, what is no small number of an operation."""
     shapes = {
         id(each.site.message): list(each.site.shape)
-        for each in found
+        for each in weights
         if isinstance(each.site, Site)
     }
     rows: dict[tuple[int, str, str], list[_Stored]] = {}
@@ -121,45 +121,48 @@ def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[Layer
         network = networks.network_of(inner)
         for weight in () if network is None else stored_weights.iter_weights(network):
             count, size = stored_weights.count(weight.message), weight.message.ByteSize()
-            told = str(stored_weights.encoding(weight.message) or "values")
+            scheme = str(stored_weights.encoding(weight.message) or "values")
             key = place, weight.layer.name, weight.layer.WhichOneof("layer") or "unknown"
             shape = shapes.get(id(weight.message), [])
             if count:
-                rows.setdefault(key, []).append(_Stored(shape, count, size, told))
-    for each in found:
+                rows.setdefault(key, []).append(_Stored(shape, count, size, scheme))
+    for each in weights:
         if isinstance(each.site, ProgramSite):
             bits = each.site.count * DTYPES[each.site.value.dtype].bits
-            told = each.site.value.dtype
+            scheme = each.site.value.dtype
             if each.stored is not None:
-                bits, told = round(each.stored.bits_per_value * each.site.count), each.stored.scheme
+                bits, scheme = (
+                    round(each.stored.bits_per_value * each.site.count),
+                    each.stored.scheme,
+                )
             key = each.key[0], each.site.name, each.site.kind
             rows.setdefault(key, []).append(
-                _Stored(list(each.site.shape), each.site.count, bits / 8, told)
+                _Stored(list(each.site.shape), each.site.count, bits / 8, scheme)
             )
-    made = []
+    results = []
     for (_, name, kind), stored in rows.items():
         most = max(stored, key=lambda each: each.values)
         values, taken = sum(each.values for each in stored), sum(each.size for each in stored)
-        made.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
-    return made
+        results.append(LayerWeights(name, kind, most.shape, values, round(taken), most.encoding))
+    return results
 
 
 def _compressed(
-    found: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
+    weights: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
 ) -> list[WeightFacts]:
     known = {} if original is None else {each.key: each for each in found_weights(*original)}
-    told = []
-    for each in found:
+    rows = []
+    for each in weights:
         before = known.get(each.key)
         if each.stored is not None:
-            told.append(each.stored if before is None else _with_error(each, before))
-    return told
+            rows.append(each.stored if before is None else _with_error(each, before))
+    return rows
 
 
 def _with_error(each: FoundWeight, before: FoundWeight) -> WeightFacts:
     stored = each.stored
     assert stored is not None
-    one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
+    one, other = (np.asarray(weight.values(), np.float64) for weight in (before, each))
     if one.shape != other.shape:
         return stored
     noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
@@ -228,11 +231,11 @@ def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:
 
 def _leaves(operation: Operation) -> set[Value]:
     """The constants that an operation makes a constant of, directly or through others."""
-    found: set[Value] = set()
+    leaves: set[Value] = set()
     for name, argument in operation.arguments.items():
         if isinstance(argument, Value) and name not in _FORMS:
-            found |= {argument} if argument.maker is None else _leaves(argument.maker)
-    return found
+            leaves |= {argument} if argument.maker is None else _leaves(argument.maker)
+    return leaves
 
 
 def _bits(value: Value) -> int:
@@ -249,10 +252,10 @@ def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | Non
     if parts.table is not None:
         *groups, _, length = (extent or 1 for extent in parts.table.shape)
         block = _block(shape, groups)
-        told = f"{bits}-bit table" + (f" of vectors of {length}" if length > 1 else "")
+        scheme = f"{bits}-bit table" + (f" of vectors of {length}" if length > 1 else "")
         if parts.table.maker is not None:
-            told += f" in {_code_of(parts.table)}"
-        words.append(told + _each(shape, block))
+            scheme += f" in {_code_of(parts.table)}"
+        words.append(scheme + _each(shape, block))
         if parts.scale is not None:
             counts = [extent or 1 for extent in parts.scale.shape]
             words.append("scales" + _each(shape, _block(shape, counts)))

@@ -31,7 +31,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Statistics:
     """What one sample tells of a value; see `OperationPrecision`."""
 
     error: float
@@ -70,13 +70,13 @@ class OperationPrecision:
 
     is_cause: bool = False
 
-    def add(self, told: _Told) -> None:
+    def add(self, other: _Statistics) -> None:
         """Add what another sample tells."""
-        self.count += told.count
-        self.overflows += told.overflows
-        self.vanishes += told.vanishes
-        self.largest = max(self.largest, told.largest)
-        self.error = max(self.error, told.error)
+        self.count += other.count
+        self.overflows += other.overflows
+        self.vanishes += other.vanishes
+        self.largest = max(self.largest, other.largest)
+        self.error = max(self.error, other.error)
 
     @property
     def growth(self) -> float:
@@ -203,13 +203,13 @@ def check_precision(
     reads = half.session.reads()
     outputs = dict.fromkeys(half.session.outputs, 0.0)
     count = 0
-    found = samples_for(model.spec, samples)
-    shared = (models[0], models[1], found.load)
-    for result in in_order(_of_sample, shared, found.parcels(), executor):
+    set_of_samples = samples_for(model.spec, samples)
+    shared = (models[0], models[1], set_of_samples.load)
+    for result in in_order(_of_sample, shared, set_of_samples.parcels(), executor):
         if isinstance(result, Unreadable):
-            found.add(result)
+            set_of_samples.add(result)
             continue
-        errors = {name: told.error for name, told in result.items()}
+        errors = {name: each.error for name, each in result.items()}
         for name, operation in operations.items():
             operation.add(result[name])
             before = max((errors.get(operand, 0.0) for operand in reads[name]), default=0.0)
@@ -223,7 +223,7 @@ def check_precision(
 
 def _of_sample(
     shared: tuple[MLModel, MLModel, Load], parcel: tuple[str, Any]
-) -> dict[str, _Told] | Unreadable:
+) -> dict[str, _Statistics] | Unreadable:
     """What a sample tells of each input and each operation."""
     half, exact = (_evaluator(model) for model in shared[:2])
     sample = loaded(shared[2], *parcel)
@@ -234,7 +234,7 @@ def _of_sample(
     one, two = (
         evaluate.session.run(values, names, evaluate.make_state()) for evaluate in (half, exact)
     )
-    return {name: _told(one[name], two[name]) for name in names}
+    return {name: _statistics(one[name], two[name]) for name in names}
 
 
 def _mark_causes(
@@ -316,12 +316,12 @@ def _error(half: object, exact: object) -> float:
     return apart / largest if largest else (math.inf if apart else 0.0)
 
 
-def _told(half: object, exact: object) -> _Told:
+def _statistics(half: object, exact: object) -> _Statistics:
     error, one, two = _error(half, exact), _floats(half), _floats(exact)
     if one is None or two is None or one.shape != two.shape:
-        return _Told(error)
+        return _Statistics(error)
     sound = np.isfinite(two)
-    return _Told(
+    return _Statistics(
         error,
         one.size,
         int((sound & ~np.isfinite(one)).sum()),

@@ -42,6 +42,13 @@ def packed(values: NDArray[Any], bits: int) -> bytes:
     codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
     if bits == 1:
         return np.packbits(codes & 1, bitorder="little").tobytes()
+    if 8 % bits == 0:  # whole integers in each byte
+        each = 8 // bits
+        parts = np.zeros((-(-codes.size // each), each), np.uint8)
+        np.bitwise_and(codes, (1 << bits) - 1, out=parts.reshape(-1)[: codes.size])
+        for place in range(1, each):
+            parts[:, 0] |= parts[:, place] << (bits * place)
+        return parts[:, 0].tobytes()
     groups = -(-codes.size // 8)
     whole = np.zeros(groups * 8, np.uint8)
     np.bitwise_and(codes, (1 << bits) - 1, out=whole[: codes.size])

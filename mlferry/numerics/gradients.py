@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.numerics.convolution import padded, spread_out, taps_of, transposed
+from mlferry.numerics.convolution import padded, taps_of, transposed
 from mlferry.numerics.functions import erf, sigmoid
 from mlferry.numerics.resizing import Grid
 from mlferry.numerics.windows import Edges
@@ -21,6 +21,7 @@ from mlferry.numerics.windows import Edges
 Array = NDArray[Any]
 _BLOCK = 1 << 20  # values of unfolded input held at a time
 _LINES = 1 << 20  # likewise, if several samples go through one product
+_APART = 4  # outputs for each weight of one from which samples are multiplied one by one
 _MAPS = 1 << 15  # values of maps pooled at a time, so that they stay in the cache
 
 
@@ -105,54 +106,28 @@ def convolved_weights(
     channels, outputs, size = x.shape[1], gradient.shape[1], gradient.shape[2:]
     taps, places = math.prod(kernel), math.prod(size)
     dtype = np.result_type(gradient, x)
-    total = np.zeros((groups, outputs // groups, channels // groups * taps), dtype)
-    rows_of = _shifted_rows if len(kernel) == 2 and set(strides) == {1} else _window_rows
+    own = channels // groups * taps
+    total = np.zeros((groups, outputs // groups, own), dtype)
+    # where the gradient is much larger than the windows, turning it around takes most of the time
+    apart = _APART * own <= places
     count = max(1, _LINES // max(1, channels * taps * places))
     for first in range(0, len(x), count):
         part, behind = source[first : first + count], gradient[first : first + count]
-        lines, behind = rows_of(part, behind, kernel, strides, dilations)
-        total += np.matmul(
-            behind.swapaxes(0, 1).reshape(groups, outputs // groups, -1),
-            lines.reshape(groups, channels // groups * taps, -1).swapaxes(-1, -2),
-        )
+        samples = len(part)
+        if apart:
+            lines = by_sample = np.empty((samples, channels, *kernel, *size), dtype)
+        else:
+            lines = np.empty((channels, *kernel, samples, *size), dtype)
+            by_sample = np.moveaxis(lines, 1 + len(kernel), 0)
+        for place, entries in taps_of(kernel, dilations, strides, size):
+            at: tuple[Any, ...] = (slice(None), slice(None), *place)
+            by_sample[at] = part[entries]
+        runs = (samples, places) if apart else (1, samples * places)
+        behind = behind if apart else behind.swapaxes(0, 1)
+        of_outputs = behind.reshape(runs[0], groups, outputs // groups, runs[1])
+        of_inputs = lines.reshape(runs[0], groups, own, runs[1])
+        total += np.matmul(of_outputs, of_inputs.swapaxes(-1, -2)).sum(axis=0)
     return total.reshape(outputs, channels // groups, *kernel)
-
-
-def _window_rows(
-    x: Array,
-    gradient: Array,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[Array, Array]:
-    """Inputs of each kernel position, [C, *kernel, N, places]; gradient, [N, outputs, places]."""
-    size = gradient.shape[2:]
-    lines = np.empty((x.shape[1], *kernel, len(x), *size), np.result_type(x, gradient))
-    for place, entries in taps_of(kernel, dilations, strides, size):
-        at: tuple[Any, ...] = (slice(None), *place)
-        lines[at] = x[entries].swapaxes(0, 1)
-    return lines, gradient.reshape(*gradient.shape[:2], -1)
-
-
-def _shifted_rows(
-    x: Array,
-    gradient: Array,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[Array, Array]:
-    """As `_window_rows`, for maps that are processed line by line, in long runs.
-
-    The gradient is then as wide as the input, with zeros after each line.
-    """
-    (height, width), wide = gradient.shape[2:], x.shape[3]
-    length = (height - 1) * wide + width
-    flat = x.reshape(*x.shape[:2], -1)
-    lines = np.empty((x.shape[1], *kernel, len(x), length), np.result_type(x, gradient))
-    for i, j in np.ndindex(*kernel):
-        start = i * dilations[0] * wide + j * dilations[1]
-        lines[:, i, j] = flat[:, :, start : start + length].swapaxes(0, 1)
-    return lines, spread_out(gradient, wide)
 
 
 def cut_into(gradient: Array, full: Sequence[int], cuts: Sequence[int]) -> Array:

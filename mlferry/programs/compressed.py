@@ -34,11 +34,11 @@ class Compressed(NamedTuple):
     def outputs(self, opset: int) -> tuple[Value, ...]:
         """What it makes, for the arguments of another; without names."""
         types = inferred(self.op, definition_of(self.op, opset), self.arguments)
-        made = tuple(Value("", kind) for kind in types)
-        operation = Operation(self.op, dict(self.arguments), made)
-        for value in made:
+        outputs = tuple(Value("", kind) for kind in types)
+        operation = Operation(self.op, dict(self.arguments), outputs)
+        for value in outputs:
             value.maker = operation
-        return made
+        return outputs
 
 
 def looked_up(
@@ -123,9 +123,9 @@ def scaled(
     return Compressed("constexpr_blockwise_shift_scale", arguments)
 
 
-def rescaled(opset: int, made: Compressed, scale: Array, dtype: str) -> Compressed:
+def rescaled(opset: int, compressed: Compressed, scale: Array, dtype: str) -> Compressed:
     """What an operation makes, times a scale that spreads over it; from CoreML8 on."""
-    (values,) = made.outputs(opset)
+    (values,) = compressed.outputs(opset)
     return Compressed(
         "constexpr_blockwise_shift_scale", {"data": values, "scale": _floats(scale, dtype)}
     )

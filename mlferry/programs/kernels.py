@@ -28,6 +28,7 @@ kernel = KERNELS.register
     raw: it gets values of float16 as they are.
     moves: it gets them in either type: it only moves values, which are not rounded again.
     exact: what it makes of values of float16 are such values, too.
+    columns: parameters whose constants it reads by columns.
 """
 
 

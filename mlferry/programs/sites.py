@@ -85,6 +85,12 @@ class ProgramSite:
         return self.count > _THRESHOLD and len(self.shape) > 1 and self.field in _WEIGHTS
 
     @property
+    def is_of_product(self) -> bool:
+        """Whether it is what a product or a convolution multiplies its inputs with; of any size."""
+        factor = self.field.startswith("weight") or self.kind == "matmul"
+        return factor and len(self.shape) > 1
+
+    @property
     def axis(self) -> int:
         """The axis of outputs."""
         return self._axes[0] % len(self.shape)

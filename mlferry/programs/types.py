@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -158,6 +159,12 @@ def type_of(message: mil.ValueType, deep: int = 0) -> ValueType:
 
 def tensor_type(message: mil.TensorType) -> TensorType:
     """The type of a tensor; see `type_of`."""
+    return _tensor_type(message.SerializeToString())
+
+
+@lru_cache(1024)
+def _tensor_type(data: bytes) -> TensorType:
+    message = mil.TensorType.FromString(data)
     dtype = _NAMES.get(message.dataType)
     if dtype is None:
         raise SpecError(f"elements of the type number {message.dataType} are not known here")

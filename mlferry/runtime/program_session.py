@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
+from mlferry.numerics.copies import by_columns
 from mlferry.numerics.shapes import Shape
 from mlferry.programs import sizes
 from mlferry.programs.arguments import Argument, arguments_of, name_of
@@ -85,6 +86,7 @@ class PlannedOperation:
         rounded: whether values of float16 are rounded.
         exact: whether it makes values of float16 of such values without that.
         floats: whether what it reads are floats.
+        columns: the arguments that the kernel reads by columns.
         widened: whether weights of float16 stay in memory as float32.
         release: lets the system take the memory of what was read from the files of constants.
         blocks: the plans of its blocks.
@@ -102,6 +104,7 @@ class PlannedOperation:
     rounded: bool = False
     exact: bool = False
     floats: bool = False
+    columns: tuple[str, ...] = ()
     widened: bool = True
     release: Callable[[], None] = lambda: None
     blocks: tuple[BlockPlan, ...] = ()
@@ -117,7 +120,11 @@ class PlannedOperation:
 
     @cached_property
     def _wide(self) -> Values:
-        return self._made_wide()
+        values = self._made_wide()
+        for name in self.columns:
+            if name in values:
+                values[name] = by_columns(values[name])
+        return values
 
     def _made_wide(self) -> Values:
         self.release()
@@ -653,6 +660,7 @@ class _Planner:
                 for name in argument.names
                 if name
             ),
+            columns=entry.options.get("columns", ()),
             widened=self._widened,
             release=self._release,
             blocks=blocks,

@@ -166,8 +166,8 @@ def put_inside(message: Message) -> None:
     Raises:
         LimitError: they take too many bytes.
     """
-    found = [(each, _outside_of(each)) for each in all_weights(message)]
-    arrays = [(target, array) for target, array in found if array is not None]
+    pairs = [(each, _outside_of(each)) for each in all_weights(message)]
+    arrays = [(target, array) for target, array in pairs if array is not None]
     limits.check_model(sum(array.nbytes for _, array in arrays))
     for target, array in arrays:
         _write_inside(target, array)

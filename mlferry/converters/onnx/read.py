@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
 from mlferry.converters.isolated import Refused, Worker
-from mlferry.converters.onnx import element_types, native, untyped
+from mlferry.converters.onnx import element_types, native, storage, untyped
+from mlferry.converters.onnx.storage import Arrays
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
 from mlferry.numerics.shapes import Shape
-from mlferry.spec import mapped, weights
 
 if TYPE_CHECKING:
     import onnx
@@ -79,10 +78,7 @@ def read(source: object, keep: Collection[str] = ()) -> Graph:
         raise ModelFileError(f"{name} is inconsistent: {error!r:.400}") from error
 
 
-_Arrays = dict[str, NDArray[Any]]  # large initializers that stay in their files
-
-
-def _load(source: Any, name: str) -> tuple[onnx.ModelProto, _Arrays]:
+def _load(source: Any, name: str) -> tuple[onnx.ModelProto, Arrays]:
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -91,24 +87,23 @@ def _load(source: Any, name: str) -> tuple[onnx.ModelProto, _Arrays]:
             "reading ONNX models needs the onnx package: pip install 'mlferry[onnx]'"
         ) from error
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        data, folder = limits.read_message(path), path.parent
+        message, folder = storage.Message.read(Path(source)), Path(source).parent
     elif isinstance(source, bytes):
-        data, folder = source, None
+        message, folder = storage.Message(source), None
     else:
         model = onnx.ModelProto()
         model.CopyFrom(source)
         _check(model, name)
-        return model, _load_external(model, None, name)
+        return model, storage.arrays_of(model, None, None, name)
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(data)
+        model.ParseFromString(message.data)
     except (DecodeError, RecursionError, ValueError) as error:
         raise ModelFileError(
             f"{name} is cut off, damaged, or not an ONNX model: {error}"
         ) from error
     _check(model, name)
-    return model, _load_external(model, folder, name)
+    return model, storage.arrays_of(model, message, folder, name)
 
 
 def _check(model: onnx.ModelProto, name: str) -> None:
@@ -125,131 +120,6 @@ def _check(model: onnx.ModelProto, name: str) -> None:
             )
 
 
-def _load_external(model: onnx.ModelProto, folder: Path | None, name: str) -> _Arrays:
-    """Read tensors kept in other files, but only inside the model's folder.
-
-    Large initializers stay there: they are returned as arrays that are mapped into memory.
-    """
-    results = [tensor for tensor in _tensors(model) if tensor.external_data]
-    if not results:
-        return {}
-    if folder is None:
-        location = dict(_told(results[0])).get("location")
-        raise ModelFileError(
-            f"{name} keeps {results[0].name!r} in the file {location!r}: give the model's path"
-        )
-    parts = [_External(tensor, folder.resolve(), name) for tensor in results]
-    amount = sum(part.length for part in parts)
-    weights.check_room(amount)
-    limits.check("weights", amount, f"{name}: its tensors in other files take bytes:")
-    sizes = sum({part.path: part.size for part in parts}.values())
-    limits.check_growth(sizes, amount, f"{name}: its tensors in other files overlap, and take")
-    arrays: _Arrays = {}
-    for tensor in model.graph.initializer:
-        array = _External(tensor, folder.resolve(), name).mapped() if tensor.external_data else None
-        arrays.pop(tensor.name, None)
-        if array is not None:
-            arrays[tensor.name] = array
-    for part in parts:
-        if part.tensor.external_data:
-            part.load()
-    return arrays
-
-
-# The element types that NumPy has itself, whose bytes in a file are those of an array.
-_PLAIN = {1: "<f4", 10: "<f2", 11: "<f8", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8"}
-
-
-def _told(tensor: onnx.TensorProto) -> list[tuple[str, str]]:
-    return [(entry.key, entry.value) for entry in tensor.external_data]
-
-
-class _External:
-    """The place of a tensor's values."""
-
-    def __init__(self, tensor: onnx.TensorProto, base: Path, model: str) -> None:
-        options = dict(_told(tensor))
-        self.tensor, self.model, self.location = tensor, model, options.get("location", "")
-        try:
-            self.path = (base / self.location).resolve()
-            if not self.location or not self.path.is_relative_to(base):
-                raise ModelFileError(
-                    f"{model} keeps {tensor.name!r} in {self.location!r}, outside the model's "
-                    "folder"
-                )
-            if not self.path.is_file():
-                raise ModelFileError(f"cannot read {self.location} of {model}: there is no file")
-            self.size = self.path.stat().st_size
-            self.offset = int(options.get("offset", 0))
-            self.length = int(options.get("length", self.size - self.offset))
-        except (OSError, ValueError) as error:
-            if isinstance(error, ModelFileError):
-                raise
-            raise ModelFileError(f"cannot read {self.location!r} of {model}: {error}") from error
-        if self.offset < 0 or self.length < 0 or self.length > self.size - self.offset:
-            raise ModelFileError(f"{self.location} is too short for {tensor.name!r} of {model}")
-
-    def mapped(self) -> NDArray[Any] | None:
-        """The array, mapped into memory; None if it is small or has other bytes in memory."""
-        kind = _PLAIN.get(self.tensor.data_type)
-        shape = tuple(self.tensor.dims)
-        if self.length < mapped.LEAST or kind is None or min(shape, default=1) < 0:
-            return None
-        if math.prod(shape) * np.dtype(kind).itemsize != self.length:
-            return None
-        try:
-            with self.path.open("rb") as stream:
-                array = mapped.mapped(stream, self.offset, shape, kind)
-        except (OSError, ValueError) as error:
-            raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
-        self._is_here()
-        return array
-
-    def load(self) -> None:
-        """Read the values into the tensor."""
-        try:
-            with self.path.open("rb") as stream:
-                stream.seek(self.offset)
-                self.tensor.raw_data = stream.read(self.length)
-        except OSError as error:
-            raise ModelFileError(f"cannot read {self.location} of {self.model}: {error}") from error
-        self._is_here()
-
-    def _is_here(self) -> None:
-        del self.tensor.external_data[:]
-        self.tensor.ClearField("data_location")
-
-
-_HOLD_TENSORS = (
-    "GraphProto",
-    "NodeProto",
-    "AttributeProto",
-    "FunctionProto",
-    "TensorProto",
-    "SparseTensorProto",
-    "ModelProto",
-    "TrainingInfoProto",
-)
-
-
-def _tensors(
-    message: onnx.AttributeProto
-    | onnx.GraphProto
-    | onnx.ModelProto
-    | onnx.NodeProto
-    | onnx.TensorProto,
-) -> Iterator[Any]:
-    """Every tensor of a model, wherever it is."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None or field.message_type.name not in _HOLD_TENSORS:
-            continue
-        for item in [value] if hasattr(value, "DESCRIPTOR") else value:
-            yield from _tensors(item)
-
-
 class _ModelReader:
     def __init__(
         self,
@@ -263,7 +133,7 @@ class _ModelReader:
         self.inferred, self.isolated = inferred, isolated
         self.opsets = {o.domain: o.version for o in model.opset_import} or {"": 1}
 
-    def graph(self, arrays: _Arrays) -> Graph:
+    def graph(self, arrays: Arrays) -> Graph:
         """The graph; `arrays` are the initializers that stay in their files."""
         proto = self.model.graph
         light = self.inferred  # bodies also know their types
@@ -517,6 +387,7 @@ def node(proto: onnx.NodeProto, types: Mapping[str, Any], source: str) -> Node:
         attrs=Attributes(attrs),
         keys=tuple(dict.fromkeys((name, op, proto.op_type))),
         proto=proto,
+        captures=frozenset(_captured(proto)),
     )
 
 
@@ -537,7 +408,7 @@ def _attribute(attribute: onnx.AttributeProto, source: str) -> Any:
     return value
 
 
-def captured(proto: onnx.NodeProto) -> set[str]:
+def _captured(proto: onnx.NodeProto) -> set[str]:
     """The values around a node that its subgraphs read."""
     results: set[str] = set()
     for attribute in proto.attribute:
@@ -549,7 +420,7 @@ def captured(proto: onnx.NodeProto) -> set[str]:
         reads = {name for item in body.node for name in item.input}
         reads |= {v.name for v in body.output}
         for item in body.node:
-            reads |= captured(item)
+            reads |= _captured(item)
         results |= reads - local
     return results
 
@@ -561,7 +432,7 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     for item in reversed(nodes):
         if any(value.name in names for value in item.outputs if value.name):
             remaining.append(item)
-            names |= {value.name for value in item.inputs} | captured(item.proto)
+            names |= {value.name for value in item.inputs} | item.captures
     return remaining[::-1]
 
 
@@ -573,14 +444,14 @@ def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
     """
     results = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:
-        for name in [*(v.name for v in item.inputs), *sorted(captured(item.proto))]:
+        for name in [*(v.name for v in item.inputs), *sorted(item.captures)]:
             if name not in results:
                 raise ConversionError(f"{source}: {item} reads {name!r}, which nothing makes")
     makers = {v.name: index for index, item in enumerate(nodes) for v in item.outputs if v.name}
     waits: list[set[int]] = []
     readers: list[list[int]] = [[] for _ in nodes]
     for index, item in enumerate(nodes):
-        reads = {v.name for v in item.inputs} | captured(item.proto)
+        reads = {v.name for v in item.inputs} | item.captures
         waits.append({makers[name] for name in reads if name in makers and name not in known})
         for maker in waits[index]:
             readers[maker].append(index)

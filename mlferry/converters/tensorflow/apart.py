@@ -115,8 +115,8 @@ class _RemoteOperation(Computable):
     def _asked(self, call: str, arrays: Arrays) -> tuple[dict[str, Any], list[bytes]]:
         parts: handover.Parts = []
         described = [handover.array_to_json(array, parts) for array in arrays]
-        told = {"operation": self.operation.as_json(), "arrays": described}
+        request = {"operation": self.operation.as_json(), "arrays": described}
         seconds = _TIMES * limits.current().seconds
         taken = _COPIES * sum(len(part) for part in parts)
-        answer, *results = _WORKER.ask(self.source, call, told, parts, seconds, taken)
+        answer, *results = _WORKER.ask(self.source, call, request, parts, seconds, taken)
         return json.loads(answer), results

@@ -345,7 +345,7 @@ def _explain_inputs(graph_def: GraphDef, name: str) -> str:
     by_op = {op: [n for n in graph_def.node if n.op == op] for op in _CANDIDATES}
     match = next((nodes for nodes in by_op.values() if nodes), list(graph_def.node))
     match = sorted(match, key=_is_unlikely)
-    shown = [f"{node.name!r} ({', '.join(_told_of(node))})" for node in match[:_SHOWN]]
+    shown = [f"{node.name!r} ({', '.join(_facts_of(node))})" for node in match[:_SHOWN]]
     more = f" and {len(match) - _SHOWN} more" if len(match) > _SHOWN else ""
     shape = _shape_of(match[0])
     example = "(1, ...)" if shape is None else repr(tuple(n or 1 for n in shape))
@@ -363,7 +363,7 @@ def _is_unlikely(node: NodeDef) -> tuple[bool, bool]:
     return not _shape_of(node), kind != _FLOAT
 
 
-def _told_of(node: NodeDef) -> list[str]:
+def _facts_of(node: NodeDef) -> list[str]:
     shape = _shape_of(node)
     return [node.op] if shape is None else [node.op, f"shape {tuple(shape)}"]
 

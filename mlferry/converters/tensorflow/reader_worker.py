@@ -22,13 +22,13 @@ def load() -> None:
     """Nothing to do: this module has already loaded TensorFlow."""
 
 
-def _read(told: Mapping[str, Any]) -> Answer:
+def _read(request: Mapping[str, Any]) -> Answer:
     """The graph of a file, the names of its features, and its arrays."""
-    arguments = pickle.loads(base64.b64decode(told["arguments"]))  # written by our own process
-    name = told["name"]
+    arguments = pickle.loads(base64.b64decode(request["arguments"]))  # written by our own process
+    name = request["name"]
     try:
-        with limits.changed(**told["limits"]):
-            frozen = loading.frozen_message(told["path"], name, **arguments)
+        with limits.changed(**request["limits"]):
+            frozen = loading.frozen_message(request["path"], name, **arguments)
             function, tensors = loading.imported(frozen, name), frozen.names
             del frozen  # a copy of the weights
             graph, names = read.read_function(function, name, tensors, is_file=True)
@@ -49,15 +49,15 @@ def _described(error: MlferryError) -> dict[str, Any]:
 
 
 def _operands(
-    told: Mapping[str, Any], parts: tuple[bytes, ...]
+    request: Mapping[str, Any], parts: tuple[bytes, ...]
 ) -> tuple[OperationDescription, Arrays]:
-    arrays = [handover.array_from_json(array, parts) for array in told["arrays"]]
-    return OperationDescription.from_json(told["operation"]), arrays
+    arrays = [handover.array_from_json(array, parts) for array in request["arrays"]]
+    return OperationDescription.from_json(request["operation"]), arrays
 
 
-def _size(told: Mapping[str, Any], *parts: bytes) -> Answer:
+def _size(request: Mapping[str, Any], *parts: bytes) -> Answer:
     """The bytes of an operation's result."""
-    operation, arrays = _operands(told, parts)
+    operation, arrays = _operands(request, parts)
     try:
         size = operation.operation(arrays).size(arrays)
     except Exception:
@@ -65,9 +65,9 @@ def _size(told: Mapping[str, Any], *parts: bytes) -> Answer:
     return [json.dumps({"size": size}).encode()]
 
 
-def _compute(told: Mapping[str, Any], *parts: bytes) -> Answer:
+def _compute(request: Mapping[str, Any], *parts: bytes) -> Answer:
     """The results of an operation for known operands, or nothing if they cannot be computed."""
-    operation, arrays = _operands(told, parts)
+    operation, arrays = _operands(request, parts)
     try:
         outputs = operation.operation(arrays).result(arrays)
     except Exception:

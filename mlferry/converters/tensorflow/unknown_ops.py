@@ -125,7 +125,7 @@ class _Definitions:
         from tensorflow.python.framework import op_def_registry
 
         self._own = op_def_registry.get
-        self._functions, self._told = functions, described
+        self._functions, self._described = functions, described
 
     def is_unknown(self, op: str) -> bool:
         """Whether TensorFlow does not know the op."""
@@ -133,7 +133,7 @@ class _Definitions:
 
     def find(self, op: str) -> Any:
         """An OpDef, or None."""
-        return self._functions.get(op) or self._own(op) or self._told.get(op)
+        return self._functions.get(op) or self._own(op) or self._described.get(op)
 
 
 class _Body:
@@ -235,7 +235,7 @@ class _Body:
         name = names[0] if names else ""
         shapes = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
         count = max([1, len(shapes), *(place + 1 for _, place in references)])
-        kinds = _told_types(node, count)
+        kinds = _declared_types(node, count)
         for (_, place), kind in references.items():
             kinds[place] = kind or kinds[place]
         return [(name, kind % _REFERENCE) for kind in kinds]
@@ -297,7 +297,7 @@ def _attr(node: NodeDef, name: str, definition: OpDef) -> Any:
     return next(result, attr_value_pb2.AttrValue())
 
 
-def _told_types(node: NodeDef, count: int) -> list[int]:
+def _declared_types(node: NodeDef, count: int) -> list[int]:
     """The types of outputs from a node's attributes; float32 if there are none."""
     lists = [value.list.type for value in node.attr.values() if value.list.type]
     fitting = next((list(kinds) for kinds in lists if len(kinds) == count), None)

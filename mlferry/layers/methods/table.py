@@ -32,12 +32,12 @@ class NewLayer:
     Attributes:
         kind: Core ML's name of the kind.
         params: the fields of its parameters, or the message itself.
-        told: fields of the layer itself: the ranks and shapes that it declares.
+        layer_fields: fields of the layer itself: the ranks and shapes that it declares.
     """
 
     kind: str
     params: Params | Message = field(default_factory=dict)
-    told: Params = field(default_factory=dict)
+    layer_fields: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class NeuralNetworkBuilder(LayerMethods, Training, Inspection):
             # filled in its place: appending a message would copy its weights
             message = self.nn_spec.layers.add(name=name, input=inputs, output=outputs)
             try:
-                fields.fill(message, {**layer.told, layer.kind: layer.params})
+                fields.fill(message, {**layer.layer_fields, layer.kind: layer.params})
             except Exception:
                 del self.nn_spec.layers[-1]
                 raise

@@ -1,8 +1,8 @@
-"""Bits for each weight: more where the outputs need them, under a mean for all weights.
+"""A code for each weight: more bits where the outputs need them, under a mean for all weights.
 
-Each weight alone is quantized with each number of bits, fitted to one half of the samples, and what
-that costs is measured on the other half, at the outputs of the network. Costs are taken as
-independent; the numbers of bits are then those that a Lagrangian chooses.
+Each weight alone is quantized with each code, fitted to one half of the samples, and what that
+costs is measured on the other half, at the outputs of the network. Costs are taken as independent;
+the codes are then those that a Lagrangian chooses.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from mlferry.errors import PredictionError, context
+from mlferry.errors import PredictionError, SpecError, context
 from mlferry.layers.kernels import Array
-from mlferry.layers.sites import sites
+from mlferry.layers.sites import Site, sites
 from mlferry.models import agreement
 from mlferry.models.quantization.calibration import Fit, Job, quantize, store
+from mlferry.models.quantization.codes import Code, table_size
 from mlferry.models.quantization.walks import Features, Streams, alone, later_reads
 from mlferry.progress import progress
 from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
@@ -29,41 +31,117 @@ from mlferry.text import logger_of
 logger = logger_of(__name__)
 
 _MEASURED = 32  # samples at most for each weight
-Costs = Sequence[Sequence[float]]
 
 
-def bits_for(
+def codes_for(
     spec: model_pb2.Model,
     samples: Sequence[Features],
     job: Job,
-    bits: Sequence[int],
+    codes: Sequence[Code],
     mean: float,
-) -> dict[str, int]:
-    """The bits of each weight that a job quantizes, by its name as messages have it.
+) -> dict[str, Code]:
+    """The code of each weight that a job quantizes, by its name as messages have it.
 
-    Where costs are not as independent as they are taken to be, so that the same bits for all lose
-    less on the samples that measure, it is these.
+    Together the weights take no more than each would with one table (or those of its groups) and
+    indices of `mean` bits for single values; so tables count. Where costs are not as independent as
+    they are taken to be, so that the same code for all loses less on the samples that measure, it
+    is that.
 
     Args:
         spec: of a network.
         samples: two at least.
         job: what is quantized, and how.
-        bits: from which to choose, rising.
-        mean: of all weights, at most.
+        codes: from which to choose.
+        mean: bits of a value, at most on average.
 
     Raises:
         PredictionError: there are fewer samples.
+        SpecError: even the smallest codes take more.
     """
-    names, counts, costs = _measured(spec, samples, job, bits)
-    mixed = dict(zip(names, allocated(costs, counts, bits, mean), strict=True))
-    same = dict.fromkeys(names, max(each for each in bits if each <= mean))
-    if mixed == same:
-        return same
-    found = [_together(spec, samples, replace(job, each=each)) for each in (mixed, same)]
-    if found[0] <= found[1]:
+    if len(samples) < 2:
+        raise PredictionError(
+            "mean_bits needs two samples at least: one to fit weights, one to measure their costs"
+        )
+    places = _places(spec, job, codes)
+    limit = _limit(places, job, codes, mean)
+    costs = _costs(spec, samples, job, places)
+    sizes = [place.sizes for place in places]
+    mixed = _chosen(places, allocated(costs, sizes, limit))
+    found = [_chosen(places, same) for same in _same_for_all(places, codes, limit)]
+    if not found or mixed in found:
         return mixed
-    logger.info("the same bits for all lose less: %.4g instead of %.4g", found[1], found[0])
-    return same
+    others = [_together(spec, samples, replace(job, each=each)) for each in found]
+    own = _together(spec, samples, replace(job, each=mixed))
+    best = int(np.argmin(others))
+    if own <= others[best]:
+        return mixed
+    code = next(iter(found[best].values()))
+    logger.info("%s for all lose less: %.4g instead of %.4g", code, others[best], own)
+    return found[best]
+
+
+class _WeightChoices(NamedTuple):
+    """A weight, with the codes that it may have and the bits that it then takes."""
+
+    layer: int
+    group: int
+    place: int
+    site: Site
+    codes: list[Code]
+    sizes: list[float]
+
+
+def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_WeightChoices]:
+    """The weights that a job quantizes, in the order of the network."""
+    network = networks.network_of(spec)
+    assert network is not None
+    found = []
+    for index, layer in enumerate(network.layers):
+        for group, own in enumerate(sites(layer)):
+            for place, site in enumerate(own):
+                if not job.is_chosen(site):
+                    continue
+                fitting = [
+                    job.with_code(code).code_of(site) for code in codes if job.fits(site, code)
+                ]
+                known = list(dict.fromkeys(fitting))
+                tables = job.tables(site)
+                sizes = [code.size(site.count, tables, job.entry_bits) for code in known]
+                found.append(_WeightChoices(index, group, place, site, known, sizes))
+    return found
+
+
+def _limit(places: Sequence[_WeightChoices], job: Job, codes: Sequence[Code], mean: float) -> float:
+    """The bits that all weights may take."""
+    tables = sum(job.tables(place.site) for place in places)
+    values = sum(place.site.count for place in places)
+    limit = values * mean + table_size(mean, tables, job.entry_bits)
+    least = sum(min(place.sizes) for place in places)
+    if least > limit * (1 + 1e-9):
+        raise SpecError(
+            f"mean_bits is {mean!r}; the smallest of {', '.join(map(str, codes))} take "
+            f"{least / values:.3g} bits a weight with their tables: raise mean_bits, or give "
+            "smaller nbits"
+        )
+    return limit
+
+
+def _chosen(places: Sequence[_WeightChoices], picked: Sequence[int]) -> dict[str, Code]:
+    return {str(place.site): place.codes[own] for place, own in zip(places, picked, strict=True)}
+
+
+def _same_for_all(
+    places: Sequence[_WeightChoices], codes: Sequence[Code], limit: float
+) -> list[list[int]]:
+    """Of each length of vectors the code with most bits that fits, if all weights may have it."""
+    found: dict[int, list[int]] = {}
+    for code in sorted(codes):
+        if not all(code in place.codes for place in places):
+            continue
+        picked = [place.codes.index(code) for place in places]
+        if sum(p.sizes[own] for p, own in zip(places, picked, strict=True)) <= limit * (1 + 1e-9):
+            found[code.length] = picked
+    return list(found.values())
 
 
 def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> float:
@@ -82,52 +160,55 @@ def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> f
     return _cost(*made)
 
 
-def allocated(costs: Costs, counts: Sequence[int], bits: Sequence[int], mean: float) -> list[int]:
-    """The bits of each of some weights, so that the sum of their costs is small.
+def allocated(
+    costs: Sequence[Sequence[float]], sizes: Sequence[Sequence[float]], limit: float
+) -> list[int]:
+    """Which of its codes each of some weights gets, so that the sum of their costs is small.
 
-    The steps of the lower convex hulls of the costs are taken by what they gain for a bit, as a
-    Lagrangian would (Shoham and Gersho 1988), and then single steps that still fit.
+    The steps of the lower convex hulls of the costs over the sizes are taken by what they gain for
+    a bit, as a Lagrangian would (Shoham and Gersho 1988), and then single changes that still fit.
 
     Args:
-        costs: of each weight, with each of `bits`.
-        counts: how many values each has.
-        bits: rising; with the first of them the mean is not above the limit.
-        mean: of all values, at most.
+        costs: of each weight, with each of its codes.
+        sizes: likewise; the smallest ones together are within the limit.
+        limit: of the sum of sizes.
     """
-    room = mean * sum(counts) - bits[0] * sum(counts) + 1e-9 * sum(counts)
-    chosen = [0] * len(counts)
+    hulls = [_hull(*each) for each in zip(costs, sizes, strict=True)]
+    chosen = [hull[0] for hull in hulls]
+    room = limit * (1 + 1e-9) - sum(own[at] for own, at in zip(sizes, chosen, strict=True))
     steps = []
-    for index, (own, count) in enumerate(zip(costs, counts, strict=True)):
-        for low, high in pairwise(_hull(own, bits)):
-            size = count * (bits[high] - bits[low])
-            steps.append(((own[low] - own[high]) / size, index, low, high, size))
-    for _, index, low, high, size in sorted(steps, key=lambda step: (-step[0], *step[1:])):
-        if chosen[index] == low and size <= room:
-            chosen[index], room = high, room - size
+    for index, (own, size, hull) in enumerate(zip(costs, sizes, hulls, strict=True)):
+        for low, high in pairwise(hull):
+            more = size[high] - size[low]
+            steps.append(((own[low] - own[high]) / more, index, low, high, more))
+    for _, index, low, high, more in sorted(steps, key=lambda step: (-step[0], *step[1:])):
+        if chosen[index] == low and more <= room:
+            chosen[index], room = high, room - more
     while True:  # what is left goes to what gains most with it
         best = None
-        for index, own in enumerate(costs):
-            for high in range(chosen[index] + 1, len(bits)):
-                size = counts[index] * (bits[high] - bits[chosen[index]])
-                gain = own[chosen[index]] - own[high]
-                if size <= room and gain > 0 and (best is None or gain > best[0]):
-                    best = (gain, index, high, size)
+        for index, (own, size) in enumerate(zip(costs, sizes, strict=True)):
+            at = chosen[index]
+            for other in range(len(own)):
+                gain, more = own[at] - own[other], size[other] - size[at]
+                if more <= room and gain > 0 and (best is None or gain > best[0]):
+                    best = (gain, index, other, more)
         if best is None:
-            return [bits[place] for place in chosen]
-        _, index, high, size = best
-        chosen[index], room = high, room - size
+            return chosen
+        _, index, other, more = best
+        chosen[index], room = other, room - more
 
 
-def _hull(costs: Sequence[float], bits: Sequence[int]) -> list[int]:
-    """The places on the lower convex hull of the costs, from the first on."""
-    found = [0]
-    for place in range(1, len(bits)):
+def _hull(costs: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """The places on the lower convex hull of costs over sizes, from the smallest size on."""
+    order = sorted(range(len(costs)), key=lambda place: (sizes[place], costs[place]))
+    found = order[:1]
+    for place in order[1:]:
         if costs[place] >= costs[found[-1]]:
             continue
         while len(found) > 1:
             before, last = found[-2:]
-            along = (costs[last] - costs[before]) / (bits[last] - bits[before])
-            if (costs[place] - costs[last]) / (bits[place] - bits[last]) > along:
+            along = (costs[last] - costs[before]) / (sizes[last] - sizes[before])
+            if (costs[place] - costs[last]) / (sizes[place] - sizes[last]) > along:
                 break
             found.pop()
         found.append(place)
@@ -137,14 +218,10 @@ def _hull(costs: Sequence[float], bits: Sequence[int]) -> list[int]:
 # ---- what each costs ----------------------------------------------------------------------------
 
 
-def _measured(
-    spec: model_pb2.Model, samples: Sequence[Features], job: Job, bits: Sequence[int]
-) -> tuple[list[str], list[int], list[list[float]]]:
-    """Names, sizes and costs of the weights, in the order of the network."""
-    if len(samples) < 2:
-        raise PredictionError(
-            "mean_bits needs two samples at least: one to fit weights, one to measure their costs"
-        )
+def _costs(
+    spec: model_pb2.Model, samples: Sequence[Features], job: Job, places: Sequence[_WeightChoices]
+) -> list[list[float]]:
+    """What each weight costs with each of its codes."""
     network = networks.network_of(spec)
     assert network is not None
     evaluator = NetworkEvaluator(spec, job.classes)
@@ -155,38 +232,31 @@ def _measured(
     others = range(1, len(blobs), 2 * -(-len(blobs) // (2 * _MEASURED)))
     wanted = [evaluator.session.run(blobs[at], outputs) for at in others]
     streams = Streams(blobs, [dict(each) for each in blobs])
-    names, counts, costs = list[str](), list[int](), list[list[float]]()
+    costs = list[list[float]]()
     for index, (layer, keep) in enumerate(
         zip(progress(layers, "bits a weight", len(layers)), later, strict=True)
     ):
         before = alone(network, [layer], job.classes)
-        chosen = [
-            (group, place)
-            for group, own in enumerate(sites(layer))
-            for place, site in enumerate(own)
-            if job.is_chosen(site)
-        ]
+        chosen = [place for place in places if place.layer == index]
         behind = alone(network, layers[index + 1 :], job.classes) if chosen else before
         some = Streams(streams.floats[::2], streams.floats[::2])
-        for group, place in chosen:
-            fit = Fit.of(list(sites(layer))[group][place], layer, some)
+        for weight in chosen:
+            fit = Fit.of(weight.site, layer, some)
             found = []
-            for each in bits:
+            for code in weight.codes:
                 changed = nn.NeuralNetworkLayer()
                 changed.CopyFrom(layer)
-                site = list(sites(changed))[group][place]
+                site = list(sites(changed))[weight.group][weight.place]
                 with context(f"quantizing {site}"):
-                    store(site, fit, job.with_bits(each))
+                    store(site, fit, job.with_code(code))
                 made = _run(
                     changed, alone(network, [changed], job.classes), behind,
                     [streams.floats[at] for at in others], outputs,
                 )  # fmt: skip
                 found.append(_cost(wanted, made))
-            names.append(str(site))
-            counts.append(site.count)
             costs.append(found)
         streams.step(before, before, layer, keep)
-    return names, counts, costs
+    return costs
 
 
 def _outputs(spec: model_pb2.Model, network: networks.Network) -> list[str]:

@@ -16,7 +16,8 @@ from mlferry.models.model import MLModel
 from mlferry.models.problems import has_programs
 from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
 from mlferry.models.quantization import calibration, modes, selectors
-from mlferry.models.quantization.allocation import bits_for
+from mlferry.models.quantization.allocation import codes_for
+from mlferry.models.quantization.codes import Code
 from mlferry.models.quantization.programs import (
     GRANULARITIES,
     UNIQUE,
@@ -54,7 +55,7 @@ class Task:
     bits: int
     selector: selectors.Selector
     lut_function: modes.LutFunction | None = None
-    each: Mapping[str, int] = field(default_factory=dict)
+    each: Mapping[str, Code] = field(default_factory=dict)
 
     def allows(self, site: Site) -> bool:
         """Whether the format lets a weight have the encoding of this mode."""
@@ -85,7 +86,7 @@ def quantize_weights(
     granularity: str | None = None,
     block_size: int = 32,
     group_size: int = 32,
-    cluster_dim: int = 1,
+    cluster_dim: int | Sequence[int] = 1,
     joint_compression: bool = False,
     convert_to: str | None = None,
     executor: Executors | None = None,
@@ -109,7 +110,7 @@ def quantize_weights(
     Args:
         full_precision_model: an `MLModel`, or what `MLModel` takes.
         nbits: 1 to 8, or 16 for float16. Not used by ``"dequantization"``. With `mean_bits`,
-            several from 1 to 8: each weight gets one of them.
+            several from 1 to 8: each weight gets one of them. They are the bits of an index.
         quantization_mode: ``"linear"`` (evenly spaced from the smallest to the largest weight
             of each output channel), ``"linear_symmetric"`` (8 bits), ``"linear_lut"`` (one
             evenly spaced table a weight), ``"kmeans"`` or ``"kmeans_lut"`` (the table with
@@ -126,6 +127,8 @@ def quantize_weights(
             such as ``quantize_weights(model, (2, 3, 4, 6), "kmeans", samples, mean_bits=3.2)``. The
             weights whose bits change the outputs most get most; half of the samples tell by how
             much: of scores by their Kullback-Leibler divergence, of others by the energy lost.
+            Tables count: together the weights take no more than with one table each (or those of
+            `granularity`) and indices of `mean_bits`.
         lut_function: for ``"custom_lut"``: ``(nbits, weights) -> (lut, indices)``, called
             once a weight with the array in its stored shape; the table has ``2**nbits``
             entries, every weight one index.
@@ -136,9 +139,11 @@ def quantize_weights(
         block_size: how many inputs a block has; it divides them.
         group_size: how many output channels a group has; it divides them.
         cluster_dim: of programs: how many outputs, one after another, an entry of a table of mode
-            "kmeans" stands for (iOS 18), so that a weight takes ``nbits / cluster_dim`` bits. It
-            divides the outputs, or those of a group; with `sample_data`, weights whose outputs it
-            does not divide stay as they are, which a log message tells.
+            "kmeans" stands for (iOS 18), so that a weight takes ``nbits / cluster_dim`` bits and
+            its part of the table. It divides the outputs, or those of a group; with `sample_data`,
+            weights whose outputs it does not divide stay as they are, which a log message tells.
+            A weight for which vectors would save nothing has single values with the same bits.
+            With `mean_bits` several: each weight gets one of them.
         joint_compression: of programs: what is in fewer bits already is compressed further instead
             of anew (iOS 18): what is left of pruned weights goes into codes or tables, and tables
             into codes with a scale for all of them ("per_tensor") or for each ("per_channel").
@@ -156,13 +161,13 @@ def quantize_weights(
     """
     given = full_precision_model
     model = given if isinstance(given, MLModel) else MLModel(given)
-    choice = _choice(nbits, mean_bits)
-    task = _task(max(choice), quantization_mode, lut_function, selector)
-    for bits in choice if mean_bits is not None else ():
+    choice = _choice(nbits, cluster_dim, mean_bits)
+    task = _task(max(choice.bits), quantization_mode, lut_function, selector)
+    for bits in choice.bits if mean_bits is not None else ():
         _task(bits, quantization_mode, lut_function, selector)
-    sizes = _Sizes(granularity, block_size, group_size, joint_compression, cluster_dim)
+    sizes = _Sizes(granularity, block_size, group_size, joint_compression, choice.lengths)
     if mean_bits is not None:
-        task = _with_bits_each(model, task, sample_data, sizes, choice, mean_bits)
+        task = _with_code_each(model, task, sample_data, sizes, choice, mean_bits, convert_to)
     if is_program(convert_to) and not has_programs(model.spec):
         if sample_data is not None and task.mode in _CALIBRATED:
             return _calibrated_program(model, task, sample_data, sizes, executor)
@@ -179,16 +184,7 @@ def _network(
     sizes: _Sizes,
     executor: Executors | None,
 ) -> MLModel:
-    if sizes.joint:
-        raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
-    if sizes.granularity is not None:
-        raise SpecError(
-            f"granularity={sizes.granularity!r} is for ML Programs: add convert_to='mlprogram'"
-        )
-    if sizes.vector != 1:
-        raise SpecError(
-            f"cluster_dim={sizes.vector!r} is for ML Programs: add convert_to='mlprogram'"
-        )
+    _check_no_sizes(sizes)
     if task.mode == "linear_symmetric" and task.bits == _OF_PROGRAMS_ONLY:
         raise SpecError("linear_symmetric has 8 bits, not 4; 'linear' has 1 to 8")
     spec = model.get_spec()
@@ -220,7 +216,31 @@ class _Sizes(NamedTuple):
     block: int
     group: int
     joint: bool
-    vector: int = 1
+    lengths: tuple[int, ...]  # that vectors in tables may have
+
+    @property
+    def have_vectors(self) -> bool:
+        """Whether entries of tables may stand for several values."""
+        return self.lengths != (1,)
+
+
+def _check_no_sizes(sizes: _Sizes) -> None:
+    """Raise a `SpecError` for what networks do not have."""
+    if sizes.joint:
+        raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
+    if sizes.granularity is not None:
+        raise SpecError(
+            f"granularity={sizes.granularity!r} is for ML Programs: add convert_to='mlprogram'"
+        )
+    if sizes.have_vectors:
+        raise SpecError(
+            f"cluster_dim={_shown(sizes.lengths)} is for ML Programs: add convert_to='mlprogram'"
+        )
+
+
+def _shown(lengths: tuple[int, ...]) -> str:
+    """As the argument was written."""
+    return str(lengths[0] if len(lengths) == 1 else lengths)
 
 
 _NEWER_TABLES = set(table_bits(BLOCKS)) - set(table_bits(FIRST))
@@ -239,117 +259,185 @@ def _calibrated_program(
     Networks have no tables for some channels: there the values that the tables stand for are
     floats, from which the program makes the tables.
     """
-    grouped = _is_in_tables(task, sizes)
-    usual = "per_tensor" if task.mode in ("linear_lut", "kmeans") else "per_channel"
-    if sizes.vector != 1:
-        _check_vectors(task.mode, sizes)
-    if not grouped and sizes.granularity not in (None, usual):
-        raise SpecError(
-            f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
-            "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
-        )
-    if not grouped:
+    _check_calibrated(task, sizes)
+    if not _is_in_tables(task, sizes):
         spec = model.get_spec()
         calibration.calibrate(model, spec, sample_data, _job(model, task, None), executor)
         return as_program(model.with_spec(spec), _options(task))
-    _check_sizes(task, sizes, TABLE_BITS)
     spec = model.get_spec()
     job = _job(model, task, sizes)
     calibration.calibrate(model, spec, sample_data, job, executor)
     program = to_program(model.with_spec(spec))
-    together, vector = job.together, job.vector
-    least = together or vector
+    known: dict[Value, _Place | None] = {}
 
-    known: dict[Value, tuple[int, int] | None] = {}
-
-    def place(site: ProgramSite) -> tuple[int, int] | None:
-        """The axis along which a weight's tables go, and how many entries the largest one has.
-
-        Weights of embeddings are turned round.
-        """
+    def place(site: ProgramSite) -> _Place | None:
         if site.value not in known:
-            known[site.value] = None
-            for axis in (site.axis, site.input_axis) if site.is_matrix else ():
-                if site.shape[axis] % least:
-                    continue
-                count = 1 if together is None else site.shape[axis] // together
-                parts = np.split(np.moveaxis(site.array, axis, 0), count)
-                most = max(different(part, vector) for part in parts)
-                if most <= 1 << task.bits:
-                    known[site.value] = axis, most
-                    break
+            known[site.value] = _place(site, task, sizes, job)
         return known[site.value]
 
     def encode(site: ProgramSite, opset: int) -> Compressed:
         found = place(site)
         assert found is not None
-        axis, most = found
-        needed = max(1, (most - 1).bit_length()) if task.each else task.bits
-        bits = next(each for each in TABLE_BITS if each >= needed)
-        granularity, group = sizes.granularity or "per_tensor", sizes.group
-        scheme = Scheme(UNIQUE, bits, granularity, group_size=group, group_axis=axis, vector=vector)
+        scheme = Scheme(
+            UNIQUE,
+            found.code.bits,
+            sizes.granularity or "per_tensor",
+            group_size=sizes.group,
+            group_axis=found.axis,
+            vector=found.code.length,
+        )
         return scheme.encode(site, opset)
 
     what = f"{task.mode}, {task.bits} bits"
     return recoded(program, lambda site: place(site) is not None, encode, what)
 
 
+class _Place(NamedTuple):
+    """Where the tables of a program's weight go along, and how their entries are coded."""
+
+    axis: int
+    code: Code
+
+
+def _place(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) -> _Place | None:
+    """The smallest tables that hold a weight as it is; None where none do, or none pay.
+
+    Weights of embeddings are turned round.
+    """
+    found: list[tuple[float, _Place]] = []
+    known = site.is_matrix or site.is_of_product
+    single = (*sizes.lengths, 1)  # weights have single values where vectors would save nothing
+    for length in dict.fromkeys(single) if known else ():
+        for axis in (site.axis, site.input_axis):
+            extent = site.shape[axis]
+            if extent % (job.together or length):
+                continue
+            count = 1 if job.together is None else extent // job.together
+            parts = np.split(np.moveaxis(site.array, axis, 0), count)
+            most = max(different(part, length) for part in parts)
+            if most > 1 << task.bits:
+                continue
+            needed = max(1, (most - 1).bit_length()) if task.each else task.bits
+            code = Code(next(each for each in TABLE_BITS if each >= needed), length)
+            size = code.size(site.count, count, job.entry_bits)
+            if site.is_matrix or size < job.entry_bits * site.count:
+                found.append((size, _Place(axis, code)))
+            break
+    return min(found, default=(0, None))[1]
+
+
 def _is_in_tables(task: Task, sizes: _Sizes) -> bool:
     """Whether weights get tables that networks do not have."""
     grouped = sizes.granularity in ("per_channel", GRANULARITIES[3])
-    return task.mode == "kmeans" and (grouped or sizes.vector != 1)
+    return task.mode == "kmeans" and (grouped or sizes.have_vectors)
+
+
+def _check_calibrated(task: Task, sizes: _Sizes) -> None:
+    """Raise a `SpecError` for what programs have not, or not with samples."""
+    usual = "per_tensor" if task.mode in calibration.TABLES else "per_channel"
+    if sizes.have_vectors:
+        _check_vectors(task.mode, sizes)
+    if _is_in_tables(task, sizes):
+        _check_sizes(task, sizes, TABLE_BITS)
+    elif sizes.granularity not in (None, usual):
+        raise SpecError(
+            f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
+            "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
+        )
 
 
 def _job(model: MLModel, task: Task, sizes: _Sizes | None) -> calibration.Job:
     """What is to be done of a network; with sizes, by tables that programs alone have."""
-    together, vector = None, 1
-    if sizes is not None:
-        vector = sizes.vector
-        together = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
-    least = together or vector
+    if sizes is None:
+        return calibration.Job(
+            task.mode,
+            Code(task.bits),
+            lambda site: _is_chosen(site, task),
+            model._classes,
+            each=task.each,
+        )
+    together = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
+    lengths = sizes.lengths
 
     def chosen(site: Site) -> bool:
-        return _is_chosen(site, task) and (least == 1 or _in_groups(site, least, vector))
+        return _is_chosen(site, task) and _in_groups(site, together, lengths)
 
     return calibration.Job(
-        task.mode, task.bits, chosen, model._classes, together, vector, task.each
+        task.mode,
+        Code(task.bits, max(lengths)),
+        chosen,
+        model._classes,
+        together,
+        as_floats=True,
+        each=task.each,
     )
 
 
-def _choice(nbits: int | Sequence[int], mean: float | None) -> list[int]:
-    """The numbers of bits that a weight may have, rising."""
+_CHOICES = {"nbits": "nbits=(2, 3, 4, 6)", "cluster_dim": "cluster_dim=(1, 2)"}
+
+
+class _Choice(NamedTuple):
+    """Of what the code of a weight may be."""
+
+    bits: list[int]  # rising
+    lengths: tuple[int, ...]  # of vectors, rising
+
+    @property
+    def codes(self) -> list[Code]:
+        """All of them."""
+        return [Code(bits, length) for length in self.lengths for bits in self.bits]
+
+
+def _choice(
+    nbits: int | Sequence[int], cluster_dim: int | Sequence[int], mean: float | None
+) -> _Choice:
+    lengths = _several("cluster_dim", cluster_dim, mean)
     if mean is None:
-        if isinstance(nbits, int) or not isinstance(nbits, Sequence):
-            return [nbits]
+        return _Choice(_several("nbits", nbits, mean), tuple(lengths))
+    bits = _several("nbits", nbits, mean)
+    if len(bits) * len(lengths) < 2:
         raise SpecError(
-            f"nbits is {nbits!r}; several go with mean_bits=..., the bits of a weight on average"
+            f"nbits is {nbits!r}; with mean_bits it is a choice, such as {_CHOICES['nbits']}"
         )
-    several = isinstance(nbits, Sequence) and not isinstance(nbits, str)
-    choice = []
-    if isinstance(nbits, Sequence) and several and all(isinstance(each, int) for each in nbits):
-        choice = sorted(set(nbits))
-    if len(choice) < 2:
-        raise SpecError(
-            f"nbits is {nbits!r}; with mean_bits it is a choice, such as nbits=(2, 3, 4, 6)"
-        )
+    choice = _Choice(bits, tuple(lengths))
+    rates = [code.rate for code in choice.codes]
     whole = isinstance(mean, int | float) and not isinstance(mean, bool)
-    if not whole or not choice[0] <= mean <= choice[-1]:
+    if not whole or not min(rates) <= mean <= max(rates):
+        vectors = "" if choice.lengths == (1,) else f", cluster_dim={_shown(choice.lengths)}"
         raise SpecError(
-            f"mean_bits is {mean!r}; with nbits={tuple(choice)} it is a number from {choice[0]} to "
-            f"{choice[-1]}"
+            f"mean_bits is {mean!r}; with nbits={tuple(bits)}{vectors} it is a number from "
+            f"{min(rates):g} to {max(rates):g}"
         )
     return choice
 
 
-def _with_bits_each(
+def _several(name: str, given: int | Sequence[int], mean: float | None) -> list[Any]:
+    """An argument that is one number, or with a mean several; rising."""
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    if mean is None and not several:
+        return [given]
+    if mean is None:
+        raise SpecError(
+            f"{name} is {given!r}; several go with mean_bits=..., the bits of a weight on average"
+        )
+    numbers = list(given) if isinstance(given, Sequence) else [given]
+    if not numbers or not all(isinstance(each, int) and each >= 1 for each in numbers):
+        raise SpecError(
+            f"{name} is {given!r}; with mean_bits it is a choice, such as {_CHOICES[name]}"
+        )
+    return sorted(set(numbers))
+
+
+def _with_code_each(
     model: MLModel,
     task: Task,
     sample_data: SampleData | None,
     sizes: _Sizes,
-    choice: Sequence[int],
+    choice: _Choice,
     mean: float,
+    convert_to: str | None,
 ) -> Task:
-    """With bits for each weight, as many as it needs."""
+    """With a code for each weight, of as many bits as it needs."""
     if sample_data is None or task.mode not in _CALIBRATED:
         raise SpecError(
             "mean_bits needs sample_data, and one of the modes " + ", ".join(_CALIBRATED)
@@ -359,43 +447,51 @@ def _with_bits_each(
             "mean_bits is for a neural network: quantize the models of a pipeline one by one, and "
             "a program as the network that it is made of, with convert_to='mlprogram'"
         )
+    if is_program(convert_to):
+        for bits in choice.bits if _is_in_tables(task, sizes) else ():
+            _check_calibrated(replace(task, bits=bits), sizes)
+        _check_calibrated(task, sizes)
+    else:
+        _check_no_sizes(sizes)
     job = _job(model, task, sizes if _is_in_tables(task, sizes) else None)
     samples = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
-    each = bits_for(model.get_spec(), samples, job, choice, mean)
-    for name, bits in each.items():
-        logger.info("%s: %d bits", name, bits)
+    each = codes_for(model.get_spec(), samples, job, choice.codes, mean)
+    for name, code in each.items():
+        logger.info("%s: %s", name, code)
     return replace(task, each=each)
 
 
 def _options(task: Task) -> ProgramOptions:
     """With the opset that has tables of so many bits; an older one would store them wider."""
     table = task.mode in ("linear_lut", "kmeans")
-    newer = table and not _NEWER_TABLES.isdisjoint({task.bits, *task.each.values()})
+    newer = table and not _NEWER_TABLES.isdisjoint(
+        {task.bits, *(code.bits for code in task.each.values())}
+    )
     return ProgramOptions(at_least=BLOCKS) if newer else ProgramOptions()
 
 
 def _check_vectors(mode: str, sizes: _Sizes) -> None:
     if mode != "kmeans":
         raise SpecError(
-            f"cluster_dim={sizes.vector} in mode {mode!r}: write quantization_mode='kmeans'"
+            f"cluster_dim={_shown(sizes.lengths)} in mode {mode!r}: write "
+            "quantization_mode='kmeans'"
         )
     size = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
-    if size is not None and isinstance(sizes.vector, int) and size % sizes.vector:
-        raise SpecError(
-            f"cluster_dim={sizes.vector} does not divide groups of {size} channels: group_size="
-            f"{sizes.vector * max(1, size // sizes.vector)}, granularity='per_grouped_channel' fit"
-        )
+    for length in sizes.lengths:
+        if size is not None and isinstance(length, int) and length > 0 and size % length:
+            raise SpecError(
+                f"cluster_dim={length} does not divide groups of {size} channels: group_size="
+                f"{length * max(1, size // length)}, granularity='per_grouped_channel' fit"
+            )
 
 
-def _in_groups(site: Site, together: int, vector: int) -> bool:
-    """Whether tables for so many channels are possible; else the weight stays as it is."""
-    outputs = site.shape[site.read_axis]
-    groups = site.layer.convolution.nGroups if site.kind == "convolution" else 1
-    turned = groups > 1 and site.layer.convolution.isDeconvolution
-    if outputs % together or outputs // max(1, groups) % vector or turned:
-        logger.warning("%s stays as it is: no groups of %d of its outputs", site, together)
-        return False
-    return True
+def _in_groups(site: Site, together: int | None, lengths: Sequence[int]) -> bool:
+    """Whether such tables are possible for a weight; else it stays as it is."""
+    if any(calibration.divides(site, together, length) for length in lengths):
+        return True
+    least = together or min(lengths)
+    logger.warning("%s stays as it is: no groups of %d of its outputs", site, least)
+    return False
 
 
 def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: _Sizes) -> MLModel:
@@ -414,8 +510,9 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
         )
     _check_sizes(task, sizes, program_bits(task.mode))
-    if sizes.vector != 1:
+    if sizes.have_vectors:
         _check_vectors(task.mode, sizes)
+    (length,) = sizes.lengths
     scheme = Scheme(
         task.mode,
         task.bits,
@@ -424,9 +521,13 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         sizes.group,
         task.lut_function,
         sizes.joint,
-        vector=sizes.vector,
+        vector=length,
     )
-    return recoded(model, task.selector, scheme.encode, f"{task.mode}, {task.bits} bits")
+
+    def encode(site: ProgramSite, opset: int) -> Compressed:
+        return scheme.without_costly_vectors(site).encode(site, opset)
+
+    return recoded(model, task.selector, encode, f"{task.mode}, {task.bits} bits")
 
 
 def program_bits(mode: str) -> tuple[int, ...]:
@@ -442,8 +543,8 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
         )
-    given = {"block_size": sizes.block, "group_size": sizes.group, "cluster_dim": sizes.vector}
-    for name, size in given.items():
+    given = [("block_size", sizes.block), ("group_size", sizes.group)]
+    for name, size in [*given, *(("cluster_dim", length) for length in sizes.lengths)]:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
 

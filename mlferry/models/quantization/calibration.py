@@ -20,6 +20,7 @@ from mlferry.layers.kernels import Array
 from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import modes
+from mlferry.models.quantization.codes import Code
 from mlferry.models.quantization.moments import PRODUCTS, Product
 from mlferry.models.quantization.rounding import (
     Floats,
@@ -51,6 +52,8 @@ from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
+TABLES = ("linear_lut", "kmeans")  # the modes with tables
+_FLOAT_BITS, _HALF_BITS = 32, 16  # of networks, and of the programs that are made of them
 _BUDGET = 1 << 30  # bytes of blobs that both streams hold together
 
 
@@ -60,32 +63,62 @@ class Job:
 
     Attributes:
         mode: linear, linear_symmetric, linear_lut or kmeans.
-        bits: 1 to 8.
+        code: of every weight; vectors go along its outputs, and only kmeans has them.
         is_chosen: whether a weight is quantized.
         classes: of custom layers and models.
-        together: of kmeans: how many outputs share a table; None for all. Networks have no tables
-            for some of them: the values that the tables stand for are stored as floats.
-        vector: of kmeans: how many outputs one after another an entry of a table stands for; of
-            more than one, floats are stored, too.
-        each: the bits of some weights, by their names in messages; of others it is `bits`.
+        together: of kmeans: how many outputs share a table; None for all.
+        as_floats: whether the values that tables stand for are stored as floats, for tables that
+            networks do not have.
+        each: the codes of some weights, by their names in messages.
     """
 
     mode: str
-    bits: int
+    code: Code
     is_chosen: Callable[[Site], bool]
     classes: CustomClasses
     together: int | None = None
-    vector: int = 1
-    each: Mapping[str, int] = field(default_factory=dict)
-
-    def with_bits(self, bits: int) -> Job:
-        """The same with the same bits for every weight."""
-        return replace(self, bits=bits, each={})
+    as_floats: bool = False
+    each: Mapping[str, Code] = field(default_factory=dict)
 
     @property
-    def as_floats(self) -> bool:
-        """Whether networks cannot store the tables."""
-        return self.together is not None or self.vector > 1
+    def bits(self) -> int:
+        """Of an index."""
+        return self.code.bits
+
+    def with_code(self, code: Code) -> Job:
+        """The same with one code for every weight."""
+        return replace(self, code=code, each={})
+
+    def code_of(self, site: Site) -> Code:
+        """That of a weight; single values where vectors would save nothing."""
+        wanted = self.each.get(str(site), self.code)
+        return wanted.or_single(site.count, self.tables(site), self.entry_bits)
+
+    def fits(self, site: Site, code: Code) -> bool:
+        """Whether groups of outputs, and vectors of a code, divide those of a weight."""
+        return divides(site, self.together, code.length)
+
+    def tables(self, site: Site) -> int:
+        """How many tables a weight has."""
+        return 1 if self.together is None else site.shape[site.read_axis] // self.together
+
+    @property
+    def entry_bits(self) -> int:
+        """Of a value in a table; 0 for modes without tables that take space."""
+        if self.mode not in TABLES:
+            return 0
+        return _HALF_BITS if self.as_floats else _FLOAT_BITS
+
+
+def divides(site: Site, together: int | None, length: int) -> bool:
+    """Whether a weight may have tables for so many outputs, of vectors of this length."""
+    if together is None and length == 1:
+        return True
+    outputs = site.shape[site.read_axis]
+    groups = site.layer.convolution.nGroups if site.kind == "convolution" else 1
+    if groups > 1 and site.layer.convolution.isDeconvolution:  # stored the other way round
+        return False
+    return outputs % (together or 1) == 0 and outputs // max(1, groups) % length == 0
 
 
 def calibrate(
@@ -201,10 +234,9 @@ def _quantize_network(
             told = walks.products(index, [site for site in found if _is_of_product(site, layer)])
             for site in found:
                 with context(f"quantizing {site}"):
-                    own = job.each.get(str(site), job.bits)
                     product = told.get(site.field)
                     fit = None if product is None else Fit(product, product.moments())
-                    store(site, fit, job.with_bits(own))
+                    store(site, fit, job.with_code(job.code_of(site)))
             walks.change(index, layer)
 
 
@@ -290,8 +322,8 @@ def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
 
 
 def _table(target: Floats, job: Job) -> TableGrid:
-    if job.vector > 1:
-        return VectorGrid.of_vectors(target, job.bits, job.vector, job.together)
+    if job.code.length > 1:
+        return VectorGrid.of_vectors(target, job.bits, job.code.length, job.together)
     return TableGrid.fitted(target, job.bits, job.together)
 
 

@@ -24,7 +24,7 @@ _WORK = 32  # cells of the full programme for each cluster
 _CELLS = (512, 2048)  # the fewest and the most of its cells
 _DISTINCT = 1024  # so many different values are cells of their own
 _FINE = 16  # fine cells for each of them
-_BAND = 64
+_STEPS = ((4, 64), (1, 12))  # of bounds that move, and how far, in fine cells
 _ROUNDS = 40
 _CHUNK = 1 << 20
 _NEAR = 1 << 16  # likewise, where each is compared with all
@@ -37,7 +37,7 @@ _ROWS_STEP = 3
 _ROWS_BAND = 6
 _ROWS_ROUNDS = 5
 _STRIPS = 8  # of a matrix of which half is needed
-_SPAN = 5  # times the mean number of cells that a cluster may have, at least
+_SPAN = 4  # times the mean number of cells that a cluster may have, at least
 _LLOYD = 4  # rounds
 
 
@@ -91,7 +91,7 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
         part = slice(start, start + step)
         ordered = np.sort(np.asarray(rows[part], np.float32), axis=1)
         finite = np.isfinite(ordered[:, :1]) & np.isfinite(ordered[:, -1:])
-        if together and finite.all() and _fewest(ordered) > least:
+        if together and finite.all() and _all_have_more(ordered, least):
             found[part] = _batch(ordered, clusters)
             continue
         for index, row in enumerate(ordered, start):
@@ -101,17 +101,21 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
     return found
 
 
-def _fewest(ordered: NDArray[np.float32]) -> int:
-    """The least number of steps among rows of rising values."""
-    return min(int(np.count_nonzero(row[1:] != row[:-1])) for row in ordered)
+def _all_have_more(ordered: NDArray[np.float32], least: int) -> bool:
+    """Whether each row of rising values has more than so many steps."""
+    some = ordered[:, :: max(1, ordered.shape[1] // (4 * least))]
+    if np.count_nonzero(some[:, 1:] != some[:, :-1], axis=1).min() > least:
+        return True
+    return all(np.count_nonzero(row[1:] != row[:-1]) > least for row in ordered)
 
 
 def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """Centres of rows of rising values."""
     count, size = ordered.shape
     values = ordered - ordered[:, size // 2 : size // 2 + 1]
-    sums = np.zeros((count, size + 1))
-    np.cumsum(values, axis=1, out=sums[:, 1:])
+    sums = np.empty((count, size + 1))
+    sums[:, 0], sums[:, 1:] = 0, values
+    np.cumsum(sums, axis=1, out=sums)
     edges = _edges_of_rows(values, _ROWS_FINE * clusters)
     total = np.take_along_axis(sums, edges, 1)
     last = edges.shape[1] - 1
@@ -144,35 +148,41 @@ def _rows_band_search(weight: Indices, total: Floats, bounds: Indices) -> Indice
         bounds: [rows, clusters + 1], as indices of edges.
     """
     offsets = np.arange(-_ROWS_BAND, _ROWS_BAND + 1)
-    rows = np.arange(len(bounds))
     for _ in range(_ROWS_ROUNDS):
-        inner = bounds[:, 1:-1]
-        places = np.clip(inner[:, :, None] + offsets, 1, weight.shape[1] - 2)
-        flat = places.reshape(len(bounds), -1)
-        before = np.take_along_axis(weight, flat, 1).reshape(places.shape).astype(np.float64)
-        sums = np.take_along_axis(total, flat, 1).reshape(places.shape)
-        best = sums[:, 0] ** 2 / np.maximum(before[:, 0], 1)
-        trace = []
-        for at in range(1, inner.shape[1]):
-            between = before[:, at, None, :] - before[:, at - 1, :, None]
-            gain = sums[:, at, None, :] - sums[:, at - 1, :, None]
-            gain *= gain
-            gain /= np.where(between > 0, between, 1)
-            gain += best[:, :, None]
-            gain[between < 0] = -np.inf
-            trace.append(gain.argmax(axis=1))
-            best = np.take_along_axis(gain, trace[-1][:, None], 1)[:, 0]
-        rest = np.maximum(weight[:, -1:] - before[:, -1], 1)
-        at = (best + (total[:, -1:] - sums[:, -1]) ** 2 / rest).argmax(axis=1)
-        chosen = [at]
-        for pick in reversed(trace):
-            at = pick[rows, at]
-            chosen.append(at)
-        moved = np.take_along_axis(places, np.stack(chosen[::-1], 1)[:, :, None], 2)[:, :, 0]
-        if np.array_equal(moved, inner):
+        moved = _rows_moved(weight, total, bounds, offsets)
+        if np.array_equal(moved, bounds):
             break
-        bounds = np.concatenate([bounds[:, :1], moved, bounds[:, -1:]], axis=1)
+        bounds = moved
     return bounds
+
+
+def _rows_moved(weight: Indices, total: Floats, bounds: Indices, offsets: Indices) -> Indices:
+    """With the best offsets for all bounds of each row together."""
+    rows = np.arange(len(bounds))
+    inner = bounds[:, 1:-1]
+    places = np.clip(inner[:, :, None] + offsets, 1, weight.shape[1] - 2)
+    flat = places.reshape(len(bounds), -1)
+    before = np.take_along_axis(weight, flat, 1).reshape(places.shape).astype(np.float64)
+    sums = np.take_along_axis(total, flat, 1).reshape(places.shape)
+    best = sums[:, 0] ** 2 / np.maximum(before[:, 0], 1)
+    trace = []
+    for at in range(1, inner.shape[1]):
+        between = before[:, at, None, :] - before[:, at - 1, :, None]
+        gain = sums[:, at, None, :] - sums[:, at - 1, :, None]
+        gain *= gain
+        gain /= np.where(between > 0, between, 1)
+        gain += best[:, :, None]
+        gain[between < 0] = -np.inf
+        trace.append(gain.argmax(axis=1))
+        best = np.take_along_axis(gain, trace[-1][:, None], 1)[:, 0]
+    rest = np.maximum(weight[:, -1:] - before[:, -1], 1)
+    at = (best + (total[:, -1:] - sums[:, -1]) ** 2 / rest).argmax(axis=1)
+    chosen = [at]
+    for pick in reversed(trace):
+        at = pick[rows, at]
+        chosen.append(at)
+    moved = np.take_along_axis(places, np.stack(chosen[::-1], 1)[:, :, None], 2)[:, :, 0]
+    return np.concatenate([bounds[:, :1], moved, bounds[:, -1:]], axis=1)
 
 
 def _edges_of_rows(ordered: NDArray[np.float32], wanted: int) -> Indices:
@@ -220,6 +230,7 @@ def _matrix_search(weight: NDArray[Any], total: Floats, clusters: int) -> Indice
     ends = np.stack([weight, total, most])
     ends[1:] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
     ends[2] /= np.sqrt(np.maximum(most[:, -1:], 1e-300))
+    ends = ends.astype(np.float32)
     places = np.linspace(0, count, _STRIPS + 1).astype(np.intp)
     strips = []  # from, to and end, and what clusters lose there, [row, to, from]
     for start, end in itertools.pairwise(places):
@@ -262,19 +273,37 @@ def _lost(to: Floats, since: Floats) -> NDArray[np.float32]:
 
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The index of the nearest entry of a rising table for every value, flat."""
-    middles = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
-    middles = np.where(middles < table[1:], middles, table[:-1])  # between neighbours is nothing
-    flat = values.reshape(-1)
-    found = np.zeros(flat.size, np.uint8)
-    few = middles.size < _COMPARED
-    step = _NEAR if few else _CHUNK
-    for start in range(0, flat.size, step):
-        part = slice(start, start + step)
-        if not few:
-            found[part] = np.searchsorted(middles, flat[part])
-            continue
-        for middle in middles:
-            found[part] += flat[part] > middle
+    (found,) = nearest_in_rows(values.reshape(1, -1), table[None])
+    indices: NDArray[np.uint8] = found
+    return indices
+
+
+def nearest_in_rows(rows: NDArray[np.float32], tables: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The index of the nearest entry of each row's own rising table.
+
+    Args:
+        rows: [rows, values].
+        tables: [rows, entries], 256 at most.
+    """
+    middles = ((tables[:, 1:].astype(np.float64) + tables[:, :-1]) / 2).astype(np.float32)
+    # between neighbours is nothing
+    middles = np.where(middles < tables[:, 1:], middles, tables[:, :-1])
+    found = np.zeros(rows.shape, np.uint8)
+    few = middles.shape[1] < _COMPARED
+    at_once = _NEAR if few else _CHUNK
+    step = max(1, at_once // max(1, rows.shape[1])) if few else 1
+    for top in range(0, len(rows), step):
+        lines = slice(top, top + step)
+        for left in range(0, rows.shape[1], at_once):
+            part = lines, slice(left, left + at_once)
+            if not few:
+                found[part] = np.searchsorted(middles[top], rows[part][0])
+                continue
+            some, codes = rows[part], found[part]
+            is_above = np.empty(some.shape, bool)
+            for middle in middles[lines].T:
+                np.greater(some, middle[:, None], out=is_above)
+                codes += is_above.view(np.uint8)
     return found
 
 
@@ -327,6 +356,9 @@ class Cells:
 
 def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
     """Where each distinct value starts, or None for more than `limit` of them."""
+    some = ordered[:: max(1, ordered.size // (2 * limit))]
+    if np.count_nonzero(some[1:] != some[:-1]) >= limit:
+        return None
     found: list[Indices] = [np.zeros(1, np.intp)]
     size = 1
     for start in range(1, ordered.size, _CHUNK):
@@ -424,31 +456,44 @@ def _levels(count: int) -> list[tuple[int, NDArray[np.int64]]]:
 
 
 def band_search(cells: Cells, bounds: Indices) -> Indices:
-    """Move every bound by at most `_BAND` cells, all at once and at best, until none moves."""
+    """Move every bound by a few cells, all at once and at best, until none moves.
+
+    At first by steps of some cells, and then by single ones around.
+    """
     bounds = np.unique(bounds)
-    offsets = np.arange(-_BAND, _BAND + 1)
-    for _ in range(_ROUNDS):
-        inner = bounds[1:-1]
-        if not inner.size:
-            break
-        places = np.clip(inner[:, None] + offsets, 1, cells.count - 1)
-        best = cells.gain(np.zeros(places.shape[1], np.intp), places[0])
-        trace = []
-        for row, after in itertools.pairwise(places):
-            gain = cells.gain(row[:, None], after[None, :])
-            gain += best[:, None]
-            gain[row[:, None] > after[None, :]] = -np.inf
-            pick = gain.argmax(axis=0)
-            trace.append(pick)
-            best = gain[pick, np.arange(after.size)]
-        best = best + cells.gain(places[-1], np.full(places.shape[1], cells.count))
-        at = int(np.argmax(best))
-        chosen = [at]
-        for pick in reversed(trace):
-            at = int(pick[at])
-            chosen.append(at)
-        moved = places[np.arange(inner.size), chosen[::-1]]
-        if np.array_equal(moved, inner):
-            break
-        bounds = np.concatenate([bounds[:1], moved, bounds[-1:]])
+    for step, reach in _STEPS:
+        offsets = np.arange(-reach, reach + 1, step)
+        for _ in range(_ROUNDS):
+            moved = _moved(cells, bounds, offsets)
+            if np.array_equal(moved, bounds):
+                break
+            bounds = moved
     return bounds
+
+
+def _moved(cells: Cells, bounds: Indices, offsets: Indices) -> Indices:
+    """With the best offsets for all bounds together."""
+    inner = bounds[1:-1]
+    if not inner.size:
+        return bounds
+    places = np.clip(inner[:, None] + offsets, 1, cells.count - 1)
+    weight, total = cells.weight[places], cells.total[places]
+    best = total[0] ** 2 / np.maximum(weight[0], 1e-30)
+    trace = []
+    for at in range(1, inner.size):
+        between = weight[at] - weight[at - 1, :, None]
+        gain = total[at] - total[at - 1, :, None]
+        gain *= gain
+        gain /= np.maximum(between, 1e-30)
+        gain += best[:, None]
+        gain[between < 0] = -np.inf
+        trace.append(gain.argmax(axis=0))
+        best = gain[trace[-1], np.arange(offsets.size)]
+    rest = np.maximum(cells.weight[-1] - weight[-1], 1e-30)
+    at = int((best + (cells.total[-1] - total[-1]) ** 2 / rest).argmax())
+    chosen = [at]
+    for pick in reversed(trace):
+        at = int(pick[at])
+        chosen.append(at)
+    moved = places[np.arange(inner.size), chosen[::-1]]
+    return np.concatenate([bounds[:1], moved, bounds[-1:]])

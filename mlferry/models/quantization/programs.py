@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mlferry.errors import SpecError, context
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import modes
-from mlferry.models.quantization.kmeans import kmeans_rows, nearest
+from mlferry.models.quantization.codes import Code
+from mlferry.models.quantization.kmeans import kmeans_rows, nearest, nearest_in_rows
 from mlferry.models.quantization.vectors import Codes, as_vectors, distinct_vectors, kmeans_vectors
 from mlferry.programs import compressed
 from mlferry.programs.builder import NewerOpsetError
@@ -180,9 +181,19 @@ def _put(
         maker = Operation(made.op, dict(made.arguments), (new[old],), source=site.name)
         new[old].maker = maker
         makers += _chain(maker, name, taken)
+    _share_axes(makers)
     block.replace(new)
     sweep(block)
     block.operations = makers + [each for each in block.operations if each not in makers]
+
+
+def _share_axes(makers: Sequence[Operation]) -> None:
+    """Let operations whose vectors go along the same axis read one constant."""
+    known: dict[int, Value] = {}
+    for maker in makers:
+        axis = maker.arguments.get("vector_axis")
+        if isinstance(axis, Value):
+            maker.arguments["vector_axis"] = known.setdefault(int(axis.constant), axis)
 
 
 def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
@@ -247,6 +258,20 @@ class Scheme:
     def is_linear(self) -> bool:
         """Whether codes have scales, not tables."""
         return self.mode in ("linear", "linear_symmetric")
+
+    def without_costly_vectors(self, site: ProgramSite) -> Scheme:
+        """This, or with tables of single values where those of vectors would save nothing."""
+        if self.vector == 1:
+            return self
+        extent = site.shape[self._axis(site)]
+        size = {"per_tensor": extent, "per_channel": 1}.get(self.granularity, self.group_size)
+        entry = 8 * DTYPES[site.value.dtype].array.itemsize
+        code = Code(self.bits, self.vector).or_single(site.count, extent // size, entry)
+        return replace(self, vector=code.length)
+
+    def _axis(self, site: ProgramSite) -> int:
+        """Along which groups of tables, and the vectors in them, go."""
+        return site.axis if self.group_axis is None else self.group_axis % len(site.shape)
 
     def encode(self, site: ProgramSite, opset: int) -> Compressed:
         """A constant in this scheme.
@@ -353,7 +378,7 @@ class Scheme:
     def _table(self, site: ProgramSite, opset: int, mask: NDArray[Any] | None = None) -> Compressed:
         """Indices; with a mask, of what it lets through alone."""
         values, dtype = site.array, site.value.dtype
-        axis = site.axis if self.group_axis is None else self.group_axis % values.ndim
+        axis = self._axis(site)
         if mask is not None and (self.scales or self.vector > 1):
             raise SpecError(
                 "what is left of pruned weights has neither tables of vectors nor scales beside "
@@ -404,7 +429,7 @@ class Scheme:
             lines = np.moveaxis(values, axis, 0)
             rows = np.ascontiguousarray(lines).reshape(count, -1)
             tables = kmeans_rows(rows, 1 << self.bits)
-            made = np.stack([nearest(*each) for each in zip(rows, tables, strict=True)])
+            made = nearest_in_rows(rows, tables)
             codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
             tables = tables.reshape(*shape, -1)
             return compressed.looked_up(

@@ -27,7 +27,7 @@ from mlferry.spec.reflection import Field, is_map, is_repeated
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-Told = Mapping[tuple[str, str], str]
+StoredForms = Mapping[tuple[str, str], str]
 Details = Mapping[tuple[str, str], WeightDetail]
 
 
@@ -36,12 +36,12 @@ class StoredFacts:
     """Facts about the weights of a model.
 
     Attributes:
-        told: how those are stored that are in fewer bits: of a layer's by its name and the
+        stored_forms: how those are stored that are in fewer bits: of a layer's by its name and the
             parameter, of a program's by the function and its name.
         details: facts about their values, likewise.
     """
 
-    told: Told = field(default_factory=dict)
+    stored_forms: StoredForms = field(default_factory=dict)
     details: Details = field(default_factory=dict)
 
 
@@ -77,7 +77,7 @@ def graph_of(
         for index, model in enumerate(pipeline.models):
             _model(graph, model, pipeline.names[index : index + 1], classes, facts)
     elif spec.WhichOneof("Type") == "mlProgram":
-        labels |= programs.draw(graph, spec, facts.told, facts.details)
+        labels |= programs.draw(graph, spec, facts.stored_forms, facts.details)
     else:
         _model(graph, spec, (), classes, facts)
     for feature in spec.description.output:
@@ -245,7 +245,7 @@ def _rows(layer: nn.NeuralNetworkLayer, kind: str, facts: StoredFacts) -> Iterat
     if kind == "unknown":
         return
     for name, text in _fields(getattr(layer, kind), ""):
-        known = facts.told.get((layer.name, name))
+        known = facts.stored_forms.get((layer.name, name))
         detail = facts.details.get((layer.name, name))
         values = detail.values if detail is not None and detail.values else text
         yield name, values if known is None else f"{values}: {known}"

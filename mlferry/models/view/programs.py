@@ -61,7 +61,7 @@ def draw(
 class _Constants:
     """Facts about the constants of a function, by name."""
 
-    told: Mapping[str, str]
+    stored_forms: Mapping[str, str]
     details: Mapping[str, WeightDetail]
 
 
@@ -118,8 +118,8 @@ def _operations(
             for output in operation.outputs:
                 label = labels.get(output.name, "?")
                 constants[output.name] = (
-                    f"{label}: {known.told[output.name]}"
-                    if output.name in known.told
+                    f"{label}: {known.stored_forms[output.name]}"
+                    if output.name in known.stored_forms
                     else _constant(operation, label, constants)
                 )
             continue

@@ -10,7 +10,7 @@ from mlferry.numerics.functions import softmax_along
 from mlferry.programs.kernels import Array, Call, kernel
 
 
-@kernel("linear")
+@kernel("linear", columns=("weight",))
 def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
     y = np.matmul(x, weight.T)
     return y if bias is None else y + bias

@@ -102,7 +102,7 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
         elif is_done:
             nodes.setdefault(_key(node), node)
         elif _key(node) not in nodes:
-            reads = [v.name for v in node.inputs] + sorted(read.captured(node.proto))
+            reads = [v.name for v in node.inputs] + sorted(node.captures)
             stack.append((value, True))
             stack.extend((each, False) for each in reversed(reads))
     return list(nodes.values()), list(leaves), others
@@ -123,7 +123,7 @@ def _reading(node: Node, names: dict[str, Value]) -> Node:
     Raises:
         ConversionError: graphs inside it read these values.
     """
-    inside = read.captured(node.proto) & set(names)
+    inside = node.captures & set(names)
     if inside:
         raise ConversionError(
             f"branches or loops of {node} read {', '.join(sorted(inside))}, which another model "

@@ -190,7 +190,7 @@ def _rotated(context: Lowering, x: Blob, places: Operand, rotation: Rotation) ->
     tables = []
     for table, factors in ((rotation.cosines, None), (rotation.sines, signs)):
         if isinstance(table, Constant):
-            full = table.array.astype(np.float32)[:, angle]
+            full = table.floats[:, angle]
             wide: Operand = Constant("", full if factors is None else full * np.float32(factors))
         else:
             wide = context.gather(table, context.constant(angle), 1)
@@ -330,7 +330,7 @@ def _biased(context: Lowering, parts: Sequence[Blob], bias: Operand, heads: int)
     output, start = [], 0
     for x, size in zip(parts, sizes, strict=True):
         if isinstance(bias, Constant):
-            stretch = context.constant(bias.array.astype(np.float32)[start : start + size])
+            stretch = context.constant(bias.floats[start : start + size])
         else:
             stretch = sliced(context, bias, [start], [start + size], [0], None)
         if x.rank == 4:

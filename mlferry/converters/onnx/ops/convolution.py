@@ -77,7 +77,7 @@ def conv(
     x = as_blob(context, x)
     if not isinstance(weights, Constant):
         return _dynamic(context, node, x, weights, bias)
-    kernels = weights.array.astype(np.float32)
+    kernels = weights.floats
     strides, dilations = options(node, kernels.ndim - 2, kernels.shape[2:])
     windows = windows_of(node, x, kernels.shape[2:], strides, dilations)
     stored = weights_of(weights, kernels, 0)
@@ -157,7 +157,7 @@ def conv_transpose(
     """Padding cuts the full result; beyond it, `output_padding` adds only the bias."""
     x = as_blob(context, x)
     fixed = constant_of(node, 1, weights)
-    kernels = fixed.array.astype(np.float32)
+    kernels = fixed.floats
     kernel = kernels.shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
     cuts = _cuts(node, x, kernel, strides, dilations)

@@ -6,9 +6,12 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlferry.converters.absorbing import absorbed
 from mlferry.converters.elementwise import FLOAT_MAX, PLAIN
 from mlferry.converters.graph import Attributes, Node
 from mlferry.converters.lowering import Lowering
@@ -66,8 +69,8 @@ def align(context: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob,
     """Opsets before 7 may broadcast the second operand from a given axis on."""
     node.attrs.get("consumed_inputs")
     axis = node.attrs.get("axis")
-    wanted = node.attrs.get("broadcast", 0)
-    if context.graph.version >= 7 or not wanted or axis is None or right.is_scalar:
+    broadcasts = node.attrs.get("broadcast", 0)
+    if context.graph.version >= 7 or not broadcasts or axis is None or right.is_scalar:
         return left, right
     missing = left.rank - right.rank - (axis % left.rank)
     return left, context.expand(right, *range(-missing, 0)) if missing > 0 else right
@@ -85,12 +88,40 @@ _BINARY = {
 def binary(context: Lowering, node: Node, left: Operand, right: Operand) -> Operand:
     if dtype(node) == "string":
         raise ConversionError("strings cannot be compared")
+    joined = _into_the_layer_before(context, node, left, right)
+    if joined is not None:
+        return joined
     blobs = [as_blob(context, x) for x in (left, right)]
     output = context.emit(_BINARY[node.op], *align(context, node, blobs[0], blobs[1]))
     if node.op == "Equal" and is_integer(node):
         return equal_shapes(context, output, left, right)
     compute = _OF_SHAPES.get(node.op) if is_integer(node) else None
     return output if compute is None else combined(context, output, left, right, compute)
+
+
+_ABSORBED: dict[str, Callable[[NDArray[np.float32]], tuple[str, NDArray[np.float32]]]] = {
+    "Add": lambda array: ("shift", array),
+    "Sub": lambda array: ("shift", -array),
+    "Mul": lambda array: ("factor", array),
+}
+
+
+def _into_the_layer_before(
+    context: Lowering, node: Node, left: Operand, right: Operand
+) -> Blob | None:
+    """A constant for each channel joins a convolution or product, if nothing else reads that."""
+    bindings = _ABSORBED.get(node.op)
+    if bindings is None or is_integer(node):
+        return None
+    pairs = [(left, right), (right, left)][: 1 if node.op == "Sub" else 2]
+    for x, other in pairs:
+        if isinstance(x, Blob) and isinstance(other, Constant):
+            role, numbers = bindings(other.floats)
+            options: dict[str, Any] = {role: numbers, "channels_first": True}
+            output = absorbed(context, node, x, **options)
+            if output is not None:
+                return output
+    return None
 
 
 _OF_SHAPES: dict[str, Callable[[int, int], int]] = {
@@ -165,12 +196,12 @@ def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
 def is_inf(context: Lowering, node: Node, x: Blob) -> Blob:
     up = context.emit("greaterThan", x, alpha=FLOAT_MAX)
     down = context.emit("lessThan", x, alpha=-FLOAT_MAX)
-    wanted = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
-    if all(wanted):
+    signs = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
+    if all(signs):
         return context.emit("logicalOr", up, down)
-    if not any(wanted):
+    if not any(signs):
         return context.emit("logicalAnd", up, down)
-    return up if wanted[0] else down
+    return up if signs[0] else down
 
 
 _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")

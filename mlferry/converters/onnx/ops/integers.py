@@ -132,7 +132,7 @@ def qgemm(context: Lowering, node: Node, *operands: Operand) -> Blob:
 
 def _step(factor: float, *scales: Operand | None) -> NDArray[np.float32]:
     """The product of constant scales."""
-    steps = [s.array.astype(np.float32).ravel() for s in scales if isinstance(s, Constant)]
+    steps = [s.floats.ravel() for s in scales if isinstance(s, Constant)]
     if len(steps) < len(scales):
         raise ConversionError("a bias whose scale is computed")
     return functools.reduce(np.multiply, steps, np.array(factor, np.float32))

@@ -21,11 +21,15 @@ from mlferry.spec.weights import Linear
 
 @op("MatMul", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """An inner product for a constant matrix, otherwise Core ML's batched product."""
+    """A layer with weights for a constant matrix, otherwise Core ML's batched product."""
     fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
-    if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
-        matrix = fixed.array.astype(np.float32)
-        return _inner(context, left, matrix, None, weights_of(fixed, matrix.T, 0, turned=True))
+    if fixed is not None and isinstance(left, Blob) and left.rank > 0:
+        matrix = fixed.floats
+        stored = weights_of(fixed, matrix.T, 0, turned=True)
+        if left.rank > 1:
+            return _inner(context, left, matrix, None, stored)
+        row = _inner(context, context.expand(left, 0), matrix, None, stored)
+        return context.layer("squeeze", row, axes=[0])
     left = as_blob(context, left)
     right = as_blob(context, right)
     return product(context, left, right)
@@ -49,17 +53,18 @@ def _inner(
     bias: NDArray[Any] | None,
     stored: Linear | NDArray[Any] | None = None,
 ) -> Blob:
-    """x @ matrix + bias; `stored` is the transposed matrix as it is stored."""
-    remaining = np.ascontiguousarray(matrix.T) if stored is None else stored
-    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
-    return context.layer(
-        "innerProduct",
-        x,
-        inputChannels=matrix.shape[0],
-        outputChannels=matrix.shape[1],
-        weights=remaining,
-        **extra,
-    )
+    """x @ matrix + bias; `stored` is the transposed matrix as it is stored.
+
+    An inner product would flatten the last three of more than three axes.
+    """
+    options: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+    options["weights"] = np.ascontiguousarray(matrix.T) if stored is None else stored
+    inputs, outputs = matrix.shape
+    if x.rank <= 3:
+        sizes = {"inputChannels": inputs, "outputChannels": outputs}
+        return context.layer("innerProduct", x, **sizes, **options)
+    sizes = {"weightMatrixFirstDimension": inputs, "weightMatrixSecondDimension": outputs}
+    return context.layer("batchedMatmul", x, **sizes, **options)
 
 
 @op("Gemm", raw=True)
@@ -70,8 +75,8 @@ def gemm(context: Lowering, node: Node, a: Operand, b: Operand, c: Operand | Non
     node.attrs.get("broadcast")
     left = as_blob(context, a)
     if isinstance(b, Constant) and not turn_a:
-        matrix = b.array.astype(np.float32)
-        matrix = np.float32(alpha) * (matrix.T if turn_b else matrix)
+        matrix = b.floats.T if turn_b else b.floats
+        matrix = matrix if alpha == 1 else np.float32(alpha) * matrix
         stored = weights_of(b, matrix.T, 0, turned=not turn_b, factor=alpha)
         if c is None:
             return _inner(context, left, matrix, None, stored)
@@ -104,13 +109,13 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
         isinstance(right, Constant)
         and right.array.ndim == 2
         and isinstance(left, Blob)
-        and left.rank in (2, 3)
+        and left.rank > 1
         and not any(batch)
         and not turns[0]
     ):
-        matrix = right.array.astype(np.float32).T if turns[1] else right.array.astype(np.float32)
+        matrix = right.floats.T if turns[1] else right.floats
         stored = weights_of(right, matrix.T, 0, turned=not turns[1], factor=alpha)
-        if right.quantized is None:
+        if right.quantized is None and alpha != 1:
             stored = np.ascontiguousarray(matrix.T) * np.float32(alpha)
         return _inner(context, left, matrix, None, stored)
     blobs = [as_blob(context, v) for v in (left, right)]

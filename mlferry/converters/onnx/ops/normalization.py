@@ -33,7 +33,7 @@ def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operan
     x = as_blob(context, x)
     epsilon = node.attrs.get("epsilon", 1e-5)
     channels = extent(x, 1)
-    fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
+    fixed = [v.floats.ravel() for v in rest if isinstance(v, Constant)]
     if len(fixed) == len(rest) and x.rank in (3, 4):
         statistics: dict[str, Any] = dict(
             zip(("gamma", "beta", "mean", "variance"), fixed, strict=True)
@@ -98,8 +98,8 @@ def instance_normalization(
             computeMeanVar=True,
             instanceNormalization=True,
             epsilon=node.attrs.get("epsilon", 1e-5),
-            gamma=scale.array.astype(np.float32).ravel(),
-            beta=bias.array.astype(np.float32).ravel(),
+            gamma=scale.floats.ravel(),
+            beta=bias.floats.ravel(),
         )
     output = _standardized(context, node, x, tuple(range(2, x.rank)))
     return _scaled(context, output, scale, bias, (1, extent(x, 1), *(1,) * (x.rank - 2)))

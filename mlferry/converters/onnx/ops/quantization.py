@@ -26,7 +26,7 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0,
 def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
     """Scales or zero points in a shape that broadcasts along an axis."""
     if isinstance(values, Constant):
-        array = values.array.astype(np.float32)
+        array = values.floats
         if array.size == 1:
             return context.constant(array.reshape(1))
         shape = [1] * x.rank
@@ -154,8 +154,8 @@ def remembered(
     axis = node.attrs.get("axis", 1) if axis is None else axis
     kind = str(x.array.dtype) if kind is None else kind
     codes = x.array.astype(np.int32)
-    scales = scale.array.astype(np.float32)
-    zeros = np.zeros_like(scales) if zero is None else zero.array.astype(np.float32)
+    scales = scale.floats
+    zeros = np.zeros_like(scales) if zero is None else zero.floats
     if block:
         scales, zeros = (np.repeat(v, block, axis)[_within(codes.shape)] for v in (scales, zeros))
         return Constant(x.name, ((codes - zeros) * scales).astype(np.float32))

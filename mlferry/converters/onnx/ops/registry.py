@@ -68,8 +68,8 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
-            given = _starting_within(node, feeds) if node.op == "Slice" else feeds
-            output = iter(ReferenceEvaluator(built).run(None, given))
+            starting = _starting_within(node, feeds) if node.op == "Slice" else feeds
+            output = iter(ReferenceEvaluator(built).run(None, dict(starting)))
     except Exception:
         return None  # what the evaluator lacks is converted like any other node
     results = [next(output) if value.name else None for value in node.outputs]

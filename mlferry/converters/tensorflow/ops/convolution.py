@@ -78,7 +78,7 @@ def conv(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
     blob = maps(context, node, x)
     if not isinstance(weights, Constant):
         return _by_computed(context, node, blob, context.source_order(weights))
-    kernels = np.ascontiguousarray(_channels_first(weights.array).astype(np.float32))
+    kernels = _channels_first(weights.floats)
     strides, dilations = _steps(node)
     groups = (blob.known[1] or kernels.shape[1]) // kernels.shape[1]
     window = windows(node, blob, kernels.shape[2:], strides, dilations, groups)
@@ -158,7 +158,7 @@ def transposed_conv(
 ) -> Blob:
     """The gradient of a convolution; padding cuts the full result to the given size."""
     blob = maps(context, node, x)
-    kernels = np.ascontiguousarray(_channels_first(array_of(node, 1, weights)).astype(np.float32))
+    kernels = _channels_first(array_of(node, 1, weights)).astype(np.float32)
     strides, dilations = _steps(node)
     target = spatial(node, _target(node, sizes))
     mode = node.attrs.get("padding", "VALID")

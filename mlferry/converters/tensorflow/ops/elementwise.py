@@ -121,10 +121,10 @@ _ABSORBED = {
 def combined(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
     """A constant for each channel joins the layer before it, if nothing else reads that layer."""
     kind, role = _ABSORBED[node.op]
-    for x, other, place in ((left, right, 0), (right, left, 1)):
+    for x, other in ((left, right), (right, left)):
         if isinstance(x, Blob) and isinstance(other, Constant):
             bindings: dict[str, Any] = {role: other.array}
-            output = absorbed(context, x, node.inputs[place], **bindings)
+            output = absorbed(context, node, x, **bindings)
             if output is not None:
                 return output
     return joint(context, kind, left, right)
@@ -135,7 +135,9 @@ def bias_add(context: Lowering, node: Node, x: Operand, bias: Operand) -> Blob:
     """Adds one number per channel."""
     first = is_channels_first(node)
     if isinstance(x, Blob) and isinstance(bias, Constant):
-        joined = absorbed(context, x, node.inputs[0], shift=bias.array, channels_first=first)
+        spread = (-1, *(1,) * (x.rank - 2)) if first and x.shape is not None else (-1,)
+        shift = bias.array.reshape(spread)
+        joined = absorbed(context, node, x, shift=shift, channels_first=first)
         if joined is not None:
             return joined
     if not first:

@@ -48,7 +48,7 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> 
 
     flat = x.layout.kind == "flat"
     blob = x if flat else arrange(context, x, SOURCE)
-    matrix = rows(right.array).astype(np.float32)
+    matrix = rows(right.floats)
     remaining = None if flat else stored(right, rows, 0)
     if flat:
         inner = [n or 1 for n in x.layout.inner]

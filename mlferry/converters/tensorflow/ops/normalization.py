@@ -24,7 +24,7 @@ def fused_batch_norm(context: Lowering, node: Node, x: Operand, *rest: Operand) 
     if node.attrs.get("is_training", True):
         return _of_the_batch(context, node, blob, rest, epsilon, factor)
     scale, offset, mean, variance = rest
-    fixed = [v.array.astype(np.float32).ravel() for v in rest if isinstance(v, Constant)]
+    fixed = [v.floats.ravel() for v in rest if isinstance(v, Constant)]
     if blob.rank == 4 and len(fixed) == len(rest):
         gamma, beta, *known = fixed
         output = context.layer(

@@ -67,7 +67,7 @@ def _rounded(
     bits, narrow = node.attrs.get("num_bits", 8), bool(node.attrs.get("narrow_range", False))
     scale, start, end = nudged(least, most, bits, narrow)
     if isinstance(x, Constant):
-        clipped = np.clip(x.array.astype(np.float32), start, end)
+        clipped = np.clip(x.floats, start, end)
         codes = np.floor((clipped - start) / scale + np.float32(0.5))
         values = (codes * scale + start).astype(np.float32)
         if bits > MOST_BITS:

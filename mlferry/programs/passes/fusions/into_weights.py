@@ -41,9 +41,12 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
     if bias is None and value_at(operation, "bias") is not None:
         return False
     start = np.zeros(channels, np.float64) if bias is None else bias.astype(np.float64)
-    moved = (start * factor + shift).astype(np.float32)
-    if (factor != 1).any():
-        scaled = _scaled(weight.constant, factor, operation)
+    with np.errstate(all="ignore"):
+        moved = (start * factor + shift).astype(np.float32)
+        scaled = _scaled(weight.constant, factor, operation) if (factor != 1).any() else None
+    if scaled is not None:
+        if not np.isfinite(scaled).all():
+            return False  # sums of infinities differ from an infinite multiple
         rewriter.put(operation, "weight", constant(scaled, "fp32", weight.name))
     if bias is not None or moved.any():
         rewriter.put(operation, "bias", constant(moved, "fp32"))
