@@ -255,12 +255,20 @@ SEVERAL: dict[str, Case] = {
         {"hidden_size": 4, "direction": "bidirectional"},
     ),
     "LSTM of lengths": Case("LSTM", LSTM[:1], [*LSTM[1:], SHORT[1]], {"hidden_size": 4}),
+    "LSTM of lengths and many steps": Case(
+        "LSTM", [normal(300, 2, 3)], [*LSTM[1:], np.array([300, 270], np.int32)],
+        {"hidden_size": 4},
+    ),
     "LSTM that forgets what it does not take in": Case(
         "LSTM", LSTM[:1], LSTM[1:], {"hidden_size": 4, "input_forget": 1}
     ),
     "GRU": Case("GRU", GRU[:1], GRU[1:], {"hidden_size": 4}),
     "GRU backwards, of lengths": Case(
         "GRU", GRU[:1], [*GRU[1:], SHORT[1]],
+        {"hidden_size": 4, "direction": "reverse", "linear_before_reset": 1},
+    ),
+    "GRU backwards, of lengths and many steps": Case(
+        "GRU", [normal(290, 2, 3)], [*GRU[1:], np.array([290, 280], np.int32)],
         {"hidden_size": 4, "direction": "reverse", "linear_before_reset": 1},
     ),
     "RNN": Case("RNN", RNN[:1], RNN[1:], {"hidden_size": 4}),
