@@ -142,16 +142,16 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     run, compared = Session.run, set()
 
     def checked(session: Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> Any:
-        made = run(session, inputs, outputs)
+        actual = run(session, inputs, outputs)
         key = (id(session), *outputs)
         if session.planned and key not in compared and _is_repeatable(session):
             program = session._program(frozenset(outputs))
             if program.constants or any(part.region for part in program.parts):
                 plain = copy.copy(session)
                 plain.planned, plain._programs = False, {}
-                _check_alike(made, run(plain, inputs, outputs))
+                _check_alike(actual, run(plain, inputs, outputs))
             compared.add(key)
-        return made
+        return actual
 
     monkeypatch.setattr(Session, "run", checked)
     run_program = ProgramSession.run
@@ -163,7 +163,7 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         state: State | None = None,
     ) -> Any:
         before = None if state is None else State({name: state[name] for name in state})
-        made = run_program(session, values, outputs, state)
+        actual = run_program(session, values, outputs, state)
         key = (id(session), *(outputs or ()))
         operations = _operations_of(session._plan)
         if session.planned and key not in compared and _plans(session._plan):
@@ -171,9 +171,9 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
                 plain = copy.copy(session)
                 plain.planned, plain._plan = False, _without_schedules(session._plan)
                 half = session.precision == "half"
-                _check_alike(made, run_program(plain, values, outputs, before), half)
+                _check_alike(actual, run_program(plain, values, outputs, before), half)
             compared.add(key)
-        return made
+        return actual
 
     monkeypatch.setattr(ProgramSession, "run", checked_program)
 
@@ -207,12 +207,12 @@ def _is_repeatable(session: Session) -> bool:
     return not any(k == "custom" or k.startswith(("random", "categorical")) for k in kinds)
 
 
-def _check_alike(made: Mapping[str, Any], plain: Mapping[str, Any], half: bool = False) -> None:
+def _check_alike(result: Mapping[str, Any], plain: Mapping[str, Any], half: bool = False) -> None:
     part = 1e-2 if half else 1e-4  # of the range
     for name, right in plain.items():
         if not isinstance(right, np.ndarray) or right.dtype.kind != "f":
             continue
-        assert made[name].shape == right.shape
+        assert result[name].shape == right.shape
         finite = right[np.isfinite(right)].astype(np.float64)
         span = max(float(np.ptp(finite)), 1e-6) if finite.size else 1.0
-        np.testing.assert_allclose(made[name], right, rtol=part, atol=part * span, err_msg=name)
+        np.testing.assert_allclose(result[name], right, rtol=part, atol=part * span, err_msg=name)

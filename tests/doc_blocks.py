@@ -77,7 +77,7 @@ def outputs(text: str) -> Iterator[tuple[int, int, str]]:
             yield index, last, body
 
 
-def same(shown: str, made: str) -> bool:
+def same(shown: str, result: str) -> bool:
     """Whether a page shows what is printed: numbers to 3 %; a line of ``...`` is left out lines."""
     pattern = ""
     for part in re.split(rf"({_NUMBER.pattern}|{_LEFT_OUT})", shown.strip(), flags=re.MULTILINE):
@@ -87,25 +87,27 @@ def same(shown: str, made: str) -> bool:
             pattern += f"({_NUMBER.pattern})"
         else:
             pattern += re.escape(part)
-    found = re.fullmatch(pattern, made.strip(), re.DOTALL)
-    if found is None:
+    actual = re.fullmatch(pattern, result.strip(), re.DOTALL)
+    if actual is None:
         return False
-    wanted = (float(each.replace(",", "")) for each in _NUMBER.findall(shown))
-    numbers = (float(each.replace(",", "")) for each in found.groups())
-    return all(abs(one - two) <= 0.03 * abs(one) for one, two in zip(wanted, numbers, strict=True))
+    expected = (float(each.replace(",", "")) for each in _NUMBER.findall(shown))
+    numbers = (float(each.replace(",", "")) for each in actual.groups())
+    return all(
+        abs(one - two) <= 0.03 * abs(one) for one, two in zip(expected, numbers, strict=True)
+    )
 
 
-def with_outputs(text: str, made: dict[int, str]) -> str:
+def with_outputs(text: str, result: dict[int, str]) -> str:
     """The page with what its blocks print today; a block with ``...`` has to be mended by hand."""
-    stale = {index: made[of] for index, of, shown in outputs(text) if not same(shown, made[of])}
+    stale = {index: result[of] for index, of, shown in outputs(text) if not same(shown, result[of])}
     count = iter(range(len(list(blocks(text)))))
 
-    def renewed(found: re.Match[str]) -> str:
+    def renewed(actual: re.Match[str]) -> str:
         index = next(count)
         if index not in stale:
-            return found[0]
-        mended = re.search(_LEFT_OUT, found[2], re.MULTILINE) is None
-        assert mended, f"no longer printed:\n{found[2]}\nbut\n{stale[index]}"
-        return f"```{found[1]}\n{stale[index].strip()}\n```"
+            return actual[0]
+        mended = re.search(_LEFT_OUT, actual[2], re.MULTILINE) is None
+        assert mended, f"no longer printed:\n{actual[2]}\nbut\n{stale[index]}"
+        return f"```{actual[1]}\n{stale[index].strip()}\n```"
 
     return _FENCE.sub(renewed, text)

@@ -81,9 +81,9 @@ def check(model: mlferry.MLModel, data: Mapping[str, Any], right: Mapping[str, A
             model.spec.description.input, program.spec.description.input, strict=True
         )
     }
-    given = {renamed.get(name, name): value for name, value in data.items()}
+    inputs = {renamed.get(name, name): value for name, value in data.items()}
     steps = 1.0 if "round" in kinds else 0.0  # a tie may go to either side
-    compare(program, given, right, 1e-4, steps)
+    compare(program, inputs, right, 1e-4, steps)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         program.save(path)
@@ -92,12 +92,12 @@ def check(model: mlferry.MLModel, data: Mapping[str, Any], right: Mapping[str, A
         assert bytes_of(again) == bytes_of(program)
         classes = dict(model.custom_layers)
         other = mlferry.MLModel(path, engine="onnxruntime", threads=1, custom_layers=classes)
-        compare(other, given, right, 1e-4, steps)
+        compare(other, inputs, right, 1e-4, steps)
     half = mlferry.to_program(model)
     assert not [p for p in validate(half.spec, half.program_weights) if p.severity == "error"]
     deviation = ""
     try:
-        compare(half, given, right, 0.05)
+        compare(half, inputs, right, 0.05)
     except AssertionError as error:
         deviation = str(error)[:300]
         record(half=deviation, kinds=sorted(set(kinds)))
@@ -109,7 +109,7 @@ def with_five_axes(
     model: mlferry.MLModel, network: networks.Network, data: Mapping[str, Any]
 ) -> tuple[mlferry.MLModel, Mapping[str, Any]]:
     """Inputs of the classic mapping as they are given: with a sequence and a batch in front."""
-    spec, given = model.get_spec(), dict(data)
+    spec, inputs = model.get_spec(), dict(data)
     for feature in spec.description.input:
         if not uses_rank5(network) or not feature.type.HasField("multiArrayType"):
             continue
@@ -118,28 +118,28 @@ def with_five_axes(
             value = value if value.ndim == 5 else value.reshape(*value.shape, 1, 1)
             array.ClearField("ShapeFlexibility")
             array.shape[:] = value.shape
-            given[feature.name] = value
+            inputs[feature.name] = value
     same = spec == model.spec
-    return (model, data) if same else (model.with_spec(spec), given)
+    return (model, data) if same else (model.with_spec(spec), inputs)
 
 
 def compare(
     program: mlferry.MLModel,
-    given: Mapping[str, Any],
+    inputs: Mapping[str, Any],
     right: Mapping[str, Any],
     part: float,
     steps: float = 0,
 ) -> None:
     """Raise where a program gives something else; integers may differ by so many steps."""
-    made = program.predict(dict(given))
-    for (name, wanted), value in zip(right.items(), made.values(), strict=True):
+    actual = program.predict(dict(inputs))
+    for (name, reference), value in zip(right.items(), actual.values(), strict=True):
         where = f"as a program, {name}"
-        if isinstance(wanted, str | int):
-            assert part > 1e-3 or value == wanted, f"{where}: {value!r}, not {wanted!r}"
+        if isinstance(reference, str | int):
+            assert part > 1e-3 or value == reference, f"{where}: {value!r}, not {reference!r}"
             continue
-        if isinstance(wanted, dict):
-            assert list(value) == list(wanted), where
-        got, expected = as_array(value), as_array(wanted)
+        if isinstance(reference, dict):
+            assert list(value) == list(reference), where
+        got, expected = as_array(value), as_array(reference)
         assert got.shape == expected.shape, f"{where}: {got.shape}, not {expected.shape}"
         finite = np.asarray(expected, np.float64)[np.isfinite(expected)]
         span = max(float(np.abs(finite).max()), 1e-6) if finite.size else 1.0
@@ -192,20 +192,20 @@ def install(patch: pytest.MonkeyPatch) -> None:
     predict = mlferry.MLModel.predict
 
     def tried(self: mlferry.MLModel, data: Any, *args: Any, **options: Any) -> Any:
-        made = predict(self, data, *args, **options)
-        if not isinstance(data, Mapping) or not isinstance(made, Mapping) or args or options:
-            return made
+        actual = predict(self, data, *args, **options)
+        if not isinstance(data, Mapping) or not isinstance(actual, Mapping) or args or options:
+            return actual
         key = (bytes_of(self), *(np.shape(value) for value in data.values()))
         if key not in _SEEN:
             _SEEN.add(key)
             patch.setattr(mlferry.MLModel, "predict", predict)
             try:
-                check(self, data, made)
+                check(self, data, actual)
             except MlferryError as error:
                 raise AssertionError(f"as a program: {error}") from error
             finally:
                 patch.setattr(mlferry.MLModel, "predict", tried)
-        return made
+        return actual
 
     patch.setattr(mlferry.MLModel, "predict", tried)
 

@@ -54,13 +54,13 @@ def test_convert_inspect_predict(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "samples at a grid" in capsys.readouterr().out
     held = np.load(EXAMPLE / "digits_stn.npz")
     np.save(tmp_path / "digit.npy", held["x"][:1].astype(np.float32) / 255)
-    given = f"image={tmp_path / 'digit.npy'}"
+    inputs = f"image={tmp_path / 'digit.npy'}"
     layers = str(EXAMPLE / "grid_sampler.py")
-    assert main(["predict", str(model), given, "--custom", layers]) == 0
-    made = json.loads(capsys.readouterr().out)["digit"]
-    np.testing.assert_allclose(made, held["predictions"][:1], atol=1e-5)
+    assert main(["predict", str(model), inputs, "--custom", layers]) == 0
+    result = json.loads(capsys.readouterr().out)["digit"]
+    np.testing.assert_allclose(result, held["predictions"][:1], atol=1e-5)
     out = tmp_path / "out.npz"
-    assert main(["predict", str(model), given, "--custom", layers, "--out", str(out)]) == 0
+    assert main(["predict", str(model), inputs, "--custom", layers, "--out", str(out)]) == 0
     np.testing.assert_allclose(np.load(out)["digit"], held["predictions"][:1], atol=1e-5)
 
 
@@ -73,8 +73,8 @@ def test_outputs_of_any_name_are_written(name: str, tmp_path: Path) -> None:
     save_spec(builder.model(), tmp_path / "m.mlmodel")
     np.save(tmp_path / "x.npy", np.float32([-1, 2, 3]))
     out = tmp_path / "out.npz"
-    given = [str(tmp_path / "m.mlmodel"), f"x={tmp_path / 'x.npy'}"]
-    assert main(["predict", *given, "--out", str(out)]) == 0
+    inputs = [str(tmp_path / "m.mlmodel"), f"x={tmp_path / 'x.npy'}"]
+    assert main(["predict", *inputs, "--out", str(out)]) == 0
     with np.load(out) as held:
         np.testing.assert_array_equal(held[name], [0, 2, 3])
 
@@ -211,8 +211,8 @@ def test_convert_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     image.save(tmp_path / "grey.png")
     image.resize((12, 9)).save(tmp_path / "wide.png")  # scaled and cut to the input's size
     for name in ("grey.png", "wide.png"):
-        made = json.loads(out(capsys, "predict", target, f"x={tmp_path / name}", "--json"))
-        assert made["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
+        actual = json.loads(out(capsys, "predict", target, f"x={tmp_path / name}", "--json"))
+        assert actual["y"] == {"red": 4.0, "green": 3.0, "blue": 2.0}
     text = out(capsys, "convert", source, target, "--shape", "x=1,3,2..8,2..8", "--output", "y")
     assert "x: multi-array float32" in text
     assert "2..8" in text
@@ -265,11 +265,11 @@ def test_convert_takes_values_and_types(tmp_path: Path, capsys: pytest.CaptureFi
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
     )
     np.save(tmp_path / "b.npy", np.array([1, 2], np.float32))
-    given = ["--value", "a=1/4", "--value", f"b={tmp_path / 'b.npy'}", "--type", "x=float64"]
-    assert "x: multi-array float64 2" in out(capsys, "convert", source, target, *given)
+    inputs = ["--value", "a=1/4", "--value", f"b={tmp_path / 'b.npy'}", "--type", "x=float64"]
+    assert "x: multi-array float64 2" in out(capsys, "convert", source, target, *inputs)
     np.save(tmp_path / "x.npy", np.array([4, 8], np.float64))
-    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))
-    assert made == {"y": [2, 4]}
+    actual = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))
+    assert actual == {"y": [2, 4]}
 
 
 @pytest.fixture
@@ -292,17 +292,17 @@ def test_classifiers_print_the_likeliest_classes(
     image = pytest.importorskip("PIL.Image")
     pixels = np.array([[3, 2], [1, 0]], np.uint8)
     image.fromarray(pixels).save(tmp_path / "a.png")
-    given = f"image={tmp_path / 'a.png'}"
-    first, second, third, fourth, told = out(capsys, "predict", letters, given).splitlines()
+    inputs = f"image={tmp_path / 'a.png'}"
+    first, second, third, fourth, messages = out(capsys, "predict", letters, inputs).splitlines()
     chances = np.exp([3, 2, 1, 0]) / np.exp([3, 2, 1, 0]).sum()
     assert first.split() == ["é", f"{chances[0]:.1%}", "█" * 19 + "▍"]
     assert second.startswith(r"\u202ecod")
     assert [third.split()[:2], fourth.split()[:2]] == [["c", "8.7%"], ["d", "3.2%"]]
-    assert "softmax" in told
-    text = out(capsys, "predict", letters, given, "--json")
+    assert "softmax" in messages
+    text = out(capsys, "predict", letters, inputs, "--json")
     assert text == out(capsys, "predict", letters, tmp_path / "a.png", "--json")
     with pytest.raises(SystemExit):
-        main(["predict", str(letters), given, str(tmp_path / "a.png")])
+        main(["predict", str(letters), inputs, str(tmp_path / "a.png")])
     assert "NAME=FILE" in capsys.readouterr().err
     assert '"é": 3.0' in text
     assert '"\\u202ecod": 2.0' in text
@@ -327,8 +327,8 @@ def test_compare_takes_an_engine(
     folder.mkdir(parents=True)
     pytest.importorskip("PIL.Image").fromarray(np.eye(2, dtype=np.uint8)).save(folder / "a.png")
     options = ["--engine", "onnxruntime", "--threads", "1", "--nested", "--json"]
-    found = json.loads(out(capsys, "compare", letters, letters, tmp_path / "photos", *options))
-    assert found["count"] == 1
+    actual = json.loads(out(capsys, "compare", letters, letters, tmp_path / "photos", *options))
+    assert actual["count"] == 1
     assert main(["compare", str(letters), str(letters), str(folder), "--threads", "2"]) == 0
     with pytest.raises(SystemExit):
         main(["compare", str(letters), str(letters), str(folder), "--threads", "0"])
@@ -403,9 +403,9 @@ def test_convert_to(
     assert f"written to {target}" in text
     assert load_spec(target).WhichOneof("Type") == kind
     np.save(tmp_path / "x.npy", np.ones((1, 3), np.float32))
-    made = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))["y"]
+    actual = json.loads(out(capsys, "predict", target, f"x={tmp_path / 'x.npy'}"))["y"]
     exact = 3 * (1 + 2**-12)
-    assert made == [[3.0 if numbers == "float16" else exact] * 4]
+    assert actual == [[3.0 if numbers == "float16" else exact] * 4]
 
 
 WRONG = {
@@ -442,8 +442,8 @@ def test_quantize_and_convert_print_json(
     relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = tmp_path / "small.mlmodel"
-    made = json.loads(out(capsys, "quantize", relu, "-o", small, "--bits", "16", "--json"))
-    assert made["after"] == small.stat().st_size
+    result = json.loads(out(capsys, "quantize", relu, "-o", small, "--bits", "16", "--json"))
+    assert result["after"] == small.stat().st_size
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -489,14 +489,14 @@ def test_hooks_that_raise_are_errors(
     relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken.py"
-    for text, wanted in (("1 / 0", "ZeroDivisionError"), ("def", "SyntaxError")):
+    for text, expected in (("1 / 0", "ZeroDivisionError"), ("def", "SyntaxError")):
         broken.write_text(text)
         assert main(["predict", str(relu), "x=x.npy", "--custom", str(broken)]) == 1
-        assert wanted in capsys.readouterr().err
+        assert expected in capsys.readouterr().err
     broken.write_text("def convert_sampler(node): ...")
     assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
-    told = capsys.readouterr().err
-    assert "custom_conversion_functions = {'sampler': convert_sampler}" in told
+    messages = capsys.readouterr().err
+    assert "custom_conversion_functions = {'sampler': convert_sampler}" in messages
     broken.write_text("custom_conversion_functions = 3")
     assert main(["convert", str(relu), "out.mlmodel", "--custom", str(broken)]) == 1
     assert "is not a dict" in capsys.readouterr().err
@@ -522,24 +522,26 @@ def test_errors_say_what_to_type_in_a_shell(
 ) -> None:
     source, target = EXAMPLE / "digits_stn.h5", tmp_path / "stn.mlmodel"
     assert main(["convert", str(source), str(target)]) == 1
-    told = capsys.readouterr().err
-    function = told[told.index("def convert_") : told.index("mlferry.convert(")]
-    ending = next(line for line in told.splitlines() if "custom_conversion_functions = {" in line)
+    messages = capsys.readouterr().err
+    function = messages[messages.index("def convert_") : messages.index("mlferry.convert(")]
+    ending = next(
+        line for line in messages.splitlines() if "custom_conversion_functions = {" in line
+    )
     hooks = tmp_path / "hooks.py"
     hooks.write_text(f"import mlferry\n{function}\n{ending.strip()}\n")
     out(capsys, "convert", source, "-o", target, "--custom", hooks)
     np.save(tmp_path / "x.npy", np.ones((1, 3), np.float32))
-    given = f"x={tmp_path / 'x.npy'}"
-    assert main(["predict", str(custom), given]) == 1
-    told = capsys.readouterr().err
-    command = next(line for line in told.splitlines() if "mlferry scaffold" in line).split()[1:]
+    inputs = f"x={tmp_path / 'x.npy'}"
+    assert main(["predict", str(custom), inputs]) == 1
+    messages = capsys.readouterr().err
+    command = next(line for line in messages.splitlines() if "mlferry scaffold" in line).split()[1:]
     command[-1] = str(tmp_path / "classes")
     out(capsys, *command)
-    made = tmp_path / "classes" / "cli_odd.py"
-    text = made.read_text()
+    result = tmp_path / "classes" / "cli_odd.py"
+    text = result.read_text()
     start = text.index("        raise NotImplementedError")
-    made.write_text(f"{text[:start]}        return [2 * inputs[0]]\n")
-    assert json.loads(out(capsys, "predict", custom, given, "--custom", made)) == {
+    result.write_text(f"{text[:start]}        return [2 * inputs[0]]\n")
+    assert json.loads(out(capsys, "predict", custom, inputs, "--custom", result)) == {
         "y": [[2.0, 2.0, 2.0]]
     }
 
@@ -553,17 +555,17 @@ def test_open_shapes_are_given_in_a_shell(
     source, target = tmp_path / "open.onnx", tmp_path / "open.mlmodel"
     source.write_bytes(helper.make_model(graph).SerializeToString())
     assert main(["convert", str(source), str(target)]) == 1
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("In a shell: --shape x=1,3,16;")
-    out(capsys, "convert", source, target, "--shape", told.split()[4].rstrip(";"))
+    messages = capsys.readouterr().err.splitlines()[-1]
+    assert messages.startswith("In a shell: --shape x=1,3,16;")
+    out(capsys, "convert", source, target, "--shape", messages.split()[4].rstrip(";"))
 
 
 def test_limits_are_raised_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "stn.mlmodel"
-    given = ["convert", str(EXAMPLE / "digits_stn.h5"), str(target), "--add-custom-layers"]
-    assert main(["--limit", "depth=9", "--limit", "weights=100KiB", *given]) == 1
-    told = capsys.readouterr().err.splitlines()[-1].removeprefix("In a shell: mlferry ")
-    out(capsys, *shlex.split(told))
+    inputs = ["convert", str(EXAMPLE / "digits_stn.h5"), str(target), "--add-custom-layers"]
+    assert main(["--limit", "depth=9", "--limit", "weights=100KiB", *inputs]) == 1
+    messages = capsys.readouterr().err.splitlines()[-1].removeprefix("In a shell: mlferry ")
+    out(capsys, *shlex.split(messages))
     assert target.exists()
     for wrong, why in (
         ("weight=3", "there are weights, expansion"),
@@ -573,9 +575,9 @@ def test_limits_are_raised_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFixt
         ("seconds", "a number, or one of KiB"),
     ):
         with pytest.raises(SystemExit):
-            main(["--limit", wrong, *given])
+            main(["--limit", wrong, *inputs])
         assert why in " ".join(capsys.readouterr().err.split())
-    assert main(["--limit", "isolated=no", "--limit", "seconds=0.5", *given]) == 0
+    assert main(["--limit", "isolated=no", "--limit", "seconds=0.5", *inputs]) == 0
 
 
 def test_errors_are_paragraphs(
@@ -627,8 +629,8 @@ def test_wrong_usage_exits_with_2(
 def test_export(relu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx = pytest.importorskip("onnx")
     target = tmp_path / "relu.onnx"
-    told = json.loads(out(capsys, "export", relu, target, "--json", "--shape", "x=batch,3"))
-    assert told == {
+    fields = json.loads(out(capsys, "export", relu, target, "--json", "--shape", "x=batch,3"))
+    assert fields == {
         "path": str(target), "nodes": 1, "inputs": ["x"], "outputs": ["y"], "custom": []
     }  # fmt: skip
     dims = onnx.load(target).graph.input[0].type.tensor_type.shape.dim
@@ -646,7 +648,7 @@ def test_predict_with_onnxruntime(
 ) -> None:
     pytest.importorskip("onnxruntime")
     np.save(tmp_path / "x.npy", np.array([[-1, 2, -3]], np.float32))
-    given = f"x={tmp_path / 'x.npy'}"
-    assert json.loads(out(capsys, "predict", relu, given, "--engine", "onnxruntime")) == {
+    inputs = f"x={tmp_path / 'x.npy'}"
+    assert json.loads(out(capsys, "predict", relu, inputs, "--engine", "onnxruntime")) == {
         "y": [[0, 2, 0]]
     }

@@ -61,8 +61,8 @@ def test_a_change_needs_a_reason(
     import importlib
 
     owner, _, cls = holder.rpartition(".")
-    found = importlib.import_module(owner)
-    monkeypatch.setattr(getattr(found, cls), attribute, changed)
+    actual = importlib.import_module(owner)
+    monkeypatch.setattr(getattr(actual, cls), attribute, changed)
     with pytest.raises(LookupError, match="has no reason"):
         names.table()
 

@@ -63,13 +63,13 @@ def test_every_block_runs(page: str, tmp_path: Path) -> None:
     assert {language for language, _, _ in doc_blocks.blocks(text)} <= known
     if page != "README.md":
         mlferry.examples.copy(tmp_path)
-    made = doc_blocks.run(text, tmp_path)
+    actual = doc_blocks.run(text, tmp_path)
     for _, of, shown in doc_blocks.outputs(text):
-        assert doc_blocks.same(shown, made[of]), f"run `make docs`: {shown}\nis\n{made[of]}"
+        assert doc_blocks.same(shown, actual[of]), f"run `make docs`: {shown}\nis\n{actual[of]}"
 
 
 @pytest.mark.parametrize(
-    ("shown", "made", "alike"),
+    ("shown", "result", "alike"),
     [
         ("a 1.00 b", "a 1.01 b\n", True),
         ("a 1.00 b", "a 1.10 b", False),
@@ -83,8 +83,8 @@ def test_every_block_runs(page: str, tmp_path: Path) -> None:
         ("3.15.1", "3.15.1", True),
     ],
 )
-def test_outputs_are_compared(shown: str, made: str, alike: bool) -> None:
-    assert doc_blocks.same(shown, made) is alike
+def test_outputs_are_compared(shown: str, result: str, alike: bool) -> None:
+    assert doc_blocks.same(shown, result) is alike
 
 
 # Where mlferry is published: empty until it is. README, guides and metadata follow from it.
@@ -109,7 +109,7 @@ FRONT = ("README.md", "docs/index.md")
 
 
 def test_pages_say_where_mlferry_is() -> None:
-    every = [found for n in NAMES for found in install_problems(n, text_of(n), ADDRESS["index"])]
+    every = [actual for n in NAMES for actual in install_problems(n, text_of(n), ADDRESS["index"])]
     assert every == []
     assert [*ADDRESS] == ["index", "repository"]
     _, told, rest = text_of("pyproject.toml").partition("[project.urls]\n")
@@ -158,14 +158,14 @@ def test_errors_that_people_search_for_are_real() -> None:
 
 def test_workflows_in_the_guides_are_yaml() -> None:
     yaml = pytest.importorskip("yaml")
-    found = [
+    actual = [
         yaml.safe_load(body)
         for name in NAMES
         for language, _, body in doc_blocks.blocks(text_of(name))
         if language == "yaml"
     ]
-    assert found
-    for workflow in found:
+    assert actual
+    for workflow in actual:
         for line in (step.get("run", "") for step in workflow["jobs"]["check"]["steps"]):
             words = shlex.split(line)
             assert not words or words[0] == "pip" or words[1] in app.commands, line
@@ -175,14 +175,14 @@ def test_swift_blocks_parse() -> None:
     tree_sitter = pytest.importorskip("tree_sitter")
     grammar = pytest.importorskip("tree_sitter_swift")
     parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
-    found = [
+    actual = [
         body
         for name in NAMES
         for language, _, body in doc_blocks.blocks(text_of(name))
         if language == "swift"
     ]
-    assert found
-    for body in found:
+    assert actual
+    for body in actual:
         assert not parser.parse(body.encode()).root_node.has_error, body
 
 

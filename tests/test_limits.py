@@ -13,11 +13,11 @@ from mlferry.errors import ConversionError, LimitError
 
 def test_limits_are_raised_for_a_block_only() -> None:
     before = limits.current()
-    with limits.changed(nodes=5, blob=7) as found:
-        assert (found.nodes, found.blob, found.depth) == (5, 7, before.depth)
+    with limits.changed(nodes=5, blob=7) as actual:
+        assert (actual.nodes, actual.blob, actual.depth) == (5, 7, before.depth)
         with limits.changed(nodes=6):
             assert (limits.current().nodes, limits.current().blob) == (6, 7)
-        assert limits.current() is found
+        assert limits.current() is actual
     assert limits.current() == before
     with pytest.raises(ZeroDivisionError), limits.changed(nodes=5):
         1 / 0  # noqa: B018

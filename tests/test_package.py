@@ -79,7 +79,7 @@ RETURNS_MODELS = {
 
 def imports_of(path: Path) -> set[str]:
     """The parts of mlferry that a module imports."""
-    found = set()
+    results = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -87,8 +87,8 @@ def imports_of(path: Path) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("mlferry.")}
-    return found
+        results |= {name.split(".")[1] for name in names if name.startswith("mlferry.")}
+    return results
 
 
 @pytest.mark.parametrize("part", sorted(ALLOWED))
@@ -160,15 +160,15 @@ def test_of_layers_only_those_that_write_programs_know_them() -> None:
 
 def modules_imported(path: Path) -> set[str]:
     """The modules of mlferry that a module imports, wherever it does so."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mlferry"):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in MODULES else str(node.module))
+                names.add(inner if inner in MODULES else str(node.module))
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in MODULES}
-    return found
+            names |= {alias.name for alias in node.names if alias.name in MODULES}
+    return names
 
 
 def module_name(path: Path) -> str:

@@ -250,11 +250,11 @@ def test_commands(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = main(words)
+            actual = main(words)
         except SystemExit as error:
-            found = error.code
+            actual = error.code
     written = capfd.readouterr()
-    assert (found, written.out, written.err)[0] == code, written
+    assert (actual, written.out, written.err)[0] == code, written
     assert_safe(written.out + written.err)
     for path in Path(files["folder"]).glob("classes/*"):
         assert_shown(path.read_text())

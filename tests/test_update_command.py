@@ -29,10 +29,10 @@ def test_update(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) ->
     command = ["update", str(model), str(folder), "-o", str(out), "--epochs", "5"]
     command += ["--set", "learningRate=0.1", "--set", "seed=3"]
     assert main([*command, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert len(told["losses"]) == 5
-    wanted = small().update(PAIRS, 5, {"learningRate": 0.1, "seed": 3})
-    assert weights_of(mlferry.MLModel(out)) == weights_of(wanted)
+    fields = json.loads(capsys.readouterr().out)
+    assert len(fields["losses"]) == 5
+    expected = small().update(PAIRS, 5, {"learningRate": 0.1, "seed": 3})
+    assert weights_of(mlferry.MLModel(out)) == weights_of(expected)
     pytest.importorskip("matplotlib")
     assert main([*command, "--curve", str(curve)]) == 0
     text = capsys.readouterr().out

@@ -13,8 +13,14 @@ from mlferry.converters.values import CHANNELS_FIRST, Blob
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
-Weighted = nn.ConvolutionLayerParams | nn.Convolution3DLayerParams | nn.InnerProductLayerParams
-_KINDS = ("convolution", "convolution3d", "innerProduct")
+Weighted = (
+    nn.ConvolutionLayerParams
+    | nn.Convolution3DLayerParams
+    | nn.InnerProductLayerParams
+    | nn.BatchedMatMulLayerParams
+)
+_PRODUCTS = ("innerProduct", "batchedMatmul")  # whose channels are the last axis
+_KINDS = ("convolution", "convolution3d", *_PRODUCTS)
 _LOOK_BACK = 8  # layers that hold constants may come between
 
 
@@ -49,9 +55,10 @@ def absorbed(
         return None
     kind = layer.WhichOneof("layer") or ""
     params: Weighted = getattr(layer, kind)
-    channels = params.outputChannels
-    axis = -1 if kind == "innerProduct" or not channels_first else 1 - x.rank
-    numbers = _a_channel(array, x, channels, axis)
+    channels = _channels(params)
+    axis = 1 - x.rank if channels_first and kind not in _PRODUCTS else -1
+    is_last = x.layout == CHANNELS_FIRST or x.rank <= 3 or kind == "batchedMatmul"
+    numbers = _a_channel(array, x, channels, axis) if axis != -1 or is_last else None
     if numbers is None:
         return None
     bias = (
@@ -65,6 +72,12 @@ def absorbed(
         params.hasBias = True
         weights.write(params.bias, changed.astype(np.float32))
     return context.renamed(layer, x)
+
+
+def _channels(params: Weighted) -> int:
+    if isinstance(params, nn.BatchedMatMulLayerParams):
+        return int(params.weightMatrixSecondDimension)
+    return int(params.outputChannels)
 
 
 def _maker(context: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
@@ -86,8 +99,6 @@ def _a_channel(array: NDArray[Any], x: Blob, channels: int, axis: int) -> NDArra
         return np.broadcast_to(array.reshape(1), (channels,))
     if array.size != channels or x.shape is None or array.ndim > x.rank:
         return None
-    if axis == -1 and x.layout != CHANNELS_FIRST and x.rank > 3:
-        return None
     fits = array.ndim >= -axis and array.shape[axis] == channels
     return array.reshape(-1) if fits else None
 
@@ -98,8 +109,9 @@ def _scale(params: Weighted, numbers: NDArray[Any]) -> bool:
     if encoding is None or encoding.kind != "float32":
         return False
     stored = weights.stored(params.weights)
-    if isinstance(params, nn.InnerProductLayerParams) or not params.isDeconvolution:
-        scaled = stored.reshape(params.outputChannels, -1) * numbers[:, None]
+    products = nn.InnerProductLayerParams | nn.BatchedMatMulLayerParams
+    if isinstance(params, products) or not params.isDeconvolution:
+        scaled = stored.reshape(len(numbers), -1) * numbers[:, None]
     elif params.nGroups > 1:
         return False
     else:

@@ -29,10 +29,10 @@ def image_of(
 
     bgr = bool(pick("is_bgr", False))
     colors = tuple(pick(f"{color}_bias", 0.0) for color in ("red", "green", "blue"))
-    given: dict[str, Any] = {"name": key, **options}
+    fields: dict[str, Any] = {"name": key, **options}
     return ImageType(
         scale=pick("image_scale", 1.0),
         bias=pick("gray_bias", 0.0) if is_gray else colors[::-1] if bgr else colors,
         color_layout="GRAYSCALE" if is_gray else "BGR" if bgr else "RGB",
-        **given,
+        **fields,
     )

@@ -39,10 +39,10 @@ _EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
 def _digest(array: NDArray[Any]) -> bytes:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in mapped.pieces(array):
-        found.update(part.view(np.uint8).data)
-    return found.digest()
+        digest.update(part.view(np.uint8).data)
+    return digest.digest()
 
 
 def _no_graphs(*arguments: object) -> tuple[list[Blob], list[Mask | None]]:

@@ -279,6 +279,13 @@ def flexible_axes(feature: ft.FeatureType) -> set[int]:
     return {axis - rank for axis in ranges}
 
 
+def varying_shape(feature: ft.FeatureType) -> tuple[int | None, ...]:
+    """The described shape, [height, width] for an image, with None along axes that vary."""
+    shape = _default(feature)
+    varying = flexible_axes(feature)
+    return tuple(None if i - len(shape) in varying else n for i, n in enumerate(shape))
+
+
 def _ranges(name: str, feature: ft.FeatureType) -> Iterator[_Range]:
     image, array = feature.imageType, feature.multiArrayType
     sizes: Sequence[ft.SizeRange] = ()

@@ -129,20 +129,20 @@ def compare_models(
     order = _input_order(described)
     for model in models:
         _runner(model, order)  # raises early if it cannot be compared
-    found: list[SampleRows] = []
+    agreements: list[SampleRows] = []
     shared = (models[0], models[1], samples.load)
     results = in_order(_compared, shared, samples.parcels(), executor)
     for result in progress(results, "comparing", len(samples)):
         if isinstance(result, Unreadable):
             samples.add(result)
             continue
-        found.append(result)
-    if not found:
+        agreements.append(result)
+    if not agreements:
         raise PredictionError(
             "no picture could be read: "
             + "; ".join(f"{name}: {why}" for name, why in samples.unreadable.items())
         )
-    report = report_of(found, samples.unreadable, _sizes(models))
+    report = report_of(agreements, samples.unreadable, _sizes(models))
     least = list(dict.fromkeys(row.sample for row in report.worst(len(report.rows))))
     if pictures:
         report.pictures.update(_pictures(samples, least[:_PICTURES]))
@@ -173,21 +173,21 @@ def rows_of(name: str, first: Outputs, second: Outputs) -> SampleRows:
 
 
 def report_of(
-    found: Sequence[SampleRows],
+    agreements: Sequence[SampleRows],
     unreadable: Mapping[str, str] | None = None,
     sizes: tuple[int, int] | None = None,
 ) -> Report:
     """The report of samples that were measured one by one."""
     kinds: dict[str, str] = {}
     rows: list[Row] = []
-    for kind, row in itertools.chain.from_iterable(found):
+    for kind, row in itertools.chain.from_iterable(agreements):
         kinds.setdefault(row.output, kind)
         rows.append(row)
     outputs = {
         name: _output(name, kind, [row for row in rows if row.output == name])
         for name, kind in kinds.items()
     }
-    return Report(len(found), outputs, rows, dict(unreadable or {}), sizes)
+    return Report(len(agreements), outputs, rows, dict(unreadable or {}), sizes)
 
 
 _PICTURES = 12  # the most to keep

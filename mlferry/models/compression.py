@@ -98,8 +98,8 @@ def weight_facts(
     original: tuple[model_pb2.Model, Weights | None] | None = None,
 ) -> tuple[list[WeightFacts], list[LayerWeights]]:
     """The weights that are in fewer bits, and those of every layer; see `compressed_weights`."""
-    found = list(found_weights(spec, weights))
-    return _compressed(found, original), _by_layer(spec, found)
+    stored = list(found_weights(spec, weights))
+    return _compressed(stored, original), _by_layer(spec, stored)
 
 
 class _Stored(NamedTuple):
@@ -109,11 +109,11 @@ class _Stored(NamedTuple):
     encoding: str
 
 
-def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[LayerWeights]:
+def _by_layer(spec: model_pb2.Model, weights: Sequence[FoundWeight]) -> list[LayerWeights]:
     """Of networks, all that is stored; of programs, what is no small number of an operation."""
     shapes = {
         id(each.site.message): list(each.site.shape)
-        for each in found
+        for each in weights
         if isinstance(each.site, Site)
     }
     rows: dict[tuple[int, str, str], list[_Stored]] = {}
@@ -126,7 +126,7 @@ def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[Layer
             shape = shapes.get(id(weight.message), [])
             if count:
                 rows.setdefault(key, []).append(_Stored(shape, count, size, scheme))
-    for each in found:
+    for each in weights:
         if isinstance(each.site, ProgramSite):
             bits = each.site.count * DTYPES[each.site.value.dtype].bits
             scheme = each.site.value.dtype
@@ -148,11 +148,11 @@ def _by_layer(spec: model_pb2.Model, found: Sequence[FoundWeight]) -> list[Layer
 
 
 def _compressed(
-    found: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
+    weights: Sequence[FoundWeight], original: tuple[model_pb2.Model, Weights | None] | None
 ) -> list[WeightFacts]:
     known = {} if original is None else {each.key: each for each in found_weights(*original)}
     rows = []
-    for each in found:
+    for each in weights:
         before = known.get(each.key)
         if each.stored is not None:
             rows.append(each.stored if before is None else _with_error(each, before))
@@ -162,7 +162,7 @@ def _compressed(
 def _with_error(each: FoundWeight, before: FoundWeight) -> WeightFacts:
     stored = each.stored
     assert stored is not None
-    one, other = (np.asarray(found.values(), np.float64) for found in (before, each))
+    one, other = (np.asarray(weight.values(), np.float64) for weight in (before, each))
     if one.shape != other.shape:
         return stored
     noise, signal = float(np.square(one - other).sum()), float(np.square(one).sum())
@@ -231,11 +231,11 @@ def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:
 
 def _leaves(operation: Operation) -> set[Value]:
     """The constants that an operation makes a constant of, directly or through others."""
-    found: set[Value] = set()
+    leaves: set[Value] = set()
     for name, argument in operation.arguments.items():
         if isinstance(argument, Value) and name not in _FORMS:
-            found |= {argument} if argument.maker is None else _leaves(argument.maker)
-    return found
+            leaves |= {argument} if argument.maker is None else _leaves(argument.maker)
+    return leaves
 
 
 def _bits(value: Value) -> int:

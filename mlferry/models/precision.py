@@ -203,11 +203,11 @@ def check_precision(
     reads = half.session.reads()
     outputs = dict.fromkeys(half.session.outputs, 0.0)
     count = 0
-    found = samples_for(model.spec, samples)
-    shared = (models[0], models[1], found.load)
-    for result in in_order(_of_sample, shared, found.parcels(), executor):
+    set_of_samples = samples_for(model.spec, samples)
+    shared = (models[0], models[1], set_of_samples.load)
+    for result in in_order(_of_sample, shared, set_of_samples.parcels(), executor):
         if isinstance(result, Unreadable):
-            found.add(result)
+            set_of_samples.add(result)
             continue
         errors = {name: each.error for name, each in result.items()}
         for name, operation in operations.items():

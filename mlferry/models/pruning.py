@@ -52,14 +52,14 @@ def prune_weights(
     Raises:
         SpecError: not exactly one of the three is given, or it is out of range.
     """
-    given = {"sparsity": sparsity, "threshold": threshold, "n_m_ratio": n_m_ratio}
-    asked = [name for name, value in given.items() if value is not None]
-    if len(asked) != 1:
+    options = {"sparsity": sparsity, "threshold": threshold, "n_m_ratio": n_m_ratio}
+    names = [name for name, value in options.items() if value is not None]
+    if len(names) != 1:
         raise SpecError(
             "prune_weights takes one of sparsity=0.5, threshold=1e-3 and n_m_ratio=(2, 4), "
-            f"not {' and '.join(asked) or 'none'}"
+            f"not {' and '.join(names) or 'none'}"
         )
-    prune = _WAYS[asked[0]](given[asked[0]])
+    prune = _WAYS[names[0]](options[names[0]])
     loaded = model if isinstance(model, MLModel) else MLModel(model)
     if networks.network_of(loaded.spec) is not None:
         loaded = to_program(loaded)

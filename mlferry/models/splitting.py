@@ -15,6 +15,7 @@ from mlferry.exporters.liveness import read_first
 from mlferry.exporters.program import ProgramOptions, to_program
 from mlferry.exporters.program.interface import program_names
 from mlferry.layers import versions
+from mlferry.layers.flexible import flexible_axes, varying_shape
 from mlferry.layers.trace import CustomShapes, blob_shapes, trace
 from mlferry.models.rename import rename_feature
 from mlferry.numerics.shapes import Shape, show
@@ -112,9 +113,14 @@ def to_pipeline(
     """
     network = networks.network_of(spec)
     assert network is not None
+    varying = {
+        feature.name: varying_shape(feature.type)
+        for feature in spec.description.input
+        if flexible_axes(feature.type)
+    }
     shapes = dict(known) | {
         name: shape
-        for name, shape in trace(network, blob_shapes(spec), custom).shapes.items()
+        for name, shape in trace(network, blob_shapes(spec, varying), custom).shapes.items()
         if shape is not None
     }
     splitter = _Splitter(spec, network, parts_of(network.layers), shapes)
@@ -169,11 +175,16 @@ class _Splitter:
         if not lost:
             return
         listed = ", ".join(f"{blob!r} {show(self._shapes.get(blob))}" for blob in lost)
+        varying = [name for name, f in self._inputs.items() if flexible_axes(f.type)]
+        advice = (
+            f"The sizes of {', '.join(map(repr, varying))} vary: convert with fixed ones"
+            if varying
+            else "Register the classes of the custom layers with output_shapes before, or give "
+            "CustomLayerParams(output_shapes=...)"
+        )
         raise ExportError(
             "ML Programs have no custom layers, so a model with some becomes a pipeline, and "
-            f"blobs between its models need fixed shapes; these have none: {listed}. "
-            "Register the classes of the custom layers with output_shapes before, or give "
-            "CustomLayerParams(output_shapes=...), and sizes that do not vary"
+            f"blobs between its models need fixed shapes; these have none: {listed}. {advice}"
         )
 
     def _check_mapping(self) -> None:

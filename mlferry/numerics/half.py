@@ -9,18 +9,35 @@ from numpy.typing import NDArray
 
 LARGEST = 65504.0
 """The largest finite number of float16."""
+LEAST_WHOLE = 2.0**-14
+"""The smallest number that float16 holds with all of its digits."""
 
 _BLOCK = 1 << 15  # how many numbers stay in the cache
 _FEW = 512  # below this many, casts are faster
 # The bits of float32 that hold the exponent, and the sign.
 _EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-(2**31))
 _LARGE = 142 << 23  # the exponent of 2**15
-_NORMAL = np.float32(2.0**-14)  # the smallest normal number
+_NORMAL = np.float32(LEAST_WHOLE)
+_SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _LEAST = np.full(_BLOCK, _NORMAL)
 _TOP = np.int16(0x7C00)  # the exponent of infinities and NaN
 _KEPT, _REBIASED = np.int32(0x8FFFFFFF - 2**32), np.float32(2.0**112)
 # Thirteen bits above a number and a half: adding it leaves eleven bits of the number.
 _ABOVE = np.int32((13 << 23) | 0x400000)
+
+
+def narrowed(array: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Numbers as float16; one that would become zero becomes the smallest of its sign.
+
+    What divides by it, or takes its logarithm, stays finite.
+    """
+    with np.errstate(over="ignore"):
+        halves = array.astype(np.float16)
+    # NumPy compares halves one by one, but their bits many at a time
+    vanished = ((halves.view(np.uint16) & 0x7FFF) == 0) & (array != 0)
+    if vanished.any():
+        halves[vanished] = np.copysign(_SMALLEST, array[vanished])
+    return halves
 
 
 def rounded(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlferry.numerics.bits import packed
+from mlferry.numerics.half import narrowed
 from mlferry.programs.builder import NewerOpsetError, inferred
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import Array, Operation, Value, constant, string
@@ -33,11 +34,11 @@ class Compressed(NamedTuple):
     def outputs(self, opset: int) -> tuple[Value, ...]:
         """What it makes, for the arguments of another; without names."""
         types = inferred(self.op, definition_of(self.op, opset), self.arguments)
-        made = tuple(Value("", kind) for kind in types)
-        operation = Operation(self.op, dict(self.arguments), made)
-        for value in made:
+        outputs = tuple(Value("", kind) for kind in types)
+        operation = Operation(self.op, dict(self.arguments), outputs)
+        for value in outputs:
             value.maker = operation
-        return made
+        return outputs
 
 
 def looked_up(
@@ -122,9 +123,9 @@ def scaled(
     return Compressed("constexpr_blockwise_shift_scale", arguments)
 
 
-def rescaled(opset: int, made: Compressed, scale: Array, dtype: str) -> Compressed:
+def rescaled(opset: int, compressed: Compressed, scale: Array, dtype: str) -> Compressed:
     """What an operation makes, times a scale that spreads over it; from CoreML8 on."""
-    (values,) = made.outputs(opset)
+    (values,) = compressed.outputs(opset)
     return Compressed(
         "constexpr_blockwise_shift_scale", {"data": values, "scale": _floats(scale, dtype)}
     )
@@ -169,7 +170,7 @@ def widened(opset: int, values: Array) -> Compressed:
     _check(opset, FIRST, "weights of half precision in float32")
     return Compressed(
         "constexpr_cast",
-        {"source_val": constant(values.astype(np.float16), "fp16"), "output_dtype": string("fp32")},
+        {"source_val": constant(narrowed(values), "fp16"), "output_dtype": string("fp32")},
     )
 
 

@@ -123,11 +123,13 @@ class ProgramSite:
 
 
 def sites(block: Block, opset: int) -> Iterator[ProgramSite]:
-    """The float constants that operations of a function read, each once."""
+    """The float constants that operations of a function read, each once; numbers are none."""
     used = readers(block)
     for value, operations in used.items():
         kind = value.type
         if not isinstance(kind, TensorType) or kind.dtype not in ("fp16", "fp32"):
+            continue
+        if not kind.shape:
             continue
         maker = value.maker
         if not (value.is_constant or (maker is not None and maker.op.startswith("constexpr_"))):

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlferry import limits
 from mlferry.errors import SpecError
 from mlferry.numerics.copies import row_major
+from mlferry.numerics.half import narrowed
 from mlferry.spec import mapped
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
@@ -165,8 +166,8 @@ def put_inside(message: Message) -> None:
     Raises:
         LimitError: they take too many bytes.
     """
-    found = [(each, _outside_of(each)) for each in all_weights(message)]
-    arrays = [(target, array) for target, array in found if array is not None]
+    pairs = [(each, _outside_of(each)) for each in all_weights(message)]
+    arrays = [(target, array) for target, array in pairs if array is not None]
     limits.check_model(sum(array.nbytes for _, array in arrays))
     for target, array in arrays:
         _write_inside(target, array)
@@ -219,7 +220,7 @@ def fits_half(array: NDArray[np.float32]) -> bool:
 
 
 def write_half(target: nn.WeightParams, values: ArrayLike) -> None:
-    """Store an array as float16.
+    """Store an array as float16; what is not zero does not become zero.
 
     Raises:
         SpecError: a finite value is too large for half precision.
@@ -230,7 +231,7 @@ def write_half(target: nn.WeightParams, values: ArrayLike) -> None:
             f"a weight of {np.abs(array).max():g} does not fit into half precision "
             f"(largest: {HALF_MAX:g}); keep this model in float32"
         )
-    write(target, array.astype(np.float16))
+    write(target, narrowed(np.atleast_1d(array)).reshape(array.shape))
 
 
 def write_linear(

@@ -39,7 +39,7 @@ def array_types(model: mlferry.MLModel) -> set[int]:
 
 def test_keras(net: Any) -> None:
     x = np.ones((1, 4), np.float32)
-    wanted = np.asarray(net(x)[0])
+    expected = np.asarray(net(x)[0])
     for arguments in (
         {"model_precision": "float32"},
         {"use_float_arraytype": True},
@@ -47,7 +47,7 @@ def test_keras(net: Any) -> None:
         {"input_shapes": [(None, 4)]},
         {"output_shapes": [(None, 2), (None, 3)]},
     ):
-        np.testing.assert_allclose(converted(net, **arguments).predict({"x": x})["a"], wanted,
+        np.testing.assert_allclose(converted(net, **arguments).predict({"x": x})["a"], expected,
                                    rtol=1e-6)  # fmt: skip
     half = converted(net, model_precision="float16")
     stored = {weights.encoding(w.message) for w in weights.iter_weights(half.spec)}
@@ -62,8 +62,8 @@ def test_shapes_in_order_of_inputs(library: Library) -> None:
     keras = library("keras")
     inputs = keras.layers.Input((None, 5))
     net = keras.Model(inputs, keras.layers.Conv1D(2, 3)(inputs))
-    made = mlferry.converters.keras.convert(net, input_shapes=[(None, 7, 5)])
-    assert list(made.spec.description.input[0].type.multiArrayType.shape) == [1, 7, 5]
+    model = mlferry.converters.keras.convert(net, input_shapes=[(None, 7, 5)])
+    assert list(model.spec.description.input[0].type.multiArrayType.shape) == [1, 7, 5]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_refused(net: Any, arguments: dict[str, Any], message: str) -> None:
 
 def test_the_first_parameter_has_a_name(net: Any) -> None:
     x = np.ones((1, 4), np.float32)
-    for made in (
+    for result in (
         mlferry.convert(model=net, source="tensorflow"),
         mlferry.convert(net, "keras", minimum_deployment_target=mlferry.target.macOS10_15),
         mlferry.convert(net, convert_to="neuralnetwork", compute_units=mlferry.ComputeUnit.ALL,
                         compute_precision=mlferry.precision.FLOAT32, skip_model_load=True),
     ):  # fmt: skip
-        np.testing.assert_allclose(made.predict({"input_1": x}, True)["first"], net(x)[0],
+        np.testing.assert_allclose(result.predict({"input_1": x}, True)["first"], net(x)[0],
                                    rtol=1e-6)  # fmt: skip
 
 
@@ -195,9 +195,9 @@ def test_names_of_tensors(frozen: Path, names: list[str]) -> None:
         image_scale={names[0]: 0.5}, red_bias={names[1]: 3.0},
     )  # fmt: skip
     pixels = np.random.default_rng(0).integers(0, 256, (2, 2, 3, 3)).astype(np.uint8)
-    made = model.predict({"net__one__x__0": pixels[0], "other__0": pixels[1]})["net__sum__0"]
-    wanted = pixels[0] * 0.5 + 2 * (pixels[1] + np.array([3.0, 0, 0]))
-    np.testing.assert_allclose(np.ravel(made), wanted.ravel(), rtol=1e-6)
+    actual = model.predict({"net__one__x__0": pixels[0], "other__0": pixels[1]})["net__sum__0"]
+    expected = pixels[0] * 0.5 + 2 * (pixels[1] + np.array([3.0, 0, 0]))
+    np.testing.assert_allclose(np.ravel(actual), expected.ravel(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["h5", "keras"])
@@ -211,13 +211,13 @@ def test_a_keras_file(net: Any, tmp_path: Path, suffix: str) -> None:
         (["first/BiasAdd:0", "second/BiasAdd:0"], ["first__BiasAdd", "second__BiasAdd"]),
         (["second"], ["first", "second"]),
     ):
-        made = mlferry.converters.tensorflow.convert(
+        actual = mlferry.converters.tensorflow.convert(
             path, output_feature_names=names, mlmodel_path=tmp_path / "m.mlmodel",
             input_name_shape_dict={"input_1:0": [1, 4]},
         ).predict({"input_1": x})  # fmt: skip
-        assert list(made) == shown
-        for found, wanted in zip(made.values(), net(x), strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert list(actual) == shown
+        for result, expected in zip(actual.values(), net(x), strict=True):
+            np.testing.assert_allclose(result, expected, rtol=1e-6)
     assert (tmp_path / "m.mlmodel").exists()
     with pytest.raises(ConversionError, match="has no output 'third'"):
         mlferry.converters.tensorflow.convert(path, output_feature_names=["third"])
@@ -230,7 +230,7 @@ def test_models_take_what_scripts_write(net: Any, tmp_path: Path) -> None:
         {"useCPUOnly": True},
         {"skip_model_load": True, "compute_units": mlferry.ComputeUnit.CPU_ONLY},
     ):
-        made = mlferry.MLModel(path, **arguments).predict({"input_1": x}, useCPUOnly=True)
-        np.testing.assert_allclose(made["first"], net(x[None])[0], rtol=1e-6)
+        actual = mlferry.MLModel(path, **arguments).predict({"input_1": x}, useCPUOnly=True)
+        np.testing.assert_allclose(actual["first"], net(x[None])[0], rtol=1e-6)
     with pytest.raises(RegistrationError):
         mlferry.MLModel(path, images="pillow")

@@ -94,11 +94,11 @@ def wrong(builder: Any, node: Any, graph: Any, err: Any) -> None:
 @pytest.mark.parametrize("function", [as_custom_layer, as_layers])
 @pytest.mark.parametrize("key", ["Mine", "mine"])
 def test_onnx(function: Any, key: str) -> None:
-    made = mlferry.convert(network(), custom_conversion_functions={key: function})
-    model = mlferry.MLModel(made.get_spec(), custom_layers=CLASSES)
+    converted = mlferry.convert(network(), custom_conversion_functions={key: function})
+    model = mlferry.MLModel(converted.get_spec(), custom_layers=CLASSES)
     (y,) = model.predict({"x": X}).values()
-    wanted = np.abs(1.5 * np.maximum(X, 0) * TABLE.reshape(1, 2, 1, 1))
-    np.testing.assert_allclose(y, wanted, rtol=1e-6)
+    expected = np.abs(1.5 * np.maximum(X, 0) * TABLE.reshape(1, 2, 1, 1))
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_tensorflow(function: Any, library: Library) -> None:
     def source(x: Any) -> Any:
         return tf.abs(tf.cumsum(tf.nn.relu(x), axis=1))
 
-    made = mlferry.convert(source, custom_conversion_functions={"Cumsum": function})
-    model = mlferry.MLModel(made.get_spec(), custom_layers=CLASSES)
+    converted = mlferry.convert(source, custom_conversion_functions={"Cumsum": function})
+    model = mlferry.MLModel(converted.get_spec(), custom_layers=CLASSES)
     (y,) = model.predict({"x": X}).values()
     np.testing.assert_allclose(y, 2 * np.maximum(X, 0), rtol=1e-6)  # what the functions say

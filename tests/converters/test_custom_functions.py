@@ -96,8 +96,8 @@ def custom_layers(converted: mlferry.MLModel) -> list[Any]:
 
 def run(converted: mlferry.MLModel, x: np.ndarray, **classes: Any) -> np.ndarray:
     loaded = mlferry.MLModel(converted.get_spec(), custom_layers=classes)
-    (made,) = loaded.predict({"x": x}).values()
-    return made
+    (actual,) = loaded.predict({"x": x}).values()
+    return actual
 
 
 # ---- finding ---------------------------------------------------------------------------
@@ -307,8 +307,8 @@ def test_weights_keep_half_and_bytes(model: Any) -> None:
     converted = mlferry.convert(model, custom_conversion_functions={"Scaled": function})
     run(converted, np.ones((1, 5, 4, 3), np.float32), Keeps=Keeps)
     assert [a.dtype.name for a in Keeps.held] == ["float16", "uint8", "float32"]
-    for held, given in zip(Keeps.held, arrays, strict=True):
-        np.testing.assert_array_equal(held, given)
+    for held, sample in zip(Keeps.held, arrays, strict=True):
+        np.testing.assert_array_equal(held, sample)
 
 
 # ---- what the layer sees ---------------------------------------------------------------
@@ -349,10 +349,10 @@ def test_add_custom_layers_writes_options_and_weights(model: Any) -> None:
 
 def test_weights_by_name_keep_their_shapes(model: Any, tmp_path: Path) -> None:
     """In the model, in the class that runs it, through saving, quantizing and ONNX."""
-    given = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.float16([7, 8])}
+    sample = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.float16([7, 8])}
 
     def function(node: Any) -> Any:
-        return mlferry.CustomLayerParams("Shaped", parameters={"a": 1}, weights=given)
+        return mlferry.CustomLayerParams("Shaped", parameters={"a": 1}, weights=sample)
 
     seen = []
 
@@ -363,7 +363,7 @@ def test_weights_by_name_keep_their_shapes(model: Any, tmp_path: Path) -> None:
 
         def set_weights(self, weights: Any) -> None:
             seen.append([(w.shape, w.dtype.name) for w in weights])
-            np.testing.assert_array_equal(weights[0], given["kernel"])
+            np.testing.assert_array_equal(weights[0], sample["kernel"])
 
         def evaluate(self, inputs: Any) -> Any:
             return inputs
@@ -407,10 +407,10 @@ def test_what_is_automatic_is_what_the_error_suggests() -> None:
     functions = dict.fromkeys(caught.value.ops, scope["convert_lab_Twist"])
     (suggested,) = custom_layers(mlferry.convert(model, custom_conversion_functions=functions))
     (automatic,) = custom_layers(mlferry.convert(model, add_custom_layers=True))
-    found = dict(automatic.custom.parameters)
-    assert json.loads(found.pop("table").stringValue) == [1, 2, 3, 4, 5]
-    assert found == dict(suggested.custom.parameters)
-    assert {"by_0", "by_1", "mode", "gain"} == set(found)
+    actual = dict(automatic.custom.parameters)
+    assert json.loads(actual.pop("table").stringValue) == [1, 2, 3, 4, 5]
+    assert actual == dict(suggested.custom.parameters)
+    assert {"by_0", "by_1", "mode", "gain"} == set(actual)
     assert automatic.custom.className == suggested.custom.className == "lab_Twist"
 
 
@@ -490,8 +490,8 @@ def test_nobody_tells_the_shape_and_nobody_needs_it(
     functions = {"Halved": lambda node: mlferry.CustomLayerParams("Halved")}
     converted = mlferry.convert(path, custom_conversion_functions=functions)
     x = rng.normal(size=(1, 8, 6, 2)).astype(np.float32)
-    made = run(converted, x, Halved=HalvedLayer)
-    np.testing.assert_allclose(made, built(x), atol=1e-5)
+    actual = run(converted, x, Halved=HalvedLayer)
+    np.testing.assert_allclose(actual, built(x), atol=1e-5)
 
 
 def test_who_needs_the_shape_names_the_layer_that_hides_it(library: Library, tmp_path: Any) -> None:
@@ -535,9 +535,9 @@ def test_shapes_that_the_source_told_stay_in_the_model(keras: Any, tmp_path: Pat
     converted = mlferry.convert(network, custom_conversion_functions=functions)
     converted.save(tmp_path / "m.mlmodel")
     spec = mlferry.MLModel(tmp_path / "m.mlmodel").get_spec()
-    found = trace(spec.neuralNetwork, {"x": (1, 8, 6, 3)})
-    assert found.shapes["last"] == (1, 6, 2)
-    assert not found.opaque
+    actual = trace(spec.neuralNetwork, {"x": (1, 8, 6, 3)})
+    assert actual.shapes["last"] == (1, 6, 2)
+    assert not actual.opaque
     other = trace(spec.neuralNetwork, {"x": (1, 9, 6, 3)})  # nobody told of this size
     assert other.shapes["last"] is None
     assert len(other.opaque) == 1

@@ -60,11 +60,11 @@ def model(equation: str, shapes: list[tuple[int, ...]]) -> object:
 @pytest.mark.parametrize(("equation", "shapes"), EQUATIONS, ids=str)
 def test_einsum(equation: str, shapes: list[tuple[int, ...]], rng: np.random.Generator) -> None:
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    wanted = np.atleast_1d(np.einsum(equation.replace(" ", ""), *arrays))
-    given = {f"x{index}": x for index, x in enumerate(arrays)}
-    (made,) = mlferry.convert(model(equation, shapes)).predict(given).values()
-    assert made.shape == wanted.shape
-    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+    expected = np.atleast_1d(np.einsum(equation.replace(" ", ""), *arrays))
+    inputs = {f"x{index}": x for index, x in enumerate(arrays)}
+    (actual,) = mlferry.convert(model(equation, shapes)).predict(inputs).values()
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def write(folder: Path, *steps: list[object]) -> Path:
 def test_an_installed_package_converts_its_files(tiny: Path) -> None:
     path = write(tiny, ["scale", 2.0], ["relu"])
     model = mlferry.convert(str(path))
-    made = model.predict({"value_0": np.array([[-1.0, 0.5, 3.0]])})
-    assert isinstance(made, dict)
-    assert made["result"].tolist() == [[0.0, 1.0, 6.0]]
+    actual = model.predict({"value_0": np.array([[-1.0, 0.5, 3.0]])})
+    assert isinstance(actual, dict)
+    assert actual["result"].tolist() == [[0.0, 1.0, 6.0]]
     assert model.user_defined_metadata["com.github.mlferry.source"] == "Tiny"
 
 

@@ -64,18 +64,18 @@ def test_images(index: int, classifier: Any, pixels: np.ndarray) -> None:
     options, reference = PREPROCESSING[index]
     converted = mlferry.convert(classifier, inputs=[mlferry.ImageType(**options)])
     expected = classifier(reference(pixels.astype(np.float32))[None].astype(np.float32))
-    made = converted.predict({"picture": pixels})["chances"]
-    np.testing.assert_allclose(made, expected, atol=1e-5)
+    actual = converted.predict({"picture": pixels})["chances"]
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     pillow = pytest.importorskip("PIL.Image").fromarray(pixels)
-    np.testing.assert_array_equal(converted.predict({"picture": pillow})["chances"], made)
+    np.testing.assert_array_equal(converted.predict({"picture": pillow})["chances"], actual)
 
 
 def test_a_grayscale_image(keras: Any, rng: np.random.Generator) -> None:
     model = keras.Sequential([keras.layers.Input((4, 3, 1), name="g"), keras.layers.Flatten()])
     converted = mlferry.convert(model, inputs=[mlferry.ImageType(scale=0.5, bias=1.0)])
     pixels = rng.integers(0, 256, (4, 3)).astype(np.uint8)
-    (made,) = converted.predict({"g": pixels}).values()
-    np.testing.assert_allclose(made, pixels.reshape(1, -1) * 0.5 + 1)
+    (actual,) = converted.predict({"g": pixels}).values()
+    np.testing.assert_allclose(actual, pixels.reshape(1, -1) * 0.5 + 1)
 
 
 WRONG_IMAGES: list[tuple[Any, str]] = [
@@ -105,10 +105,10 @@ def test_an_image_output(keras: Any, rng: np.random.Generator) -> None:
     output = mlferry.ImageType(name="y", scale=127.5, bias=127.5)
     converted = mlferry.convert(model, outputs=[output])
     x = rng.uniform(-1.5, 1.5, (1, 4, 5, 3)).astype(np.float32)
-    made = np.asarray(converted.predict({"x": x})["y"])
-    assert made.dtype == np.uint8
+    actual = np.asarray(converted.predict({"x": x})["y"])
+    assert actual.dtype == np.uint8
     expected = np.clip(x[0] * 127.5 + 127.5, 0, 255)
-    assert np.abs(made - expected).max() <= 0.5
+    assert np.abs(actual - expected).max() <= 0.5
 
 
 @pytest.mark.parametrize("labels", [["a", "b", "c"], [10, 20, 30]])
@@ -117,11 +117,11 @@ def test_classifiers(classifier: Any, labels: Any, rng: np.random.Generator) -> 
     converted = mlferry.convert(classifier, classifier_config=config)
     x = rng.normal(size=(1, 6, 5, 3)).astype(np.float32)
     expected = np.asarray(classifier(x))[0]
-    made = converted.predict({"picture": x})
-    assert list(made) == ["chances", "what"]
-    assert made["what"] == labels[int(expected.argmax())]
-    assert list(made["chances"]) == labels
-    np.testing.assert_allclose(list(made["chances"].values()), expected, atol=1e-6)
+    actual = converted.predict({"picture": x})
+    assert list(actual) == ["chances", "what"]
+    assert actual["what"] == labels[int(expected.argmax())]
+    assert list(actual["chances"]) == labels
+    np.testing.assert_allclose(list(actual["chances"].values()), expected, atol=1e-6)
 
 
 def test_labels_from_a_file(classifier: Any, tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_open_shapes_are_reported_together(keras: Any) -> None:
     ]
     converted = mlferry.convert(model, inputs=shapes)
     x, y = np.ones((1, 4, 3), np.float32), np.zeros((1, 2, 3), np.float32)
-    (made,) = converted.predict({"a": x, "b": y}).values()
-    assert made.shape == (1, 6, 3)
+    (actual,) = converted.predict({"a": x, "b": y}).values()
+    assert actual.shape == (1, 6, 3)
 
 
 def test_flexible_shapes(keras: Any, rng: np.random.Generator) -> None:
@@ -180,8 +180,8 @@ def test_flexible_shapes(keras: Any, rng: np.random.Generator) -> None:
     converted = mlferry.convert(model, inputs=[shape])
     for size in ((1, 8, 8, 2), (3, 9, 5, 2)):
         x = rng.normal(size=size).astype(np.float32)
-        (made,) = converted.predict({"x": x}).values()
-        np.testing.assert_allclose(made, model(x), atol=1e-5)
+        (actual,) = converted.predict({"x": x}).values()
+        np.testing.assert_allclose(actual, model(x), atol=1e-5)
     with pytest.raises(PredictionError, match=r"1\.\.4 x 4\.\. x 4\.\. x 2"):
         converted.predict({"x": np.zeros((5, 8, 8, 2), np.float32)})
 

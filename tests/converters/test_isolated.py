@@ -55,18 +55,18 @@ def script(folder: Path, statement: str, more: str = "") -> str:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The processes that were started, none of which may be left."""
-    found: list[int] = []
+    matches: list[int] = []
     popen = subprocess.Popen
 
     def noting(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-        made = popen(*arguments, **options)  # type: ignore[call-overload]
-        found.append(made.pid)
-        return made  # type: ignore[no-any-return]
+        result = popen(*arguments, **options)  # type: ignore[call-overload]
+        matches.append(result.pid)
+        return result  # type: ignore[no-any-return]
 
     monkeypatch.setattr(subprocess, "Popen", noting)
-    yield found
-    assert found
-    assert wait(lambda: not any(map(group_exists, found)))
+    yield matches
+    assert matches
+    assert wait(lambda: not any(map(group_exists, matches)))
 
 
 def group_exists(group: int) -> bool:

@@ -160,19 +160,19 @@ def test_large_and_small_weights_give_the_same_files(
     source = onnx_file(make, library, tmp_path)
     plain = mlferry.convert(source, **WAYS[way]).save(tmp_path / f"plain-{way}")
     small_weights_too(monkeypatch)
-    made = mlferry.convert(source, **WAYS[way])
+    converted = mlferry.convert(source, **WAYS[way])
     x = floats(1, 24)
     session = library("onnxruntime").InferenceSession(str(source))
-    (wanted,) = session.run(None, {"x": x})
+    (expected,) = session.run(None, {"x": x})
     source.with_suffix(".data").write_bytes(b"")  # nothing is read from it any more
     mixed = tmp_path / way
-    made.save(mixed)
+    converted.save(mixed)
     assert contents(mixed) == contents(plain)
     again = mlferry.MLModel(mixed)
     tolerance = 1e-4 if way.startswith(("network", "full")) else 2e-2
-    for model in (made, again):
-        found = model.predict({"x": x})["y"]
-        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * 10)
+    for model in (converted, again):
+        actual = model.predict({"x": x})["y"]
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * 10)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -183,9 +183,9 @@ def test_keras(
     source = keras_file(suffix, library, tmp_path)
     plain = mlferry.convert(source, **WAYS[way]).save(tmp_path / f"plain-{way}")
     small_weights_too(monkeypatch)
-    made = mlferry.convert(source, **WAYS[way])
+    model = mlferry.convert(source, **WAYS[way])
     source.write_bytes(b"")
-    assert contents(made.save(tmp_path / way)) == contents(plain)
+    assert contents(model.save(tmp_path / way)) == contents(plain)
 
 
 def test_custom_layers_have_their_weights(
@@ -199,10 +199,10 @@ def test_custom_layers_have_their_weights(
         return mlferry.CustomLayerParams("Own", weights=[kernel], output_shapes=[(1, 40)])
 
     small_weights_too(monkeypatch)
-    made = mlferry.convert(
+    model = mlferry.convert(
         source, convert_to="mlprogram", custom_conversion_functions={"Gemm": by_hand}
     )
-    (held,) = weights.all_weights(made.spec)
+    (held,) = weights.all_weights(model.spec)
     np.testing.assert_array_equal(weights.read(held, (24, 24)), kernel)
 
 
@@ -221,15 +221,15 @@ def test_arrays_of_a_user_are_taken_as_they_are_when_given(
         )  # fmt: skip
 
     small_weights_too(monkeypatch)
-    made = mlferry.convert(
+    model = mlferry.convert(
         source,
         convert_to="mlprogram",
         compute_precision="float32",
         custom_conversion_functions={"MatMul": by_hand},
     )
     buffer[:] = -1
-    found = made.predict({"x": np.ones((1, 24), np.float32)})["y"]
-    np.testing.assert_allclose(found, 24 * 1 * 24 * 2)
+    actual = model.predict({"x": np.ones((1, 24), np.float32)})["y"]
+    np.testing.assert_allclose(actual, 24 * 1 * 24 * 2)
 
 
 def test_several_at_a_time(
@@ -239,8 +239,10 @@ def test_several_at_a_time(
     apart = [contents(_saved(source, tmp_path / "apart")) for source in sources]
     small_weights_too(monkeypatch)
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        made = threads.map(lambda source: contents(_saved(source, tmp_path / "together")), sources)
-        assert list(made) == apart
+        result = threads.map(
+            lambda source: contents(_saved(source, tmp_path / "together")), sources
+        )
+        assert list(result) == apart
 
 
 def _saved(source: Path, folder: Path) -> Path:
@@ -264,9 +266,9 @@ def test_quantized(
     mode = {} if bits > 8 else {"selector": lambda site: site.count > 64}
     plain = mlferry.quantize_weights(program, bits, **mode).save(tmp_path / "plain.mlpackage")
     small_weights_too(monkeypatch)
-    made = mlferry.quantize_weights(program, bits, **mode).save(tmp_path / "made.mlpackage")
-    assert contents(made) == contents(plain)
-    assert contents(made) != contents(tmp_path / "program.mlpackage") or bits == 16
+    model = mlferry.quantize_weights(program, bits, **mode).save(tmp_path / "made.mlpackage")
+    assert contents(model) == contents(plain)
+    assert contents(model) != contents(tmp_path / "program.mlpackage") or bits == 16
 
 
 # ---- what a message cannot hold ----------------------------------------------------------------
@@ -288,11 +290,11 @@ def test_a_network_beyond_a_message_is_refused_before_it_is_made(
         patch.setattr(converting, "lower", lambda *_, **__: pytest.fail("it was converted"))
         with pytest.raises(LimitError) as refused:
             mlferry.convert(source)
-    told = str(refused.value)
-    assert 'mlferry.convert(model, convert_to="mlprogram")' in told
-    assert "in a shell: mlferry convert MODEL model.mlpackage" in told
-    made = mlferry.convert(source, convert_to="mlprogram")
-    mlferry.MLModel(made.save(tmp_path / "model.mlpackage"))
+    message = str(refused.value)
+    assert 'mlferry.convert(model, convert_to="mlprogram")' in message
+    assert "in a shell: mlferry convert MODEL model.mlpackage" in message
+    model = mlferry.convert(source, convert_to="mlprogram")
+    mlferry.MLModel(model.save(tmp_path / "model.mlpackage"))
 
 
 def test_the_shell_says_so_too(library: Library, tmp_path: Path) -> None:
@@ -334,7 +336,7 @@ def test_memory(tmp_path: Path) -> None:
 
     large_models.write_source(tmp_path / large_models.SMALL, 0.1, 64)
     size = large_models.write_source(tmp_path / large_models.LARGE, 60, 1024)
-    found = {}
+    results = {}
     for name in MOST:
         done = subprocess.run(
             [sys.executable, large_models.__file__, "--task", name, tmp_path, "1"],
@@ -343,11 +345,11 @@ def test_memory(tmp_path: Path) -> None:
             check=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": tempfile.gettempdir()},
         )
-        told = json.loads(done.stdout.splitlines()[-1])
-        found[name] = (told["own"] / size, told["resident"] / size)
+        fields = json.loads(done.stdout.splitlines()[-1])
+        results[name] = (fields["own"] / size, fields["resident"] / size)
     over = {
-        n: found[n]
+        n: results[n]
         for n, most in MOST.items()
-        if any(a > b for a, b in zip(found[n], most, strict=True))
+        if any(a > b for a, b in zip(results[n], most, strict=True))
     }
-    assert not over, found
+    assert not over, results

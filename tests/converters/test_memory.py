@@ -27,12 +27,12 @@ Library = Callable[[str], Any]
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many graphs of sources were there when programs were written, without a collection."""
     counts: list[int] = []
-    before = {id(found) for found in gc.get_objects() if isinstance(found, Graph)}
+    before = {id(matches) for matches in gc.get_objects() if isinstance(matches, Graph)}
     as_program = converting.as_program
 
     def counting(*arguments: Any) -> Any:
-        found = [each for each in gc.get_objects() if isinstance(each, Graph)]
-        counts.append(sum(id(each) not in before for each in found))
+        matches = [each for each in gc.get_objects() if isinstance(each, Graph)]
+        counts.append(sum(id(each) not in before for each in matches))
         return as_program(*arguments)
 
     monkeypatch.setattr(converting, "as_program", counting)
@@ -111,9 +111,9 @@ def test_a_weight_is_let_go_when_a_factor_is_folded_into_it() -> None:
     builder = ProgramBuilder(5)
     x = builder.input("x", TensorType("fp32", (1, 3, 8, 8)))
     weight = np.ones((4, 3, 3, 3), np.float32)
-    made = builder.op("conv", x=x, weight=constant(weight, "fp32"))
+    result = builder.op("conv", x=x, weight=constant(weight, "fp32"))
     factor = constant(np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1), "fp32")
-    builder.block.outputs.append(builder.op("mul", x=made, y=factor))
+    builder.block.outputs.append(builder.op("mul", x=result, y=factor))
     held = weakref.ref(weight)
     del weight
     rewriter = Rewriter(builder.block, 5)

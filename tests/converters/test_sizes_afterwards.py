@@ -161,13 +161,15 @@ ONNX: dict[str, Net] = {
 def onnx_model(net: Net, onnx: Any) -> Any:
     helper, values = onnx.helper, onnx.numpy_helper
     axes = [1, 3, *"hw"][: len(net.shape)]
-    made = helper.make_graph(
+    result = helper.make_graph(
         [helper.make_node(op, ins, outs, **more) for op, ins, outs, more in net.nodes], "g",
         [helper.make_tensor_value_info("x", 1, axes)],
         [helper.make_tensor_value_info("y", 1, None)],
         [values.from_array(np.asarray(array), name) for name, array in net.constants.items()],
     )  # fmt: skip
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=8)
+    return helper.make_model(
+        result, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=8
+    )
 
 
 def ranged(model: mlferry.MLModel, shape: Sequence[int], axes: Sequence[int]) -> model_pb2.Model:
@@ -186,10 +188,10 @@ def compare(
     (name,) = (feature.name for feature in spec.description.input)
     for size in SIZES:
         x = RNG.random([size if axis in axes else n for axis, n in enumerate(shape)], np.float32)
-        wanted = np.asarray(source(x))
-        (made,) = model.predict({name: x}).values()
-        assert made.shape == (wanted.shape or (1,)), size
-        np.testing.assert_allclose(made, wanted.reshape(made.shape), rtol=2e-4, atol=2e-5)
+        expected = np.asarray(source(x))
+        (actual,) = model.predict({name: x}).values()
+        assert actual.shape == (expected.shape or (1,)), size
+        np.testing.assert_allclose(actual, expected.reshape(actual.shape), rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ONNX)
@@ -199,8 +201,8 @@ def test_onnx(name: str, library: Library) -> None:
     source = onnx_model(net, onnx)
     session = runtime.InferenceSession(source.SerializeToString())
     kind = mlferry.TensorType("x", shape=net.shape)
-    wanted = [mlferry.TensorType("y")]
-    converted = mlferry.convert(source, inputs=[kind], outputs=wanted)
+    expected = [mlferry.TensorType("y")]
+    converted = mlferry.convert(source, inputs=[kind], outputs=expected)
     axes = range(2, len(net.shape))
     if not net.taken:
         with pytest.raises(SpecError, match="layers do not take all of these sizes"):
@@ -315,23 +317,23 @@ def test_tensorflow(name: str, library: Library) -> None:
 def test_the_refusal_names_what_was_computed(library: Library) -> None:
     onnx = library("onnx")
     kind = mlferry.TensorType("x", shape=(1, 3, SIDE, SIDE))
-    made = mlferry.convert(onnx_model(ONNX["as many as pixels"], onnx), inputs=[kind])
+    model = mlferry.convert(onnx_model(ONNX["as many as pixels"], onnx), inputs=[kind])
     with pytest.raises(SpecError, match=r"Div .*converted for the described size alone.*RangeDim"):
-        ranged(made, (1, 3, SIDE, SIDE), (2,))
-    record = sizes.read(made.spec)
+        ranged(model, (1, 3, SIDE, SIDE), (2,))
+    record = sizes.read(model.spec)
     assert record is not None
     assert set(record["x"]) == {-1, -2}
-    assert "com.github.mlferry.sizes" not in str(made)
+    assert "com.github.mlferry.sizes" not in str(model)
 
 
 def test_the_record_follows_its_model(library: Library) -> None:
     """Renamed, with an image, quantized, and in parts and pipelines."""
     onnx = library("onnx")
     kind = mlferry.TensorType("x", shape=(1, 3, SIDE, SIDE))
-    made = mlferry.convert(onnx_model(ONNX["a size added"], onnx), inputs=[kind])
-    spec = made.get_spec()
+    model = mlferry.convert(onnx_model(ONNX["a size added"], onnx), inputs=[kind])
+    spec = model.get_spec()
     utils.rename_feature(spec, "x", "photo")
-    image = utils.change_input_output_types(made.with_spec(spec), {"photo": "RGB"})
+    image = utils.change_input_output_types(model.with_spec(spec), {"photo": "RGB"})
     small = mlferry.quantize_weights(image, 8).get_spec()
     wide = flexible_shapes.NeuralNetworkImageSizeRange((SIDE, 32), (SIDE, 32))
     with pytest.raises(SpecError, match="converted for the described size alone"):
@@ -339,8 +341,8 @@ def test_the_record_follows_its_model(library: Library) -> None:
     assert not small.description.input[0].type.imageType.HasField("imageSizeRange")
     flexible_shapes.update_image_size_range(small, "photo", wide, check=False)
     assert not flexible_shapes.accepted_sizes(small).is_whole
-    (inner,) = made.spec.neuralNetwork.layers[-1].input[:1]
-    part = utils.extract_submodel(made, ["y"], [inner])
+    (inner,) = model.spec.neuralNetwork.layers[-1].input[:1]
+    part = utils.extract_submodel(model, ["y"], [inner])
     with pytest.raises(SpecError, match="of which this is a part"):
         ranged(part, (1, 4, SIDE, SIDE), (2, 3))
 
@@ -352,5 +354,5 @@ def test_a_range_of_the_conversion_may_be_widened(library: Library) -> None:
     net = ONNX["expanded to the input"]
     with pytest.raises(MlferryError):
         mlferry.convert(onnx_model(ONNX["maximum, rounded up, unequal"], onnx), inputs=[kind])
-    made = mlferry.convert(onnx_model(ONNX["slice to the end"], onnx), inputs=[kind])
-    assert ranged(made, net.shape, (2, 3)).description.input[0].type.multiArrayType.shapeRange
+    model = mlferry.convert(onnx_model(ONNX["slice to the end"], onnx), inputs=[kind])
+    assert ranged(model, net.shape, (2, 3)).description.input[0].type.multiArrayType.shapeRange

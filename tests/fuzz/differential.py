@@ -43,7 +43,7 @@ def disagreement(framework: str, seed: int, index: int) -> str:
     generator = importlib.import_module(f"tests.fuzz.networks_{framework}")
     try:
         network: Network = generator.network(rng)
-        wanted = network.oracle(network.inputs)
+        expected = network.oracle(network.inputs)
     except Exception:  # what the framework itself does not take is not a network
         return "no network"
     try:
@@ -55,37 +55,37 @@ def disagreement(framework: str, seed: int, index: int) -> str:
     except Exception:
         return f"WRONG: {traceback.format_exc()[-600:]}"
     names = [item.name for item in model.get_spec().description.output]
-    if len(set(names)) != len(wanted) or (network.names and names != list(network.names)):
-        return f"WRONG: the outputs are {names}, of {len(wanted)}: {network.names}"
-    given = [item.name for item in model.get_spec().description.input]
-    same_names = set(given) == set(network.inputs)
+    if len(set(names)) != len(expected) or (network.names and names != list(network.names)):
+        return f"WRONG: the outputs are {names}, of {len(expected)}: {network.names}"
+    sample = [item.name for item in model.get_spec().description.input]
+    same_names = set(sample) == set(network.inputs)
 
     def named(data: Data) -> Data:
         """The values by the names of the converted model."""
-        return data if same_names else dict(zip(given, data.values(), strict=True))
+        return data if same_names else dict(zip(sample, data.values(), strict=True))
 
     for data in (network.inputs, *network.others):
         try:
-            values = wanted if data is network.inputs else network.oracle(data)
+            values = expected if data is network.inputs else network.oracle(data)
         except Exception:  # a size that the framework does not take
             continue
         try:
-            made = model.predict(named(data))
+            actual = model.predict(named(data))
         except Exception as error:
             if isinstance(error, MlferryError) and data is not network.inputs:
                 continue  # a size that is refused
             return f"WRONG: cannot run: {error!r:.400}"
         for name, other in zip(names, values, strict=True):
-            distance = apart(np.asarray(made[name]), other)
+            distance = apart(np.asarray(actual[name]), other)
             if distance > network.close and not is_touchy(
                 network.oracle, data, values, distance, network.rounding
             ):
-                shapes = f"{np.shape(made[name])} {other.shape}"
+                shapes = f"{np.shape(actual[name])} {other.shape}"
                 return f"WRONG: {name} {shapes} is {distance:.2g} apart"
     inputs = (
-        {name: name for name in given}
+        {name: name for name in sample}
         if same_names
-        else dict(zip(given, network.inputs, strict=True))
+        else dict(zip(sample, network.inputs, strict=True))
     )
     return _by_every_way(model, named(network.inputs), Source(network, inputs))
 
@@ -93,14 +93,14 @@ def disagreement(framework: str, seed: int, index: int) -> str:
 def is_touchy(
     oracle: Callable[[Data], list[Array]],
     data: Data,
-    wanted: list[Array],
+    expected: list[Array],
     distance: float,
     rounding: float = 1e-6,
 ) -> bool:
     """Whether the framework itself answers otherwise for almost the same input."""
     for factor, seed in ((1, 0), (-1, 0), (3, 0), (3, 1), (-3, 1)):
         near = moved(data, factor * rounding, seed)
-        if any(apart(a, b) > distance / 10 for a, b in zip(oracle(near), wanted, strict=True)):
+        if any(apart(a, b) > distance / 10 for a, b in zip(oracle(near), expected, strict=True)):
             return True
     return False
 
@@ -120,14 +120,14 @@ def _by_every_way(model: Any, data: Data, source: Source) -> str:
 
 def run(framework: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     """Outcomes of many networks, and those that are wrong."""
-    found: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
     wrong = []
     for index in range(count):
         result = disagreement(framework, seed, index)
-        found[result.split(":")[0]] += 1
+        actual[result.split(":")[0]] += 1
         if result.startswith("WRONG"):
             wrong.append(f"{framework} {seed} {index} {result}")
-    return found, wrong
+    return actual, wrong
 
 
 def main() -> None:
@@ -140,8 +140,8 @@ def main() -> None:
     for framework in arguments.frameworks or FRAMEWORKS:
         begun = time.monotonic()
         count = arguments.count or FRAMEWORKS[framework]
-        found, wrong = run(framework, arguments.seed, count)
-        shown = ", ".join(f"{key} {number:,}" for key, number in found.most_common())
+        actual, wrong = run(framework, arguments.seed, count)
+        shown = ", ".join(f"{key} {number:,}" for key, number in actual.most_common())
         print(f"{framework}: {count:,} networks in {time.monotonic() - begun:.0f} s: {shown}")
         print(*(f"  {item}" for item in wrong), sep="\n", flush=True)
         bad += len(wrong)

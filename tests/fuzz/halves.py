@@ -151,10 +151,10 @@ def tensorflow_function(graph: Any, outputs: Mapping[str, str]) -> Any:
         context().add_function_def(function)
 
     def imported(x: Any) -> dict[str, Any]:
-        found = tf.graph_util.import_graph_def(
+        matches = tf.graph_util.import_graph_def(
             graph, {"x": x}, [f"{name}:0" for name in outputs.values()], name="half"
         )
-        return dict(zip(outputs, found, strict=True))
+        return dict(zip(outputs, matches, strict=True))
 
     (shape,) = (node.attr["shape"].shape for node in graph.node if node.name == "x")
     kind = tf.TensorSpec(tf.TensorShape(shape), tf.float16, "x")

@@ -28,23 +28,25 @@ TEXTS = ("", "x", "y", "/", "..", "a" * 300, "\x00", "\u4e2d", "1e999", "None", 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
     """Some bytes changed."""
-    made = bytearray(data)
+    result = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        if made:
-            made[rng.randrange(len(made))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
-    return bytes(made)
+        if result:
+            result[rng.randrange(len(result))] = rng.choice(
+                (0, 1, 127, 128, 255, rng.randrange(256))
+            )
+    return bytes(result)
 
 
 def overwritten(data: bytes, rng: random.Random) -> bytes:
     """A number in the place of another one."""
-    made = bytearray(data)
+    result = bytearray(data)
     form = rng.choice(("<H", "<I", "<Q"))
     size = struct.calcsize(form)
-    if len(made) > size:
-        place = rng.randrange(len(made) - size)
+    if len(result) > size:
+        place = rng.randrange(len(result) - size)
         value = rng.choice((*INTEGERS, len(data), rng.randrange(2 * len(data))))
-        struct.pack_into(form, made, place, value % (1 << 8 * size))
-    return bytes(made)
+        struct.pack_into(form, result, place, value % (1 << 8 * size))
+    return bytes(result)
 
 
 def moved(data: bytes, rng: random.Random) -> bytes:
@@ -70,18 +72,18 @@ BYTES: tuple[Mutator, ...] = (flipped, flipped, overwritten, overwritten, moved,
 
 def messages(message: Any, limit: int = 3000) -> list[Any]:
     """A message and all inside it."""
-    found = [message]
-    for each in found:
+    actual = [message]
+    for each in actual:
         for field, value in each.ListFields():
-            if field.message_type is None or len(found) > limit:
+            if field.message_type is None or len(actual) > limit:
                 continue
             if field.message_type.GetOptions().map_entry:
                 inner = field.message_type.fields_by_name["value"].message_type
                 keys = sorted(value) if inner is not None else []  # maps have no order
-                found += [value[key] for key in keys]
+                actual += [value[key] for key in keys]
             else:
-                found += [value] if hasattr(value, "ListFields") else list(value)
-    return found
+                actual += [value] if hasattr(value, "ListFields") else list(value)
+    return actual
 
 
 def value_for(field: Any, rng: random.Random) -> Any:
@@ -233,15 +235,15 @@ def archive(**mutators: tuple[Mutator, ...]) -> Mutator:
 
 def weight_file(data: bytes, rng: random.Random) -> bytes:
     """A number in the header or in the metadata of a constant becomes another one."""
-    made = bytearray(data)
-    if len(made) < 128:
+    result = bytearray(data)
+    if len(result) < 128:
         return flipped(data, rng)
-    block = rng.randrange(len(made) // 64) * 64
+    block = rng.randrange(len(result) // 64) * 64
     place, form = rng.choice(((0, "<I"), (4, "<I"), (8, "<Q"), (16, "<Q"), (24, "<Q")))
     value = rng.choice((*INTEGERS, len(data), rng.randrange(2 * len(data)), 64, 128, block,
                         rng.randrange(20)))  # fmt: skip
-    struct.pack_into(form, made, block + place, value % (1 << 8 * struct.calcsize(form)))
-    return bytes(made)
+    struct.pack_into(form, result, block + place, value % (1 << 8 * struct.calcsize(form)))
+    return bytes(result)
 
 
 # ---- HDF5 --------------------------------------------------------------------------------------
@@ -298,8 +300,8 @@ def config_of(*, attribute: str) -> Mutator:
         buffer = io.BytesIO(data)
         with h5py.File(buffer, "r+") as file:
             text = file.attrs[attribute]
-            made = json_text(text.encode() if isinstance(text, str) else text, rng)
-            file.attrs[attribute] = made.decode()
+            result = json_text(text.encode() if isinstance(text, str) else text, rng)
+            file.attrs[attribute] = result.decode()
         return buffer.getvalue()
 
     return mutate

@@ -22,10 +22,10 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "selu", "softplus", "softsign",
 
 def each(*rows: tuple[int, Step]) -> dict[int, list[Step]]:
     """Steps by the rank that they take, 0 for any."""
-    found: dict[int, list[Step]] = {rank: [] for rank in (0, 2, 3, 4, 5)}
+    matches: dict[int, list[Step]] = {rank: [] for rank in (0, 2, 3, 4, 5)}
     for rank, step in rows:
-        found[rank].append(step)
-    return found
+        matches[rank].append(step)
+    return matches
 
 
 def padding(r: random.Random) -> str:
@@ -59,8 +59,8 @@ def depthwise(name: str, axes: int, **options: Any) -> Step:
     def step(r: random.Random, x: Any) -> Any:
         size = r.choice((1, 2, 3))
         strides = r.choice((1, 1, 2))
-        given = {"filters": r.randint(1, 4)} if name.startswith("Sep") else {}
-        return getattr(k, name)(**given, kernel_size=size, strides=strides, padding=padding(r),
+        inputs = {"filters": r.randint(1, 4)} if name.startswith("Sep") else {}
+        return getattr(k, name)(**inputs, kernel_size=size, strides=strides, padding=padding(r),
                                 depth_multiplier=r.choice((1, 1, 2)))(x)  # fmt: skip
 
     return step
@@ -193,19 +193,19 @@ def network(rng: random.Random) -> Network:
     keras.utils.set_random_seed(rng.randrange(1 << 31))
     rank = rng.choice((2, 3, 3, 4, 4, 4, 5))
     shape = tuple(rng.choice((1, 2, 3, 4, 6)) for _ in range(rank - 1))
-    given = x = keras.Input(shape, name="given", batch_size=1)
+    inputs = x = keras.Input(shape, name="given", batch_size=1)
     values = [x]
     for _ in range(rng.randint(1, 6)):
         step = rng.choice(STEPS[0] + STEPS.get(len(x.shape), []) * 2)
         try:
-            made = step(rng, x)
+            result = step(rng, x)
         except Exception:  # what Keras does not take is left out
             continue
-        if len(made.shape) <= 5 and all(made.shape) and np.prod(made.shape) < 1 << 14:
-            x = made
+        if len(result.shape) <= 5 and all(result.shape) and np.prod(result.shape) < 1 << 14:
+            x = result
             values.append(x)
     outputs = [x] if rng.random() < 0.7 or len(values) < 3 else [values[-2], x]
-    model = keras.Model(given, outputs)
+    model = keras.Model(inputs, outputs)
     noise = np.random.default_rng(rng.randrange(1 << 32))
     model.set_weights([
         np.abs(w) + 0.5 if "variance" in v.name else w + 0.1 * noise.standard_normal(w.shape)
@@ -218,8 +218,11 @@ def network(rng: random.Random) -> Network:
 
 def oracle_of(model: Any) -> Oracle:
     def oracle(data: Mapping[str, Array]) -> list[Array]:
-        made = model(data["given"], training=False)
-        return [np.asarray(item) for item in (made if isinstance(made, list | tuple) else [made])]
+        converted = model(data["given"], training=False)
+        return [
+            np.asarray(item)
+            for item in (converted if isinstance(converted, list | tuple) else [converted])
+        ]
 
     return oracle
 

@@ -96,16 +96,16 @@ class Builder:
         return {"name": self.names.pop()} if self.names and self.r.random() < 0.5 else {}
 
     def pick(self, rank: int) -> Any:
-        found = [x for x in self.pool if len(x.shape) == rank]
-        if found:
-            return self.r.choice(found)
+        matches = [x for x in self.pool if len(x.shape) == rank]
+        if matches:
+            return self.r.choice(matches)
         other = self.r.choice(self.pool)
         layers = self.k.layers
         return layers.RepeatVector(STEPS)(other) if rank == 3 else layers.LSTM(UNITS)(other)
 
-    def add(self, made: Any) -> None:
-        values = made.values() if isinstance(made, Mapping) else made
-        for x in values if isinstance(made, list | tuple | Mapping) else [made]:
+    def add(self, result: Any) -> None:
+        values = result.values() if isinstance(result, Mapping) else result
+        for x in values if isinstance(result, list | tuple | Mapping) else [result]:
             fits = tuple(x.shape[1:]) in ((UNITS,), (STEPS, UNITS))
             if fits:
                 self.pool.append(x)
@@ -119,12 +119,12 @@ class Builder:
 
     def passing(self) -> Any:
         layers = self.k.layers
-        made = self.r.choice(
+        output = self.r.choice(
             (layers.Dropout, layers.BatchNormalization, layers.LayerNormalization, layers.ReLU,
              lambda **o: layers.Activation("sigmoid", **o), layers.LeakyReLU)
         )(**self.name())  # fmt: skip
         x = self.pick(3)
-        return made(inputs=x) if self.k is keras and self.r.random() < 0.2 else made(x)
+        return output(inputs=x) if self.k is keras and self.r.random() < 0.2 else output(x)
 
     def recurrent(self) -> Any:
         r, layers = self.r, self.k.layers
@@ -139,7 +139,7 @@ class Builder:
         else:
             layer = getattr(layers, name)(UNITS, **options)
         count = 2 if name == "LSTM" else 1
-        x, given = self.pick(3), {}
+        x, inputs = self.pick(3), {}
         if r.random() < 0.3:
             layer, count = (
                 layers.Bidirectional(layer, merge_mode=r.choice(("sum", "ave"))),
@@ -147,9 +147,9 @@ class Builder:
             )
         if r.random() < 0.35:
             states = [self.pick(2) for _ in range(count)]
-            given["initial_state"] = states if count > 1 else states[0]
+            inputs["initial_state"] = states if count > 1 else states[0]
         self.layers.append(layer)
-        return layer(x, **given)
+        return layer(x, **inputs)
 
     def again(self) -> Any:
         """A layer that was called before, perhaps of another kind of mask."""
@@ -219,12 +219,12 @@ class Builder:
         keys = r.sample(["q", "c", "k"], len(inputs))
         as_dict = r.random() < 0.3 and len(inputs) > 1
         ends = part.ends(r.randint(1, 2))
-        given: Any = dict(zip(keys, inputs, strict=True)) if as_dict else inputs
+        sample: Any = dict(zip(keys, inputs, strict=True)) if as_dict else inputs
         if len(ends) > 1 and r.random() < 0.3:
             ends = dict(zip(("z", "d"), ends, strict=True))
         else:
             ends = ends if len(ends) > 1 else ends[0]
-        model = k.Model(given if len(inputs) > 1 else inputs[0], ends)
+        model = k.Model(sample if len(inputs) > 1 else inputs[0], ends)
 
         def call(outer: Builder) -> Any:
             values = [
@@ -263,10 +263,10 @@ class Builder:
 
     def ends(self, count: int) -> list[Any]:
         """Some of the newest tensors; none is an input."""
-        made = self.pool[-4:]
-        self.r.shuffle(made)
-        found = made[:count]
-        return [self.k.layers.Dense(2)(x) if is_input(x) else x for x in found]
+        result = self.pool[-4:]
+        self.r.shuffle(result)
+        actual = result[:count]
+        return [self.k.layers.Dense(2)(x) if is_input(x) else x for x in actual]
 
 
 def is_input(x: Any) -> bool:
@@ -310,23 +310,26 @@ def network(rng: random.Random) -> Network:
     read = [name for name in kinds if name in {x.name.split(":")[0] for x in model.inputs}]
 
     def data(count: int) -> dict[str, Array]:
-        found = {}
+        results = {}
         for name in read:
             kind, shape = kinds[name]
-            found[name] = (
+            results[name] = (
                 noise.integers(0, 4, (count, *shape)).astype(np.float32) if kind == "words"
                 else noise.standard_normal((count, *shape)).astype(np.float32)
             )  # fmt: skip
-        return found
+        return results
 
     def oracle_of(model: Any) -> Oracle:
-        def oracle(given: Mapping[str, Array]) -> list[Array]:
-            values = [tf.cast(given[name], tf.int32) if kinds[name][0] == "words" else
-                      tf.constant(given[name]) for name in read]  # fmt: skip
-            made = model(values, training=False)
-            if isinstance(made, Mapping):
-                return [np.asarray(made[key]) for key in sorted(made)]
-            return [np.asarray(x) for x in (made if isinstance(made, list | tuple) else [made])]
+        def oracle(sample: Mapping[str, Array]) -> list[Array]:
+            values = [tf.cast(sample[name], tf.int32) if kinds[name][0] == "words" else
+                      tf.constant(sample[name]) for name in read]  # fmt: skip
+            converted = model(values, training=False)
+            if isinstance(converted, Mapping):
+                return [np.asarray(converted[key]) for key in sorted(converted)]
+            return [
+                np.asarray(x)
+                for x in (converted if isinstance(converted, list | tuple) else [converted])
+            ]
 
         return oracle
 

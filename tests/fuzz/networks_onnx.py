@@ -52,9 +52,9 @@ class Graph:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], f"n{name}", **attributes))
         try:
-            found = onnx.shape_inference.infer_shapes(self.model(name), strict_mode=True,
+            actual = onnx.shape_inference.infer_shapes(self.model(name), strict_mode=True,
                                                       data_prop=True)  # fmt: skip
-            tensor = found.graph.output[0].type.tensor_type
+            tensor = actual.graph.output[0].type.tensor_type
             shape = tuple(d.dim_value for d in tensor.shape.dim)
             fits = len(shape) <= 5 and all(shape) and np.prod(shape) < 1 << 14
         except Exception:
@@ -247,15 +247,15 @@ def _image(g: Graph) -> tuple[str, tuple[int, ...]] | None:
 
 def _window(g: Graph, space: int) -> dict[str, Any]:
     kernel = [g.rng.choice((1, 2, 3)) for _ in range(space)]
-    found: dict[str, Any] = {
+    matches: dict[str, Any] = {
         "kernel_shape": kernel, "strides": [g.rng.choice((1, 1, 2, 3)) for _ in kernel],
     }  # fmt: skip
     way = g.rng.randrange(4)
     if way < 2:
-        found["pads"] = [g.rng.randrange(k) for k in kernel * 2]
+        matches["pads"] = [g.rng.randrange(k) for k in kernel * 2]
     elif way == 2:
-        found["auto_pad"] = g.rng.choice(("SAME_UPPER", "SAME_LOWER", "VALID"))
-    return found
+        matches["auto_pad"] = g.rng.choice(("SAME_UPPER", "SAME_LOWER", "VALID"))
+    return matches
 
 
 def conv(g: Graph) -> None:
@@ -427,7 +427,7 @@ def session_of(model: Any) -> Any:
 def oracle_of(model: Any) -> Oracle:
     session = session_of(model)
     outputs = [item.name for item in model.graph.output]
-    return lambda data: [np.asarray(made) for made in session.run(outputs, dict(data))]
+    return lambda data: [np.asarray(result) for result in session.run(outputs, dict(data))]
 
 
 def in_half(model: Any) -> Half:

@@ -67,12 +67,12 @@ def as_branch(rng: random.Random, model: Any) -> None:
             helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
             helper.make_node("Greater", ["total", "limit"], [condition]),
         ]
-    made = helper.make_node(
+    actual = helper.make_node(
         "If", [condition], [result], then_branch=branch("then", False),
         else_branch=branch("else", True),
     )  # fmt: skip
     nodes = list(model.graph.node)
-    nodes[index] = made
+    nodes[index] = actual
     del model.graph.node[:]
     model.graph.node.extend([*ahead, *nodes])
 

@@ -323,10 +323,10 @@ def grown(seed: int, count: int, x: Any) -> list[Any]:
         LAYERS.place = place
         step = r.choice(steps_for(x))
         try:
-            made = step(r, x)
+            result = step(r, x)
         except Exception:  # what TensorFlow does not take is left out
             continue
-        first, *others = tf.nest.flatten(made)
+        first, *others = tf.nest.flatten(result)
         size = first.shape.num_elements()
         if first.dtype == tf.float32 and size and size < 1 << 14 and 0 < len(first.shape) <= 5:
             x = first
@@ -357,8 +357,10 @@ def network(rng: random.Random) -> Network:
 
     @tf.function(input_signature=[tf.TensorSpec(shape, name="x")], autograph=False)  # type: ignore[misc]
     def function(x: Any) -> Any:
-        made = grown(seed, count, x)
-        named = {n: tf.identity(y, n.replace(":", ".")) for n, y in zip(names, made, strict=False)}
+        result = grown(seed, count, x)
+        named = {
+            n: tf.identity(y, n.replace(":", ".")) for n, y in zip(names, result, strict=False)
+        }
         tensors[:] = [y.op.name for y in named.values()]
         return named
 
@@ -368,16 +370,16 @@ def network(rng: random.Random) -> Network:
         order = rng.sample(order, len(order))
 
     def oracle(data: Mapping[str, Array]) -> list[Array]:
-        made = concrete(tf.constant(data["x"]))
-        return [np.asarray(made[name]) for name in order]
+        result = concrete(tf.constant(data["x"]))
+        return [np.asarray(result[name]) for name in order]
 
     def in_half() -> Half:
         graph = halves.tensorflow_graph(frozen(concrete))
         half = halves.tensorflow_function(graph, dict(zip(names, tensors, strict=False)))
 
         def oracle(data: Mapping[str, Array]) -> list[Array]:
-            made = half(tf.constant(data["x"], tf.float16))
-            return [np.asarray(made[name]) for name in order]
+            result = half(tf.constant(data["x"], tf.float16))
+            return [np.asarray(result[name]) for name in order]
 
         return Half(graph if kind == "graph" else half, oracle)
 
@@ -400,5 +402,5 @@ def frozen(concrete: Any) -> Any:
         convert_variables_to_constants_v2,
     )
 
-    made = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-    return made.graph.as_graph_def()
+    model = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    return model.graph.as_graph_def()

@@ -97,11 +97,11 @@ def _mlmodel(data: bytes) -> None:
 def _mlmodels() -> list[bytes]:
     from tests.layers import broken_models
 
-    made = [
+    result = [
         getattr(broken_models, name)()
         for name in ("plain", "image", "classifier", "regressor", "legacy", "pipeline")
     ]
-    return [spec.SerializeToString() for spec in made]
+    return [spec.SerializeToString() for spec in result]
 
 
 def _layers() -> list[bytes]:
@@ -109,8 +109,8 @@ def _layers() -> list[bytes]:
     from mlferry.layers.builder import LAYER_KINDS
     from tests.layers.broken_layers import SANE_PARAMS, layer_model
 
-    made = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
-    return [spec.SerializeToString() for spec in made]
+    result = [layer_model(kind, SANE_PARAMS.get(kind, {})) for kind in LAYER_KINDS]
+    return [spec.SerializeToString() for spec in result]
 
 
 # ---- .mlpackage ----------------------------------------------------------------------------------
@@ -134,15 +134,15 @@ def _programs() -> list[bytes]:
     """A program of every op, and some with states, functions, branches, images and labels."""
     from tests.programs import make, op_rows, small
 
-    made = {f"{name} {n}": build().SerializeToString(deterministic=True)
+    result = {f"{name} {n}": build().SerializeToString(deterministic=True)
             for name, build in small.SANE.items() for n in range(10)}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for row in op_rows.ROWS:
             whole = make.program(row.build, row.inputs, row.since)
             spec = make.message(whole, row.since, Path(folder))
             if not has_blobs(spec):
-                made[f"{row.op} {row.since}"] = spec.SerializeToString(deterministic=True)
-    return list(made.values())
+                result[f"{row.op} {row.since}"] = spec.SerializeToString(deterministic=True)
+    return list(result.values())
 
 
 # Where the files of a package lie that is an archive here.
@@ -159,7 +159,7 @@ def _packages() -> list[bytes]:
 
     chosen = ("conv", "lstm", "constexpr_lut_to_dense", "constexpr_sparse_to_dense",
               "constexpr_blockwise_shift_scale", "constexpr_affine_dequantize")  # fmt: skip
-    made = []
+    result = []
     with tempfile.TemporaryDirectory() as folder:
         for index, row in enumerate(op_rows.ROWS):
             if row.op not in chosen:
@@ -177,8 +177,8 @@ def _packages() -> list[bytes]:
                     members["weight.bin"] = weights.read_bytes()
                 for name, data in members.items():
                     archive.writestr(zipfile.ZipInfo(name), data)
-            made.append(buffer.getvalue())
-    return made
+            result.append(buffer.getvalue())
+    return result
 
 
 def _package(data: bytes) -> None:
@@ -219,9 +219,9 @@ def _keras_models() -> list[Any]:
          k.Dense(2, name="dense")], name="words_model",
     )  # fmt: skip
     inner = keras.Sequential([keras.Input((4,)), k.Dense(3, name="in")], name="inner")
-    given = keras.Input((4,), name="given")
-    outer = keras.Model(given, k.TimeDistributed(inner, name="td")(
-        k.RepeatVector(2, name="twice")(k.Activation("tanh", name="act")(given))), name="outer",
+    inputs = keras.Input((4,), name="given")
+    outer = keras.Model(inputs, k.TimeDistributed(inner, name="td")(
+        k.RepeatVector(2, name="twice")(k.Activation("tanh", name="act")(inputs))), name="outer",
     )  # fmt: skip
     return [keras.Model(picture, x, name="picture_model"), words, outer]
 
@@ -242,14 +242,14 @@ def _keras_layers() -> list[Any]:
 
 
 def _saved(suffix: str, models: Callable[[], list[Any]] = _keras_models) -> list[bytes]:
-    found = []
+    matches = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for model in models():
             path = Path(folder) / f"m{suffix}"
             model.save(path)
-            found.append(path.read_bytes())
-    return found
+            matches.append(path.read_bytes())
+    return matches
 
 
 def _converted(data: bytes, suffix: str) -> None:

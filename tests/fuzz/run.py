@@ -86,8 +86,8 @@ def child(name: str, seed: int, start: int, end: int) -> None:
     """Read the inputs of some numbers; one line an input, before and after."""
     seeds = seeds_of(name)
     for data in seeds:
-        found = outcome(name, data, seconds=60)
-        assert not found.startswith("FAULT"), f"a seed of {name}: {found}"
+        actual = outcome(name, data, seconds=60)
+        assert not actual.startswith("FAULT"), f"a seed of {name}: {actual}"
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEMORY + READERS[name].reserve
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -100,7 +100,7 @@ def child(name: str, seed: int, start: int, end: int) -> None:
 
 def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     """Outcomes and faults of many inputs; how far it is goes to standard error."""
-    found: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
     faults: list[str] = []
     start, patience = 0, READERS[name].seconds + GRACE
     while start < count:
@@ -121,7 +121,7 @@ def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
                 if last not in (MAKING, READING):
                     start += 1
                     kind, _, what = result.partition(": ")
-                    found[kind] += 1
+                    actual[kind] += 1
                     if start % 5000 == 0:
                         print(f"{name}: {start:,} of {count:,}", file=sys.stderr, flush=True)
                     if kind == "FAULT":
@@ -130,16 +130,16 @@ def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
                 process.kill()
                 hangs = True
         if last == READING:
-            found["FAULT"] += 1
+            actual["FAULT"] += 1
             why = "hang in a library" if hangs else f"died with {process.returncode}"
             faults.append(f"{name} {seed} {start} {why}")
             start += 1
         elif last == MAKING:
-            found["not made"] += 1
+            actual["not made"] += 1
             start += 1
         elif start == begun:
             raise SystemExit(f"{name}: the child did not start; try: {' '.join(command)}")
-    return found, faults
+    return actual, faults
 
 
 def main() -> None:
@@ -157,10 +157,10 @@ def main() -> None:
     for name in arguments.readers or READERS:
         begun = time.monotonic()
         count = arguments.count or READERS[name].count
-        found, faults = run(name, arguments.seed, count)
+        actual, faults = run(name, arguments.seed, count)
         bad += len(faults)
         spent = time.monotonic() - begun
-        shown = ", ".join(f"{key} {number:,}" for key, number in found.most_common())
+        shown = ", ".join(f"{key} {number:,}" for key, number in actual.most_common())
         print(f"{name}: {count:,} inputs in {spent:.0f} s: {shown}", flush=True)
         for fault in faults:
             print(f"  {fault}", flush=True)

@@ -67,22 +67,22 @@ def outcome(seed: int, index: int) -> str:
     compared = 0
 
     def oracle(data: Data) -> list[Array]:
-        return [np.asarray(made) for made in session.run(None, dict(data))]
+        return [np.asarray(actual) for actual in session.run(None, dict(data))]
 
     for size in sizes:
         shape = (*values.shape[:axis], size, *values.shape[axis + 1 :])
         other = np.random.default_rng(index).standard_normal(shape).astype(np.float32)
         try:
-            wanted = oracle({"x": other})
+            expected = oracle({"x": other})
         except Exception:  # the source itself holds a fixed size
             continue
         try:
-            made = list(model.predict({name: other}).values())
+            actual = list(model.predict({name: other}).values())
         except MlferryError as error:
             return f"WRONG: axis {axis} of {values.shape} at {size}: {str(error)[:200]}"
-        for one, wanted_one in zip(made, wanted, strict=True):
+        for one, wanted_one in zip(actual, expected, strict=True):
             distance = apart(np.asarray(one), wanted_one)
-            if distance > CLOSE and not is_touchy(oracle, {"x": other}, wanted, distance):
+            if distance > CLOSE and not is_touchy(oracle, {"x": other}, expected, distance):
                 shapes = f"{np.shape(one)} {wanted_one.shape}"
                 return f"WRONG: axis {axis} of {values.shape} at {size}: {shapes} {distance:.2g}"
         compared += 1
@@ -91,14 +91,14 @@ def outcome(seed: int, index: int) -> str:
 
 def run(seed: int, count: int) -> tuple[Counter[str], list[str]]:
     """Outcomes of many networks, and those that are wrong."""
-    found: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
     wrong = []
     for index in range(count):
         result = outcome(seed, index)
-        found[result.split(":")[0]] += 1
+        actual[result.split(":")[0]] += 1
         if result.startswith("WRONG"):
             wrong.append(f"{seed} {index} {result}")
-    return found, wrong
+    return actual, wrong
 
 
 def main() -> None:
@@ -106,8 +106,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    found, wrong = run(arguments.seed, arguments.count)
-    print(", ".join(f"{key} {number:,}" for key, number in found.most_common()))
+    actual, wrong = run(arguments.seed, arguments.count)
+    print(", ".join(f"{key} {number:,}" for key, number in actual.most_common()))
     print(*wrong, sep="\n")
     if wrong:
         raise SystemExit(f"{len(wrong)} disagreements")

@@ -15,14 +15,14 @@ LEAST = {"onnx_mixed": 0.7}
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_slice(framework: str) -> None:
-    found, wrong = run(framework, 5, SLICE[framework])
+    actual, wrong = run(framework, 5, SLICE[framework])
     assert wrong == []
-    assert found["same"] > LEAST.get(framework, 0.8) * SLICE[framework]
+    assert actual["same"] > LEAST.get(framework, 0.8) * SLICE[framework]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_slice_of_sizes_set_free_after_converting() -> None:
-    found, wrong = sizes.run(5, 300)
+    actual, wrong = sizes.run(5, 300)
     assert wrong == []
-    assert found["right"] > 100
-    assert found["refused"] > 50
+    assert actual["right"] > 100
+    assert actual["refused"] > 50

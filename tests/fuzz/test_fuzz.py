@@ -18,10 +18,10 @@ KEPT = sorted(FAULTS.iterdir())
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_slice(name: str) -> None:
-    found, faults = run(name, seed=1, count=SLICE)
+    actual, faults = run(name, seed=1, count=SLICE)
     assert faults == []
-    assert sum(found.values()) == SLICE
-    assert found["read"] < SLICE, "nothing was broken"
+    assert sum(actual.values()) == SLICE
+    assert actual["read"] < SLICE, "nothing was broken"
 
 
 @pytest.mark.parametrize("path", KEPT, ids=[path.name for path in KEPT])

@@ -130,8 +130,8 @@ class Subject:
 
     def run(self, data: Data) -> dict[str, Array]:
         """The outputs of the model itself."""
-        made = self.model.predict(data)
-        return {name: np.asarray(made[name]) for name in self.outputs}
+        actual = self.model.predict(data)
+        return {name: np.asarray(actual[name]) for name in self.outputs}
 
     @cached_property
     def spec(self) -> Any:
@@ -206,9 +206,9 @@ class Way:
         if run is None:
             return ""
         right = subject.outputs if self.beside is None else self.beside(subject)(subject.data)
-        made = run(subject.data)
+        actual = run(subject.data)
         for name in subject.outputs:
-            distance = apart(np.asarray(made[name]), np.asarray(right[name]))
+            distance = apart(np.asarray(actual[name]), np.asarray(right[name]))
             most = self.tolerance(subject, distance)
             if distance > most and not (self.jumps is not None and self.jumps(subject, most)):
                 return f"{name} is another {self.name}: {distance:.2g} apart"
@@ -264,9 +264,9 @@ def _under(model: Any, names: Mapping[str, str]) -> Run:
     """The model of other names for its features, under the old ones."""
 
     def run(data: Data) -> Mapping[str, Array]:
-        made = model.predict({names.get(name, name): x for name, x in data.items()})
+        actual = model.predict({names.get(name, name): x for name, x in data.items()})
         back = {new: old for old, new in names.items()}
-        return {back.get(name, name): x for name, x in made.items()}
+        return {back.get(name, name): x for name, x in actual.items()}
 
     return run
 
@@ -276,8 +276,8 @@ def _of_doubles(subject: Subject) -> Run:
     other = change_input_output_types(subject.model, types)
 
     def run(data: Data) -> Mapping[str, Array]:
-        made = other.predict(data)
-        return {name: np.asarray(made[name]).astype(np.float32) for name in subject.outputs}
+        actual = other.predict(data)
+        return {name: np.asarray(actual[name]).astype(np.float32) for name in subject.outputs}
 
     return run
 
@@ -320,7 +320,7 @@ def _exported(subject: Subject) -> Run | None:
     ends = [(end.name, end.type, end.shape) for end in session.get_inputs()]
 
     def run(data: Data) -> Mapping[str, Array]:
-        given = {
+        inputs = {
             name: np.asarray(data[name], _ONNX_TYPES[kind]).reshape(
                 [n if isinstance(n, int) else -1 for n in shape]
                 if sum(not isinstance(n, int) for n in shape) < 2
@@ -329,11 +329,11 @@ def _exported(subject: Subject) -> Run | None:
             for name, kind, shape in ends
         }
         names = [end.name for end in session.get_outputs()]
-        made = dict(zip(names, session.run(None, given), strict=True))
+        actual = dict(zip(names, session.run(None, inputs), strict=True))
         return {
-            name: np.asarray(made[name]).reshape(np.shape(subject.outputs[name]))
-            if np.size(made[name]) == np.size(subject.outputs[name])
-            else made[name]
+            name: np.asarray(actual[name]).reshape(np.shape(subject.outputs[name]))
+            if np.size(actual[name]) == np.size(subject.outputs[name])
+            else actual[name]
             for name in subject.outputs
         }
 
@@ -353,8 +353,8 @@ def _session(**options: bool) -> Callable[[Subject], Run]:
         session = Session(network, **options)
 
         def run(data: Data) -> Mapping[str, Array]:
-            made = session.run(subject.model._network().blobs(data), list(subject.outputs))
-            return {n: x.reshape(subject.outputs[n].shape) for n, x in made.items()}
+            actual = session.run(subject.model._network().blobs(data), list(subject.outputs))
+            return {n: x.reshape(subject.outputs[n].shape) for n, x in actual.items()}
 
         return run
 
@@ -488,8 +488,10 @@ def _spread_in_half(subject: Subject) -> float:
 
     with unittest.mock.patch.object(half, "rounded", moved_and_rounded):
         for _ in range(_DRAWS):
-            made = run(subject.data)
-            distances = (apart(np.asarray(made[n]), np.asarray(right[n])) for n in subject.outputs)
+            actual = run(subject.data)
+            distances = (
+                apart(np.asarray(actual[n]), np.asarray(right[n])) for n in subject.outputs
+            )
             worst = max(worst, *distances)
     return worst
 
@@ -554,7 +556,7 @@ WAYS = [
 def subject_of(model: Any, data: Data, source: Source | None = None) -> Iterator[Subject]:
     """A model with a sample, in a folder that goes."""
     with tempfile.TemporaryDirectory(prefix="mlferry-paths-") as folder:
-        made = model.predict(data)
+        actual = model.predict(data)
         names = [item.name for item in model.spec.description.output]
-        outputs = {name: np.asarray(made[name]) for name in names}
+        outputs = {name: np.asarray(actual[name]) for name in names}
         yield Subject(model, data, outputs, Path(folder), source)

@@ -24,13 +24,13 @@ def layer_model(
     network = spec.neuralNetwork
     network.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     names = [f"x{i}" for i in range(arity.inputs[0] if inputs is None else inputs)]
-    made = [f"y{i}" for i in range(arity.outputs[0] if outputs is None else outputs)]
+    result = [f"y{i}" for i in range(arity.outputs[0] if outputs is None else outputs)]
     ranks = SANE_RANKS.get(kind, ())
     for index, name in enumerate(names or ["unused"]):
         rank = ranks[index] if index < len(ranks) else 5
         feature = features.multi_array((1,) * rank)
         spec.description.input.add(name=name).type.CopyFrom(feature)
-    layer = network.layers.add(name="it", input=names, output=made)
+    layer = network.layers.add(name="it", input=names, output=result)
     getattr(layer, kind).SetInParent()
     fields.fill(getattr(layer, kind), params)
     network.layers.add(input=["x0" if names else "unused"], output=["end"], name="end")
@@ -46,14 +46,14 @@ GATES = ("inputGate", "forgetGate", "blockInput", "outputGate")
 
 
 def lstm_weights(out: int = 2, width: int = 3) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for gate in GATES:
-        made[f"{gate}WeightMatrix"] = np.ones(out * width)
-        made[f"{gate}RecursionMatrix"] = np.ones(out * out)
-        made[f"{gate}BiasVector"] = np.ones(out)
+        result[f"{gate}WeightMatrix"] = np.ones(out * width)
+        result[f"{gate}RecursionMatrix"] = np.ones(out * out)
+        result[f"{gate}BiasVector"] = np.ones(out)
     for gate in ("inputGate", "forgetGate", "outputGate"):
-        made[f"{gate}PeepholeVector"] = np.ones(out)
-    return made
+        result[f"{gate}PeepholeVector"] = np.ones(out)
+    return result
 
 
 SIZES = {"inputVectorSize": 3, "outputVectorSize": 2}

@@ -32,8 +32,8 @@ def model(kind: str, params: dict[str, Any]) -> Model:
 
 def linear(rows: int = 3, labels: Any = LABELS, **params: Any) -> Callable[[], Model]:
     weights = [{"value": [1.0, 2.0]}] * rows
-    given = {"weights": weights, "offset": [0.0] * rows, "classEncoding": "OneVsRest"}
-    return lambda: model(GLM, {**given, **labels, **params})
+    inputs = {"weights": weights, "offset": [0.0] * rows, "classEncoding": "OneVsRest"}
+    return lambda: model(GLM, {**inputs, **labels, **params})
 
 
 def machine() -> Model:

@@ -32,9 +32,9 @@ def model(
         spec = Model(specificationVersion=version)
         getattr(spec, kind).SetInParent()
         fields.fill(getattr(spec, kind), params)
-        for described, given in ((spec.description.input, inputs),
+        for described, sample in ((spec.description.input, inputs),
                                  (spec.description.output, outputs)):  # fmt: skip
-            for name, feature in given.items():
+            for name, feature in sample.items():
                 described.add(name=name).type.CopyFrom(feature)
         return spec
 

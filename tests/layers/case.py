@@ -88,23 +88,23 @@ def network(
     kind: str, params: Mapping[str, Any], inputs: int, outputs: int, mapping: str = "exact"
 ) -> nn.NeuralNetwork:
     """A network of one layer with inputs x0, x1, ... and outputs y0, y1, ..."""
-    made = nn.NeuralNetwork()
+    spec = nn.NeuralNetwork()
     if mapping == "exact":
-        made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
-        made.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
-    layer = made.layers.add(
+        spec.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+        spec.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
+    layer = spec.layers.add(
         name="it",
         input=[f"x{index}" for index in range(inputs)],
         output=[f"y{index}" for index in range(outputs)],
     )
     getattr(layer, kind).SetInParent()
     fields.fill(getattr(layer, kind), params)
-    return made
+    return spec
 
 
-def run(made: nn.NeuralNetwork, inputs: Sequence[Array]) -> list[Array]:
+def run(result: nn.NeuralNetwork, inputs: Sequence[Array]) -> list[Array]:
     """All outputs of a network of one layer."""
     blobs = {f"x{index}": np.asarray(x, np.float32) for index, x in enumerate(inputs)}
-    names = list(made.layers[0].output)
-    found = Session(made).run(blobs, names)
-    return [found[name] for name in names]
+    names = list(result.layers[0].output)
+    actual = Session(result).run(blobs, names)
+    return [actual[name] for name in names]

@@ -20,9 +20,9 @@ from mlferry.spec.reflection import is_map, is_repeated
 
 @pytest.fixture
 def builder() -> Builder:
-    made = Builder()
-    made.input("x", (1, 3, 8, 8))
-    return made
+    result = Builder()
+    result.input("x", (1, 3, 8, 8))
+    return result
 
 
 def relu(builder: Builder, source: str, target: str) -> None:
@@ -177,19 +177,19 @@ def test_values_that_do_not_fit_a_field(
 
 def default_values(message: Any) -> dict[str, Any]:
     """Every field of a message with its own default; enums by name, messages as mappings."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if is_map(field):
-            found[field.name] = {}
+            results[field.name] = {}
         elif is_repeated(field):
-            found[field.name] = []
+            results[field.name] = []
         elif field.enum_type is not None:
-            found[field.name] = field.enum_type.values_by_number[0].name
+            results[field.name] = field.enum_type.values_by_number[0].name
         elif field.message_type is not None:
-            found[field.name] = {}
+            results[field.name] = {}
         else:
-            found[field.name] = getattr(message, field.name)
-    return found
+            results[field.name] = getattr(message, field.name)
+    return results
 
 
 @pytest.mark.parametrize("kind", LAYER_KINDS)
@@ -210,7 +210,7 @@ def test_every_kind_is_filled_from_its_defaults(kind: str) -> None:
 def values_of(draw: st.DrawFn, field: Any) -> Any:
     if field.enum_type is not None:
         return draw(st.sampled_from([value.name for value in field.enum_type.values]))
-    made = {
+    result = {
         FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
         FieldDescriptor.CPPTYPE_STRING: st.text(max_size=3),
         FieldDescriptor.CPPTYPE_FLOAT: st.floats(width=32, allow_nan=False),
@@ -218,7 +218,7 @@ def values_of(draw: st.DrawFn, field: Any) -> Any:
         FieldDescriptor.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
         FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
     }[field.cpp_type]
-    return draw(st.lists(made, max_size=3) if is_repeated(field) else made)
+    return draw(st.lists(result, max_size=3) if is_repeated(field) else result)
 
 
 @given(st.sampled_from(LAYER_KINDS), st.data())
@@ -229,10 +229,10 @@ def test_filled_values_are_there(kind: str, data: st.DataObject) -> None:
     values = {field.name: data.draw(values_of(field)) for field in plain}
     fields.fill(params, values)
     for field in plain:
-        found = getattr(params, field.name)
+        actual = getattr(params, field.name)
         if field.enum_type is not None:
-            found = field.enum_type.values_by_number[found].name
-        assert (list(found) if is_repeated(field) else found) == values[field.name]
+            actual = field.enum_type.values_by_number[actual].name
+        assert (list(actual) if is_repeated(field) else actual) == values[field.name]
 
 
 # ---- inputs, outputs, names --------------------------------------------------------------------

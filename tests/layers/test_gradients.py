@@ -38,8 +38,8 @@ class Probe:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
-        self.layer = made.layers[0]
+        model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+        self.layer = model.layers[0]
         self.params = Params.of(self.layer, rank5=case.mapping == "rank5")
         entry = KERNELS.find(case.kind)
         assert entry is not None
@@ -60,8 +60,10 @@ class Probe:
         for path, values in self.stored.items():
             self.params.give(path, values)
         with np.errstate(all="ignore"):
-            made = self.kernel(self.params, *self.inputs)
-        return [np.asarray(y, np.float64) for y in (made if isinstance(made, tuple) else (made,))]
+            result = self.kernel(self.params, *self.inputs)
+        return [
+            np.asarray(y, np.float64) for y in (result if isinstance(result, tuple) else (result,))
+        ]
 
     def value(self) -> float:
         pairs = zip(self.projection, self.run(), strict=False)
@@ -84,8 +86,8 @@ class Probe:
             frozenset(self.stored),
         )
         with np.errstate(all="ignore"):
-            made = entry.value(run, *self.projection)
-        results = made if isinstance(made, tuple) else (made,)
+            result = entry.value(run, *self.projection)
+        results = result if isinstance(result, tuple) else (result,)
         return [*results, *[None] * (len(self.inputs) - len(results))], run.weights
 
     def slope(self, array: Array, direction: Array) -> float:
@@ -106,8 +108,8 @@ class Probe:
             directions.append(np.zeros(array.shape))
             directions[-1].reshape(-1)[place] = 1
         for direction in directions:
-            found = self.slope(array, direction)
-            assert abs(found - (gradient * direction).sum()) <= 2e-5 * scale
+            actual = self.slope(array, direction)
+            assert abs(actual - (gradient * direction).sum()) <= 2e-5 * scale
 
 
 # Where a small change of an input changes the result by a jump, or has no slope at all.
@@ -147,14 +149,14 @@ def _of(kind: str) -> Callable[..., Any]:
 @pytest.mark.parametrize("case", DIFFERENTIATED, ids=str)
 def test_differences(case: Case) -> None:
     probe = Probe(case)
-    found, _ = probe.gradients()
-    for index, gradient in enumerate(found):
+    actual, _ = probe.gradients()
+    for index, gradient in enumerate(actual):
         x = probe.inputs[index]
         if gradient is not None:  # apart from kinks, and from values that are equal
             x *= 0.9 if case.kind in ("asin", "acos") else 1  # which end at 1
             x += probe.rng.uniform(0.001, 0.01, x.shape) * (1 if x.size > 1 else 0)
-    found, of_weights = probe.gradients()
-    for x, gradient in zip(probe.inputs, found, strict=True):
+    actual, of_weights = probe.gradients()
+    for x, gradient in zip(probe.inputs, actual, strict=True):
         if gradient is not None:
             probe.check(x, gradient)
     assert of_weights.keys() <= probe.stored.keys()
@@ -353,22 +355,22 @@ def test_tensorflow(row: Row) -> None:
     tf = tensorflow()
     kind, params, shapes, function = row
     rng = np.random.default_rng(11)
-    given = [rng.normal(size=shape).astype(np.float32) + 0.01 for shape in shapes]
+    sample = [rng.normal(size=shape).astype(np.float32) + 0.01 for shape in shapes]
     with tf.GradientTape() as tape:
-        inputs = [tf.constant(x) for x in given]
+        inputs = [tf.constant(x) for x in sample]
         tape.watch(inputs)
         y = function(tf, *inputs)
         projection = rng.normal(size=y.shape).astype(np.float32)
         value = tf.reduce_sum(y * projection)
-    wanted = tape.gradient(value, inputs)
-    probe = Probe(Case(kind, params, given, [y.numpy()], "exact", 1e-5))
+    expected = tape.gradient(value, inputs)
+    probe = Probe(Case(kind, params, sample, [y.numpy()], "exact", 1e-5))
     np.testing.assert_allclose(probe.run()[0], y, 1e-4, 1e-5)
     probe.projection = [projection.astype(np.float64)]
     if kind == "topK":  # their indices are an output, too
         probe.case.expected.append(y)  # type: ignore[attr-defined]
         probe.projection.append(np.zeros(y.shape))
-    found, _ = probe.gradients()
-    for ours, theirs in zip(found, wanted, strict=True):
+    actual, _ = probe.gradients()
+    for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, 1e-4, 1e-5)
 
 
@@ -391,12 +393,12 @@ def test_through_time(kind: str, sequence: bool) -> None:
     layer.build(x.shape)
     layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
     with tf.GradientTape() as tape:
-        given = tf.constant(x)
-        tape.watch(given)
-        y = layer(given)
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        y = layer(inputs)
         projection = rng.normal(size=y.shape).astype(np.float32)
         value = tf.reduce_sum(y * projection)
-    wanted = tape.gradient(value, [given, *layer.trainable_variables])
+    expected = tape.gradient(value, [inputs, *layer.trainable_variables])
     matrices = [w.T for w in layer.get_weights()]
     shared = {"inputVectorSize": channels, "outputVectorSize": units}
     names = {"weight": "WeightMatrix", "recursion": "RecursionMatrix", "bias": "BiasVector"}
@@ -431,16 +433,16 @@ def test_through_time(kind: str, sequence: bool) -> None:
     steps = x.transpose(1, 0, 2)[..., None, None]
     probe = Probe(Case(core, params, [steps], [np.zeros(1)] * outputs, "exact", 1e-5))
     behind = (projection.transpose(1, 0, 2) if sequence else projection[None])[..., None, None]
-    made = probe.run()
-    probe.projection = [behind.astype(np.float64), *(np.zeros(s.shape) for s in made[1:])]
-    found, of_weights = probe.gradients()
-    assert found[0] is not None
+    actual = probe.run()
+    probe.projection = [behind.astype(np.float64), *(np.zeros(s.shape) for s in actual[1:])]
+    result, of_weights = probe.gradients()
+    assert result[0] is not None
     np.testing.assert_allclose(
-        found[0][..., 0, 0], wanted[0].numpy().transpose(1, 0, 2), 1e-4, 1e-5
+        result[0][..., 0, 0], expected[0].numpy().transpose(1, 0, 2), 1e-4, 1e-5
     )
     for index, name in enumerate(names):
         if kind == "SimpleRNN":
             ours = of_weights[f"{name}Matrix" if index < 2 else "biasVector"]
         else:
             ours = np.concatenate([of_weights[f"{prefix}{g}{names[name]}"] for g in GATES[kind]])
-        np.testing.assert_allclose(ours, wanted[index + 1].numpy().T, 1e-4, 1e-5)
+        np.testing.assert_allclose(ours, expected[index + 1].numpy().T, 1e-4, 1e-5)

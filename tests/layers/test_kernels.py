@@ -31,17 +31,17 @@ def fits(rule: shapes.Shape, shape: tuple[int, ...]) -> bool:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case: Case) -> None:
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
-    assert Session(made).rank5 == (case.mapping == "rank5")
-    found = run(made, case.inputs)
-    for result, wanted in zip(found, case.expected, strict=True):
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    assert Session(model).rank5 == (case.mapping == "rank5")
+    actual = run(model, case.inputs)
+    for result, expected in zip(actual, case.expected, strict=True):
         assert result.dtype == np.float32
-        assert result.shape == wanted.shape
-        np.testing.assert_allclose(result, wanted, case.tolerance, case.tolerance)
-    params = Params.of(made.layers[0], rank5=case.mapping == "rank5")
+        assert result.shape == expected.shape
+        np.testing.assert_allclose(result, expected, case.tolerance, case.tolerance)
+    params = Params.of(model.layers[0], rank5=case.mapping == "rank5")
     inferred = shapes.infer(params, [x.shape for x in case.inputs])
     if inferred is not None:
-        assert all(map(fits, inferred, [result.shape for result in found])), inferred
+        assert all(map(fits, inferred, [result.shape for result in actual])), inferred
 
 
 CLASSIC = [case for case in CASES if case.mapping == "rank5"]
@@ -60,7 +60,7 @@ def test_few_kinds_look_at_several_entries_of_the_batch_axis() -> None:
 @pytest.mark.parametrize("case", APART, ids=str)
 def test_entries_of_the_batch_axis_do_not_meet(case: Case) -> None:
     """Samples of a classic network side by side, along the batch axis, are samples apart."""
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
     joined = list(case.inputs)
     count = max(x.shape[1] for x in joined)
     if count == 1:  # another sample: whole numbers stay whole, as they may be indices
@@ -68,9 +68,9 @@ def test_entries_of_the_batch_axis_do_not_meet(case: Case) -> None:
         joined = [np.concatenate(pair, axis=1) for pair in zip(joined, others, strict=True)]
         count = 2
     apart = [
-        run(made, [x[:, i : i + 1] if x.shape[1] == count else x for x in joined])
+        run(model, [x[:, i : i + 1] if x.shape[1] == count else x for x in joined])
         for i in range(count)
     ]
-    for y, *entries in zip(run(made, joined), *apart, strict=True):
+    for y, *entries in zip(run(model, joined), *apart, strict=True):
         if y.shape[1] == count:  # where it is not, results are not taken apart
             np.testing.assert_allclose(y, np.concatenate(entries, axis=1), 1e-4, 1e-5)

@@ -65,8 +65,8 @@ def test_categorical(logits: bool, temperature: float) -> None:
     params = {"numSamples": N, "isLogits": logits, "temperature": temperature, "seed": 1}
     y = run(network("categoricalDistribution", params, 1, 1), [x])[0]
     assert y.shape == (2, N)
-    wanted = CHANCES ** (1 / (temperature or 1.0))
-    wanted /= wanted.sum(axis=1, keepdims=True)
-    for row, chances in zip(y, wanted, strict=True):
+    expected = CHANCES ** (1 / (temperature or 1.0))
+    expected /= expected.sum(axis=1, keepdims=True)
+    for row, chances in zip(y, expected, strict=True):
         shares = [(row == k).mean() for k in range(3)]
         np.testing.assert_allclose(shares, chances, atol=0.02)

@@ -293,15 +293,15 @@ def permute(draw: Draw) -> Layer:
 
 def target(draw: Draw, size: int, rank: int) -> list[int]:
     """A shape of about so many elements, where -1 may stand for one extent."""
-    found = []
+    matches = []
     for _ in range(rank - 1):
         factor = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
-        found.append(factor)
+        matches.append(factor)
         size //= factor
-    found.append(size + draw(st.sampled_from([0, 0, 0, 0, 1])))
+    matches.append(size + draw(st.sampled_from([0, 0, 0, 0, 1])))
     if flag(draw):
-        found[number(draw, 0, rank - 1)] = -1
-    return found
+        matches[number(draw, 0, rank - 1)] = -1
+    return matches
 
 
 def _reshape_static(draw: Draw) -> Layer:
@@ -312,8 +312,8 @@ def _reshape_static(draw: Draw) -> Layer:
 def _reshape_dynamic(draw: Draw) -> Layer:
     params, inputs = _reshape_static(draw)
     rest = int(np.prod(inputs[0].shape))
-    wanted = [n for n in params["targetShape"] if n != -1]
-    fitting = params["targetShape"] if rest == np.prod(wanted) else [-1]
+    expected = [n for n in params["targetShape"] if n != -1]
+    fitting = params["targetShape"] if rest == np.prod(expected) else [-1]
     return {}, [*inputs, np.array(fitting)]
 
 
@@ -332,10 +332,10 @@ def reshape_like(draw: Draw) -> Layer:
 @strategy("rankPreservingReshape")
 def rank_preserving_reshape(draw: Draw) -> Layer:
     shape = shape_of(draw)
-    wanted = [draw(st.sampled_from([0, n])) for n in shape]
+    expected = [draw(st.sampled_from([0, n])) for n in shape]
     if flag(draw):
-        wanted[number(draw, 0, len(shape) - 1)] = -1
-    return {"targetShape": wanted}, [zeros(*shape)]
+        expected[number(draw, 0, len(shape) - 1)] = -1
+    return {"targetShape": expected}, [zeros(*shape)]
 
 
 @strategy("reshape")
@@ -390,12 +390,12 @@ def constant_pad(draw: Draw) -> Layer:
 
 
 def joined(draw: Draw, shape: tuple[int, ...], axis: int) -> list[Any]:
-    made = []
+    result = []
     for _ in range(number(draw, 1, 3)):
         other = list(shape)
         other[axis] = number(draw, 1, 3)
-        made.append(zeros(*other))
-    return made
+        result.append(zeros(*other))
+    return result
 
 
 @strategy("concat")
@@ -748,19 +748,19 @@ def outputs(params: dict[str, Any]) -> int:
 def test_rule_and_kernel_agree(kind: str, data: st.DataObject) -> None:
     params, inputs = STRATEGIES[kind](data.draw)
     count = OUTPUTS.get(kind, outputs(params))
-    made = network(kind, params, len(inputs), count)
+    model = network(kind, params, len(inputs), count)
     try:
-        inferred = shapes.infer(Params.of(made.layers[0]), [x.shape for x in inputs])
+        inferred = shapes.infer(Params.of(model.layers[0]), [x.shape for x in inputs])
     except SpecError:
         with pytest.raises(MlferryError):
-            run(made, inputs)
+            run(model, inputs)
         return
-    found = run(made, inputs)
+    actual = run(model, inputs)
     if inferred is None:
         assert kind == "sliceDynamic"
         return
-    assert len(inferred) == len(found)
-    assert all(map(fits, inferred, [y.shape for y in found])), (inferred, params)
+    assert len(inferred) == len(actual)
+    assert all(map(fits, inferred, [y.shape for y in actual])), (inferred, params)
 
 
 def test_every_kind_has_a_strategy() -> None:

@@ -53,8 +53,8 @@ ALL = [*CASES, *broken_training.CASES, *broken_predictors.CASES, *broken_transfo
 def test_broken_model(case: Case) -> None:
     _, make, severity, where, text = case
     problems = validate(make())
-    found = [p for p in problems if p.severity == severity and p.where == where]
-    assert any(text in problem.message for problem in found), [*map(repr, problems)]
+    result = [p for p in problems if p.severity == severity and p.where == where]
+    assert any(text in problem.message for problem in result), [*map(repr, problems)]
 
 
 def test_optional_input_beside_another() -> None:
@@ -126,8 +126,8 @@ def test_other_sane_layers(name: str, kind: str, params: dict[str, Any], inputs:
 )
 def test_broken_layer(kind: str, params: dict[str, Any], severity: str, text: str) -> None:
     problems = at_the_layer(layer_model(kind, params))
-    found = [problem for problem in problems if problem.severity == severity]
-    assert any(text in problem.message for problem in found), [*map(repr, problems)]
+    result = [problem for problem in problems if problem.severity == severity]
+    assert any(text in problem.message for problem in result), [*map(repr, problems)]
 
 
 @pytest.mark.parametrize("row", WITH_INPUTS, ids=[row[0] for row in WITH_INPUTS])
@@ -136,15 +136,15 @@ def test_broken_layer_with_more_inputs(
 ) -> None:
     _, kind, params, inputs, severity, text = row
     problems = at_the_layer(layer_model(kind, params, inputs))
-    found = [problem for problem in problems if problem.severity == severity]
-    assert any(text in problem.message for problem in found), [*map(repr, problems)]
+    result = [problem for problem in problems if problem.severity == severity]
+    assert any(text in problem.message for problem in result), [*map(repr, problems)]
 
 
 def test_copy_to_itself() -> None:
     spec = layer_model("copy", {})
     spec.neuralNetwork.layers[0].output[0] = "x0"
-    found = [(problem.severity, problem.message) for problem in at_the_layer(spec)]
-    assert found == [("warning", "it copies [x0] to itself")]
+    matches = [(problem.severity, problem.message) for problem in at_the_layer(spec)]
+    assert matches == [("warning", "it copies [x0] to itself")]
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ TOLD: list[tuple[str, dict[str, Any], list[int], list[int], str]] = [
 ]
 
 
-def told(kind: str, params: dict[str, Any], taken: list[int], made: list[int]) -> Model:
+def told(kind: str, params: dict[str, Any], taken: list[int], result: list[int]) -> Model:
     spec = layer_model(kind, params)
-    for target, ranks in (("inputTensor", taken), ("outputTensor", made)):
+    for target, ranks in (("inputTensor", taken), ("outputTensor", result)):
         for rank in ranks:
             getattr(spec.neuralNetwork.layers[0], target).add(rank=rank)
     return spec
@@ -180,9 +180,9 @@ def told(kind: str, params: dict[str, Any], taken: list[int], made: list[int]) -
 
 @pytest.mark.parametrize("row", TOLD, ids=[f"{row[0]}: {row[-1]}" for row in TOLD])
 def test_ranks_that_are_told_wrongly(row: Any) -> None:
-    found = [(problem.severity, problem.message) for problem in at_the_layer(told(*row[:-1]))]
-    assert [severity for severity, _ in found] == ["warning"]
-    assert row[-1] in found[0][1]
+    matches = [(problem.severity, problem.message) for problem in at_the_layer(told(*row[:-1]))]
+    assert [severity for severity, _ in matches] == ["warning"]
+    assert row[-1] in matches[0][1]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_ranks_that_are_told_wrongly(row: Any) -> None:
 def test_described_ranks_that_the_kind_does_not_take(kind: str, rank: int, text: str) -> None:
     spec = layer_model(kind, SANE_PARAMS.get(kind, {}))
     spec.description.input[0].type.multiArrayType.shape[:] = [1] * rank
-    found = [(problem.severity, problem.message) for problem in at_the_layer(spec)]
-    assert [severity for severity, _ in found] == ["warning"]
-    assert text in found[0][1]
+    matches = [(problem.severity, problem.message) for problem in at_the_layer(spec)]
+    assert [severity for severity, _ in matches] == ["warning"]
+    assert text in matches[0][1]
 
 
 def test_a_described_output_that_no_input_gives() -> None:
@@ -243,8 +243,8 @@ def test_ranks_that_the_kind_does_not_take(
     del network.layers[:]
     network.layers.extend(layers)
     at_it = f"{kind} 'it'"
-    found = [p.message for p in validate(spec) if (p.severity, p.where) == ("warning", at_it)]
-    assert any(text in message for message in found), found
+    problems = [p.message for p in validate(spec) if (p.severity, p.where) == ("warning", at_it)]
+    assert any(text in message for message in problems), problems
 
 
 def test_layer_normalization_has_no_quantization() -> None:
@@ -336,9 +336,9 @@ def test_every_rule_is_broken_by_some_model() -> None:
 def test_problems_name_the_layer_and_what_was_found(row: Any) -> None:
     """Kind and name of the layer; what is wrong is looked for by the text of the row."""
     kind, params, _, text = row
-    found = [p for p in validate(layer_model(kind, params)) if text in p.message]
-    assert found
-    for problem in found:
+    problems = [p for p in validate(layer_model(kind, params)) if text in p.message]
+    assert problems
+    for problem in problems:
         assert problem.where.startswith(f"{kind} 'it'")
 
 

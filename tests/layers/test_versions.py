@@ -46,8 +46,8 @@ def with_input(spec: Model) -> Model:
 
 def layer(kind: str, inputs: int = 1, **params: Any) -> Model:
     spec = model()
-    made = spec.neuralNetwork.layers.add(name="it", input=[f"x{i}" for i in range(inputs)])
-    getattr(made, kind).CopyFrom(type(getattr(made, kind))(**params))
+    output = spec.neuralNetwork.layers.add(name="it", input=[f"x{i}" for i in range(inputs)])
+    getattr(output, kind).CopyFrom(type(getattr(output, kind))(**params))
     return spec
 
 
@@ -56,9 +56,9 @@ def weighted(**stored: Any) -> Model:
 
 
 def quantized(table: str) -> nn.QuantizationParams:
-    found = nn.QuantizationParams(numberOfBits=8)
-    getattr(found, table).SetInParent()
-    return found
+    params = nn.QuantizationParams(numberOfBits=8)
+    getattr(params, table).SetInParent()
+    return params
 
 
 def feature(role: str = "input", kind: str = "neuralNetwork", **fields: Any) -> Model:

@@ -47,15 +47,15 @@ def test_beside_all_choices(part: float, convex: bool) -> None:
         costs, sizes = random_costs(5, convex=convex)
         least, most = (sum(map(limit, sizes)) for limit in (min, max))
         limit = least + part * (most - least)
-        found = allocated(costs, sizes, limit)
-        assert sum(own[place] for own, place in zip(sizes, found, strict=True)) <= limit + 1e-6
-        made = sum(own[place] for own, place in zip(costs, found, strict=True))
+        actual = allocated(costs, sizes, limit)
+        assert sum(own[place] for own, place in zip(sizes, actual, strict=True)) <= limit + 1e-6
+        result = sum(own[place] for own, place in zip(costs, actual, strict=True))
         best = min(
             sum(own[place] for own, place in zip(costs, each, strict=True))
             for each in itertools.product(range(len(BITS)), repeat=5)
             if sum(own[place] for own, place in zip(sizes, each, strict=True)) <= limit + 1e-6
         )
-        more.append(made / best)
+        more.append(result / best)
     assert np.median(more) < 1.1  # a few weights of different sizes leave gaps
     assert min(more) >= 1 - 1e-9
 
@@ -92,13 +92,13 @@ SAMPLES = [{"x": 2 * RNG.normal(size=(1, 24)).astype(np.float32)} for _ in range
 
 
 def bits_of(model: mlferry.MLModel) -> dict[str, tuple[int, int]]:
-    made = networks.network_of(model.get_spec())
-    assert made is not None
-    found = {}
-    for site in itertools.chain(*sites(made)):
+    result = networks.network_of(model.get_spec())
+    assert result is not None
+    results = {}
+    for site in itertools.chain(*sites(result)):
         if site.is_matrix and site.encoding is not None:
-            found[site.name] = (site.encoding.bits, site.count)
-    return found
+            results[site.name] = (site.encoding.bits, site.count)
+    return results
 
 
 def divergence(model: mlferry.MLModel) -> float:
@@ -118,8 +118,8 @@ def test_bits_go_where_they_matter(mode: str) -> None:
 
 def test_the_same_bits_for_all_where_they_lose_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation, "allocated", lambda *_: [0, 2, 0])  # 1, 6 and 1 bits
-    made = mlferry.quantize_weights(NETWORK, (1, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4.5)
-    assert {bits for bits, _ in bits_of(made).values()} == {3}
+    model = mlferry.quantize_weights(NETWORK, (1, 3, 6), "kmeans", SAMPLES[:40], mean_bits=4.5)
+    assert {bits for bits, _ in bits_of(model).values()} == {3}
 
 
 PROGRAM = {"quantization_mode": "kmeans", "sample_data": SAMPLES[:40], "convert_to": "mlprogram"}
@@ -158,23 +158,25 @@ GROUPS = {"granularity": "per_grouped_channel", "group_size": 8}
     ("groups", "tables"), [({}, 3), (GROUPS, 12 + 12 + 1)], ids=["one", "for groups"]
 )
 def test_tables_count(groups: dict[str, Any], tables: int) -> None:
-    given = {**PROGRAM, **groups, "sample_data": SAMPLES[:8]}
-    mixed = mlferry.quantize_weights(NETWORK, (1, 2, 4), mean_bits=1.5, cluster_dim=(1, 2), **given)
+    inputs = {**PROGRAM, **groups, "sample_data": SAMPLES[:8]}
+    mixed = mlferry.quantize_weights(
+        NETWORK, (1, 2, 4), mean_bits=1.5, cluster_dim=(1, 2), **inputs
+    )
     weights = 96 * 24 + 96 * 96 + 8 * 96
     assert 8 * table_bytes(mixed) <= 1.5 * weights + tables * 2**1.5 * 16
 
 
 def test_vectors_where_they_pay() -> None:
-    found = {
+    actual = {
         lengths: mlferry.quantize_weights(
             NETWORK, (1, 2, 4), mean_bits=1.5, cluster_dim=lengths, **PROGRAM
         )
         for lengths in ((1, 2), (1,), (2,))
     }
-    pairs = [op.arguments["lut"].shape[-1] == 2 for op in tables_of(found[1, 2])]
+    pairs = [op.arguments["lut"].shape[-1] == 2 for op in tables_of(actual[1, 2])]
     assert any(pairs)
     assert not all(pairs)
-    lost = {lengths: divergence(made) for lengths, made in found.items()}
+    lost = {lengths: divergence(result) for lengths, result in actual.items()}
     assert lost[1, 2] < 0.9 * min(lost[1,], lost[2,])
 
 
@@ -200,27 +202,27 @@ def test_in_a_shell(tmp_path: Path) -> None:
     for index, sample in enumerate(SAMPLES[:8]):
         np.savez(folder / f"{index}.npz", **sample)
     small = tmp_path / "small.mlmodel"
-    given = ["quantize", str(model), "-o", str(small), "--mode", "kmeans"]
-    assert main([*given, "--bits", "2,4", "--mean-bits", "3", "--samples", str(folder)]) == 0
+    inputs = ["quantize", str(model), "-o", str(small), "--mode", "kmeans"]
+    assert main([*inputs, "--bits", "2,4", "--mean-bits", "3", "--samples", str(folder)]) == 0
     bits = bits_of(mlferry.MLModel(small))
     assert {each for each, _ in bits.values()} == {2, 4}
     package = tmp_path / "small.mlpackage"
-    given = ["quantize", str(model), "-o", str(package), "--mode", "kmeans", "--bits", "4"]
-    assert main([*given, "--cluster-dim", "2"]) == 0
-    told = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
-    assert told == {"4-bit table of vectors of 2"}
-    given[-1] = "4,6"
+    inputs = ["quantize", str(model), "-o", str(package), "--mode", "kmeans", "--bits", "4"]
+    assert main([*inputs, "--cluster-dim", "2"]) == 0
+    schemes = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
+    assert schemes == {"4-bit table of vectors of 2"}
+    inputs[-1] = "4,6"
     more = ["--cluster-dim", "1,2", "--mean-bits", "2.5", "--samples", str(folder)]
-    assert main([*given, *more]) == 0
-    told = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
-    assert "4-bit table of vectors of 2" in told
+    assert main([*inputs, *more]) == 0
+    schemes = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
+    assert "4-bit table of vectors of 2" in schemes
 
 
 Make = Callable[[], Any]
 
 
-def run(*given: Any, model: Any = NETWORK, **options: Any) -> Make:
-    return lambda: mlferry.quantize_weights(model, *given, **options)
+def run(*inputs: Any, model: Any = NETWORK, **options: Any) -> Make:
+    return lambda: mlferry.quantize_weights(model, *inputs, **options)
 
 
 WRONG: dict[str, tuple[Make, type[Exception], str]] = {

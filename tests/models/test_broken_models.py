@@ -22,9 +22,9 @@ from tests.layers.broken_models import CASES
 
 
 def look(spec: model_pb2.Model) -> None:
-    found = describe(spec)
-    json.dumps(found.to_dict())
-    facts_page(found)
+    actual = describe(spec)
+    json.dumps(actual.to_dict())
+    facts_page(actual)
 
 
 def draw(spec: model_pb2.Model) -> None:

@@ -123,9 +123,9 @@ def test_inputs_of_a_keras_model_go_by_their_names(library: Any, form: str, samp
     keras = library("keras")
     names = ("a", "b") if form == "other names" else ("left", "right")
     left, right = (keras.Input((3,), name=name) for name in names)
-    made = keras.layers.Subtract()([left, right])
-    given: Any = {"right": right, "left": left} if form == "dict" else [left, right]
-    model = keras.Model(given, made)
+    result = keras.layers.Subtract()([left, right])
+    arguments: Any = {"right": right, "left": left} if form == "dict" else [left, right]
+    model = keras.Model(arguments, result)
     if form == "class":
 
         class Difference(keras.Model):  # type: ignore[misc]
@@ -231,9 +231,11 @@ def test_an_onnx_session(library: Any) -> None:
         [node], "g", [onnx.helper.make_tensor_value_info("in", kind, (1, 4))],
         [onnx.helper.make_tensor_value_info("square", kind, (1, 4))],
     )  # fmt: skip
-    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)],
+    result = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)],
                                   ir_version=8)  # fmt: skip
-    session = runtime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(
+        result.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     report = compare_models(lambda data: data["x"] ** 2, session, DATA)
     assert report.outputs["square"].numbers["largest_difference"] < 1e-6
     assert compare_models(scaled(1.0), session, DATA).outputs["y"].numbers["snr"] < 10
@@ -346,12 +348,12 @@ def test_folders_without_pictures(tmp_path: Path) -> None:
 def test_first_difference() -> None:
     assert first_difference(scaled(1.0), scaled(1.0), DATA[0]) is None
     assert first_difference(scaled(1.0), scaled(1.0001), DATA[0]) is None
-    found = first_difference(scaled(2.0), scaled(2.0, 1.0), DATA[0])
-    assert found is not None
-    assert (found.blob, found.layer, found.kind) == ("y", "second", "activation")
-    assert found.largest == 1
-    assert found.relative == 1 / 8
-    assert "'second' is the first to differ" in str(found)
+    actual = first_difference(scaled(2.0), scaled(2.0, 1.0), DATA[0])
+    assert actual is not None
+    assert (actual.blob, actual.layer, actual.kind) == ("y", "second", "activation")
+    assert actual.largest == 1
+    assert actual.relative == 1 / 8
+    assert "'second' is the first to differ" in str(actual)
     assert first_difference(scaled(2.0), scaled(2.0, 1.0), DATA[0], tolerance=0.2) is None
 
 
@@ -360,10 +362,10 @@ def test_first_difference_of_shapes_and_names() -> None:
     builder.input("x", (1, 4))
     builder.layer("reshapeStatic", "r", ["x"], ["h"], targetShape=[2, 2])
     builder.output("h")
-    found = first_difference(scaled(1.0), mlferry.MLModel(builder.model()), DATA[0])
-    assert found is not None
-    assert found.shapes == ((1, 4), (2, 2))
-    assert "shapes (1, 4) and (2, 2)" in str(found)
+    actual = first_difference(scaled(1.0), mlferry.MLModel(builder.model()), DATA[0])
+    assert actual is not None
+    assert actual.shapes == ((1, 4), (2, 2))
+    assert "shapes (1, 4) and (2, 2)" in str(actual)
     builder.rename_blob("h", "else")
     builder.description.output[0].name = "else"
     with pytest.raises(PredictionError, match="no blob of the same name"):

@@ -53,8 +53,8 @@ def made(steps: list[dict[str, Any]], program: mlferry.MLModel = HALF) -> mlferr
     return program
 
 
-def convolution(found: list[WeightFacts]) -> WeightFacts:
-    return next(each for each in found if each.weight.startswith("weight of conv '"))
+def convolution(actual: list[WeightFacts]) -> WeightFacts:
+    return next(each for each in actual if each.weight.startswith("weight of conv '"))
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -89,9 +89,9 @@ def last(site: Any) -> bool:
 
 def test_networks_are_told_too() -> None:
     small = mlferry.quantize_weights(NETWORK, 4, "kmeans")
-    found = small.describe(against=NETWORK).compressed
-    assert {each.scheme for each in found} == {"lut 4"}
-    assert all(each.snr is not None and 15 < each.snr < 30 for each in found)
+    actual = small.describe(against=NETWORK).compressed
+    assert {each.scheme for each in actual} == {"lut 4"}
+    assert all(each.snr is not None and 15 < each.snr < 30 for each in actual)
     exact = mlferry.quantize_weights(NETWORK, 16).describe(against=NETWORK).compressed
     assert all(each.bits is None and each.snr is not None and each.snr > 60 for each in exact)
 
@@ -121,12 +121,12 @@ def test_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert " dB</td>" in text
     capsys.readouterr()
     assert main(["inspect", str(small), "--json"]) == 0
-    (found,) = (
+    (actual,) = (
         each
         for each in json.loads(capsys.readouterr().out)["compressed"]
         if each["weight"].startswith("weight of conv '")
     )
-    assert (found["bits"], found["block"], found["snr"]) == (4, [1, 8, 3, 3], None)
+    assert (actual["bits"], actual["block"], actual["snr"]) == (4, [1, 8, 3, 3], None)
 
 
 @pytest.mark.parametrize("model", ["program", "network"])

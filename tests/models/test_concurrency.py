@@ -42,11 +42,11 @@ def convolutional() -> model_pb2.Model:
     builder = Builder()
     builder.input("x", (1, 3, 12, 12))
     before = "x"
-    for index, (given, made) in enumerate(((3, 8), (8, 8), (8, 4))):
+    for index, (inputs, result) in enumerate(((3, 8), (8, 8), (8, 4))):
         builder.layer(
-            "convolution", f"c{index}", [before], [f"b{index}"], outputChannels=made,
-            kernelChannels=given, kernelSize=[3, 3], same={},
-            weights=rng.standard_normal(made * given * 9).astype(np.float32) / 5,
+            "convolution", f"c{index}", [before], [f"b{index}"], outputChannels=result,
+            kernelChannels=inputs, kernelSize=[3, 3], same={},
+            weights=rng.standard_normal(result * inputs * 9).astype(np.float32) / 5,
         )  # fmt: skip
         builder.layer("activation", f"r{index}", [f"b{index}"], [f"a{index}"], ReLU={})
         before = f"a{index}"
@@ -90,8 +90,8 @@ def samples(count: int) -> list[dict[str, Any]]:
     return [{"x": rng.standard_normal((1, 3, 12, 12))} for _ in range(count)]
 
 
-def same(found: Any, wanted: Any) -> None:
-    for one, other in zip(found, wanted, strict=True):
+def same(actual: Any, expected: Any) -> None:
+    for one, other in zip(actual, expected, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
@@ -101,7 +101,7 @@ def same(found: Any, wanted: Any) -> None:
 def test_one_model_in_many_threads(name: str) -> None:
     """Also the first predictions, which make the plans, at the same time."""
     data = samples(40)
-    wanted = [loaded(name).predict(sample) for sample in data]
+    expected = [loaded(name).predict(sample) for sample in data]
     for _ in range(5):
         model = loaded(name)
         barrier = threading.Barrier(8)
@@ -112,17 +112,17 @@ def test_one_model_in_many_threads(name: str) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             parts = list(pool.map(work, [data[index::8] for index in range(8)]))
-        found = [parts[index % 8][index // 8] for index in range(len(data))]
-        same(found, wanted)
+        matches = [parts[index % 8][index // 8] for index in range(len(data))]
+        same(matches, expected)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_are_pickled(name: str) -> None:
     data = samples(2)
     model = loaded(name)
-    wanted = [model.predict(sample) for sample in data]  # its plans do not travel
+    expected = [model.predict(sample) for sample in data]  # its plans do not travel
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
-        same([other.predict(sample) for sample in data], wanted)
+        same([other.predict(sample) for sample in data], expected)
         assert other.get_spec() == model.get_spec()
     other.short_description = "changed"
     assert model.short_description == ""

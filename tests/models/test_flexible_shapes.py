@@ -37,8 +37,8 @@ def image_network(size: int = 64) -> Builder:
 
 def convolution(builder: Builder, name: str, x: str, y: str, inputs: int, **params: Any) -> None:
     weights = np.ones((4, inputs, 3, 3), np.float32)
-    given: dict[str, Any] = {"kernelSize": [3, 3], "same": {}, "weights": weights} | params
-    builder.layer("convolution", name, [x], [y], outputChannels=4, kernelChannels=inputs, **given)
+    sample: dict[str, Any] = {"kernelSize": [3, 3], "same": {}, "weights": weights} | params
+    builder.layer("convolution", name, [x], [y], outputChannels=4, kernelChannels=inputs, **sample)
 
 
 def any_size() -> model_pb2.Model:
@@ -175,16 +175,16 @@ def test_a_loop_of_so_many_rounds_may_stand_for_a_size() -> None:
 # ---- pipelines --------------------------------------------------------------------------------
 
 
-def step(given: str, made: str, *, image: bool = False, pooled: bool = False) -> mlferry.MLModel:
+def step(inputs: str, result: str, *, image: bool = False, pooled: bool = False) -> mlferry.MLModel:
     builder = Builder()
     kind = features.image(16, 16, "RGB") if image else None
-    builder.input(given, (1, 3, 16, 16), kind)
+    builder.input(inputs, (1, 3, 16, 16), kind)
     if pooled:
-        builder.layer("pooling", made, [given], [made], type="AVERAGE", globalPooling=True,
+        builder.layer("pooling", result, [inputs], [result], type="AVERAGE", globalPooling=True,
                       valid={})  # fmt: skip
     else:
-        builder.layer("activation", f"to {made}", [given], [made], linear={"alpha": 2})
-    builder.output(made)
+        builder.layer("activation", f"to {result}", [inputs], [result], linear={"alpha": 2})
+    builder.output(result)
     return mlferry.MLModel(builder.model())
 
 
@@ -208,8 +208,8 @@ def test_pipelines_are_changed_through_their_models() -> None:
     assert flexible.accepted_sizes(spec).is_whole
     for size in (16, 25, 32):
         pixels = np.random.default_rng(size).integers(0, 256, (size, 20, 3)).astype(np.uint8)
-        made = mlferry.MLModel(spec).predict({"image": pixels})["score"]
-        np.testing.assert_allclose(made.ravel(), pixels.mean((0, 1)) ** 2, rtol=1e-4)
+        actual = mlferry.MLModel(spec).predict({"image": pixels})["score"]
+        np.testing.assert_allclose(actual.ravel(), pixels.mean((0, 1)) ** 2, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -249,19 +249,19 @@ def taking_y() -> model_pb2.Model:
 def test_ranges_are_checked(make: Any, bounds: tuple[int, int], refused: str) -> None:
     spec = make()
     before = spec.SerializeToString(deterministic=True)
-    wanted = flexible.NeuralNetworkImageSizeRange(bounds, bounds)
+    expected = flexible.NeuralNetworkImageSizeRange(bounds, bounds)
     if not refused:
-        flexible.update_image_size_range(spec, "image", wanted)
+        flexible.update_image_size_range(spec, "image", expected)
         size = spec.description.input[0].type.imageType.imageSizeRange
         assert (size.heightRange.lowerBound, size.widthRange.upperBound) == bounds
         assert not [p for p in validate(spec) if p.severity != "note"]
         return
     with pytest.raises(SpecError) as caught:
-        flexible.update_image_size_range(spec, "image", wanted)
+        flexible.update_image_size_range(spec, "image", expected)
     assert refused in str(caught.value)
     assert "height" in str(caught.value)
     assert spec.SerializeToString(deterministic=True) == before
-    flexible.update_image_size_range(spec, "image", wanted, check=False)
+    flexible.update_image_size_range(spec, "image", expected, check=False)
     assert spec.description.input[0].type.imageType.HasField("imageSizeRange")
 
 
@@ -304,8 +304,8 @@ def test_what_was_tried_is_told() -> None:
     spec = at_least_five()
     for bounds, told in (((5, 100), "5..100: the"), ((5, -1), "5.. (tried: 5 to 68): the"),
                          ((5, 200), "5..200 (tried: 5 to 68, 200): the")):  # fmt: skip
-        wanted = flexible.NeuralNetworkImageSizeRange(bounds, (64, 64))
-        flexible.update_image_size_range(spec, "image", wanted)
+        expected = flexible.NeuralNetworkImageSizeRange(bounds, (64, 64))
+        flexible.update_image_size_range(spec, "image", expected)
         most = 64 if bounds[1] != 100 else 1024
         assert f"height {told} layers take all of it" in str(
             flexible.accepted_sizes(spec, most=most)
@@ -317,8 +317,8 @@ def test_sizes_that_must_be_alike_are_told() -> None:
     flexible.update_image_size_range(
         spec, "image", flexible.NeuralNetworkImageSizeRange((2, 8), (2, 8)), check=False
     )
-    found = flexible.accepted_sizes(spec)
-    assert all(axis.together and axis.is_whole for axis in found.axes)
+    actual = flexible.accepted_sizes(spec)
+    assert all(axis.together and axis.is_whole for axis in actual.axes)
 
 
 def test_lists_are_checked() -> None:
@@ -374,9 +374,9 @@ def classic() -> model_pb2.Model:
 
 def test_classic_multi_arrays() -> None:
     spec = classic()
-    wanted = flexible.NeuralNetworkMultiArrayShapeRange({"C": (3, 3), "H": (2, 20)})
-    wanted.add_width_range((2, -1))
-    flexible.update_multiarray_shape_range(spec, "x", wanted)
+    expected = flexible.NeuralNetworkMultiArrayShapeRange({"C": (3, 3), "H": (2, 20)})
+    expected.add_width_range((2, -1))
+    flexible.update_multiarray_shape_range(spec, "x", expected)
     assert spec.specificationVersion == 3
     bounds = spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges
     assert [(b.lowerBound, b.upperBound) for b in bounds] == [(3, 3), (2, 20), (2, -1)]
@@ -401,8 +401,8 @@ def test_custom_layers_are_asked_or_named() -> None:
                   output_shapes=[(1, 3, 8, 8)])  # fmt: skip
     builder.layer("reshapeStatic", "flat", ["a"], ["y"], targetShape=[1, 192])
     spec = finish(builder)
-    wanted = flexible.NeuralNetworkImageSizeRange((8, 9), (8, 8))
-    flexible.update_image_size_range(spec, "image", wanted)
+    expected = flexible.NeuralNetworkImageSizeRange((8, 9), (8, 8))
+    flexible.update_image_size_range(spec, "image", expected)
     assert flexible.accepted_sizes(spec).opaque == ["odd"]
     assert "not checked behind custom layers: odd" in str(flexible.accepted_sizes(spec))
 
@@ -410,15 +410,15 @@ def test_custom_layers_are_asked_or_named() -> None:
         pass
 
     model = mlferry.MLModel(spec, custom_layers={"FlexOdd": FlexOdd})
-    found = flexible.accepted_sizes(model)
-    assert (found.opaque, found.axes[0].accepted) == ([], [8])
+    actual = flexible.accepted_sizes(model)
+    assert (actual.opaque, actual.axes[0].accepted) == ([], [8])
 
 
 def test_outputs_that_vary_are_named() -> None:
     spec = any_size()
     spec.description.output[0].type.multiArrayType.shape.extend([1, 4, 64, 64])
-    wanted = flexible.NeuralNetworkImageSizeRange((32, 64), (64, 96))
-    flexible.update_image_size_range(spec, "image", wanted)
+    expected = flexible.NeuralNetworkImageSizeRange((32, 64), (64, 96))
+    flexible.update_image_size_range(spec, "image", expected)
     assert flexible.accepted_sizes(spec).varying == ["y"]
     flexible.set_multiarray_ndshape_range(spec, "y", [1, 4, 32, 64], [1, 4, 64, 96])
     assert flexible.accepted_sizes(spec).varying == []
@@ -467,10 +467,10 @@ def theirs(library: Any, function: str, spec: model_pb2.Model, *arguments: Any) 
     utils = library("coremltools.models.neural_network.flexible_shape_utils")
     other = tools.proto.Model_pb2.Model()
     other.ParseFromString(spec.SerializeToString())
-    made = [a(utils) if callable(a) else a for a in arguments]
+    result = [a(utils) if callable(a) else a for a in arguments]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        getattr(utils, function)(other, *made)
+        getattr(utils, function)(other, *result)
     return bytes(other.SerializeToString(deterministic=True))
 
 
@@ -492,11 +492,11 @@ def test_writes_what_coremltools_writes(
     library: Any, function: str, make: Any, arguments: list[Any]
 ) -> None:
     spec = make()
-    wanted = theirs(library, function, spec, *arguments)
+    expected = theirs(library, function, spec, *arguments)
     getattr(flexible, function)(spec, *[a(flexible) if callable(a) else a for a in arguments])
     spec.specificationVersion = max(spec.specificationVersion, versions.required(spec))
     other = model_pb2.Model()
-    other.ParseFromString(wanted)
+    other.ParseFromString(expected)
     other.specificationVersion = spec.specificationVersion
     for each in (spec, other):  # coremltools puts the described size last
         sizes = each.description.input[0].type.imageType.enumeratedSizes.sizes
@@ -511,8 +511,8 @@ def test_conversions_tell_what_is_not_taken(
     for lower, upper, told in ((16, 64, "multiples of 2, 16 to 64"), (32, 32, "")):
         caplog.clear()
         extent = mlferry.RangeDim(lower, upper)
-        wanted = mlferry.TensorType("image", shape=(1, 3, extent, 32))
-        mlferry.convert(mlferry.examples.path("style.onnx"), inputs=[wanted])
+        expected = mlferry.TensorType("image", shape=(1, 3, extent, 32))
+        mlferry.convert(mlferry.examples.path("style.onnx"), inputs=[expected])
         assert told in caplog.text
         assert bool(caplog.text) == bool(told)
 

@@ -159,9 +159,9 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_models(name: str, tmp_path: Path) -> None:
     build, message = HOSTILE[name]
-    made = build()
+    result = build()
     path = tmp_path / "m.mlmodel"
-    path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+    path.write_bytes(result if isinstance(result, bytes) else result.SerializeToString())
     start = time.monotonic()
     with pytest.raises(MlferryError, match=message):
         mlferry.MLModel(path).predict({"x": np.ones((1, 1, 4, 4))})

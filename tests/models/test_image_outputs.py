@@ -27,14 +27,14 @@ MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 3, 3)).astype(np.uint8)
 
 
-def spec_of(layout: str, source: str = "x", made: str = "y", **options: Any) -> Any:
+def spec_of(layout: str, source: str = "x", result: str = "y", **options: Any) -> Any:
     """255 minus an image."""
     channels = features.CHANNELS[layout]
     builder = Builder()
     builder.input(source, (1, channels, 2, 3), features.image(3, 2, layout))
     layer = {"type": "POWER", "alpha": 1.0, "scale": -1.0, "shift": 255.0}
-    builder.layer("unary", "negative", [source], [made], **layer)
-    builder.output(made, features.image(3, 2, layout))
+    builder.layer("unary", "negative", [source], [result], **layer)
+    builder.output(result, features.image(3, 2, layout))
     return builder.model()
 
 
@@ -50,15 +50,15 @@ def test_pictures_and_arrays(layout: str, engine: str) -> None:
     if engine == "onnxruntime":
         pytest.importorskip("onnxruntime")
     x = sample(layout)
-    wanted = 255 - np.asarray(x).astype(np.float32)
+    expected = 255 - np.asarray(x).astype(np.float32)
     picture = mlferry.MLModel(spec_of(layout), engine=engine).predict({"x": x})["y"]
     array = mlferry.MLModel(spec_of(layout), engine=engine, images="array").predict({"x": x})["y"]
     assert isinstance(picture, Image.Image)
     assert picture.mode == MODES[layout]
     assert picture.size == (3, 2)
     assert isinstance(array, np.ndarray)
-    for made in (picture, array):
-        np.testing.assert_array_equal(np.asarray(made), wanted)
+    for result in (picture, array):
+        np.testing.assert_array_equal(np.asarray(result), expected)
 
 
 def through_pipeline(model: mlferry.MLModel) -> mlferry.MLModel:
@@ -86,26 +86,26 @@ WAYS: dict[str, Callable[[mlferry.MLModel], Any]] = {
 @pytest.mark.parametrize("images", ["pil", "array"])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_predict(way: str, images: str) -> None:
-    found = WAYS[way](mlferry.MLModel(spec_of("BGR"), images=images))
+    actual = WAYS[way](mlferry.MLModel(spec_of("BGR"), images=images))
     kind = Image.Image if images == "pil" else np.ndarray
-    for made in found:
-        assert isinstance(made, kind)
-        np.testing.assert_array_equal(np.asarray(made), 255 - PIXELS)
+    for result in actual:
+        assert isinstance(result, kind)
+        np.testing.assert_array_equal(np.asarray(result), 255 - PIXELS)
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    (made,) = mlferry.MLModel(spec_of("RGB")).predict(tmp_path)
+    (actual,) = mlferry.MLModel(spec_of("RGB")).predict(tmp_path)
     buffer = io.BytesIO()
-    made["y"].save(buffer, "PNG")
+    actual["y"].save(buffer, "PNG")
     np.testing.assert_array_equal(np.asarray(Image.open(buffer)), 255 - PIXELS)
 
 
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_pillow", lambda: None)
-    made = mlferry.MLModel(spec_of("RGB")).predict({"x": PIXELS})["y"]
-    assert isinstance(made, np.ndarray)
-    np.testing.assert_array_equal(made, 255 - PIXELS)
+    actual = mlferry.MLModel(spec_of("RGB")).predict({"x": PIXELS})["y"]
+    assert isinstance(actual, np.ndarray)
+    np.testing.assert_array_equal(actual, 255 - PIXELS)
 
 
 def test_no_such_kind() -> None:

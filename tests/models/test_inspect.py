@@ -34,12 +34,12 @@ def classifier() -> mlferry.MLModel:
                   weights=weights)  # fmt: skip
     builder.output("y")
     spec = builder.model(builder.classifier([*"abcdefg"], "y"))
-    made = mlferry.MLModel(spec)
-    made.author, made.license, made.version = "Ada", "BSD", "1.2"
-    made.short_description = "tells letters"
-    made.input_description["photo"] = "of a letter"
-    made.user_defined_metadata["trained on"] = "letters & digits"
-    return mlferry.quantize_weights(made, 4)
+    model = mlferry.MLModel(spec)
+    model.author, model.license, model.version = "Ada", "BSD", "1.2"
+    model.short_description = "tells letters"
+    model.input_description["photo"] = "of a letter"
+    model.user_defined_metadata["trained on"] = "letters & digits"
+    return mlferry.quantize_weights(model, 4)
 
 
 def described() -> Description:
@@ -120,12 +120,12 @@ def test_dict_is_json_and_complete() -> None:
 
 
 def test_pages_load_nothing_and_hold_the_facts() -> None:
-    found = described()
-    parser = read(page(found))
+    actual = described()
+    parser = read(page(actual))
     assert not parser.addresses
-    text = page(found)
+    text = page(actual)
     start = text.index('id="facts">') + len('id="facts">')
-    assert json.loads(text[start : text.index("</script>", start)]) == found.to_dict()
+    assert json.loads(text[start : text.index("</script>", start)]) == actual.to_dict()
 
 
 def test_custom_models_in_pipelines_are_dependencies() -> None:
@@ -136,12 +136,12 @@ def test_custom_models_in_pipelines_are_dependencies() -> None:
     spec = model_pb2.Model(specificationVersion=3)
     spec.pipeline.models.append(inner)
     spec.description.CopyFrom(inner.description)
-    found = mlferry.MLModel(spec).describe()
-    (needed,) = found.dependencies
+    actual = mlferry.MLModel(spec).describe()
+    (needed,) = actual.dependencies
     assert (needed.kind, needed.class_name) == ("custom model", "Summer")
-    assert [model.kind for model in found.models] == ["customModel"]
-    assert "adds up" in str(found)
-    facts = json.loads(json.dumps(found.to_dict()))
+    assert [model.kind for model in actual.models] == ["customModel"]
+    assert "adds up" in str(actual)
+    facts = json.loads(json.dumps(actual.to_dict()))
     assert facts["dependencies"][0]["parameters"]["table"] == "0102"
 
 
@@ -155,10 +155,10 @@ def test_real_models_show_themselves(shared_data: Path) -> None:
     paths = sorted((shared_data / "mlmodel").glob("*.mlmodel"))
     assert paths
     for path in paths:
-        found = mlferry.MLModel(path).describe()
-        assert json.dumps(found.to_dict())
-        assert found.kind in str(found)
-        read(page(found, path.name))
+        actual = mlferry.MLModel(path).describe()
+        assert json.dumps(actual.to_dict())
+        assert actual.kind in str(actual)
+        read(page(actual, path.name))
 
 
 def test_a_class_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,21 +171,21 @@ def test_a_class_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
                       parameters={"beta": {"doubleValue": float(index == 5)}})  # fmt: skip
         blob = f"y{index}"
     builder.output(blob)
-    found = mlferry.MLModel(builder.model()).describe()
-    text = str(found)
+    actual = mlferry.MLModel(builder.model()).describe()
+    text = str(actual)
     assert text.count("Swish") == 1
     assert "Swish (6 layers: layer 0, layer 1, layer 2, layer 3, ...)" in text
     assert text.count("description: swish") == 1
     assert "parameter beta: 1.0 (layer 5)" in text
-    assert page(found).count("<b>custom layer Swish") == 1
-    assert len(found.to_dict()["dependencies"]) == 6
+    assert page(actual).count("<b>custom layer Swish") == 1
+    assert len(actual.to_dict()["dependencies"]) == 6
 
 
 def test_weights_are_told_layer_by_layer() -> None:
-    found = described()
-    (odd, ip) = found.by_layer
+    actual = described()
+    (odd, ip) = actual.by_layer
     assert (odd.layer, odd.kind, odd.count, odd.encoding) == ("odd <1>", "custom", 5, "float16")
     assert (ip.layer, ip.kind, ip.shape, ip.count) == ("ip", "innerProduct", [7, 48], 336)
     assert ip.size == pytest.approx(336 / 2 + 7 * 8, abs=40)  # codes, scales and biases
-    text = page(found)
+    text = page(actual)
     assert "7 \N{MULTIPLICATION SIGN} 48" in text

@@ -38,13 +38,13 @@ def custom(*names: str, **parameters: Any) -> model_pb2.Model:
     builder.input("x", (1, 3))
     blob = "x"
     for name in names:
-        made = f"{name}_out"
+        result = f"{name}_out"
         fields = {key: {"doubleValue": value} for key, value in parameters.items()}
         builder.layer(
-            "custom", name, [blob], [made], className=name, description=f"does {name}",
+            "custom", name, [blob], [result], className=name, description=f"does {name}",
             parameters=fields, output_shapes=[(1, 3)],
         )  # fmt: skip
-        blob = made
+        blob = result
     builder.output(blob)
     return builder.model()
 
@@ -54,8 +54,8 @@ def test_load_save_and_bytes(tmp_path: Path) -> None:
     path = model.save(tmp_path / "m")
     assert path.name == "m.mlmodel"
     for source in (path, str(path), path.read_bytes(), model.get_spec()):
-        made = mlferry.MLModel(source).predict({"x": [[-1, 0, 2]]})
-        np.testing.assert_array_equal(made["y"], [[0, 0, 2]])
+        actual = mlferry.MLModel(source).predict({"x": [[-1, 0, 2]]})
+        np.testing.assert_array_equal(actual["y"], [[0, 0, 2]])
 
 
 def test_a_message_of_coremltools(library: Any) -> None:
@@ -66,8 +66,8 @@ def test_a_message_of_coremltools(library: Any) -> None:
 
 def test_a_batch_is_a_list() -> None:
     model = mlferry.MLModel(relu())
-    made = model.predict([{"x": np.full((1, 3), value)} for value in (-1, 2)])
-    assert [sample["y"].max() for sample in made] == [0, 2]
+    actual = model.predict([{"x": np.full((1, 3), value)} for value in (-1, 2)])
+    assert [sample["y"].max() for sample in actual] == [0, 2]
 
 
 def test_an_iterator_streams() -> None:
@@ -129,14 +129,14 @@ def test_samples_of_classic_networks_go_side_by_side(name: str) -> None:
     assert model._network().joins is joins
     samples = [{"x": np.arange(4) * 0.1 + index} for index in range(40)]
     output = f"y{len(layers) - 1}"
-    wanted = [model.predict(sample)[output] for sample in samples]
+    expected = [model.predict(sample)[output] for sample in samples]
     asked = []
     run = model.session.run
-    model.session.run = lambda *given: asked.append(given) or run(*given)  # type: ignore[method-assign]
-    for made in (model.predict(samples), list(model.predict(iter(samples)))):
-        found = [one[output] for one in made]
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-        assert found[0].shape == wanted[0].shape
+    model.session.run = lambda *arguments: asked.append(arguments) or run(*arguments)  # type: ignore[method-assign]
+    for result in (model.predict(samples), list(model.predict(iter(samples)))):
+        matches = [one[output] for one in result]
+        np.testing.assert_allclose(matches, expected, rtol=1e-5, atol=1e-6)
+        assert matches[0].shape == expected[0].shape
     assert len(asked) == (6 if joins else 80)
     samples[20] = {"x": np.zeros(5)}
     results = model.predict(iter(samples))
@@ -156,8 +156,8 @@ def test_a_folder_of_pictures_streams(tmp_path: Path, rng: np.random.Generator) 
     pixels = rng.integers(0, 256, (3, 4, 5, 3)).astype(np.uint8)
     for index, picture in enumerate(pixels):
         Image.fromarray(picture).save(tmp_path / f"{index}.png")
-    made = [result["y"] for result in model.predict(tmp_path)]
-    np.testing.assert_array_equal(np.concatenate(made), 2.0 * pixels.transpose(0, 3, 1, 2))
+    actual = [result["y"] for result in model.predict(tmp_path)]
+    np.testing.assert_array_equal(np.concatenate(actual), 2.0 * pixels.transpose(0, 3, 1, 2))
 
 
 def test_get_spec_is_a_copy() -> None:

@@ -43,14 +43,14 @@ def normalized(spec: Any) -> bytes:
 
 def both(peer: Any, build: Callable[[Any, Any], Any], **options: Any) -> tuple[Any, Any]:
     """What the same calls make of our builder and of the peer's."""
-    made = []
+    result = []
     for module in (mlferry.models.neural_network, peer):
         array = module.datatypes.Array
         inputs = [("x", array(3, 4, 4)), ("z", array(3))]
         builder = module.NeuralNetworkBuilder(inputs, [("y", array(3))], **options)
         build(builder, module)
-        made.append(builder.spec)
-    return made[0], made[1]
+        result.append(builder.spec)
+    return result[0], result[1]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def both(peer: Any, build: Callable[[Any, Any], Any], **options: Any) -> tuple[A
 )
 def test_layers(peer: Any, method: str, arguments: dict[str, Any]) -> None:
     def build(builder: Any, module: Any) -> None:
-        given = dict(arguments)
-        if module is peer and "custom_proto_spec" in given:
-            message = given["custom_proto_spec"].SerializeToString()
-            given["custom_proto_spec"] = peer.CustomLayerParams.FromString(message)
-        getattr(builder, method)(**given)
+        inputs = dict(arguments)
+        if module is peer and "custom_proto_spec" in inputs:
+            message = inputs["custom_proto_spec"].SerializeToString()
+            inputs["custom_proto_spec"] = peer.CustomLayerParams.FromString(message)
+        getattr(builder, method)(**inputs)
 
     exact = method not in ("add_load_constant",)
     ours, theirs = both(peer, build, disable_rank5_shape_mapping=exact)
@@ -74,8 +74,8 @@ def test_every_argument_of_every_method_is_in_some_row() -> None:
     for name in METHODS:
         method = METHODS.find(name).value
         used = {argument for called, row in CALLS if called == name for argument in row}
-        wanted = set(method.signature.parameters) - {"kwargs"}
-        assert wanted - used == set(GIVEN_NETWORKS.get(name, ())), name
+        expected = set(method.signature.parameters) - {"kwargs"}
+        assert expected - used == set(GIVEN_NETWORKS.get(name, ())), name
 
 
 def test_signatures(peer: Any) -> None:
@@ -93,10 +93,10 @@ def test_signatures(peer: Any) -> None:
 # ---- around the layers --------------------------------------------------------------------
 
 
-def dense(builder: Any, name: str = "fc", blob: str = "x", made: str = "s") -> None:
+def dense(builder: Any, name: str = "fc", blob: str = "x", result: str = "s") -> None:
     builder.add_inner_product(
         name, W=np.ones((3, 3), np.float32), b=np.zeros(3, np.float32), input_channels=3,
-        output_channels=3, has_bias=True, input_name=blob, output_name=made,
+        output_channels=3, has_bias=True, input_name=blob, output_name=result,
     )  # fmt: skip
 
 
@@ -242,12 +242,12 @@ def test_an_image_of_a_network_that_wants_channels_last(
     )
     builder.add_transpose("turn", axes, "x", "turned")
     builder.add_clip("clip", "turned", "y", 10.0, 200.0)
-    wanted = np.clip(pixels.reshape(shape).transpose(axes).astype(np.float32), 10, 200)
+    expected = np.clip(pixels.reshape(shape).transpose(axes).astype(np.float32), 10, 200)
     array = mlferry.MLModel(builder.spec).predict({"x": pixels.reshape(shape).astype(np.float32)})
-    np.testing.assert_array_equal(array["y"], wanted)
+    np.testing.assert_array_equal(array["y"], expected)
     builder.set_pre_processing_parameters(["x"], image_format="NHWC")
-    made = mlferry.MLModel(builder.spec).predict({"x": pixels})["y"]
-    np.testing.assert_array_equal(made, wanted)
+    actual = mlferry.MLModel(builder.spec).predict({"x": pixels})["y"]
+    np.testing.assert_array_equal(actual, expected)
     dropped = axes == (0, 3, 1, 2)
     assert ("turn" in builder.layers) == (not dropped)
 
@@ -262,8 +262,8 @@ def test_a_network_inside_a_loop() -> None:
     body = NeuralNetworkBuilder(nn_spec=loop.loop.bodyNetwork)
     body.add_elementwise("double", ["y"], "twice", "MULTIPLY", alpha=2.0)
     body.add_copy("keep", "twice", "y")
-    made = mlferry.MLModel(builder.spec).predict({"x": np.array([1.0, 3.0])})
-    np.testing.assert_array_equal(made["y"], [8.0, 24.0])
+    actual = mlferry.MLModel(builder.spec).predict({"x": np.array([1.0, 3.0])})
+    np.testing.assert_array_equal(actual["y"], [8.0, 24.0])
     with pytest.raises(SpecError, match="no inputs, outputs or training"):
         body.set_optional_input(0)
     with pytest.raises(SpecError, match="no inputs, outputs or training"):
@@ -369,7 +369,7 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     builder.make_updatable(["fc"])
     builder.set_categorical_cross_entropy_loss("loss", "y")
     builder.set_adam_optimizer(AdamParams(batch=4))
-    for show, wanted in (
+    for show, expected in (
         (
             builder.inspect_layers,
             ["[Id: 1] Name: softmax", "[Id: 0] Name: fc (Type: innerProduct)"],
@@ -393,7 +393,7 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         show()
         shown = capsys.readouterr().out
-        assert [text for text in wanted if text not in shown] == []
+        assert [text for text in expected if text not in shown] == []
     print_network_spec(builder.spec, interface_only=True)
     assert "innerProduct" not in capsys.readouterr().out
 

@@ -47,9 +47,9 @@ def peer() -> Any:
 
 
 def as_bytes(spec: Any) -> bytes:
-    made = model_pb2.Model.FromString(spec.SerializeToString())
-    made.ClearField("specificationVersion")
-    return made.SerializeToString(deterministic=True)
+    built = model_pb2.Model.FromString(spec.SerializeToString())
+    built.ClearField("specificationVersion")
+    return built.SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("index", range(len(TYPES)))
@@ -57,8 +57,8 @@ def test_types_of_features(peer: Any, index: int) -> None:
     make = TYPES[index]
     ours = pipeline.Pipeline([("x", make(datatypes))], [("y", datatypes.Double())])
     theirs = peer.pipeline.Pipeline([("x", make(peer.datatypes))], [("y", peer.datatypes.Double())])
-    for made in (ours, theirs):  # the peer's is of no kind without a model
-        made.spec.pipeline.SetInParent()
+    for result in (ours, theirs):  # the peer's is of no kind without a model
+        result.spec.pipeline.SetInParent()
     assert as_bytes(ours.spec) == as_bytes(theirs.spec)
     if not isinstance(make(datatypes), str | type):
         assert repr(make(datatypes)) == repr(make(peer.datatypes))
@@ -95,34 +95,34 @@ def test_a_pipeline_runs() -> None:
     first.add_unary("twice", "image", "x", "power", alpha=1.0, scale=2.0)
     second = network(mode="classifier")
     second.set_class_labels(["a", "b", "c"])
-    made = pipeline.PipelineClassifier(
+    result = pipeline.PipelineClassifier(
         [("image", datatypes.Array(3))], ["a", "b", "c"], ["classLabel", "p"]
     )
-    made.add_model(mlferry.MLModel(first.spec))
-    made.add_model(second.spec)
-    found = mlferry.MLModel(made.spec).predict({"image": np.array([0.0, 1.0, 0.5])})
-    wanted = np.exp([0.0, 2.0, 1.0]) / np.exp([0.0, 2.0, 1.0]).sum()
-    assert found["classLabel"] == "b"
-    np.testing.assert_allclose(list(found["p"].values()), wanted, rtol=1e-6)
+    result.add_model(mlferry.MLModel(first.spec))
+    result.add_model(second.spec)
+    actual = mlferry.MLModel(result.spec).predict({"image": np.array([0.0, 1.0, 0.5])})
+    expected = np.exp([0.0, 2.0, 1.0]) / np.exp([0.0, 2.0, 1.0]).sum()
+    assert actual["classLabel"] == "b"
+    np.testing.assert_allclose(list(actual["p"].values()), expected, rtol=1e-6)
 
 
 def test_an_updatable_pipeline() -> None:
-    made = pipeline.Pipeline([("x", datatypes.Array(3))], [("p", datatypes.Array(3))])
-    made.add_model(network().spec)
+    result = pipeline.Pipeline([("x", datatypes.Array(3))], [("p", datatypes.Array(3))])
+    result.add_model(network().spec)
     with pytest.raises(
         SpecError, match="the last model of an updatable pipeline must be updatable"
     ):
-        made.make_updatable()
+        result.make_updatable()
     last = network()
     last.make_updatable(["fc"])
-    made.add_model(last.spec)
-    made.set_training_input([("x", datatypes.Array(3)), ("p_true", datatypes.Array(1))])
-    made.make_updatable()
-    assert made.spec.isUpdatable
-    assert made.spec.specificationVersion == 4
-    assert [f.name for f in made.spec.description.trainingInput] == ["x", "p_true"]
+    result.add_model(last.spec)
+    result.set_training_input([("x", datatypes.Array(3)), ("p_true", datatypes.Array(1))])
+    result.make_updatable()
+    assert result.spec.isUpdatable
+    assert result.spec.specificationVersion == 4
+    assert [f.name for f in result.spec.description.trainingInput] == ["x", "p_true"]
     with pytest.raises(SpecError, match="add the models before"):
-        made.add_model(network().spec)
+        result.add_model(network().spec)
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {

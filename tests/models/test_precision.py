@@ -122,10 +122,10 @@ def test_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "4 samples" in said
     assert "keep in float32: ['grow" in said
     assert main(["precision", str(path), str(folder), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found == mlferry.check_precision(mlferry.MLModel(path), folder).to_dict()
+    actual = json.loads(capsys.readouterr().out)
+    assert actual == mlferry.check_precision(mlferry.MLModel(path), folder).to_dict()
     text = page.read_text()
-    assert text.count("<circle") == len(found["operations"])
+    assert text.count("<circle") == len(actual["operations"])
     assert "grow" in text
 
 
@@ -159,15 +159,15 @@ def test_a_pipeline_says_how_to_check_its_programs(tmp_path: Path) -> None:
 
 def test_both_engines_find_the_same(tmp_path: Path) -> None:
     made(overflow, tmp_path / "half.mlpackage")
-    found = [
+    problems = [
         mlferry.check_precision(
             mlferry.MLModel(tmp_path / "half.mlpackage", engine=engine), SAMPLES
         )
         for engine in ("numpy", "onnxruntime")
     ]
-    assert found[0].keep_in_float32 == found[1].keep_in_float32
-    assert [each.overflows for each in found[0].operations] == [
-        each.overflows for each in found[1].operations
+    assert problems[0].keep_in_float32 == problems[1].keep_in_float32
+    assert [each.overflows for each in problems[0].operations] == [
+        each.overflows for each in problems[1].operations
     ]
 
 

@@ -75,8 +75,8 @@ PROGRAMS = {
 def weights_of(model: mlferry.MLModel) -> dict[str, Array]:
     """The matrices of a program by the first letter of what they are for."""
     block, opset = read_function(model.spec.mlProgram.functions["main"], model.program_weights)
-    found = [site for site in sites(block, opset) if site.is_matrix]
-    return {site.name[0]: site.array for site in found}
+    matches = [site for site in sites(block, opset) if site.is_matrix]
+    return {site.name[0]: site.array for site in matches}
 
 
 # Scheme, the specification version that it needs, the op, and how many steps of the weight's range
@@ -141,8 +141,8 @@ def test_scheme(name: str, precision: str, tmp_path: Path) -> None:
             assert np.abs(after[key] - array).max() <= largest
     _same_by_coremltools(small, after, tmp_path)
     again = mlferry.MLModel(small.save(tmp_path / "again.mlpackage"), engine="onnxruntime")
-    made, other = small.predict(GIVEN), again.predict(GIVEN)
-    for key, right in made.items():
+    actual, other = small.predict(GIVEN), again.predict(GIVEN)
+    for key, right in actual.items():
         np.testing.assert_allclose(other[key], right, rtol=1e-2, atol=1e-2 * np.abs(right).max())
 
 
@@ -155,12 +155,12 @@ def _same_by_coremltools(model: mlferry.MLModel, ours: Mapping[str, Array], fold
     program = load.load(
         spec, spec.specificationVersion, str(path / "Data/com.apple.CoreML/weights")
     )
-    found = {}
+    results = {}
     for op in program.functions["main"].operations:
         if op.op_type.startswith("constexpr_"):
-            found[op.outputs[0].child_ops[0].outputs[0].name[0]] = op.materialized_val_inference()
-    assert found.keys() == ours.keys()
-    for key, array in found.items():
+            results[op.outputs[0].child_ops[0].outputs[0].name[0]] = op.materialized_val_inference()
+    assert results.keys() == ours.keys()
+    for key, array in results.items():
         np.testing.assert_array_equal(np.asarray(array, np.float32), ours[key])
 
 
@@ -291,12 +291,12 @@ def test_joint(name: str, precision: str, tmp_path: Path) -> None:
     assert not [op for op in kinds(back.spec) if op.startswith("constexpr_")]
     for key, array in weights_of(back).items():
         np.testing.assert_array_equal(array, after[key])
-    made, plain = small.predict(GIVEN), back.predict(GIVEN)
+    actual, plain = small.predict(GIVEN), back.predict(GIVEN)
     again = mlferry.MLModel(small.save(tmp_path / "again.mlpackage"), engine="onnxruntime")
     other = again.predict(GIVEN)
     for key, right in plain.items():
         largest = np.abs(right).max()
-        np.testing.assert_allclose(made[key], right, rtol=1e-3, atol=1e-3 * largest)
+        np.testing.assert_allclose(actual[key], right, rtol=1e-3, atol=1e-3 * largest)
         np.testing.assert_allclose(other[key], right, rtol=1e-2, atol=1e-2 * largest)
 
 
@@ -408,9 +408,9 @@ def test_vectors_with_samples(options: dict[str, Any], lengths: list[int], tmp_p
 
     Tables of pairs for groups of 4 x 16 weights would take more than they save.
     """
-    given = samples(24)
+    inputs = samples(24)
     off = []
-    for sample_data in (given[:16], None):
+    for sample_data in (inputs[:16], None):
         small = checked(
             mlferry.quantize_weights(
                 NETWORK, 4, "kmeans", sample_data, cluster_dim=2, convert_to="mlprogram", **options
@@ -421,7 +421,7 @@ def test_vectors_with_samples(options: dict[str, Any], lengths: list[int], tmp_p
         tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
         assert [op.arguments["lut"].shape[-1] for op in tables] == lengths
         assert {op.arguments["indices"].dtype for op in tables} == {"uint4"}
-        report = mlferry.compare_models(NETWORK, small, given[16:])
+        report = mlferry.compare_models(NETWORK, small, inputs[16:])
         off.append(report.outputs["d"].numbers["snr"])
     assert off[0] > off[1] + 0.5  # dB
     _same_by_coremltools(small, weights_of(small), tmp_path)
@@ -430,7 +430,7 @@ def test_vectors_with_samples(options: dict[str, Any], lengths: list[int], tmp_p
 def test_samples_help_tables_for_channels() -> None:
     """On the mean of three networks: which rows of inputs are looked at is drawn."""
     window = {"kernelSize": (3, 3), "stride": (1, 1), "dilationFactor": (1, 1), "nGroups": 1}
-    made = []
+    result = []
     for _ in range(3):
         b = Builder()
         b.input("x", (1, 16, 8, 8))
@@ -440,22 +440,22 @@ def test_samples_help_tables_for_channels() -> None:
         b.layer("convolution", "k", ["r"], ["k"], outputChannels=16, kernelChannels=32, same={},
                 weights=normal(16, 32, 3, 3), **window)  # fmt: skip
         b.output("k")
-        made.append(mlferry.MLModel(b.model()))
-    given = [{"x": one["x"]} for one in samples(24)]
+        result.append(mlferry.MLModel(b.model()))
+    inputs = [{"x": one["x"]} for one in samples(24)]
     options = {"quantization_mode": "kmeans", "convert_to": "mlprogram"}
 
     def snr(**more: Any) -> float:
-        small = [mlferry.quantize_weights(network, 3, **options, **more) for network in made]
+        small = [mlferry.quantize_weights(network, 3, **options, **more) for network in result]
         reports = [
-            mlferry.compare_models(network, other, given[16:])
-            for network, other in zip(made, small, strict=True)
+            mlferry.compare_models(network, other, inputs[16:])
+            for network, other in zip(result, small, strict=True)
         ]
         return float(np.mean([report.outputs["k"].numbers["snr"] for report in reports]))
 
     groups = {"granularity": "per_grouped_channel", "group_size": 4}
-    both = snr(sample_data=given[:16], **groups)
+    both = snr(sample_data=inputs[:16], **groups)
     assert both > snr(**groups) + 1
-    assert both > snr(sample_data=given[:16])
+    assert both > snr(sample_data=inputs[:16])
 
 
 def test_groups_that_do_not_divide_stay(caplog: pytest.LogCaptureFixture) -> None:
@@ -525,6 +525,26 @@ def test_half_weights_of_a_float32_program(tmp_path: Path) -> None:
         np.testing.assert_array_equal(weights_of(small)[key], array.astype(np.float16))
 
 
+def test_numbers_stay_as_they_are() -> None:
+    """An epsilon that half precision rounds to 0 is no weight, whatever is chosen."""
+    b = Builder()
+    b.input("x", (1, 4, 6, 6))
+    b.layer(
+        "batchnorm", "n", ["x"], ["n"], channels=4, epsilon=1e-9, gamma=normal(4), beta=normal(4),
+        mean=normal(4), variance=np.zeros(4, np.float32),
+    )  # fmt: skip
+    b.layer("activation", "a", ["n"], ["y"], linear={"alpha": 0.3, "beta": -0.2})
+    b.output("y")
+    program = mlferry.to_program(mlferry.MLModel(b.model()), compute_precision="float32")
+    x = {"x": normal(1, 4, 6, 6)}
+    small = checked(mlferry.quantize_weights(program, 16))
+    block, opset = read_function(small.spec.mlProgram.functions["main"], small.program_weights)
+    assert {len(site.shape) for site in sites(block, opset)} == {1}
+    np.testing.assert_allclose(small.predict(x)["y"], program.predict(x)["y"], rtol=2e-3, atol=20)
+    every = mlferry.quantize_weights(program, 8, selector=lambda site: True)
+    assert np.isfinite(every.predict(x)["y"]).all()
+
+
 def test_network_becomes_a_program() -> None:
     small = mlferry.quantize_weights(NETWORK, 4, "kmeans", convert_to="mlprogram")
     assert small.spec.WhichOneof("Type") == "mlProgram"
@@ -561,13 +581,13 @@ def test_negative_indices_count_from_the_end_in_newer_opsets_too() -> None:
     b.layer("gather", "g", ["k", "i"], ["y"], axis=0)
     b.output("y")
     program = mlferry.to_program(b.model(), compute_precision="float32")
-    given = {"i": np.array([-1, 0, -64], np.int32)}
-    right = program.predict(given)["y"]
+    inputs = {"i": np.array([-1, 0, -64], np.int32)}
+    right = program.predict(inputs)["y"]
     block, opset = read_function(program.spec.mlProgram.functions["main"], program.program_weights)
     raise_opset(block, opset, 8)
     assert [op.op for op in block.operations][:4] == ["less", "add", "select", "gather"]
     newer = checked(mlferry.quantize_weights(program, 4))
-    np.testing.assert_allclose(newer.predict(given)["y"], right, atol=0.3)
+    np.testing.assert_allclose(newer.predict(inputs)["y"], right, atol=0.3)
 
 
 def test_older_constants_become_those_of_newer_opsets(tmp_path: Path) -> None:
@@ -635,16 +655,16 @@ def test_suppressed_boxes_are_the_same_in_a_newer_opset(
 ) -> None:
     program = detector(threshold, perClassSuppression=per_class)
     boxes = np.abs(normal(2, 20, 4)) + np.float32(0.5)
-    given = {"boxes": boxes, "scores": np.abs(normal(2, 20, 3)) * np.float32(0.4)}
-    right = program.predict(given)
+    inputs = {"boxes": boxes, "scores": np.abs(normal(2, 20, 3)) * np.float32(0.4)}
+    right = program.predict(inputs)
     newer = checked(mlferry.quantize_weights(program, 4))
     assert newer.spec.specificationVersion == 9
     read_by_coremltools(newer, tmp_path)
     for engine in ("numpy", "onnxruntime"):
         again = mlferry.MLModel(newer.spec, engine=engine, weights_dir=newer.weights_dir)
-        made = again.predict(given)
+        actual = again.predict(inputs)
         for name in "abik":
-            np.testing.assert_allclose(made[name], right[name], rtol=1e-6, err_msg=name)
+            np.testing.assert_allclose(actual[name], right[name], rtol=1e-6, err_msg=name)
 
 
 def test_what_a_newer_opset_cannot_say() -> None:
@@ -771,33 +791,33 @@ def test_granularity_is_for_programs() -> None:
 
 def test_search_of_a_program() -> None:
     """The bits that programs have, and sizes with the file of weights."""
-    given = samples(12)
-    found = mlferry.search_quantization(PROGRAMS["float32"], given, "snr", 25.0)
-    assert not any(trial.calibrated for trial in found.trials)
+    inputs = samples(12)
+    actual = mlferry.search_quantization(PROGRAMS["float32"], inputs, "snr", 25.0)
+    assert not any(trial.calibrated for trial in actual.trials)
     tried = {
-        mode: [t.bits for t in found.trials if t.mode == mode] for mode in ("linear", "kmeans")
+        mode: [t.bits for t in actual.trials if t.mode == mode] for mode in ("linear", "kmeans")
     }
     assert set(tried["linear"]) <= {8, 4}
     assert set(tried["kmeans"]) <= {1, 2, 3, 4, 6, 8}
-    assert found.model.stored_size == found.best.size < found.full_size
+    assert actual.model.stored_size == actual.best.size < actual.full_size
     assert (
-        found.full_size
+        actual.full_size
         == PROGRAMS["float32"].stored_size
         > 4 * sum(np.prod(shape) for shape in MATRICES.values())
     )
-    report = mlferry.compare_models(PROGRAMS["float32"], checked(found.model), given)
-    assert report.outputs["d"].numbers["snr"] == pytest.approx(found.best.score)
+    report = mlferry.compare_models(PROGRAMS["float32"], checked(actual.model), inputs)
+    assert report.outputs["d"].numbers["snr"] == pytest.approx(actual.best.score)
     with pytest.raises(UnsupportedModelError, match="'convert_to': 'mlprogram'"):
-        mlferry.search_quantization(PROGRAMS["float32"], given, calibrate=True)
+        mlferry.search_quantization(PROGRAMS["float32"], inputs, calibrate=True)
 
 
 def test_search_of_a_network_as_a_program() -> None:
-    found = mlferry.search_quantization(
+    actual = mlferry.search_quantization(
         NETWORK, samples(12), "snr", 5.0, modes=("kmeans",), bits=(6, 4),
         options={"convert_to": "mlprogram", "cluster_dim": 2},
     )  # fmt: skip
-    block, _ = read_function(found.model.spec.mlProgram.functions["main"],
-                             found.model.program_weights)  # fmt: skip
+    block, _ = read_function(actual.model.spec.mlProgram.functions["main"],
+                             actual.model.program_weights)  # fmt: skip
     tables = [op for op in block.operations if op.op == "constexpr_lut_to_dense"]
     assert {op.arguments["lut"].shape[-1] for op in tables} == {2}
-    assert {trial.calibrated for trial in found.trials} == {True, False}
+    assert {trial.calibrated for trial in actual.trials} == {True, False}

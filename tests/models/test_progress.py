@@ -20,13 +20,13 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules of which bars are drawn."""
-    found: list[str] = []
+    matches: list[str] = []
 
     def load(name: str) -> object:
-        return types.SimpleNamespace(tqdm=lambda items, **_: (found.append(name), items)[1])
+        return types.SimpleNamespace(tqdm=lambda items, **_: (matches.append(name), items)[1])
 
     monkeypatch.setattr(bars.importlib, "import_module", load)
-    return found
+    return matches
 
 
 def test_none_in_a_pipe(drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

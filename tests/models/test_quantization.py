@@ -103,30 +103,30 @@ def test_every_mode_and_bits(mode: str, bits: int) -> None:
     spec.description.metadata.author = "someone"
     original = mlferry.MLModel(spec)
     before = original.get_spec().SerializeToString(deterministic=True)
-    made = quantize_weights(original, bits, mode)
+    model = quantize_weights(original, bits, mode)
     assert original.get_spec().SerializeToString(deterministic=True) == before
-    assert made.get_spec().description == spec.description
-    assert not severe(made)
+    assert model.get_spec().description == spec.description
+    assert not severe(model)
     if mode == "linear" or bits < 6:  # a table of many entries is larger than tiny weights
-        assert made.get_spec().ByteSize() < spec.ByteSize()
+        assert model.get_spec().ByteSize() < spec.ByteSize()
     kind = "float16" if bits == 16 else f"{'linear' if mode == 'linear' else 'lut'} {bits}"
     vectors = "float16" if bits == 16 else "float32"
-    found = stored(made)
+    actual = stored(model)
     for path in (
         "conv.convolution.weights",
         "up.convolution.weights",
         "dense.innerProduct.weights",
     ):
-        assert found[path] == kind
+        assert actual[path] == kind
     for path in ("conv.convolution.bias", "norm.batchnorm.gamma", "dense.innerProduct.bias"):
-        assert found[path] == vectors
+        assert actual[path] == vectors
     sample = {"x": normal(1, 3, 8, 8)}
-    assert set(made.predict(sample)) == set(original.predict(sample))
+    assert set(model.predict(sample)) == set(original.predict(sample))
 
 
 def test_linear_is_per_output_channel() -> None:
-    made = quantize_weights(mlferry.MLModel(small()), 4)
-    conv, up = (layer_of(made, name).convolution for name in ("conv", "up"))
+    model = quantize_weights(mlferry.MLModel(small()), 4)
+    conv, up = (layer_of(model, name).convolution for name in ("conv", "up"))
     assert len(conv.weights.quantization.linearQuantization.scale) == 8
     assert len(up.weights.quantization.linearQuantization.scale) == 4
 
@@ -149,13 +149,13 @@ def test_linear_moves_no_weight_by_more_than_half_a_step(
         kernelSize=[2, 2], valid={}, isDeconvolution=transposed, weights=values,
     )  # fmt: skip
     builder.output("y")
-    made = quantize_weights(mlferry.MLModel(builder.model()), bits)
-    back = weights.read(layer_of(made, "it").convolution.weights, values.shape, channel_axis=axis)
+    model = quantize_weights(mlferry.MLModel(builder.model()), bits)
+    back = weights.read(layer_of(model, "it").convolution.weights, values.shape, channel_axis=axis)
     others = tuple(each for each in range(4) if each != axis)
     span = values.max(others, keepdims=True) - values.min(others, keepdims=True)
     half = span.astype(np.float64) / (2**bits - 1) / 2
     assert (abs(back.astype(np.float64) - values) <= half + 1e-5 * abs(values).max() + 1e-30).all()
-    assert not severe(made)
+    assert not severe(model)
 
 
 def test_symmetric_keeps_zero() -> None:
@@ -164,8 +164,8 @@ def test_symmetric_keeps_zero() -> None:
     values = normal(8, 3, 3, 3)
     values[0, 0] = 0
     weights.write(message, values)
-    made = quantize_weights(mlferry.MLModel(spec), 8, "linear_symmetric")
-    back = weights.read(layer_of(made, "conv").convolution.weights, values.shape)
+    model = quantize_weights(mlferry.MLModel(spec), 8, "linear_symmetric")
+    back = weights.read(layer_of(model, "conv").convolution.weights, values.shape)
     np.testing.assert_array_equal(back[0, 0], 0)
     step = abs(values).max((1, 2, 3)) / 127
     assert (abs(back - values).max((1, 2, 3)) <= step * 0.501).all()
@@ -173,11 +173,11 @@ def test_symmetric_keeps_zero() -> None:
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans", "linear_lut"])
 def test_back_to_floats(mode: str) -> None:
-    made = quantize_weights(mlferry.MLModel(small()), 5, mode)
-    back = quantize_weights(made, 32, "dequantization")
+    model = quantize_weights(mlferry.MLModel(small()), 5, mode)
+    back = quantize_weights(model, 32, "dequantization")
     assert set(stored(back).values()) == {"float32"}
     sample = {"x": normal(1, 3, 8, 8)}
-    a, b = made.predict(sample)["y"], back.predict(sample)["y"]
+    a, b = model.predict(sample)["y"], back.predict(sample)["y"]
     np.testing.assert_allclose(a, b, atol=1e-5)
     half = quantize_weights(quantize_weights(back, 16), 8, "dequantization")
     assert set(stored(half).values()) == {"float32"}
@@ -188,9 +188,9 @@ def test_table_of_few_values_is_exact() -> None:
     for weight in weights.iter_weights(spec):
         weights.write(weight.message, RNG.choice([-1.5, 0, 0.1, 7], weights.count(weight.message)))
     original = mlferry.MLModel(spec)
-    made = quantize_weights(original, 2, "kmeans", selector=everything)
+    model = quantize_weights(original, 2, "kmeans", selector=everything)
     for mine, theirs in zip(
-        weights.iter_weights(made.get_spec()), weights.iter_weights(spec), strict=True
+        weights.iter_weights(model.get_spec()), weights.iter_weights(spec), strict=True
     ):
         size = (weights.count(theirs.message),)
         np.testing.assert_array_equal(
@@ -204,8 +204,8 @@ def test_a_constant_channel_is_exact() -> None:
     values = normal(8, 3, 3, 3)
     values[3] = 0.3
     weights.write(message, values)
-    made = quantize_weights(mlferry.MLModel(spec), 1)
-    back = weights.read(layer_of(made, "conv").convolution.weights, values.shape)
+    model = quantize_weights(mlferry.MLModel(spec), 1)
+    back = weights.read(layer_of(model, "conv").convolution.weights, values.shape)
     np.testing.assert_array_equal(back[3], values[3])
 
 
@@ -220,8 +220,8 @@ def test_the_version_is_raised_and_not_lowered() -> None:
     spec.specificationVersion = 1
     assert versions.required(spec) == 1
     model = mlferry.MLModel(spec)
-    made = [quantize_weights(model, bits).get_spec().specificationVersion for bits in (16, 8)]
-    assert made == [2, 3]
+    converted = [quantize_weights(model, bits).get_spec().specificationVersion for bits in (16, 8)]
+    assert converted == [2, 3]
     spec.specificationVersion = 5
     assert quantize_weights(mlferry.MLModel(spec), 8).get_spec().specificationVersion == 5
 
@@ -236,11 +236,11 @@ def test_lut_function_sees_each_weight_in_its_shape() -> None:
         seen.append((bits, values.shape))
         return [-1.0, 1.0], (values > 0).astype(int)
 
-    made = quantize_weights(mlferry.MLModel(small()), 1, "custom_lut", lut_function=by_sign)
+    model = quantize_weights(mlferry.MLModel(small()), 1, "custom_lut", lut_function=by_sign)
     assert seen == [(1, (8, 3, 3, 3)), (1, (8, 4, 2, 2)), (1, (5, 4))]
-    back = weights.read(layer_of(made, "dense").innerProduct.weights, (5, 4))
+    back = weights.read(layer_of(model, "dense").innerProduct.weights, (5, 4))
     assert set(back.ravel()) <= {-1, 1}
-    assert not severe(made)
+    assert not severe(model)
 
 
 BAD_LUTS: list[tuple[str, Callable[..., Any], str]] = [
@@ -299,11 +299,35 @@ def test_too_large_for_half(caplog: pytest.LogCaptureFixture) -> None:
     spec = small()
     weights.write(next(iter(weights.iter_weights(spec))).message, np.full((8, 3, 3, 3), 7e4))
     with caplog.at_level(logging.WARNING):
-        made = quantize_weights(mlferry.MLModel(spec), 16)
+        model = quantize_weights(mlferry.MLModel(spec), 16)
     assert [record.getMessage().count("'conv'") for record in caplog.records] == [1]
-    kinds = stored(made)
+    kinds = stored(model)
     assert {kind for name, kind in kinds.items() if name.startswith("conv.")} == {"float32"}
     assert {kind for name, kind in kinds.items() if not name.startswith("conv.")} == {"float16"}
+
+
+def test_too_small_for_half(caplog: pytest.LogCaptureFixture) -> None:
+    """A single number, such as an epsilon, stays float32; in an array, none becomes zero."""
+    b = Builder()
+    b.input("x", (1, 3))
+    b.layer("loadConstantND", "epsilon", [], ["e"], shape=(1,), data=np.float32([1e-9]))
+    b.layer("loadConstantND", "several", [], ["s"], shape=(3,), data=np.float32([1, -1e-9, 2]))
+    b.layer("addBroadcastable", "a", ["x", "e"], ["a"])
+    b.layer("divideBroadcastable", "d", ["x", "a"], ["d"])
+    b.layer("divideBroadcastable", "y", ["d", "s"], ["y"])
+    b.output("d")
+    b.output("y")
+    model = mlferry.MLModel(b.model())
+    with caplog.at_level(logging.WARNING):
+        half = quantize_weights(model, 16)
+    assert [record.getMessage().count("'epsilon'") for record in caplog.records] == [1]
+    x = {"x": np.float32([[0, 1, 2]])}
+    np.testing.assert_array_equal(half.predict(x)["d"], model.predict(x)["d"])
+    assert np.isfinite(half.predict(x)["y"]).all()
+    assert stored(half) == {
+        "epsilon.loadConstantND.data": "float32",
+        "several.loadConstantND.data": "float16",
+    }
 
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])
@@ -342,24 +366,24 @@ class OnlyDense(QuantizedLayerSelector):
 )
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])
 def test_selectors(selector: Any, chosen: set[str], mode: str) -> None:
-    made = quantize_weights(mlferry.MLModel(small()), 3, mode, selector=selector)
-    assert {path for path, kind in stored(made).items() if kind != "float32"} == chosen
-    assert not severe(made)
+    model = quantize_weights(mlferry.MLModel(small()), 3, mode, selector=selector)
+    assert {path for path, kind in stored(model).items() if kind != "float32"} == chosen
+    assert not severe(model)
 
 
 @pytest.mark.parametrize("mode", ["linear", "linear_symmetric", "linear_lut", "kmeans"])
 def test_everything_is_valid_everywhere(mode: str) -> None:
-    made = quantize_weights(mlferry.MLModel(small()), 8, mode, selector=everything)
-    assert "float32" not in stored(made).values()
-    assert not severe(made)
+    model = quantize_weights(mlferry.MLModel(small()), 8, mode, selector=everything)
+    assert "float32" not in stored(model).values()
+    assert not severe(model)
 
 
 def test_half_goes_by_layers() -> None:
-    made = quantize_weights(mlferry.MLModel(small()), 16, selector=by_name("dense"))
-    found = stored(made)
-    assert found["dense.innerProduct.weights"] == found["dense.innerProduct.bias"] == "float16"
-    assert found["conv.convolution.weights"] == "float32"
-    assert not severe(made)
+    model = quantize_weights(mlferry.MLModel(small()), 16, selector=by_name("dense"))
+    actual = stored(model)
+    assert actual["dense.innerProduct.weights"] == actual["dense.innerProduct.bias"] == "float16"
+    assert actual["conv.convolution.weights"] == "float32"
+    assert not severe(model)
 
 
 def test_the_table_of_shapes_knows_every_kind_with_weights() -> None:
@@ -411,9 +435,9 @@ def test_kinds(name: str, mode: str) -> None:
     kind, params, field = KINDS[name]
     spec = layer_model(kind, params)
     known = {str(problem) for problem in validate(spec)}
-    made = quantize_weights(mlferry.MLModel(spec), 4, mode, selector=None)
-    assert {str(problem) for problem in validate(made.get_spec())} <= known
-    changed = {path.split(".")[-1] for path, how in stored(made).items() if how != "float32"}
+    model = quantize_weights(mlferry.MLModel(spec), 4, mode, selector=None)
+    assert {str(problem) for problem in validate(model.get_spec())} <= known
+    changed = {path.split(".")[-1] for path, how in stored(model).items() if how != "float32"}
     assert (field in changed) if field else not changed
     assert not any("ias" in each or "Peephole" in each for each in changed)
     half = quantize_weights(mlferry.MLModel(spec), 16)
@@ -421,8 +445,8 @@ def test_kinds(name: str, mode: str) -> None:
 
 
 def test_grouped_deconvolutions_have_one_scale() -> None:
-    made = quantize_weights(mlferry.MLModel(layer_model("convolution", GROUPED_UP)), 4)
-    table = layer_of(made, "it").convolution.weights.quantization.linearQuantization
+    model = quantize_weights(mlferry.MLModel(layer_model("convolution", GROUPED_UP)), 4)
+    table = layer_of(model, "it").convolution.weights.quantization.linearQuantization
     assert len(table.scale) == len(table.bias) == 1
 
 
@@ -438,10 +462,10 @@ def test_custom_and_updatable_weights_keep_their_encoding() -> None:
     spec.neuralNetwork.layers[-1].innerProduct.weights.isUpdatable = True
     spec.specificationVersion = versions.required(spec)
     for bits in (4, 16):
-        made = stored(quantize_weights(mlferry.MLModel(spec), bits, selector=everything))
-        assert made["mine.custom.weights[0]"] == "float32"
-        assert made["dense.innerProduct.weights"] == made["dense.innerProduct.bias"] == "float32"
-        assert made["conv.convolution.weights"] != "float32"
+        model = stored(quantize_weights(mlferry.MLModel(spec), bits, selector=everything))
+        assert model["mine.custom.weights[0]"] == "float32"
+        assert model["dense.innerProduct.weights"] == model["dense.innerProduct.bias"] == "float32"
+        assert model["conv.convolution.weights"] != "float32"
 
 
 def looped() -> model_pb2.Model:
@@ -483,16 +507,16 @@ def test_loops_and_pipelines(make: Callable[[], Any], mode: str, with_data: bool
     original = mlferry.MLModel(make())
     shape = tuple(original.get_spec().description.input[0].type.multiArrayType.shape)
     data = [{"x": normal(*shape)} for _ in range(6)]
-    made = quantize_weights(original, 8, mode, data if with_data else None)
-    matrices = {path for path in stored(made) if path.endswith("weights")}
+    model = quantize_weights(original, 8, mode, data if with_data else None)
+    matrices = {path for path in stored(model) if path.endswith("weights")}
     assert matrices
-    assert {stored(made)[path] for path in matrices} == {
+    assert {stored(model)[path] for path in matrices} == {
         f"{'linear' if mode == 'linear' else 'lut'} 8"
     }
-    assert not severe(made)
+    assert not severe(model)
     (name,) = original.predict(data[0])
     for sample in data:
-        a, b = original.predict(sample)[name], made.predict(sample)[name]
+        a, b = original.predict(sample)[name], model.predict(sample)[name]
         assert abs(a - b).max() <= 0.03 * max(1, abs(a).max())
 
 
@@ -577,8 +601,8 @@ def test_kmeans_of_rows(name: str, scale: float) -> None:
 def test_nearest_in_rows(entries: int, shape: tuple[int, int]) -> None:
     rows = RNG.normal(size=shape).astype(np.float32)
     tables = np.sort(RNG.normal(size=(shape[0], entries)), axis=1).astype(np.float32)
-    found = nearest_in_rows(rows, tables)
-    for row, table, codes in zip(rows, tables, found, strict=True):
+    actual = nearest_in_rows(rows, tables)
+    for row, table, codes in zip(rows, tables, actual, strict=True):
         off = np.abs(row - table[codes])
         after, before = (np.clip(codes.astype(int) + step, 0, entries - 1) for step in (1, -1))
         assert (off <= np.abs(row - table[after]) + 1e-6).all()
@@ -652,12 +676,12 @@ def together(shape: tuple[int, ...], count: int) -> list[dict[str, Any]]:
     """Samples whose channels are mixtures of few signals, and never negative."""
     axis = 1
     mix = np.random.default_rng(5).standard_normal((shape[axis], 3))
-    made = []
+    result = []
     for _ in range(count):
         signals = RNG.standard_normal((3, *(n for i, n in enumerate(shape) if i != axis)))
         mixed = np.moveaxis(np.tensordot(mix, signals, 1), 0, axis)
-        made.append({"x": np.maximum(mixed + 0.1 * RNG.standard_normal(shape), 0)})
-    return made
+        result.append({"x": np.maximum(mixed + 0.1 * RNG.standard_normal(shape), 0)})
+    return result
 
 
 PRODUCTS = [
@@ -666,8 +690,8 @@ PRODUCTS = [
 ]  # fmt: skip
 
 
-def noise(original: mlferry.MLModel, made: mlferry.MLModel, data: list[Any]) -> float:
-    pairs = [(original.predict(s)["y"], made.predict(s)["y"]) for s in data]
+def noise(original: mlferry.MLModel, result: mlferry.MLModel, data: list[Any]) -> float:
+    pairs = [(original.predict(s)["y"], result.predict(s)["y"]) for s in data]
     return float(sum(np.square(a - b).sum() for a, b in pairs))
 
 
@@ -677,23 +701,23 @@ def test_data_lowers_the_error(name: str, mode: str) -> None:
     spec, shape = layer_case(name)
     original = mlferry.MLModel(spec)
     plain = quantize_weights(original, 3, mode)
-    made = quantize_weights(original, 3, mode, together(shape, 24))
-    assert stored(made) == stored(plain)
-    assert not severe(made)
+    model = quantize_weights(original, 3, mode, together(shape, 24))
+    assert stored(model) == stored(plain)
+    assert not severe(model)
     unseen = together(shape, 8)
     part = 0.8 if name in ("depthwise", "grouped up") else 0.5
-    assert noise(original, made, unseen) < part * noise(original, plain, unseen)
+    assert noise(original, model, unseen) < part * noise(original, plain, unseen)
 
 
 def test_data_and_symmetric_scales() -> None:
     spec, shape = layer_case("plain")
     original = mlferry.MLModel(spec)
-    made = quantize_weights(original, 8, "linear_symmetric", together(shape, 16))
-    table = layer_of(made, "l1").convolution.weights.quantization.linearQuantization
+    model = quantize_weights(original, 8, "linear_symmetric", together(shape, 16))
+    table = layer_of(model, "l1").convolution.weights.quantization.linearQuantization
     np.testing.assert_allclose(table.bias, -128 * np.array(table.scale), rtol=1e-6)
     plain = quantize_weights(original, 8, "linear_symmetric")
     unseen = together(shape, 8)
-    assert noise(original, made, unseen) < noise(original, plain, unseen)
+    assert noise(original, model, unseen) < noise(original, plain, unseen)
 
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])
@@ -705,10 +729,10 @@ def test_embeddings_follow_how_often_words_come(mode: str) -> None:
     builder.output("y")
     original = mlferry.MLModel(builder.model())
     data = [{"x": np.minimum(RNG.geometric(0.3, (6, 1)) - 1, 49)} for _ in range(40)]
-    made, plain = (quantize_weights(original, 2, mode, d) for d in (data, None))
+    model, plain = (quantize_weights(original, 2, mode, d) for d in (data, None))
     part = 0.6 if mode == "linear" else 0.8
-    assert noise(original, made, data) < part * noise(original, plain, data)
-    assert not severe(made)
+    assert noise(original, model, data) < part * noise(original, plain, data)
+    assert not severe(model)
 
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans", "linear_lut", "linear_symmetric"])
@@ -720,17 +744,17 @@ def test_recurrent_weights_with_data(mode: str) -> None:
     builder.output("y")
     original = mlferry.MLModel(builder.model())
     data = [{"x": normal(4, 1, 3, 1, 1)} for _ in range(3)]
-    made = quantize_weights(original, 8, mode, data)
-    assert stored(made)["r.simpleRecurrent.weightMatrix"].endswith(" 8")
-    assert noise(original, made, data) < 1e-2
+    model = quantize_weights(original, 8, mode, data)
+    assert stored(model)["r.simpleRecurrent.weightMatrix"].endswith(" 8")
+    assert noise(original, model, data) < 1e-2
 
 
 @pytest.mark.parametrize("mode", ["linear", "kmeans"])
 def test_quantizing_with_data_is_deterministic(mode: str) -> None:
     original = mlferry.MLModel(small())
     data = [{"x": normal(1, 3, 8, 8)} for _ in range(5)]
-    made = [quantize_weights(original, 4, mode, data).get_spec() for _ in range(2)]
-    assert made[0] == made[1]
+    model = [quantize_weights(original, 4, mode, data).get_spec() for _ in range(2)]
+    assert model[0] == model[1]
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
@@ -739,17 +763,17 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None
     monkeypatch.setattr(calibration, "_BUDGET", 20_000)
     caplog.set_level("INFO", logger="mlferry")
     data = [{"x": normal(1, 3, 8, 8)} for _ in range(50)]
-    made = quantize_weights(mlferry.MLModel(small()), 4, sample_data=data)
+    model = quantize_weights(mlferry.MLModel(small()), 4, sample_data=data)
     assert "of 50 samples are used" in caplog.text
-    assert not severe(made)
+    assert not severe(model)
 
 
 def test_inputs_that_are_always_zero() -> None:
     original = mlferry.MLModel(small())
     data = [{"x": np.zeros((1, 3, 8, 8))}]
     for mode in ("linear", "kmeans"):
-        made = quantize_weights(original, 8, mode, data)
-        assert np.isfinite(made.predict(data[0])["y"]).all()
+        model = quantize_weights(original, 8, mode, data)
+        assert np.isfinite(model.predict(data[0])["y"]).all()
 
 
 def test_data_that_does_not_fit() -> None:
@@ -778,8 +802,8 @@ def test_custom_layers_need_their_class_only_with_data() -> None:
             return list(input_shapes)
 
     known = mlferry.MLModel(spec, custom_layers={"QuantizedTestRelu": Relu})
-    made = quantize_weights(known, 6, sample_data=data)
-    assert np.isfinite(made.predict(data[0])["y"]).all()
+    model = quantize_weights(known, 6, sample_data=data)
+    assert np.isfinite(model.predict(data[0])["y"]).all()
 
 
 # ---- beside coremltools, and a real model -----------------------------------------------------
@@ -809,6 +833,6 @@ def test_squeezenet(shared_data: Path) -> None:
         classifier_config=mlferry.ClassifierConfig([str(index) for index in range(1000)]),
     )
     for mode in ("linear", "kmeans"):
-        made = quantize_weights(model, 8, mode)
-        assert made.get_spec().ByteSize() <= 1_320_000
-        assert not severe(made)
+        converted = quantize_weights(model, 8, mode)
+        assert converted.get_spec().ByteSize() <= 1_320_000
+        assert not severe(converted)

@@ -26,17 +26,17 @@ def photo(shared_data: Path, name: str, size: tuple[int, int], mode: str) -> Any
 
 def test_a_drawing_embedding(shared_data: Path) -> None:
     model = mlferry.MLModel(shared_data / "mlmodel/Apple_TinyDrawingEmbedding.mlmodel")
-    made = model.predict({"drawing": photo(shared_data, "winml_mnist_28.png", (28, 28), "L")})
-    assert made["embedding"].size == 128
-    assert np.isfinite(made["embedding"]).all()
+    actual = model.predict({"drawing": photo(shared_data, "winml_mnist_28.png", (28, 28), "L")})
+    assert actual["embedding"].size == 128
+    assert np.isfinite(actual["embedding"]).all()
 
 
 def test_a_digit_classifier(shared_data: Path) -> None:
     model = mlferry.MLModel(shared_data / "mlmodel/ph1ps_MNIST_b.mlmodel")
-    made = model.predict({"image": photo(shared_data, "winml_mnist_28.png", (28, 28), "L")})
-    assert list(made) == ["prediction", "classLabel"]
-    assert set(made["prediction"]) == set(range(10))
-    assert made["prediction"][made["classLabel"]] == max(made["prediction"].values())
+    actual = model.predict({"image": photo(shared_data, "winml_mnist_28.png", (28, 28), "L")})
+    assert list(actual) == ["prediction", "classLabel"]
+    assert set(actual["prediction"]) == set(range(10))
+    assert actual["prediction"][actual["classLabel"]] == max(actual["prediction"].values())
 
 
 def test_a_custom_activation(shared_data: Path) -> None:
@@ -44,26 +44,26 @@ def test_a_custom_activation(shared_data: Path) -> None:
     image = photo(shared_data, "chelsea.png", (256, 256), "RGB")
     with pytest.raises(mlferry.errors.MissingCustomLayerError, match="Swish"):
         mlferry.MLModel(path).predict({"image": image})
-    made = mlferry.MLModel(path, custom_layers={"Swish": Swish}).predict({"image": image})
-    assert made["output"].size == 10
-    assert made["output"].sum() == pytest.approx(1, abs=1e-5)
+    output = mlferry.MLModel(path, custom_layers={"Swish": Swish}).predict({"image": image})
+    assert output["output"].size == 10
+    assert output["output"].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_one_hot_encoding_by_a_pipeline(shared_data: Path) -> None:
     path = shared_data / "mlmodel/onnxmltools_onehot_simple.mlmodel"
-    given = np.array([3, 0, 6, 14, 5, 4, 1, 2], float)
-    made = mlferry.MLModel(path).predict({"input": given})["transformed_features"]
-    assert made.shape == (102,)
-    assert sorted(made)[-8:] == [1] * 8
-    assert made.sum() == 8
-    assert made[3] == 1  # the first column has the categories 0 to 8
+    inputs = np.array([3, 0, 6, 14, 5, 4, 1, 2], float)
+    actual = mlferry.MLModel(path).predict({"input": inputs})["transformed_features"]
+    assert actual.shape == (102,)
+    assert sorted(actual)[-8:] == [1] * 8
+    assert actual.sum() == 8
+    assert actual[3] == 1  # the first column has the categories 0 to 8
 
 
 def test_a_dense_network_of_doubles(shared_data: Path) -> None:
     path = shared_data / "mlmodel/onnxmltools_keras2coreml_Dense_ImageNet_small.mlmodel"
-    made = mlferry.MLModel(path).predict({"input1": np.ones((3, 3, 3))})["output1"]
-    assert made.dtype == np.float64
-    assert made.size == 2
+    actual = mlferry.MLModel(path).predict({"input1": np.ones((3, 3, 3))})["output1"]
+    assert actual.dtype == np.float64
+    assert actual.size == 2
 
 
 def test_the_style_network_and_its_keras_source_give_the_same_picture(
@@ -104,10 +104,10 @@ def test_the_style_network_and_its_keras_source_give_the_same_picture(
     source.load_weights(path)
 
     image = photo(shared_data, "coffee.png", (480, 640), "RGB")
-    wanted = source(np.asarray(image, np.float32)[None], training=False).numpy()[0]
+    expected = source(np.asarray(image, np.float32)[None], training=False).numpy()[0]
     model = mlferry.MLModel(shared_data / "mlmodel/fritz_starry_night_640x480_025.mlmodel")
-    made = np.asarray(model.predict({"image": image})["stylizedImage"], np.float32)
-    difference = np.abs(made - np.clip(wanted, 0, 255))
+    actual = np.asarray(model.predict({"image": image})["stylizedImage"], np.float32)
+    difference = np.abs(actual - np.clip(expected, 0, 255))
     assert np.percentile(difference, 99) <= 1.0
     assert difference.mean() < 0.6
 

@@ -72,14 +72,14 @@ def test_the_page_of_a_comparison() -> None:
 
 
 def test_the_difference_over_the_depth_is_that_of_the_values() -> None:
-    found = {each.layer: each for each in differences(FIRST, SECOND, SAMPLES[0])}
-    assert [*found] == ["squares", "flat", "ip", "soft"]
-    assert found["squares"].relative == found["flat"].relative == 0
-    assert found["ip"].relative == pytest.approx(math.sqrt(2 * 9**2) / 9)
+    matches = {each.layer: each for each in differences(FIRST, SECOND, SAMPLES[0])}
+    assert [*matches] == ["squares", "flat", "ip", "soft"]
+    assert matches["squares"].relative == matches["flat"].relative == 0
+    assert matches["ip"].relative == pytest.approx(math.sqrt(2 * 9**2) / 9)
     chances = np.exp([9, 0, 0, 0]) / np.exp([9, 0, 0, 0]).sum()
     off = chances - chances[[1, 0, 2, 3]]
-    wanted = np.linalg.norm(off) / np.linalg.norm(chances)
-    assert found["soft"].relative == pytest.approx(wanted, rel=1e-5)
+    expected = np.linalg.norm(off) / np.linalg.norm(chances)
+    assert matches["soft"].relative == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_depth_is_left_out_where_there_is_none() -> None:
@@ -121,8 +121,8 @@ def test_several_models_in_one_page(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{paths[2]}: " in text
     assert text.count("<details>") == 2
     assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [each["outputs"]["p"]["numbers"]["top1"] for each in found.values()] == [0.5, 1]
+    actual = json.loads(capsys.readouterr().out)
+    assert [each["outputs"]["p"]["numbers"]["top1"] for each in actual.values()] == [0.5, 1]
     assert main(["compare", *map(str, paths[:2]), str(tmp_path / "photos"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 6
 
@@ -158,21 +158,21 @@ PREVIEWS: dict[str, tuple[Any, tuple[int, ...] | None]] = {
 @pytest.mark.parametrize("name", PREVIEWS)
 def test_previews(name: str) -> None:
     value, shape = PREVIEWS[name]
-    found = pixels.preview(value)
-    assert (None if found is None else found.shape) == shape
+    actual = pixels.preview(value)
+    assert (None if actual is None else actual.shape) == shape
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (1, 1), (112, 112, 3)])
 def test_png_is_read_by_another_library(shape: tuple[int, ...]) -> None:
     image = pytest.importorskip("PIL.Image")
-    made = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    assert np.array_equal(np.asarray(image.open(io.BytesIO(pixels.png(made)))), made)
+    result = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    assert np.array_equal(np.asarray(image.open(io.BytesIO(pixels.png(result)))), result)
 
 
 def test_numbers_are_spread_from_black_to_white() -> None:
-    found = pixels.preview(np.linspace(-2, 2, 64).reshape(8, 8))
-    assert found is not None
-    assert (found.min(), found.max()) == (0, 255)
+    actual = pixels.preview(np.linspace(-2, 2, 64).reshape(8, 8))
+    assert actual is not None
+    assert (actual.min(), actual.max()) == (0, 255)
 
 
 # ---- charts -------------------------------------------------------------------------------------

@@ -50,16 +50,16 @@ def test_keras() -> None:
         first, p = inner(x)
         chosen = p[0, 2]
         total = tf.reduce_sum(first)
-    found = model.gradient({"image": X}, ("p", 2))
-    assert found["image"].shape == X.shape
-    np.testing.assert_allclose(found["image"], tape.gradient(chosen, x), 1e-4, 1e-7)
+    actual = model.gradient({"image": X}, ("p", 2))
+    assert actual["image"].shape == X.shape
+    np.testing.assert_allclose(actual["image"], tape.gradient(chosen, x), 1e-4, 1e-7)
     name = next(blob for blob, (layer, _) in model.makers().items() if layer == "first/relu")
-    found = model.gradient({"image": X}, name)
-    np.testing.assert_allclose(found["image"], tape.gradient(total, x), 1e-4, 1e-6)
-    found = model.gradient({"image": X}, ("p", (0, 2)), blobs=[name, "image"])
-    wanted = tape.gradient(chosen, first).numpy()
-    np.testing.assert_allclose(found[name], wanted.transpose(0, 3, 1, 2), 1e-4, 1e-7)
-    np.testing.assert_allclose(found["image"], tape.gradient(chosen, x), 1e-4, 1e-7)
+    actual = model.gradient({"image": X}, name)
+    np.testing.assert_allclose(actual["image"], tape.gradient(total, x), 1e-4, 1e-6)
+    actual = model.gradient({"image": X}, ("p", (0, 2)), blobs=[name, "image"])
+    expected = tape.gradient(chosen, first).numpy()
+    np.testing.assert_allclose(actual[name], expected.transpose(0, 3, 1, 2), 1e-4, 1e-7)
+    np.testing.assert_allclose(actual["image"], tape.gradient(chosen, x), 1e-4, 1e-7)
 
 
 def classifier(mapping: str, colors: str) -> mlferry.MLModel:
@@ -90,15 +90,15 @@ def test_pixels(mapping: str, colors: str) -> None:
     model = classifier(mapping, colors)
     name = model.spec.description.predictedProbabilitiesName
     image = np.random.default_rng(4).integers(60, 190, (5, 4, 3)).astype(np.uint8)
-    found = model.gradient({"x": image}, (name, "dog"))["x"]
-    assert found.shape == image.shape
+    actual = model.gradient({"x": image}, (name, "dog"))["x"]
+    assert actual.shape == image.shape
     for place in ((0, 0, 0), (2, 3, 1), (4, 1, 2)):
         chances = []
         for change in (-1, 1):
             other = image.astype(np.int64)
             other[place] += change
             chances.append(model.predict({"x": other.astype(np.uint8)})[name]["dog"])
-        assert (chances[1] - chances[0]) / 2 == pytest.approx(found[place], rel=2e-2, abs=1e-6)
+        assert (chances[1] - chances[0]) / 2 == pytest.approx(actual[place], rel=2e-2, abs=1e-6)
 
 
 def test_through_a_custom_layer() -> None:
@@ -109,8 +109,8 @@ def test_through_a_custom_layer() -> None:
     inputs = [rng.random((2, 7, 6, 3)), np.tile([0.8, 0.1, 0.05, -0.2, 0.9, 0.1], (2, 1))]
     inputs[1] += rng.uniform(-0.05, 0.05, inputs[1].shape)
     projection = rng.normal(size=(2, 5, 4, 3))
-    found = layer.backward(inputs, layer.evaluate(inputs), [projection])
-    for x, gradient in zip(inputs, found, strict=True):
+    actual = layer.backward(inputs, layer.evaluate(inputs), [projection])
+    for x, gradient in zip(inputs, actual, strict=True):
         assert gradient.shape == x.shape
         for place in rng.choice(x.size, 10):
             values = []

@@ -38,7 +38,7 @@ PARAMETERS = {
 
 
 def network(**changes: Any) -> model_pb2.Model:
-    given: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "className": "WarpGrid", "parameters": PARAMETERS,
         "description": "samples\nat a grid \\ \"\"\"here\"\"\"",
         "weights": [np.ones(4, np.float32), np.ones(3, np.float16), np.ones(2, np.uint8)],
@@ -47,7 +47,7 @@ def network(**changes: Any) -> model_pb2.Model:
     builder.input("x", (1, 4))
     builder.input("theta", (1, 6))
     builder.layer("custom", "one", ["x", "theta"], ["y"], output_shapes=[(1, 4)],
-                  **(given | changes))  # fmt: skip
+                  **(inputs | changes))  # fmt: skip
     builder.layer("custom", "two", ["y"], ["z"], output_shapes=[(1, 4)], className="Bent",
                   parameters={"beta": {"intValue": 1}})  # fmt: skip
     builder.layer("custom", "three", ["z"], ["a"], output_shapes=[(1, 4)], className="Bent",
@@ -96,26 +96,26 @@ def test_swift_layers_have_the_protocol(swift: Any, gpu: bool) -> None:
     assert [*files] == ["WarpGrid.swift", "Bent.swift"]
     for name, text in files.items():
         root = swift(text)
-        (made,) = nodes(root, "class_declaration")
-        assert text_of(made, "name") == name.removesuffix(".swift")
-        assert [n.text for n in nodes(made, "inheritance_specifier")] == [
+        (result,) = nodes(root, "class_declaration")
+        assert text_of(result, "name") == name.removesuffix(".swift")
+        assert [n.text for n in nodes(result, "inheritance_specifier")] == [
             b"NSObject", b"MLCustomLayer",
         ]  # fmt: skip
-        methods = {text_of(node, "name") for node in nodes(made, "function_declaration")}
-        wanted = {"setWeightData", "outputShapes", "evaluate", "failure"}
-        assert methods == wanted | ({"encode"} if gpu else set())
-        assert len([*nodes(made, "init_declaration")]) == 1
+        methods = {text_of(node, "name") for node in nodes(result, "function_declaration")}
+        expected = {"setWeightData", "outputShapes", "evaluate", "failure"}
+        assert methods == expected | ({"encode"} if gpu else set())
+        assert len([*nodes(result, "init_declaration")]) == 1
         assert ("import Metal" in text) == gpu
 
 
 def test_swift_reads_exactly_the_parameters(swift: Any) -> None:
     first, second = swift_files(network()).values()
     properties = [node.text.decode() for node in nodes(swift(first), "property_declaration")]
-    for wanted in (
+    for expected in (
         "let outputHeight: Int", "let far: Int", "let rate: Double", "let mode: String",
         "let on: Bool", "let defaultValue: Int", "let oddKey: Int", "let value2nd: Int",
     ):  # fmt: skip
-        assert wanted in properties
+        assert expected in properties
     for key in PARAMETERS:
         escaped = key.replace('"', '\\"')
         assert f'parameters["{escaped}"]' in first
@@ -163,11 +163,11 @@ def test_python_class_reads_the_parameters(tmp_path: Path) -> None:
     )
     cls = runpy.run_path(str(path))["WarpGrid"]
     values = {key: next(iter(value.values())) for key, value in PARAMETERS.items()}
-    made = cls(values)
-    assert (made.output_height, made.rate, made.on, made.mode) == (3, 0.5, True, 'a "b"\n')
-    made.set_weights([1, 2, 3])
-    assert (made.weight0, made.weight2) == (1, 3)
-    assert made.output_shapes([(1, 4), (1, 6)]) == [(1, 4)]
+    result = cls(values)
+    assert (result.output_height, result.rate, result.on, result.mode) == (3, 0.5, True, 'a "b"\n')
+    result.set_weights([1, 2, 3])
+    assert (result.weight0, result.weight2) == (1, 3)
+    assert result.output_shapes([(1, 4), (1, 6)]) == [(1, 4)]
 
 
 def test_python_custom_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +235,10 @@ SAMPLE = {"x": np.ones((1, 4)), "theta": np.ones((1, 6))}
 
 def values_of(text: str) -> list[tuple[tuple[int, ...], np.ndarray]]:
     """Every array that a test holds."""
-    found = re.findall(r'array\(\[([\d, ]*)\], Data\(base64Encoded: "([^"]*)"\)!\)', text)
+    matches = re.findall(r'array\(\[([\d, ]*)\], Data\(base64Encoded: "([^"]*)"\)!\)', text)
     return [
         (tuple(map(int, extents.split(", "))), np.frombuffer(base64.b64decode(data), "<f4"))
-        for extents, data in found
+        for extents, data in matches
     ]
 
 
@@ -248,8 +248,8 @@ def test_swift_tests_hold_what_the_python_class_gives(swift: Any) -> None:
     assert [*files] == ["WarpGridTests.swift", "BentTests.swift"]
     for name, text in files.items():
         root = swift(text)
-        (made,) = nodes(root, "class_declaration")
-        assert text_of(made, "name") == name.removesuffix(".swift")
+        (result,) = nodes(root, "class_declaration")
+        assert text_of(result, "name") == name.removesuffix(".swift")
     warp, bent = files.values()
     # large values overflow, and two of a batch are refused: neither is a test
     assert re.findall(r"func (test\w+)", warp) == ["testRandom", "testZeros", "testSmall"]
@@ -259,8 +259,8 @@ def test_swift_tests_hold_what_the_python_class_gives(swift: Any) -> None:
         (_, x), (_, theta), (shape, y) = values_of(warp)[3 * index : 3 * index + 3]
         assert shape == (1, 4)
         np.testing.assert_allclose(y, np.exp(x) + theta[0], rtol=1e-6)
-    for (_, given), (_, wanted) in zip(values_of(bent)[::2], values_of(bent)[1::2], strict=True):
-        np.testing.assert_array_equal(wanted, given)
+    for (_, inputs), (_, expected) in zip(values_of(bent)[::2], values_of(bent)[1::2], strict=True):
+        np.testing.assert_array_equal(expected, inputs)
     weights = re.findall(r'^            Data\(base64Encoded: "(.*)"\)!,$', warp, re.MULTILINE)
     assert [len(base64.b64decode(weight)) for weight in weights] == [16, 6, 2]
     assert '"far": 1099511627776,' in warp
@@ -293,11 +293,11 @@ def test_swift_tests_from_a_shell(tmp_path: Path) -> None:
     (tmp_path / "classes.py").write_text(classes + source + register)
     for name, array in SAMPLE.items():
         np.save(tmp_path / f"{name}.npy", array)
-    given = [f"--test={name}={tmp_path / name}.npy" for name in SAMPLE]
-    arguments = ["scaffold", str(tmp_path / "m.mlmodel"), "-o", str(tmp_path / "out"), *given]
+    inputs = [f"--test={name}={tmp_path / name}.npy" for name in SAMPLE]
+    arguments = ["scaffold", str(tmp_path / "m.mlmodel"), "-o", str(tmp_path / "out"), *inputs]
     assert main([*arguments, "--custom", str(tmp_path / "classes.py")]) == 0
-    made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"WarpGridTests.swift", "BentTests.swift"} <= made
+    result = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"WarpGridTests.swift", "BentTests.swift"} <= result
 
 
 @pytest.mark.parametrize(
@@ -462,12 +462,12 @@ def from_swift(text: str) -> str:
 @pytest.mark.parametrize("formula", FORMULAS, ids=[each.text for each in FORMULAS])
 def test_expressions_compute_what_is_looked_for(formula: Formula, swift: Any) -> None:
     x, p = np.linspace(-8, 8, 400), 0.7
-    wanted = formula.compute(x, p)
-    np.testing.assert_allclose(eval(formula.text, dict(C_NAMES), {"x": x, "p": p}), wanted)
+    expected = formula.compute(x, p)
+    np.testing.assert_allclose(eval(formula.text, dict(C_NAMES), {"x": x, "p": p}), expected)
     text = vectors(formula.text)
     swift(f"let made: [Float] = {text}")
-    made = eval(from_swift(text), {"A": Arrays, "np": np}, {"x": x, "p": p})
-    np.testing.assert_allclose(made, wanted)
+    result = eval(from_swift(text), {"A": Arrays, "np": np}, {"x": x, "p": p})
+    np.testing.assert_allclose(result, expected)
 
 
 def curved(*betas: float) -> model_pb2.Model:
@@ -498,10 +498,10 @@ class NearlyCurved(Curved):
 
 @pytest.mark.parametrize("accelerate", [False, True])
 def test_layers_of_single_values_are_written_whole(accelerate: bool, swift: Any) -> None:
-    made = swift_files(
+    result = swift_files(
         curved(1.0, 2.5), gpu=True, accelerate=accelerate, classes={"Curved": Curved}
     )
-    text = made["Curved.swift"]
+    text = result["Curved.swift"]
     swift(text)
     assert "not written" not in text
     assert "let p = Float(beta)" in text

@@ -43,19 +43,19 @@ BITS = (6, 5, 4)
 
 
 def test_the_smallest_that_is_good_enough() -> None:
-    found = search_quantization(MODEL, DATA, "snr", 25, bits=BITS)
-    assert found.best.meets
-    assert found.best.size == min(trial.size for trial in found.trials if trial.meets)
-    assert found.model.get_spec().ByteSize() == found.best.size
-    assert {trial.way for trial in found.trials} == {
+    actual = search_quantization(MODEL, DATA, "snr", 25, bits=BITS)
+    assert actual.best.meets
+    assert actual.best.size == min(trial.size for trial in actual.trials if trial.meets)
+    assert actual.model.get_spec().ByteSize() == actual.best.size
+    assert {trial.way for trial in actual.trials} == {
         "linear", "kmeans", "linear, calibrated", "kmeans, calibrated"}  # fmt: skip
-    assert not all(trial.meets for trial in found.trials)
-    assert "<- smallest" in str(found)
-    assert found.to_dict()["best"]["bits"] == found.best.bits
+    assert not all(trial.meets for trial in actual.trials)
+    assert "<- smallest" in str(actual)
+    assert actual.to_dict()["best"]["bits"] == actual.best.bits
     by_function = search_quantization(
         MODEL, DATA, lambda report: report.outputs["y"].numbers["snr"], 25, bits=BITS
     )
-    assert by_function.trials == found.trials
+    assert by_function.trials == actual.trials
 
 
 @pytest.mark.parametrize("folds", [2, 3])
@@ -68,14 +68,14 @@ def test_no_sample_measures_what_it_fitted(folds: int, monkeypatch: pytest.Monke
         return {next(i for i, one in enumerate(DATA) if one["x"] is s["x"]) for s in samples}
 
     def spied(model: Any, bits: int, mode: str, samples: Any) -> mlferry.MLModel:
-        made = quantize(model, bits, mode, samples)
-        fitted.append((made, numbers(samples or ())))
-        return made
+        result = quantize(model, bits, mode, samples)
+        fitted.append((result, numbers(samples or ())))
+        return result
 
     def predicted(self: mlferry.MLModel, samples: Any, **options: Any) -> Any:
         if isinstance(samples, dict):
             return predict(self, samples, **options)
-        measured.extend((used, numbers(samples)) for made, used in fitted if made is self)
+        measured.extend((used, numbers(samples)) for result, used in fitted if result is self)
         return predict(self, samples, **options)
 
     monkeypatch.setattr(searching, "quantize_weights", spied)
@@ -94,18 +94,18 @@ def test_no_sample_measures_what_it_fitted(folds: int, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("metric", ["top1", "top5"])
 def test_rates_of_arrays_of_scores(shape: tuple[int, ...], last: str, metric: str) -> None:
     model = network(shape=shape, last=last)
-    found = search_quantization(
+    actual = search_quantization(
         model, DATA, metric, 0.9, modes=("linear",), bits=(8, 2), calibrate=False
     )
-    first, *_ = found.trials
+    first, *_ = actual.trials
     assert first.interval is not None
     assert first.interval[0] < first.score <= first.interval[1]
     assert first.expected == pytest.approx(first.score, abs=0.07)
     assert first.kl is not None
     assert first.kl < 0.01
-    assert (found.count, found.needed) == (30, 35)
-    assert "too few to show 0.9 even where all agree, which takes 35" in str(found)
-    assert found.to_dict()["needed"] == 35
+    assert (actual.count, actual.needed) == (30, 35)
+    assert "too few to show 0.9 even where all agree, which takes 35" in str(actual)
+    assert actual.to_dict()["needed"] == 35
 
 
 def test_a_count_that_missed_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +117,11 @@ def test_a_count_that_missed_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     agree = [row.numbers["top1"] for row in right.rows]
     picked = [i for i, one in enumerate(agree) if not one][:4]
     picked += [i for i, one in enumerate(agree) if one][:46]
-    found = search_quantization(
+    matches = search_quantization(
         MODEL, [others[i] for i in picked], "top1", 0.95, modes=("linear",), bits=(6,),
         calibrate=False,
     )  # fmt: skip
-    (trial,) = found.trials
+    (trial,) = matches.trials
     assert trial.score == 0.92
     assert trial.meets
     assert trial.interval is not None
@@ -181,9 +181,9 @@ def test_squeezenet(shared_data: Path) -> None:
     for path in sorted((shared_data / "photos_imagenet").glob("*.jpg")):
         pixels = np.asarray(images.open(path).convert("RGB"), np.float32)[..., ::-1]
         photos.append({"data": (pixels - (104, 117, 123)).transpose(2, 0, 1)[None]})
-    found = search_quantization(
+    actual = search_quantization(
         fast, photos, "top1", 0.95, modes=("linear",), bits=(8,), calibrate=False
     )
-    assert found.count == 100
-    assert found.best.expected is not None
-    assert found.best.expected > 0.955
+    assert actual.count == 100
+    assert actual.best.expected is not None
+    assert actual.best.expected > 0.955

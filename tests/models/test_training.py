@@ -99,8 +99,8 @@ TOOLS: dict[str, Callable[[], mlferry.MLModel | model_pb2.Model]] = {
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_tools_keep_what_training_needs(name: str) -> None:
-    made = TOOLS[name]()
-    spec = made.get_spec() if isinstance(made, mlferry.MLModel) else made
+    result = TOOLS[name]()
+    spec = result.get_spec() if isinstance(result, mlferry.MLModel) else result
     assert spec.isUpdatable
     inner = spec.pipeline.models[-1] if spec.HasField("pipeline") else spec
     network = getattr(inner, inner.WhichOneof("Type") or "")
@@ -187,13 +187,13 @@ def plain() -> mlferry.MLModel:
 @pytest.mark.parametrize("optimizer", [SgdParams(0.1, batch=2, momentum=0.5), AdamParams(0.01)])
 def test_a_network_becomes_updatable(optimizer: SgdParams | AdamParams, labels: Any) -> None:
     model = plain() if labels is None else utils.attach_class_labels(plain(), labels)
-    made = utils.with_training(model, ["fc"], optimizer, epochs=[2, 5])
-    assert "updatable" in str(made)
+    result = utils.with_training(model, ["fc"], optimizer, epochs=[2, 5])
+    assert "updatable" in str(result)
     target = "classLabel" if labels else "p_true"
-    assert [f.name for f in made.spec.description.trainingInput] == ["image", target]
+    assert [f.name for f in result.spec.description.trainingInput] == ["image", target]
     losses: list[float] = []
     samples = [{**SAMPLE, target: labels[1] if labels else 1}] * 3
-    made.update(samples, 5, progress=lambda moment: losses.append(moment.loss))
+    result.update(samples, 5, progress=lambda moment: losses.append(moment.loss))
     assert len(losses) == 5
     assert losses[-1] < losses[0]
 

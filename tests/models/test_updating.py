@@ -164,11 +164,11 @@ def keras_losses(k: Any, model: Any, softmax: bool, optimizer: Any) -> list[floa
     for first in range(0, len(IMAGES), BATCH):
         part = slice(first, first + BATCH)
         with tf.GradientTape() as tape:
-            made = model(IMAGES[part])
+            converted = model(IMAGES[part])
             value = (
-                k.losses.sparse_categorical_crossentropy(CLASSES[part], made)
+                k.losses.sparse_categorical_crossentropy(CLASSES[part], converted)
                 if softmax
-                else k.losses.mean_squared_error(NUMBERS[part], made)
+                else k.losses.mean_squared_error(NUMBERS[part], converted)
             )
             value = tf.reduce_mean(value)
         variables = model.trainable_variables
@@ -187,23 +187,26 @@ def test_keras(softmax: bool, name: str, trained: str, mapping: str) -> None:
     model = ours(before, softmax, trained, OPTIMIZERS[name], mapping)
     samples = samples_of(softmax, mapping)
     told: list[Moment] = []
-    made = model.update(samples, progress=told.append)
+    converted = model.update(samples, progress=told.append)
     np.testing.assert_allclose(told[0].losses, expected, 1e-5)
     assert told[0].loss == pytest.approx(np.mean(expected), rel=1e-5)
-    for layer in made.spec.neuralNetwork.layers:
+    for layer in converted.spec.neuralNetwork.layers:
         if layer.name not in ("conv", "deep", "hidden", "last"):
             continue
         matrix, bias = theirs.get_layer(layer.name).get_weights()
         order = (3, 2, 0, 1) if matrix.ndim == 4 else (1, 0)
         params = getattr(layer, layer.WhichOneof("layer") or "")
-        for stored, wanted in ((params.weights, matrix.transpose(order)), (params.bias, bias)):
-            found = weights.read(stored, wanted.shape)
-            np.testing.assert_allclose(found, wanted, 1e-5, 1e-5 * np.abs(wanted).max())
+        for stored, reference in (
+            (params.weights, matrix.transpose(order)),
+            (params.bias, bias),
+        ):
+            actual = weights.read(stored, reference.shape)
+            np.testing.assert_allclose(actual, reference, 1e-5, 1e-5 * np.abs(reference).max())
             assert stored.isUpdatable == (trained == "all" or layer.name in trained)
     # and what it predicts
     x = {"image": samples[0]["image"]}
-    found = made.predict(x)["p" if softmax else "last"]
-    np.testing.assert_allclose(np.ravel(found), np.ravel(theirs(IMAGES[:1])), 1e-4, 1e-5)
+    actual = converted.predict(x)["p" if softmax else "last"]
+    np.testing.assert_allclose(np.ravel(actual), np.ravel(theirs(IMAGES[:1])), 1e-4, 1e-5)
 
 
 def samples_of(softmax: bool, mapping: str) -> list[dict[str, Any]]:
@@ -265,8 +268,8 @@ def weights_of(model: mlferry.MLModel) -> list[bytes]:
 
 
 def right(model: mlferry.MLModel, output: str = "p") -> float:
-    made = [np.ravel(model.predict({"x": x})[output]) for x in POINTS]
-    return float(np.mean(np.argmax(made, axis=1) == WHICH))
+    actual = [np.ravel(model.predict({"x": x})[output]) for x in POINTS]
+    return float(np.mean(np.argmax(actual, axis=1) == WHICH))
 
 
 @pytest.mark.parametrize("mapping", ["exact", "classic"])
@@ -277,14 +280,14 @@ def test_it_learns_and_the_model_stays(mapping: str) -> None:
         [{**pair, "x": pair["x"].reshape(6)} for pair in PAIRS] if mapping == "classic" else PAIRS
     )
     told: list[Moment] = []
-    made = model.update(pairs, epochs=40, progress=told.append)
+    converted = model.update(pairs, epochs=40, progress=told.append)
     assert weights_of(model) == before
     assert [moment.epoch for moment in told] == list(range(1, 41))
     assert told[-1].loss < told[0].loss / 5
-    assert made.spec.isUpdatable
+    assert converted.spec.isUpdatable
     if mapping == "exact":
         assert right(model) < 0.7
-        assert right(made) > 0.95
+        assert right(converted) > 0.95
 
 
 @pytest.mark.parametrize("labels", [["a", "b", "c", "d"], [10, 20, 30, 40]])
@@ -292,9 +295,9 @@ def test_labels_of_classifiers(labels: Any, tmp_path: Path) -> None:
     model = utils.attach_class_labels(small(), labels)
     name = model.spec.description.predictedFeatureName
     samples = [{"x": x, name: labels[index]} for x, index in zip(POINTS, WHICH, strict=True)]
-    made = model.update(iter(samples), epochs=40)
-    assert weights_of(made) == weights_of(small().update(PAIRS, epochs=40))
-    made.save(tmp_path / "m.mlmodel")
+    converted = model.update(iter(samples), epochs=40)
+    assert weights_of(converted) == weights_of(small().update(PAIRS, epochs=40))
+    converted.save(tmp_path / "m.mlmodel")
     loaded = mlferry.MLModel(tmp_path / "m.mlmodel")
     assert [loaded.predict({"x": s["x"]})[name] for s in samples[:4]] == labels
     with pytest.raises(PredictionError, match=r"sample 1 .*knows|sample 1 is (text|an integer)"):
@@ -327,12 +330,12 @@ def test_progress_changes_the_training_or_ends_it() -> None:
         told.append(moment.parameters["learningRate"])
         return slower(moment)
 
-    made = small().update(PAIRS, epochs=9, progress=tell)
+    model = small().update(PAIRS, epochs=9, progress=tell)
     assert told == [0.05, 0.025, 0.0125]
     by_hand = small()
     for rate in told:
         by_hand = by_hand.update(PAIRS, parameters={"learningRate": rate, "epochs": 1})
-    assert weights_of(made) == weights_of(by_hand)
+    assert weights_of(model) == weights_of(by_hand)
 
 
 def bounded() -> mlferry.MLModel:
@@ -364,11 +367,11 @@ def test_parameters_that_the_model_does_not_allow(parameters: Any, message: str)
 
 def test_parameters_that_it_does() -> None:
     told: list[Moment] = []
-    wanted = {"learningRate": 0.1, "miniBatchSize": 8, "epochs": 5, "momentum": 0.5}
-    bounded().update(PAIRS, parameters=wanted, progress=told.append)
+    expected = {"learningRate": 0.1, "miniBatchSize": 8, "epochs": 5, "momentum": 0.5}
+    bounded().update(PAIRS, parameters=expected, progress=told.append)
     assert len(told) == 5
     assert len(told[0].losses) == 5
-    assert wanted.items() <= told[0].parameters.items()
+    assert expected.items() <= told[0].parameters.items()
 
 
 def without_loss() -> mlferry.MLModel:
@@ -467,9 +470,9 @@ class Wrong(Doubling):
 
 
 def test_custom_layers_before_what_is_trained_need_no_gradient() -> None:
-    made = with_prefix(Doubling).update(PAIRS, epochs=3)
-    assert weights_of(made) == weights_of(with_prefix().update(PAIRS, epochs=3))
-    assert made.custom_layers == {"Doubling": Doubling}
+    model = with_prefix(Doubling).update(PAIRS, epochs=3)
+    assert weights_of(model) == weights_of(with_prefix().update(PAIRS, epochs=3))
+    assert model.custom_layers == {"Doubling": Doubling}
 
 
 def between(cls: type[mlferry.CustomLayer]) -> mlferry.MLModel:
@@ -485,12 +488,12 @@ def test_custom_layers_with_a_way_back() -> None:
     linear = spec.neuralNetwork.layers[1].activation.linear
     linear.alpha, linear.beta = 2.0, 1.0
     expected = mlferry.MLModel(spec).update(PAIRS, epochs=3)
-    made = between(Differentiable).update(PAIRS, epochs=3)
-    for found, wanted in zip(
-        weights.iter_weights(made.spec), weights.iter_weights(expected.spec), strict=True
+    model = between(Differentiable).update(PAIRS, epochs=3)
+    for actual, reference in zip(
+        weights.iter_weights(model.spec), weights.iter_weights(expected.spec), strict=True
     ):
         np.testing.assert_allclose(
-            weights.stored(found.message), weights.stored(wanted.message), 1e-5, 1e-6
+            weights.stored(actual.message), weights.stored(reference.message), 1e-5, 1e-6
         )
     with pytest.raises(CustomLayerError, match=r"(?s)class Doubling.*'tanh'.*def backward\(self"):
         between(Doubling).update(PAIRS)
@@ -540,11 +543,11 @@ def test_nothing_is_joined_where_samples_differ_in_size() -> None:
         for m, y in zip(means, numbers, strict=True)
     ]
     model = mlferry.MLModel(spec)
-    made, wanted = (
+    output, expected = (
         weights.stored(model.update(each).spec.neuralNetwork.layers[1].innerProduct.weights)
         for each in (various, flat)
     )
-    np.testing.assert_allclose(made, wanted, 1e-5, 1e-6)
+    np.testing.assert_allclose(output, expected, 1e-5, 1e-6)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
@@ -559,11 +562,11 @@ def test_pipelines_train_their_last_model(engine: str) -> None:
     whole = utils.make_pipeline(first, small())
     samples = [{"photo": pair["x"], "p_true": pair["p_true"]} for pair in PAIRS]
     told: list[Moment] = []
-    made = whole.update(samples, epochs=2, progress=told.append)
-    wanted: list[Moment] = []
-    with_prefix().update(PAIRS, epochs=2, progress=wanted.append)
-    assert told[-1].loss == pytest.approx(wanted[-1].loss, rel=1e-5)
-    assert weights_of(made) != weights_of(whole)
+    model = whole.update(samples, epochs=2, progress=told.append)
+    expected: list[Moment] = []
+    with_prefix().update(PAIRS, epochs=2, progress=expected.append)
+    assert told[-1].loss == pytest.approx(expected[-1].loss, rel=1e-5)
+    assert weights_of(model) != weights_of(whole)
     with pytest.raises(PredictionError, match="has no 'p_true'"):
         whole.update([{"photo": POINTS[0]}])
 
@@ -598,8 +601,8 @@ def test_nearest_neighbours_remember(labels: Any, tmp_path: Path) -> None:
     far = {"x": np.array([9.0, 9.0])}
     assert model.predict(far)["label"] == labels[0]
     samples = [{"x": np.array([8.0, 8.0 + n]), "label": labels[1]} for n in range(3)]
-    made = model.update(samples, parameters={"numberOfNeighbors": 3})
-    made.save(tmp_path / "m.mlmodel")
+    converted = model.update(samples, parameters={"numberOfNeighbors": 3})
+    converted.save(tmp_path / "m.mlmodel")
     loaded = mlferry.MLModel(tmp_path / "m.mlmodel")
     assert loaded.predict(far)["label"] == labels[1]
     assert loaded.spec.kNearestNeighborsClassifier.numberOfNeighbors.defaultValue == 3
@@ -648,11 +651,11 @@ def test_the_builder_makes_what_is_trained() -> None:
     builder.set_sgd_optimizer(SgdParams(lr=0.5, batch=8))
     builder.set_epochs(30, allowed_set=[30])
     told: list[Moment] = []
-    made = mlferry.MLModel(spec).update(PAIRS, progress=told.append)
+    model = mlferry.MLModel(spec).update(PAIRS, progress=told.append)
     assert told[-1].loss < told[0].loss / 3
     before, after = (
         {w.layer.name + w.path: weights.stored(w.message) for w in weights.iter_weights(s)}
-        for s in (spec, made.spec)
+        for s in (spec, model.spec)
     )
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"lastinnerProduct.weights", "lastinnerProduct.bias"}
@@ -679,10 +682,10 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
         for number in range(6):
             pixels = rng.integers(level - 30, level + 30, (8, 8, 3)).astype(np.uint8)
             image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    made = model.update(tmp_path, epochs=60)
+    converted = model.update(tmp_path, epochs=60)
     for label in ("bright", "dark"):
         with image.open(tmp_path / label / "0.png") as picture:
-            assert made.predict({"x": picture})["classLabel"] == label
+            assert converted.predict({"x": picture})["classLabel"] == label
     image.fromarray(pixels).save(tmp_path / "stray.png")
     with pytest.raises(PredictionError, match="lies in no folder with the name of its label"):
         model.update(tmp_path)

@@ -66,9 +66,9 @@ SAMPLE = RNG.normal(size=(1, 3, 6, 6)).astype(np.float32)
 
 def predict(spec: Any, data: dict[str, Any] | None = None) -> dict[str, Any]:
     model = spec if isinstance(spec, mlferry.MLModel) else mlferry.MLModel(spec)
-    made = model.predict(data or {"x": SAMPLE})
-    assert isinstance(made, dict)
-    return made
+    actual = model.predict(data or {"x": SAMPLE})
+    assert isinstance(actual, dict)
+    return actual
 
 
 # ---- names ------------------------------------------------------------------------------------
@@ -76,19 +76,19 @@ def predict(spec: Any, data: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def test_renamed_features_predict_the_same() -> None:
     spec = network()
-    wanted = predict(spec)["p"]
+    expected = predict(spec)["p"]
     utils.rename_feature(spec, "x", "photo")
     utils.rename_feature(spec, "p", "chances")
-    np.testing.assert_array_equal(predict(spec, {"photo": SAMPLE})["chances"], wanted)
+    np.testing.assert_array_equal(predict(spec, {"photo": SAMPLE})["chances"], expected)
 
 
 def test_renamed_classifiers() -> None:
     spec = network(classifier=True)
-    wanted = predict(spec)
+    expected = predict(spec)
     utils.rename_feature(spec, "p", "chances")
     utils.rename_feature(spec, "classLabel", "label")
-    made = predict(spec)
-    assert made == {"chances": wanted["p"], "label": wanted["classLabel"]}
+    actual = predict(spec)
+    assert actual == {"chances": expected["p"], "label": expected["classLabel"]}
 
 
 def test_renaming_reaches_preprocessing_loops_and_pipelines() -> None:
@@ -180,8 +180,8 @@ def test_parts_keep_images_and_their_preprocessing() -> None:
     model = mlferry.MLModel(network(image=True))
     pixels = np.full((6, 6, 3), 100, np.uint8)
     part = utils.extract_submodel(model, ["a"])
-    wanted = model.intermediate({"x": pixels}, ["a"])["a"]
-    np.testing.assert_array_equal(predict(part, {"x": pixels})["a"], wanted)
+    expected = model.intermediate({"x": pixels}, ["a"])["a"]
+    np.testing.assert_array_equal(predict(part, {"x": pixels})["a"], expected)
     assert not networks.network_of(
         utils.extract_submodel(model, ["p"], ["m"]).get_spec()
     ).preprocessing
@@ -229,12 +229,12 @@ def test_pipelines_predict_what_their_models_do() -> None:
     second = utils.extract_submodel(mlferry.MLModel(network()), ["p"], ["m"])
     pipeline = utils.make_pipeline(first, second)
     assert pipeline.get_spec().WhichOneof("Type") == "pipeline"
-    wanted = predict(second, {"m": predict(first)["m"]})
-    np.testing.assert_array_equal(predict(pipeline)["p"], wanted["p"])
+    expected = predict(second, {"m": predict(first)["m"]})
+    np.testing.assert_array_equal(predict(pipeline)["p"], expected["p"])
     ended = utils.make_pipeline(first, utils.attach_class_labels(second, [*"rgb"]))
     spec = ended.get_spec()
     assert spec.WhichOneof("Type") == "pipelineClassifier"
-    assert predict(ended)["classLabel"] == "rgb"[int(np.argmax(wanted["p"]))]
+    assert predict(ended)["classLabel"] == "rgb"[int(np.argmax(expected["p"]))]
     assert not [p for p in validate(spec) if p.severity == "error"]
 
 
@@ -257,11 +257,11 @@ def test_pipelines_that_cannot_be() -> None:
 
 def test_numbers_of_other_types() -> None:
     model = mlferry.MLModel(network())
-    made = utils.change_input_output_types(model, {"x": "float64", "p": "float16"})
-    assert predict(made)["p"].dtype == np.float16
-    assert made.get_spec().specificationVersion == 7
+    result = utils.change_input_output_types(model, {"x": "float64", "p": "float16"})
+    assert predict(result)["p"].dtype == np.float16
+    assert result.get_spec().specificationVersion == 7
     assert model.get_spec().specificationVersion == 4
-    spec = made.get_spec()
+    spec = result.get_spec()
     utils.convert_double_to_float_multiarray_type(spec)
     array = spec.description.input[0].type.multiArrayType
     assert array.dataType == ft.ArrayFeatureType.FLOAT32
@@ -271,13 +271,13 @@ def test_arrays_become_images_and_back() -> None:
     model = mlferry.MLModel(network())
     pixels = RNG.integers(0, 256, (6, 6, 3)).astype(np.uint8)
     blob = pixels.transpose(2, 0, 1)[None].astype(np.float32)
-    wanted = predict(model, {"x": blob})["p"]
+    expected = predict(model, {"x": blob})["p"]
     image = utils.change_input_output_types(model, {"x": "RGB"})
-    np.testing.assert_array_equal(predict(image, {"x": pixels})["p"], wanted)
+    np.testing.assert_array_equal(predict(image, {"x": pixels})["p"], expected)
     back = utils.change_input_output_types(image, {"x": "float32"})
-    np.testing.assert_array_equal(predict(back, {"x": blob})["p"], wanted)
+    np.testing.assert_array_equal(predict(back, {"x": blob})["p"], expected)
     turned = utils.change_input_output_types(image, {"x": "BGR"})
-    np.testing.assert_array_equal(predict(turned, {"x": pixels[:, :, ::-1]})["p"], wanted)
+    np.testing.assert_array_equal(predict(turned, {"x": pixels[:, :, ::-1]})["p"], expected)
 
 
 WRONG: list[tuple[type[Exception], str, Callable[[mlferry.MLModel], object]]] = [
@@ -302,9 +302,9 @@ def test_wrong_changes(error: Any, message: str, call: Any) -> None:
         call(mlferry.MLModel(network()))
 
 
-@pytest.mark.parametrize("wanted", ["GRAYSCALE", "GRAYSCALE_FLOAT16", "grey"])
+@pytest.mark.parametrize("expected", ["GRAYSCALE", "GRAYSCALE_FLOAT16", "grey"])
 @pytest.mark.parametrize("name", ["x", "out"])
-def test_images_keep_their_number_of_channels(wanted: str, name: str) -> None:
+def test_images_keep_their_number_of_channels(expected: str, name: str) -> None:
     """A network that takes or makes three channels; the same the other way round."""
     builder = Builder()
     builder.input("x", (1, 3, 6, 6), features.image(6, 6, "RGB"))
@@ -312,7 +312,7 @@ def test_images_keep_their_number_of_channels(wanted: str, name: str) -> None:
                   kernelSize=[1, 1], valid={}, weights=RNG.normal(size=(3, 3, 1, 1)))  # fmt: skip
     builder.output("out", features.image(6, 6, "RGB"))
     model = mlferry.MLModel(builder.model())
-    kind = features.image(6, 6, "GRAYSCALE") if wanted == "grey" else wanted
+    kind = features.image(6, 6, "GRAYSCALE") if expected == "grey" else expected
     with pytest.raises(SpecError, match=r"has 1, which|takes 3|problems"):
         utils.change_input_output_types(model, {name: kind})
     assert utils.change_input_output_types(model, {name: "BGR"}).spec.description.output
@@ -327,8 +327,8 @@ def test_other_sizes_are_checked() -> None:
     builder.output("y", features.multi_array(None))
     model = mlferry.MLModel(builder.model())
     higher = features.multi_array((1, 3, 9, 6))
-    made = utils.change_input_output_types(model, {"x": higher})
-    assert predict(made, {"x": np.ones((1, 3, 9, 6))})["y"].shape == (1, 3, 9, 6)
+    result = utils.change_input_output_types(model, {"x": higher})
+    assert predict(result, {"x": np.ones((1, 3, 9, 6))})["y"].shape == (1, 3, 9, 6)
     with pytest.raises(SpecError, match=r"do not take 'x' as.*sliceStatic 'cut'"):
         utils.change_input_output_types(model, {"x": features.image(9, 6, "RGB")})
     ranged = features.multi_array((1, 3, 6, 6))
@@ -349,14 +349,14 @@ def scaled_by_custom(factor: float) -> type[mlferry.CustomLayer]:
     return Scaled
 
 
-def with_custom(given: str, made: str, factor: float, **options: Any) -> mlferry.MLModel:
+def with_custom(inputs: str, result: str, factor: float, **options: Any) -> mlferry.MLModel:
     """A custom layer, with the class that belongs to it."""
     builder = Builder()
-    builder.input(given, (1, 3, 6, 6))
-    builder.layer("activation", "relu", [given], [f"{made}/relu"], ReLU={})
-    builder.layer("custom", "own", [f"{made}/relu"], [made], className="ScaledByOwn",
+    builder.input(inputs, (1, 3, 6, 6))
+    builder.layer("activation", "relu", [inputs], [f"{result}/relu"], ReLU={})
+    builder.layer("custom", "own", [f"{result}/relu"], [result], className="ScaledByOwn",
                   output_shapes=[(1, 3, 6, 6)])  # fmt: skip
-    builder.output(made)
+    builder.output(result)
     return mlferry.MLModel(
         builder.model(), custom_layers={"ScaledByOwn": scaled_by_custom(factor)}, **options
     )
@@ -376,11 +376,11 @@ OTHERS: dict[str, Callable[[mlferry.MLModel], mlferry.MLModel]] = {
 }
 
 
-def copying(given: str, made: str) -> model_pb2.Model:
+def copying(inputs: str, result: str) -> model_pb2.Model:
     builder = Builder()
-    builder.input(given, (1, 3, 6, 6))
-    builder.layer("activation", "it", [given], [made], linear={"alpha": 1.0})
-    builder.output(made)
+    builder.input(inputs, (1, 3, 6, 6))
+    builder.layer("activation", "it", [inputs], [result], linear={"alpha": 1.0})
+    builder.output(result)
     return builder.model()
 
 
@@ -403,15 +403,15 @@ def test_tools_keep_engine_options_and_classes(
 ) -> None:
     library("onnxruntime")
     model = with_custom("x", "y", 3.0, **options)
-    made = OTHERS[tool](model)
-    assert made._classes.engine == model._classes.engine
-    assert set(made.custom_layers) == {"ScaledByOwn"}
-    (name,) = (f.name for f in made.spec.description.input)
+    result = OTHERS[tool](model)
+    assert result._classes.engine == model._classes.engine
+    assert set(result.custom_layers) == {"ScaledByOwn"}
+    (name,) = (f.name for f in result.spec.description.input)
     sample = np.abs(SAMPLE)
-    wanted = sample * 3
-    results = [v for v in made.predict({name: sample}).values() if not isinstance(v, int)]
-    found = results[0].values() if isinstance(results[0], dict) else results[0]
-    np.testing.assert_allclose(np.ravel([*found]), wanted.ravel(), rtol=1e-3)
+    expected = sample * 3
+    results = [v for v in result.predict({name: sample}).values() if not isinstance(v, int)]
+    actual = results[0].values() if isinstance(results[0], dict) else results[0]
+    np.testing.assert_allclose(np.ravel([*actual]), expected.ravel(), rtol=1e-3)
 
 
 def test_two_classes_of_one_name_are_refused() -> None:
@@ -422,21 +422,21 @@ def test_two_classes_of_one_name_are_refused() -> None:
 def test_labels_are_attached_and_replaced() -> None:
     model = mlferry.MLModel(network())
     chances = predict(model)["p"].ravel()
-    made = utils.attach_class_labels(model, [10, 20, 30])
-    assert predict(made)["classLabel"] == [10, 20, 30][int(np.argmax(chances))]
-    assert predict(made)["p"] == dict(zip([10, 20, 30], chances.tolist(), strict=True))
-    again = utils.attach_class_labels(made, [1, 2, 3])
+    result = utils.attach_class_labels(model, [10, 20, 30])
+    assert predict(result)["classLabel"] == [10, 20, 30][int(np.argmax(chances))]
+    assert predict(result)["p"] == dict(zip([10, 20, 30], chances.tolist(), strict=True))
+    again = utils.attach_class_labels(result, [1, 2, 3])
     assert set(predict(again)["p"]) == {1, 2, 3}
     with pytest.raises(SpecError, match="keep their kind"):
-        utils.attach_class_labels(made, [*"abc"])
+        utils.attach_class_labels(result, [*"abc"])
     with pytest.raises(SpecError, match="2 labels for 3 classes"):
-        utils.attach_class_labels(made, [1, 2])
+        utils.attach_class_labels(result, [1, 2])
 
 
 def test_half_precision_and_files(tmp_path: Path) -> None:
-    made = utils.convert_neural_network_weights_to_fp16(mlferry.MLModel(network()))
+    model = utils.convert_neural_network_weights_to_fp16(mlferry.MLModel(network()))
     spec = utils.convert_neural_network_spec_weights_to_fp16(network())
-    for each in (made.get_spec(), spec):
+    for each in (model.get_spec(), spec):
         kinds = {weights.encoding(w.message) for w in weights.iter_weights(each)}
         assert kinds == {weights.Encoding(weights.FLOAT16, 16)}
     spec.specificationVersion = 9
@@ -460,11 +460,11 @@ def linear_regressor() -> mlferry.MLModel:
 
 def test_regressors(tmp_path: Path) -> None:
     rows = [{"a": 1.0, "target": 3.0}, {"a": 2.0, "target": 4.0}]
-    wanted = {"samples": 2, "rmse": pytest.approx(np.sqrt(0.5)), "max_error": 1.0}
-    assert utils.evaluate_regressor(linear_regressor(), rows) == wanted
+    expected = {"samples": 2, "rmse": pytest.approx(np.sqrt(0.5)), "max_error": 1.0}
+    assert utils.evaluate_regressor(linear_regressor(), rows) == expected
     table = tmp_path / "rows.csv"
     table.write_text("a,target\n1,3\n2,4\n")
-    assert utils.evaluate_regressor(linear_regressor(), table) == wanted
+    assert utils.evaluate_regressor(linear_regressor(), table) == expected
     with pytest.raises(ModelFileError, match="cannot read"):
         utils.evaluate_regressor(linear_regressor(), tmp_path / "none.csv")
     with pytest.raises(PredictionError, match="no column 'target'"):
@@ -475,9 +475,9 @@ def test_regressors(tmp_path: Path) -> None:
 
 def test_classifiers_and_transformers() -> None:
     model = mlferry.MLModel(network(classifier=True))
-    made = predict(model)
-    right = {"x": SAMPLE, "target": made["classLabel"], "probabilities": made["p"]}
-    wrong = right | {"target": "?", "probabilities": made["p"] | {"r": made["p"]["r"] + 0.5}}
+    actual = predict(model)
+    right = {"x": SAMPLE, "target": actual["classLabel"], "probabilities": actual["p"]}
+    wrong = right | {"target": "?", "probabilities": actual["p"] | {"r": actual["p"]["r"] + 0.5}}
     other = right | {"probabilities": {"z": 1.0}}
     assert utils.evaluate_classifier(model, [right, wrong]) == {"num_samples": 2, "num_errors": 1}
     assert utils.evaluate_classifier_with_probabilities(model, [right, wrong, other]) == {

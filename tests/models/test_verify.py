@@ -60,8 +60,8 @@ def changed(model: mlferry.MLModel, layer: str, factor: float) -> mlferry.MLMode
     spec = model.get_spec()
     network = networks.network_of(spec)
     assert network is not None
-    (found,) = [each for each in network.layers if each.name == layer]
-    weights = getattr(found, found.WhichOneof("layer")).weights.floatValue
+    (matches,) = [each for each in network.layers if each.name == layer]
+    weights = getattr(matches, matches.WhichOneof("layer")).weights.floatValue
     weights[:] = [weight * factor for weight in weights]
     return mlferry.MLModel(spec)
 
@@ -71,9 +71,9 @@ def test_onnx(tmp_path: Path) -> None:
     model = mlferry.convert(path)
     assert mlferry.verify(path, model)
     program = mlferry.convert(path, convert_to="mlprogram")
-    found = mlferry.verify(path, program)
-    assert found
-    assert found.tolerance == 0.02
+    actual = mlferry.verify(path, program)
+    assert actual
+    assert actual.tolerance == 0.02
     (conv,) = [name for name, (_, kind) in model.makers().items() if kind == "convolution"]
     wrong = mlferry.verify(path, changed(model, model.makers()[conv][0], 1.01))
     assert not wrong
@@ -90,10 +90,10 @@ def test_sizes_that_vary(tmp_path: Path) -> None:
     path = onnx_file(tmp_path, length="n")
     shape = (1, 3, 5, mlferry.RangeDim(2, 100, 7))
     inputs = [mlferry.TensorType("x", shape=shape)]
-    found = mlferry.verify(path, mlferry.convert(path, inputs=inputs), count=1)
-    assert found
-    assert found.sizes["x"] == [(1, 3, 5, 7), (1, 3, 5, 2), (1, 3, 5, 14)]
-    assert "tried with (1, 3, 5, 7), (1, 3, 5, 2), (1, 3, 5, 14)" in str(found)
+    actual = mlferry.verify(path, mlferry.convert(path, inputs=inputs), count=1)
+    assert actual
+    assert actual.sizes["x"] == [(1, 3, 5, 7), (1, 3, 5, 2), (1, 3, 5, 14)]
+    assert "tried with (1, 3, 5, 7), (1, 3, 5, 2), (1, 3, 5, 14)" in str(actual)
 
 
 def test_integers_of_the_source(library: Library, tmp_path: Path) -> None:

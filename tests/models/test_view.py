@@ -137,11 +137,11 @@ def test_boxes_show_what_matters(
     builder.output("y")
     spec = builder.model()
     known = StoredFacts({}, weight_details(found_weights(spec, None)))
-    found = graph_of(spec, {}, {}, known).boxes[1]
-    assert found.brief[0] == shown
-    assert found.family == family
+    actual = graph_of(spec, {}, {}, known).boxes[1]
+    assert actual.brief[0] == shown
+    assert actual.family == family
     if weights is not None:
-        assert found.brief[1] == f"{'×'.join(map(str, weights))} float32"
+        assert actual.brief[1] == f"{'×'.join(map(str, weights))} float32"
 
 
 PADDED = {
@@ -185,14 +185,14 @@ def test_weights_are_told_by_their_numbers() -> None:
     builder.output("y")
     spec = builder.model()
     known = StoredFacts({}, weight_details(found_weights(spec, None)))
-    found = graph_of(spec, {}, {}, known).boxes[1]
-    (_, matrix), (_, added) = found.weights
+    actual = graph_of(spec, {}, {}, known).boxes[1]
+    (_, matrix), (_, added) = actual.weights
     assert sum(matrix.bins) == 40
     assert matrix.bins == np.histogram(values, len(matrix.bins))[0].tolist()
     assert matrix.numbers["zeros"] == "2.5%"
     assert matrix.numbers["range"] == f"{values.min():.4g} to 3"
     assert matrix.numbers["mean"] == f"{values.mean():.4g}"
-    assert dict(found.rows)["bias"] == added.values == "1, 2, 3, 0.5"
+    assert dict(actual.rows)["bias"] == added.values == "1, 2, 3, 0.5"
     assert added.bins == []
 
 
@@ -217,10 +217,10 @@ def test_operations_show_what_matters() -> None:
     program = mlferry.to_program(mlferry.MLModel(builder.model()))
     spec = program.get_spec()
     known = StoredFacts({}, weight_details(found_weights(spec, program.program_weights)))
-    found = {box.kind: box.brief for box in graph_of(spec, {}, {}, known).boxes}
-    assert found["conv"] == ["3×3 / 2, valid", "4×3×3×3 fp16"]
-    assert found["max_pool"][0].startswith("2×2")
-    assert found["leaky_relu"] == ["alpha 0.25"]
+    matches = {box.kind: box.brief for box in graph_of(spec, {}, {}, known).boxes}
+    assert matches["conv"] == ["3×3 / 2, valid", "4×3×3×3 fp16"]
+    assert matches["max_pool"][0].startswith("2×2")
+    assert matches["leaky_relu"] == ["alpha 0.25"]
 
 
 def scoped() -> model_pb2.Model:
@@ -314,9 +314,9 @@ def test_classifiers_pipelines_and_other_models() -> None:
     assert [box.name for box in graph.boxes] == ["x", "reader", "p", "classLabel"]
     ((_, inner),) = graph.boxes[1].inside
     assert "soft" in [box.name for box in inner.boxes]
-    made = mlferry.make_custom_model("Summer", {"x": features.multi_array((3,))},
+    result = mlferry.make_custom_model("Summer", {"x": features.multi_array((3,))},
                                      {"y": features.multi_array((1,))}, {"scale": 2.0})  # fmt: skip
-    box = drawn(made.get_spec()).boxes[1]
+    box = drawn(result.get_spec()).boxes[1]
     assert (box.role, dict(box.rows)["class"]) == ("custom", "Summer")
 
 
@@ -396,13 +396,13 @@ def test_shapes_that_are_none(text: str) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
+    actual = shutil.which("chromium") or shutil.which("chromium-browser")
+    if actual is None:
         pytest.skip("no Chromium; on Debian: apt-get install chromium")
     with driver.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield made
-        made.close()
+        result = started.chromium.launch(executable_path=actual, args=["--no-sandbox"])
+        yield result
+        result.close()
 
 
 @pytest.fixture

@@ -102,32 +102,32 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture
 def opened() -> Iterator[Callable[[str], Any]]:
-    made: list[Executor] = []
+    result: list[Executor] = []
 
     def of(name: str) -> Any:
-        found = EXECUTORS[name]()
-        if isinstance(found, Executor):
-            made.append(found)
-        return found
+        actual = EXECUTORS[name]()
+        if isinstance(actual, Executor):
+            result.append(actual)
+        return actual
 
     yield of
-    for executor in made:
+    for executor in result:
         executor.shutdown()
 
 
 @pytest.mark.parametrize("size", [1, 5, 100])
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_results_come_in_order(name: str, size: int, opened: Callable[[str], Any]) -> None:
-    made = in_order(doubled, 3, range(40), opened(name), chunk_size=size)
-    assert list(made) == [3 * i for i in range(40)]
+    result = in_order(doubled, 3, range(40), opened(name), chunk_size=size)
+    assert list(result) == [3 * i for i in range(40)]
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_an_error_comes_at_its_place(name: str, opened: Callable[[str], Any]) -> None:
-    made = in_order(refusing, 21, range(40), opened(name))
-    assert [next(made) for _ in range(21)] == list(range(21))
+    result = in_order(refusing, 21, range(40), opened(name))
+    assert [next(result) for _ in range(21)] == list(range(21))
     with pytest.raises(PredictionError, match="21 does not fit"):
-        next(made)
+        next(result)
 
 
 def test_samples_are_read_when_they_are_needed() -> None:
@@ -141,17 +141,17 @@ def test_samples_are_read_when_they_are_needed() -> None:
             yield item
 
     with ThreadPoolExecutor(2) as executor:
-        made = in_order(doubled, 1, items(), executor, chunk_size=4)
+        result = in_order(doubled, 1, items(), executor, chunk_size=4)
         for count in range(1, 101):
-            next(made)
+            next(result)
             assert read <= count + 20
-        made.close()  # type: ignore[attr-defined]
+        result.close()  # type: ignore[attr-defined]
     assert read < 200
 
 
 def test_the_chunk_of_a_lost_process_is_done_again(tmp_path: Path) -> None:
-    made = in_order(careful, str(tmp_path / "died"), range(60), processes, chunk_size=4)
-    assert list(made) == list(range(60))
+    result = in_order(careful, str(tmp_path / "died"), range(60), processes, chunk_size=4)
+    assert list(result) == list(range(60))
     assert (tmp_path / "died").exists()
 
 
@@ -175,9 +175,9 @@ def test_what_does_not_pickle() -> None:
 
 def test_what_a_worker_cannot_import() -> None:
     payload = pickle.dumps((doubled, 1)).replace(b"test_workers", b"not_a_module")
-    made = workers._worked("digest", payload, pickle.dumps([1]))
-    assert isinstance(made, workers._Done)
-    assert "cloudpickle.register_pickle_by_value(module)" in str(made.error)
+    result = workers._worked("digest", payload, pickle.dumps([1]))
+    assert isinstance(result, workers._Done)
+    assert "cloudpickle.register_pickle_by_value(module)" in str(result.error)
 
 
 def test_what_is_shared_travels_once_to_each_worker() -> None:
@@ -198,14 +198,14 @@ def test_what_is_shared_travels_once_to_each_worker() -> None:
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_predicting(name: str, opened: Callable[[str], Any]) -> None:
-    model, given = mlferry.MLModel(network()), samples(30)
-    wanted = [model.predict(sample) for sample in given]
+    model, inputs = mlferry.MLModel(network()), samples(30)
+    expected = [model.predict(sample) for sample in inputs]
     executor = opened(name)
-    for made in (
-        model.predict(given, executor=executor),
-        list(model.predict(iter(given), executor=executor)),
+    for result in (
+        model.predict(inputs, executor=executor),
+        list(model.predict(iter(inputs), executor=executor)),
     ):
-        for one, other in zip(made, wanted, strict=True):
+        for one, other in zip(result, expected, strict=True):
             np.testing.assert_array_equal(one["y"], other["y"])
 
 
@@ -219,8 +219,8 @@ def test_custom_classes_travel(registered: bool, monkeypatch: pytest.MonkeyPatch
     assert len(model.predict(samples(3), executor=processes)) == 3
     data = pickle.dumps(model)
     monkeypatch.setattr(mlferry.custom.CUSTOM_LAYERS, "_entries", {})
-    made = pickle.loads(data).predict({"x": np.zeros((1, 4))})["y"]
-    assert made.tolist() == [[2, 2, 2, 2]]
+    actual = pickle.loads(data).predict({"x": np.zeros((1, 4))})["y"]
+    assert actual.tolist() == [[2, 2, 2, 2]]
 
 
 def test_a_missing_class_is_told_by_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,14 +234,14 @@ def test_a_missing_class_is_told_by_the_worker(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_comparing_and_searching(name: str, opened: Callable[[str], Any]) -> None:
-    model, given = mlferry.MLModel(network()), samples(40)
+    model, inputs = mlferry.MLModel(network()), samples(40)
     small = mlferry.quantize_weights(model, 4)
-    wanted = mlferry.compare_models(model, small, given)
+    expected = mlferry.compare_models(model, small, inputs)
     executor = opened(name)
-    assert mlferry.compare_models(model, small, given, executor=executor) == wanted
-    searched = mlferry.search_quantization(model, given, "snr", 20, modes=("linear",))
+    assert mlferry.compare_models(model, small, inputs, executor=executor) == expected
+    searched = mlferry.search_quantization(model, inputs, "snr", 20, modes=("linear",))
     again = mlferry.search_quantization(
-        model, given, "snr", 20, modes=("linear",), executor=executor
+        model, inputs, "snr", 20, modes=("linear",), executor=executor
     )
     assert again.to_dict() == searched.to_dict()
 
@@ -259,12 +259,12 @@ def precise() -> mlferry.MLModel:
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_precision(name: str, opened: Callable[[str], Any]) -> None:
-    model, given = precise(), samples(40)
-    wanted = mlferry.check_precision(model, given)
-    assert wanted.keep_in_float32
-    assert wanted.samples == 40
-    made = mlferry.check_precision(model, given, executor=opened(name))
-    assert made.to_dict() == wanted.to_dict()
+    model, inputs = precise(), samples(40)
+    expected = mlferry.check_precision(model, inputs)
+    assert expected.keep_in_float32
+    assert expected.samples == 40
+    result = mlferry.check_precision(model, inputs, executor=opened(name))
+    assert result.to_dict() == expected.to_dict()
 
 
 def two_layers(size: int = 6) -> model_pb2.Model:
@@ -353,12 +353,12 @@ def with_a_deadly_layer(died: Path) -> mlferry.MLModel:
 
 def test_a_lost_process_loses_no_samples(tmp_path: Path) -> None:
     died = tmp_path / "died"
-    model, given = with_a_deadly_layer(died), samples(12)
-    wanted = mlferry.quantize_weights(model, 4, "linear", given)
+    model, inputs = with_a_deadly_layer(died), samples(12)
+    expected = mlferry.quantize_weights(model, 4, "linear", inputs)
     assert not died.exists()
-    made = mlferry.quantize_weights(model, 4, "linear", given, executor=processes)
+    converted = mlferry.quantize_weights(model, 4, "linear", inputs, executor=processes)
     assert died.exists()
-    assert made.spec == wanted.spec
+    assert converted.spec == expected.spec
 
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -377,33 +377,33 @@ def test_searching_in_workers(
     search: str, workers_said: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many settings are tried ahead, and however samples are dealt."""
-    model, given = mlferry.MLModel(network()), samples(11)
+    model, inputs = mlferry.MLModel(network()), samples(11)
     options = {"metric": "snr", **SEARCHES[search]}
-    wanted = mlferry.search_quantization(model, given, **options)
+    expected = mlferry.search_quantization(model, inputs, **options)
     monkeypatch.setattr(workers, "workers_of", lambda _: workers_said)
     with ThreadPoolExecutor(3) as executor:
-        made = mlferry.search_quantization(model, given, **options, executor=executor)
-    assert made.to_dict() == wanted.to_dict()
-    assert made.model.spec == wanted.model.spec
+        result = mlferry.search_quantization(model, inputs, **options, executor=executor)
+    assert result.to_dict() == expected.to_dict()
+    assert result.model.spec == expected.model.spec
 
 
 def test_settings_that_nobody_asks_for_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker tries one that cannot be made, ahead of what decides that it does not matter."""
-    model, given = mlferry.MLModel(network()), samples(6)
+    model, inputs = mlferry.MLModel(network()), samples(6)
 
-    def few(found: Any, bits: int, *rest: Any, **options: Any) -> mlferry.MLModel:
+    def few(actual: Any, bits: int, *rest: Any, **options: Any) -> mlferry.MLModel:
         if bits < 3:
             raise SpecError("too few")
-        return mlferry.quantize_weights(found, bits, *rest, **options)
+        return mlferry.quantize_weights(actual, bits, *rest, **options)
 
     monkeypatch.setattr(search_module, "quantize_weights", few)
     monkeypatch.setattr(workers, "workers_of", lambda _: 40)
     options: dict[str, Any] = {"metric": "snr", "modes": ("linear",)}
     with ThreadPoolExecutor(3) as executor:
-        made = mlferry.search_quantization(model, given, target=35, executor=executor, **options)
-        assert made.best.bits == 4
+        result = mlferry.search_quantization(model, inputs, target=35, executor=executor, **options)
+        assert result.best.bits == 4
         with pytest.raises(SpecError, match="too few"):
-            mlferry.search_quantization(model, given, target=-10, executor=executor, **options)
+            mlferry.search_quantization(model, inputs, target=-10, executor=executor, **options)
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -423,11 +423,11 @@ def test_a_folder_with_a_broken_picture(
     kind.imageType.width = kind.imageType.height = 8
     kind.imageType.colorSpace = kind.imageType.RGB
     model = mlferry.MLModel(spec)
-    wanted = [made["y"] for made in model.predict(tmp_path)]
-    assert len(wanted) == 9
+    expected = [actual["y"] for actual in model.predict(tmp_path)]
+    assert len(expected) == 9
     executor = opened(name)
-    made = [made["y"] for made in model.predict(tmp_path, executor=executor)]
-    np.testing.assert_array_equal(made, wanted)
+    actual = [actual["y"] for actual in model.predict(tmp_path, executor=executor)]
+    np.testing.assert_array_equal(actual, expected)
     report = mlferry.compare_models(model, model, tmp_path, executor=executor)
     assert (report.count, [*report.unreadable]) == (9, ["5.png"])
 
@@ -445,10 +445,10 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_travel(error: errors.MlferryError) -> None:
     error.add_context("testing")
-    found = pickle.loads(pickle.dumps(error))
-    assert type(found) is type(error)
-    assert str(found) == str(error)
-    assert found.__dict__ == error.__dict__
+    actual = pickle.loads(pickle.dumps(error))
+    assert type(actual) is type(error)
+    assert str(actual) == str(error)
+    assert actual.__dict__ == error.__dict__
 
 
 def test_the_models_of_a_comparison_that_cannot_run() -> None:
@@ -474,8 +474,8 @@ def cluster() -> Iterator[Any]:
         warnings.catch_warnings(),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as found,
-        distributed.Client(found) as client,
+        ) as actual,
+        distributed.Client(actual) as client,
     ):
         yield client
 
@@ -484,26 +484,26 @@ def cluster() -> Iterator[Any]:
 def test_a_worker_of_a_cluster_is_killed_midway(cluster: Any) -> None:
     """Its samples are done again; the results are those of one process, in order."""
     pids = list(cluster.run(os.getpid).values())
-    made = in_order(slowly, 0.02, range(120), cluster.get_executor(), chunk_size=4)
-    found = [next(made) for _ in range(10)]
+    result = in_order(slowly, 0.02, range(120), cluster.get_executor(), chunk_size=4)
+    matches = [next(result) for _ in range(10)]
     os.kill(pids[0], signal.SIGKILL)
-    found += list(made)
-    assert [item for item, _ in found] == list(range(120))
-    seen = {pid for _, pid in found}
+    matches += list(result)
+    assert [item for item, _ in matches] == list(range(120))
+    seen = {pid for _, pid in matches}
     assert pids[1] in seen
     assert len(seen) >= 2
 
 
 @pytest.mark.filterwarnings("default")
 def test_comparing_on_a_cluster(cluster: Any) -> None:
-    model, given = mlferry.MLModel(custom(), custom_layers={"Plus": Plus}), samples(40)
+    model, inputs = mlferry.MLModel(custom(), custom_layers={"Plus": Plus}), samples(40)
     other = mlferry.MLModel(custom(), custom_layers={"Plus": Plus})
-    wanted = mlferry.compare_models(model, other, given)
+    expected = mlferry.compare_models(model, other, inputs)
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     executor = cluster.get_executor()
-    assert mlferry.compare_models(model, other, given, executor=executor) == wanted
+    assert mlferry.compare_models(model, other, inputs, executor=executor) == expected
 
 
 def killed(report: Any) -> float:
@@ -521,7 +521,7 @@ def test_a_worker_is_killed_while_layers_are_quantized(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its samples are taken over by others, from the first layer on."""
-    wanted = calibrated("linear", 40)
+    expected = calibrated("linear", 40)
     pids = list(cluster.run(os.getpid).values())
     store, stored = calibration.store, []
 
@@ -532,16 +532,18 @@ def test_a_worker_is_killed_while_layers_are_quantized(
             os.kill(pids[0], signal.SIGKILL)
 
     monkeypatch.setattr(calibration, "store", killing)
-    made = calibrated("linear", 40, cluster.get_executor())
+    model = calibrated("linear", 40, cluster.get_executor())
     assert len(stored) == 3
-    same_model(made, wanted)
+    same_model(model, expected)
 
 
 @pytest.mark.filterwarnings("default")
 def test_a_worker_is_killed_while_others_search(cluster: Any) -> None:
-    model, given = mlferry.MLModel(network()), samples(60)
-    wanted = mlferry.search_quantization(model, given, killed, 0.99)
+    model, inputs = mlferry.MLModel(network()), samples(60)
+    expected = mlferry.search_quantization(model, inputs, killed, 0.99)
     KILLED.append(next(iter(cluster.run(os.getpid).values())))
-    made = mlferry.search_quantization(model, given, killed, 0.99, executor=cluster.get_executor())
+    result = mlferry.search_quantization(
+        model, inputs, killed, 0.99, executor=cluster.get_executor()
+    )
     assert KILLED == []
-    assert made.to_dict() == wanted.to_dict()
+    assert result.to_dict() == expected.to_dict()

@@ -30,38 +30,38 @@ def bits(kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["any bits", "edges", "few", "ties"])
 def test_rounding_is_that_of_casts(kind: str) -> None:
-    given = bits(kind).view(np.float32)
-    before = given.copy()
+    inputs = bits(kind).view(np.float32)
+    before = inputs.copy()
     with np.errstate(all="ignore"):
-        right = given.astype(np.float16).astype(np.float32)
-        got = half.rounded(given)
+        right = inputs.astype(np.float16).astype(np.float32)
+        got = half.rounded(inputs)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, right)
     numbers = ~np.isnan(right)
     np.testing.assert_array_equal(np.signbit(got[numbers]), np.signbit(right[numbers]))
-    np.testing.assert_array_equal(given, before)
+    np.testing.assert_array_equal(inputs, before)
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (40, 1, 30)])
 def test_shapes_and_orders(shape: tuple[int, ...]) -> None:
-    given = np.random.default_rng(0).standard_normal(shape)
-    for array in (given, given.T, given.astype(np.float32)):
+    inputs = np.random.default_rng(0).standard_normal(shape)
+    for array in (inputs, inputs.T, inputs.astype(np.float32)):
         got = half.rounded(np.asarray(array))
         assert got.shape == np.shape(array)
         np.testing.assert_array_equal(got, np.float32(array).astype(np.float16))
 
 
 def test_rounding_in_place_and_in_parts() -> None:
-    given = np.float32(np.random.default_rng(0).normal(0, 3, (300, 20, 16)))
-    given[7, 3] = EDGES[:16]
+    inputs = np.float32(np.random.default_rng(0).normal(0, 3, (300, 20, 16)))
+    inputs[7, 3] = EDGES[:16]
     with np.errstate(all="ignore"):
-        right = given.astype(np.float16).astype(np.float32)
+        right = inputs.astype(np.float16).astype(np.float32)
         outer = np.zeros((302, 22, 18), np.float32)
-        outer[1:-1, 1:-1, 1:-1] = given
+        outer[1:-1, 1:-1, 1:-1] = inputs
         inner = outer[1:-1, 1:-1, 1:-1]
         half.round_into(inner, inner)
-        half.round_into(given, given)
-    np.testing.assert_array_equal(given, right)
+        half.round_into(inputs, inputs)
+    np.testing.assert_array_equal(inputs, right)
     np.testing.assert_array_equal(inner, right)
     outer[1:-1, 1:-1, 1:-1] = 0
     assert not outer.any()
@@ -70,9 +70,9 @@ def test_rounding_in_place_and_in_parts() -> None:
 def test_widening_is_that_of_casts() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(-1, 2, 8)
-    made = np.empty(finite.shape, np.float32)
-    half.widen_into(finite, made)
-    np.testing.assert_array_equal(made.view(np.int32), finite.astype(np.float32).view(np.int32))
+    result = np.empty(finite.shape, np.float32)
+    half.widen_into(finite, result)
+    np.testing.assert_array_equal(result.view(np.int32), finite.astype(np.float32).view(np.int32))
     assert half.is_finite(finite)
     for bad in (np.inf, -np.inf, np.nan):
         assert not half.is_finite(np.append(finite.ravel(), np.float16(bad)))
@@ -82,3 +82,14 @@ def test_widening_is_that_of_casts() -> None:
     np.testing.assert_array_equal(half.wide(turned), turned.astype(np.float32))
     assert half.wide(turned).flags.c_contiguous
     assert half.wide(np.float16(0.5)) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["any bits", "edges", "few", "ties"])
+def test_what_is_not_zero_does_not_become_zero(kind: str) -> None:
+    inputs = bits(kind).view(np.float32)
+    with np.errstate(all="ignore"):
+        right = inputs.astype(np.float16)
+    got = half.narrowed(inputs)
+    vanished = (right == 0) & (inputs != 0)
+    np.testing.assert_array_equal(got[~vanished], right[~vanished])
+    np.testing.assert_array_equal(got[vanished], np.copysign(np.float16(6e-8), inputs[vanished]))

@@ -23,9 +23,9 @@ def test_need_rank() -> None:
         arithmetic.need_rank((1, None), 3)
 
 
-@pytest.mark.parametrize(("axis", "found"), [(0, 0), (2, 2), (-1, 2), (-3, 0)])
-def test_axis_of(axis: int, found: int) -> None:
-    assert arithmetic.axis_of(axis, 3) == found
+@pytest.mark.parametrize(("axis", "actual"), [(0, 0), (2, 2), (-1, 2), (-3, 0)])
+def test_axis_of(axis: int, actual: int) -> None:
+    assert arithmetic.axis_of(axis, 3) == actual
 
 
 @pytest.mark.parametrize("axis", [3, -4, 100])
@@ -66,12 +66,12 @@ def test_broadcast(shapes: list[arithmetic.Shape], result: arithmetic.Shape) -> 
 def test_broadcast_is_that_of_numpy(shapes: list[list[int]]) -> None:
     tuples = [tuple(shape) for shape in shapes]
     try:
-        wanted = np.broadcast_shapes(*tuples)
+        expected = np.broadcast_shapes(*tuples)
     except ValueError:
         with pytest.raises(SpecError, match="do not broadcast"):
             arithmetic.broadcast(*tuples)
     else:
-        assert arithmetic.broadcast(*tuples) == wanted
+        assert arithmetic.broadcast(*tuples) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_slide_counts_windows(size: int, span: int, stride: int, start: int, end
 @given(SIZES, SIZES, st.integers(1, 5), st.sampled_from(["BOTTOM_RIGHT_HEAVY", "TOP_LEFT_HEAVY"]))
 def test_same_padding(size: int, span: int, stride: int, mode: str) -> None:
     start, end = windows.same_edges(size, span, stride, mode)
-    wanted = len(range(0, size, stride))
-    assert windows.slide_same(size, stride) == wanted
-    assert len(starts(start + size + end, span, stride)) == wanted
+    expected = len(range(0, size, stride))
+    assert windows.slide_same(size, stride) == expected
+    assert len(starts(start + size + end, span, stride)) == expected
     lighter, heavier = (start, end) if mode == "BOTTOM_RIGHT_HEAVY" else (end, start)
     assert heavier - lighter in (0, 1)
     if start + end:
-        assert len(starts(start + size + end - 1, span, stride)) < wanted
+        assert len(starts(start + size + end - 1, span, stride)) < expected
 
 
 @given(SIZES, st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))

@@ -37,10 +37,10 @@ def network() -> mlferry.MLModel:
     b = Builder()
     b.input("x", (1, 4, 10, 10))
 
-    def convolution(name: str, given: str, inputs: int, outputs: int) -> None:
+    def convolution(name: str, sample: str, inputs: int, outputs: int) -> None:
         weights = normal(outputs, inputs, 3, 3) / np.sqrt(9 * inputs)
         b.layer(
-            "convolution", name, [given], [name], outputChannels=outputs, kernelChannels=inputs,
+            "convolution", name, [sample], [name], outputChannels=outputs, kernelChannels=inputs,
             kernelSize=(3, 3), stride=(1, 1), dilationFactor=(1, 1), nGroups=1, same={},
             hasBias=True, weights=weights, bias=normal(outputs),
         )  # fmt: skip
@@ -71,10 +71,10 @@ SAMPLES = [{"x": normal(1, 4, 10, 10)} for _ in range(6)]
 def naive_ranges(program: mlferry.MLModel) -> dict[str, dict[str, Any]]:
     """The range of every value over the samples, concatenations as coremltools joins them."""
     names = ["x", *program.makers()]
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for sample in SAMPLES:
         for name, array in program.intermediate(sample, names).items():
-            known = found.setdefault(name, {"rmin": np.inf, "rmax": -np.inf})
+            known = results.setdefault(name, {"rmin": np.inf, "rmax": -np.inf})
             known["rmin"] = min(known["rmin"], float(np.min(array)))
             known["rmax"] = max(known["rmax"], float(np.max(array)))
     block = next(iter(program.spec.mlProgram.functions["main"].block_specializations.values()))
@@ -84,9 +84,9 @@ def naive_ranges(program: mlferry.MLModel) -> dict[str, dict[str, Any]]:
         if op.type == "concat"
     ]
     ct.optimize.coreml.experimental._post_training_quantization._adjust_concat_surrounding_activation_stats(
-        joined, found
+        joined, results
     )
-    return found
+    return results
 
 
 def config(**levels: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ CASES: dict[str, dict[str, Any]] = {
 def steps_of(model: mlferry.MLModel) -> dict[tuple[str, str], tuple[float, int, str]]:
     """What each operation reads through 8 bits: scale, zero point and type, of every parameter."""
     block, _ = read_function(model.spec.mlProgram.functions["main"], model.program_weights)
-    found = {}
+    results = {}
     for operation in block.operations:
         if operation.op in ("quantize", "dequantize"):
             continue
@@ -120,12 +120,12 @@ def steps_of(model: mlferry.MLModel) -> dict[tuple[str, str], tuple[float, int, 
                     continue
                 scale, zero = (maker.arguments.get(key) for key in ("scale", "zero_point"))
                 codes = maker.arguments["input"]
-                found[f"{operation.op} {operation.outputs[0].name}", f"{parameter} {index}"] = (
+                results[f"{operation.op} {operation.outputs[0].name}", f"{parameter} {index}"] = (
                     float(scale.constant),
                     int(zero.constant) if zero else 0,
                     codes.dtype,
                 )
-    return found
+    return results
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -160,11 +160,11 @@ def test_beside_coremltools(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     graph = mlferry.MLModel(mine.save(tmp_path / "mine.mlpackage"), engine="onnxruntime")
     off, apart, engines = [], [], []
     for sample in SAMPLES:
-        exact, wanted = PROGRAM.predict(sample)["d"], right.predict(sample)["d"]
-        made = mine.predict(sample)["d"]
-        off.append(np.abs(wanted - exact).mean())
-        apart.append(np.abs(made - wanted).mean())
-        engines.append(np.abs(graph.predict(sample)["d"] - made).mean())
+        exact, expected = PROGRAM.predict(sample)["d"], right.predict(sample)["d"]
+        actual = mine.predict(sample)["d"]
+        off.append(np.abs(expected - exact).mean())
+        apart.append(np.abs(actual - expected).mean())
+        engines.append(np.abs(graph.predict(sample)["d"] - actual).mean())
     assert 0 < np.mean(off) < 0.02 * np.abs(exact).max()
     assert np.mean(apart) < 0.5 * np.mean(off)  # now and then a value goes to the next step
     assert np.mean(engines) < 0.5 * np.mean(off)
@@ -202,16 +202,16 @@ def test_with_weights_of_8_bits() -> None:
         config,
     )
     assert Counter(kinds(checked(both).spec))["constexpr_affine_dequantize"] == 4
-    exact, made = PROGRAM.predict(SAMPLES[0])["d"], both.predict(SAMPLES[0])["d"]
-    assert np.abs(made - exact).max() < 0.1 * np.abs(exact).max()
+    exact, actual = PROGRAM.predict(SAMPLES[0])["d"], both.predict(SAMPLES[0])["d"]
+    assert np.abs(actual - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def test_float32() -> None:
     whole = mlferry.to_program(network(), compute_precision="float32")
     config = ours.OptimizationConfig(ours.OpLinearQuantizerConfig(mode="linear"))
     small = checked(ours.linear_quantize_activations(whole, config, SAMPLES))
-    exact, made = whole.predict(SAMPLES[0])["d"], small.predict(SAMPLES[0])["d"]
-    assert 0 < np.abs(made - exact).max() < 0.1 * np.abs(exact).max()
+    exact, actual = whole.predict(SAMPLES[0])["d"], small.predict(SAMPLES[0])["d"]
+    assert 0 < np.abs(actual - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def branching(mb: Any, x: Array) -> Any:
@@ -227,26 +227,26 @@ def branching(mb: Any, x: Array) -> Any:
 
 
 def test_branches_and_outputs(tmp_path: Path) -> None:
-    given = [{"x": normal(1, 4, 3, 3) + shift} for shift in (-1, 1, -1, 1)]
-    whole = model(branching, [given[0]["x"]], tmp_path, 7)
+    features = [{"x": normal(1, 4, 3, 3) + shift} for shift in (-1, 1, -1, 1)]
+    whole = model(branching, [features[0]["x"]], tmp_path, 7)
     inputs = [feature.name for feature in whole.spec.description.input]
-    given = [{inputs[0]: sample["x"]} for sample in given]
+    features = [{inputs[0]: sample["x"]} for sample in features]
     config = ours.OptimizationConfig(ours.OpLinearQuantizerConfig(mode="linear"))
-    small = checked(ours.linear_quantize_activations(whole, config, given))
+    small = checked(ours.linear_quantize_activations(whole, config, features))
     read = steps_of(small)
     assert len([key for key in read if key[0].startswith("add")]) == 2
     assert Counter(kinds(small.spec))["quantize"] == 2  # of x and of y
-    for sample in given:
-        exact, made = whole.predict(sample), small.predict(sample)
+    for sample in features:
+        exact, actual = whole.predict(sample), small.predict(sample)
         for name, array in exact.items():
-            off = np.abs(made[name] - array).max()
+            off = np.abs(actual[name] - array).max()
             assert off < 0.05 * np.abs(array).max(), name
 
 
 def run(program: Any = PROGRAM, samples: Any = SAMPLES, **options: Any) -> Callable[[], Any]:
     size = options.pop("size", -1)
-    made = ours.OptimizationConfig(ours.OpLinearQuantizerConfig(**options))
-    return lambda: ours.linear_quantize_activations(program, made, samples, size)
+    result = ours.OptimizationConfig(ours.OpLinearQuantizerConfig(**options))
+    return lambda: ours.linear_quantize_activations(program, result, samples, size)
 
 
 WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {

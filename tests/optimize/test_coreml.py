@@ -36,8 +36,8 @@ def both(
     for function, config, joint in steps:
         own = ours.OptimizationConfig.from_dict(copy.deepcopy(config))
         program = getattr(ours, function)(program, own, joint_compression=joint)
-        given = theirs.OptimizationConfig.from_dict(copy.deepcopy(config))
-        other = getattr(theirs, function)(other, given, joint_compression=joint)
+        inputs = theirs.OptimizationConfig.from_dict(copy.deepcopy(config))
+        other = getattr(theirs, function)(other, inputs, joint_compression=joint)
     other.save(str(folder / "theirs.mlpackage"))
     return checked(program), mlferry.MLModel(folder / "theirs.mlpackage")
 
@@ -147,8 +147,8 @@ def test_beside_coremltools(name: str, tmp_path: Path) -> None:
     stored = [sorted(op for op in kinds(each.spec) if "constexpr_" in op) for each in (mine, other)]
     assert stored[0] == stored[1]
     again = mlferry.MLModel(mine.save(tmp_path / "again.mlpackage"), engine="onnxruntime")
-    made, by_graph = mine.predict(GIVEN), again.predict(GIVEN)
-    for key, array in made.items():
+    actual, by_graph = mine.predict(GIVEN), again.predict(GIVEN)
+    for key, array in actual.items():
         np.testing.assert_allclose(by_graph[key], array, 1e-3, 1e-4 * np.abs(array).max())
     before, after, right = weights_of(program), weights_of(mine), weights_of(other)
     assert after.keys() == right.keys()
@@ -181,9 +181,9 @@ def test_scales_beside_tables_of_vectors() -> None:
     back = ours.linear_quantize_weights(
         small, ours.OptimizationConfig(ours.OpLinearQuantizerConfig(granularity="per_tensor")), True
     )
-    made, wanted = checked(back).predict(GIVEN), small.predict(GIVEN)
-    for key, array in wanted.items():
-        np.testing.assert_allclose(made[key], array, atol=0.03 * np.abs(array).max())
+    actual, expected = checked(back).predict(GIVEN), small.predict(GIVEN)
+    for key, array in expected.items():
+        np.testing.assert_allclose(actual[key], array, atol=0.03 * np.abs(array).max())
 
 
 def test_half_precision(tmp_path: Path) -> None:
@@ -218,15 +218,15 @@ def test_metadata(tmp_path: Path) -> None:
     program = ours.decompress_weights(program)
     path = program.save(tmp_path / "net.mlpackage")
     right = theirs.get_weights_metadata(ct.models.MLModel(str(path), skip_model_load=True), 3000)
-    found = ours.get_weights_metadata(path, 3000)
-    assert [*found] == [*right] or {*found} == {*right}
+    actual = ours.get_weights_metadata(path, 3000)
+    assert [*actual] == [*right] or {*actual} == {*right}
     for name, weight in right.items():
-        mine = found[name]
+        mine = actual[name]
         np.testing.assert_array_equal(mine.val, weight.val)
         assert mine.sparsity == pytest.approx(weight.sparsity)
         assert mine.unique_values == weight.unique_values
         assert [str(each) for each in mine.child_ops] == [str(each) for each in weight.child_ops]
-        assert name in str(found)
+        assert name in str(actual)
     decoded = ours.get_weights_metadata(mlferry.quantize_weights(program, 2, "kmeans"))
     assert {weight.unique_values for weight in decoded.values()} == {4}
 
@@ -249,9 +249,9 @@ op_name_configs:
 def test_yaml(form: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(TEXT)
-    given: Any = {"path": path, "text of a path": str(path), "open file": io.StringIO(TEXT)}[form]
-    made = ours.OptimizationConfig.from_yaml(given)
-    assert made == ours.OptimizationConfig(
+    inputs: Any = {"path": path, "text of a path": str(path), "open file": io.StringIO(TEXT)}[form]
+    result = ours.OptimizationConfig.from_yaml(inputs)
+    assert result == ours.OptimizationConfig(
         ours.OpPalettizerConfig(nbits=4),
         {"conv": ours.OpPalettizerConfig(mode="uniform", nbits=1)},
         {"d": None},

@@ -24,33 +24,33 @@ FIELDS = {"fp32": "floats", "int32": "ints", "bool": "bools", "string": "strings
 
 def tensor(dtype: str, shape: Sequence[int | None] = ()) -> mil.ValueType:
     """A type; None is an extent that varies."""
-    made = mil.ValueType()
-    made.tensorType.dataType = DTYPES[dtype]  # type: ignore[assignment]
-    made.tensorType.rank = len(shape)
+    result = mil.ValueType()
+    result.tensorType.dataType = DTYPES[dtype]  # type: ignore[assignment]
+    result.tensorType.rank = len(shape)
     for extent in shape:
-        dimension = made.tensorType.dimensions.add()
+        dimension = result.tensorType.dimensions.add()
         if extent is None:
             dimension.unknown.SetInParent()
         else:
             dimension.constant.size = extent
-    return made
+    return result
 
 
 def literal(dtype: str, value: Any) -> mil.Value:
     """A value that stands in the message."""
     array = np.asarray(value)
-    made = mil.Value(type=tensor(dtype, array.shape))
+    result = mil.Value(type=tensor(dtype, array.shape))
     field = FIELDS[dtype]
-    getattr(made.immediateValue.tensor, field).values.extend(array.ravel().tolist())
-    getattr(made.immediateValue.tensor, field).SetInParent()
-    return made
+    getattr(result.immediateValue.tensor, field).values.extend(array.ravel().tolist())
+    getattr(result.immediateValue.tensor, field).SetInParent()
+    return result
 
 
 def stored(dtype: str, shape: Sequence[int], offset: int, file: str = FILE) -> mil.Value:
     """A value that lies in a file."""
-    made = mil.Value(type=tensor(dtype, shape))
-    made.blobFileValue.fileName, made.blobFileValue.offset = file, offset
-    return made
+    result = mil.Value(type=tensor(dtype, shape))
+    result.blobFileValue.fileName, result.blobFileValue.offset = file, offset
+    return result
 
 
 def operation(
@@ -60,20 +60,20 @@ def operation(
     **attributes: mil.Value,
 ) -> mil.Operation:
     """An operation; its inputs are names or values."""
-    made = mil.Operation(type=kind)
-    for name, given in (inputs or {}).items():
-        argument = made.inputs[name].arguments.add()
-        if isinstance(given, str):
-            argument.name = given
+    result = mil.Operation(type=kind)
+    for name, sample in (inputs or {}).items():
+        argument = result.inputs[name].arguments.add()
+        if isinstance(sample, str):
+            argument.name = sample
         else:
-            argument.value.CopyFrom(given)
+            argument.value.CopyFrom(sample)
     for name, type_ in outputs.items():
-        made.outputs.add(name=name, type=type_)
+        result.outputs.add(name=name, type=type_)
     for name, attribute in attributes.items():
-        made.attributes[name].CopyFrom(attribute)
+        result.attributes[name].CopyFrom(attribute)
     if outputs:
-        made.attributes["name"].CopyFrom(literal("string", next(iter(outputs))))
-    return made
+        result.attributes["name"].CopyFrom(literal("string", next(iter(outputs))))
+    return result
 
 
 def constant(name: str, value: mil.Value) -> mil.Operation:
@@ -82,13 +82,13 @@ def constant(name: str, value: mil.Value) -> mil.Operation:
 
 def described(name: str, type_: mil.ValueType) -> ft.FeatureType:
     """What the description says of a value."""
-    made = ft.FeatureType()
+    result = ft.FeatureType()
     dtype = {mil.FLOAT32: ft.ArrayFeatureType.FLOAT32, mil.FLOAT16: ft.ArrayFeatureType.FLOAT16,
              mil.INT32: ft.ArrayFeatureType.INT32}[type_.tensorType.dataType]  # fmt: skip
-    made.multiArrayType.dataType = dtype
+    result.multiArrayType.dataType = dtype
     shape = [each.constant.size for each in type_.tensorType.dimensions]
-    made.multiArrayType.shape.extend(shape)
-    return made
+    result.multiArrayType.shape.extend(shape)
+    return result
 
 
 def model(
@@ -116,8 +116,8 @@ def model(
 
 def block_of(spec: model_pb2.Model, function: str = "main") -> mil.Block:
     """The block of a function."""
-    found = spec.mlProgram.functions[function]
-    return found.block_specializations[found.opset]
+    actual = spec.mlProgram.functions[function]
+    return actual.block_specializations[actual.opset]
 
 
 # ---- files of weights ----------------------------------------------------------------------------
@@ -129,14 +129,14 @@ def weight_file(*blobs: tuple[int, bytes]) -> tuple[bytes, list[int]]:
     Args:
         blobs: the number of a type, and the bytes, of each.
     """
-    made = bytearray(struct.pack("<II56x", len(blobs), 2))
+    result = bytearray(struct.pack("<II56x", len(blobs), 2))
     offsets = []
     for code, data in blobs:
-        made += bytes(-len(made) % 64)
-        offsets.append(len(made))
-        made += struct.pack("<IIQQQ32x", 0xDEADBEEF, code, len(data), len(made) + 64, 0)
-        made += data
-    return bytes(made), offsets
+        result += bytes(-len(result) % 64)
+        offsets.append(len(result))
+        result += struct.pack("<IIQQQ32x", 0xDEADBEEF, code, len(data), len(result) + 64, 0)
+        result += data
+    return bytes(result), offsets
 
 
 def adder(value: float = 1.0) -> tuple[model_pb2.Model, bytes]:

@@ -46,9 +46,9 @@ def program(
     """
     specs = [mb.TensorSpec(shape=shape, dtype=_type(dtype)) for shape, dtype in map(_end, inputs)]
 
-    def whole(*given: Any) -> Any:
-        made = build(mb, *given)
-        outputs = made if isinstance(made, tuple | list) else (made,)
+    def whole(*sample: Any) -> Any:
+        result = build(mb, *sample)
+        outputs = result if isinstance(result, tuple | list) else (result,)
         shown = [_shown(value) for value in outputs]
         return tuple(shown) if len(shown) > 1 else shown[0]
 
@@ -59,17 +59,17 @@ def program(
         3: lambda x, y, z: whole(x, y, z),  # noqa: PLW0108
         4: lambda x, y, z, w: whole(x, y, z, w),  # noqa: PLW0108
     }[len(specs)]
-    made = mb.program(input_specs=specs, opset_version=target(opset))(function)
+    result = mb.program(input_specs=specs, opset_version=target(opset))(function)
     if half:
         for name in ("add_fp16_cast", "const_elimination", "dead_code_elimination"):
-            PASS_REGISTRY[f"common::{name}"](made)
-    return made
+            PASS_REGISTRY[f"common::{name}"](result)
+    return result
 
 
-def _end(given: Any) -> tuple[Any, Any]:
-    if isinstance(given, np.ndarray):
-        return given.shape, {"f": "fp32", "i": "int32"}[given.dtype.kind]
-    shape, dtype = given
+def _end(inputs: Any) -> tuple[Any, Any]:
+    if isinstance(inputs, np.ndarray):
+        return inputs.shape, {"f": "fp32", "i": "int32"}[inputs.dtype.kind]
+    shape, dtype = inputs
     return shape, dtype
 
 
@@ -83,11 +83,11 @@ def _shown(value: Any) -> Any:
     return mb.cast(x=value, dtype=_SHOWN[dtype]) if dtype in _SHOWN else value
 
 
-def message(made: Any, opset: int, folder: Path) -> model_pb2.Model:
+def message(result: Any, opset: int, folder: Path) -> model_pb2.Model:
     """The message of a program, whose weights are written into a folder."""
     from coremltools.converters.mil.backend.mil.load import load
 
-    theirs = load(made, str(folder), specification_version=opset + 1)
+    theirs = load(result, str(folder), specification_version=opset + 1)
     spec = model_pb2.Model()
     spec.ParseFromString(theirs.SerializeToString())
     return spec

@@ -55,13 +55,13 @@ def row(op: str, build: Build, want: Callable[..., Any], *inputs: Array, **optio
 
 def f(*shape: int, seed: int = 0) -> Array:
     """Numbers around 0, of few digits: half precision holds them."""
-    made = np.random.default_rng(seed).uniform(-2, 2, shape)
-    return (np.round(made * 64) / 64).astype(np.float32)
+    result = np.random.default_rng(seed).uniform(-2, 2, shape)
+    return (np.round(result * 64) / 64).astype(np.float32)
 
 
 def positive(*shape: int) -> Array:
-    made: Array = np.abs(f(*shape)) + np.float32(0.25)
-    return made
+    result: Array = np.abs(f(*shape)) + np.float32(0.25)
+    return result
 
 
 def i(*values: Any) -> Array:
@@ -74,8 +74,8 @@ _erf = np.vectorize(math.erf)
 
 
 def sigmoid(x: Array) -> Array:
-    made: Array = 1 / (1 + np.exp(-x))
-    return made
+    result: Array = 1 / (1 + np.exp(-x))
+    return result
 
 
 def _unary(op: str, want: Callable[[Array], Any], *inputs: Array, **options: Any) -> None:
@@ -142,8 +142,8 @@ row("logical_not", lambda mb, x: mb.logical_not(x=mb.greater(x=x, y=0.0)), lambd
 
 def softmax(x: Array, axis: int) -> Array:
     e = np.exp(x - x.max(axis, keepdims=True))
-    made: Array = e / e.sum(axis, keepdims=True)
-    return made
+    result: Array = e / e.sum(axis, keepdims=True)
+    return result
 
 
 row("softmax", lambda mb, x: mb.softmax(x=x, axis=1), lambda x: softmax(x, 1), f(2, 3, 4))
@@ -233,19 +233,19 @@ for _opset in (6, 7):
 
 def depth_to_space(x: Array, b: int) -> Array:
     n, c, h, w = x.shape
-    made = np.zeros((n, c // b // b, h * b, w * b))
+    result = np.zeros((n, c // b // b, h * b, w * b))
     for k, y, z in np.ndindex(c, h, w):
-        made[:, k % (c // b // b), y * b + k // (c // b // b) // b,
+        result[:, k % (c // b // b), y * b + k // (c // b // b) // b,
              z * b + k // (c // b // b) % b] = x[:, k, y, z]  # fmt: skip
-    return made
+    return result
 
 
 def pixel_shuffle(x: Array, b: int) -> Array:
     n, c, h, w = x.shape
-    made = np.zeros((n, c // b // b, h * b, w * b))
+    result = np.zeros((n, c // b // b, h * b, w * b))
     for k, y, z in np.ndindex(c, h, w):
-        made[:, k // (b * b), y * b + k % (b * b) // b, z * b + k % b] = x[:, k, y, z]
-    return made
+        result[:, k // (b * b), y * b + k % (b * b) // b, z * b + k % b] = x[:, k, y, z]
+    return result
 
 
 row("depth_to_space", lambda mb, x: mb.depth_to_space(x=x, block_size=2),
@@ -329,10 +329,10 @@ _SCATTERS: dict[str, Callable[[float, float], float]] = {
 
 
 def scattered(x: Array, places: Sequence[Any], updates: Array, mode: str) -> Array:
-    made = x.copy()
+    result = x.copy()
     for place, value in zip(places, updates, strict=True):
-        made[place] = np.vectorize(_SCATTERS[mode])(made[place], value)
-    return made
+        result[place] = np.vectorize(_SCATTERS[mode])(result[place], value)
+    return result
 
 
 for _mode in _SCATTERS:
@@ -438,15 +438,15 @@ def windows(x: Array, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints, 
 
 def conv(x: Array, w: Array, b: Array, strides: Ints, pads: Ints, dilations: Ints,
          groups: int) -> Array:  # fmt: skip
-    made: Any = None
+    result: Any = None
     for counts, place, seen in windows(x, w.shape[2:], strides, pads, dilations, 0):
-        if made is None:
-            made = np.zeros((len(x), len(w), *counts))
+        if result is None:
+            result = np.zeros((len(x), len(w), *counts))
         for n, o in np.ndindex(len(x), len(w)):
             group = o // (len(w) // groups)
             part = seen[n, group * w.shape[1] : (group + 1) * w.shape[1]]
-            made[(n, o, *place)] = (part * w[o]).sum() + b[o]
-    return np.asarray(made)
+            result[(n, o, *place)] = (part * w[o]).sum() + b[o]
+    return np.asarray(result)
 
 
 _K1, _K2, _K3 = f(4, 2, 3, seed=2), f(4, 1, 3, 2, seed=2), f(2, 2, 2, 2, 2, seed=2)
@@ -470,14 +470,14 @@ row("conv", lambda mb, x: mb.conv(x=x, weight=_K2, pad_type="same_lower", groups
 def conv_transpose(x: Array, w: Array, b: Array, stride: int, pads: Ints, groups: int) -> Array:
     count = w.shape[1] * groups
     size = [(n - 1) * stride + k for n, k in zip(x.shape[2:], w.shape[2:], strict=True)]
-    made = np.zeros((len(x), count, *size))
+    result = np.zeros((len(x), count, *size))
     for n, c, y, z in np.ndindex(*x.shape):
         group = c // (x.shape[1] // groups)
         for o in range(w.shape[1]):
-            made[n, group * w.shape[1] + o, y * stride : y * stride + w.shape[2],
+            result[n, group * w.shape[1] + o, y * stride : y * stride + w.shape[2],
                  z * stride : z * stride + w.shape[3]] += x[n, c, y, z] * w[c, o]  # fmt: skip
     top, bottom, left, right = pads
-    cut = made[:, :, top : size[0] - bottom, left : size[1] - right]
+    cut = result[:, :, top : size[0] - bottom, left : size[1] - right]
     return np.asarray(cut + b.reshape(1, -1, 1, 1))
 
 
@@ -491,12 +491,12 @@ for _opset in (5, 7):
 
 
 def pooled(x: Array, over: Callable[..., Any], pads: Ints, fill: float) -> Array:
-    made: Any = None
+    result: Any = None
     for counts, place, seen in windows(x, [2, 3], [1, 2], pads, [1, 1], fill):
-        if made is None:
-            made = np.zeros((*x.shape[:2], *counts))
-        made[(slice(None), slice(None), *place)] = over(seen, axis=(2, 3))
-    return np.asarray(made)
+        if result is None:
+            result = np.zeros((*x.shape[:2], *counts))
+        result[(slice(None), slice(None), *place)] = over(seen, axis=(2, 3))
+    return np.asarray(result)
 
 
 for _name, _over, _fill in (
@@ -532,12 +532,12 @@ def standard(x: Array, axis: Any, epsilon: float) -> Array:
 
 
 def neighbours(x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
-    made = np.zeros_like(x)
+    result = np.zeros_like(x)
     for c in range(x.shape[1]):
         low = max(0, c - (size - 1) // 2)
         total = np.square(x[:, low : c + size // 2 + 1]).sum(1)
-        made[:, c] = x[:, c] / (k + alpha / size * total) ** beta
-    return made
+        result[:, c] = x[:, c] / (k + alpha / size * total) ** beta
+    return result
 
 
 for _opset in (5, 7):
@@ -569,33 +569,33 @@ _IH, _HH, _BIAS = f(12, 2, seed=5) / 2, f(12, 3, seed=6) / 2, f(12, seed=7) / 2
 
 
 def lstm(x: Array, h: Array, c: Array, backwards: bool = False) -> tuple[Array, ...]:
-    made = []
+    result = []
     for step in x[::-1] if backwards else x:
         i, g, o, n = np.split(step @ _IH.T + h @ _HH.T + _BIAS, 4, -1)
         c = sigmoid(g) * c + sigmoid(i) * np.tanh(n)
         h = sigmoid(o) * np.tanh(c)
-        made.append(h)
-    return np.stack(made), h, c  # of "reverse" in the order in which they are made
+        result.append(h)
+    return np.stack(result), h, c  # of "reverse" in the order in which they are made
 
 
 def gru(x: Array, h: Array) -> tuple[Array, ...]:
-    made = []
+    result = []
     w, r, b = np.split(_IH[:9], 3), np.split(_HH[:9], 3), np.split(_BIAS[:9], 3)
     for step in x:
         reset = sigmoid(step @ w[0].T + h @ r[0].T + b[0])
         update = sigmoid(step @ w[2].T + h @ r[2].T + b[2])
         new = np.tanh(step @ w[1].T + (reset * h) @ r[1].T + b[1])
         h = (1 - update) * new + update * h
-        made.append(h)
-    return np.stack(made), h
+        result.append(h)
+    return np.stack(result), h
 
 
 def rnn(x: Array, h: Array) -> tuple[Array, ...]:
-    made = []
+    result = []
     for step in x:
         h = np.tanh(step @ _IH[:3].T + h @ _HH[:3].T + _BIAS[:3])
-        made.append(h)
-    return np.stack(made), h
+        result.append(h)
+    return np.stack(result), h
 
 
 for _opset in (5, 7):
@@ -724,26 +724,26 @@ row("dequantize",
     since=7, half=False)  # fmt: skip
 
 
-def _constant(op: str, since: int, label: str = "", **given: Any) -> None:
+def _constant(op: str, since: int, label: str = "", **inputs: Any) -> None:
     """A compressed constant: what it means is what coremltools says."""
 
     def build(mb: Any, x: Any) -> Any:
-        made = getattr(mb, op)(**given)
-        return mb.add(x=x, y=made)
+        result = getattr(mb, op)(**inputs)
+        return mb.add(x=x, y=result)
 
     def want(x: Array) -> Any:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder as mb
 
-        found = []
+        matches = []
 
         @mb.program(input_specs=[], opset_version=getattr(ct.target, f"iOS{since + 10}"))  # type: ignore[untyped-decorator]
         def program() -> Any:
-            made = getattr(mb, op)(**given)
-            found.append(made.op.materialized_val_inference())
-            return made
+            result = getattr(mb, op)(**inputs)
+            matches.append(result.op.materialized_val_inference())
+            return result
 
-        return x + found[0]
+        return x + matches[0]
 
     row(op, build, want, f(4, 6), since=since, half=False, label=label)
 
@@ -769,26 +769,26 @@ def _small(values: Array, bits: int) -> Array:
     """Numbers of few bits, as coremltools has them."""
     from coremltools.converters.mil.mil import types
 
-    made: Array = values.astype(types.nptype_from_builtin(types.string_to_builtin(f"uint{bits}")))
-    return made
+    result: Array = values.astype(types.nptype_from_builtin(types.string_to_builtin(f"uint{bits}")))
+    return result
 
 
-def _sub_byte(op: str, label: str, given: Callable[[], dict[str, Any]]) -> None:
+def _sub_byte(op: str, label: str, inputs: Callable[[], dict[str, Any]]) -> None:
     def want(x: Array) -> Any:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder as mb
 
-        found = []
+        matches = []
 
         @mb.program(input_specs=[], opset_version=ct.target.iOS18)  # type: ignore[untyped-decorator]
         def program() -> Any:
-            made = getattr(mb, op)(**given())
-            found.append(made.op.materialized_val_inference())
-            return made
+            result = getattr(mb, op)(**inputs())
+            matches.append(result.op.materialized_val_inference())
+            return result
 
-        return x + found[0]
+        return x + matches[0]
 
-    row(op, lambda mb, x: mb.add(x=x, y=getattr(mb, op)(**given())), want, f(4, 6), since=8,
+    row(op, lambda mb, x: mb.add(x=x, y=getattr(mb, op)(**inputs())), want, f(4, 6), since=8,
         half=False, label=label)  # fmt: skip
 
 
@@ -803,14 +803,14 @@ _LUT, _SCALE = f(1, 1, 4, 1, seed=8), positive(4, 1)
 
 
 def _dense(mask: Array, values: Array) -> Array:
-    made = np.zeros(mask.shape)
-    made[mask != 0] = values
-    return made
+    result = np.zeros(mask.shape)
+    result[mask != 0] = values
+    return result
 
 
-def _joint(op: str, want: Callable[[], Array], **given: Callable[[], Any]) -> None:
+def _joint(op: str, want: Callable[[], Array], **inputs: Callable[[], Any]) -> None:
     def build(mb: Any, x: Any) -> Any:
-        mask, data = getattr(mb, op)(**{name: make() for name, make in given.items()})
+        mask, data = getattr(mb, op)(**{name: make() for name, make in inputs.items()})
         return mb.add(x=x, y=mb.constexpr_sparse_to_dense(nonzero_data=data, mask=mask))
 
     row(op, build, lambda x: x + want(), f(4, 6), since=8, half=False)
@@ -838,11 +838,11 @@ row("while_loop", lambda mb, x: mb.while_loop(
 
 
 def _lists(mb: Any, x: Any) -> Any:
-    made = mb.make_list(init_length=3, dynamic_length=False, elem_shape=(2,), dtype="fp32")
-    made = mb.list_scatter(ls=made, indices=[0, 2], value=x)
-    made = mb.list_write(ls=made, index=1, value=np.float32([5, 6]))
-    return (mb.list_read(ls=made, index=2), mb.list_gather(ls=made, indices=[1, 0]),
-            mb.list_length(ls=made))  # fmt: skip
+    result = mb.make_list(init_length=3, dynamic_length=False, elem_shape=(2,), dtype="fp32")
+    result = mb.list_scatter(ls=result, indices=[0, 2], value=x)
+    result = mb.list_write(ls=result, index=1, value=np.float32([5, 6]))
+    return (mb.list_read(ls=result, index=2), mb.list_gather(ls=result, indices=[1, 0]),
+            mb.list_length(ls=result))  # fmt: skip
 
 
 for _name in ("make_list", "list_scatter", "list_write", "list_read", "list_gather",

@@ -36,13 +36,13 @@ def image() -> Model:
 
 
 def classes(*labels: str) -> mil.Value:
-    made = mil.Value()
-    made.type.listType.type.CopyFrom(tensor("string"))
-    made.type.listType.length.constant.size = len(labels)
+    result = mil.Value()
+    result.type.listType.type.CopyFrom(tensor("string"))
+    result.type.listType.length.constant.size = len(labels)
     for label in labels:
-        made.immediateValue.list.values.add().CopyFrom(literal("string", label))
-    made.immediateValue.list.SetInParent()
-    return made
+        result.immediateValue.list.values.add().CopyFrom(literal("string", label))
+    result.immediateValue.list.SetInParent()
+    return result
 
 
 def classifier() -> Model:
@@ -127,15 +127,15 @@ def branches() -> Model:
 def loop() -> Model:
     """The input is halved three times."""
     count = tensor("int32")
-    made = operation("while_loop", {"n": count, "y": VECTOR})
+    result = operation("while_loop", {"n": count, "y": VECTOR})
     for binding in (literal("int32", 0), "x"):
-        added = made.inputs["loop_vars"].arguments.add()
+        added = result.inputs["loop_vars"].arguments.add()
         if isinstance(binding, str):
             added.name = binding
         else:
             added.value.CopyFrom(binding)
-    test = made.blocks.add()
-    body = made.blocks.add()
+    test = result.blocks.add()
+    body = result.blocks.add()
     for block, names in ((test, ("n1", "x1")), (body, ("n2", "x2"))):
         block.inputs.add(name=names[0], type=count)
         block.inputs.add(name=names[1], type=VECTOR)
@@ -148,7 +148,7 @@ def loop() -> Model:
         operation("mul", {"x3": VECTOR}, {"x": "x2", "y": literal("fp32", 0.5)}),
     ])  # fmt: skip
     body.outputs.extend(["n3", "x3"])
-    return by_hand.model({"x": VECTOR}, [made], ["y"])
+    return by_hand.model({"x": VECTOR}, [result], ["y"])
 
 
 SANE: dict[str, Callable[[], Model]] = {

@@ -20,10 +20,10 @@ def ops() -> list[tuple[str, int, Any]]:
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
     return [
-        (op, opset, found[make.target(opset)])
-        for op, found in sorted(SSAOpRegistry.core_ops.items())
+        (op, opset, actual[make.target(opset)])
+        for op, actual in sorted(SSAOpRegistry.core_ops.items())
         for opset in OPSETS
-        if make.target(opset) in found and op not in NEVER
+        if make.target(opset) in actual and op not in NEVER
     ]
 
 
@@ -32,15 +32,15 @@ OPS = ops()
 
 def theirs(kind: Any) -> dict[str, Any]:
     """The parameters that are written; blocks are told apart."""
-    found = kind.input_spec.input_types
-    return {name: given for name, given in found.items() if not name.startswith("_")}
+    actual = kind.input_spec.input_types
+    return {name: inputs for name, inputs in actual.items() if not name.startswith("_")}
 
 
-def domain(kind: Any, given: Any) -> set[str]:
+def domain(kind: Any, inputs: Any) -> set[str]:
     from coremltools.converters.mil.mil import types
 
-    shared = given.type_domain_id
-    allowed = kind.type_domains[shared] if shared else given.type_domain
+    shared = inputs.type_domain_id
+    allowed = kind.type_domains[shared] if shared else inputs.type_domain
     each = allowed if isinstance(allowed, tuple | list | set) else (allowed,)
     return {types.builtin_to_string(dtype) for dtype in each}
 
@@ -55,14 +55,14 @@ def test_parameters(op: str, opset: int, kind: Any) -> None:
     from coremltools.converters.mil.mil.input_type import TensorInputType
 
     definition = definition_of(op, opset)
-    wanted = theirs(kind)
-    assert set(definition.parameters) == set(wanted)
-    for name, given in wanted.items():
+    expected = theirs(kind)
+    assert set(definition.parameters) == set(expected)
+    for name, inputs in expected.items():
         parameter = definition.parameters[name]
-        assert parameter.required is not given.optional, name
-        assert parameter.constant == bool(given.const), name
-        if isinstance(given, TensorInputType):
-            assert ours(definition, name) == domain(kind, given), name
+        assert parameter.required is not inputs.optional, name
+        assert parameter.constant == bool(inputs.const), name
+        if isinstance(inputs, TensorInputType):
+            assert ours(definition, name) == domain(kind, inputs), name
 
 
 @pytest.mark.parametrize(("op", "opset", "kind"), OPS, ids=[f"{o}-{n}" for o, n, _ in OPS])
@@ -70,17 +70,17 @@ def test_parameters_of_one_type(op: str, opset: int, kind: Any) -> None:
     """Which parameters have the same type of elements."""
     definition = definition_of(op, opset)
     shared: dict[str, set[str]] = {}
-    for name, given in theirs(kind).items():
-        variable = getattr(given, "type_domain_id", None)
-        if variable and len(domain(kind, given)) > 1:
+    for name, inputs in theirs(kind).items():
+        variable = getattr(inputs, "type_domain_id", None)
+        if variable and len(domain(kind, inputs)) > 1:
             shared.setdefault(variable, set()).add(name)
     free = LOOSER.get((op, opset), set())
-    wanted = {frozenset(names - free) for names in shared.values() if len(names) > 1}
+    expected = {frozenset(names - free) for names in shared.values() if len(names) > 1}
     own: dict[str, set[str]] = {}
     for name, parameter in definition.parameters.items():
         if isinstance(parameter.dtypes, str) and len(ours(definition, name)) > 1:
             own.setdefault(parameter.dtypes, set()).add(name)
-    assert {frozenset(names) for names in own.values() if len(names) > 1} == wanted
+    assert {frozenset(names) for names in own.values() if len(names) > 1} == expected
 
 
 def test_an_op_is_there_from_its_opset_on() -> None:

@@ -41,8 +41,8 @@ def test_a_state_is_read_and_written() -> None:
     total = np.zeros(2)
     for step in range(1, 4):
         total = total + step
-        made = model.predict({"x": np.full(2, step)}, state)
-        np.testing.assert_array_equal(made["y"], total)
+        actual = model.predict({"x": np.full(2, step)}, state)
+        np.testing.assert_array_equal(actual["y"], total)
         np.testing.assert_array_equal(state["s"], total)
     assert list(state) == ["s"]
     assert len(state) == 1
@@ -108,12 +108,12 @@ def two_functions() -> Model:
 
 def test_functions_are_chosen_by_name() -> None:
     spec = two_functions()
-    for name, wanted in ((None, np.maximum(X + 1, 0)), ("main", np.maximum(X + 1, 0)),
+    for name, expected in ((None, np.maximum(X + 1, 0)), ("main", np.maximum(X + 1, 0)),
                          ("other", X + 1)):  # fmt: skip
         model = mlferry.MLModel(spec, function_name=name)
-        np.testing.assert_array_equal(model.predict({"x": X})["y"], wanted)
+        np.testing.assert_array_equal(model.predict({"x": X})["y"], expected)
         again = pickle.loads(pickle.dumps(model))
-        np.testing.assert_array_equal(again.predict({"x": X})["y"], wanted)
+        np.testing.assert_array_equal(again.predict({"x": X})["y"], expected)
     spec.description.defaultFunctionName = "other"
     np.testing.assert_array_equal(mlferry.MLModel(spec).predict({"x": X})["y"], X + 1)
     with pytest.raises(SpecError, match=r"no function 'othr'.*Did you mean 'other'.*main, other"):
@@ -141,11 +141,11 @@ def test_functions_that_coremltools_joined(tmp_path: Path, library: Callable[[st
         described.add_function(str(tmp_path / f"{name}.mlpackage"), "main", name)
     described.default_function_name = "a"
     ct.utils.save_multifunction(described, str(tmp_path / "both.mlpackage"))
-    given = np.ones((1, 12), np.float32)
+    inputs = np.ones((1, 12), np.float32)
     for name, factor in (("a", 1), ("b", 2), (None, 1)):
         model = mlferry.MLModel(tmp_path / "both.mlpackage", function_name=name)
-        (made,) = model.predict({"x": given}).values()
-        np.testing.assert_allclose(made, factor * given @ weight.T)
+        (actual,) = model.predict({"x": inputs}).values()
+        np.testing.assert_allclose(actual, factor * inputs @ weight.T)
     text = str(model)
     assert "a (CoreML8, the default)" in text
     assert "b (CoreML8)" in text
@@ -158,14 +158,14 @@ def test_branches() -> None:
     spec = small.branches()
     choice = block_of(spec).operations[0]
     choice.blocks[1].operations[0].type = "abs"
-    for flag, wanted in ((True, np.maximum(X, 0)), (False, np.abs(X))):
+    for flag, expected in ((True, np.maximum(X, 0)), (False, np.abs(X))):
         choice.inputs["pred"].arguments[0].value.CopyFrom(literal("bool", flag))
-        np.testing.assert_array_equal(mlferry.MLModel(spec).predict({"x": X})["y"], wanted)
+        np.testing.assert_array_equal(mlferry.MLModel(spec).predict({"x": X})["y"], expected)
 
 
 def test_loops() -> None:
-    made = loaded("loop").predict({"x": X})
-    np.testing.assert_array_equal(made["y"], X / 8)
+    actual = loaded("loop").predict({"x": X})
+    np.testing.assert_array_equal(actual["y"], X / 8)
 
 
 def test_a_loop_without_end_is_stopped() -> None:
@@ -182,10 +182,10 @@ def test_a_loop_without_end_is_stopped() -> None:
 def drawn(op: str, dtype: str = "fp32", seed: int = -1, **inputs: mil.Value) -> Model:
     shape = tensor(dtype, (1000,))
     ends = {"x": tensor("fp32", (1,))}
-    given: dict[str, Any] = {"seed": literal("int32", seed), **inputs}
+    sample: dict[str, Any] = {"seed": literal("int32", seed), **inputs}
     if op != "random_categorical":
-        given["shape"] = literal("int32", [1000])
-    return by_hand.model(ends, [operation(op, {"y": shape}, given)], ["y"])
+        sample["shape"] = literal("int32", [1000])
+    return by_hand.model(ends, [operation(op, {"y": shape}, sample)], ["y"])
 
 
 def floats(**values: float) -> dict[str, mil.Value]:
@@ -219,12 +219,12 @@ def test_random_values(op: str) -> None:
 
 @pytest.mark.parametrize("op", RANDOM)
 def test_a_seed_gives_the_same_values(op: str) -> None:
-    made = [
+    actual = [
         mlferry.MLModel(drawn(op, seed=seed, **RANDOM[op][0])).predict({"x": np.zeros(1)})["y"]
         for seed in (7, 7, 8)
     ]
-    np.testing.assert_array_equal(made[0], made[1])
-    assert not np.array_equal(made[0], made[2])
+    np.testing.assert_array_equal(actual[0], actual[1])
+    assert not np.array_equal(actual[0], actual[2])
 
 
 # ---- sizes, options, images, labels --------------------------------------------------------------
@@ -233,8 +233,8 @@ def test_a_seed_gives_the_same_values(op: str) -> None:
 def test_flexible_shapes() -> None:
     model = loaded("flexible")
     for rows in (1, 2, 8):
-        given = np.full((rows, 4), -1.0)
-        assert model.predict({"x": given})["y"].shape == (rows, 4)
+        inputs = np.full((rows, 4), -1.0)
+        assert model.predict({"x": inputs})["y"].shape == (rows, 4)
     for shape in ((9, 4), (2, 5), (0, 4)):
         with pytest.raises(PredictionError, match="input 'x' takes"):
             model.predict({"x": np.zeros(shape)})
@@ -271,11 +271,11 @@ def test_images() -> None:
     """relu of 0 to 255 is what went in, in colours and in grey."""
     spec = small.image()
     picture = np.random.default_rng(1).integers(0, 256, (4, 6, 3)).astype(np.uint8)
-    made = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
-    np.testing.assert_array_equal(made, picture)
+    actual = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
+    np.testing.assert_array_equal(actual, picture)
     spec.description.input[0].type.imageType.colorSpace = ft.ImageFeatureType.BGR
-    made = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
-    np.testing.assert_array_equal(made, picture[..., ::-1])
+    actual = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
+    np.testing.assert_array_equal(actual, picture[..., ::-1])
     pil = pytest.importorskip("PIL.Image")
     shown = loaded("image").predict({"x": pil.fromarray(picture)})["y"]
     np.testing.assert_array_equal(np.asarray(shown.convert("RGB")), picture)
@@ -292,18 +292,18 @@ def test_grey_images() -> None:
         feature.type.imageType.height, feature.type.imageType.width = 4, 6
         feature.type.imageType.colorSpace = ft.ImageFeatureType.GRAYSCALE
     picture = np.random.default_rng(1).integers(0, 256, (4, 6)).astype(np.uint8)
-    made = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
-    np.testing.assert_array_equal(made, picture)
+    actual = mlferry.MLModel(spec, images="array").predict({"x": picture})["y"]
+    np.testing.assert_array_equal(actual, picture)
 
 
 def test_classifiers() -> None:
     model = loaded("classifier")
-    made = model.predict({"x": np.array([0.0, np.log(3)])})
-    assert made["label"] == "dog"
-    assert list(made["chances"]) == ["cat", "dog"]
-    np.testing.assert_allclose(list(made["chances"].values()), [0.25, 0.75], rtol=1e-6)
-    assert type(made["label"]) is str
-    assert type(made["chances"]["cat"]) is float
+    actual = model.predict({"x": np.array([0.0, np.log(3)])})
+    assert actual["label"] == "dog"
+    assert list(actual["chances"]) == ["cat", "dog"]
+    np.testing.assert_allclose(list(actual["chances"].values()), [0.25, 0.75], rtol=1e-6)
+    assert type(actual["label"]) is str
+    assert type(actual["chances"]["cat"]) is float
     assert model.describe().labels == ["cat", "dog"]
 
 
@@ -325,9 +325,9 @@ def test_classifiers_of_numbers(tmp_path: Path) -> None:
     block.operations[1].inputs["classes"].arguments[0].value.CopyFrom(labels)
     spec.description.output[0].type.int64Type.SetInParent()
     spec.description.output[1].type.dictionaryType.int64KeyType.SetInParent()
-    made = mlferry.MLModel(spec).predict({"x": np.array([1.0, 0.0])})
-    assert made["label"] == 10
-    assert list(made["chances"]) == [10, 20]
+    actual = mlferry.MLModel(spec).predict({"x": np.array([1.0, 0.0])})
+    assert actual["label"] == 10
+    assert list(actual["chances"]) == [10, 20]
 
 
 # ---- looking inside ------------------------------------------------------------------------------
@@ -335,18 +335,18 @@ def test_classifiers_of_numbers(tmp_path: Path) -> None:
 
 def test_intermediate_values() -> None:
     model = loaded("plain")
-    made = model.intermediate({"x": X}, ["a", "y"])
-    np.testing.assert_array_equal(made["a"], X + 1)
-    np.testing.assert_array_equal(made["y"], np.maximum(X + 1, 0))
+    result = model.intermediate({"x": X}, ["a", "y"])
+    np.testing.assert_array_equal(result["a"], X + 1)
+    np.testing.assert_array_equal(result["y"], np.maximum(X + 1, 0))
     with pytest.raises(PredictionError, match="makes no value 'q'"):
         model.intermediate({"x": X}, ["q"])
     assert model.makers() == {"a": ("a", "add"), "y": ("y", "relu")}
 
 
 def test_shapes() -> None:
-    found = mlferry.shapes(loaded("plain"), {"x": X})
-    assert dict(found) == {"x": (3, 4), "a": (3, 4), "y": (3, 4)}
-    assert "add 'a'" in str(found)
+    actual = mlferry.shapes(loaded("plain"), {"x": X})
+    assert dict(actual) == {"x": (3, 4), "a": (3, 4), "y": (3, 4)}
+    assert "add 'a'" in str(actual)
     assert mlferry.shapes(loaded("flexible"), {"x": np.zeros((7, 4))})["y"] == (7, 4)
 
 
@@ -354,10 +354,10 @@ def test_first_difference() -> None:
     one, changed = loaded("plain"), small.plain()
     assert mlferry.first_difference(one, loaded("plain"), {"x": X}) is None
     block_of(changed).operations[1].type = "sub"
-    found = mlferry.first_difference(one, mlferry.MLModel(changed), {"x": X})
-    assert found is not None
-    assert found.blob == "a"
-    assert found.largest == 2
+    actual = mlferry.first_difference(one, mlferry.MLModel(changed), {"x": X})
+    assert actual is not None
+    assert actual.blob == "a"
+    assert actual.largest == 2
 
 
 def test_compare_models() -> None:
@@ -384,14 +384,14 @@ def test_batches_in_processes(tmp_path: Path) -> None:
 
 
 def test_descriptions() -> None:
-    wanted = {
+    expected = {
         "plain": ("mlProgram", "x", "y", "main (CoreML6, the default)", "add", "relu"),
         "stateful": ("s", "read_state", "write_state"),
         "functions": ("main (CoreML8, the default)", "other (CoreML8)"),
         "loop": ("while_loop", "less", "mul"),
         "classifier": ("classify", "label", "chances"),
     }
-    for name, words in wanted.items():
+    for name, words in expected.items():
         text = str(loaded(name))
         for word in words:
             assert word in text, (name, word)
@@ -402,19 +402,19 @@ def test_descriptions() -> None:
 def test_descriptions_of_compressed_weights(tmp_path: Path) -> None:
     rows = pytest.importorskip("tests.programs.op_rows")
     make = pytest.importorskip("tests.programs.make")
-    wanted = {
+    expected = {
         ("constexpr_lut_to_dense", 8, "3 bits"): "uint3 constexpr_lut_to_dense",
         ("constexpr_affine_dequantize", 6, ""): "uint8 constexpr_affine_dequantize",
         ("constexpr_blockwise_shift_scale", 8, ""): "uint8 constexpr_blockwise_shift_scale",
         ("constexpr_cast", 6, ""): "fp16 constexpr_cast",
     }
     for row in rows.ROWS:
-        words = wanted.pop((row.op, row.since, row.label), "")
+        words = expected.pop((row.op, row.since, row.label), "")
         if words:
             model = make.model(row.build, row.inputs, tmp_path, row.since)
             assert model.describe().weights == {words: 24}
             assert words in str(model)
-    assert wanted == {}
+    assert expected == {}
 
 
 def test_pages(tmp_path: Path) -> None:
@@ -452,17 +452,17 @@ def test_rename_features(name: str) -> None:
         assert f'outputs: "{old}"' not in text
     model, before = mlferry.MLModel(spec), loaded(name)
     if name == "image":
-        given: Any = np.ones((4, 6, 3), np.uint8)
+        inputs: Any = np.ones((4, 6, 3), np.uint8)
     else:
         feature = (before.spec.description.functions or [before.spec.description])[0].input[0]
-        given = np.ones(list(feature.type.multiArrayType.shape))
+        inputs = np.ones(list(feature.type.multiArrayType.shape))
     state = [(m.make_state(),) if name == "stateful" else () for m in (model, before)]
-    made = model.predict({"given": given}, *state[0])["made"]
-    wanted = before.predict({"x": given}, *state[1])[ENDS[name][1]]
-    if isinstance(wanted, str):
-        assert made == wanted
+    actual = model.predict({"given": inputs}, *state[0])["made"]
+    expected = before.predict({"x": inputs}, *state[1])[ENDS[name][1]]
+    if isinstance(expected, str):
+        assert actual == expected
     else:
-        np.testing.assert_array_equal(np.asarray(made), np.asarray(wanted))
+        np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
     if name == "classifier":
         assert spec.description.predictedFeatureName == "made"
 
@@ -520,14 +520,14 @@ def test_precision() -> None:
          operation("mul", {"m": half}, {"x": "h", "y": "h"}),
          operation("cast", {"y": whole}, {"x": "m", "dtype": literal("string", "fp32")})], ["y"],
     )  # fmt: skip
-    given = np.array([1 / 3], np.float32)
+    inputs = np.array([1 / 3], np.float32)
     rounded = np.float16(np.float32(np.float16(1 / 3)) ** 2)
-    assert mlferry.MLModel(spec).predict({"x": given})["y"] == rounded
+    assert mlferry.MLModel(spec).predict({"x": inputs})["y"] == rounded
     for exact in (mlferry.MLModel(spec, precision="exact"),
                   mlferry.MLModel(spec).with_precision("exact")):  # fmt: skip
-        made = float(exact.predict({"x": given})["y"][0])
-        assert made == pytest.approx(1 / 9, rel=1e-6)
-        assert made != float(rounded)
+        actual = float(exact.predict({"x": inputs})["y"][0])
+        assert actual == pytest.approx(1 / 9, rel=1e-6)
+        assert actual != float(rounded)
     for wrong in ("double", "", None):
         with pytest.raises(SpecError, match="half or exact"):
             mlferry.MLModel(spec, precision=wrong)  # type: ignore[arg-type]

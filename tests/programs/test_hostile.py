@@ -45,8 +45,8 @@ def opened(spec: Model) -> None:
 
 
 def rows() -> list[Any]:
-    found = pytest.importorskip("tests.programs.op_rows").ROWS
-    newest = {row.op: row for row in found}
+    actual = pytest.importorskip("tests.programs.op_rows").ROWS
+    newest = {row.op: row for row in actual}
     return list(newest.values())
 
 
@@ -56,7 +56,7 @@ def test_numbers_that_are_far_too_large(row: Any, tmp_path: Path) -> None:
     sane = make.message(make.program(row.build, row.inputs, row.since), row.since, tmp_path)
     opened(sane)
     tracemalloc.start()
-    given = dict(zip(make.NAMES, row.inputs, strict=False))
+    inputs = dict(zip(make.NAMES, row.inputs, strict=False))
     for index, values in enumerate(integers(sane)):
         for place in range(min(len(values), 2)):
             for number in (2**31 - 1, -(2**31)):
@@ -64,7 +64,7 @@ def test_numbers_that_are_far_too_large(row: Any, tmp_path: Path) -> None:
                 spec.CopyFrom(sane)
                 list(integers(spec))[index][place] = number
                 with mlferry.limits.changed(**LIMITS), contextlib.suppress(MlferryError):
-                    mlferry.MLModel(spec, weights_dir=tmp_path).predict(given)
+                    mlferry.MLModel(spec, weights_dir=tmp_path).predict(inputs)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < MOST

@@ -59,13 +59,13 @@ def whole(*shape: int, low: int = 0, high: int = 5) -> Array:
 
 
 def package(
-    folder: Path, build: Callable[..., Any], given: Given, opset: int = 7, **options: Any
+    folder: Path, build: Callable[..., Any], inputs: Given, opset: int = 7, **options: Any
 ) -> Path:
     """A program that coremltools writes, in float32 unless it is told otherwise."""
-    specs = [mb.TensorSpec(x.shape, NUMBERS[x.dtype.name]) for x in given.values()]
+    specs = [mb.TensorSpec(x.shape, NUMBERS[x.dtype.name]) for x in inputs.values()]
     program = mb.program(input_specs=specs, opset_version=TARGETS[opset])(build)
     settings = {"compute_precision": ct.precision.FLOAT32, **options}
-    made = ct.convert(
+    model = ct.convert(
         program,
         convert_to="mlprogram",
         minimum_deployment_target=TARGETS[opset],
@@ -73,11 +73,11 @@ def package(
         **settings,
     )
     path = folder / "model.mlpackage"
-    made.save(str(path))
+    model.save(str(path))
     return path
 
 
-def exported(path: Path, given: Given, **options: Any) -> dict[str, Array]:
+def exported(path: Path, inputs: Given, **options: Any) -> dict[str, Array]:
     """What the exported graph gives."""
     message = mlferry.export_onnx(mlferry.MLModel(path), **options)
     onnx.checker.check_model(message, full_check=True)
@@ -85,15 +85,15 @@ def exported(path: Path, given: Given, **options: Any) -> dict[str, Array]:
     settings.log_severity_level, settings.intra_op_num_threads = 4, 1
     session = ort.InferenceSession(message.SerializeToString(), settings)
     names = [each.name for each in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(given)), strict=True))
+    return dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
 
-def described(path: Path, given: Given) -> dict[str, Array]:
+def described(path: Path, inputs: Given) -> dict[str, Array]:
     """Values in the types that the model describes: it has no booleans."""
-    wanted = mlferry.MLModel(path).spec.description.input
+    expected = mlferry.MLModel(path).spec.description.input
     kinds = {f.name: "int32" if f.type.multiArrayType.dataType == 131104 else "float32"
-             for f in wanted}  # fmt: skip
-    return {name: x.astype(kinds[name]) for name, x in given.items()}
+             for f in expected}  # fmt: skip
+    return {name: x.astype(kinds[name]) for name, x in inputs.items()}
 
 
 X = floats(2, 3, 4)
@@ -153,8 +153,8 @@ def lstm_row(**options: Any) -> Row:
         }
 
     def build(x: Any, h: Any, c: Any) -> Any:
-        made = mb.lstm(x=x, initial_h=h, initial_c=c, output_sequence=True, **weights, **options)
-        return made[0], made[2]
+        result = mb.lstm(x=x, initial_h=h, initial_c=c, output_sequence=True, **weights, **options)
+        return result[0], result[2]
 
     states = {"h": floats(2, both * units), "c": floats(2, both * units)}
     return Row(build, {"x": floats(4, 2, 2), **states})
@@ -438,26 +438,26 @@ ROWS: dict[str, Row] = {
 def test_an_op(tmp_path: Path, name: str) -> None:
     row = ROWS[name]
     path = package(tmp_path, row.build, row.given, row.opset)
-    given = described(path, row.given)
-    plain = mlferry.MLModel(path).predict(given)
+    inputs = described(path, row.given)
+    plain = mlferry.MLModel(path).predict(inputs)
     model = mlferry.MLModel(path, engine="onnxruntime", threads=1)
-    fast, graph = model.predict(given), exported(path, given)
-    assert on_numpy(model, given) == []
-    for key, wanted in plain.items():
-        np.testing.assert_allclose(fast[key], wanted, rtol=1e-4, atol=1e-5)
-        assert fast[key].dtype == wanted.dtype
-        np.testing.assert_allclose(graph[key], wanted, rtol=1e-4, atol=1e-5)
+    fast, graph = model.predict(inputs), exported(path, inputs)
+    assert on_numpy(model, inputs) == []
+    for key, expected in plain.items():
+        np.testing.assert_allclose(fast[key], expected, rtol=1e-4, atol=1e-5)
+        assert fast[key].dtype == expected.dtype
+        np.testing.assert_allclose(graph[key], expected, rtol=1e-4, atol=1e-5)
     if row.formula is not None:
-        (made,) = fast.values()
-        wanted = np.asarray(row.formula(*row.given.values()))
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+        (actual,) = fast.values()
+        expected = np.asarray(row.formula(*row.given.values()))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def on_numpy(model: Any, given: Given) -> list[str]:
+def on_numpy(model: Any, inputs: Given) -> list[str]:
     """The operations that do not run on onnxruntime."""
     evaluator = model.evaluator
-    found: list[str] = evaluator.session.on_numpy(evaluator.values(given))
-    return found
+    actual: list[str] = evaluator.session.on_numpy(evaluator.values(inputs))
+    return actual
 
 
 def test_every_op_has_an_export() -> None:
@@ -490,25 +490,25 @@ def shifted(x: Any) -> Any:
 
 @pytest.mark.parametrize("precision", ["half", "exact"])
 def test_halves_are_rounded_where_the_program_does(tmp_path: Path, precision: str) -> None:
-    given = {"x": floats(3, 8)}
-    path = package(tmp_path, shifted, given, compute_precision=ct.precision.FLOAT16)
-    (wanted,) = mlferry.MLModel(path, precision=precision).predict(given).values()
+    inputs = {"x": floats(3, 8)}
+    path = package(tmp_path, shifted, inputs, compute_precision=ct.precision.FLOAT16)
+    (expected,) = mlferry.MLModel(path, precision=precision).predict(inputs).values()
     model = mlferry.MLModel(path, precision=precision, engine="onnxruntime", threads=1)
-    (fast,) = model.predict(given).values()
-    (graph,) = exported(path, given, precision=precision).values()
-    rounded = np.float32(np.float16(given["x"]) * np.float32(np.float16(1.1)))
-    exact = (given["x"] * 1.1 + 1) @ (given["x"] * 1.1 + 1).T
+    (fast,) = model.predict(inputs).values()
+    (graph,) = exported(path, inputs, precision=precision).values()
+    rounded = np.float32(np.float16(inputs["x"]) * np.float32(np.float16(1.1)))
+    exact = (inputs["x"] * 1.1 + 1) @ (inputs["x"] * 1.1 + 1).T
     if precision == "half":
         y = np.float16(np.float32(np.float16(rounded)) + np.float32(np.float16(2048.3)))
         y = np.float16(y.astype(np.float32) - 2047).astype(np.float32)
-        np.testing.assert_array_equal(wanted, np.float16(y @ y.T).astype(np.float32))
-        np.testing.assert_array_equal(fast, wanted)
-        np.testing.assert_array_equal(graph, wanted)
-        assert abs(wanted - exact).max() > 1
+        np.testing.assert_array_equal(expected, np.float16(y @ y.T).astype(np.float32))
+        np.testing.assert_array_equal(fast, expected)
+        np.testing.assert_array_equal(graph, expected)
+        assert abs(expected - exact).max() > 1
     else:
-        np.testing.assert_allclose(fast, wanted, rtol=1e-4)
-        np.testing.assert_allclose(graph, wanted, rtol=1e-4)
-        assert abs(wanted - exact).max() < 0.01 * abs(exact).max()
+        np.testing.assert_allclose(fast, expected, rtol=1e-4)
+        np.testing.assert_allclose(graph, expected, rtol=1e-4)
+        assert abs(expected - exact).max() < 0.01 * abs(exact).max()
 
 
 def test_a_precision_that_is_none(tmp_path: Path) -> None:
@@ -522,12 +522,12 @@ def test_small_integers_wrap_around(tmp_path: Path) -> None:
         small = mb.cast(x=x, dtype="uint8")
         return mb.cast(x=small, dtype="int32")
 
-    given = {"x": np.array([3, 255, 256, 700], np.int32)}
-    path = package(tmp_path, build, given)
+    inputs = {"x": np.array([3, 255, 256, 700], np.int32)}
+    path = package(tmp_path, build, inputs)
     for engine in ("numpy", "onnxruntime"):
-        (made,) = mlferry.MLModel(path, engine=engine).predict(given).values()
-        assert made.tolist() == [3, 255, 0, 188]
-    (graph,) = exported(path, given).values()
+        (actual,) = mlferry.MLModel(path, engine=engine).predict(inputs).values()
+        assert actual.tolist() == [3, 255, 0, 188]
+    (graph,) = exported(path, inputs).values()
     assert graph.tolist() == [3, 255, 0, 188]
 
 
@@ -553,17 +553,17 @@ def compressed(path: Path, config: Any) -> Any:
 )
 @pytest.mark.parametrize("opset", [6, 8])
 def test_constants_stay_in_fewer_bits(tmp_path: Path, config: Any, op: str, opset: int) -> None:
-    given = {"x": floats(3, 64)}
+    inputs = {"x": floats(3, 64)}
     weight = floats(32, 64)
-    path = package(tmp_path, lambda x: mb.linear(x=x, weight=weight), given, opset)
+    path = package(tmp_path, lambda x: mb.linear(x=x, weight=weight), inputs, opset)
     small = tmp_path / "small.mlpackage"
     compressed(path, config).save(str(small))
     model = mlferry.MLModel(small)
-    (wanted,) = model.predict(given).values()
-    (fast,) = mlferry.MLModel(small, engine="onnxruntime").predict(given).values()
-    (graph,) = exported(small, given).values()
-    np.testing.assert_allclose(fast, wanted, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(graph, wanted, rtol=1e-4, atol=1e-4)
+    (expected,) = model.predict(inputs).values()
+    (fast,) = mlferry.MLModel(small, engine="onnxruntime").predict(inputs).values()
+    (graph,) = exported(small, inputs).values()
+    np.testing.assert_allclose(fast, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(graph, expected, rtol=1e-4, atol=1e-4)
     message = mlferry.export_onnx(model)
     assert op in {node.op_type for node in message.graph.node}
     assert message.ByteSize() < weight.size + 3000
@@ -585,7 +585,7 @@ def flexible(folder: Path, build: Callable[..., Any], *shapes: tuple[int, ...]) 
     rank = len(shapes[0])
     specs = [mb.TensorSpec(tuple(get_new_symbol() for _ in range(rank)))]
     program = mb.program(input_specs=specs, opset_version=TARGETS[7])(build)
-    made = ct.convert(
+    model = ct.convert(
         program,
         convert_to="mlprogram",
         inputs=[ct.TensorType(name="x", shape=ct.EnumeratedShapes(shapes=list(shapes)))],
@@ -594,7 +594,7 @@ def flexible(folder: Path, build: Callable[..., Any], *shapes: tuple[int, ...]) 
         skip_model_load=True,
     )
     path = folder / "flexible.mlpackage"
-    made.save(str(path))
+    model.save(str(path))
     return path
 
 
@@ -631,12 +631,12 @@ def test_more_sizes_that_vary(tmp_path: Path, name: str) -> None:
     plain = mlferry.MLModel(path)
     fast = mlferry.MLModel(path, engine="onnxruntime", threads=1)
     for shape in shapes:
-        given = {"x": floats(*shape)}
-        (wanted,) = plain.predict(given).values()
-        (made,) = fast.predict(given).values()
-        (graph,) = exported(path, given).values()
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(graph, wanted, rtol=1e-4, atol=1e-5)
+        inputs = {"x": floats(*shape)}
+        (expected,) = plain.predict(inputs).values()
+        (actual,) = fast.predict(inputs).values()
+        (graph,) = exported(path, inputs).values()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(graph, expected, rtol=1e-4, atol=1e-5)
 
 
 def images(x: Any) -> Any:
@@ -654,12 +654,12 @@ def test_sizes_that_vary(tmp_path: Path) -> None:
     plain = mlferry.MLModel(path)
     fast = mlferry.MLModel(path, engine="onnxruntime", threads=1)
     for shape in shapes:
-        given = {"x": floats(*shape)}
-        (wanted,) = plain.predict(given).values()
-        (made,) = fast.predict(given).values()
-        (graph,) = exported(path, given).values()
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(graph, wanted, rtol=1e-4, atol=1e-5)
+        inputs = {"x": floats(*shape)}
+        (expected,) = plain.predict(inputs).values()
+        (actual,) = fast.predict(inputs).values()
+        (graph,) = exported(path, inputs).values()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(graph, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sizes_have_names_in_the_graph(tmp_path: Path) -> None:
@@ -701,11 +701,11 @@ def stateful(folder: Path) -> Path:
         kept = mb.coreml_update_state(state=total, value=after)
         return mb.mul(x=kept, y=np.float16(2))
 
-    made = ct.convert(
+    model = ct.convert(
         program, convert_to="mlprogram", minimum_deployment_target=TARGETS[8], skip_model_load=True
     )
     path = folder / "stateful.mlpackage"
-    made.save(str(path))
+    model.save(str(path))
     return path
 
 
@@ -714,10 +714,10 @@ def test_states_are_kept(tmp_path: Path) -> None:
     model = mlferry.MLModel(path, engine="onnxruntime", threads=1)
     state, other = model.make_state(), model.make_state()
     for step in range(1, 4):
-        (made,) = model.predict({"x": np.ones(1, np.float32)}, state).values()
-        np.testing.assert_array_equal(made, [2 * step] * 3)
-    (made,) = model.predict({"x": np.ones(1, np.float32)}, other).values()
-    np.testing.assert_array_equal(made, [2] * 3)
+        (actual,) = model.predict({"x": np.ones(1, np.float32)}, state).values()
+        np.testing.assert_array_equal(actual, [2 * step] * 3)
+    (actual,) = model.predict({"x": np.ones(1, np.float32)}, other).values()
+    np.testing.assert_array_equal(actual, [2] * 3)
     assert state["total"].dtype == np.float16
     np.testing.assert_array_equal(state["total"], [3] * 3)
 
@@ -729,9 +729,9 @@ def test_states_are_inputs_and_outputs(tmp_path: Path) -> None:
     assert json.loads(kept) == {"total": "total_out"}
     total = np.zeros(3, np.float16)
     for step in range(1, 4):
-        made = exported(path, {"x": np.ones(1, np.float32), "total": total})
-        total = made.pop("total_out")
-        (shown,) = made.values()
+        result = exported(path, {"x": np.ones(1, np.float32), "total": total})
+        total = result.pop("total_out")
+        (shown,) = result.values()
         np.testing.assert_array_equal(shown, [2 * step] * 3)
         np.testing.assert_array_equal(total, [step] * 3)
 
@@ -751,8 +751,8 @@ def test_functions(tmp_path: Path) -> None:
     rows: list[tuple[str | None, int]] = [("twice", 2), ("thrice", 3), (None, 2)]
     for chosen, factor in rows:
         model = mlferry.MLModel(both, function_name=chosen, engine="onnxruntime")
-        (made,) = model.predict({"x": X}).values()
-        np.testing.assert_allclose(made, factor * X, rtol=1e-6)
+        (actual,) = model.predict({"x": X}).values()
+        np.testing.assert_allclose(actual, factor * X, rtol=1e-6)
         session = ort.InferenceSession(mlferry.export_onnx(model).SerializeToString())
         np.testing.assert_allclose(session.run(None, {"x": X})[0], factor * X, rtol=1e-6)
 
@@ -763,9 +763,9 @@ def test_states_in_another_precision(tmp_path: Path) -> None:
     state = model.make_state()
     model.predict({"x": np.full(1, 2049, np.float32)}, state)
     np.testing.assert_array_equal(state["total"], [2049] * 3)  # float16 has no such number
-    given = {"x": np.full(1, 2049, np.float32), "total": np.zeros(3, np.float32)}
-    made = exported(path, given, precision="exact")
-    np.testing.assert_array_equal(made["total_out"], [2049] * 3)
+    inputs = {"x": np.full(1, 2049, np.float32), "total": np.zeros(3, np.float32)}
+    result = exported(path, inputs, precision="exact")
+    np.testing.assert_array_equal(result["total_out"], [2049] * 3)
 
 
 # ---- images --------------------------------------------------------------------------------------
@@ -779,7 +779,7 @@ def test_images(tmp_path: Path, layout: str) -> None:
     def program(image: Any) -> Any:
         return mb.reduce_sum(x=mb.square(x=image), axes=[2], keep_dims=False, name="sums")
 
-    made = ct.convert(
+    model = ct.convert(
         program,
         convert_to="mlprogram",
         inputs=[
@@ -791,18 +791,18 @@ def test_images(tmp_path: Path, layout: str) -> None:
         skip_model_load=True,
     )  # fmt: skip
     path = tmp_path / "image.mlpackage"
-    made.save(str(path))
+    model.save(str(path))
     pixels = RNG.integers(0, 256, (4, 5) if channels == 1 else (4, 5, 3)).astype(np.uint8)
     planes = pixels[None, None] if channels == 1 else pixels.transpose(2, 0, 1)[None]
     planes = (planes[:, ::-1] if layout == "BGR" else planes).astype(np.float32)
-    wanted = np.square(0.5 * planes + 1).sum(2)
+    expected = np.square(0.5 * planes + 1).sum(2)
     for engine in ("numpy", "onnxruntime"):
-        found = mlferry.MLModel(path, images="array", engine=engine).predict({"image": pixels})
-        np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
-    found = exported(path, {"image": pixels}, pixels=True)
-    np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
-    found = exported(path, {"image": planes})
-    np.testing.assert_allclose(found["sums"], wanted, rtol=1e-5)
+        actual = mlferry.MLModel(path, images="array", engine=engine).predict({"image": pixels})
+        np.testing.assert_allclose(actual["sums"], expected, rtol=1e-5)
+    actual = exported(path, {"image": pixels}, pixels=True)
+    np.testing.assert_allclose(actual["sums"], expected, rtol=1e-5)
+    actual = exported(path, {"image": planes})
+    np.testing.assert_allclose(actual["sums"], expected, rtol=1e-5)
 
 
 # ---- what is not a graph -------------------------------------------------------------------------
@@ -813,7 +813,7 @@ def classifier(folder: Path) -> Path:
     def program(x: Any) -> Any:
         return mb.softmax(x=mb.mul(x=x, y=2.0), axis=-1)
 
-    made = ct.convert(
+    model = ct.convert(
         program,
         convert_to="mlprogram",
         classifier_config=ct.ClassifierConfig(["cat", "dog", "eel"]),
@@ -821,26 +821,28 @@ def classifier(folder: Path) -> Path:
         skip_model_load=True,
     )
     path = folder / "classifier.mlpackage"
-    made.save(str(path))
+    model.save(str(path))
     return path
 
 
 def test_a_classifier(tmp_path: Path) -> None:
     path = classifier(tmp_path)
-    given = {"x": np.array([[0.1, 0.9, 0.3]], np.float32)}
+    inputs = {"x": np.array([[0.1, 0.9, 0.3]], np.float32)}
     model = mlferry.MLModel(path, engine="onnxruntime", threads=1)
-    found = model.predict(given)
-    assert found["classLabel"] == "dog"
-    assert [text.split()[0] for text in on_numpy(model, given)] == ["classify"]
-    wanted = mlferry.MLModel(path).predict(given)["classLabel_probs"]
-    assert found["classLabel_probs"] == pytest.approx(wanted, abs=1e-3)
-    graph = exported(path, given)
+    actual = model.predict(inputs)
+    assert actual["classLabel"] == "dog"
+    assert [text.split()[0] for text in on_numpy(model, inputs)] == ["classify"]
+    expected = mlferry.MLModel(path).predict(inputs)["classLabel_probs"]
+    assert actual["classLabel_probs"] == pytest.approx(expected, abs=1e-3)
+    graph = exported(path, inputs)
     assert list(graph) == ["classLabel_probs"]
-    np.testing.assert_allclose(graph["classLabel_probs"].ravel(), list(wanted.values()), atol=1e-3)
+    np.testing.assert_allclose(
+        graph["classLabel_probs"].ravel(), list(expected.values()), atol=1e-3
+    )
     message = mlferry.export_onnx(mlferry.MLModel(path))
-    told = {p.key: p.value for p in message.metadata_props}
-    assert json.loads(told["mlferry.class_labels"]) == ["cat", "dog", "eel"]
-    assert told["mlferry.predicted_feature"] == "classLabel"
+    metadata = {p.key: p.value for p in message.metadata_props}
+    assert json.loads(metadata["mlferry.class_labels"]) == ["cat", "dog", "eel"]
+    assert metadata["mlferry.predicted_feature"] == "classLabel"
 
 
 def test_random_values_are_drawn_by_numpy(tmp_path: Path) -> None:
@@ -849,10 +851,10 @@ def test_random_values_are_drawn_by_numpy(tmp_path: Path) -> None:
         return mb.mul(x=mb.add(x=mb.exp(x=x), y=drawn), y=2.0)
 
     path = package(tmp_path, build, {"x": X})
-    (wanted,) = mlferry.MLModel(path).predict({"x": X}).values()
+    (expected,) = mlferry.MLModel(path).predict({"x": X}).values()
     model = mlferry.MLModel(path, engine="onnxruntime", threads=1)
-    (made,) = model.predict({"x": X}).values()
-    np.testing.assert_allclose(made, wanted, rtol=1e-5)
+    (actual,) = model.predict({"x": X}).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
     (name,) = on_numpy(model, {"x": X})
     assert name.startswith("random_normal")
     (drawn,) = exported(path, {"x": X}).values()
@@ -868,10 +870,10 @@ def test_shapes_pass_from_part_to_part(tmp_path: Path) -> None:
 
     path = flexible(tmp_path, build, (2, 3), (4, 5))
     for shape in ((2, 3), (4, 5)):
-        given = {"x": floats(*shape)}
-        (wanted,) = mlferry.MLModel(path).predict(given).values()
-        (made,) = mlferry.MLModel(path, engine="onnxruntime", threads=1).predict(given).values()
-        np.testing.assert_allclose(made, wanted, rtol=1e-5)
+        inputs = {"x": floats(*shape)}
+        (expected,) = mlferry.MLModel(path).predict(inputs).values()
+        (actual,) = mlferry.MLModel(path, engine="onnxruntime", threads=1).predict(inputs).values()
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def refused(x: Any) -> Any:
@@ -886,11 +888,11 @@ def test_all_that_cannot_be_expressed_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperationsError, match="ONNX cannot express 2 operations") as e:
         mlferry.export_onnx(mlferry.MLModel(path))
     assert [op for _, op, _ in e.value.operations] == ["resize", "avg_pool"]
-    given = {"x": floats(1, 2, 4, 6)}
-    (wanted,) = mlferry.MLModel(path).predict(given).values()
+    inputs = {"x": floats(1, 2, 4, 6)}
+    (expected,) = mlferry.MLModel(path).predict(inputs).values()
     model = mlferry.MLModel(path, engine="onnxruntime", threads=1)
-    (made,) = model.predict(given).values()
-    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+    (actual,) = model.predict(inputs).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_has_no_precision(tmp_path: Path) -> None:
@@ -905,5 +907,5 @@ def test_a_network_has_no_precision(tmp_path: Path) -> None:
 def test_values_inside(tmp_path: Path) -> None:
     path = package(tmp_path, lambda x: mb.relu(x=mb.sub(x=x, y=1.0, name="less")), {"x": X})
     for engine in ("numpy", "onnxruntime"):
-        found = mlferry.MLModel(path, engine=engine).intermediate({"x": X}, ["less"])
-        np.testing.assert_allclose(found["less"], X - 1, rtol=1e-6)
+        actual = mlferry.MLModel(path, engine=engine).intermediate({"x": X}, ["less"])
+        np.testing.assert_allclose(actual["less"], X - 1, rtol=1e-6)

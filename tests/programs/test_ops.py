@@ -30,18 +30,18 @@ ELSEWHERE = {
 }
 
 
-def compared(made: dict[str, Any], row: Any, spec: Any, close: float) -> None:
+def compared(result: dict[str, Any], row: Any, spec: Any, close: float) -> None:
     with np.errstate(all="ignore"):
         wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in row.inputs]
-        wanted = row.want(*wide)
-    outputs = wanted if isinstance(wanted, tuple) else (wanted,)
+        expected = row.want(*wide)
+    outputs = expected if isinstance(expected, tuple) else (expected,)
     names = [feature.name for feature in spec.description.output]
     assert len(names) == len(outputs)
     for name, want in zip(names, outputs, strict=True):
         right = np.atleast_1d(np.asarray(want, np.float64))
-        assert made[name].shape == right.shape
+        assert result[name].shape == right.shape
         scale = max(1.0, float(np.abs(right).max(initial=0)))
-        np.testing.assert_allclose(made[name], right, atol=close * scale, rtol=0)
+        np.testing.assert_allclose(result[name], right, atol=close * scale, rtol=0)
 
 
 def given(row: Any) -> dict[str, Any]:
@@ -63,8 +63,8 @@ HALVES = [row for row in ROWS if row.half]
 def test_values_in_half_precision(row: Any, tmp_path: Path) -> None:
     """Rounded as the program says, and computed in float32 as it means."""
     model = make.model(row.build, row.inputs, tmp_path, row.since, half=True)
-    made = model.predict(given(row))
-    compared(made, row, model.spec, 4e-3)
+    actual = model.predict(given(row))
+    compared(actual, row, model.spec, 4e-3)
     exact = model.with_precision("exact").predict(given(row))
     compared(exact, row, model.spec, max(row.close, 1e-3))  # constants are rounded once
 
@@ -117,10 +117,10 @@ def test_every_version_of_an_op_has_a_row() -> None:
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
     versions = set()
-    for op, found in SSAOpRegistry.core_ops.items():
+    for op, actual in SSAOpRegistry.core_ops.items():
         before = None
-        for target in sorted(found, key=lambda target: target.value):
-            if found[target] is not before and op not in ELSEWHERE:
+        for target in sorted(actual, key=lambda target: target.value):
+            if actual[target] is not before and op not in ELSEWHERE:
                 versions.add((op, max(5, int(target.name.removeprefix("iOS")) - 10)))
-            before = found[target]
+            before = actual[target]
     assert sorted(versions - {(row.op, row.since) for row in ROWS}) == []

@@ -54,9 +54,9 @@ class Net:
             return by_hand.literal("int32", value)
         if self.dtype == "fp32":
             return by_hand.literal("fp32", value)
-        made = mil.Value(type=by_hand.tensor("fp16", array.shape))
-        made.immediateValue.tensor.bytes.values = array.astype("<f2").tobytes()
-        return made
+        result = mil.Value(type=by_hand.tensor("fp16", array.shape))
+        result.immediateValue.tensor.bytes.values = array.astype("<f2").tobytes()
+        return result
 
     def _operand(self, value: Any) -> Any:
         if isinstance(value, list) and isinstance(value[0], str):
@@ -67,25 +67,25 @@ class Net:
         kind = {"U": "string", "b": "bool", "i": "int32", "f": self.dtype}[array.dtype.kind]
         return Operand(TensorType(kind, array.shape), value)
 
-    def op(self, kind: str, **given: Any) -> str:
+    def op(self, kind: str, **inputs: Any) -> str:
         name = f"{kind}_{len(self.operations)}"
         definition = definition_of(kind, OPSET)
         known = {
             key: Operand(TensorType("fp32", ()), p.default) if p.default is not None else None
             for key, p in definition.parameters.items()
         }
-        known |= {key: self._operand(value) for key, value in given.items()}
-        found = definition.rule(Operands(known))
-        self.shapes[name] = found.shape
-        made = by_hand.operation(kind, {name: by_hand.tensor(found.dtype, found.shape)})
-        for key, value in given.items():
+        known |= {key: self._operand(value) for key, value in inputs.items()}
+        actual = definition.rule(Operands(known))
+        self.shapes[name] = actual.shape
+        result = by_hand.operation(kind, {name: by_hand.tensor(actual.dtype, actual.shape)})
+        for key, value in inputs.items():
             for each in value if isinstance(value, list) and isinstance(value[0], str) else [value]:
-                binding = made.inputs[key].arguments.add()
+                binding = result.inputs[key].arguments.add()
                 if isinstance(each, str) and each in self.shapes:
                     binding.name = each
                 else:
                     binding.value.CopyFrom(self.literal(each))
-        self.operations.append(made)
+        self.operations.append(result)
         return name
 
     def conv(self, x: str, count: int, kernel: Any = (3, 3), groups: int = 1, **how: Any) -> str:
@@ -146,7 +146,7 @@ def inverted(n: Net) -> str:
 
 def pools(n: Net) -> str:
     a = n.relu(n.conv("x", 6))
-    made = []
+    result = []
     for kind, more in (
         ("max_pool", {"pad_type": "same"}),
         ("max_pool", {"pad_type": "custom", "pad": [1, 1, 1, 1], "ceil_mode": True}),
@@ -155,8 +155,8 @@ def pools(n: Net) -> str:
                       "exclude_padding_from_average": True}),
         ("avg_pool", {"pad_type": "same_lower"}),
     ):  # fmt: skip
-        made.append(n.op(kind, x=a, kernel_sizes=[3, 3], strides=[2, 2], **more))
-    same = [m for m in made if n.shapes[m] == n.shapes[made[0]]]
+        result.append(n.op(kind, x=a, kernel_sizes=[3, 3], strides=[2, 2], **more))
+    same = [m for m in result if n.shapes[m] == n.shapes[result[0]]]
     return n.conv(n.op("concat", values=same, axis=-3, interleave=False), 3)
 
 
@@ -230,18 +230,18 @@ NETS: dict[str, Callable[[Net], str]] = {
 }  # fmt: skip
 
 
-def agree(net: Net, given: dict[str, np.ndarray], wanted: list[str]) -> int:
+def agree(net: Net, inputs: dict[str, np.ndarray], expected: list[str]) -> int:
     """Run both ways; returns how many regions the plan has."""
-    planned = net.session(wanted)
-    plain = net.session(wanted, planned=False)
+    planned = net.session(expected)
+    plain = net.session(expected, planned=False)
     half = net.dtype == "fp16"
-    ways = [planned, planned, *([net.session(wanted, widened=False)] if half else [])]
-    right = plain.run(given)
+    ways = [planned, planned, *([net.session(expected, widened=False)] if half else [])]
+    right = plain.run(inputs)
     for session in ways:  # the second time on buffers that are full
-        made = session.run(given)
-        for name in wanted:
-            assert made[name].dtype == right[name].dtype == (np.float16 if half else np.float32)
-            one, other = (np.asarray(each[name], np.float64) for each in (made, right))
+        actual = session.run(inputs)
+        for name in expected:
+            assert actual[name].dtype == right[name].dtype == (np.float16 if half else np.float32)
+            one, other = (np.asarray(each[name], np.float64) for each in (actual, right))
             assert one.shape == other.shape
             assert np.abs(one - other).max() <= (4e-3 if half else 1e-5) * max(np.ptp(other), 1e-3)
     (parts,) = planned._plan.schedules.values()
@@ -254,9 +254,9 @@ def agree(net: Net, given: dict[str, np.ndarray], wanted: list[str]) -> int:
 def test_planned_and_plain_agree(name: str, batch: int, half: bool) -> None:
     net = Net(half, batch)
     last = NETS[name](net)
-    given = {"x": normal(batch, 6, *SIZE)}
-    assert agree(net, given, [last])
-    assert agree(net, given, [value.name for each in net.operations for value in each.outputs])
+    inputs = {"x": normal(batch, 6, *SIZE)}
+    assert agree(net, inputs, [last])
+    assert agree(net, inputs, [value.name for each in net.operations for value in each.outputs])
 
 
 WHOLE = ("residual", "difference", "fire", "squeeze and excite", "inverted", "pools", "functions")
@@ -295,8 +295,8 @@ def test_programs_put_together_at_random(seed: int) -> None:
             lambda x=x: net.conv(x, int(rng.integers(2, 7))),
         ]  # fmt: skip
         names.append(makers[int(rng.integers(len(makers)))]())
-    wanted = sorted({names[-1], *map(str, rng.choice(names[1:], 2))})
-    agree(net, {"x": normal(*net.shapes["x"])}, wanted)
+    expected = sorted({names[-1], *map(str, rng.choice(names[1:], 2))})
+    agree(net, {"x": normal(*net.shapes["x"])}, expected)
 
 
 def test_every_value_is_rounded_where_the_program_rounds_it() -> None:
@@ -304,11 +304,11 @@ def test_every_value_is_rounded_where_the_program_rounds_it() -> None:
     net = Net(half=True)
     large = net.op("add", x=net.conv("x", 6), y=2048.0)
     last = net.op("sub", x=large, y=2048.0)
-    given = {"x": normal(1, 6, *SIZE)}
-    assert agree(net, given, [last])
-    made = net.session([last]).run(given)[last].astype(np.float32)
-    assert set(np.unique(made % 1)) <= {0.0}  # steps of float16 beyond 1024: 1, beyond 2048: 2
-    assert len(np.unique(made)) > 2
+    inputs = {"x": normal(1, 6, *SIZE)}
+    assert agree(net, inputs, [last])
+    actual = net.session([last]).run(inputs)[last].astype(np.float32)
+    assert set(np.unique(actual % 1)) <= {0.0}  # steps of float16 beyond 1024: 1, beyond 2048: 2
+    assert len(np.unique(actual)) > 2
 
 
 def test_other_shapes() -> None:
@@ -326,8 +326,8 @@ def test_other_shapes() -> None:
     )
     for shape in ((1, 6, 5, 7), (2, 6, 8, 8), (1, 6, 5, 7), (0, 6, 4, 4)):
         x = normal(*shape)
-        made, right = (each.run({"x": x})[last] for each in (planned, plain))
-        np.testing.assert_allclose(made, right, rtol=1e-4, atol=1e-5)
+        actual, right = (each.run({"x": x})[last] for each in (planned, plain))
+        np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
 
 
 def test_one_session_in_many_threads() -> None:
@@ -362,15 +362,15 @@ def large(folder: Path) -> tuple[Any, int]:
         operations.append(by_hand.constant(f"w{index}", by_hand.stored("fp16", blob.shape, offset)))
     for index in range(depth):
         same = by_hand.literal("string", "same")
-        given = {"x": x, "weight": f"w{index}", "pad_type": same}
-        operations.append(by_hand.operation("conv", {f"c{index}": shape}, given))
+        inputs = {"x": x, "weight": f"w{index}", "pad_type": same}
+        operations.append(by_hand.operation("conv", {f"c{index}": shape}, inputs))
         operations.append(by_hand.operation("relu", {f"r{index}": shape}, {"x": f"c{index}"}))
         x = f"r{index}"
     flat = by_hand.tensor("fp16", (1, count))
     axes = by_hand.literal("int32", [2, 3])
     operations.append(by_hand.operation("reduce_mean", {"m": flat}, {"x": x, "axes": axes}))
-    given = {"x": "m", "weight": f"w{depth}"}
-    operations.append(by_hand.operation("linear", {"y": flat}, given))
+    inputs = {"x": "m", "weight": f"w{depth}"}
+    operations.append(by_hand.operation("linear", {"y": flat}, inputs))
     spec = by_hand.model({"x": shape}, operations, ["y"], 7)
     path = by_hand.write(folder / "large.mlpackage", spec, file)
     return path, sum(2 * blob.size for blob in blobs)
@@ -381,14 +381,14 @@ def large(folder: Path) -> tuple[Any, int]:
 def test_memory_of_weights(widened: bool, most: float, precision: str, tmp_path: Path) -> None:
     """What is kept after a prediction beside the file, which is mapped, by size of the weights."""
     path, size = large(tmp_path)
-    given = {"x": normal(1, 384, 4, 4)}
-    right = mlferry.MLModel(path, precision=precision).predict(given)["y"]
+    inputs = {"x": normal(1, 384, 4, 4)}
+    right = mlferry.MLModel(path, precision=precision).predict(inputs)["y"]
     tracemalloc.start()
     model = mlferry.MLModel(path, precision=precision, widened=widened)
-    made = model.predict(given)["y"]
+    actual = model.predict(inputs)["y"]
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    np.testing.assert_allclose(made, right, rtol=0, atol=2e-3 * np.ptp(right))
+    np.testing.assert_allclose(actual, right, rtol=0, atol=2e-3 * np.ptp(right))
     workspace = 8 << 20
     assert kept - workspace < most * size
     assert widened == (kept - workspace > 1.9 * size)
@@ -397,13 +397,13 @@ def test_memory_of_weights(widened: bool, most: float, precision: str, tmp_path:
 def test_large_weights_are_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless you ask, what stays widened depends on how much it is."""
     path, size = large(tmp_path)
-    given = {"x": normal(1, 384, 4, 4)}
+    inputs = {"x": normal(1, 384, 4, 4)}
     kept = {}
     for most in (size, size - 1):
         monkeypatch.setattr("mlferry.runtime.program_session._WIDENED_MOST", most)
         tracemalloc.start()
         model = mlferry.MLModel(path)
-        model.predict(given)
+        model.predict(inputs)
         kept[most], _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert kept[size] > 1.9 * size
@@ -423,8 +423,8 @@ def test_infinite_weights_are_not_widened_bit_by_bit() -> None:
     values = np.frombuffer(weight.bytes.values, "<f2").copy()
     values[:3] = np.inf, -np.inf, np.nan
     weight.bytes.values = values.tobytes()
-    given = {"x": normal(1, 6, *SIZE)}
+    inputs = {"x": normal(1, 6, *SIZE)}
     plain, lean = net.session([last], planned=False), net.session([last], widened=False)
     np.testing.assert_array_equal(
-        np.isfinite(lean.run(given)[last]), np.isfinite(plain.run(given)[last])
+        np.isfinite(lean.run(inputs)[last]), np.isfinite(plain.run(inputs)[last])
     )

@@ -26,9 +26,9 @@ X = np.array([1.0, -2.0], np.float16)
 
 
 def half(*values: float) -> mil.Value:
-    made = mil.Value(type=tensor("fp16", (len(values),)))
-    made.immediateValue.tensor.bytes.values = np.asarray(values, "<f2").tobytes()
-    return made
+    result = mil.Value(type=tensor("fp16", (len(values),)))
+    result.immediateValue.tensor.bytes.values = np.asarray(values, "<f2").tobytes()
+    return result
 
 
 def read(name: str) -> mil.Operation:
@@ -39,13 +39,13 @@ def write(name: str) -> mil.Operation:
     return operation("write_state", {}, {"input": "s", "data": name})
 
 
-def add(x: str, y: str | mil.Value, made: str) -> mil.Operation:
-    return operation("add", {made: VECTOR}, {"x": x, "y": y})
+def add(x: str, y: str | mil.Value, result: str) -> mil.Operation:
+    return operation("add", {result: VECTOR}, {"x": x, "y": y})
 
 
-def block(made: mil.Operation, inputs: dict[str, mil.ValueType], *operations: mil.Operation,
+def block(result: mil.Operation, inputs: dict[str, mil.ValueType], *operations: mil.Operation,
           outputs: list[str]) -> None:  # fmt: skip
-    added = made.blocks.add()
+    added = result.blocks.add()
     for name, kind in inputs.items():
         added.inputs.add(name=name, type=kind)
     added.operations.extend(operations)
@@ -56,22 +56,22 @@ def looped(prefix: str, start: str, rounds: int, step: int, *body: mil.Operation
            last: str) -> mil.Operation:  # fmt: skip
     """`rounds` times, with a counter and a vector, whose next value is `last`."""
     p = prefix
-    made = operation("while_loop", {f"{p}n": COUNT, f"{p}y": VECTOR})
-    made.inputs["loop_vars"].arguments.add().value.CopyFrom(literal("int32", 0))
-    made.inputs["loop_vars"].arguments.add().name = start
+    result = operation("while_loop", {f"{p}n": COUNT, f"{p}y": VECTOR})
+    result.inputs["loop_vars"].arguments.add().value.CopyFrom(literal("int32", 0))
+    result.inputs["loop_vars"].arguments.add().name = start
     less = operation("less", {f"{p}go": FLAG}, {"x": f"{p}n1", "y": literal("int32", rounds)})
-    block(made, {f"{p}n1": COUNT, f"{p}v1": VECTOR}, less, outputs=[f"{p}go"])
+    block(result, {f"{p}n1": COUNT, f"{p}v1": VECTOR}, less, outputs=[f"{p}go"])
     more = operation("add", {f"{p}n3": COUNT}, {"x": f"{p}n2", "y": literal("int32", step)})
-    block(made, {f"{p}n2": COUNT, f"{p}v2": VECTOR}, more, *body, outputs=[f"{p}n3", last])
-    return made
+    block(result, {f"{p}n2": COUNT, f"{p}v2": VECTOR}, more, *body, outputs=[f"{p}n3", last])
+    return result
 
 
 def chosen(prefix: str, flag: str, yes: list[mil.Operation], no: list[mil.Operation],
            outputs: tuple[str, str]) -> mil.Operation:  # fmt: skip
-    made = operation("cond", {f"{prefix}y": VECTOR}, {"pred": flag})
-    block(made, {}, *yes, outputs=[outputs[0]])
-    block(made, {}, *no, outputs=[outputs[1]])
-    return made
+    result = operation("cond", {f"{prefix}y": VECTOR}, {"pred": flag})
+    block(result, {}, *yes, outputs=[outputs[0]])
+    block(result, {}, *no, outputs=[outputs[1]])
+    return result
 
 
 def is_positive() -> list[mil.Operation]:
@@ -150,10 +150,10 @@ def formula(name: str, x: Any, s: Any) -> tuple[Any, Any]:
                 for _ in range(2):
                     s = s + np.array([0.5, 1])
                     v = v + s
-                made = v + s
+                result = v + s
             else:
-                s = made = s + 1
-            y = y + made
+                s = result = s + 1
+            y = y + result
         return y + s, s
     y = x + s + s
     return y, y
@@ -169,9 +169,9 @@ def test_written_in_branches_and_loops(name: str, engine: str, precision: str) -
     state = session.make_state()
     right = np.zeros(2)
     for x in (X, -X, X + 1):
-        made = session.predict({"x": x}, state)["y"]
-        wanted, right = formula(name, x.astype(np.float64), right)
-        np.testing.assert_allclose(made, wanted, rtol=1e-3)
+        actual = session.predict({"x": x}, state)["y"]
+        expected, right = formula(name, x.astype(np.float64), right)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3)
         np.testing.assert_allclose(state["s"], right, rtol=1e-3)
 
 
@@ -191,15 +191,15 @@ def test_states_of_exported_graphs(name: str) -> None:
     kept = {p.key: p.value for p in message.metadata_props}["mlferry.states"]
     assert json.loads(kept) == {"s": "s_out"}
     session = ort.InferenceSession(message.SerializeToString())
-    given = {"x": X, "s": np.zeros(2, np.float16)}
+    inputs = {"x": X, "s": np.zeros(2, np.float16)}
     right = np.zeros(2)
     for _ in range(2):
-        found = dict(zip((o.name for o in session.get_outputs()), session.run(None, given),
+        actual = dict(zip((o.name for o in session.get_outputs()), session.run(None, inputs),
                          strict=True))  # fmt: skip
-        wanted, right = formula(name, X.astype(np.float64), right)
-        np.testing.assert_allclose(found["y"], wanted, rtol=1e-3)
-        np.testing.assert_allclose(found["s_out"], right, rtol=1e-3)
-        given["s"] = found["s_out"]
+        expected, right = formula(name, X.astype(np.float64), right)
+        np.testing.assert_allclose(actual["y"], expected, rtol=1e-3)
+        np.testing.assert_allclose(actual["s_out"], right, rtol=1e-3)
+        inputs["s"] = actual["s_out"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -209,9 +209,9 @@ def test_a_state_moves_between_engines(order: tuple[str, str], name: str) -> Non
     models = [mlferry.MLModel(spec, **ENGINES[engine]) for engine in order]
     state = models[0].make_state()
     for index in range(4):
-        made = models[index % 2].predict({"x": X}, state)["y"]
-        wanted, right = formula(name, X.astype(np.float64), right)
-        np.testing.assert_allclose(made, wanted, rtol=1e-3)
+        actual = models[index % 2].predict({"x": X}, state)["y"]
+        expected, right = formula(name, X.astype(np.float64), right)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3)
         assert state["s"].dtype == np.float16
 
 
@@ -220,8 +220,8 @@ def test_a_state_of_another_precision_is_taken() -> None:
     half_model, exact = (mlferry.MLModel(spec, precision=p) for p in ("half", "exact"))
     state = half_model.make_state()
     half_model.predict({"x": X}, state)
-    made = exact.predict({"x": X}, state)["y"]
-    np.testing.assert_allclose(made, formula("in_a_loop", X, 3.0 * X)[0], rtol=1e-3)
+    actual = exact.predict({"x": X}, state)["y"]
+    np.testing.assert_allclose(actual, formula("in_a_loop", X, 3.0 * X)[0], rtol=1e-3)
     with pytest.raises(PredictionError, match="make_state"):
         exact.predict({"x": X})
 
@@ -274,9 +274,9 @@ def test_a_loop_without_end_is_stopped(engine: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_precision_of_programs_with_states_and_loops(name: str, engine: str) -> None:
     session = mlferry.MLModel(MODELS[name](), **ENGINES[engine])
-    found = mlferry.check_precision(session, {"x": X})
-    assert not any(each.overflows for each in found.operations)
-    assert found.outputs.keys() == {session.spec.description.output[0].name}
+    problems = mlferry.check_precision(session, {"x": X})
+    assert not any(each.overflows for each in problems.operations)
+    assert problems.outputs.keys() == {session.spec.description.output[0].name}
     far = mlferry.check_precision(session, {"x": np.array([60000, 60000], np.float16)})
     overflows = [each.name for each in far.operations if each.overflows]
     assert bool(overflows) == (name != "written_behind_a_loop")

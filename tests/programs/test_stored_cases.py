@@ -84,22 +84,22 @@ def expected(stored: Any, step: int) -> Iterator[tuple[str, Any]]:
             yield name, stored[key]
 
 
-def close(found: Any, wanted: Any, atol: float, rtol: float) -> bool:
-    if isinstance(wanted, dict):
-        return found.keys() == wanted.keys() and all(
-            close(found[key], value, atol, rtol) for key, value in wanted.items()
+def close(actual: Any, reference: Any, atol: float, rtol: float) -> bool:
+    if isinstance(reference, dict):
+        return actual.keys() == reference.keys() and all(
+            close(actual[key], value, atol, rtol) for key, value in reference.items()
         )
-    if isinstance(found, str | int):
-        return bool(found == wanted.item())
-    found = np.asarray(found)
-    if wanted.shape == () and found.shape == (1,):
-        found = found.reshape(())
-    if found.shape != wanted.shape:
+    if isinstance(actual, str | int):
+        return bool(actual == reference.item())
+    actual = np.asarray(actual)
+    if reference.shape == () and actual.shape == (1,):
+        actual = actual.reshape(())
+    if actual.shape != reference.shape:
         return False
-    if found.dtype.kind == "f" or wanted.dtype.kind == "f":
-        one, two = found.astype(np.float64), wanted.astype(np.float64)
+    if actual.dtype.kind == "f" or reference.dtype.kind == "f":
+        one, two = actual.astype(np.float64), reference.astype(np.float64)
         return np.allclose(one, two, atol=atol, rtol=rtol, equal_nan=True)
-    return bool((found.astype(np.int64) == wanted.astype(np.int64)).all())
+    return bool((actual.astype(np.int64) == reference.astype(np.int64)).all())
 
 
 # What onnxruntime leaves to NumPy: values are drawn, and labels are no arrays.
@@ -128,23 +128,23 @@ def difference(base: Path, engine: str) -> str:
     state = model.make_state() if meta.get("stateful") else None
     for step in range(meta["steps"]):
         prefix = f"in{step}:"
-        given = {k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)}
-        made = model.predict(given, state)
-        for name, wanted in expected(stored, step):
-            if not close(made[name], wanted, atol, rtol):
+        inputs = {k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)}
+        actual = model.predict(inputs, state)
+        for name, reference in expected(stored, step):
+            if not close(actual[name], reference, atol, rtol):
                 return f"{name} differs in step {step}"
         if engine == "onnxruntime" and model.spec.WhichOneof("Type") == "mlProgram":
-            left = left_to_numpy(model, given)
+            left = left_to_numpy(model, inputs)
             if not left <= ON_NUMPY:
                 return f"NumPy evaluates {left - ON_NUMPY}"
     return ""
 
 
-def left_to_numpy(model: Any, given: dict[str, Any]) -> set[str]:
+def left_to_numpy(model: Any, inputs: dict[str, Any]) -> set[str]:
     """The ops that onnxruntime does not evaluate."""
     evaluator = model.evaluator
-    found = evaluator.session.on_numpy(evaluator.values(given))
-    return {text.split()[0] for text in found}
+    actual = evaluator.session.on_numpy(evaluator.values(inputs))
+    return {text.split()[0] for text in actual}
 
 
 @pytest.mark.parametrize("engine", ["numpy", "onnxruntime"])
@@ -156,12 +156,12 @@ def test_values_are_those_of_the_source(cases: Path, part: int, engine: str) -> 
     wrong, refused = {}, {}
     for base in bases[part::PARTS]:
         try:
-            found = difference(base, engine)
+            actual = difference(base, engine)
         except MlferryError as error:
             refused[base.name] = str(error)
             continue
-        if found:
-            wrong[base.name] = found
+        if actual:
+            wrong[base.name] = actual
     assert {name: text for name, text in wrong.items() if name not in OTHERWISE} == {}
     assert {name: text for name, text in refused.items() if name not in REFUSED} == {}
 
@@ -205,17 +205,17 @@ def exported_difference(base: Path) -> str:
         }
         for step in range(meta["steps"]):
             keys = [name for name in types if f"in{step}:{name}" in stored.files]
-            given = {name: np.atleast_1d(stored[f"in{step}:{name}"]) for name in keys}
-            feeds = {n: np.ascontiguousarray(x, types[n]) for n, x in given.items()} | state
-            made = dict(zip(names, session.run(None, feeds), strict=True))
-            state = {name: made[f"{name}_out"] for name in state}
-            for name, wanted in expected(stored, step):
-                if name not in made:  # the label of a classifier
+            inputs = {name: np.atleast_1d(stored[f"in{step}:{name}"]) for name in keys}
+            feeds = {n: np.ascontiguousarray(x, types[n]) for n, x in inputs.items()} | state
+            actual = dict(zip(names, session.run(None, feeds), strict=True))
+            state = {name: actual[f"{name}_out"] for name in state}
+            for name, reference in expected(stored, step):
+                if name not in actual:  # the label of a classifier
                     continue
-                found, value = made[name], wanted
-                if isinstance(wanted, dict):
-                    found, value = found.ravel(), np.array(list(wanted.values()))
-                if not close(found, value, atol, rtol):
+                result, value = actual[name], reference
+                if isinstance(reference, dict):
+                    result, value = result.ravel(), np.array(list(reference.values()))
+                if not close(result, value, atol, rtol):
                     return f"{name} differs in step {step}"
     except Exception as error:  # onnxruntime has classes of errors of its own
         return f"onnxruntime: {error}"
@@ -228,10 +228,10 @@ def test_exported_graphs_give_the_same(cases: Path, part: int) -> None:
     wrong = {}
     for base in bases[part::PARTS]:
         try:
-            found = exported_difference(base)
+            actual = exported_difference(base)
         except MlferryError as error:
-            found = str(error)
-        if found:
-            wrong[base.name] = found
+            actual = str(error)
+        if actual:
+            wrong[base.name] = actual
     left_out = {**NOT_EXPORTED, **OTHERWISE}
     assert {name: text for name, text in wrong.items() if name not in left_out} == {}

@@ -70,14 +70,14 @@ class Whole(NamedTuple):
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
     """A program of each version of each op."""
-    made: dict[str, Whole] = {}
+    result: dict[str, Whole] = {}
     for row in rows.ROWS:
         label = f"{row.op}-{row.since}"
-        if label not in made:
+        if label not in result:
             folder = tmp_path_factory.mktemp("weights")
             spec = make.message(make.program(row.build, row.inputs, row.since), row.since, folder)
-            made[label] = Whole(row.op, row.since, spec, folder, label)
-    return made
+            result[label] = Whole(row.op, row.since, spec, folder, label)
+    return result
 
 
 LABELS = list(dict.fromkeys(f"{row.op}-{row.since}" for row in rows.ROWS))
@@ -528,9 +528,9 @@ def test_values_of_parameters(
     whole = wholes[label]
     spec, operation = whole.copy()
     give(operation, name, value)
-    found = refused(whole, spec, operation)
-    assert any(message in text for text in found), found
-    assert not message or "do not fit together" not in str(found)
+    actual = refused(whole, spec, operation)
+    assert any(message in text for text in actual), actual
+    assert not message or "do not fit together" not in str(actual)
 
 
 # ---- one rule each, of programs written here -----------------------------------------------------
@@ -906,9 +906,9 @@ BROKEN: list[tuple[str, str, Change, str, str]] = [
 
 
 def fp16_literal(shape: tuple[int, ...]) -> mil.Value:
-    made = mil.Value(type=tensor("fp16", shape))
-    made.immediateValue.tensor.bytes.values = np.zeros(shape, np.float16).tobytes()
-    return made
+    result = mil.Value(type=tensor("fp16", shape))
+    result.immediateValue.tensor.bytes.values = np.zeros(shape, np.float16).tobytes()
+    return result
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,8 @@ def written(model: Any, x: np.ndarray, precision: Any) -> Any:
 def values(program: Any, path: Path, x: np.ndarray) -> np.ndarray:
     program.save(str(path))
     model = mlferry.MLModel(path)
-    (made,) = model.predict({model.spec.description.input[0].name: x}).values()
-    return np.asarray(made, np.float64)
+    (actual,) = model.predict({model.spec.description.input[0].name: x}).values()
+    return np.asarray(actual, np.float64)
 
 
 # coremltools adds 1e-5 of its own to the variances of normalizations that it puts together.
@@ -147,7 +147,7 @@ def test_compressed_weights_are_those_that_coremltools_restores(
     small = SMALLER[kind](cto, written(model, x, ct.precision.FLOAT32))
     got = values(small, tmp_path / "small.mlpackage", x)
     restored = cto.decompress_weights(small)
-    wanted = values(restored, tmp_path / "whole.mlpackage", x)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    expected = values(restored, tmp_path / "whole.mlpackage", x)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert np.abs(got - right).max() > 1e-6 * np.abs(right).max()
     assert "constexpr" in str(mlferry.MLModel(tmp_path / "small.mlpackage"))

@@ -61,21 +61,21 @@ def written(coremltools: Any, tf: Any, case: Case) -> Any:
 def difference(tf: Any, case: Case, spec: Any) -> float:
     """The largest difference between what mlferry and TensorFlow make, as a part of the values."""
     names = {feature.name for feature in spec.description.input}
-    given = {f"x{i}": x for i, x in enumerate(case.given) if f"x{i}" in names}
-    made = mlferry.MLModel(spec.SerializeToString()).predict(given)
+    inputs = {f"x{i}": x for i, x in enumerate(case.given) if f"x{i}" in names}
+    actual = mlferry.MLModel(spec.SerializeToString()).predict(inputs)
     # TensorFlow calls its outputs Identity, Identity_1, ...
-    ordered = [made[name] for name in sorted(made, key=lambda name: (len(name), name))]
-    wanted = tf.nest.flatten(case.call(tf, *map(tf.constant, case.given)))
-    assert len(ordered) == len(wanted)
-    return max(_apart(got, np.asarray(right)) for got, right in zip(ordered, wanted, strict=True))
+    ordered = [actual[name] for name in sorted(actual, key=lambda name: (len(name), name))]
+    expected = tf.nest.flatten(case.call(tf, *map(tf.constant, case.given)))
+    assert len(ordered) == len(expected)
+    return max(_apart(got, np.asarray(right)) for got, right in zip(ordered, expected, strict=True))
 
 
 def _apart(got: np.ndarray, right: np.ndarray) -> float:
-    wanted = right.reshape(got.shape).astype(np.float64)
-    span = max(1.0, float(np.abs(np.nan_to_num(wanted, posinf=0, neginf=0)).max(initial=0)))
-    same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
+    expected = right.reshape(got.shape).astype(np.float64)
+    span = max(1.0, float(np.abs(np.nan_to_num(expected, posinf=0, neginf=0)).max(initial=0)))
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        return float(np.where(same, 0, np.abs(got - wanted) / span).max(initial=0))
+        return float(np.where(same, 0, np.abs(got - expected) / span).max(initial=0))
 
 
 def main() -> None:
@@ -83,12 +83,12 @@ def main() -> None:
     import tensorflow as tf
 
     logging.disable(logging.WARNING)
-    found: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
     for name, case in CASES.items():
         try:
             spec = written(coremltools, tf, case)
         except NotConvertedError as error:
-            found["not converted by coremltools"] += 1
+            actual["not converted by coremltools"] += 1
             print(f"{name}: {error}", flush=True)
             continue
         apart = difference(tf, case, spec)
@@ -96,10 +96,10 @@ def main() -> None:
         result = (
             "same" if apart < TOLERANCE else "differs, as written" if name in THEIRS else "WRONG"
         )
-        found[result] += 1
+        actual[result] += 1
         print(f"{name}: {result}, {apart:.1e}, {' '.join(kinds)}", flush=True)
-    print(f"{len(CASES)} rows: {dict(found)}")
-    if found["WRONG"]:
+    print(f"{len(CASES)} rows: {dict(actual)}")
+    if actual["WRONG"]:
         raise SystemExit(1)
 
 

@@ -44,12 +44,12 @@ def test_declared_shapes(library: Any, engine: str, declared: Any, shape: Any) -
     if engine == "onnxruntime":
         library("onnxruntime")
     model = mlferry.MLModel(classic(declared), engine=engine)
-    made = model.predict({"x": X})["y"]
-    np.testing.assert_array_equal(made, POOLED.reshape(shape))
-    assert made.shape == shape
+    actual = model.predict({"x": X})["y"]
+    np.testing.assert_array_equal(actual, POOLED.reshape(shape))
+    assert actual.shape == shape
     for one in model.predict([{"x": X}, {"x": X}]):
-        np.testing.assert_array_equal(one["y"], made)
-    np.testing.assert_array_equal(model.intermediate({"x": X}, ["y"])["y"], made)
+        np.testing.assert_array_equal(one["y"], actual)
+    np.testing.assert_array_equal(model.intermediate({"x": X}, ["y"])["y"], actual)
     assert model.intermediate({"x": X}, ["h"])["h"].shape == (1, 1, 3, 6, 4)
     assert mlferry.shapes(model, {"x": X})["y"] == (1, 1, 3, 3, 2)
     report = mlferry.compare_models(model, mlferry.MLModel(classic(None)), [{"x": X}])
@@ -59,15 +59,15 @@ def test_declared_shapes(library: Any, engine: str, declared: Any, shape: Any) -
 
 def test_several_samples_in_one_array_keep_five_axes() -> None:
     both = np.stack([X, 2 * X])[None]
-    made = mlferry.MLModel(classic((3, 3, 2))).predict({"x": both})["y"]
-    np.testing.assert_array_equal(made, np.stack([POOLED, 2 * POOLED])[None])
+    actual = mlferry.MLModel(classic((3, 3, 2))).predict({"x": both})["y"]
+    np.testing.assert_array_equal(actual, np.stack([POOLED, 2 * POOLED])[None])
 
 
 @pytest.mark.parametrize(("declared", "shape"), ROWS)
 def test_exported_models_give_the_same_shapes(library: Any, declared: Any, shape: Any) -> None:
     runtime, _ = library("onnxruntime"), library("onnx")
-    made = mlferry.export_onnx(mlferry.MLModel(classic(declared)))
-    session = runtime.InferenceSession(made.SerializeToString())
-    found = session.run(None, {"x": X})[0]
-    assert found.shape == shape
-    np.testing.assert_array_equal(found, POOLED.reshape(shape))
+    model = mlferry.export_onnx(mlferry.MLModel(classic(declared)))
+    session = runtime.InferenceSession(model.SerializeToString())
+    actual = session.run(None, {"x": X})[0]
+    assert actual.shape == shape
+    np.testing.assert_array_equal(actual, POOLED.reshape(shape))

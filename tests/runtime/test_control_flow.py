@@ -18,13 +18,13 @@ Row = tuple[str, Sequence[str], Sequence[str], dict[str, Any]]
 
 
 def network(*rows: Row, into: nn.NeuralNetwork | None = None) -> nn.NeuralNetwork:
-    made = nn.NeuralNetwork() if into is None else into
-    made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+    spec = nn.NeuralNetwork() if into is None else into
+    spec.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
     for kind, inputs, outputs, params in rows:
-        layer = made.layers.add(name=f"{kind}_{len(made.layers)}", input=inputs, output=outputs)
+        layer = spec.layers.add(name=f"{kind}_{len(spec.layers)}", input=inputs, output=outputs)
         getattr(layer, kind).SetInParent()
         fields.fill(getattr(layer, kind), params)
-    return made
+    return spec
 
 
 def add(source: str, amount: float, target: str) -> Row:
@@ -47,9 +47,9 @@ def loop(body: Sequence[Row], inputs: Sequence[str] = (), **params: Any) -> Row:
     return "loop", inputs, [], {**params, "bodyNetwork": network(*body)}
 
 
-def run(*rows: Row, wanted: str = "y", **inputs: float | list[float]) -> list[float]:
+def run(*rows: Row, expected: str = "y", **inputs: float | list[float]) -> list[float]:
     blobs = {name: np.atleast_1d(np.float32(value)) for name, value in inputs.items()}
-    return Session(network(*rows)).run(blobs, [wanted])[wanted].tolist()
+    return Session(network(*rows)).run(blobs, [expected])[expected].tolist()
 
 
 YES, NO = [add("x", 10, "y")], [add("x", 20, "y")]
@@ -102,16 +102,16 @@ START = copy("x", "sum")
 
 
 def test_counted_loop() -> None:
-    assert run(START, loop(COUNT, maxLoopIterations=5), wanted="sum", x=0) == [5]
-    assert run(START, loop(COUNT, maxLoopIterations=0), wanted="sum", x=0) == [0]
+    assert run(START, loop(COUNT, maxLoopIterations=5), expected="sum", x=0) == [5]
+    assert run(START, loop(COUNT, maxLoopIterations=0), expected="sum", x=0) == [0]
 
 
 def test_count_as_input() -> None:
     rows = [START, loop(COUNT, ["n"], maxLoopIterations=99)]
-    assert run(*rows, wanted="sum", x=0, n=3) == [3]
-    assert run(*rows, wanted="sum", x=0, n=0) == [0]
+    assert run(*rows, expected="sum", x=0, n=3) == [3]
+    assert run(*rows, expected="sum", x=0, n=0) == [0]
     with pytest.raises(PredictionError, match="number of rounds"):
-        run(*rows, wanted="sum", x=0, n=[1, 2])
+        run(*rows, expected="sum", x=0, n=[1, 2])
 
 
 BELOW_FOUR: list[Row] = [("lessThan", ["sum"], ["go"], {"alpha": 4})]
@@ -119,30 +119,30 @@ BELOW_FOUR: list[Row] = [("lessThan", ["sum"], ["go"], {"alpha": 4})]
 
 def test_while_loop() -> None:
     rows = [START, loop(COUNT, condition=BELOW_FOUR)]
-    assert run(*rows, wanted="sum", x=0) == [4]
-    assert run(*rows, wanted="sum", x=9) == [9]
+    assert run(*rows, expected="sum", x=0) == [4]
+    assert run(*rows, expected="sum", x=9) == [9]
 
 
 @pytest.mark.parametrize(("limit", "result"), [(2, 2), (9, 4)])
 def test_while_loop_with_a_limit(limit: int, result: int) -> None:
     rows = [START, loop(COUNT, condition=BELOW_FOUR, maxLoopIterations=limit)]
-    assert run(*rows, wanted="sum", x=0) == [result]
+    assert run(*rows, expected="sum", x=0) == [result]
     rows = [START, loop(COUNT, ["n"], condition=BELOW_FOUR)]
-    assert run(*rows, wanted="sum", x=0, n=limit) == [result]
-    assert run(*rows, wanted="sum", x=0, n=0) == [0]
+    assert run(*rows, expected="sum", x=0, n=limit) == [result]
+    assert run(*rows, expected="sum", x=0, n=0) == [0]
 
 
 def test_condition_runs_once_more_than_the_body() -> None:
     """As in the comments' pseudo-code: also before a limit of 0, and after the last round."""
     counted = [add("asked", 1, "again"), copy("again", "asked"), add("asked", 1, "go")]
     rows = [copy("x", "asked"), START, loop(COUNT, ["n"], condition=counted)]
-    assert run(*rows, wanted="asked", x=0, n=0) == [1]
-    assert run(*rows, wanted="asked", x=0, n=3) == [4]
+    assert run(*rows, expected="asked", x=0, n=0) == [1]
+    assert run(*rows, expected="asked", x=0, n=3) == [4]
 
 
 def test_condition_that_nothing_makes() -> None:
     with pytest.raises(PredictionError, match="nothing makes the condition 'go'"):
-        run(START, loop(COUNT, condition=[add("sum", 0, "other")]), wanted="sum", x=0)
+        run(START, loop(COUNT, condition=[add("sum", 0, "other")]), expected="sum", x=0)
 
 
 def stop(kind: str) -> list[Row]:
@@ -152,18 +152,18 @@ def stop(kind: str) -> list[Row]:
 
 def test_break_leaves_the_loop() -> None:
     rows = [START, loop([*COUNT, *stop("loopBreak"), *COUNT], maxLoopIterations=9)]
-    assert run(*rows, wanted="sum", x=0) == [3]
+    assert run(*rows, expected="sum", x=0) == [3]
 
 
 def test_continue_leaves_the_round() -> None:
     rows = [START, loop([*COUNT, *stop("loopContinue"), *COUNT], maxLoopIterations=3)]
     # 1, 2 | 3, and on to the next round | 4, 5
-    assert run(*rows, wanted="sum", x=0) == [5]
+    assert run(*rows, expected="sum", x=0) == [5]
 
 
 def test_break_leaves_the_inner_loop_only() -> None:
     inner = loop([*COUNT, ("loopBreak", [], [], {}), *COUNT], maxLoopIterations=9)
-    assert run(START, loop([inner], maxLoopIterations=4), wanted="sum", x=0) == [4]
+    assert run(START, loop([inner], maxLoopIterations=4), expected="sum", x=0) == [4]
 
 
 @pytest.mark.parametrize("kind", ["loopBreak", "loopContinue"])
@@ -193,9 +193,9 @@ def test_copy_overwrites() -> None:
 
 def test_inner_blobs_can_be_asked_for() -> None:
     session = Session(network(START, loop(COUNT, maxLoopIterations=2)))
-    found = session.run({"x": np.zeros(1, np.float32)}, ["more", "x"])
-    assert found["more"].tolist() == [2]
-    assert found["x"].tolist() == [0]
+    actual = session.run({"x": np.zeros(1, np.float32)}, ["more", "x"])
+    assert actual["more"].tolist() == [2]
+    assert actual["x"].tolist() == [0]
     with pytest.raises(PredictionError, match=r"no blob 'mores'\. Did you mean 'more'"):
         session.run({"x": np.zeros(1, np.float32)}, ["mores"])
 
@@ -214,8 +214,8 @@ def test_custom_layer_in_a_loop() -> None:
             return [2 * inputs[0]]
 
     twice: Row = ("custom", ["sum"], ["more"], {"className": "Twice"})
-    made = network(START, loop([twice, copy("more", "sum")], maxLoopIterations=3))
-    session = Session(made, {"Twice": Twice})
+    model = network(START, loop([twice, copy("more", "sum")], maxLoopIterations=3))
+    session = Session(model, {"Twice": Twice})
     assert session.run({"x": np.ones(1, np.float32)}, ["sum"])["sum"].tolist() == [8]
 
 

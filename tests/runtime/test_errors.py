@@ -80,14 +80,14 @@ ROWS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     ("kind", "params", "inputs", "message"), ROWS, ids=[row[0] for row in ROWS]
 )
 def test_message(kind: str, params: dict[str, Any], inputs: list[Any], message: str) -> None:
-    made = network(kind, params, len(inputs), 1)
+    model = network(kind, params, len(inputs), 1)
     with pytest.raises(MlferryError, match=message) as caught:
-        run(made, [np.asarray(x) for x in inputs])
+        run(model, [np.asarray(x) for x in inputs])
     assert f"while running {kind} 'it'" in str(caught.value)
 
 
 def test_layer_of_no_kind() -> None:
-    made = network("copy", {}, 1, 1)
-    made.layers[0].ClearField("copy")
+    model = network("copy", {}, 1, 1)
+    model.layers[0].ClearField("copy")
     with pytest.raises(MlferryError, match="has no kind"):
-        run(made, [np.zeros(1)])
+        run(model, [np.zeros(1)])

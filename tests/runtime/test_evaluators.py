@@ -42,8 +42,8 @@ def build(
     getattr(spec, kind).SetInParent()
     fill(getattr(spec, kind), params)
     described = ((spec.description.input, inputs), (spec.description.output, outputs))
-    for target, given in described:
-        for name, feature in given.items():
+    for target, sample in described:
+        for name, feature in sample.items():
             target.add(name=name).type.CopyFrom(feature)
     spec.description.predictedFeatureName = label
     spec.description.predictedProbabilitiesName = chances
@@ -88,9 +88,9 @@ TWO = {"x": array(2)}
 Y = {"y": double()}
 
 
-def tree(value: list[float], wanted: float) -> Row:
+def tree(value: list[float], expected: float) -> Row:
     params = {"treeEnsemble": ENSEMBLE}
-    return Row("treeEnsembleRegressor", params, TWO, Y, {"x": value}, {"y": wanted})
+    return Row("treeEnsembleRegressor", params, TWO, Y, {"x": value}, {"y": expected})
 
 
 ROWS = [
@@ -206,16 +206,16 @@ ROWS = [
 ]  # fmt: skip
 
 
-def same(made: Any, wanted: Any) -> None:
-    if isinstance(wanted, dict):
-        assert list(made) == list(wanted)
-        for key, value in wanted.items():
-            same(made[key], value)
-    elif isinstance(wanted, str):
-        assert made == wanted
+def same(result: Any, expected: Any) -> None:
+    if isinstance(expected, dict):
+        assert list(result) == list(expected)
+        for key, value in expected.items():
+            same(result[key], value)
+    elif isinstance(expected, str):
+        assert result == expected
     else:
-        assert np.shape(made) == np.shape(wanted)
-        np.testing.assert_allclose(made, wanted, rtol=1e-6)
+        assert np.shape(result) == np.shape(expected)
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.kind}" for i, row in enumerate(ROWS)])
@@ -360,9 +360,9 @@ SCORES = [[0.6, 0.1], [0.2, 0.9], [0.4, 0.1], [0.1, 0.2]]
 def test_non_maximum_suppression(
     params: dict[str, Any], extra: dict[str, float], kept: list[int]
 ) -> None:
-    made = mlferry.MLModel(detector(**params)).predict({"c": SCORES, "b": BOXES, **extra})
-    np.testing.assert_array_equal(made["coordinates"], np.array(BOXES, float)[kept])
-    np.testing.assert_array_equal(made["confidence"], np.array(SCORES)[kept])
+    actual = mlferry.MLModel(detector(**params)).predict({"c": SCORES, "b": BOXES, **extra})
+    np.testing.assert_array_equal(actual["coordinates"], np.array(BOXES, float)[kept])
+    np.testing.assert_array_equal(actual["confidence"], np.array(SCORES)[kept])
 
 
 # ---- pipelines and custom models -------------------------------------------------------
@@ -424,9 +424,9 @@ def test_custom_models(tmp_path: Any) -> None:
      ({"class_name": ""}, "className is empty")],
 )  # fmt: skip
 def test_custom_models_that_no_device_takes(changed: dict[str, Any], message: str) -> None:
-    given: dict[str, Any] = {"class_name": "Summer", "inputs": TWO, "outputs": {"total": double()}}
+    inputs: dict[str, Any] = {"class_name": "Summer", "inputs": TWO, "outputs": {"total": double()}}
     with pytest.raises(mlferry.errors.ValidationError, match=message):
-        mlferry.make_custom_model(**(given | changed))
+        mlferry.make_custom_model(**(inputs | changed))
 
 
 BROKEN: list[tuple[Callable[..., Any], str]] = [

@@ -23,16 +23,16 @@ def passing(feature: Any, shape: tuple[int | None, ...], out: Any = None) -> mod
     return builder.model()
 
 
-def run(spec: model_pb2.Model, **given: Any) -> Any:
-    return mlferry.MLModel(spec).predict(given)["y"]
+def run(spec: model_pb2.Model, **inputs: Any) -> Any:
+    return mlferry.MLModel(spec).predict(inputs)["y"]
 
 
 @pytest.mark.parametrize("dtype", list(ft.ARRAY_TYPES))
 def test_data_types(dtype: str) -> None:
     spec = passing(ft.multi_array((2, 3), dtype), (2, 3), ft.multi_array((2, 3), dtype))
-    made = run(spec, x=np.arange(6).reshape(2, 3))
-    assert made.dtype == dtype
-    np.testing.assert_array_equal(made, np.arange(6).reshape(2, 3))
+    actual = run(spec, x=np.arange(6).reshape(2, 3))
+    assert actual.dtype == dtype
+    np.testing.assert_array_equal(actual, np.arange(6).reshape(2, 3))
 
 
 def ranged() -> Any:
@@ -138,8 +138,8 @@ def test_a_mean_image_is_subtracted(rng: np.random.Generator) -> None:
     mean = rng.uniform(0, 99, (3, 2, 3)).astype(np.float32)
     spec.neuralNetwork.preprocessing.add(featureName="x").meanImage.meanImage.extend(mean.ravel())
     pixels = rng.integers(0, 256, (2, 3, 3)).astype(np.uint8)
-    wanted = pixels[..., ::-1].transpose(2, 0, 1) - mean
-    np.testing.assert_allclose(run(spec, x=pixels)[0], wanted, rtol=1e-6)
+    expected = pixels[..., ::-1].transpose(2, 0, 1) - mean
+    np.testing.assert_allclose(run(spec, x=pixels)[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("default", "filled"), [(None, 0.0), (2.5, 2.5)])
@@ -153,8 +153,8 @@ def test_optional_inputs_have_defaults(default: float | None, filled: float) -> 
     builder.input("x", (1, 2), feature)
     builder.layer("add", "sum", ["a", "x"], ["y"])
     builder.output("y")
-    made = run(builder.model(), a=np.ones((1, 2)))
-    np.testing.assert_array_equal(made, np.full((1, 2), 1 + filled))
+    actual = run(builder.model(), a=np.ones((1, 2)))
+    np.testing.assert_array_equal(actual, np.full((1, 2), 1 + filled))
 
 
 def test_single_numbers() -> None:
@@ -176,18 +176,18 @@ CLASSIC = [
 ]
 
 
-@pytest.mark.parametrize(("described", "given", "blob"), CLASSIC)
+@pytest.mark.parametrize(("described", "inputs", "blob"), CLASSIC)
 def test_the_classic_mapping_takes_sequences_and_batches(
-    described: Any, given: Any, blob: Any
+    described: Any, inputs: Any, blob: Any
 ) -> None:
     spec = passing(ft.multi_array(described), described)
     spec.specificationVersion = 1
     spec.neuralNetwork.arrayInputShapeMapping = nn.RANK5_ARRAY_MAPPING
     spec.neuralNetwork.imageInputShapeMapping = nn.RANK5_IMAGE_MAPPING
-    x = np.arange(np.prod(given)).reshape(given)
-    made = run(spec, x=x)
-    assert made.shape == blob
-    np.testing.assert_array_equal(made.ravel(), x.ravel())
+    x = np.arange(np.prod(inputs)).reshape(inputs)
+    actual = run(spec, x=x)
+    assert actual.shape == blob
+    np.testing.assert_array_equal(actual.ravel(), x.ravel())
     with pytest.raises(PredictionError, match="with sequence and batch axes in front"):
         run(spec, x=np.zeros((2, 2)))
 

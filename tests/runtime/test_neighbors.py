@@ -32,13 +32,13 @@ def build(labels: Any = LABELS, samples: Any = SAMPLES, *, chances: bool = True,
     index = {"numberOfDimensions": 3, "squaredEuclideanDistance": {},
              "floatSamples": [{"vector": row.tolist()} for row in samples],
              **params.pop("index", INDEXES["linear"])}  # fmt: skip
-    given = {"nearestNeighborsIndex": index, "uniformWeighting": {},
+    inputs = {"nearestNeighborsIndex": index, "uniformWeighting": {},
              "numberOfNeighbors": {"defaultValue": k, **RANGE}}  # fmt: skip
     if "inverseDistanceWeighting" in params:
-        del given["uniformWeighting"]
+        del inputs["uniformWeighting"]
     if labels:
-        given["stringClassLabels" if strings else "int64ClassLabels"] = {"vector": list(labels)}
-    fill(spec.kNearestNeighborsClassifier, given | params)
+        inputs["stringClassLabels" if strings else "int64ClassLabels"] = {"vector": list(labels)}
+    fill(spec.kNearestNeighborsClassifier, inputs | params)
     spec.description.input.add(name="x").type.CopyFrom(ft.multi_array((3,), "float32"))
     spec.description.output.add(name="y").type.CopyFrom(ft.string() if strings else ft.int64())
     spec.description.predictedFeatureName = "y"
@@ -60,10 +60,10 @@ def test_values(index: str, weighting: str, k: int, strings: bool) -> None:
     # the format's distance is the squared one
     weights: Any = "uniform" if weighting == "uniform" else _inverse_squares
     estimator = KNeighborsClassifier(k, weights=weights).fit(SAMPLES.astype(float), labels)
-    made = mlferry.MLModel(spec).predict([{"x": row} for row in NEW])
-    assert [row["y"] for row in made] == estimator.predict(NEW.astype(float)).tolist()
-    found = [[row["p"][label] for label in estimator.classes_] for row in made]
-    np.testing.assert_allclose(found, estimator.predict_proba(NEW.astype(float)), atol=1e-9)
+    actual = mlferry.MLModel(spec).predict([{"x": row} for row in NEW])
+    assert [row["y"] for row in actual] == estimator.predict(NEW.astype(float)).tolist()
+    matches = [[row["p"][label] for label in estimator.classes_] for row in actual]
+    np.testing.assert_allclose(matches, estimator.predict_proba(NEW.astype(float)), atol=1e-9)
 
 
 def _inverse_squares(distances: np.ndarray) -> np.ndarray:
@@ -78,9 +78,9 @@ def test_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_neighbours_than_samples_are_all() -> None:
-    made = mlferry.MLModel(build(k=2**62)).predict({"x": [0, 0, 0]})
+    actual = mlferry.MLModel(build(k=2**62)).predict({"x": [0, 0, 0]})
     shares = {label: LABELS.count(label) / 60 for label in sorted(set(LABELS))}
-    assert made["p"] == pytest.approx(shares)
+    assert actual["p"] == pytest.approx(shares)
 
 
 def test_without_samples_the_default_is_predicted() -> None:

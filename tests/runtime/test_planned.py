@@ -222,16 +222,16 @@ NETWORKS: dict[str, Build] = {
 }  # fmt: skip
 
 
-def agree(network: Any, given: dict[str, np.ndarray], wanted: list[str]) -> int:
+def agree(network: Any, inputs: dict[str, np.ndarray], expected: list[str]) -> int:
     """Run both ways; returns how many regions the plan has."""
     planned, plain = Session(network), Session(network, planned=False)
     for _ in range(2):  # the second time on buffers that are full
-        made, right = planned.run(given, wanted), plain.run(given, wanted)
-        for name in wanted:
-            assert made[name].shape == right[name].shape
+        actual, right = planned.run(inputs, expected), plain.run(inputs, expected)
+        for name in expected:
+            assert actual[name].shape == right[name].shape
             span = max(float(np.ptp(right[name])), 1e-3)
-            assert np.abs(made[name] - right[name]).max() <= 1e-5 * span
-    items = planned._program(frozenset(wanted)).parts
+            assert np.abs(actual[name] - right[name]).max() <= 1e-5 * span
+    items = planned._program(frozenset(expected)).parts
     return sum(item.region is not None for item in items)
 
 
@@ -240,10 +240,10 @@ def agree(network: Any, given: dict[str, np.ndarray], wanted: list[str]) -> int:
 def test_planned_and_plain_agree(name: str, batch: int) -> None:
     network = Network(batch=batch)
     last = NETWORKS[name](network)
-    given = {"x": normal(batch, 6, *SIZE)}
-    agree(network.network, given, [last])
+    inputs = {"x": normal(batch, 6, *SIZE)}
+    agree(network.network, inputs, [last])
     every = [layer.output[0] for layer in network.network.layers]
-    agree(network.network, given, every)
+    agree(network.network, inputs, every)
 
 
 def test_regions_are_used() -> None:
@@ -264,8 +264,8 @@ def test_other_shapes_and_other_ranks() -> None:
         x = normal(*shape)
         if len(shape) == 3:
             continue
-        made, right = (s.run({"x": x}, [last])[last] for s in (session, plain))
-        np.testing.assert_allclose(made, right, rtol=1e-4, atol=1e-5)
+        actual, right = (s.run({"x": x}, [last])[last] for s in (session, plain))
+        np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
 
 
 def test_one_session_in_many_threads() -> None:
@@ -300,8 +300,8 @@ def test_tiles_of_winograd(
     a = network.relu(network.conv("big", 48))
     b = network.norm(network.conv(a, 48))
     last = network.relu(network.put("add", b, a) if shortcut else b)
-    given = {"big": normal(1, 32, *size), "x": normal(1, 6, *SIZE)}
-    agree(network.network, given, [last])
+    inputs = {"big": normal(1, 32, *size), "x": normal(1, 6, *SIZE)}
+    agree(network.network, inputs, [last])
     tiled = []
     convolved = winograd.convolved
 
@@ -310,10 +310,10 @@ def test_tiles_of_winograd(
         return convolved(*arguments)
 
     monkeypatch.setattr(winograd, "convolved", counted)
-    Session(network.network).run(given, [last])
+    Session(network.network).run(inputs, [last])
     assert tiled
     tiled.clear()
-    Session(network.network, winograd=False).run(given, [last])
+    Session(network.network, winograd=False).run(inputs, [last])
     assert not tiled
 
 
@@ -326,9 +326,9 @@ def test_a_part_outlives_what_follows_its_concatenation(reader: str) -> None:
     last = network.norm(network.conv(joined, 4))
     if reader == "read later":
         last = network.put("addBroadcastable", last, part)
-    given = {"x": normal(2, 6, *SIZE)}
-    agree(network.network, given, [last, joined, *([part] if reader == "shown" else [])])
-    agree(network.network, given, [last, *([part] if reader == "shown" else [])])
+    inputs = {"x": normal(2, 6, *SIZE)}
+    agree(network.network, inputs, [last, joined, *([part] if reader == "shown" else [])])
+    agree(network.network, inputs, [last, *([part] if reader == "shown" else [])])
 
 
 NOTHING_TO_PLAN = {5, 34, 149}  # seeds whose outputs need no convolution or pooling
@@ -353,47 +353,47 @@ def test_networks_put_together_at_random(seed: int, classic: bool) -> None:
         alike = [b for b in blobs if network.shapes[b] == network.shapes[x]]
         choice = int(rng.integers(0, 8))
         if choice == 0:
-            made = network.relu(x)
+            actual = network.relu(x)
         elif choice == 1:
-            made = network.norm(x)
+            actual = network.norm(x)
         elif choice == 2:
             kind = "add" if classic else "addBroadcastable"
-            made = network.put(kind, x, str(rng.choice(alike)))
+            actual = network.put(kind, x, str(rng.choice(alike)))
         elif choice == 3:
             kind, how = ("concat", {}) if classic else ("concatND", {"axis": 1})
-            made = network.put(kind, x, str(rng.choice(alike)), **how)
+            actual = network.put(kind, x, str(rng.choice(alike)), **how)
         elif choice == 4:
             kind = str(rng.choice(["MAX", "AVERAGE"]))
-            made = network.put(
+            actual = network.put(
                 "pooling", x, type=kind, kernelSize=(3, 3), stride=(1, 1),
                 valid=edges((1, 1), (1, 1)),
             )  # fmt: skip
         elif choice == 5:
             count = (network.shapes[x] or ())[1] or 0
-            made = network.conv(x, count, groups=count)
+            actual = network.conv(x, count, groups=count)
         else:
             size = (1, 1) if rng.integers(0, 2) else (3, 3)
             padding = {} if size == (1, 1) else edges((1, 1), (1, 1))
-            made = network.conv(x, int(rng.integers(2, 7)), size, valid=padding)
-        blobs.append(made)
+            actual = network.conv(x, int(rng.integers(2, 7)), size, valid=padding)
+        blobs.append(actual)
     chosen = {blobs[-1], *map(str, rng.choice(blobs[1:], 2))}
-    given = {"x": normal(*(n or 0 for n in network.shapes["x"] or ()))}
+    inputs = {"x": normal(*(n or 0 for n in network.shapes["x"] or ()))}
     if classic:
-        entries = [given["x"], given["x"][::-1] + 1]
+        entries = [inputs["x"], inputs["x"][::-1] + 1]
         exact = [Session(network.network).run({"x": x}, sorted(chosen)) for x in entries]
         network.network.arrayInputShapeMapping = nn.RANK5_ARRAY_MAPPING
-        given = {"x": np.stack(entries)}
-        made = Session(network.network).run(given, sorted(chosen))
+        inputs = {"x": np.stack(entries)}
+        actual = Session(network.network).run(inputs, sorted(chosen))
         for name in chosen:  # both mappings compute the same
-            wanted = np.stack([one[name] for one in exact])
-            np.testing.assert_allclose(made[name], wanted, 1e-4, 1e-5 * np.ptp(wanted))
-    assert agree(network.network, given, sorted(chosen)) or seed in NOTHING_TO_PLAN
+            expected = np.stack([one[name] for one in exact])
+            np.testing.assert_allclose(actual[name], expected, 1e-4, 1e-5 * np.ptp(expected))
+    assert agree(network.network, inputs, sorted(chosen)) or seed in NOTHING_TO_PLAN
 
 
 def memory_of(plan: Any) -> int:
     """Values in the memory of all maps of a plan."""
     copies = [copy for copies in plan._padded.values() for copy in copies.values()]
-    maps = [found for found in [*plan._maps.values(), *copies] if found.memory.base is not None]
+    maps = [actual for actual in [*plan._maps.values(), *copies] if actual.memory.base is not None]
     return sum({id(m.memory.base): m.memory.size for m in maps}.values())
 
 
@@ -413,10 +413,10 @@ def test_maps_lie_in_memory_that_is_free(how: dict[str, Any], mixed: bool) -> No
     x = "large"
     for index in range(12):
         x = network.relu(network.conv(x, 40, **(how if mixed and index % 3 else {})))
-    given = {"large": normal(1, 8, 90, 80), "x": normal(1, 3, *SIZE)}
-    agree(network.network, given, [x])
+    inputs = {"large": normal(1, 8, 90, 80), "x": normal(1, 3, *SIZE)}
+    agree(network.network, inputs, [x])
     session = Session(network.network)
-    session.run(given, [x])
+    session.run(inputs, [x])
     largest = 40 * (90 + 6) * (80 + 6)
     assert memory_of(plan_of(session, x)) <= (3 if mixed and how else 2) * largest + 8 * 96 * 86
 
@@ -425,10 +425,10 @@ def test_blobs_that_are_asked_for_stay(
 ) -> None:  # fmt: skip
     """All blobs of a chain at once, each in the model's own layout."""
     network = Network()
-    made = ["x"]
+    result = ["x"]
     for _ in range(6):
-        made.append(network.relu(network.conv(made[-1], 6)))
-    agree(network.network, {"x": normal(2, 6, *SIZE)}, made[1:])
+        result.append(network.relu(network.conv(result[-1], 6)))
+    agree(network.network, {"x": normal(2, 6, *SIZE)}, result[1:])
 
 
 FOLDED: dict[str, tuple[list[tuple[str, list[str], dict[str, Any]]], int]] = {
@@ -459,12 +459,12 @@ def test_constants_are_computed_once(name: str) -> None:
         network.layer(kind, f"l{index}", inputs, [f"l{index}"], **params)
         network.layer("addBroadcastable", f"s{index}", [last, f"l{index}"], [f"s{index}"])
         last = f"s{index}"
-    given = {"x": np.arange(3, dtype=np.float32)}
+    sample = {"x": np.arange(3, dtype=np.float32)}
     planned, plain = Session(network.network), Session(network.network, planned=False)
     assert len(planned._program(frozenset([last])).parts) == left
     for _ in range(2):
         np.testing.assert_array_equal(
-            planned.run(given, [last])[last], plain.run(given, [last])[last]
+            planned.run(sample, [last])[last], plain.run(sample, [last])[last]
         )
 
 
@@ -475,8 +475,8 @@ def test_a_constant_that_is_overwritten_is_not_folded() -> None:
     network.layer("addBroadcastable", "sum", ["x", "c"], ["y"])
     network.layer("copy", "again", ["y"], ["c"])
     network.layer("addBroadcastable", "last", ["y", "c"], ["z"])
-    found = Session(network.network).run({"x": np.full(1, 4, np.float32)}, ["z", "c"])
-    assert (found["z"], found["c"]) == (10, 5)
+    actual = Session(network.network).run({"x": np.full(1, 4, np.float32)}, ["z", "c"])
+    assert (actual["z"], actual["c"]) == (10, 5)
 
 
 def test_a_part_of_one_sample_beside_one_of_many() -> None:
@@ -492,7 +492,7 @@ def test_a_part_of_one_sample_beside_one_of_many() -> None:
         builder.layer("activation", f"relu_{name}", [f"c_{name}"], [f"y_{name}"], ReLU={})
         builder.output(f"y_{name}")
     data = {"one": np.ones((1, 2, 4, 4)), "many": np.ones((3, 2, 4, 4))}
-    made = mlferry.MLModel(builder.model()).predict(data)
-    assert {name: array.shape for name, array in made.items()} == {
+    actual = mlferry.MLModel(builder.model()).predict(data)
+    assert {name: array.shape for name, array in actual.items()} == {
         "y_one": (1, 2, 4, 4), "y_many": (3, 2, 4, 4),
     }  # fmt: skip

@@ -19,9 +19,9 @@ FILES = sorted(Path(DATA, "rank5_cases").glob("*.mlmodel")) if DATA else []
 def test_file(path: Path) -> None:
     with np.load(path.with_suffix(".npz")) as data:
         inputs = {name[3:]: data[name] for name in data if name.startswith("in:")}
-        wanted = {name[4:]: data[name] for name in data if name.startswith("out:")}
+        expected = {name[4:]: data[name] for name in data if name.startswith("out:")}
         delta = float(data["delta"])
-    found = mlferry.MLModel(path).predict(inputs)
-    assert isinstance(found, dict)
-    for name, value in wanted.items():
-        np.testing.assert_allclose(np.ravel(found[name]), value.ravel(), rtol=0, atol=delta)
+    actual = mlferry.MLModel(path).predict(inputs)
+    assert isinstance(actual, dict)
+    for name, value in expected.items():
+        np.testing.assert_allclose(np.ravel(actual[name]), value.ravel(), rtol=0, atol=delta)

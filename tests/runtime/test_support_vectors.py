@@ -114,14 +114,14 @@ def test_labels(options: dict[str, Any], count: int, sparse: bool) -> None:
     estimator = SVC(**options).fit(data, classes(count))
     spec = classifier(estimator, [int(label) for label in estimator.classes_], sparse)
     model = mlferry.MLModel(spec)
-    made = [model.predict({"x": row})["label"] for row in new]
-    np.testing.assert_array_equal(made, estimator.predict(new))
+    actual = [model.predict({"x": row})["label"] for row in new]
+    np.testing.assert_array_equal(actual, estimator.predict(new))
 
 
 def test_other_impurity() -> None:
     estimator = NuSVC(nu=0.3, gamma=0.5).fit(X, classes(3))
-    made = [row["label"] for row in predict(classifier(estimator, ["a", "b", "c"]))]
-    assert made == ["abc"[label] for label in estimator.predict(NEW)]
+    actual = [row["label"] for row in predict(classifier(estimator, ["a", "b", "c"]))]
+    assert actual == ["abc"[label] for label in estimator.predict(NEW)]
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn announces the end of this option
@@ -130,13 +130,13 @@ def test_other_impurity() -> None:
 def test_probabilities(options: dict[str, Any], count: int) -> None:
     estimator = SVC(**options, probability=True, random_state=0).fit(X, classes(count))
     labels = list("vwxyz"[:count])
-    made = predict(classifier(estimator, labels, chances=True))
-    found = np.array([[row["p"][label] for label in labels] for row in made])
-    wanted = estimator.predict_proba(NEW)
+    actual = predict(classifier(estimator, labels, chances=True))
+    matches = np.array([[row["p"][label] for label in labels] for row in actual])
+    expected = estimator.predict_proba(NEW)
     # for two classes libsvm's iteration stops up to 0.005 away from the chance of the one pair
-    np.testing.assert_allclose(found, wanted, atol=0.005 if count == 2 else 1e-9)
-    assert [row["label"] for row in made] == [labels[i] for i in found.argmax(axis=1)]
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(matches, expected, atol=0.005 if count == 2 else 1e-9)
+    assert [row["label"] for row in actual] == [labels[i] for i in matches.argmax(axis=1)]
+    np.testing.assert_allclose(matches.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("options", KERNELS, ids=IDS)
@@ -147,8 +147,8 @@ def test_regression(kind: type, options: dict[str, Any], sparse: bool) -> None:
     spec = regressor(estimator, sparse)
     assert validate(spec) == []
     model = mlferry.MLModel(spec)
-    made = [model.predict({f"f{i}": v for i, v in enumerate(row)})["y"] for row in NEW]
-    np.testing.assert_allclose(made, estimator.predict(NEW), rtol=1e-9, atol=1e-9)
+    actual = [model.predict({f"f{i}": v for i, v in enumerate(row)})["y"] for row in NEW]
+    np.testing.assert_allclose(actual, estimator.predict(NEW), rtol=1e-9, atol=1e-9)
 
 
 def test_sparse_vectors_are_written_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

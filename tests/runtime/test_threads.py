@@ -230,7 +230,7 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
         {"x": np.random.default_rng(i).normal(size=(1, 8, size, size)).astype(np.float32)}
         for i in range(5)
     ]
-    made = []
+    result = []
     for number in (1, 2, 3):
         monkeypatch.setattr(lanes, "cores", lambda number=number: number)
         monkeypatch.setattr(lanes, "free_cores", lambda number=number: number - 1)
@@ -239,9 +239,9 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
         alone = [model.predict(sample)["y"] for sample in data]
         listed = [output["y"] for output in model.predict(data)]
         np.testing.assert_array_equal(listed, alone)
-        made.append(alone)
-    np.testing.assert_array_equal(made[1], made[0])
-    np.testing.assert_array_equal(made[2], made[0])
+        result.append(alone)
+    np.testing.assert_array_equal(result[1], result[0])
+    np.testing.assert_array_equal(result[2], result[0])
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -278,8 +278,8 @@ def test_threads_of_a_model(
 
 def test_a_worker_predicts_on_one_thread() -> None:
     with concurrent.futures.ProcessPoolExecutor(1) as workers:
-        made = list(in_order(_helpers_after, photo_network(40), [0], workers))
-    assert made == [0]
+        model = list(in_order(_helpers_after, photo_network(40), [0], workers))
+    assert model == [0]
 
 
 def _helpers_after(model: mlferry.MLModel, _: int) -> int:

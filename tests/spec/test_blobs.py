@@ -35,12 +35,12 @@ NOT_READ = ("bf16", "fp8e4m3fn", "fp8e5m2")  # no constant of a program is of th
 
 def packed(values: list[int], bits: int) -> bytes:
     """One stream of bits, the least significant first: bit by bit."""
-    made = bytearray(-(-len(values) * bits // 8))
+    result = bytearray(-(-len(values) * bits // 8))
     for index, value in enumerate(values):
         for bit in range(bits):
             place = index * bits + bit
-            made[place // 8] |= ((value >> bit) & 1) << (place % 8)
-    return bytes(made)
+            result[place // 8] |= ((value >> bit) & 1) << (place % 8)
+    return bytes(result)
 
 
 def sample(name: str, bits: int, low: int, high: int, count: int) -> tuple[Any, bytes]:
@@ -69,17 +69,17 @@ def test_types(
 ) -> None:
     values, data = sample(name, bits, low, high, count)
     file, offsets = by_hand.weight_file((2, b"abcd"), (code, data), (3, b"x"))
-    found = opened(file, tmp_path).read(offsets[1])
-    assert found.dtype == name
-    assert found.data.tobytes() == data
+    result = opened(file, tmp_path).read(offsets[1])
+    assert result.dtype == name
+    assert result.data.tobytes() == data
     if name in NOT_READ:
         return
     weights = Weights.of_folder(tmp_path)
     message = by_hand.stored(name, (count,), offsets[1])
     check_value(message, weights)
-    made = value_of(message, weights)
-    assert made.shape == (count,)
-    np.testing.assert_array_equal(made, values)
+    actual = value_of(message, weights)
+    assert actual.shape == (count,)
+    np.testing.assert_array_equal(actual, values)
     for wrong in (count + 8, max(0, count - 8)):
         with pytest.raises(SpecError, match=rf"needs \d+ bytes; at {offsets[1]} of "):
             check_value(by_hand.stored(name, (wrong,), offsets[1]), weights)
@@ -94,8 +94,8 @@ def test_shapes(tmp_path: Path) -> None:
     opened(file, tmp_path)
     weights = Weights.of_folder(tmp_path)
     for shape in ((24,), (2, 3, 4), (1, 24, 1), (4, 6)):
-        made = value_of(by_hand.stored("fp32", shape, offset), weights)
-        np.testing.assert_array_equal(made, data.reshape(shape))
+        actual = value_of(by_hand.stored("fp32", shape, offset), weights)
+        np.testing.assert_array_equal(actual, data.reshape(shape))
     message = by_hand.stored("fp32", (24,), offset)
     message.type.CopyFrom(by_hand.tensor("fp32", (None, 4)))
     with pytest.raises(SpecError, match="only fixed tensors can"):
@@ -112,11 +112,11 @@ def test_constants_may_share_a_place(tmp_path: Path) -> None:
 
 def test_reserved_bytes_and_counts_may_be_anything(tmp_path: Path) -> None:
     file, (offset,) = by_hand.weight_file((3, b"abc"))
-    made = bytearray(file)
-    made[0:4] = b"\xff" * 4
-    made[8:64] = b"\xee" * 56
-    made[offset + 32 : offset + 64] = b"\xee" * 32
-    assert opened(bytes(made), tmp_path).read(offset).data.tobytes() == b"abc"
+    result = bytearray(file)
+    result[0:4] = b"\xff" * 4
+    result[8:64] = b"\xee" * 56
+    result[offset + 32 : offset + 64] = b"\xee" * 32
+    assert opened(bytes(result), tmp_path).read(offset).data.tobytes() == b"abc"
 
 
 # ---- coremltools' own writer -------------------------------------------------------------------
@@ -142,17 +142,17 @@ def test_what_coremltools_writes(
     _, _, bits, low, high = next(row for row in TYPES if row[1] == name)
     values, data = sample(name, bits, low, high, count)
     method, dtype = WRITERS[name]
-    given = values.view(np.uint16) if name == "fp16" else values.astype(dtype)
+    inputs = values.view(np.uint16) if name == "fp16" else values.astype(dtype)
     path = tmp_path / "weight.bin"
     writer = storage._BlobStorageWriter(str(path))
-    offsets = [getattr(writer, method)(given) for _ in range(2)]
+    offsets = [getattr(writer, method)(inputs) for _ in range(2)]
     del writer
     file = BlobFile(path)
     for offset in offsets:
         assert file.read(offset).dtype == name
         assert file.read(offset).data.tobytes() == data
-        made = value_of(by_hand.stored(name, (count,), offset), Weights.of_folder(tmp_path))
-        np.testing.assert_array_equal(made, values)
+        actual = value_of(by_hand.stored(name, (count,), offset), Weights.of_folder(tmp_path))
+        np.testing.assert_array_equal(actual, values)
 
 
 # ---- broken on purpose -------------------------------------------------------------------------
@@ -162,9 +162,9 @@ SIZE = len(GOOD)
 
 
 def changed(at: int, form: str, value: int) -> bytes:
-    made = bytearray(GOOD)
-    struct.pack_into(form, made, at, value)
-    return bytes(made)
+    result = bytearray(GOOD)
+    struct.pack_into(form, result, at, value)
+    return bytes(result)
 
 
 HEADERS = {
@@ -271,9 +271,9 @@ def test_every_byte_of_the_metadata_changed(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     for at in range(64, 128):
         for value in (0, 1, 0x7F, 0x80, 0xFF, int(rng.integers(256))):
-            made = bytearray(GOOD)
-            made[at] = value
-            file = opened(bytes(made), tmp_path)
+            result = bytearray(GOOD)
+            result[at] = value
+            file = opened(bytes(result), tmp_path)
             with contextlib.suppress(ModelFileError):
                 assert len(file.read(PLACE).data) <= SIZE
 

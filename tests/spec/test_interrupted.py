@@ -73,9 +73,9 @@ def source(path: Path) -> None:
         [helper.make_tensor_value_info("x", 1, [1, 600])],
         [helper.make_tensor_value_info("y", 1, [1, 600])], [weights],
     )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path.write_bytes(made.SerializeToString())
-    onnx.checker.check_model(made)
+    result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(result.SerializeToString())
+    onnx.checker.check_model(result)
 
 
 @POSIX
@@ -99,8 +99,8 @@ def test_processes_that_are_killed(tmp_path: Path) -> None:
             path = tmp_path / f"{name}.mlmodel"
             if path.exists():
                 seen += 1
-                made = mlferry.MLModel(path).predict({"x": np.ones((1, 600))})["y"]
-                assert len(np.unique(made)) == 1
+                actual = mlferry.MLModel(path).predict({"x": np.ones((1, 600))})["y"]
+                assert len(np.unique(actual)) == 1
 
 
 STEPS = ("open", "fsync", "replace")

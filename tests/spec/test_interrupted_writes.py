@@ -87,8 +87,8 @@ def by_onnxruntime(path: Path) -> object:
     if not path.exists():
         return None
     session = onnxruntime.InferenceSession(str(path))
-    (made,) = session.run(None, SAMPLE)
-    return int(np.unique(np.round(made / 600))[0])
+    (actual,) = session.run(None, SAMPLE)
+    return int(np.unique(np.round(actual / 600))[0])
 
 
 def whole_text(*texts: str) -> Callable[[Path], object]:
@@ -224,13 +224,13 @@ def test_each_step(name: str, how: str, is_there: bool, tmp_path: Path) -> None:
         old = output.read(path)
         status = written_in_a_child(output, path, number, how)
         assert status in (DONE, REFUSED, -signal.SIGKILL)
-        found = output.read(path)
-        assert found in (old, new, *output.between), f"step {number}: {found}"
+        actual = output.read(path)
+        assert actual in (old, new, *output.between), f"step {number}: {actual}"
         if status == REFUSED:
-            assert found in (old, *output.between)
+            assert actual in (old, *output.between)
             assert parts(folder) == []
         if status == DONE:
-            assert found == new
+            assert actual == new
         output.write(path, 2)  # what is left there keeps nobody from it
         assert output.read(path) == new
         if status == DONE and number >= 2:

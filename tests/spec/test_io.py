@@ -185,13 +185,13 @@ def test_an_old_file_stays_when_writing_fails(
         raise raised
 
     monkeypatch.setattr(os, function, fail)
-    wanted = ModelFileError if isinstance(raised, OSError) else KeyboardInterrupt
-    with pytest.raises(wanted) as caught:
+    expected = ModelFileError if isinstance(raised, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
         io.save_spec(spec, path)
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["model.mlmodel"]
-    if wanted is ModelFileError:
+    if expected is ModelFileError:
         assert "No space left" in str(caught.value)
 
 

@@ -42,8 +42,8 @@ def in_a_file(array: np.ndarray[Any, Any], folder: Path) -> np.ndarray[Any, Any]
     whole = array.transpose(order).copy()
     path.write_bytes(b"12345678" + whole.tobytes())
     with path.open("rb") as stream:
-        found = mapped.mapped(stream, 8, whole.shape, whole.dtype)
-    return found.transpose(np.argsort(order)) if array.ndim else found
+        actual = mapped.mapped(stream, 8, whole.shape, whole.dtype)
+    return actual.transpose(np.argsort(order)) if array.ndim else actual
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 4096, 1 << 22])
@@ -52,10 +52,10 @@ def test_pieces(name: str, at_once: int, tmp_path: Path) -> None:
     array = ARRAYS[name]
     there = [array] if 0 in array.strides or not array.size else [array, in_a_file(array, tmp_path)]
     for each in there:
-        found = list(mapped.pieces(each, at_once))
-        assert all(part.ndim == 1 and part.flags.c_contiguous for part in found)
-        assert all(part.nbytes <= max(at_once, array.itemsize) for part in found)
-        np.testing.assert_array_equal(np.concatenate(found), array.ravel())
+        actual = list(mapped.pieces(each, at_once))
+        assert all(part.ndim == 1 and part.flags.c_contiguous for part in actual)
+        assert all(part.nbytes <= max(at_once, array.itemsize) for part in actual)
+        np.testing.assert_array_equal(np.concatenate(actual), array.ravel())
         assert mapped.equal(each, array)
 
 
@@ -136,6 +136,6 @@ def test_a_file_of_weights(in_memory: int, tmp_path: Path, monkeypatch: pytest.M
         with path.open("wb") as stream:
             each.write(stream)
         file = BlobFile(path)
-        for offset, wanted in zip(offsets, data, strict=True):
-            np.testing.assert_array_equal(file.read(offset).data, wanted)
+        for offset, expected in zip(offsets, data, strict=True):
+            np.testing.assert_array_equal(file.read(offset).data, expected)
     assert (tmp_path / "0.bin").read_bytes() == (tmp_path / "1.bin").read_bytes()

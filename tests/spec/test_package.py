@@ -42,9 +42,9 @@ def adder(path: Path, value: float = 1.0) -> Path:
 def added(model: mlferry.MLModel | Path, name: str = "y") -> float:
     """What a model adds to its input in the first place, if it is whole."""
     whole = model if isinstance(model, mlferry.MLModel) else mlferry.MLModel(model)
-    made = whole.predict(X)[name].ravel()
-    np.testing.assert_array_equal(made - made[0], np.arange(12))
-    return float(made[0])
+    actual = whole.predict(X)[name].ravel()
+    np.testing.assert_array_equal(actual - actual[0], np.arange(12))
+    return float(actual[0])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -283,8 +283,8 @@ def test_other_models_in_a_package(name: str, tmp_path: Path) -> None:
     model = mlferry.MLModel(path)
     assert model.spec == spec
     alone = mlferry.MLModel(spec)
-    (given,) = spec.description.input
-    data = {given.name: np.ones(list(given.type.multiArrayType.shape), np.float32)}
+    (inputs,) = spec.description.input
+    data = {inputs.name: np.ones(list(inputs.type.multiArrayType.shape), np.float32)}
     saved = mlferry.MLModel(model.save(tmp_path / "again.mlpackage"))
     single = mlferry.MLModel(model.save(tmp_path / "single.mlmodel"))
     for each in (model, saved, single):
@@ -539,7 +539,7 @@ while True:
 def test_processes_that_are_killed(tmp_path: Path) -> None:
     for value in (1, 2):
         adder(tmp_path / f"{value}.mlpackage", value)
-    rng, found = random.Random(5), []
+    rng, actual = random.Random(5), []
     for _ in range(8):
         with subprocess.Popen(
             [sys.executable, "-c", WORK, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
@@ -549,9 +549,9 @@ def test_processes_that_are_killed(tmp_path: Path) -> None:
             time.sleep(rng.uniform(0.01, 0.15))
             process.send_signal(signal.SIGKILL)
         if (tmp_path / "saved.mlpackage").exists():
-            found.append(added(tmp_path / "saved.mlpackage"))
-    assert set(found) <= {1, 2}
-    assert len(found) >= 6
+            actual.append(added(tmp_path / "saved.mlpackage"))
+    assert set(actual) <= {1, 2}
+    assert len(actual) >= 6
 
 
 STEPS = ("fsync", "mkdir", "rename", "rmtree")
@@ -620,8 +620,8 @@ def weights_folder(folder: Path, value: float) -> tuple[model_pb2.Model, Path]:
 
 def test_the_folder_of_weights_is_told(tmp_path: Path) -> None:
     spec, folder = weights_folder(tmp_path / "w", 7)
-    for given in (spec, spec.SerializeToString()):
-        model = mlferry.MLModel(given, weights_dir=folder)
+    for inputs in (spec, spec.SerializeToString()):
+        model = mlferry.MLModel(inputs, weights_dir=folder)
         assert added(model) == 7
         saved = model.save(tmp_path / "m.mlpackage")
         assert added(saved) == 7
@@ -647,14 +647,14 @@ def test_validating_what_has_weights_in_a_file(tmp_path: Path) -> None:
             0, by_hand.constant(f"more{index}", block.operations[0].attributes["val"])
         )
     spec = model.get_spec()
-    for given in (
+    for inputs in (
         validate(path),
         validate(str(path)),
         validate(spec, model.weights_dir),
         validate(spec.SerializeToString(), weights_dir=model.weights_dir),
         validate(model.spec, model.program_weights),
     ):
-        assert not [each for each in given if each.severity == "error"]
+        assert not [each for each in inputs if each.severity == "error"]
     (alone,) = (each for each in validate(spec) if each.severity == "error")
     assert alone.message.endswith("weights_dir=model.weights_dir (and 3 more constants)")
     with pytest.raises(ModelFileError, match="is no folder"):
@@ -706,17 +706,17 @@ def test_a_pipeline_of_two_packages(tmp_path: Path) -> None:
     rename_feature(spec, "x", "y")
     renamed = two.with_spec(spec)
     joined = make_pipeline(one, renamed)
-    made = np.arange(12).reshape(3, 4) * 2 + 21
-    np.testing.assert_array_equal(joined.predict(X)["z"], made)
+    result = np.arange(12).reshape(3, 4) * 2 + 21
+    np.testing.assert_array_equal(joined.predict(X)["z"], result)
     saved = joined.save(tmp_path / "both.mlpackage")
     for name in ("1", "20"):
         shutil.rmtree(tmp_path / f"{name}.mlpackage")
     loaded = mlferry.MLModel(saved)
-    np.testing.assert_array_equal(loaded.predict(X)["z"], made)
+    np.testing.assert_array_equal(loaded.predict(X)["z"], result)
     again = mlferry.MLModel(loaded.save(tmp_path / "again.mlpackage"))
-    np.testing.assert_array_equal(again.predict(X)["z"], made)
+    np.testing.assert_array_equal(again.predict(X)["z"], result)
     revived = pickle.loads(pickle.dumps(again))
-    np.testing.assert_array_equal(revived.predict(X)["z"], made)
+    np.testing.assert_array_equal(revived.predict(X)["z"], result)
     assert sorted(name for name in files(saved) if "weights" in name) == [
         f"{INSIDE}/weights/0-0-weight.bin", f"{INSIDE}/weights/1-0-weight.bin",
     ]  # fmt: skip
@@ -733,5 +733,5 @@ def test_a_pipeline_of_a_network_and_a_package(tmp_path: Path) -> None:
     network = mlferry.MLModel(builder.model())
     joined = make_pipeline(network, mlferry.MLModel(adder(tmp_path / "m.mlpackage", 1)))
     loaded = mlferry.MLModel(joined.save(tmp_path / "both.mlpackage"))
-    made = loaded.predict({"a": np.ones((3, 4))})["y"]
-    np.testing.assert_array_equal(made, np.arange(12).reshape(3, 4) + 3)
+    actual = loaded.predict({"a": np.ones((3, 4))})["y"]
+    np.testing.assert_array_equal(actual, np.arange(12).reshape(3, 4) + 3)

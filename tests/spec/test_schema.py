@@ -64,26 +64,26 @@ def needs_coremltools() -> None:
 
 def described(files: list[bytes], package: str) -> dict[str, Any]:
     """Messages and enums by their name without the package; see `message_facts`."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for data in files:
         file = descriptor_pb2.FileDescriptorProto.FromString(data)
         assert file.syntax == "proto3"
         scope = file.package.removeprefix(package)
         for message in file.message_type:
-            add_message(found, f"{scope}.{message.name}", message, package)
+            add_message(results, f"{scope}.{message.name}", message, package)
         for enum in file.enum_type:
-            found[f"{scope}.{enum.name}"] = enum_facts(enum)
-    return found
+            results[f"{scope}.{enum.name}"] = enum_facts(enum)
+    return results
 
 
 def add_message(
-    found: dict[str, Any], name: str, message: descriptor_pb2.DescriptorProto, package: str
+    actual: dict[str, Any], name: str, message: descriptor_pb2.DescriptorProto, package: str
 ) -> None:
-    found[name] = message_facts(message, package)
+    actual[name] = message_facts(message, package)
     for inner in message.nested_type:
-        add_message(found, f"{name}.{inner.name}", inner, package)
+        add_message(actual, f"{name}.{inner.name}", inner, package)
     for enum in message.enum_type:
-        found[f"{name}.{enum.name}"] = enum_facts(enum)
+        actual[f"{name}.{enum.name}"] = enum_facts(enum)
 
 
 def message_facts(message: descriptor_pb2.DescriptorProto, package: str) -> dict[str, Any]:
@@ -175,6 +175,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_schema_file_is_compared(generated: Path) -> None:
-    made = {path.name for path in generated.iterdir()}
-    assert made == {path.name for path in (ROOT / "mlferry/spec/proto").glob("*_pb2.py*")}
-    assert {module.__name__.rpartition(".")[2] + ".py" for module in MODULES} <= made
+    result = {path.name for path in generated.iterdir()}
+    assert result == {path.name for path in (ROOT / "mlferry/spec/proto").glob("*_pb2.py*")}
+    assert {module.__name__.rpartition(".")[2] + ".py" for module in MODULES} <= result

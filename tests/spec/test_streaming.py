@@ -25,19 +25,19 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same(spec: model_pb2.Model, pieces: int) -> None:
-    made = streaming.serialized(spec)
-    parts = list(made)
+    result = streaming.serialized(spec)
+    parts = list(result)
     assert b"".join(parts) == spec.SerializeToString(deterministic=True)
-    assert len(made) == sum(map(len, parts))
-    assert list(made) == parts
+    assert len(result) == sum(map(len, parts))
+    assert list(result) == parts
     assert len(parts) >= pieces
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_layer(case: Case) -> None:
     spec = model_pb2.Model(specificationVersion=4)
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
-    spec.neuralNetwork.CopyFrom(made)
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    spec.neuralNetwork.CopyFrom(model)
     count = sum(1 for _ in weights.all_weights(spec))
     same(spec, 2 * count + 1)
 
@@ -129,9 +129,9 @@ def test_a_model_that_is_too_large_is_refused_before_its_bytes_are_made(
 
 def test_weights_that_lie_outside_are_put_inside() -> None:
     """What is read is the same all the time; afterwards the message is as without."""
-    wanted = dense().model()
+    expected = dense().model()
     large = np.arange(1 << 19, dtype=np.float32)
-    weights.write(wanted.neuralNetwork.layers[0].innerProduct.weights, large)
+    weights.write(expected.neuralNetwork.layers[0].innerProduct.weights, large)
     with weights.outside():
         spec = dense().model()
         target = spec.neuralNetwork.layers[0].innerProduct.weights
@@ -145,6 +145,6 @@ def test_weights_that_lie_outside_are_put_inside() -> None:
         np.testing.assert_array_equal(weights.stored(target), large)
         np.testing.assert_array_equal(weights.read(target, (512, 1024)), large.reshape(512, -1))
         weights.put_inside(copied)
-    assert copied == wanted
+    assert copied == expected
     lost: Any = spec.neuralNetwork.layers[0].innerProduct.weights
     assert weights.encoding(lost) == weights.Encoding("raw", 8)  # which every check refuses

@@ -153,10 +153,10 @@ def test_linear_and_table_against_a_naive_reading(
     scales = data.draw(st.lists(st.integers(-3, 3), min_size=shape[axis], max_size=shape[axis]))
     message = nn.WeightParams()
     weights.write_linear(message, indices, bits, scales, scales)
-    found = weights.read(message, shape, channel_axis=axis)
+    actual = weights.read(message, shape, channel_axis=axis)
     for place in np.ndindex(*shape):
         index = indices[int(np.ravel_multi_index(place, shape))]
-        assert found[place] == index * scales[place[axis]] + scales[place[axis]]
+        assert actual[place] == index * scales[place[axis]] + scales[place[axis]]
     table = [3 * entry for entry in range(2**bits)]
     weights.write_lut(message, indices, bits, table)
     assert weights.read(message, shape).ravel().tolist() == [table[index] for index in indices]
@@ -178,7 +178,7 @@ def test_the_type_tells_how_an_array_is_stored(values: Any, field: str) -> None:
     message = nn.WeightParams()
     weights.write(message, np.zeros(9, np.float32))
     weights.write(message, values)
-    assert [found.name for found, _ in message.ListFields()] == [field]
+    assert [actual.name for actual, _ in message.ListFields()] == [field]
     flat = weights.stored(message)
     np.testing.assert_array_equal(flat, np.asarray(values).ravel())
 
@@ -296,18 +296,18 @@ def weighted_layer(kind: str, name: str = "layer") -> tuple[nn.NeuralNetworkLaye
 
 def test_the_kinds_with_weights() -> None:
     layer = nn.NeuralNetworkLayer()
-    found = {kind for kind in LAYER_KINDS if reaches_weights(getattr(layer, kind).DESCRIPTOR)}
-    assert found == WEIGHTED
-    assert len(found) == 18
+    matches = {kind for kind in LAYER_KINDS if reaches_weights(getattr(layer, kind).DESCRIPTOR)}
+    assert matches == WEIGHTED
+    assert len(matches) == 18
 
 
 @pytest.mark.parametrize("kind", sorted(WEIGHTED))
 def test_every_weight_of_a_layer_is_found(kind: str) -> None:
     layer, paths = weighted_layer(kind)
     assert paths
-    found = list(weights.iter_weights(layer))
-    assert [weight.path for weight in found] == paths
-    assert {(weight.kind, weight.layer.name) for weight in found} == {(kind, "layer")}
+    actual = list(weights.iter_weights(layer))
+    assert [weight.path for weight in actual] == paths
+    assert {(weight.kind, weight.layer.name) for weight in actual} == {(kind, "layer")}
 
 
 @pytest.mark.parametrize("kind", sorted(set(LAYER_KINDS) - WEIGHTED))
@@ -324,23 +324,23 @@ def network_of_every_kind(network: Any, suffix: str) -> None:
 
 def nested() -> dict[str, model_pb2.Model]:
     """A model for each way in which a network can lie in a model."""
-    made = {}
+    result = {}
     for kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
-        made[kind] = model_pb2.Model()
-        network_of_every_kind(getattr(made[kind], kind), "")
+        result[kind] = model_pb2.Model()
+        network_of_every_kind(getattr(result[kind], kind), "")
     for kind, fields in (
         ("branch", ("ifBranch", "elseBranch")),
         ("loop", ("conditionNetwork", "bodyNetwork")),
     ):
         for field in fields:
-            spec = made[f"{kind}.{field}"] = model_pb2.Model()
+            spec = result[f"{kind}.{field}"] = model_pb2.Model()
             layer = spec.neuralNetwork.layers.add(name="outer")
             network_of_every_kind(getattr(getattr(layer, kind), field), "")
     for kind in ("pipeline", "pipelineClassifier", "pipelineRegressor"):
-        spec = made[kind] = model_pb2.Model()
+        spec = result[kind] = model_pb2.Model()
         pipeline = getattr(spec, kind) if kind == "pipeline" else getattr(spec, kind).pipeline
-        pipeline.models.add().CopyFrom(made["loop.bodyNetwork"])
-    return made
+        pipeline.models.add().CopyFrom(result["loop.bodyNetwork"])
+    return result
 
 
 NESTED = nested()
@@ -354,9 +354,9 @@ def test_weights_inside_anything_are_found(
     """Whatever was looked through before: what is remembered of types must not mislead."""
     monkeypatch.setattr(weights, "_HOLDS_WEIGHTS", {})
     list(weights.iter_weights(NESTED[first]))
-    found = [weight.layer.name for weight in weights.iter_weights(NESTED[name])]
-    assert set(found) == WEIGHTED
-    assert len(found) == sum(len(weighted_layer(kind)[1]) for kind in WEIGHTED)
+    matches = [weight.layer.name for weight in weights.iter_weights(NESTED[name])]
+    assert set(matches) == WEIGHTED
+    assert len(matches) == sum(len(weighted_layer(kind)[1]) for kind in WEIGHTED)
 
 
 def test_both_directions_of_an_lstm() -> None:

@@ -244,87 +244,69 @@ class _Field:
 
 _VARINT, _FIXED_64, _DELIMITED, _FIXED_32 = 0, 1, 2, 5  # wire types
 _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
-
-
-def _fields(stream: BinaryIO, start: int, stop: int) -> Iterator[_Field]:
-    """The fields of a message.
-
-    Raises:
-        ValueError: it is damaged, or has groups.
-    """
-    while start < stop:
-        stream.seek(start)
-        number, wire_type = divmod(_read_varint(stream), 8)
-        if wire_type == _VARINT:
-            _read_varint(stream)
-            value = end = stream.tell()
-        elif wire_type == _DELIMITED:
-            length = _read_varint(stream)
-            value = stream.tell()
-            end = value + length
-        else:
-            if wire_type not in _FIXED_BYTES:
-                raise ValueError(f"wire type {wire_type}")
-            value = stream.tell()
-            end = value + _FIXED_BYTES[wire_type]
-        if end > stop:
-            raise ValueError("a field that is longer than its message")
-        yield _Field(number, wire_type == _DELIMITED, start, value, end)
-        start = end
-
-
-def _read_varint(stream: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        octet = stream.read(1)
-        if not octet:
-            raise ValueError("cut off")
-        value |= (octet[0] & 0x7F) << shift
-        if octet[0] < 0x80:
-            return value
-    raise ValueError("a number of more than 64 bits")
-
-
-def _without_large(stream: BinaryIO, size: int, places: dict[int, tuple[int, int]]) -> bytes:
-    """The message of a model without the bytes of its large initializers.
-
-    Args:
-        stream: the file.
-        size: its bytes.
-        places: takes where the bytes are, by the index of the initializer.
-
-    Raises:
-        ValueError: the message is damaged.
-    """
-    count = 0
-
-    def of_graph(each: _Field) -> bytes | None:
-        nonlocal count
-        if each.number != _INITIALIZER or not each.is_delimited:
-            return None
-        index, count = count, count + 1
-        if each.stop - each.value < _LARGE:
-            return None
-        parts = list(_fields(stream, each.value, each.stop))
-        raw = [part for part in parts if part.number == _RAW_DATA]
-        if len(raw) != 1 or raw[0].stop - raw[0].value < _LARGE:
-            return None
-        if any(part.number in (_EXTERNAL_DATA, _DATA_LOCATION) for part in parts):
-            return None
-        places[index] = raw[0].value, raw[0].stop
-        return _copied(
-            stream, each.value, each.stop, lambda part: b"" if part.number == _RAW_DATA else None
-        )
-
-    def of_model(each: _Field) -> bytes | None:
-        if each.number != _GRAPH or not each.is_delimited:
-            return None
-        return _copied(stream, each.value, each.stop, _with_length(of_graph))
-
-    return _copied(stream, 0, size, _with_length(of_model))
-
-
+_FIELDS = 1 << 20  # fields of a file that are looked at: Python takes a microsecond for each
 _Change = Callable[[_Field], bytes | None]
+
+
+class _Scan:
+    """Reads the fields of a message in a file, and not what large ones hold."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._left = stream, _FIELDS
+
+    def fields(self, start: int, stop: int) -> Iterator[_Field]:
+        """The fields of a message.
+
+        Raises:
+            ValueError: it is damaged, has groups, or too many fields.
+        """
+        while start < stop:
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError("too many fields")
+            self._stream.seek(start)
+            number, wire_type = divmod(self._varint(), 8)
+            if wire_type == _VARINT:
+                self._varint()
+                value = end = self._stream.tell()
+            elif wire_type == _DELIMITED:
+                length = self._varint()
+                value = self._stream.tell()
+                end = value + length
+            else:
+                if wire_type not in _FIXED_BYTES:
+                    raise ValueError(f"wire type {wire_type}")
+                value = self._stream.tell()
+                end = value + _FIXED_BYTES[wire_type]
+            if end > stop:
+                raise ValueError("a field that is longer than its message")
+            yield _Field(number, wire_type == _DELIMITED, start, value, end)
+            start = end
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            octet = self._stream.read(1)
+            if not octet:
+                raise ValueError("cut off")
+            value |= (octet[0] & 0x7F) << shift
+            if octet[0] < 0x80:
+                return value
+        raise ValueError("a number of more than 64 bits")
+
+    def copied(self, start: int, stop: int, change: _Change) -> bytes:
+        """A message, with other bytes for those fields for which `change` gives them."""
+        parts, copied_to = [], start
+        for each in self.fields(start, stop):
+            changed = change(each)
+            if changed is not None:
+                parts += [self._bytes(copied_to, each.start), changed]
+                copied_to = each.stop
+        return b"".join([*parts, self._bytes(copied_to, stop)])
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        self._stream.seek(start)
+        return self._stream.read(stop - start)
 
 
 def _with_length(change: _Change) -> _Change:
@@ -340,17 +322,40 @@ def _with_length(change: _Change) -> _Change:
     return field_of
 
 
-def _copied(stream: BinaryIO, start: int, stop: int, change: _Change) -> bytes:
-    """A message of a file, with other bytes for those fields for which `change` gives them."""
-    parts, kept = [], start
-    for each in _fields(stream, start, stop):
-        changed = change(each)
-        if changed is not None:
-            parts += [_read(stream, kept, each.start), changed]
-            kept = each.stop
-    return b"".join([*parts, _read(stream, kept, stop)])
+def _without_large(stream: BinaryIO, size: int, places: dict[int, tuple[int, int]]) -> bytes:
+    """The message of a model without the bytes of its large initializers.
 
+    Args:
+        stream: the file.
+        size: its bytes.
+        places: takes where the bytes are, by the index of the initializer.
 
-def _read(stream: BinaryIO, start: int, stop: int) -> bytes:
-    stream.seek(start)
-    return stream.read(stop - start)
+    Raises:
+        ValueError: the message is damaged, or has too many fields.
+    """
+    scan, count = _Scan(stream), 0
+
+    def of_graph(each: _Field) -> bytes | None:
+        nonlocal count
+        if each.number != _INITIALIZER or not each.is_delimited:
+            return None
+        index, count = count, count + 1
+        if each.stop - each.value < _LARGE:
+            return None
+        parts = list(scan.fields(each.value, each.stop))
+        raw = [part for part in parts if part.number == _RAW_DATA]
+        if len(raw) != 1 or raw[0].stop - raw[0].value < _LARGE:
+            return None
+        if any(part.number in (_EXTERNAL_DATA, _DATA_LOCATION) for part in parts):
+            return None
+        places[index] = raw[0].value, raw[0].stop
+        return scan.copied(
+            each.value, each.stop, lambda part: b"" if part.number == _RAW_DATA else None
+        )
+
+    def of_model(each: _Field) -> bytes | None:
+        if each.number != _GRAPH or not each.is_delimited:
+            return None
+        return scan.copied(each.value, each.stop, _with_length(of_graph))
+
+    return scan.copied(0, size, _with_length(of_model))

@@ -171,8 +171,8 @@ def _written(
     if options.half:
         known = [v.name for op in builder.block.all_operations() for v in op.outputs]
         wide = [names[name] for name in options.wide_inputs if name in names]
-        found = to_half(builder.block, opset, options.keep, wide, writer.store.scratch)
-        _check_kept(options.keep, found, known)
+        existing = to_half(builder.block, opset, options.keep, wide, writer.store.scratch)
+        _check_kept(options.keep, existing, known)
         sweep(builder.block)
     program = program_of([(MAIN, writer.function(builder.block, opset))])
     model.mlProgram.CopyFrom(program)

@@ -20,16 +20,15 @@ def inner_product(params: Params, x: Array) -> Array:
     rows: Array = x.reshape(-1, params.inputChannels)
     if params.int8DynamicQuantize:
         rows = rounded_to_int8(rows)
-    y = rows @ _matrix(params).T
+    y = rows @ _matrix(params, params.outputChannels, params.inputChannels).T
     if params.hasBias:
         y += params.weight("bias", (params.outputChannels,))
     outer = (*x.shape[:-3], params.outputChannels, 1, 1)
     return y.reshape(outer if flattened else (*x.shape[:-1], params.outputChannels))
 
 
-def _matrix(params: Params) -> Array:
-    """The weights, [outC, inC]."""
-    shape = (params.outputChannels, params.inputChannels)
+def _matrix(params: Params, *shape: int) -> Array:
+    """The weights, [outputs, inputs]."""
     if params.is_given("weights"):
         return params.weight("weights", shape)
     return params.once("matrix", lambda: by_columns(params.decoded("weights", shape)))
@@ -80,9 +79,11 @@ def batched_matmul(params: Params, left: Array, right: Array | None = None) -> A
     if right is None:
         if params.int8DynamicQuantize:
             left = rounded_to_int8(left)
-        rows, columns = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
-        y = left @ params.weight("weights", (columns, rows)).T
-        return y + params.weight("bias", (columns,)) if params.hasBias else y
+        inputs, outputs = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
+        y = left.reshape(-1, inputs) @ _matrix(params, outputs, inputs).T
+        if params.hasBias:
+            y += params.weight("bias", (outputs,))
+        return y.reshape(*left.shape[:-1], outputs)
     if params.transposeA and left.ndim > 1:
         left = left.swapaxes(-1, -2)
     if params.transposeB and right.ndim > 1:

@@ -136,13 +136,13 @@ def _recurrent_activation(field: str, function: nn.ActivationParams) -> Problems
     elif kind not in _RECURRENT:
         yield warning(f"{field} is {kind}; {allowed}")
     elif kind in FIXED:
-        message, wanted = getattr(function, kind), FIXED[kind]
+        message, fixed = getattr(function, kind), FIXED[kind]
         results = (message.alpha, message.beta)
-        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(results, wanted, strict=True))
+        fits = all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(results, fixed, strict=True))
         if any(results) and not fits:  # coremltools' converters leave both at 0
             yield warning(
                 f"{field} is {kind} with alpha {results[0]:g} and beta {results[1]:g}; in "
-                f"recurrent layers these are {wanted[0]:g} and {wanted[1]:g}"
+                f"recurrent layers these are {fixed[0]:g} and {fixed[1]:g}"
             )
 
 

@@ -38,11 +38,11 @@ def _vectors(
     source: model_pb2.FeatureDescription, target: model_pb2.FeatureDescription
 ) -> Problems:
     """Arrays have one axis, and are as long before as after."""
-    shape, made = source.type.multiArrayType.shape, target.type.multiArrayType.shape
+    shape, result_shape = source.type.multiArrayType.shape, target.type.multiArrayType.shape
     if len(shape) != 1:
         yield warning(f"its input has the shape {listed(shape)}; arrays here have one axis")
-    elif list(shape) != list(made):
-        yield warning(f"its input has the shape {listed(shape)}, its output {listed(made)}")
+    elif list(shape) != list(result_shape):
+        yield warning(f"its input has the shape {listed(shape)}, its output {listed(result_shape)}")
 
 
 @kind_rule("scaler")
@@ -98,11 +98,11 @@ def one_hot_encoder(spec: model_pb2.Model, params: tf.OneHotEncoder) -> Problems
     """There are categories; the output is sparse or dense as the parameters say."""
     if params.WhichOneof("CategoryType") is None:
         yield warning("it has no categories: neither stringCategories nor int64Categories")
-    given = "dictionaryType" if params.outputSparse else "multiArrayType"
+    kind_of_output = "dictionaryType" if params.outputSparse else "multiArrayType"
     for feature in spec.description.output:
-        if type_of(feature) != given:
+        if type_of(feature) != kind_of_output:
             sparse = str(params.outputSparse).lower()
-            yield warning(f"outputSparse is {sparse}, so its output must be a {given}")
+            yield warning(f"outputSparse is {sparse}, so its output must be a {kind_of_output}")
 
 
 @kind_rule("categoricalMapping")

@@ -114,8 +114,10 @@ def described(
     features: Sequence[model_pb2.FeatureDescription], name: str, field: str, types: Sequence[str]
 ) -> Problems:
     """A feature that a parameter names exists, with one of some types."""
-    found = next((feature for feature in features if feature.name == name), None)
-    if found is None:
+    feature_of_name = next((feature for feature in features if feature.name == name), None)
+    if feature_of_name is None:
         yield warning(f"{field} is {name!r}; the description has no such feature")
-    elif type_of(found) not in types:
-        yield warning(f"{field} {name!r} is a {type_of(found)}; it must be {' or '.join(types)}")
+    elif type_of(feature_of_name) not in types:
+        yield warning(
+            f"{field} {name!r} is a {type_of(feature_of_name)}; it must be {' or '.join(types)}"
+        )

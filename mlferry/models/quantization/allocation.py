@@ -80,7 +80,7 @@ def codes_for(
     return found[best]
 
 
-class _Place(NamedTuple):
+class _WeightChoices(NamedTuple):
     """A weight, with the codes that it may have and the bits that it then takes."""
 
     layer: int
@@ -91,7 +91,7 @@ class _Place(NamedTuple):
     sizes: list[float]
 
 
-def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_Place]:
+def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_WeightChoices]:
     """The weights that a job quantizes, in the order of the network."""
     network = networks.network_of(spec)
     assert network is not None
@@ -107,11 +107,11 @@ def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_Pla
                 known = list(dict.fromkeys(fitting))
                 tables = job.tables(site)
                 sizes = [code.size(site.count, tables, job.entry_bits) for code in known]
-                found.append(_Place(index, group, place, site, known, sizes))
+                found.append(_WeightChoices(index, group, place, site, known, sizes))
     return found
 
 
-def _limit(places: Sequence[_Place], job: Job, codes: Sequence[Code], mean: float) -> float:
+def _limit(places: Sequence[_WeightChoices], job: Job, codes: Sequence[Code], mean: float) -> float:
     """The bits that all weights may take."""
     tables = sum(job.tables(place.site) for place in places)
     values = sum(place.site.count for place in places)
@@ -126,11 +126,13 @@ def _limit(places: Sequence[_Place], job: Job, codes: Sequence[Code], mean: floa
     return limit
 
 
-def _chosen(places: Sequence[_Place], picked: Sequence[int]) -> dict[str, Code]:
+def _chosen(places: Sequence[_WeightChoices], picked: Sequence[int]) -> dict[str, Code]:
     return {str(place.site): place.codes[own] for place, own in zip(places, picked, strict=True)}
 
 
-def _same_for_all(places: Sequence[_Place], codes: Sequence[Code], limit: float) -> list[list[int]]:
+def _same_for_all(
+    places: Sequence[_WeightChoices], codes: Sequence[Code], limit: float
+) -> list[list[int]]:
     """Of each length of vectors the code with most bits that fits, if all weights may have it."""
     found: dict[int, list[int]] = {}
     for code in sorted(codes):
@@ -217,7 +219,7 @@ def _hull(costs: Sequence[float], sizes: Sequence[float]) -> list[int]:
 
 
 def _costs(
-    spec: model_pb2.Model, samples: Sequence[Features], job: Job, places: Sequence[_Place]
+    spec: model_pb2.Model, samples: Sequence[Features], job: Job, places: Sequence[_WeightChoices]
 ) -> list[list[float]]:
     """What each weight costs with each of its codes."""
     network = networks.network_of(spec)

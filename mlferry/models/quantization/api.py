@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import SpecError, UnsupportedModelError, context
 from mlferry.layers import versions
@@ -29,6 +30,7 @@ from mlferry.models.quantization.programs import (
 from mlferry.models.quantization.vectors import different
 from mlferry.models.samples import SampleData, samples_for
 from mlferry.models.workers import Executors
+from mlferry.numerics.half import LEAST_WHOLE
 from mlferry.programs.compressed import BLOCKS, FIRST, TABLE_BITS, Compressed, table_bits
 from mlferry.programs.graph import Value
 from mlferry.programs.sites import ProgramSite
@@ -97,8 +99,8 @@ def quantize_weights(
     convolutions below 16 bits, custom layers and updatable layers keep their encoding: Core
     ML's own checker refuses a model whose 3-D convolution has quantized weights, so that it
     would not open on a device; 16 bits are possible there. At 16 bits, a layer with a value
-    beyond 65504, such as the constant that masks the scores of a transformer, stays in float32;
-    a log message names it.
+    beyond 65504, such as the constant that masks the scores of a transformer, or a single number
+    below 6.1e-5, such as an epsilon, stays in float32; a log message names it.
 
     The weights of ML Programs are quantized likewise: matrices of more than 2,048 values, in the
     schemes that their format has. Linear ones have 8 bits (iOS 16) or 4 (iOS 18), tables 1, 2, 4, 6
@@ -191,8 +193,9 @@ def _network(
         too_large = _each_layer(spec, task, work)
         if too_large:
             logger.warning(
-                "kept in float32, as half precision ends at %g: %s",
+                "kept in float32, as half precision ends at %g, and has few digits below %.2g: %s",
                 weights.HALF_MAX,
+                LEAST_WHOLE,
                 ", ".join(too_large),
             )
     elif sample_data is None or task.mode == CUSTOM:
@@ -639,11 +642,16 @@ def _to_half(layer: list[Site]) -> list[str]:
         return []
     floats = [site for site in layer if site.encoding == weights.Encoding(weights.FLOAT32, 32)]
     arrays = [site.read() for site in floats]
-    if not all(map(weights.fits_half, arrays)):
+    if not all(map(weights.fits_half, arrays)) or any(map(_is_small_number, arrays)):
         return [str(layer[0])]
     for site, array in zip(floats, arrays, strict=True):
         weights.write_half(site.message, array)
     return []
+
+
+def _is_small_number(array: NDArray[np.float32]) -> bool:
+    """Whether it is one number, such as an epsilon, of which half precision leaves few digits."""
+    return array.size == 1 and 0 < abs(array.item()) < LEAST_WHOLE
 
 
 def _to_float(layer: list[Site]) -> list[str]:

@@ -38,8 +38,8 @@ def affine_dequantize(
 
 
 @kernel("constexpr_cast")
-def cast(call: Call, source_val: Array, output_dtype: str) -> Array:
-    return source_val.astype(np.float32)
+def cast(call: Call, source_val: float | Array, output_dtype: str) -> float | Array:
+    return np.asarray(source_val, np.float32)[()]
 
 
 def _look_up(indices: Array, table: Array, axis: int | None) -> Array:

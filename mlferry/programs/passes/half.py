@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
+from mlferry.numerics.half import narrowed
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
 from mlferry.programs.graph import (
@@ -34,7 +34,6 @@ from mlferry.spec import mapped
 from mlferry.spec.mapped import Scratch
 
 _LARGEST = float(np.finfo(np.float16).max)
-_SMALLEST = np.float32(np.finfo(np.float16).smallest_subnormal)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
          "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
 
@@ -394,7 +393,7 @@ def _fits(value: Value) -> bool:
     """Whether the numbers of a constant are in the range of float16, which includes infinities."""
     if not value.is_constant or not value.constant.size:
         return True
-    for part in mapped.pieces(np.asarray(value.constant)):
+    for part in _parts(np.asarray(value.constant)):
         if part.max() <= _LARGEST and part.min() >= -_LARGEST:
             continue
         finite = part[np.isfinite(part)]
@@ -406,24 +405,16 @@ def _fits(value: Value) -> bool:
 def _half_constant(value: Value, scratch: Scratch) -> Value:
     """A constant in float16; a number that would become zero becomes the smallest of its sign."""
     array = np.asarray(value.constant)
-    half = scratch.keep_pieces(_halves(array), array.shape, np.float16)
+    half = scratch.keep_pieces(map(narrowed, _parts(array)), array.shape, np.float16)
     name = f"{value.name}{_TO_HALF}" if value.name else ""
     return constant(half, "fp16", name)
 
 
-def _halves(array: Array) -> Iterator[NDArray[np.float16]]:
+def _parts(array: Array) -> Iterator[Array]:
+    """The numbers of a constant, as many at a time as stay in the processor's cache."""
     for part in mapped.pieces(array):
         for start in range(0, part.size, _AT_ONCE):
-            yield _rounded(part[start : start + _AT_ONCE])
-
-
-def _rounded(part: Array) -> NDArray[np.float16]:
-    rounded = part.astype(np.float16)
-    # NumPy compares halves one by one, but their bits many at a time
-    vanished = ((rounded.view(np.uint16) & 0x7FFF) == 0) & (part != 0)
-    if vanished.any():
-        rounded[vanished] = np.copysign(_SMALLEST, part[vanished])
-    return rounded
+            yield part[start : start + _AT_ONCE]
 
 
 def _variable_of_data(definition: Definition) -> str | None:

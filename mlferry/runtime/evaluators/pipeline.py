@@ -106,21 +106,21 @@ class PipelineEvaluator(Transparent):
             raise PredictionError(
                 f"the pipeline has no value {unknown[0]!r}.{did_you_mean(unknown[0], list(places))}"
             )
-        wanted: dict[int, list[str]] = {}
+        inner_names: dict[int, list[str]] = {}
         for name in names:
             index, inner = places[name]
-            wanted.setdefault(index, []).append(inner)
+            inner_names.setdefault(index, []).append(inner)
         features, sources = dict(data), dict[tuple[int, str], Any]()
-        for index, member in enumerate(self._members[: max(wanted, default=-1) + 1]):
+        for index, member in enumerate(self._members[: max(inner_names, default=-1) + 1]):
             with context(f"running {member}"):
                 arguments = member.arguments(features)
                 outputs = member.evaluate(arguments)
-                asked = wanted.get(index, [])
-                if isinstance(member.evaluate, Transparent) and asked:
-                    values = member.evaluate.inside(arguments, asked)
+                shown = inner_names.get(index, [])
+                if isinstance(member.evaluate, Transparent) and shown:
+                    values = member.evaluate.inside(arguments, shown)
                 else:
                     values = {**arguments, **outputs}
-            sources |= {(index, inner): values[inner] for inner in asked}
+            sources |= {(index, inner): values[inner] for inner in shown}
             features |= outputs
         return {name: sources[places[name]] for name in names}
 

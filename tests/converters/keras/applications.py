@@ -54,8 +54,8 @@ def build(keras: Any, name: str) -> Any:
     options = {"weights": None, "classes": 10, "classifier_activation": None}
     for size in SIZES:
         try:
-            found = {} if size is None else {"input_shape": size}
-            return getattr(keras.applications, name)(**options, **found)
+            actual = {} if size is None else {"input_shape": size}
+            return getattr(keras.applications, name)(**options, **actual)
         except ValueError:
             continue
     raise ValueError(f"{name} takes none of {SIZES}")
@@ -92,10 +92,10 @@ def check(keras: Any, name: str) -> Result:
     converted = mlferry.convert(model)
     x = pictures(model, 1, rng)
     description = converted.get_spec().description
-    made = converted.predict({description.input[0].name: x})[description.output[0].name]
+    actual = converted.predict({description.input[0].name: x})[description.output[0].name]
     expected = np.asarray(model(x, training=False))
     kinds = [layer.WhichOneof("layer") for layer in converted.get_spec().neuralNetwork.layers]
-    error = float(np.abs(made - expected).max() / np.ptp(expected))
+    error = float(np.abs(actual - expected).max() / np.ptp(expected))
     return Result(name, x.shape, error, kinds.count("transpose"), len(kinds))
 
 

@@ -99,12 +99,12 @@ def support(name: str) -> Support:
 
 def table(keras: Any) -> list[Support]:
     """Every class of `keras.layers` under its own name."""
-    found = {
+    actual = {
         value.__name__
         for value in vars(keras.layers).values()
         if inspect.isclass(value) and not value.__name__.startswith("_")
     }
-    return [support(name) for name in sorted(found)]
+    return [support(name) for name in sorted(actual)]
 
 
 def share(rows: list[Support]) -> tuple[int, int]:

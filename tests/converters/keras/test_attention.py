@@ -124,16 +124,16 @@ PAIRS = [
 
 
 def data_for(model: Any, rng: np.random.Generator) -> list[np.ndarray]:
-    found = []
+    matches = []
     for tensor in model.inputs:
         shape, kind = (1, *tensor.shape[1:]), str(tensor.dtype)
         if "int" in kind:
-            found.append(np.array([[3, 1, 4, 0, 0, 2, 0]], np.float32)[:, : shape[1]])
+            matches.append(np.array([[3, 1, 4, 0, 0, 2, 0]], np.float32)[:, : shape[1]])
         elif "bool" in kind:
-            found.append(rng.uniform(size=shape) > 0.3)
+            matches.append(rng.uniform(size=shape) > 0.3)
         else:
-            found.append(rng.normal(size=shape).astype(np.float32))
-    return found
+            matches.append(rng.normal(size=shape).astype(np.float32))
+    return matches
 
 
 @pytest.mark.parametrize(("build", "keras_name"), PAIRS)

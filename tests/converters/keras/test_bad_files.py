@@ -45,8 +45,8 @@ def good(tmp_path: Path) -> Path:
 
 
 def test_the_good_one_converts(good: Path) -> None:
-    made = mlferry.convert(good).predict({"x": np.ones((1, 3))})
-    np.testing.assert_array_equal(made["d"], [[3, 3]])
+    actual = mlferry.convert(good).predict({"x": np.ones((1, 3))})
+    np.testing.assert_array_equal(actual["d"], [[3, 3]])
 
 
 def test_every_truncation(good: Path, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_names_and_preprocessing(model: Any, rng: np.random.Generator) -> None:
     )
     pixels = rng.integers(0, 256, (5, 4, 3)).astype(np.uint8)
     seen = pixels[..., ::-1].astype(np.float32) * 2 - [104, 117, 123]
-    made = converted.predict({"image": pixels})["chances"]
-    np.testing.assert_allclose(made, model(seen[None].astype(np.float32)), atol=1e-5)
+    actual = converted.predict({"image": pixels})["chances"]
+    np.testing.assert_allclose(actual, model(seen[None].astype(np.float32)), atol=1e-5)
 
 
 def test_defaults(model: Any) -> None:
@@ -55,9 +55,9 @@ def test_defaults(model: Any) -> None:
 
 def test_class_labels(model: Any) -> None:
     converted = convert(model, class_labels=["a", "b", "c"], predicted_feature_name="label")
-    made = converted.predict({"input1": np.zeros((1, 5, 4, 3))})
-    assert set(made) == {"output1", "label"}
-    assert set(made["output1"]) == {"a", "b", "c"}
+    actual = converted.predict({"input1": np.zeros((1, 5, 4, 3))})
+    assert set(actual) == {"output1", "label"}
+    assert set(actual["output1"]) == {"a", "b", "c"}
 
 
 def test_custom_layers_are_channels_first(library: Library) -> None:

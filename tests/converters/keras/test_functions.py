@@ -47,17 +47,17 @@ def row(name: str, compute: Callable[..., Any], *shapes: tuple[int, ...], **spec
 
 def _unary(names: str, *, positive: bool = False) -> list[Row]:
     """Functions whose classes have their names in capitals."""
-    made = []
+    result = []
     for name in names.split():
         label = "".join(part.capitalize() for part in name.split("_"))
-        made.append(
+        result.append(
             row(label, lambda o, x, y, name=name: getattr(o, name)(x), CUBE, positive=positive)
         )
-    return made
+    return result
 
 
 def _binary(names: str, **special: bool) -> list[Row]:
-    made = []
+    result = []
     for name in names.split():
         label = "".join(part.capitalize() for part in name.split("_"))
         for compute in (
@@ -66,8 +66,8 @@ def _binary(names: str, **special: bool) -> list[Row]:
             lambda o, x, y, name=name: getattr(o, name)(0.5, x),
             lambda o, x, y, name=name: getattr(o, name)(ONES + 0.5, x),
         ):
-            made.append(row(label, compute, CUBE, **special))
-    return made
+            result.append(row(label, compute, CUBE, **special))
+    return result
 
 
 ROWS = [
@@ -366,16 +366,16 @@ def built(k: Any, functions: Any, row: Row) -> Any:
     k.backend.clear_session()
     x, y = k.layers.Input(row.shape, name="x"), k.layers.Input(row.other or row.shape, name="y")
     try:
-        made = row.compute(functions, x, y)
+        result = row.compute(functions, x, y)
     except (AttributeError, UnboundLocalError) as error:
         skip_if_older(k, error)
         raise
     try:
-        return k.Model([x, y], made)
+        return k.Model([x, y], result)
     except ValueError as error:
         if "not connected" not in str(error):
             raise
-        return k.Model(x, made)  # older ones want every input to be read
+        return k.Model(x, result)  # older ones want every input to be read
 
 
 def labels(rows: list[Row]) -> list[Any]:
@@ -438,8 +438,8 @@ def test_parts_of_any_length(key: Any, name: str, library: Library) -> None:
     for count in (5, 6, 20):
         data = np.random.default_rng(count).normal(size=(1, count, 4)).astype(np.float32)
         (feature,) = converted.get_spec().description.input
-        (made,) = converted.predict({feature.name: data}).values()
-        np.testing.assert_allclose(made, data[key] * 2.0, rtol=1e-6)
+        (actual,) = converted.predict({feature.name: data}).values()
+        np.testing.assert_allclose(actual, data[key] * 2.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("turns", range(-1, 5))
@@ -449,10 +449,10 @@ def test_rotated_images_of_two_sizes(turns: int, library: Library) -> None:
     x = k.layers.Input((2, 3, 4))
     converted = mlferry.convert(k.Model(x, k.ops.rot90(x, turns, (1, 2))))
     data = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
-    made = next(
+    actual = next(
         iter(converted.predict({converted.get_spec().description.input[0].name: data}).values())
     )
-    np.testing.assert_array_equal(made, np.rot90(data, turns, (1, 2)))
+    np.testing.assert_array_equal(actual, np.rot90(data, turns, (1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,8 @@ def test_reading_in_this_process(good: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ModelFileError, match=r"no Python interpreter.*isolated=False"):
         mlferry.convert(good)
     with mlferry.limits.changed(isolated=False):
-        made = mlferry.convert(good).predict({"x": np.ones((1, 3))})
-    np.testing.assert_array_equal(made["d"], [[3, 3]])
+        actual = mlferry.convert(good).predict({"x": np.ones((1, 3))})
+    np.testing.assert_array_equal(actual["d"], [[3, 3]])
 
 
 # ---- .keras ------------------------------------------------------------------------------------

@@ -70,9 +70,9 @@ def test_theano_and_tensorflow_ordering(
     y = np.maximum(convolve(x, kernel) + bias[:, None, None], 0)
     y = y[:, :, :4, :4].reshape(1, 4, 2, 2, 2, 2).max(axis=(3, 5))
     flat = y.reshape(1, -1) if first else y.transpose(0, 2, 3, 1).reshape(1, -1)
-    given = x if first else x.transpose(0, 2, 3, 1)
-    (made,) = mlferry.convert(path).predict({"c_input": given}).values()
-    np.testing.assert_allclose(made, flat @ matrix, rtol=1e-4, atol=1e-5)
+    inputs = x if first else x.transpose(0, 2, 3, 1)
+    (actual,) = mlferry.convert(path).predict({"c_input": inputs}).values()
+    np.testing.assert_allclose(actual, flat @ matrix, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_normalization_by_sample_is_refused(tmp_path: Path) -> None:

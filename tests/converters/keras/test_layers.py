@@ -39,8 +39,8 @@ def build(keras: Any, case: Case, rng: np.random.Generator) -> Any:
     except AttributeError as error:
         skip_if_older(keras, error)
         raise
-    given = inputs if len(inputs) > 1 else inputs[0]
-    model = keras.Model(given, layer(given))
+    sample = inputs if len(inputs) > 1 else inputs[0]
+    model = keras.Model(sample, layer(sample))
     model.set_weights([_random(array, rng) for array in model.get_weights()])
     if hasattr(layer, "finalize_state"):
         layer.finalize_state()  # Normalization of Keras 3 keeps what it computes of its weights
@@ -64,11 +64,11 @@ def check(model: mlferry.MLModel, data: Sequence[np.ndarray], expected: np.ndarr
     description = model.get_spec().description
     names = [feature.name for feature in description.input]
     (name,) = [feature.name for feature in description.output]
-    made = model.predict(dict(zip(names, data, strict=True)))[name]
-    assert made.shape == expected.shape
+    actual = model.predict(dict(zip(names, data, strict=True)))[name]
+    assert actual.shape == expected.shape
     assert tuple(description.output[0].type.multiArrayType.shape) == expected.shape
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(made / scale, expected / scale, atol=2e-6, rtol=1e-5)
+    np.testing.assert_allclose(actual / scale, expected / scale, atol=2e-6, rtol=1e-5)
 
 
 PAIRS = [
@@ -145,8 +145,8 @@ def test_what_changes_images_in_training_only(
     converted = mlferry.convert((tmp_path / "m.json", tmp_path / "m.weights.h5"))
     x = rng.uniform(0, 255, (1, 7, 6, 3)).astype(np.float32)
     expected = layer(x.copy(), training=False)
-    (made,) = converted.predict({converted.get_spec().description.input[0].name: x}).values()
-    np.testing.assert_allclose(made, np.asarray(expected), rtol=1e-6)
+    (actual,) = converted.predict({converted.get_spec().description.input[0].name: x}).values()
+    np.testing.assert_allclose(actual, np.asarray(expected), rtol=1e-6)
 
 
 def test_the_old_root_mean_square(library: Library, rng: np.random.Generator) -> None:

@@ -58,8 +58,8 @@ def test_a_mask_that_nobody_reads_changes_nothing(
         model = text_model(k, k.layers.GlobalMaxPooling1D(), k.layers.Dense(2))
         x = rng.integers(0, 3, (1, 6)).astype(np.float32)
         expected = np.asarray(model(x))
-    (made,) = mlferry.convert(model).predict({"x": x}).values()
-    np.testing.assert_allclose(made, expected, atol=1e-6)
+    (actual,) = mlferry.convert(model).predict({"x": x}).values()
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
@@ -73,14 +73,14 @@ def test_merges_of_masked_inputs(
     words, more = k.layers.Input((6,), dtype="int32"), k.layers.Input((6,), dtype="int32")
     x = k.layers.Embedding(10, 4, mask_zero=True)(words)
     y = k.layers.Embedding(10, 4, mask_zero=both)(more)
-    made = getattr(k.layers, name)()([x, y])
-    model = k.Model([words, more], k.layers.LSTM(3, return_sequences=True)(made))
+    output = getattr(k.layers, name)()([x, y])
+    model = k.Model([words, more], k.layers.LSTM(3, return_sequences=True)(output))
     data = [rng.integers(0, 3, (1, 6)).astype(np.float32) for _ in range(2)]
     expected = np.asarray(model(data))
     converted = mlferry.convert(model)
     names = [feature.name for feature in converted.get_spec().description.input]
-    (found,) = converted.predict(dict(zip(names, data, strict=True))).values()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (actual,) = converted.predict(dict(zip(names, data, strict=True))).values()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 # ---- layers of a user's own ------------------------------------------------------------
@@ -177,9 +177,9 @@ def test_users_layers(
     for source, functions in [(model, UNTOLD), (model, TOLD), *((path, TOLD) for path in paths)]:
         converted = mlferry.convert(source, custom_conversion_functions=functions)
         for row in ids:
-            wanted = np.asarray(model(row[None]))
-            (made,) = converted.predict({"ids": row[None]}).values()
-            np.testing.assert_allclose(made, wanted, atol=1e-5)
+            expected = np.asarray(model(row[None]))
+            (actual,) = converted.predict({"ids": row[None]}).values()
+            np.testing.assert_allclose(actual, expected, atol=1e-5)
     if keras_name == "keras" and kind == "functional":  # the config lists the masks
         mlferry.convert(paths[0], custom_conversion_functions=UNTOLD)
         return

@@ -186,14 +186,14 @@ def same_outputs(converted: mlferry.MLModel, source: Any, data: list[np.ndarray]
     """Values and shapes of all outputs, in Keras's order."""
     description = converted.get_spec().description
     named = {f.name: x for f, x in zip(description.input, data, strict=True)}
-    made = list(converted.predict(named).values())
+    actual = list(converted.predict(named).values())
     expected = source(data if len(data) > 1 else data[0], training=False)
     expected = expected if isinstance(expected, list | tuple) else [expected]
-    assert len(made) == len(expected)
-    for ours, theirs in zip(made, expected, strict=True):
-        wanted = np.asarray(theirs)
-        assert ours.shape == wanted.shape
-        np.testing.assert_allclose(ours, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
+        reference = np.asarray(theirs)
+        assert ours.shape == reference.shape
+        np.testing.assert_allclose(ours, reference, atol=1e-4 * max(1, np.abs(reference).max()))
 
 
 def quietly(action: Callable[[], Any]) -> Any:

@@ -98,8 +98,8 @@ def model_in_sequential(k: Any) -> Any:
 
 def pair_of_dicts(k: Any) -> Any:
     left, right = k.layers.Input((5,), name="one"), k.layers.Input((5,), name="two")
-    made = {"z": k.layers.Dense(3)(left), "c": k.layers.Subtract()([left, right])}
-    return k.Model({"w": left, "d": right}, made, name="pair")
+    output = {"z": k.layers.Dense(3)(left), "c": k.layers.Subtract()([left, right])}
+    return k.Model({"w": left, "d": right}, output, name="pair")
 
 
 def dicts_inside(k: Any) -> Any:
@@ -203,8 +203,8 @@ def seq2seq(k: Any) -> Any:
     source, x = words(k, "source")
     target, y = words(k, "target")
     _, h, c = k.layers.LSTM(3, return_state=True)(x)
-    made, *_ = k.layers.LSTM(3, return_sequences=True, return_state=True)(y, initial_state=[h, c])
-    return k.Model([source, target], k.layers.Dense(5, activation="softmax")(made))
+    output, *_ = k.layers.LSTM(3, return_sequences=True, return_state=True)(y, initial_state=[h, c])
+    return k.Model([source, target], k.layers.Dense(5, activation="softmax")(output))
 
 
 def bidirectional_with_states(k: Any) -> Any:
@@ -224,9 +224,11 @@ def masks_given_by_name(k: Any) -> Any:
 def masks_of_attention(k: Any) -> Any:
     source, x = words(k, "source")
     target, y = words(k, "target")
-    made = k.layers.Attention()([x, y])
+    output = k.layers.Attention()([x, y])
     heads = k.layers.MultiHeadAttention(2, 3)(x, y)
-    return k.Model([source, target], [made, heads, k.layers.LSTM(2)(made), k.layers.GRU(2)(heads)])
+    return k.Model(
+        [source, target], [output, heads, k.layers.LSTM(2)(output), k.layers.GRU(2)(heads)]
+    )
 
 
 def transformer(k: Any) -> Any:
@@ -235,10 +237,10 @@ def transformer(k: Any) -> Any:
     attended = k.layers.LayerNormalization()(
         k.layers.Add()([x, k.layers.MultiHeadAttention(2, 2)(x, x)])
     )
-    made = k.layers.Add()(
+    output = k.layers.Add()(
         [attended, k.layers.Dense(4)(k.layers.Dense(8, activation="relu")(attended))]
     )
-    return k.Model(ids, [k.layers.GlobalAveragePooling1D()(made), k.layers.LSTM(2)(attended)])
+    return k.Model(ids, [k.layers.GlobalAveragePooling1D()(output), k.layers.LSTM(2)(attended)])
 
 
 def attention_before_others_that_read_the_same(k: Any) -> Any:
@@ -294,31 +296,34 @@ BUILDS: list[Build] = [
 
 def data_of(model: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One value an input, by the name of the input."""
-    found = {}
+    results = {}
     for tensor in model.inputs:
         name, kind = tensor.name.split(":")[0], np.dtype(tensor.dtype.name if hasattr(
             tensor.dtype, "name") else tensor.dtype)  # fmt: skip
         if kind.kind == "i":
-            found[name] = IDS[len(found) % 2][None]
+            results[name] = IDS[len(results) % 2][None]
         elif kind.kind == "b":
-            found[name] = rng.random((1, *tensor.shape[1:])) < 0.6
+            results[name] = rng.random((1, *tensor.shape[1:])) < 0.6
         else:
-            found[name] = rng.standard_normal((1, *tensor.shape[1:])).astype(np.float32)
-    return found
+            results[name] = rng.standard_normal((1, *tensor.shape[1:])).astype(np.float32)
+    return results
 
 
 def expected(model: Any, data: Mapping[str, np.ndarray]) -> tuple[list[str], list[np.ndarray]]:
     """Keras's own keys, where it gives a dict, and its values."""
     values = list(data.values())
-    given: Any = values[0] if len(values) == 1 else values
+    inputs: Any = values[0] if len(values) == 1 else values
     struct = getattr(model, "input", None)
     if isinstance(struct, Mapping):
         names = {key: tensor.name.split(":")[0] for key, tensor in struct.items()}
-        given = {key: data[name] for key, name in names.items()}
-    made = model(given, training=False)
-    if isinstance(made, Mapping):
-        return sorted(made), [np.asarray(made[key]) for key in sorted(made)]
-    return [], [np.asarray(item) for item in (made if isinstance(made, list | tuple) else [made])]
+        inputs = {key: data[name] for key, name in names.items()}
+    converted = model(inputs, training=False)
+    if isinstance(converted, Mapping):
+        return sorted(converted), [np.asarray(converted[key]) for key in sorted(converted)]
+    return [], [
+        np.asarray(item)
+        for item in (converted if isinstance(converted, list | tuple) else [converted])
+    ]
 
 
 def compare(model: Any, source: Any, data: Mapping[str, np.ndarray]) -> None:
@@ -328,11 +333,11 @@ def compare(model: Any, source: Any, data: Mapping[str, np.ndarray]) -> None:
     assert len(set(outputs)) == len(values)
     assert not keys or outputs == keys
     named = {f.name: None for f in converted.get_spec().description.input}
-    given = dict(zip(named, data.values(), strict=True)) if set(named) != set(data) else data
-    made = converted.predict({name: np.asarray(x, np.float32) for name, x in given.items()})
-    for name, wanted in zip(outputs, values, strict=True):
-        assert made[name].shape == wanted.shape, name
-        np.testing.assert_allclose(made[name], wanted, atol=1e-5, err_msg=name)
+    inputs = dict(zip(named, data.values(), strict=True)) if set(named) != set(data) else data
+    actual = converted.predict({name: np.asarray(x, np.float32) for name, x in inputs.items()})
+    for name, reference in zip(outputs, values, strict=True):
+        assert actual[name].shape == reference.shape, name
+        np.testing.assert_allclose(actual[name], reference, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])

@@ -76,8 +76,8 @@ def test_quantized(
     same_outputs(converted, model, [data])
     bits = 8 if mode == "int8" else 4
     kept = [w for w in weights.iter_weights(converted.get_spec()) if w.path.endswith("weights")]
-    found = [weights.encoding(w.message) for w in kept if w.kind != "convolution"]
-    assert weights.Encoding(weights.LINEAR, bits) in found
+    matches = [weights.encoding(w.message) for w in kept if w.kind != "convolution"]
+    assert weights.Encoding(weights.LINEAR, bits) in matches
     model.save(tmp_path / "m.keras")
     if build is not attention:  # whose own config does not tell Keras of it
         same_outputs(mlferry.convert(tmp_path / "m.keras"), model, [data])
@@ -90,8 +90,8 @@ def test_rounding_of_activations_may_be_dropped(library: Library, rng: np.random
     data = data_for(model, rng)
     plain = mlferry.convert(model, activation_quantization="drop")
     expected = np.asarray(model(data))
-    (made,) = plain.predict({plain.get_spec().description.input[0].name: data}).values()
-    assert 0 < np.abs(made - expected).max() < 0.05 * np.ptp(expected)
+    (actual,) = plain.predict({plain.get_spec().description.input[0].name: data}).values()
+    assert 0 < np.abs(actual - expected).max() < 0.05 * np.ptp(expected)
     kinds = [layer.WhichOneof("layer") for layer in plain.get_spec().neuralNetwork.layers]
     assert "round" not in kinds
 

@@ -78,11 +78,11 @@ def predict(model: mlferry.MLModel, x: np.ndarray) -> np.ndarray:
     return model.predict({description.input[0].name: x})[description.output[0].name]
 
 
-def close(made: np.ndarray, expected: np.ndarray) -> None:
+def close(result: np.ndarray, expected: np.ndarray) -> None:
     """Within 1e-4 of the output's range (of its size, where it is one number)."""
-    assert made.shape == expected.shape
+    assert result.shape == expected.shape
     span = float(np.ptp(expected)) or float(np.abs(expected).max())
-    assert np.abs(made - expected).max() <= 1e-4 * span
+    assert np.abs(result - expected).max() <= 1e-4 * span
 
 
 @pytest.mark.parametrize("name", BY_KERAS)
@@ -244,9 +244,9 @@ def test_spatial_transformer(name: str, shared_data: Path) -> None:
     model = mlferry.MLModel(spec, custom_layers={"BilinearInterpolation": BilinearInterpolation})
     held = np.load(folder / "cluttered_mnist_60x60_test1500.npz")
     images = held["x"].reshape(-1, 1, 60, 60, 1).astype(np.float32) / 255
-    given, made = spec.description.input[0].name, spec.description.output[0].name
-    outputs = model.predict([{given: image} for image in images])
-    predictions = np.concatenate([output[made] for output in outputs])
+    inputs, result = spec.description.input[0].name, spec.description.output[0].name
+    outputs = model.predict([{inputs: image} for image in images])
+    predictions = np.concatenate([output[result] for output in outputs])
     expected = np.load(folder / "test_pred.npy")
     assert np.abs(predictions - expected).max() < 1e-4
     assert round((predictions.argmax(1) == held["y"].ravel()).mean(), 3) == 0.893

@@ -119,8 +119,8 @@ def nested(k: Any) -> Any:
 
 def masked(*layers: Build) -> Build:
     def build(k: Any) -> Any:
-        made = [layer(k.layers) for layer in layers]
-        return k.Sequential([k.layers.Input((6, 4)), k.layers.Masking(0.5), *made])
+        output = [layer(k.layers) for layer in layers]
+        return k.Sequential([k.layers.Input((6, 4)), k.layers.Masking(0.5), *output])
 
     build.__name__ = "masked"
     return build
@@ -276,9 +276,9 @@ def test_states_of_a_stateful_model(
     states = {name: np.zeros((2, 3), np.float32) for name in names[1:]}
     for _ in range(3):
         x = rng.normal(size=(2, 5, 4)).astype(np.float32)
-        made = converted.predict({names[0]: x, **states})
-        np.testing.assert_allclose(made["y"], np.asarray(model(x)), atol=1e-5)
-        states = {name: made[name.replace("_in", "_out")] for name in states}
+        actual = converted.predict({names[0]: x, **states})
+        np.testing.assert_allclose(actual["y"], np.asarray(model(x)), atol=1e-5)
+        states = {name: actual[name.replace("_in", "_out")] for name in states}
 
 
 def test_layers_that_core_ml_gets(library: Library) -> None:
@@ -348,8 +348,8 @@ def test_any_number_of_samples(
     make, shape = VARYING[name]
     front = [k.layers.Masking(0.5)] if masked_too else []
     model = filled(k.Sequential([k.layers.Input(shape), *front, make(k)]), rng)
-    given = mlferry.TensorType(shape=(mlferry.RangeDim(1, 5), *shape))
-    converted = mlferry.convert(model, inputs=[given])
+    inputs = mlferry.TensorType(shape=(mlferry.RangeDim(1, 5), *shape))
+    converted = mlferry.convert(model, inputs=[inputs])
     for count in (1, 2, 5):
         x = rng.normal(size=(count, *shape)).astype(np.float32)
         same_outputs(converted, model, [with_gaps(x, rng) if masked_too else x])

@@ -65,10 +65,10 @@ def test_an_op_without_a_converter_is_told_and_the_layer_can_be_custom(tmp_path:
     tf_keras.Model(x, y).save(tmp_path / "net.h5")
     with pytest.raises(UnsupportedOpError, match=r"tf\.raw_ops\.BesselI0e: tf_op_layer_gamma"):
         mlferry.convert(tmp_path / "net.h5")
-    made = mlferry.convert(
+    model = mlferry.convert(
         tmp_path / "net.h5",
         custom_conversion_functions={
             "tf.raw_ops.BesselI0e": lambda node: mlferry.CustomLayerParams("Gamma")
         },
     )
-    assert made.spec.neuralNetwork.layers[-1].custom.className == "Gamma"
+    assert model.spec.neuralNetwork.layers[-1].custom.className == "Gamma"

@@ -44,9 +44,9 @@ def inputs_of(k: Any, row: Any) -> list[Any]:
 
 def compare(source: Any, model: Any, data: list[np.ndarray], **options: Any) -> mlferry.MLModel:
     converted = mlferry.convert(source, **options)
-    made = list(converted.predict({f"x{i}": x for i, x in enumerate(data)}).values())
-    wanted = model(data if len(data) > 1 else data[0], training=False)
-    for one, other in zip(made, wanted if isinstance(wanted, list | tuple) else [wanted],
+    actual = list(converted.predict({f"x{i}": x for i, x in enumerate(data)}).values())
+    expected = model(data if len(data) > 1 else data[0], training=False)
+    for one, other in zip(actual, expected if isinstance(expected, list | tuple) else [expected],
                           strict=True):  # fmt: skip
         np.testing.assert_allclose(one, np.asarray(other), atol=1e-5, rtol=1e-4)
     return converted
@@ -62,8 +62,8 @@ def test_against_keras(
     (row,) = [row for row in table.ROWS if type(row.make()).__name__ == name]
     inputs = inputs_of(k, row)
     layer = row.make()
-    made = layer(inputs if len(inputs) > 1 else inputs[0])
-    model = k.Model(inputs, made)
+    output = layer(inputs if len(inputs) > 1 else inputs[0])
+    model = k.Model(inputs, output)
     data = [
         rng.integers(0, 9, (1, *shape)).astype(np.int32)
         if row.words
@@ -105,8 +105,8 @@ def test_sizes_that_vary(name: str, table: Any, library: Library, rng: np.random
     converted = mlferry.convert(model, inputs=[kind], trace_custom_layers=True)
     for shape in ((5, 7), (12, 6)):
         data = rng.standard_normal((1, *shape, 4)).astype(np.float32)
-        (made,) = converted.predict({"x0": data}).values()
-        np.testing.assert_allclose(made, np.asarray(model(data)), atol=1e-5)
+        (actual,) = converted.predict({"x0": data}).values()
+        np.testing.assert_allclose(actual, np.asarray(model(data)), atol=1e-5)
 
 
 def test_the_error_suggests_it_where_it_works(table: Any, library: Library) -> None:
@@ -218,17 +218,17 @@ def test_options_that_no_config_has(library: Library) -> None:
             return x
 
     x = k.layers.Input((3,))
-    found = []
+    matches = []
 
     def convert(node: Any) -> Any:
-        found.append(node.pre_nms_max_proposals)
+        matches.append(node.pre_nms_max_proposals)
         with pytest.raises(AttributeError, match="has no option 'post_nms'"):
             node.post_nms  # noqa: B018 (the access itself is what is tried)
         return mlferry.CustomLayerParams("Proposals")
 
     model = k.Model(x, Proposals(7)(x))
     mlferry.convert(model, custom_conversion_functions={"Proposals": convert})
-    assert found == [7]
+    assert matches == [7]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -318,8 +318,8 @@ def test_activations_of_packages(library: Library) -> None:
         f"{name}>relu": lambda node, name=name: mlferry.CustomLayerParams(f"{name.title()}Relu")
         for name in ("one", "two")
     }
-    made = mlferry.convert(model, custom_conversion_functions=functions)
-    assert mlferry.utils.get_custom_layer_names(made.get_spec()) == {"OneRelu", "TwoRelu"}
+    converted = mlferry.convert(model, custom_conversion_functions=functions)
+    assert mlferry.utils.get_custom_layer_names(converted.get_spec()) == {"OneRelu", "TwoRelu"}
     compare(model, model, [np.array([[-1, 2, 3]], np.float32)], trace_custom_layers=True)
     with pytest.warns(UserWarning, match=r"'one>rleu'. Did you mean 'one>relu'"):
         mlferry.convert(
@@ -352,14 +352,14 @@ def test_subclassed_models_without_tensorflow(
     k = library("keras")
     model = subclassed(k, table)
     x = rng.standard_normal((1, 6, 6, 3)).astype(np.float32)
-    wanted = model(x)
+    expected = model(x)
     monkeypatch.setattr(k.backend, "backend", lambda: "jax")
     monkeypatch.delattr("mlferry.converters.tensorflow.read.read")
     inputs = [mlferry.TensorType(name="image", shape=(1, 6, 6, 3))] if told else None
-    made = mlferry.convert(model, inputs=inputs).predict({"image": x})
-    assert list(made) == ["map", "pooled"]
-    for name, values in made.items():
-        np.testing.assert_allclose(values, np.asarray(wanted[name]), atol=1e-5)
+    actual = mlferry.convert(model, inputs=inputs).predict({"image": x})
+    assert list(actual) == ["map", "pooled"]
+    for name, values in actual.items():
+        np.testing.assert_allclose(values, np.asarray(expected[name]), atol=1e-5)
 
 
 def test_a_subclassed_model_that_was_never_built(
@@ -379,7 +379,7 @@ def test_a_subclassed_model_that_was_never_built(
 def sampled(image: np.ndarray, theta: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Bilinear samples of one image [height, width, channels], pixel by pixel."""
     height, width, channels = image.shape
-    made = np.zeros((rows, columns, channels))
+    result = np.zeros((rows, columns, channels))
     for i, v in enumerate(np.linspace(-1, 1, rows)):
         for j, u in enumerate(np.linspace(-1, 1, columns)):
             x, y = theta.reshape(2, 3) @ [u, v, 1]
@@ -388,8 +388,8 @@ def sampled(image: np.ndarray, theta: np.ndarray, rows: int, columns: int) -> np
                 for column in (int(np.floor(x)), int(np.floor(x)) + 1):
                     if 0 <= row < height and 0 <= column < width:
                         near = (1 - abs(x - column)) * (1 - abs(y - row))
-                        made[i, j] += near * image[row, column]
-    return made
+                        result[i, j] += near * image[row, column]
+    return result
 
 
 class Sampler(mlferry.CustomLayer):

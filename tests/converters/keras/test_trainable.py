@@ -71,9 +71,9 @@ def test_compiled_models(
     model = transfer(k, activation=LOSSES[loss])
     make = sgd if where == "memory" else adam
     model.compile(optimizer=make(k), loss=loss)
-    made = convert(source_of(model, where, tmp_path), "image", "p", class_labels=labels,
+    converted = convert(source_of(model, where, tmp_path), "image", "p", class_labels=labels,
                    respect_trainable=True)  # fmt: skip
-    spec = made.get_spec()
+    spec = converted.get_spec()
     assert validate(spec) == []
     assert spec.isUpdatable
     network: Any = networks.network_of(spec)
@@ -83,16 +83,16 @@ def test_compiled_models(
     optimizer = network.updateParams.optimizer
     kind = optimizer.WhichOneof("OptimizerType")
     numbers = getattr(optimizer, kind)
-    wanted = (
+    expected = (
         {"learningRate": 0.02, "momentum": 0.5}
         if make is sgd
         else {"learningRate": 0.002, "beta1": 0.75, "beta2": 0.875, "eps": 1e-3}
     )
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert getattr(numbers, name).defaultValue == pytest.approx(value)
     x = np.random.default_rng(0).random((1, 6, 6, 2)).astype(np.float32)
-    found = made.predict({"image": x})["p"]
-    shown = np.array(list(found.values())) if labels else found
+    actual = converted.predict({"image": x})["p"]
+    shown = np.array(list(actual.values())) if labels else actual
     np.testing.assert_allclose(np.ravel(shown), np.ravel(model(x)), atol=1e-6)
     assert np.shape(shown) == ((3,) if labels else (1, 3))
 
@@ -101,20 +101,20 @@ def test_a_file_of_keras_2(library: Library, tmp_path: Path) -> None:
     k = library("tf_keras")
     model = transfer(k, activation="softmax")
     model.compile(adam(k), k.losses.CategoricalCrossentropy())
-    made = convert(source_of(model, "h5", tmp_path), respect_trainable=True)
-    assert made.spec.neuralNetwork.updateParams.optimizer.HasField("adamOptimizer")
-    assert validate(made.spec) == []
+    converted = convert(source_of(model, "h5", tmp_path), respect_trainable=True)
+    assert converted.spec.neuralNetwork.updateParams.optimizer.HasField("adamOptimizer")
+    assert validate(converted.spec) == []
 
 
 def test_a_model_that_is_not_compiled(library: Library, caplog: pytest.LogCaptureFixture) -> None:
     k = library("keras")
     model = k.Sequential([k.layers.Input((4,)), k.layers.Dense(3), k.layers.BatchNormalization()])
     with caplog.at_level(logging.WARNING, "mlferry"):
-        made = convert(model, respect_trainable=True)
+        converted = convert(model, respect_trainable=True)
     assert "no loss and no optimizer" in caplog.text
     assert "but not batch_normalization" in caplog.text
-    assert made.spec.isUpdatable
-    assert {p.message for p in validate(made.spec)} >= {
+    assert converted.spec.isUpdatable
+    assert {p.message for p in validate(converted.spec)} >= {
         "the model is updatable and has 0 losses; it has one"
     }
 

@@ -48,8 +48,8 @@ class SelfAttention(Layer):
     def call(self, x: Any) -> Any:
         q, k, v = self.split(self.q(x)), self.split(self.k(x)), self.split(self.v(x))
         scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / math.sqrt(self.size)
-        made = ops.transpose(ops.matmul(ops.softmax(scores, axis=-1), v), (0, 2, 1, 3))
-        return self.out(ops.reshape(made, (-1, x.shape[1], self.heads * self.size)))
+        result = ops.transpose(ops.matmul(ops.softmax(scores, axis=-1), v), (0, 2, 1, 3))
+        return self.out(ops.reshape(result, (-1, x.shape[1], self.heads * self.size)))
 
 
 class BahdanauAttention(Layer):
@@ -365,8 +365,8 @@ class Maxout(Layer):
         self.b = self.weight("b", self.units * self.pieces)
 
     def call(self, x: Any) -> Any:
-        made = ops.matmul(x, self.w) + self.b
-        return ops.max(ops.reshape(made, (-1, self.units, self.pieces)), axis=-1)
+        result = ops.matmul(x, self.w) + self.b
+        return ops.max(ops.reshape(result, (-1, self.units, self.pieces)), axis=-1)
 
 
 class RBF(Layer):

@@ -88,9 +88,9 @@ TABLE = np.linspace(-1, 1, 9).tolist()
 
 def linear(coefficients: Sequence[float], intercepts: Sequence[float], transform: str,
            labels: Any = None) -> Any:  # fmt: skip
-    found = labels or {"classlabels_ints": [7, 8, 9][: max(2, len(intercepts))]}
+    options = labels or {"classlabels_ints": [7, 8, 9][: max(2, len(intercepts))]}
     return node("LinearClassifier", ["X"], ["label", "scores"], coefficients=coefficients,
-                intercepts=intercepts, post_transform=transform, **found)  # fmt: skip
+                intercepts=intercepts, post_transform=transform, **options)  # fmt: skip
 
 
 def stump(mode: str = "BRANCH_LEQ", at: float = 0.5, missing: Sequence[int] = ()) -> dict[str, Any]:
@@ -123,16 +123,16 @@ def trees(kind: str, *, ids: Sequence[int] = (0,), weights: Sequence[float] = SI
           of: Mapping[str, Any] | None = None, **attrs: Any) -> Any:  # fmt: skip
     name = "TreeEnsembleRegressor" if kind == "target" else "TreeEnsembleClassifier"
     outputs = ["y"] if kind == "target" else ["label", "scores"]
-    given = {"n_targets": 1} if kind == "target" else {}
+    inputs = {"n_targets": 1} if kind == "target" else {}
     if kind == "class" and "classlabels_strings" not in attrs:
-        given["classlabels_int64s"] = [7, 8]
-    return node(name, ["X"], outputs, **{**given, **(of or stump()), **leaves(kind, weights, ids),
+        inputs["classlabels_int64s"] = [7, 8]
+    return node(name, ["X"], outputs, **{**inputs, **(of or stump()), **leaves(kind, weights, ids),
                                          **attrs})  # fmt: skip
 
 
 def ensemble(modes: Sequence[int] = (0, 1, 3), **attrs: Any) -> Any:
     """The op of opset 5: two trees, of two branches and of one."""
-    given: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "n_targets": 2, "nodes_featureids": [0, 2, 1],
         "nodes_splits": numpy_helper.from_array(np.array([0.5, -0.3, 0.0], np.float32)),
         "nodes_modes": numpy_helper.from_array(np.array(modes, np.uint8)),
@@ -141,27 +141,27 @@ def ensemble(modes: Sequence[int] = (0, 1, 3), **attrs: Any) -> Any:
         "leaf_targetids": [0, 1, 0, 1],
         "leaf_weights": numpy_helper.from_array(np.array([5.0, -2.0, 3.0, 0.25], np.float32)),
     }  # fmt: skip
-    return node("TreeEnsemble", ["X"], ["y"], **{**given, **attrs})
+    return node("TreeEnsemble", ["X"], ["y"], **{**inputs, **attrs})
 
 
 def machine(kernel: str, labels: int, **attrs: Any) -> Any:
     """Two support vectors a class."""
     vectors = np.random.default_rng(labels).normal(size=(2 * labels, 3))
     pairs = labels * (labels - 1) // 2
-    given = {
+    inputs = {
         "coefficients": np.linspace(-1, 1.2, 2 * labels * (labels - 1)).tolist(),
         "support_vectors": vectors.ravel().tolist(), "vectors_per_class": [2] * labels,
         "rho": np.linspace(-0.2, 0.3, pairs).tolist(), "classlabels_ints": [4, 5, 6, 7][:labels],
         "kernel_type": kernel, "kernel_params": [0.3, 0.5, 3.0],
     }  # fmt: skip
-    return node("SVMClassifier", ["X"], ["label", "scores"], **{**given, **attrs})
+    return node("SVMClassifier", ["X"], ["label", "scores"], **{**inputs, **attrs})
 
 
 def regression_machine(kernel: str, **attrs: Any) -> Any:
-    given = {"coefficients": [1.0, -2.0], "support_vectors": [1.0, 0, 0, 0, 1, 0.5],
+    inputs = {"coefficients": [1.0, -2.0], "support_vectors": [1.0, 0, 0, 0, 1, 0.5],
              "n_supports": 2, "rho": [0.5], "kernel_type": kernel,
              "kernel_params": [0.3, 0.5, 2.0]}  # fmt: skip
-    return node("SVMRegressor", ["X"], ["y"], **{**given, **attrs})
+    return node("SVMRegressor", ["X"], ["y"], **{**inputs, **attrs})
 
 
 def pairwise(labels: int) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
     """The model with the inputs of `CONSTANTS` as initializers, and what is still given."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    given = arrays(case, 0)
-    named = dict(zip([v.name for v in model.graph.input], given, strict=False))
+    inputs = arrays(case, 0)
+    named = dict(zip([v.name for v in model.graph.input], inputs, strict=False))
     fixed = {
         node.input[place]
         for node in model.graph.node
@@ -108,34 +108,34 @@ def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
 def run(case: Any, *, freeze: bool = True) -> Outcome:
     """Convert, run and compare one case."""
     if freeze:
-        model, given, names = frozen(case)
+        model, inputs, names = frozen(case)
     else:
-        model, given = case.model, arrays(case, 0)
+        model, inputs = case.model, arrays(case, 0)
         names = [v.name for v in model.graph.input]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             converted = mlferry.convert(model)
-            made = converted.predict(dict(zip(names, given, strict=False)))
+            actual = converted.predict(dict(zip(names, inputs, strict=False)))
     except MlferryError as error:
         return Outcome(case.name, "refused", str(error).split("\n")[0][:200])
     except Exception as error:
         return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
-    for wanted, got in zip(arrays(case, 1), made.values(), strict=True):
-        problem = difference(np.asarray(wanted), np.asarray(got), case)
+    for expected, got in zip(arrays(case, 1), actual.values(), strict=True):
+        problem = difference(np.asarray(expected), np.asarray(got), case)
         if problem:
             return Outcome(case.name, "differs", problem)
     return Outcome(case.name, "agrees")
 
 
-def difference(wanted: np.ndarray, got: np.ndarray, case: Any) -> str:
+def difference(expected: np.ndarray, got: np.ndarray, case: Any) -> str:
     """Why two results differ; a value without axes comes as shape (1,)."""
-    shape = wanted.shape or (1,)
+    shape = expected.shape or (1,)
     if got.shape != shape:
         return f"shape {got.shape}, not {shape}"
     left = got.astype(np.float64)
-    right = wanted.astype(np.float64).reshape(shape)
-    if wanted.dtype.kind in "iub":  # exact, as far as float32 is
+    right = expected.astype(np.float64).reshape(shape)
+    if expected.dtype.kind in "iub":  # exact, as far as float32 is
         close = np.abs(left - right) <= np.abs(right) * 2.0**-23 * (np.abs(right) > 2**24)
         return "" if close.all() else f"integers differ, by {np.abs(left - right).max():g}"
     close = np.isclose(left, right, rtol=max(case.rtol, 1e-3), atol=max(case.atol, 1e-5),
@@ -152,17 +152,17 @@ def outcomes(*, freeze: bool = True) -> Iterator[Outcome]:
 
 def as_program(case: Any) -> Outcome | None:
     """Try the network of a case as an ML Program; None where there is no network to try."""
-    model, given, names = frozen(case)
-    data = dict(zip(names, given, strict=False))
+    model, inputs, names = frozen(case)
+    data = dict(zip(names, inputs, strict=False))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             converted = mlferry.convert(model)
-            made = converted.predict(data)
+            actual = converted.predict(data)
     except MlferryError:
         return None
     try:
-        tried = programs_too.check(converted, data, made)
+        tried = programs_too.check(converted, data, actual)
     except MlferryError as error:
         return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
     except AssertionError as error:
@@ -186,13 +186,13 @@ def ledger(outcomes: list[Outcome]) -> str:
 
 def programs() -> None:
     """Print what becomes of the networks of all cases as ML Programs; the ledger stays."""
-    found = [as_program(case) for case in cases() if is_numeric(case)]
-    tried = [outcome for outcome in found if outcome is not None]
+    matches = [as_program(case) for case in cases() if is_numeric(case)]
+    tried = [outcome for outcome in matches if outcome is not None]
     for outcome in tried:
         if outcome.result != "right":
             print(f"{outcome.name}: {outcome.result}: {' '.join(outcome.reason.split())}")
     counts = Counter(outcome.result for outcome in tried)
-    print(len(found), "cases,", len(tried), "networks, as programs:", dict(counts))
+    print(len(matches), "cases,", len(tried), "networks, as programs:", dict(counts))
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mlferry
+from mlferry.spec import weights
+from mlferry.spec.proto import neural_network_pb2 as nn
 
 RNG = np.random.default_rng(6)
 F = TensorProto.FLOAT
@@ -55,6 +57,18 @@ ROWS = {
     "a bias": Row((2, 4), (4, 6), [("Add", "hc", "y")], {"c": (6,)}, PRODUCT),
     "a bias first": Row((2, 4), (4, 6), [("Add", "ch", "y")], {"c": (1, 6)}, PRODUCT),
     "of a sequence": Row((1, 5, 4), (4, 6), [("Add", "hc", "y")], {"c": (1, 1, 6)}, PRODUCT),
+    "of four axes": Row(
+        (1, 2, 3, 4), (4, 6), [("Mul", "hc", "i"), ("Add", "id", "y")], {"c": (6,), "d": (1, 6)},
+        ["batchedMatmul"],
+    ),
+    "rows of four axes": Row(
+        (1, 2, 6, 4), (4, 6), [("Add", "hc", "y")], {"c": (6, 1)},
+        ["batchedMatmul", "loadConstantND", "addBroadcastable"],
+    ),
+    "of a vector": Row(
+        (4,), (4, 6), [("Add", "hc", "y")], {"c": (6,)},
+        ["expandDims", "innerProduct", "squeeze", "loadConstantND", "addBroadcastable"],
+    ),
     "one number": Row((2, 4), (4, 6), [("Add", "hc", "y")], {"c": ()}, PRODUCT),
     "taken away": Row((2, 4), (4, 6), [("Sub", "hc", "y")], {"c": (6,)}, PRODUCT),
     "taken from": Row(
@@ -134,6 +148,23 @@ def test_what_joins(name: str) -> None:
     layers = model.spec.neuralNetwork.layers
     assert [layer.WhichOneof("layer") for layer in layers] == list(row.kinds)
     agree(source, model, {"x": floats(*row.shape)})
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (1, 5, 4), (1, 2, 3, 4), (1, 1, 2, 3, 4)])
+def test_the_weights_of_any_product_are_quantized(shape: tuple[int, ...]) -> None:
+    source = model_of(Row(shape, (4, 6), [("Add", "hc", "y")], {"c": (6,)}, []))
+    model = mlferry.quantize_weights(mlferry.convert(source), 8)
+    (product,) = (layer for layer in model.spec.neuralNetwork.layers if _matrix(layer).ByteSize())
+    assert weights.encoding(_matrix(product)) == weights.Encoding(weights.LINEAR, 8)
+    x = floats(*shape)
+    (expected,) = onnxruntime.InferenceSession(source.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(model.predict({"x": x})["y"], expected, atol=0.05)
+
+
+def _matrix(layer: nn.NeuralNetworkLayer) -> nn.WeightParams:
+    kind = layer.WhichOneof("layer")
+    none = nn.WeightParams()
+    return getattr(layer, kind).weights if kind in ("innerProduct", "batchedMatmul") else none
 
 
 @pytest.mark.parametrize("branch", ["then_branch", "else_branch"])

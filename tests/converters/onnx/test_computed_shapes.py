@@ -492,10 +492,10 @@ def test_at_several_sizes(name: str, library: Callable[[str], Any]) -> None:
     converted = mlferry.convert(network, inputs=[mlferry.TensorType(shape=row.shape)])
     for shape in row.sizes:
         x = RNG.normal(size=shape).astype(np.float32)
-        (wanted,) = session.run(None, {"x": x})
-        (made,) = converted.predict({"x": x}).values()
-        assert made.shape == (wanted.shape or (1,))
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=2e-5)
+        (expected,) = session.run(None, {"x": x})
+        (actual,) = converted.predict({"x": x}).values()
+        assert actual.shape == (expected.shape or (1,))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", list(ROWS))
@@ -506,10 +506,10 @@ def test_at_one_size(name: str, library: Callable[[str], Any]) -> None:
     session = library("onnxruntime").InferenceSession(network.SerializeToString())
     converted = mlferry.convert(network, inputs=[mlferry.TensorType(shape=shape)])
     x = RNG.normal(size=shape).astype(np.float32)
-    (wanted,) = session.run(None, {"x": x})
-    (made,) = converted.predict({"x": x}).values()
-    assert made.shape == (wanted.shape or (1,))
-    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=2e-5)
+    (expected,) = session.run(None, {"x": x})
+    (actual,) = converted.predict({"x": x}).values()
+    assert actual.shape == (expected.shape or (1,))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_an_image_as_large_as_the_one_given() -> None:
@@ -517,10 +517,10 @@ def test_an_image_as_large_as_the_one_given() -> None:
     row = to_size_of_another(mode="linear")
     network = model(row._replace(constants={**row.constants, "w": normal(3, 6, 1, 1)}))
     image = mlferry.ImageType(shape=(1, 3, R(8, 64), R(8, 32)))
-    made = mlferry.convert(network, inputs=[image], outputs=[mlferry.ImageType(name="y")])
-    sizes = made.get_spec().description.output[0].type.imageType.imageSizeRange
+    converted = mlferry.convert(network, inputs=[image], outputs=[mlferry.ImageType(name="y")])
+    sizes = converted.get_spec().description.output[0].type.imageType.imageSizeRange
     assert (sizes.heightRange.upperBound, sizes.widthRange.upperBound) == (64, 32)
-    picture = np.asarray(made.predict({"x": np.zeros((9, 20, 3), np.uint8)})["y"])
+    picture = np.asarray(converted.predict({"x": np.zeros((9, 20, 3), np.uint8)})["y"])
     assert picture.shape[:2] == (9, 20)
 
 

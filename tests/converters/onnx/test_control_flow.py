@@ -82,13 +82,13 @@ def looping(
     **constants: Any,
 ) -> onnx.ModelProto:
     kinds = [F] * len(states)
-    given = [info("i", INT), info("go", B),
+    sample = [info("i", INT), info("go", B),
              *(info(f"s{k}", kind, None) for k, kind in enumerate(kinds))]  # fmt: skip
     inner = {name[6:]: constants.pop(name) for name in list(constants) if name.startswith("inner_")}
-    round_of = body(nodes, given, outputs, **inner)
+    round_of = body(nodes, sample, outputs, **inner)
     loop = node("Loop", [trips, start, *states], list(results), body=round_of)
-    made = [info(name, F, None) for name in results if name]
-    return model([*before, loop], inputs, made, **constants)
+    result = [info(name, F, None) for name in results if name]
+    return model([*before, loop], inputs, result, **constants)
 
 
 STEP = [node("Add", ["s0", "one"], ["t0"])]
@@ -155,9 +155,9 @@ def scanning(count: int, **attributes: Any) -> onnx.ModelProto:
     """A recurrence over many rows, which gives the state and its sum at each."""
     nodes = [*MIXED, node("Add", ["h", "row"], ["t0"]),
              node("ReduceSum", ["t0"], ["total"], keepdims=0)]  # fmt: skip
-    given = [info("s0", F, (2, 3)), info("row", F, (2, 3))]
-    made = [info("t0", F, (2, 3)), info("total", F, ()), info("kept", F, (2, 3))]
-    round_of = body([*nodes, node("Identity", ["h"], ["kept"])], given, made, w=W)
+    inputs = [info("s0", F, (2, 3)), info("row", F, (2, 3))]
+    result = [info("t0", F, (2, 3)), info("total", F, ()), info("kept", F, (2, 3))]
+    round_of = body([*nodes, node("Identity", ["h"], ["kept"])], inputs, result, w=W)
     axis = attributes.get("scan_input_axes", [0])[0]
     shape = [2, 3]
     shape.insert(axis, 1)
@@ -202,9 +202,9 @@ def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
     converted = mlferry.convert(network)
     for sample in SAMPLES:
         x = np.array(sample, np.float32)
-        wanted = session.run(None, {"x": x})
-        made = converted.predict({"x": x}).values()
-        for got, right in zip(made, wanted, strict=True):
+        expected = session.run(None, {"x": x})
+        actual = converted.predict({"x": x}).values()
+        for got, right in zip(actual, expected, strict=True):
             assert got.shape == (right.shape or (1,))
             np.testing.assert_allclose(got, right.reshape(got.shape), rtol=1e-5)
 
@@ -238,9 +238,9 @@ def test_a_state_that_nobody_reads() -> None:
         )  # fmt: skip
 
     x = np.array(SAMPLES[0], np.float32)
-    (made,) = mlferry.convert(gathering("")).predict({"x": x}).values()
+    (actual,) = mlferry.convert(gathering("")).predict({"x": x}).values()
     _, right = mlferry.convert(gathering("y")).predict({"x": x}).values()
-    np.testing.assert_array_equal(made, right)
+    np.testing.assert_array_equal(actual, right)
 
 
 def test_what_is_refused() -> None:

@@ -40,9 +40,9 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def run(converted: mlferry.MLModel, **given: Any) -> np.ndarray:
-    (made,) = converted.predict(given).values()
-    return made
+def run(converted: mlferry.MLModel, **inputs: Any) -> np.ndarray:
+    (actual,) = converted.predict(inputs).values()
+    return actual
 
 
 RELU = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]}, {"y": [1, 3]})
@@ -52,8 +52,8 @@ def test_path_bytes_and_message(tmp_path: Path) -> None:
     onnx.save(RELU, tmp_path / "m.onnx")
     (tmp_path / "m.dat").write_bytes(RELU.SerializeToString())
     for source in (RELU, RELU.SerializeToString(), tmp_path / "m.onnx", str(tmp_path / "m.dat")):
-        made = run(mlferry.convert(source), x=np.array([[-1, 0, 2]], np.float32))
-        np.testing.assert_array_equal(made, [[0, 0, 2]])
+        actual = run(mlferry.convert(source), x=np.array([[-1, 0, 2]], np.float32))
+        np.testing.assert_array_equal(actual, [[0, 0, 2]])
 
 
 # ---- the hook --------------------------------------------------------------------------
@@ -68,10 +68,10 @@ def with_custom() -> onnx.ModelProto:
         helper.make_node("Unknown", ["u"], ["y"], name="other"),
     ]  # fmt: skip
     constants = {"w": np.array([1, 2, 3], np.float32)}
-    made = model(nodes, {"x": [1, 3]}, {"y": [1, 3]}, constants)
+    converted = model(nodes, {"x": [1, 3]}, {"y": [1, 3]}, constants)
     for name in ("t", "u"):
-        made.graph.value_info.append(helper.make_tensor_value_info(name, F, [1, 3]))
-    return made
+        converted.graph.value_info.append(helper.make_tensor_value_info(name, F, [1, 3]))
+    return converted
 
 
 def test_all_unsupported_ops_with_counts_and_names() -> None:
@@ -101,8 +101,8 @@ def test_functions_by_op_with_and_without_domain(key: str) -> None:
     converted = mlferry.convert(with_custom(), custom_conversion_functions=functions)
     assert seen == [("twist_1", [[1, 2, 3]]), ("twist_2", [[1, 2, 3]])]
     loaded = mlferry.MLModel(converted.get_spec(), custom_layers={"Scale": Scale})
-    made = run(loaded, x=np.array([[1, -1, 2]], np.float32))
-    np.testing.assert_array_equal(made, [[1, 0, 18]])
+    actual = run(loaded, x=np.array([[1, -1, 2]], np.float32))
+    np.testing.assert_array_equal(actual, [[1, 0, 18]])
 
 
 def test_channels_first_data_are_those_of_onnx(rng: np.random.Generator) -> None:
@@ -159,9 +159,9 @@ def test_types_of_inputs_and_outputs(kind: int, described: str) -> None:
     node = helper.make_node("Identity", ["x"], ["y"])
     graph = model([node], {"x": [2]}, {"y": [2]}, kinds={"x": kind, "y": kind})
     converted = mlferry.convert(graph)
-    made = run(converted, x=np.array([0, 1]))
-    assert made.dtype == described
-    assert made.tolist() == [0, 1]
+    actual = run(converted, x=np.array([0, 1]))
+    assert actual.dtype == described
+    assert actual.tolist() == [0, 1]
 
 
 def test_integers_that_float32_cannot_hold() -> None:
@@ -203,9 +203,9 @@ def test_pixel_shuffle_written_with_six_axes(rng: np.random.Generator) -> None:
     ]
     constants = {"a": np.array([1, 2, 3, 3, 4, 5]), "b": np.array([1, 2, 12, 15])}
     x = rng.normal(size=(1, 18, 4, 5)).astype(np.float32)
-    made = run(mlferry.convert(model(nodes, {"x": [1, 18, 4, 5]}, {"y": None}, constants)), x=x)
-    wanted = x.reshape(1, 2, 3, 3, 4, 5).transpose(0, 1, 4, 2, 5, 3).reshape(1, 2, 12, 15)
-    np.testing.assert_array_equal(made, wanted)
+    actual = run(mlferry.convert(model(nodes, {"x": [1, 18, 4, 5]}, {"y": None}, constants)), x=x)
+    expected = x.reshape(1, 2, 3, 3, 4, 5).transpose(0, 1, 4, 2, 5, 3).reshape(1, 2, 12, 15)
+    np.testing.assert_array_equal(actual, expected)
     with pytest.raises(ConversionError, match="at most five"):
         mlferry.convert(model(nodes[:2], {"x": [1, 18, 4, 5]}, {"q": None}, constants))
 
@@ -252,8 +252,8 @@ def test_weights_stay_quantized(
     options = ort.SessionOptions()  # optimized, it also rounds the activations to 8 bits
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(graph.SerializeToString(), options)
-    (wanted,) = session.run(None, {"x": x})
-    np.testing.assert_allclose(run(converted, x=x), wanted, rtol=1e-4, atol=1e-4)
+    (expected,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(run(converted, x=x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_four_bit_weights(rng: np.random.Generator) -> None:
@@ -280,9 +280,9 @@ def test_quantized_activations_are_kept(rng: np.random.Generator) -> None:
     ]
     constants = {"s": np.array(0.25, np.float32), "z": np.array(10, np.uint8)}
     x = rng.normal(0, 30, (5, 5)).astype(np.float32)
-    wanted = (np.clip(np.rint(x / 0.25) + 10, 0, 255) - 10) * 0.25
+    expected = (np.clip(np.rint(x / 0.25) + 10, 0, 255) - 10) * 0.25
     converted = mlferry.convert(model(nodes, {"x": [5, 5]}, {"y": [5, 5]}, constants))
-    np.testing.assert_allclose(run(converted, x=x), wanted, atol=1e-6)
+    np.testing.assert_allclose(run(converted, x=x), expected, atol=1e-6)
 
 
 # ---- images, classifiers, flexible shapes ----------------------------------------------
@@ -305,11 +305,11 @@ def test_an_image_with_a_scale_a_channel(rng: np.random.Generator) -> None:
     config = mlferry.ClassifierConfig(["a", "b", "c", "d"])
     converted = mlferry.convert(graph, inputs=[image], classifier_config=config)
     pixels = rng.integers(0, 256, (6, 5, 3)).astype(np.uint8)
-    made = converted.predict({"image": pixels})
+    actual = converted.predict({"image": pixels})
     x = (pixels * [0.1, 0.2, 0.3] + [1, 2, 3]).transpose(2, 0, 1)[None].astype(np.float32)
     plain = mlferry.convert(graph, inputs=[mlferry.TensorType(shape=(1, 3, 6, 5))])
-    np.testing.assert_allclose(list(made["y"].values()), run(plain, image=x)[0], atol=1e-6)
-    assert made["classLabel"] == "abcd"[int(run(plain, image=x).argmax())]
+    np.testing.assert_allclose(list(actual["y"].values()), run(plain, image=x)[0], atol=1e-6)
+    assert actual["classLabel"] == "abcd"[int(run(plain, image=x).argmax())]
 
 
 def test_an_image_of_a_channels_last_input(rng: np.random.Generator) -> None:
@@ -321,8 +321,8 @@ def test_an_image_of_a_channels_last_input(rng: np.random.Generator) -> None:
     graph = model(nodes, {"image": [1, 3, 3, 3]}, {"y": None})
     image = mlferry.ImageType(channel_first=False, scale=2.0)
     pixels = rng.integers(0, 256, (3, 3, 3)).astype(np.uint8)
-    made = run(mlferry.convert(graph, inputs=[image]), image=pixels)
-    np.testing.assert_array_equal(made, 2.0 * pixels.transpose(2, 0, 1).reshape(1, -1))
+    actual = run(mlferry.convert(graph, inputs=[image]), image=pixels)
+    np.testing.assert_array_equal(actual, 2.0 * pixels.transpose(2, 0, 1).reshape(1, -1))
 
 
 def test_the_classic_entry_point(rng: np.random.Generator) -> None:
@@ -332,8 +332,8 @@ def test_the_classic_entry_point(rng: np.random.Generator) -> None:
     converted = classic(graph, image_input_names=["image"], preprocessing_args=arguments)
     assert arguments  # the caller's dictionary stays as it is
     pixels = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
-    wanted = pixels[..., ::-1].transpose(2, 0, 1) * 2.0 - np.array([1, 0, 0])[:, None, None]
-    np.testing.assert_allclose(run(converted, image=pixels), wanted.reshape(1, -1))
+    expected = pixels[..., ::-1].transpose(2, 0, 1) * 2.0 - np.array([1, 0, 0])[:, None, None]
+    np.testing.assert_allclose(run(converted, image=pixels), expected.reshape(1, -1))
     for wrong in ({"mode": "regressor"}, {"minimum_ios_deployment_target": "new"},
                   {"image_input_names": ["img"]}, {"mode": "classifier"}):  # fmt: skip
         with pytest.raises(ConversionError):
@@ -440,9 +440,11 @@ def test_nearest_entries_are_those_of_onnxruntime(transform: str, rounding: str)
         for out in (1, 6, 9, 13, 17, 22):
             options = {"coordinate_transformation_mode": transform, "nearest_mode": rounding}
             proto = resized(size, out, **options)
-            (wanted,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
-            made = mlferry.convert(proto).predict({"x": x})["y"]
-            np.testing.assert_array_equal(made, wanted, err_msg=f"{size} to {out}")
+            (expected,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(
+                None, {"x": x}
+            )
+            actual = mlferry.convert(proto).predict({"x": x})["y"]
+            np.testing.assert_array_equal(actual, expected, err_msg=f"{size} to {out}")
 
 
 def test_a_transposed_convolution_that_runtimes_compute_differently() -> None:
@@ -506,9 +508,9 @@ def branches() -> onnx.ModelProto:
     return model(nodes, {"x": [1, 8], "rate": []}, {"y": None}, constants, kinds=kinds)
 
 
-@pytest.mark.parametrize("given", [16000, np.int64(16000), np.array(16000)])
-def test_an_input_that_has_one_value_for_good(given: Any) -> None:
-    inputs = [mlferry.TensorType("x"), mlferry.TensorType("rate", value=given)]
+@pytest.mark.parametrize("sample", [16000, np.int64(16000), np.array(16000)])
+def test_an_input_that_has_one_value_for_good(sample: Any) -> None:
+    inputs = [mlferry.TensorType("x"), mlferry.TensorType("rate", value=sample)]
     converted = mlferry.convert(branches(), inputs=inputs)
     assert [feature.name for feature in converted.get_spec().description.input] == ["x"]
     x = np.linspace(-1, 1, 8, dtype=np.float32)[None]

@@ -25,14 +25,14 @@ def weights(*shape: int) -> np.ndarray:
 
 def graph(*nodes: tuple[Any, ...], opset: int = 17, **constants: Any) -> onnx.ModelProto:
     """A chain from x to y; a node is its op, its constant inputs and its attributes."""
-    made, current = [], "x"
+    result, current = [], "x"
     for index, (op, names, attributes) in enumerate(nodes):
         following = "y" if index == len(nodes) - 1 else f"v{index}"
-        made.append(helper.make_node(op, [current, *names], [following], **attributes))
+        result.append(helper.make_node(op, [current, *names], [following], **attributes))
         current = following
     return helper.make_model(
         helper.make_graph(
-            made,
+            result,
             "g",
             [helper.make_tensor_value_info("x", 1, [1, 3, "h", "w"])],
             [helper.make_tensor_value_info("y", 1, None)],
@@ -124,10 +124,10 @@ def test_at_several_sizes(name: str, library: Callable[[str], Any]) -> None:
     converted = mlferry.convert(network, inputs=[mlferry.TensorType(shape=SHAPE)])
     for size in SIZES:
         x = RNG.normal(size=(1, 3, *size)).astype(np.float32)
-        (wanted,) = session.run(None, {"x": x})
-        (made,) = converted.predict({"x": x}).values()
-        assert made.shape == wanted.shape
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+        (expected,) = session.run(None, {"x": x})
+        (actual,) = converted.predict({"x": x}).values()
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(PredictionError, match="64"):
         converted.predict({"x": np.zeros((1, 3, 65, 8))})
 
@@ -156,8 +156,8 @@ def test_shape_arithmetic_of_flexible_extents(library: Callable[[str], Any]) -> 
     converted = mlferry.convert(network, inputs=[kind])
     for batch in (1, 5):
         x = RNG.normal(size=(batch, 3, 4)).astype(np.float32)
-        (made,) = converted.predict({"x": x}).values()
-        np.testing.assert_allclose(made, x.reshape(batch, 12) @ constants["w"], rtol=1e-5)
+        (actual,) = converted.predict({"x": x}).values()
+        np.testing.assert_allclose(actual, x.reshape(batch, 12) @ constants["w"], rtol=1e-5)
 
 
 STYLE = NETWORKS["style"]
@@ -171,19 +171,19 @@ def test_an_image_of_flexible_size_becomes_one(library: Callable[[str], Any]) ->
     described = converted.get_spec().description
     sizes = described.input[0].type.imageType.imageSizeRange
     assert (sizes.heightRange.lowerBound, sizes.widthRange.upperBound) == (8, 64)
-    made = described.output[0].type.imageType
+    actual = described.output[0].type.imageType
     # stride 2 of the padded 20 pixels makes 9, repeated 2 and 3 times
-    assert (made.height, made.width) == (18, 27)
-    bounds = made.imageSizeRange
+    assert (actual.height, actual.width) == (18, 27)
+    bounds = actual.imageSizeRange
     assert (bounds.heightRange.lowerBound, bounds.heightRange.upperBound) == (10, 66)
     assert (bounds.widthRange.lowerBound, bounds.widthRange.upperBound) == (15, 99)
     for size in ((9, 12), (20, 40)):
         pixels = RNG.integers(0, 256, (*size, 3)).astype(np.uint8)
         x = (pixels.transpose(2, 0, 1)[None] / 255).astype(np.float32)
-        (wanted,) = session.run(None, {"x": x})
+        (expected,) = session.run(None, {"x": x})
         got = np.asarray(converted.predict({"x": pixels})["y"])
-        wanted = np.clip(wanted[0].transpose(1, 2, 0) * 127 + 127, 0, 255)
-        assert np.abs(got[..., :3] - wanted).max() <= 0.51
+        expected = np.clip(expected[0].transpose(1, 2, 0) * 127 + 127, 0, 255)
+        assert np.abs(got[..., :3] - expected).max() <= 0.51
 
 
 def test_enumerated_shapes() -> None:
@@ -204,14 +204,14 @@ def test_enumerated_sizes_of_images() -> None:
     converted = mlferry.convert(
         STYLE, inputs=[mlferry.ImageType(shape=shapes)], outputs=[mlferry.ImageType(name="y")]
     )
-    given, made = (
+    inputs, result = (
         [(size.height, size.width) for size in feature.type.imageType.enumeratedSizes.sizes]
         for feature in (
             converted.get_spec().description.input[0], converted.get_spec().description.output[0]
         )
     )  # fmt: skip
-    assert given == [(16, 16), (24, 40)]
-    assert made == [(18, 27), (26, 63)]
+    assert inputs == [(16, 16), (24, 40)]
+    assert result == [(18, 27), (26, 63)]
 
 
 @pytest.mark.parametrize(

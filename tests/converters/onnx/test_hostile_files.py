@@ -165,13 +165,13 @@ def loops(depth: int) -> Any:
     """Loops in loops, each of 8 rounds: few enough to be unrolled."""
     out = [helper.make_tensor_value_info("i_c", TensorProto.BOOL, []),
            helper.make_tensor_value_info("o", FLOAT, None)]  # fmt: skip
-    given = [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+    inputs = [helper.make_tensor_value_info("i", TensorProto.INT64, []),
              helper.make_tensor_value_info("i_c", TensorProto.BOOL, []),
              helper.make_tensor_value_info("v", FLOAT, None)]  # fmt: skip
-    body = helper.make_graph([helper.make_node("Neg", ["v"], ["o"])], "b", given, out)
+    body = helper.make_graph([helper.make_node("Neg", ["v"], ["o"])], "b", inputs, out)
     for _ in range(depth):
         node = helper.make_node("Loop", ["s", "", "v"], ["o"], body=body)
-        body = helper.make_graph([node], "b", given, out)
+        body = helper.make_graph([node], "b", inputs, out)
     return model([helper.make_node("Loop", ["s", "", "x"], ["y"], body=body)],
                  numpy_helper.from_array(np.array(8), "s"))  # fmt: skip
 
@@ -308,17 +308,17 @@ def test_giant_options(name: str) -> None:
     build, message = GIANT[name]
     start = time.monotonic()
     small = mlferry.limits.changed(constants=64 << 20, blob=64 << 20)
-    with small, pytest.raises(MlferryError, match=message) as found:
+    with small, pytest.raises(MlferryError, match=message) as actual:
         mlferry.convert(build())
-    assert not isinstance(found.value.__cause__, MemoryError)
+    assert not isinstance(actual.value.__cause__, MemoryError)
     assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_models(name: str) -> None:
     build, message = HOSTILE[name]
-    made = build()
-    data = made if isinstance(made, bytes) else made.SerializeToString()
+    result = build()
+    data = result if isinstance(result, bytes) else result.SerializeToString()
     start = time.monotonic()
     with mlferry.limits.changed(constants=64 << 20, unrolled=5000):
         if message:
@@ -332,8 +332,8 @@ def test_hostile_models(name: str) -> None:
 def test_many_nodes_in_the_wrong_order() -> None:
     start = time.monotonic()
     proto = model(chain(3000, "Neg")[::-1])
-    made = mlferry.convert(proto).predict({"x": np.ones((1, 4))})
-    np.testing.assert_array_equal(made["y"], np.ones((1, 4)))
+    actual = mlferry.convert(proto).predict({"x": np.ones((1, 4))})
+    np.testing.assert_array_equal(actual["y"], np.ones((1, 4)))
     assert time.monotonic() - start < 30
 
 

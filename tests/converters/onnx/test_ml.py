@@ -43,29 +43,31 @@ def compared(
     assert validate(model.get_spec()) == []
     names = [output.name for output in session.get_outputs()]
     for sample in feeds:
-        wanted = dict(zip(names, session.run(None, sample), strict=True))
-        made = model.predict((as_given or rows_as_given)(sample))
-        assert set(made) == set(names)
-        for name, value in wanted.items():
-            same(made[name], value, tolerance)
+        expected = dict(zip(names, session.run(None, sample), strict=True))
+        actual = model.predict((as_given or rows_as_given)(sample))
+        assert set(actual) == set(names)
+        for name, value in expected.items():
+            same(actual[name], value, tolerance)
     return model
 
 
-def same(made: Any, wanted: Any, tolerance: float) -> None:
-    if isinstance(wanted, list):  # what ZipMap gives: a dictionary a sample
-        (wanted,) = wanted
-    if isinstance(made, dict):
-        found = list(made.values())
-        if isinstance(wanted, dict):
-            assert list(made) == list(wanted)
-            wanted = list(wanted.values())
-        np.testing.assert_allclose(found, np.ravel(wanted), rtol=tolerance, atol=tolerance)
-    elif isinstance(made, str) or np.asarray(wanted).dtype.kind in "OUS":
-        assert made == np.ravel(wanted)[0]
-    elif np.asarray(wanted).dtype.kind == "i":
-        np.testing.assert_array_equal(np.ravel(made), np.ravel(wanted))
+def same(result: Any, expected: Any, tolerance: float) -> None:
+    if isinstance(expected, list):  # what ZipMap gives: a dictionary a sample
+        (expected,) = expected
+    if isinstance(result, dict):
+        actual = list(result.values())
+        if isinstance(expected, dict):
+            assert list(result) == list(expected)
+            expected = list(expected.values())
+        np.testing.assert_allclose(actual, np.ravel(expected), rtol=tolerance, atol=tolerance)
+    elif isinstance(result, str) or np.asarray(expected).dtype.kind in "OUS":
+        assert result == np.ravel(expected)[0]
+    elif np.asarray(expected).dtype.kind == "i":
+        np.testing.assert_array_equal(np.ravel(result), np.ravel(expected))
     else:
-        np.testing.assert_allclose(np.ravel(made), np.ravel(wanted), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(
+            np.ravel(result), np.ravel(expected), rtol=tolerance, atol=tolerance
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -76,10 +78,10 @@ def test_nodes(case: Case, library: Library, tmp_path: Path) -> None:
     same_features(mlferry.MLModel(saved).predict(sample), model.predict(sample))
 
 
-def same_features(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    assert set(made) == set(wanted)
-    for name, value in wanted.items():
-        np.testing.assert_equal(made[name], value)
+def same_features(result: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    assert set(result) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_equal(result[name], value)
 
 
 def test_every_op_has_a_case() -> None:
@@ -175,9 +177,9 @@ def test_functions_convert_ordinary_ops_between_models() -> None:
 
     model = mlferry.convert(case.model(), custom_conversion_functions={"Tanh": doubled})
     x = np.float32(ml_cases.ROWS[0])
-    wanted = np.exp((x - 1) * 2) + x
+    expected = np.exp((x - 1) * 2) + x
     np.testing.assert_allclose(
-        model.predict({"X": x})["y"], wanted / np.linalg.norm(wanted), rtol=1e-5
+        model.predict({"X": x})["y"], expected / np.linalg.norm(expected), rtol=1e-5
     )
 
 
@@ -191,8 +193,8 @@ def test_functions_convert_some_of_the_ops() -> None:
                       linear={"alpha": -1.0})  # fmt: skip
 
     model = mlferry.convert(case.model(), custom_conversion_functions={"Scaler": negated})
-    made = model.predict({"X": [1.0, -1.0, 2.0]})["y"]
-    np.testing.assert_allclose(made, [-0.25, 0.25, -0.5])
+    actual = model.predict({"X": [1.0, -1.0, 2.0]})["y"]
+    np.testing.assert_allclose(actual, [-0.25, 0.25, -0.5])
 
 
 def test_columns_of_texts_do_not_take_the_name_of_another_input() -> None:
@@ -397,8 +399,8 @@ def test_one_hot_encoding_of_texts(library: Library) -> None:
         lambda k: k("preprocessing").OneHotEncoder(handle_unknown="ignore").fit(TEXTS),
         [("s", types.StringTensorType([None, 2]))],
     )
-    given = [{"s": np.array([row], object)} for row in (["a", "y"], ["c", "x"], ["q", "x"])]
-    compared(library, proto, given, ml_cases.by_columns)
+    inputs = [{"s": np.array([row], object)} for row in (["a", "y"], ["c", "x"], ["q", "x"])]
+    compared(library, proto, inputs, ml_cases.by_columns)
 
 
 def test_one_hot_encoding_refuses_what_scikit_learn_refuses(library: Library) -> None:
@@ -463,11 +465,11 @@ def test_columns_of_several_types(library: Library) -> None:
 
     number, text = types.FloatTensorType([None, 1]), types.StringTensorType([None, 1])
     proto = to_onnx(library, make, [("u", number), ("v", number), ("w", text)])
-    given = [
+    inputs = [
         {"u": np.float32([[2.0]]), "v": np.float32([[v]]), "w": np.array([[w]], object)}
         for v, w in ((np.nan, "b"), (3.0, "a"))
     ]
-    compared(library, proto, given, lambda f: {"u": f["u"][0], "v": f["v"][0], "w": f["w"][0, 0]})
+    compared(library, proto, inputs, lambda f: {"u": f["u"][0], "v": f["v"][0], "w": f["w"][0, 0]})
 
 
 @pytest.mark.parametrize("kind", ["DoubleTensorType", "Int64TensorType"])

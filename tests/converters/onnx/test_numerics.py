@@ -44,15 +44,15 @@ def both(proto: Any, inputs: list[Array]) -> tuple[Array, Array]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
     feeds = {f"i{index}": array for index, array in enumerate(inputs)}
-    wanted = np.asarray(session.run(None, feeds)[0])
+    expected = np.asarray(session.run(None, feeds)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = np.asarray(mlferry.convert(proto).predict(feeds)["y"])
-    return made.reshape(wanted.shape), wanted
+        actual = np.asarray(mlferry.convert(proto).predict(feeds)["y"])
+    return actual.reshape(expected.shape), expected
 
 
-def same(made: Array, wanted: Array) -> None:
-    np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6, equal_nan=True)
+def same(result: Array, expected: Array) -> None:
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 UNARY = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Abs", "Neg", "Ceil", "Floor", "Sign",
@@ -67,8 +67,8 @@ def test_each_value(op: str) -> None:
     if op == "Erf" and version < (1, 32):
         pytest.skip(f"onnxruntime {onnxruntime.__version__} makes a number of what is none")
     # a value that is not a number is under every threshold for onnxruntime alone
-    given = [ENDS[~np.isnan(ENDS)] if op == "ThresholdedRelu" else ENDS]
-    same(*both(model(op, given, [], {}), given))
+    inputs = [ENDS[~np.isnan(ENDS)] if op == "ThresholdedRelu" else ENDS]
+    same(*both(model(op, inputs, [], {}), inputs))
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"])
@@ -85,23 +85,23 @@ REDUCED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("op", "given"), REDUCED)
-def test_reductions(op: str, given: Array) -> None:
-    same(*both(model(op, [given], [LAST], {}), [given]))
+@pytest.mark.parametrize(("op", "inputs"), REDUCED)
+def test_reductions(op: str, inputs: Array) -> None:
+    same(*both(model(op, [inputs], [LAST], {}), [inputs]))
 
 
 # The logarithm beside an infinity is not a number for onnxruntime, minus infinity here.
 @pytest.mark.parametrize(
-    ("op", "given"), [("Softmax", ROWS), ("LogSoftmax", FINITE), ("LpNormalization", ROWS)]
+    ("op", "inputs"), [("Softmax", ROWS), ("LogSoftmax", FINITE), ("LpNormalization", ROWS)]
 )
-def test_rows(op: str, given: Array) -> None:
-    same(*both(model(op, [given], [], {"axis": -1}), [given]))
+def test_rows(op: str, inputs: Array) -> None:
+    same(*both(model(op, [inputs], [], {"axis": -1}), [inputs]))
 
 
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_windows(op: str) -> None:
-    given = np.nan_to_num(np.tile(ENDS, 5), nan=1.0, posinf=np.inf, neginf=-np.inf)
-    image = given.reshape(1, 1, 10, 10).astype(np.float32)
+    inputs = np.nan_to_num(np.tile(ENDS, 5), nan=1.0, posinf=np.inf, neginf=-np.inf)
+    image = inputs.reshape(1, 1, 10, 10).astype(np.float32)
     same(*both(model(op, [image], [], {"kernel_shape": [2, 2]}), [image]))
 
 
@@ -138,6 +138,6 @@ def test_lengths(count: int, rng: np.random.Generator) -> None:
         ("Conv", (1, 2, count), [np.ones((1, 2, 1), np.float32)], {}),
     ]
     for op, shape, constants, attributes in rows:
-        given = [rng.standard_normal(shape).astype(np.float32)]
-        made, wanted = both(model(op, given, constants, attributes), given)
-        np.testing.assert_allclose(made, wanted, rtol=1e-3, atol=1e-3, err_msg=op)
+        inputs = [rng.standard_normal(shape).astype(np.float32)]
+        actual, expected = both(model(op, inputs, constants, attributes), inputs)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3, err_msg=op)

@@ -92,23 +92,23 @@ def test_suggestions_convert_and_predict(name: str) -> None:
     written = line.removeprefix("give them: mlferry.convert(..., inputs=").split("; mlferry.")[0]
     inputs = eval(written.removesuffix(")"), {"mlferry": mlferry})
     converted = mlferry.convert(model(row), inputs=inputs)
-    given = {
+    sample = {
         feature.name: np.zeros(feature.type.multiArrayType.shape, np.float32)
         for feature in converted.get_spec().description.input
     }
-    assert converted.predict(given)["y"].size
+    assert converted.predict(sample)["y"].size
 
 
 def test_axes_are_shown_by_their_names() -> None:
-    told = str(error_of(ROWS["a state beside a sequence"]))
-    assert "- state: (2, batch, sequence)" in told
-    assert "mlferry.RangeDim" in told
+    message = str(error_of(ROWS["a state beside a sequence"]))
+    assert "- state: (2, batch, sequence)" in message
+    assert "mlferry.RangeDim" in message
 
 
 def test_what_is_given_counts_for_the_same_name() -> None:
     row = ROWS["a state beside a sequence"]
-    given = [mlferry.TensorType("x", shape=(3, mlferry.RangeDim(2, 9, 5)))]
-    assert error_of(row, inputs=given).shapes == {"state": (2, 3, 5)}
+    inputs = [mlferry.TensorType("x", shape=(3, mlferry.RangeDim(2, 9, 5)))]
+    assert error_of(row, inputs=inputs).shapes == {"state": (2, 3, 5)}
 
 
 def _constant(name: str, value: Any) -> onnx.NodeProto:
@@ -144,9 +144,9 @@ def test_a_condition_on_an_input_that_is_always_the_same() -> None:
     network = optional(16000)
     with pytest.raises(ConversionError, match="512 elements") as caught:
         mlferry.convert(network)
-    told = str(caught.value)
-    assert "the branch 'else' of a condition" in told
-    written = told.split("inputs=")[1].splitlines()[0]
+    message = str(caught.value)
+    assert "the branch 'else' of a condition" in message
+    written = message.split("inputs=")[1].splitlines()[0]
     assert written == "[mlferry.TensorType('sr', value=16000)]"
     converted = mlferry.convert(network, inputs=eval(written, {"mlferry": mlferry}))
     x = np.arange(512, dtype=np.float32)[None]

@@ -277,11 +277,11 @@ CASES["BatchNormalization"] = Case("BatchNormalization", [normal(3, 4, 5)], FOUR
 
 
 def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    given = {f"x{index}": x for index, x in enumerate(case.given)}
+    inputs = {f"x{index}": x for index, x in enumerate(case.given)}
     fixed = {f"c{index}": c for index, c in enumerate(case.constants) if c is not None}
     fixed_names = [f"c{i}" if c is not None else "" for i, c in enumerate(case.constants)]
-    sources = {"g": iter(given), "c": iter(fixed_names)}
-    order = case.order or "g" * len(given) + "c" * len(fixed_names)
+    sources = {"g": iter(inputs), "c": iter(fixed_names)}
+    order = case.order or "g" * len(inputs) + "c" * len(fixed_names)
     names = [next(sources[letter]) for letter in order]
     letters = case.outputs if isinstance(case.outputs, str) else "y" * case.outputs
     named = ["" if letter == "-" else f"y{index}" for index, letter in enumerate(letters)]
@@ -291,23 +291,25 @@ def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         "g",
         [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-            for n, x in given.items()
+            for n, x in inputs.items()
         ],
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [numpy_helper.from_array(c, n) for n, c in fixed.items()],
     )
-    made = helper.make_model(
+    result = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=8
     )
-    return onnx.shape_inference.infer_shapes(made), given
+    return onnx.shape_inference.infer_shapes(result), inputs
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
-    network, given = model(CASES[name])
-    wanted = library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, given)
-    made = mlferry.convert(network).predict(given).values()
-    for got, right in zip(made, wanted, strict=True):
+    network, inputs = model(CASES[name])
+    expected = (
+        library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, inputs)
+    )
+    actual = mlferry.convert(network).predict(inputs).values()
+    for got, right in zip(actual, expected, strict=True):
         assert got.shape == (right.shape or (1,))
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
 
@@ -315,12 +317,12 @@ def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
 @pytest.mark.parametrize("name", list(CASES))
 def test_constants_are_those_of_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
     """The same nodes where all of their inputs are known."""
-    network, given = model(CASES[name])
+    network, inputs = model(CASES[name])
     known = onnx.ModelProto()
     known.CopyFrom(network)
     graph = known.graph
     del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in given.items())
+    graph.initializer.extend(numpy_helper.from_array(x, name) for name, x in inputs.items())
     graph.input.append(helper.make_tensor_value_info("zero", 1, [1]))
     for output in network.graph.output:
         graph.node.extend(
@@ -333,9 +335,9 @@ def test_constants_are_those_of_onnxruntime(name: str, library: Callable[[str], 
         )
         graph.output.append(helper.make_empty_tensor_value_info(f"{output.name}_shown"))
     feeds = {"zero": np.zeros(1, np.float32)}
-    wanted = library("onnxruntime").InferenceSession(known.SerializeToString()).run(None, feeds)
-    made = mlferry.convert(known).predict(feeds).values()
-    for got, right in zip(made, wanted, strict=True):
+    expected = library("onnxruntime").InferenceSession(known.SerializeToString()).run(None, feeds)
+    actual = mlferry.convert(known).predict(feeds).values()
+    for got, right in zip(actual, expected, strict=True):
         assert got.shape == (right.shape or (1,))
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
 
@@ -354,6 +356,6 @@ def test_unpooling_undoes_pooling() -> None:
     x = normal(2, 3, 6, 4)
     blocks = x.reshape(2, 3, 3, 2, 2, 2)
     best = blocks.max(axis=(3, 5), keepdims=True)
-    wanted = np.where(blocks == best, blocks, 0).reshape(x.shape)
-    (made,) = mlferry.convert(network).predict({"x": x}).values()
-    np.testing.assert_array_equal(made, wanted)
+    expected = np.where(blocks == best, blocks, 0).reshape(x.shape)
+    (actual,) = mlferry.convert(network).predict({"x": x}).values()
+    np.testing.assert_array_equal(actual, expected)

@@ -126,11 +126,11 @@ def transformer() -> Small:
         "far": np.float32(-10000), "axis1": np.array([1]), "axis2": np.array([2]),
         "split": np.array([0, 0, 2, 4]), "joined": np.array([0, 0, 8]),
     }  # fmt: skip
-    given = {
+    inputs = {
         "ids": RNG.integers(0, 30, (2, 6)), "types": RNG.integers(0, 2, (2, 6)),
         "mask": np.array([[1, 1, 1, 1, 0, 0], [1] * 6]),
     }  # fmt: skip
-    return Small(nodes, given, constants)
+    return Small(nodes, inputs, constants)
 
 
 CONVOLUTIONS = Small(
@@ -220,10 +220,10 @@ def ops(model: onnx.ModelProto) -> set[str]:
     return {n.op_type for n in model.graph.node}
 
 
-def compare(model: onnx.ModelProto, given: dict[str, Any], runtime: Any, most: float) -> None:
-    wanted = runtime.InferenceSession(model.SerializeToString()).run(None, given)
-    made = mlferry.convert(model).predict(given).values()
-    for got, right in zip(made, wanted, strict=True):
+def compare(model: onnx.ModelProto, inputs: dict[str, Any], runtime: Any, most: float) -> None:
+    expected = runtime.InferenceSession(model.SerializeToString()).run(None, inputs)
+    actual = mlferry.convert(model).predict(inputs).values()
+    for got, right in zip(actual, expected, strict=True):
         assert got.shape == right.shape
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=most)
 
@@ -241,9 +241,9 @@ def test_what_the_optimizer_writes(
 ) -> None:
     runtime = library("onnxruntime")
     small, expected = FUSED[name]
-    made = optimized(small.model(), tmp_path / "optimized.onnx", runtime)
-    assert expected <= ops(made), sorted(ops(made))
-    compare(made, small.given, runtime, 1e-5)
+    model = optimized(small.model(), tmp_path / "optimized.onnx", runtime)
+    assert expected <= ops(model), sorted(ops(model))
+    compare(model, small.given, runtime, 1e-5)
 
 
 def test_what_the_optimizer_of_transformers_writes(
@@ -254,15 +254,15 @@ def test_what_the_optimizer_of_transformers_writes(
 
     source = tmp_path / "model.onnx"
     onnx.save(small.model(), source)
-    made = optimize_model(str(source), "bert", num_heads=2, hidden_size=8, opt_level=0).model
+    result = optimize_model(str(source), "bert", num_heads=2, hidden_size=8, opt_level=0).model
     expected = {"Attention", "SkipLayerNormalization", "BiasGelu"}
-    assert expected <= ops(made), sorted(ops(made))
-    compare(made, small.given, runtime, 1e-5)
+    assert expected <= ops(result), sorted(ops(result))
+    compare(result, small.given, runtime, 1e-5)
     from onnxruntime.quantization import quantize_dynamic
 
     target = tmp_path / "quantized.onnx"
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    quantize_dynamic(made, target, reduce_range=True, extra_options={"DefaultTensorType": 1})
+    result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    quantize_dynamic(result, target, reduce_range=True, extra_options={"DefaultTensorType": 1})
     quantized = onnx.load(target)
     assert "QAttention" in ops(quantized)
     compare(quantized, small.given, runtime, 2e-2)
@@ -283,16 +283,16 @@ def test_dynamic_quantization(name: str, tmp_path: Path, library: Callable[[str]
     quantize_dynamic(source, target, weight_type=QuantType.QInt8, reduce_range=True)
     quantized = onnx.load(target)
     compare(quantized, small.given, onnxruntime, 2e-2)
-    made = optimized(quantized, tmp_path / "optimized.onnx", onnxruntime)
-    assert any(n.domain for n in made.graph.node)
-    compare(made, small.given, onnxruntime, 2e-2)
+    result = optimized(quantized, tmp_path / "optimized.onnx", onnxruntime)
+    assert any(n.domain for n in result.graph.node)
+    compare(result, small.given, onnxruntime, 2e-2)
 
 
 class _Samples:
     """What the quantizer is calibrated with."""
 
-    def __init__(self, given: dict[str, np.ndarray]) -> None:
-        self.left = [given]
+    def __init__(self, inputs: dict[str, np.ndarray]) -> None:
+        self.left = [inputs]
 
     def get_next(self) -> Any:
         return self.left.pop() if self.left else None
@@ -322,9 +322,9 @@ def test_static_quantization(
     quantized = onnx.load(target)
     compare(quantized, MAPS.given, onnxruntime, 2e-2)
     for level in ("EXTENDED", "ALL"):
-        made = optimized(quantized, tmp_path / "optimized.onnx", onnxruntime, level)
-        assert any(n.domain for n in made.graph.node), sorted(ops(made))
-        compare(made, MAPS.given, onnxruntime, 2e-2)
+        result = optimized(quantized, tmp_path / "optimized.onnx", onnxruntime, level)
+        assert any(n.domain for n in result.graph.node), sorted(ops(result))
+        compare(result, MAPS.given, onnxruntime, 2e-2)
 
 
 def test_what_is_arranged_for_one_processor_says_how_to_write_it_again() -> None:

@@ -27,8 +27,8 @@ def model(
         [helper.make_tensor_value_info("y", 1, None)],
         [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    return onnx.shape_inference.infer_shapes(made)
+    result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    return onnx.shape_inference.infer_shapes(result)
 
 
 def ints(kind: str, *shape: int) -> np.ndarray:
@@ -90,11 +90,11 @@ def test_products(name: str, library: Callable[[str], Any]) -> None:
     assert weights.Encoding("linear", 8) in stored
     shape = [d.dim_value for d in network.graph.input[0].type.tensor_type.shape.dim]
     x = RNG.normal(0, 2, shape).astype(np.float32)
-    (wanted,) = session.run(None, {"x": x})
-    (made,) = converted.predict({"x": x}).values()
-    far = np.abs(made - wanted) > 1e-4 * np.abs(wanted).max()
+    (expected,) = session.run(None, {"x": x})
+    (actual,) = converted.predict({"x": x}).values()
+    far = np.abs(actual - expected) > 1e-4 * np.abs(expected).max()
     assert far.mean() <= 0.01
-    assert np.abs(made - wanted).max() <= STEPS.get(name, 1e-4 * np.abs(wanted).max()) + 1e-5
+    assert np.abs(actual - expected).max() <= STEPS.get(name, 1e-4 * np.abs(expected).max()) + 1e-5
 
 
 def test_weights_in_blocks_become_floats() -> None:
@@ -104,8 +104,8 @@ def test_weights_in_blocks_become_floats() -> None:
          node("MatMul", ["x", "w"], ["y"])], (2, 6), q=codes, s=step,
     )  # fmt: skip
     x = RNG.normal(size=(2, 6)).astype(np.float32)
-    (made,) = mlferry.convert(network).predict({"x": x}).values()
-    np.testing.assert_allclose(made, x @ (codes * np.repeat(step, 2, 0)), rtol=1e-5, atol=1e-5)
+    (actual,) = mlferry.convert(network).predict({"x": x}).values()
+    np.testing.assert_allclose(actual, x @ (codes * np.repeat(step, 2, 0)), rtol=1e-5, atol=1e-5)
 
 
 FAKE = model(
@@ -119,10 +119,10 @@ def test_rounding_of_activations_is_kept_or_dropped() -> None:
     x = RNG.normal(size=(2, 6)).astype(np.float32)
     matrix = onnx.numpy_helper.to_array(FAKE.graph.initializer[2]) * np.float32(0.02)
     rounded = (np.clip(np.rint(x / X["xs"]) + 120, 0, 255) - 120) * X["xs"]
-    for option, wanted in (("keep", rounded @ matrix), ("drop", x @ matrix)):
+    for option, expected in (("keep", rounded @ matrix), ("drop", x @ matrix)):
         converted = mlferry.convert(FAKE, activation_quantization=option)
-        (made,) = converted.predict({"x": x}).values()
-        np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+        (actual,) = converted.predict({"x": x}).values()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
         spec = converted.get_spec()
         kinds = [layer.WhichOneof("layer") for layer in spec.neuralNetwork.layers]
         assert ("round" in kinds) == (option == "keep")
@@ -135,8 +135,8 @@ def test_rounding_of_activations_is_kept_or_dropped() -> None:
 def test_integers_that_are_read_as_such_are_never_dropped() -> None:
     network = PRODUCTS["MatMulInteger"]
     x = RNG.normal(size=(4, 6)).astype(np.float32)
-    made = [
+    actual = [
         next(iter(mlferry.convert(network, activation_quantization=o).predict({"x": x}).values()))
         for o in ("keep", "drop")
     ]
-    np.testing.assert_array_equal(*made)
+    np.testing.assert_array_equal(*actual)

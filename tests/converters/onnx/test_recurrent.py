@@ -89,7 +89,7 @@ def network(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         return RNG.normal(0, 0.6, (directions, *shape)).astype(np.float32)
 
     constants: dict[str, np.ndarray] = {"w": some(rows, INPUTS), "r": some(rows, UNITS)}
-    given: dict[str, np.ndarray] = {}
+    inputs: dict[str, np.ndarray] = {}
     names = ["x", "w", "r", "", "", "", "", ""]
     if case.bias:
         names[3], constants["b"] = "b", some(2 * rows)
@@ -98,7 +98,7 @@ def network(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     count = 2 if case.op == "LSTM" else 1
     for place in range({"none": 0, "first only": 1}.get(case.states, count)):
         name = names[5 + place] = f"state{place}"
-        (constants if case.states == "constant" else given)[name] = some(BATCH, UNITS)
+        (constants if case.states == "constant" else inputs)[name] = some(BATCH, UNITS)
     if case.peepholes:
         names[7], constants["p"] = "p", some(3 * UNITS)
     while not names[-1]:
@@ -108,12 +108,12 @@ def network(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     graph = helper.make_graph(
         [helper.make_node(case.op, names, outputs, hidden_size=UNITS, **case.attributes)], "g",
         [helper.make_tensor_value_info("x", 1, [length, BATCH, INPUTS])]
-        + [helper.make_tensor_value_info(n, 1, a.shape) for n, a in given.items()],
+        + [helper.make_tensor_value_info(n, 1, a.shape) for n, a in inputs.items()],
         [helper.make_tensor_value_info(n, 1, None) for n in outputs],
         [numpy_helper.from_array(a, n) for n, a in constants.items()],
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8), given
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), inputs
 
 
 def recurrent_kinds(model: mlferry.MLModel) -> list[str]:
@@ -126,7 +126,7 @@ def test_recurrent_ops(name: str) -> None:
     import onnxruntime
 
     case = CASES[name]
-    source, given = network(case)
+    source, sample = network(case)
     lengths = (6,) if case.lengths else (1, 4, 300)
     shape = (6 if case.lengths else mlferry.RangeDim(1, 300, 4), BATCH, INPUTS)
     inputs = [mlferry.TensorType(name="x", shape=shape)]
@@ -137,8 +137,8 @@ def test_recurrent_ops(name: str) -> None:
     session = onnxruntime.InferenceSession(source.SerializeToString())
     for length in lengths:
         x = RNG.normal(size=(length, BATCH, INPUTS)).astype(np.float32)
-        feed = {"x": x, **given}
-        made = model.predict(feed)
-        for output, wanted in zip(session.get_outputs(), session.run(None, feed), strict=True):
-            assert made[output.name].shape == wanted.shape
-            np.testing.assert_allclose(made[output.name], wanted, atol=1e-4)
+        feed = {"x": x, **sample}
+        actual = model.predict(feed)
+        for output, reference in zip(session.get_outputs(), session.run(None, feed), strict=True):
+            assert actual[output.name].shape == reference.shape
+            np.testing.assert_allclose(actual[output.name], reference, atol=1e-4)

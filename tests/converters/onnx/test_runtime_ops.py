@@ -94,8 +94,8 @@ def blocks(inputs: int, outputs: int, size: int, bits: int, *, zeros: str = "") 
         told.append(codes(outputs, -(-count * bits // 8)))
     elif zeros == "floats":
         told.append(RNG.uniform(0, 15, (outputs, count)).astype(np.float32))
-    given = [normal(2, 3, inputs)]
-    return Case("MatMulNBits", given, told,
+    sample = [normal(2, 3, inputs)]
+    return Case("MatMulNBits", sample, told,
                 {"K": inputs, "N": outputs, "bits": bits, "block_size": size})  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def grouped(
     length: int,
     past: int = 0,
     *rest: np.ndarray | None,
-    given: bool = False,
+    inputs: bool = False,
     batch: int = 2,
     filled: int | None = None,
     outputs: str = "yyy",
@@ -134,7 +134,7 @@ def grouped(
         units = 8 if stored is np.uint8 else 16
         old = [codes(batch, 2, past, units, kind=stored) for _ in range(2)]
     lengths = [whole(*[before + length - 1] * batch), whole(past + length)]
-    if given:
+    if inputs:
         given_all = [*operands, *(x for x in old if x is not None), lengths[0]]
         order = "ggg" + ("gg" if past else "cc") + "g" + "c" * (1 + len(rest))
         constants: list[np.ndarray | None] = [*([] if past else old), lengths[1], *rest]
@@ -158,7 +158,7 @@ def in_codes(bits: int, kind: str, **options: Any) -> Case:
     scales = [RNG.uniform(0.5, 1.0, count).astype(np.float32) * 2 ** (2 - bits) for _ in range(2)]
     rest = options.pop("rest", [None] * 5)
     return grouped(
-        3 if options.get("batch") == 1 else 1, 4, *rest, *scales, given=True,
+        3 if options.get("batch") == 1 else 1, 4, *rest, *scales, inputs=True,
         stored=np.int8 if bits == 8 else np.uint8, kv_cache_bit_width=bits, k_quant_type=kind,
         v_quant_type=kind, **options,
     )  # fmt: skip
@@ -290,18 +290,18 @@ CASES: dict[str, Case] = {
         "MultiHeadAttention", [Q, normal(2, 2, 6, 4), normal(2, 2, 6, 4)], [], {"num_heads": 2}
     ),
     "GroupQueryAttention": grouped(5),
-    "GroupQueryAttention of computed lengths": grouped(5, given=True),
+    "GroupQueryAttention of computed lengths": grouped(5, inputs=True),
     "GroupQueryAttention with a past": grouped(1, 3),
-    "GroupQueryAttention with a past of computed lengths": grouped(1, 3, given=True),
-    "GroupQueryAttention of one sentence with a past": grouped(3, 4, given=True, batch=1),
+    "GroupQueryAttention with a past of computed lengths": grouped(1, 3, inputs=True),
+    "GroupQueryAttention of one sentence with a past": grouped(3, 4, inputs=True, batch=1),
     "GroupQueryAttention with a past, in a window": grouped(
-        1, 6, local_window_size=3, given=True
+        1, 6, local_window_size=3, inputs=True
     ),
     "GroupQueryAttention in a window": grouped(6, local_window_size=2, scale=0.2),
     "GroupQueryAttention with soft limits": grouped(5, softcap=1.5),
     "GroupQueryAttention with rotations": grouped(5, 0, *WIDE_TURNS, do_rotary=1),
     "GroupQueryAttention with rotations and a past": grouped(
-        1, 4, *WIDE_TURNS, do_rotary=1, rotary_interleaved=1, given=True
+        1, 4, *WIDE_TURNS, do_rotary=1, rotary_interleaved=1, inputs=True
     ),
     "GroupQueryAttention, rotated in part": Case(
         "GroupQueryAttention", [normal(2, 3, 64), normal(2, 3, 32), normal(2, 3, 32)],
@@ -313,7 +313,7 @@ CASES: dict[str, Case] = {
     ),
     "GroupQueryAttention with sinks": grouped(5, 0, None, None, None, None, normal(4)),
     "GroupQueryAttention with sinks and a past, in a window": grouped(
-        1, 6, None, None, None, None, normal(4), local_window_size=3, given=True
+        1, 6, None, None, None, None, normal(4), local_window_size=3, inputs=True
     ),
     "GroupQueryAttention, smooth": grouped(5, smooth_softmax=1),
     "GroupQueryAttention, smooth, with soft limits and a past": grouped(
@@ -481,34 +481,36 @@ def model(case: Case, opset: int = 17) -> tuple[onnx.ModelProto, dict[str, np.nd
     """A network of one node, and what it is given."""
     order = case.order or "g" * len(case.given) + "c" * len(case.constants)
     left = {"g": list(case.given), "c": list(case.constants)}
-    names, given, fixed = [], {}, {}
+    names, inputs, fixed = [], {}, {}
     for place, letter in enumerate(order):
         array = left[letter].pop(0)
         names.append("" if array is None else f"{letter}{place}")
         if array is not None:
-            (given if letter == "g" else fixed)[f"{letter}{place}"] = array
+            (inputs if letter == "g" else fixed)[f"{letter}{place}"] = array
     named = ["" if letter == "-" else f"y{index}" for index, letter in enumerate(case.outputs)]
     graph = helper.make_graph(
         [helper.make_node(case.op, names, named, domain=case.domain, **case.attributes)],
         "g",
         [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-            for n, x in given.items()
+            for n, x in inputs.items()
         ],
         [helper.make_empty_tensor_value_info(name) for name in named if name],
         [numpy_helper.from_array(c, n) for n, c in fixed.items()],
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8), given
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), inputs
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
     case = CASES[name]
-    network, given = model(case)
-    wanted = library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, given)
-    made = mlferry.convert(network).predict(given).values()
-    for got, right in zip(made, wanted, strict=True):
+    network, inputs = model(case)
+    expected = (
+        library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, inputs)
+    )
+    actual = mlferry.convert(network).predict(inputs).values()
+    for got, right in zip(actual, expected, strict=True):
         assert got.shape == (right.shape or (1,))
         far = np.abs(np.float64(got) - right)
         assert far.max() <= 2e-5 + 1e-4 * np.abs(np.float64(right)).max() + case.step
@@ -519,14 +521,16 @@ def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
 def test_packed_operands_are_those_apart(packed: str, library: Callable[[str], Any]) -> None:
     """onnxruntime takes them on graphics processors alone; what they hold it takes apart, too."""
     q, k, v = normal(2, 5, 2, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 4)
-    apart, given = model(Case("MultiHeadAttention", [x.reshape(2, 5, 8) for x in (q, k, v)], [],
+    apart, inputs = model(Case("MultiHeadAttention", [x.reshape(2, 5, 8) for x in (q, k, v)], [],
                               {"num_heads": 2}))  # fmt: skip
-    (wanted,) = library("onnxruntime").InferenceSession(apart.SerializeToString()).run(None, given)
+    (expected,) = (
+        library("onnxruntime").InferenceSession(apart.SerializeToString()).run(None, inputs)
+    )
     operands = [q.reshape(2, 5, 8), np.stack([k, v], 3)]
     operands = [np.stack([q, k, v], 3)] if packed == "all three" else operands
-    network, given = model(Case("MultiHeadAttention", operands, [], {"num_heads": 2}))
-    (made,) = mlferry.convert(network).predict(given).values()
-    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
+    network, inputs = model(Case("MultiHeadAttention", operands, [], {"num_heads": 2}))
+    (actual,) = mlferry.convert(network).predict(inputs).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_op_has_a_row() -> None:
@@ -604,16 +608,16 @@ def test_functions_of_the_user_come_first(key: str) -> None:
         assert (node.num_heads, node.op) == (2, "com.microsoft.Attention")
         return mlferry.CustomLayerParams("Attention", output_shapes=lambda shapes: shapes[:1])
 
-    made = mlferry.convert(network, custom_conversion_functions={key: function})
-    kinds = [layer.WhichOneof("layer") for layer in made.get_spec().neuralNetwork.layers]
+    converted = mlferry.convert(network, custom_conversion_functions={key: function})
+    kinds = [layer.WhichOneof("layer") for layer in converted.get_spec().neuralNetwork.layers]
     assert "custom" in kinds
     assert "softmaxND" not in kinds
 
 
 def test_four_bits_stay_four_bits() -> None:
     """A matrix of one block a column has Core ML's own form of weights."""
-    made = mlferry.convert(model(CASES["MatMulNBits of one block"])[0])
-    layers = made.get_spec().neuralNetwork.layers
+    converted = mlferry.convert(model(CASES["MatMulNBits of one block"])[0])
+    layers = converted.get_spec().neuralNetwork.layers
     (product,) = (x.innerProduct for x in layers if x.WhichOneof("layer") == "innerProduct")
     assert product.weights.quantization.numberOfBits == 4
 
@@ -641,9 +645,9 @@ def test_rounding_to_few_bits(kind: str, block: int, library: Callable[[str], An
     graph = helper.make_graph(nodes, "g", shapes[:1], shapes[1:], tensors)
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     session = library("onnxruntime").InferenceSession(network.SerializeToString())
-    (wanted,) = session.run(None, {"x": FLOATS})
-    (made,) = mlferry.convert(network).predict({"x": FLOATS}).values()
-    np.testing.assert_allclose(made, wanted, atol=1e-6)
+    (expected,) = session.run(None, {"x": FLOATS})
+    (actual,) = mlferry.convert(network).predict({"x": FLOATS}).values()
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_types_of_every_op_are_told() -> None:
@@ -680,28 +684,28 @@ def test_weights_of_few_bits(kind: str, form: str) -> None:
               helper.make_tensor_value_info("y", 1, [3, 4])]  # fmt: skip
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=13)
-    made = mlferry.convert(network)
+    converted = mlferry.convert(network)
     x = normal(3, 6)
     steps = np.repeat(scale, 2, 0) if form == "a block" else scale
     np.testing.assert_allclose(
-        made.predict({"x": x})["y"], x @ ((whole - (least + 1)) * steps), rtol=1e-4, atol=1e-5
+        converted.predict({"x": x})["y"], x @ ((whole - (least + 1)) * steps), rtol=1e-4, atol=1e-5
     )
-    (layer,) = made.get_spec().neuralNetwork.layers
+    (layer,) = converted.get_spec().neuralNetwork.layers
     told = layer.innerProduct.weights
     assert told.quantization.numberOfBits == (0 if form == "a block" else bits)
 
 
 def test_caches_that_are_not_full(library: Callable[[str], Any]) -> None:
     """New keys of each sentence follow its own earlier ones; what is behind them says nothing."""
-    case = grouped(1, 5, *WIDE_TURNS, do_rotary=1, given=True)
+    case = grouped(1, 5, *WIDE_TURNS, do_rotary=1, inputs=True)
     lengths = whole(3, 5)
     case = case._replace(given=[*case.given[:-1], lengths])
-    network, given = model(case)
+    network, inputs = model(case)
     session = library("onnxruntime").InferenceSession(network.SerializeToString())
-    wanted = session.run(None, given)
-    made = list(mlferry.convert(network).predict(given).values())
-    np.testing.assert_allclose(made[0], wanted[0], atol=1e-5)
-    for got, right in zip(made[1:], wanted[1:], strict=True):
+    expected = session.run(None, inputs)
+    actual = list(mlferry.convert(network).predict(inputs).values())
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-5)
+    for got, right in zip(actual[1:], expected[1:], strict=True):
         for sentence, last in enumerate(lengths):
             valid = np.s_[sentence, :, : last + 1]
             np.testing.assert_allclose(got[valid], right[valid], atol=1e-5)
@@ -709,10 +713,10 @@ def test_caches_that_are_not_full(library: Callable[[str], Any]) -> None:
 
 @pytest.mark.parametrize(("length", "past"), [(1, 4), (3, 2)])
 def test_caches_of_any_length(length: int, past: int, library: Callable[[str], Any]) -> None:
-    case = grouped(length, past, *WIDE_TURNS, do_rotary=1, given=True, batch=1)
-    network, given = model(case)
+    case = grouped(length, past, *WIDE_TURNS, do_rotary=1, inputs=True, batch=1)
+    network, sample = model(case)
     session = library("onnxruntime").InferenceSession(network.SerializeToString())
-    wanted = session.run(None, given)
+    expected = session.run(None, sample)
     for value in network.graph.input:
         for axis, extent in enumerate(value.type.tensor_type.shape.dim):
             if value.name in ("g0", "g1", "g2") and axis == 1:
@@ -729,8 +733,8 @@ def test_caches_of_any_length(length: int, past: int, library: Callable[[str], A
         *(mlferry.TensorType(name=n, shape=(1, 2, ranged, 16)) for n in ("g3", "g4")),
     ]  # fmt: skip
     converted = mlferry.convert(network, inputs=inputs)
-    made = list(converted.predict(given).values())
-    for got, right in zip(made, wanted, strict=True):
+    actual = list(converted.predict(sample).values())
+    for got, right in zip(actual, expected, strict=True):
         np.testing.assert_allclose(got, right, atol=1e-5)
 
 

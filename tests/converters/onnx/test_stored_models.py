@@ -26,13 +26,13 @@ REFUSED = ("test_sequence", "test_strnorm", "test_gradient", "test_operator_perm
 
 
 def tensors(folder: Path, kind: str) -> list[np.ndarray]:
-    found = sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.rsplit("_", 1)[1]))
-    made = []
-    for path in found:
+    matches = sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.rsplit("_", 1)[1]))
+    result = []
+    for path in matches:
         tensor = onnx.TensorProto()
         tensor.ParseFromString(path.read_bytes())
-        made.append(onnx.numpy_helper.to_array(tensor))
-    return made
+        result.append(onnx.numpy_helper.to_array(tensor))
+    return result
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -45,22 +45,22 @@ def test_stored_outputs(path: Path) -> None:
         return
     constants = {t.name for t in model.graph.initializer}
     names = [v.name for v in model.graph.input if v.name not in constants]
-    given = dict(zip(names, tensors(folder, "input"), strict=True))
+    inputs = dict(zip(names, tensors(folder, "input"), strict=True))
     fixed = {"test_expand_shape": 1}
     for prefix, place in fixed.items():
         if path.name.startswith(prefix):
             name = names[place]
-            model.graph.initializer.append(onnx.numpy_helper.from_array(given.pop(name), name))
-    shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in given.items()]
+            model.graph.initializer.append(onnx.numpy_helper.from_array(inputs.pop(name), name))
+    shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in inputs.items()]
     converted = mlferry.convert(model, inputs=shapes)
-    if any(x.dtype == np.float64 and np.abs(x).max() > 1e38 for x in given.values()):
+    if any(x.dtype == np.float64 and np.abs(x).max() > 1e38 for x in inputs.values()):
         with pytest.raises(MlferryError, match="float32 cannot hold"):
-            converted.predict(given)
+            converted.predict(inputs)
         return
-    made = converted.predict(given)
-    for got, wanted in zip(made.values(), tensors(folder, "output"), strict=True):
-        assert got.shape == (wanted.shape or (1,))
-        np.testing.assert_allclose(got, wanted.reshape(got.shape), rtol=1e-3, atol=1e-4)
+    actual = converted.predict(inputs)
+    for got, expected in zip(actual.values(), tensors(folder, "output"), strict=True):
+        assert got.shape == (expected.shape or (1,))
+        np.testing.assert_allclose(got, expected.reshape(got.shape), rtol=1e-3, atol=1e-4)
 
 
 LIGHT = sorted((DATA / "light").glob("*.onnx"))
@@ -77,15 +77,15 @@ def test_light_networks(path: Path, library: Callable[[str], Any]) -> None:
         session = ort.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
-    given = {
+    inputs = {
         i.name: rng.normal(size=[1 if not isinstance(n, int) else n for n in i.shape]).astype(
             np.float32
         )
         for i in session.get_inputs()
     }
-    wanted = session.run(None, given)
-    made = mlferry.convert(model).predict(given)
-    for got, reference in zip(made.values(), wanted, strict=True):
+    expected = session.run(None, inputs)
+    actual = mlferry.convert(model).predict(inputs)
+    for got, reference in zip(actual.values(), expected, strict=True):
         assert got.shape == reference.shape
         assert np.abs(got - reference).max() <= 1e-4 * max(np.ptp(reference), 1e-6)
 
@@ -96,14 +96,14 @@ def randomized(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelPr
     for node in model.graph.node:
         for place, name in enumerate(node.input):
             roles[name] = (node.op_type, place)
-    made = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    result = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     for node in list(model.graph.node):
         if node.op_type == "ConstantOfShape":
-            (shape,) = (made[name] for name in node.input)
-            made[node.output[0]] = np.zeros(shape, np.float32)
+            (shape,) = (result[name] for name in node.input)
+            result[node.output[0]] = np.zeros(shape, np.float32)
             model.graph.node.remove(node)
     del model.graph.initializer[:]
-    for name, array in made.items():
+    for name, array in result.items():
         op, place = roles.get(name, ("", 0))
         if array.dtype != np.float32:
             model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -119,7 +119,7 @@ def randomized(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelPr
             onnx.numpy_helper.from_array(values.astype(np.float32), name)
         )
     model.ir_version = 8  # from 4 on, initializers need not be inputs
-    kept = [v for v in model.graph.input if v.name not in made]
+    kept = [v for v in model.graph.input if v.name not in result]
     del model.graph.input[:]
     model.graph.input.extend(kept)
     return model
@@ -151,14 +151,14 @@ def retyped(path: Path, old: int, new: int) -> onnx.ModelProto:
     return model
 
 
-def as_float32(path: Path, library: Callable[[str], Any], given: dict[str, Any]) -> list[Any]:
+def as_float32(path: Path, library: Callable[[str], Any], inputs: dict[str, Any]) -> list[Any]:
     data = retyped(path, onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT).SerializeToString()
-    return list(library("onnxruntime").InferenceSession(data).run(None, given))
+    return list(library("onnxruntime").InferenceSession(data).run(None, inputs))
 
 
-def in_double(path: Path, library: Callable[[str], Any], given: dict[str, Any]) -> list[Any]:
+def in_double(path: Path, library: Callable[[str], Any], inputs: dict[str, Any]) -> list[Any]:
     model = retyped(path, onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
-    doubles = {name: x.astype(np.float64) for name, x in given.items()}
+    doubles = {name: x.astype(np.float64) for name, x in inputs.items()}
     return list(library("onnx.reference").ReferenceEvaluator(model).run(None, doubles))
 
 
@@ -170,9 +170,9 @@ ORACLES = {
 }
 
 
-def by_onnxruntime(path: Path, library: Callable[[str], Any], given: dict[str, Any]) -> list[Any]:
+def by_onnxruntime(path: Path, library: Callable[[str], Any], inputs: dict[str, Any]) -> list[Any]:
     session = library("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return list(session.run(None, given))
+    return list(session.run(None, inputs))
 
 
 def check(
@@ -181,12 +181,12 @@ def check(
     kinds = [mlferry.TensorType(shape=shape)] if shape else None
     model = mlferry.convert(path, inputs=kinds)
     rng = np.random.default_rng(5)
-    given = {
+    inputs = {
         f.name: rng.uniform(0, 255, tuple(f.type.multiArrayType.shape)).astype(np.float32)
         for f in model.get_spec().description.input
     }
-    wanted = oracle(path, library, given)
-    for right, got in zip(wanted, model.predict(given).values(), strict=True):
+    expected = oracle(path, library, inputs)
+    for right, got in zip(expected, model.predict(inputs).values(), strict=True):
         assert got.shape == right.shape
         assert np.abs(got - right).max() <= 1e-4 * max(float(np.ptp(right)), 1e-6)
 
@@ -213,7 +213,7 @@ def test_a_face_detector_at_any_size(shared_data: Path, library: Callable[[str],
     model = mlferry.convert(path, inputs=[mlferry.TensorType(shape=(1, 3, side, side))])
     for size in ((64, 96), (320, 192)):
         x = np.random.default_rng(5).uniform(0, 255, (1, 3, *size)).astype(np.float32)
-        wanted = by_onnxruntime(path, library, {"input": x})
-        for right, got in zip(wanted, model.predict({"input": x}).values(), strict=True):
+        expected = by_onnxruntime(path, library, {"input": x})
+        for right, got in zip(expected, model.predict({"input": x}).values(), strict=True):
             assert got.shape == right.shape
             np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-5)

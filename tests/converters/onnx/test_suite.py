@@ -35,5 +35,5 @@ def test_the_ledger_is_that_of_this_onnx_package(outcomes: list[suite.Outcome]) 
 def test_unfrozen_cases_never_differ() -> None:
     """Every other one; `make onnx-suite` tries all."""
     numeric = [case for case in suite.cases() if suite.is_numeric(case)]
-    found = [suite.run(case, freeze=False) for case in numeric[::2]]
-    assert [o for o in found if o.result in ("differs", "crashed")] == []
+    matches = [suite.run(case, freeze=False) for case in numeric[::2]]
+    assert [o for o in matches if o.result in ("differs", "crashed")] == []

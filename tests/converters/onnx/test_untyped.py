@@ -22,18 +22,18 @@ def attributes(graph: onnx.GraphProto) -> Iterator[AttributeProto]:
 
 
 def untyped(typed: onnx.ModelProto) -> onnx.ModelProto:
-    made = onnx.ModelProto()
-    made.CopyFrom(typed)
-    for attribute in attributes(made.graph):
+    result = onnx.ModelProto()
+    result.CopyFrom(typed)
+    for attribute in attributes(result.graph):
         attribute.ClearField("type")
-    return made
+    return result
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.attributes])
 def test_the_fields_tell(name: str) -> None:
     typed, _ = model(CASES[name])
-    wanted = mlferry.convert(typed).get_spec()
-    assert mlferry.convert(untyped(typed)).get_spec() == wanted
+    expected = mlferry.convert(typed).get_spec()
+    assert mlferry.convert(untyped(typed)).get_spec() == expected
 
 
 def network(nodes: list[onnx.NodeProto], opset: int | None, ir: int) -> onnx.ModelProto:
@@ -41,12 +41,12 @@ def network(nodes: list[onnx.NodeProto], opset: int | None, ir: int) -> onnx.Mod
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in (("x", [1, 2, 4, 4]), ("y", None))
     ]
-    made = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
-    del made.opset_import[:]
+    result = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+    del result.opset_import[:]
     if opset:
-        made.opset_import.append(helper.make_opsetid("", opset))
-    made.ir_version = ir
-    return made
+        result.opset_import.append(helper.make_opsetid("", opset))
+    result.ir_version = ir
+    return result
 
 
 # What a writer leaves out, as it is the default of its format: 0, "" and lists without entries.
@@ -61,12 +61,12 @@ LEFT_OUT: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("op", "options"), LEFT_OUT)
 def test_the_op_tells_where_nothing_is_held(op: str, options: dict[str, Any]) -> None:
     typed = network([helper.make_node(op, ["x"], ["y"], **options)], 1, 3)
-    wanted = mlferry.convert(typed).get_spec()
-    made = network([helper.make_node(op, ["x"], ["y"], **options)], None, 1)
-    for attribute in attributes(made.graph):
+    expected = mlferry.convert(typed).get_spec()
+    converted = network([helper.make_node(op, ["x"], ["y"], **options)], None, 1)
+    for attribute in attributes(converted.graph):
         for field in ("type", *(f for f in "if" if not getattr(attribute, f))):
             attribute.ClearField(field)
-    assert mlferry.convert(made.SerializeToString()).get_spec() == wanted
+    assert mlferry.convert(converted.SerializeToString()).get_spec() == expected
 
 
 def two_values(attribute: AttributeProto) -> None:
@@ -86,10 +86,10 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "message"), BROKEN)
 def test_what_nothing_tells_is_refused(change: Any, message: str) -> None:
-    made = untyped(network([helper.make_node("LeakyRelu", ["x"], ["y"], alpha=0.5)], None, 1))
-    change(made.graph.node[0].attribute[0])
+    converted = untyped(network([helper.make_node("LeakyRelu", ["x"], ["y"], alpha=0.5)], None, 1))
+    change(converted.graph.node[0].attribute[0])
     with pytest.raises(ModelFileError, match=message):
-        mlferry.convert(made)
+        mlferry.convert(converted)
 
 
 def test_newer_files_tell_their_opset() -> None:

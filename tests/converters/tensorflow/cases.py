@@ -49,10 +49,10 @@ CASES: dict[str, Case] = {}
 
 
 def row(
-    name: str, ops: str, call: Callable[..., Any], *given: np.ndarray, tol: float = 1e-5
+    name: str, ops: str, call: Callable[..., Any], *inputs: np.ndarray, tol: float = 1e-5
 ) -> None:
     assert name not in CASES, name
-    CASES[name] = Case(ops, call, given, tol)
+    CASES[name] = Case(ops, call, inputs, tol)
 
 
 # ---- value by value --------------------------------------------------------------------

@@ -51,9 +51,9 @@ def picture() -> np.ndarray:
     return RNG.normal(size=(1, 6, 5, 3)).astype(np.float32)
 
 
-def value(model: mlferry.MLModel, **given: Any) -> np.ndarray:
-    (made,) = model.predict(given).values()
-    return made
+def value(model: mlferry.MLModel, **inputs: Any) -> np.ndarray:
+    (actual,) = model.predict(inputs).values()
+    return actual
 
 
 # ---- sources ---------------------------------------------------------------------------
@@ -61,12 +61,12 @@ def value(model: mlferry.MLModel, **given: Any) -> np.ndarray:
 
 def test_a_frozen_graph(tf: Any, tmp_path: Path, picture: np.ndarray) -> None:
     graph = frozen(tf, lambda x: network(tf, x))
-    wanted = network(tf, picture).numpy()
+    expected = network(tf, picture).numpy()
     (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
     (tmp_path / "net.dat").write_bytes(graph.SerializeToString())
     for source in (graph, tmp_path / "net.pb", str(tmp_path / "net.dat")):
         model = mlferry.convert(source)
-        np.testing.assert_allclose(value(model, scope_x=picture), wanted, atol=1e-6)
+        np.testing.assert_allclose(value(model, scope_x=picture), expected, atol=1e-6)
         assert [f.name for f in model.get_spec().description.output] == ["scope_y"]
 
 
@@ -105,9 +105,9 @@ def test_a_saved_model(tf: Any, tmp_path: Path) -> None:
     saved_model(tf, tmp_path)
     x = RNG.normal(size=(1, 3)).astype(np.float32)
     model = mlferry.convert(tmp_path, signature="scaled")
-    made = model.predict({"x": x})
-    np.testing.assert_allclose(made["scaled"], x * [1, 2, 3], rtol=1e-6)
-    np.testing.assert_allclose(made["doubled"], x * 2, rtol=1e-6)
+    actual = model.predict({"x": x})
+    np.testing.assert_allclose(actual["scaled"], x * [1, 2, 3], rtol=1e-6)
+    np.testing.assert_allclose(actual["doubled"], x * 2, rtol=1e-6)
     both = np.concatenate([x, x])
     for source in (tmp_path, tmp_path / "saved_model.pb", tf.saved_model.load(str(tmp_path))):
         shifted = mlferry.convert(source, signature="shifted")
@@ -133,26 +133,26 @@ def test_outputs_keep_their_names_whatever_their_order(tf: Any, tmp_path: Path) 
     tf.saved_model.save(net, str(tmp_path), signatures={"shifted": net.shifted})
     loaded = tf.saved_model.load(str(tmp_path))
     for source in (tmp_path, loaded.signatures["shifted"], net.shifted, loaded.shifted):
-        made = mlferry.convert(source).predict({"x": np.zeros(1, np.float32)})
-        assert {key: float(y[0]) for key, y in made.items()} == dict(
+        actual = mlferry.convert(source).predict({"x": np.zeros(1, np.float32)})
+        assert {key: float(y[0]) for key, y in actual.items()} == dict(
             zip(keys, range(20), strict=True)
         )
 
 
 def test_a_function(tf: Any, picture: np.ndarray) -> None:
-    wanted = network(tf, picture).numpy()
+    expected = network(tf, picture).numpy()
     called = tf.function(lambda image: network(tf, image), autograph=False)
     model = mlferry.convert(called, inputs=[mlferry.TensorType(shape=(1, 6, 5, 3))])
-    np.testing.assert_allclose(value(model, image=picture), wanted, atol=1e-6)
+    np.testing.assert_allclose(value(model, image=picture), expected, atol=1e-6)
     with pytest.raises(ConversionError, match=r"TensorType\(name='image', shape"):
         mlferry.convert(called)
     signed = tf.function(
         lambda image: network(tf, image), input_signature=[tf.TensorSpec((1, 6, 5, 3))],
         autograph=False,
     )  # fmt: skip
-    np.testing.assert_allclose(value(mlferry.convert(signed), image=picture), wanted, atol=1e-6)
+    np.testing.assert_allclose(value(mlferry.convert(signed), image=picture), expected, atol=1e-6)
     concrete = signed.get_concrete_function()
-    np.testing.assert_allclose(value(mlferry.convert(concrete), image=picture), wanted, atol=1e-6)
+    np.testing.assert_allclose(value(mlferry.convert(concrete), image=picture), expected, atol=1e-6)
 
 
 def test_a_subclassed_keras_model(library: Library) -> None:
@@ -170,9 +170,9 @@ def test_a_subclassed_keras_model(library: Library) -> None:
 
     net = Net()
     x = RNG.normal(size=(2, 3)).astype(np.float32)
-    wanted = np.asarray(net(x))
+    expected = np.asarray(net(x))
     model = mlferry.convert(net, inputs=[mlferry.TensorType(shape=(2, 3))])
-    np.testing.assert_allclose(value(model, x=x), wanted, atol=1e-6)
+    np.testing.assert_allclose(value(model, x=x), expected, atol=1e-6)
     with pytest.raises(ConversionError, match="does not know the shapes"):
         mlferry.convert(net)
 
@@ -228,8 +228,8 @@ def test_functions_by_op_and_by_name(tf: Any, key: str, picture: np.ndarray) -> 
 
     model = mlferry.convert(graph, custom_conversion_functions={key: total})
     loaded = mlferry.MLModel(model.get_spec(), custom_layers={"Total": Total})
-    wanted = np.logaddexp.accumulate(np.maximum(picture, 0), 1) + 1
-    np.testing.assert_allclose(value(loaded, scope_x=picture), wanted, rtol=1e-5)
+    expected = np.logaddexp.accumulate(np.maximum(picture, 0), 1) + 1
+    np.testing.assert_allclose(value(loaded, scope_x=picture), expected, rtol=1e-5)
     assert seen == [[1]]  # constant inputs are offered as arrays
     assert Total.shapes[-1] == (1, 6, 5, 3)
 
@@ -263,10 +263,10 @@ def test_no_transposes_with_an_image(tf: Any) -> None:
         "convolution": 1, "activation": 1, "reduceMean": 1, "innerProduct": 1, "softmaxND": 1
     }  # fmt: skip
     pixels = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
-    made = model.predict({"scope_x": pixels})
-    wanted = network(tf, (pixels[None] / 255).astype(np.float32)).numpy()[0]
-    np.testing.assert_allclose(list(made["scope_y"].values()), wanted, atol=1e-5)
-    assert made["classLabel"] == "abcde"[int(wanted.argmax())]
+    actual = model.predict({"scope_x": pixels})
+    expected = network(tf, (pixels[None] / 255).astype(np.float32)).numpy()[0]
+    np.testing.assert_allclose(list(actual["scope_y"].values()), expected, atol=1e-5)
+    assert actual["classLabel"] == "abcde"[int(expected.argmax())]
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
@@ -279,8 +279,8 @@ def test_no_transposes_inside_known_networks(name: str, tf: Any, library: Librar
     converted = mlferry.convert(called.get_concrete_function(spec))
     assert kinds(converted)["transpose"] == 1  # of the multi-array at the input
     x = RNG.uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
-    wanted = np.asarray(net(x, training=False))
-    assert np.abs(value(converted, x=x) - wanted).max() <= 1e-4 * np.ptp(wanted) + 1e-7
+    expected = np.asarray(net(x, training=False))
+    assert np.abs(value(converted, x=x) - expected).max() <= 1e-4 * np.ptp(expected) + 1e-7
 
 
 def test_flexible_shapes(tf: Any) -> None:
@@ -335,9 +335,9 @@ def test_random_values_have_the_right_distribution(tf: Any) -> None:
     graph = frozen(
         tf, lambda x: x + tf.random.normal((200, 300)) + tf.random.uniform((200, 300)), (200, 300)
     )
-    made = value(mlferry.convert(graph), scope_x=np.zeros((200, 300)))
-    assert abs(made.mean() - 0.5) < 0.03
-    assert abs(made.var() - (1 + 1 / 12)) < 0.03
+    actual = value(mlferry.convert(graph), scope_x=np.zeros((200, 300)))
+    assert abs(actual.mean() - 0.5) < 0.03
+    assert abs(actual.var() - (1 + 1 / 12)) < 0.03
 
 
 def test_many_steps_become_a_loop(tf: Any, library: Library) -> None:
@@ -368,9 +368,9 @@ def test_the_classic_entry_point(tf: Any, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (tmp_path / "net.mlmodel").exists()
     pixels = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
-    made = model.predict({"scope__x__0": pixels})
-    wanted = network(tf, (pixels[None] / 127.5 - 1).astype(np.float32)).numpy()[0]
-    np.testing.assert_allclose(list(made["scope__y__0"].values()), wanted, atol=1e-5)
+    actual = model.predict({"scope__x__0": pixels})
+    expected = network(tf, (pixels[None] / 127.5 - 1).astype(np.float32)).numpy()[0]
+    np.testing.assert_allclose(list(actual["scope__y__0"].values()), expected, atol=1e-5)
     for wrong in ({"minimum_ios_deployment_target": "new"}, {"image_input_names": "z"},
                   {"tf_image_format": "HWC"}, {"output_feature_names": ["z:0"]}):  # fmt: skip
         with pytest.raises(ConversionError):
@@ -437,9 +437,9 @@ def test_a_large_model_is_frozen_without_a_copy(
             return read.read_function(function, name, frozen.names, is_file=True)
 
         monkeypatch.setattr(read, "_read_apart", here)
-        made = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
-        np.testing.assert_allclose(made["y"], right["y"], rtol=1e-5)
-        assert set(made) == {"y", "x_output"}
+        actual = mlferry.convert(tmp_path / "m").predict({**data, "s": np.float32([0.05])})
+        np.testing.assert_allclose(actual["y"], right["y"], rtol=1e-5)
+        assert set(actual) == {"y", "x_output"}
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def graph_of(tf: Any, build: Callable[..., Any], x: np.ndarray) -> Any:
     tf.compat.v1.disable_control_flow_v2()
     try:
         with graph.as_default():
-            given = tf.compat.v1.placeholder(tf.as_dtype(x.dtype), x.shape, name="x")
-            tf.identity(build(tf, tf.compat.v1, given), name="out")
+            inputs = tf.compat.v1.placeholder(tf.as_dtype(x.dtype), x.shape, name="x")
+            tf.identity(build(tf, tf.compat.v1, inputs), name="out")
     finally:
         tf.compat.v1.enable_control_flow_v2()
     return graph.as_graph_def()
@@ -55,9 +55,9 @@ def session(tf: Any, graph: Any, x: np.ndarray) -> Any:
 
 def check(tf: Any, graph: Any, x: np.ndarray, source: Any = None) -> mlferry.MLModel:
     model = mlferry.convert(graph if source is None else source, outputs=["out"])
-    wanted = session(tf, graph, x)
-    (made,) = model.predict({"x": x}).values()
-    np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-6)
+    expected = session(tf, graph, x)
+    (actual,) = model.predict({"x": x}).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     return model
 
 
@@ -160,8 +160,8 @@ def test_control_flow_of_tensorflow_1(tf: Any, name: str) -> None:
     graph = graph_of(tf, build, inputs[0])
     model = check(tf, graph, inputs[0])
     for x in inputs[1:]:
-        (made,) = model.predict({"x": x}).values()
-        np.testing.assert_allclose(made, session(tf, graph, x), rtol=1e-5, atol=1e-6)
+        (actual,) = model.predict({"x": x}).values()
+        np.testing.assert_allclose(actual, session(tf, graph, x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_computed_condition_is_a_branch(tf: Any) -> None:
@@ -234,8 +234,8 @@ def test_known_values_are_computed(tf: Any, name: str, add_custom_layers: bool) 
     build, x = KNOWN[name]
     graph = graph_of(tf, build, x)
     model = mlferry.convert(graph, outputs=["out"], add_custom_layers=add_custom_layers)
-    (made,) = model.predict({"x": x}).values()
-    np.testing.assert_allclose(made, session(tf, graph, x), rtol=1e-5, atol=1e-6)
+    (actual,) = model.predict({"x": x}).values()
+    np.testing.assert_allclose(actual, session(tf, graph, x), rtol=1e-5, atol=1e-6)
 
 
 def test_ops_of_what_is_not_known_are_told_together(tf: Any) -> None:
@@ -280,17 +280,17 @@ def test_random_values(tf: Any) -> None:
         )
 
     shape = np.int32([40, 50])
-    (made,) = mlferry.convert(graph_of(tf, build, shape)).predict({"x": shape}).values()
-    assert made.shape == (40, 50)
-    assert [int(n) for n in np.unique(made)] == [2, 3, 4]
+    (actual,) = mlferry.convert(graph_of(tf, build, shape)).predict({"x": shape}).values()
+    assert actual.shape == (40, 50)
+    assert [int(n) for n in np.unique(actual)] == [2, 3, 4]
 
 
 def test_rows_in_random_order(tf: Any) -> None:
     x = np.arange(80, dtype=np.float32).reshape(40, 2)
     graph = graph_of(tf, lambda tf, v1, x: tf.raw_ops.RandomShuffle(value=x), x)
-    (made,) = mlferry.convert(graph).predict({"x": x}).values()
-    assert not np.array_equal(made, x)
-    np.testing.assert_array_equal(made[np.argsort(made[:, 0])], x)
+    (actual,) = mlferry.convert(graph).predict({"x": x}).values()
+    assert not np.array_equal(actual, x)
+    np.testing.assert_array_equal(actual[np.argsort(actual[:, 0])], x)
 
 
 # ---- files -----------------------------------------------------------------------------
@@ -322,14 +322,14 @@ def test_a_graph_without_placeholders(tf: Any) -> None:
         start = tf.constant([[1.0, -2]], name="start")
         tf.abs(tf.reduce_sum(start, 1), name="out")
     message = graph.as_graph_def()
-    with pytest.raises(ConversionError, match=r"no placeholder.*'start' \(Const, shape") as found:
+    with pytest.raises(ConversionError, match=r"no placeholder.*'start' \(Const, shape") as result:
         mlferry.convert(message)
-    line = str(found.value).split("mlferry.convert(..., ")[1].split(".  ")[0]
+    line = str(result.value).split("mlferry.convert(..., ")[1].split(".  ")[0]
     line = line[: line.index(")])") + 2]
     inputs = eval(line.removeprefix("inputs="), {"mlferry": mlferry})
     model = mlferry.convert(message, inputs=inputs)
-    (made,) = model.predict({"start": np.float32([[-3, 4.5]])}).values()
-    np.testing.assert_allclose(made, [1.5])
+    (actual,) = model.predict({"start": np.float32([[-3, 4.5]])}).values()
+    np.testing.assert_allclose(actual, [1.5])
 
 
 def test_tensorflow_is_loaded_in_silence(tf: Any, tmp_path: Path) -> None:

@@ -63,18 +63,18 @@ def test_an_honest_table_is_loaded(tmp_path: Path) -> None:
             return x * self.scale
 
     tf.saved_model.save(Honest(), str(tmp_path / "model"))
-    made = mlferry.convert(tmp_path / "model").predict({"x": np.ones((1, 1))})
-    assert [array.tolist() for array in made.values()] == [[[2.0]]]
+    actual = mlferry.convert(tmp_path / "model").predict({"x": np.ones((1, 1))})
+    assert [array.tolist() for array in actual.values()] == [[[2.0]]]
 
 
 def graph(*nodes: tuple[str, str, list[str], dict[str, Any]]) -> Any:
-    made = tf.compat.v1.GraphDef()
-    made.versions.producer = 1882
+    result = tf.compat.v1.GraphDef()
+    result.versions.producer = 1882
     for name, op, inputs, attrs in nodes:
-        node = made.node.add(name=name, op=op, input=inputs)
+        node = result.node.add(name=name, op=op, input=inputs)
         for key, value in attrs.items():
             node.attr[key].CopyFrom(value)
-    return made
+    return result
 
 
 def kind(number: int = 1) -> Any:
@@ -99,21 +99,21 @@ def writing(path: Path) -> Any:
 
 
 def calling(levels: int, *, recursive: bool = False) -> Any:
-    made = graph(X, ("y", "f0", ["x"], {}))
+    result = graph(X, ("y", "f0", ["x"], {}))
     for level in range(levels):
-        function = made.library.function.add()
+        function = result.library.function.add()
         signature = function.signature
         signature.name = f"f{level}"
         signature.input_arg.add(name="a", type=1)
         signature.output_arg.add(name="c", type=1)
         last = level == levels - 1
         op = ("f0" if recursive else "Neg") if last else f"f{level + 1}"
-        for name, given in (("one", "a"), ("two", f"one:{'y' if op == 'Neg' else 'c'}:0")):
-            node = function.node_def.add(name=name, op=op, input=[given])
+        for name, inputs in (("one", "a"), ("two", f"one:{'y' if op == 'Neg' else 'c'}:0")):
+            node = function.node_def.add(name=name, op=op, input=[inputs])
             if op == "Neg":
                 node.attr["T"].type = 1
         function.ret["c"] = f"two:{'y' if op == 'Neg' else 'c'}:0"
-    return made
+    return result
 
 
 def test_hostile_graphs(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_hostile_graphs(tmp_path: Path) -> None:
         ("w", "Fill", ["s", "v"], {"T": kind(), "index_type": kind(3)}),
         ("y", "Add", ["x", "w"], {"T": kind()}),
     )  # fmt: skip
-    for made, error, message in (
+    for actual, error, message in (
         (writing(mark), ModelFileError, "acts on files or calls code: WriteFile 'w'"),
         (calling(60), LimitError, r"it has nodes: 2,305,843,[\d,]+; the limit is 200,000"),
         (calling(3, recursive=True), MlferryError, "calls itself"),
@@ -132,15 +132,15 @@ def test_hostile_graphs(tmp_path: Path) -> None:
     ):
         start = time.monotonic()
         path = tmp_path / "m.pb"
-        path.write_bytes(made.SerializeToString())
+        path.write_bytes(actual.SerializeToString())
         with pytest.raises(error, match=message):
             mlferry.convert(path)
         assert time.monotonic() - start < 30
     assert not mark.exists()
     good = calling(1)
     path.write_bytes(good.SerializeToString())
-    made = mlferry.convert(path).predict({"x": np.ones((1, 4))})
-    np.testing.assert_array_equal(made["y"], np.ones((1, 4)))
+    actual = mlferry.convert(path).predict({"x": np.ones((1, 4))})
+    np.testing.assert_array_equal(actual["y"], np.ones((1, 4)))
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -162,9 +162,9 @@ def test_a_constant_that_lies(name: str, tmp_path: Path) -> None:
         tensor.tensor_shape.CopyFrom(tf.TensorShape(told["shape"]).as_proto())
     tensor.dtype = told.get("dtype", tensor.dtype)
     tensor.tensor_content = told.get("content", tensor.tensor_content)
-    made = graph(X, ("c", "Const", [], attrs), ("y", "Add", ["x", "c"], {"T": kind()}))
+    result = graph(X, ("c", "Const", [], attrs), ("y", "Add", ["x", "c"], {"T": kind()}))
     path = tmp_path / "m.pb"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(result.SerializeToString())
     with pytest.raises(MlferryError, match=message):
         mlferry.convert(path)
 

@@ -35,15 +35,15 @@ def test_feature_names(names: tuple[str, ...]) -> None:
 
 
 def graph(build: Callable[[], Any]) -> Any:
-    made = tf.Graph()
-    with made.as_default():
+    result = tf.Graph()
+    with result.as_default():
         build()
-    return made.as_graph_def()
+    return result.as_graph_def()
 
 
 def run(definition: Any, outputs: list[str], feeds: dict[str, Any]) -> list[np.ndarray]:
     """What TensorFlow makes."""
-    with tf.Graph().as_default() as made, v1.Session(graph=made) as session:
+    with tf.Graph().as_default() as actual, v1.Session(graph=actual) as session:
         tf.import_graph_def(definition, name="")
         full = [name if ":" in name else f"{name}:0" for name in outputs]
         result: list[np.ndarray] = session.run(full, {f"{k}:0": v for k, v in feeds.items()})
@@ -55,22 +55,22 @@ def x(*shape: int, name: str = "x") -> Any:
 
 
 def _splits() -> None:
-    given = x(4)
-    tf.split(given, 2, name="s")
-    tf.split(given * 2, 2, name="s_1")
+    inputs = x(4)
+    tf.split(inputs, 2, name="s")
+    tf.split(inputs * 2, 2, name="s_1")
 
 
 def _scopes() -> None:
-    given = x(4)
-    tf.add(given, 1, name="a/b")
-    tf.add(given, 2, name="a_b")
+    inputs = x(4)
+    tf.add(inputs, 1, name="a/b")
+    tf.add(inputs, 2, name="a_b")
 
 
 def _same() -> None:
-    given = x(4)
-    made = tf.add(given, 1, name="a")
-    tf.identity(made, name="i")
-    tf.identity(given, name="j")
+    inputs = x(4)
+    result = tf.add(inputs, 1, name="a")
+    tf.identity(result, name="i")
+    tf.identity(inputs, name="j")
     tf.add(tf.constant(1.0), 2, name="k")
 
 
@@ -88,11 +88,11 @@ def test_outputs(name: str) -> None:
     build, outputs = OUTPUTS[name]
     definition, data = graph(build), np.arange(4, dtype=np.float32)
     model = mlferry.convert(definition, outputs=outputs)
-    made = model.predict({"x": data})
-    assert len(made) == len(outputs)
-    for plain in set(outputs) & set(made):
-        np.testing.assert_array_equal(made[plain], run(definition, [plain], {"x": data})[0])
-    for got, right in zip(made.values(), run(definition, outputs, {"x": data}), strict=True):
+    actual = model.predict({"x": data})
+    assert len(actual) == len(outputs)
+    for plain in set(outputs) & set(actual):
+        np.testing.assert_array_equal(actual[plain], run(definition, [plain], {"x": data})[0])
+    for got, right in zip(actual.values(), run(definition, outputs, {"x": data}), strict=True):
         np.testing.assert_array_equal(got, right.reshape(got.shape))
 
 
@@ -131,8 +131,8 @@ def test_the_input_that_is_named(named: str, image: int) -> None:
         return
     kinds = [mlferry.ImageType(named), mlferry.TensorType("a/b" if image else "a_b")]
     model = mlferry.convert(definition, inputs=kinds, outputs=["out"])
-    found = [f.type.WhichOneof("Type") for f in model.get_spec().description.input]
-    assert found.index("imageType") == image
+    matches = [f.type.WhichOneof("Type") for f in model.get_spec().description.input]
+    assert matches.index("imageType") == image
     names = [f.name for f in model.get_spec().description.input]
     assert names == ["a_b_1", "a_b"]
 
@@ -167,29 +167,29 @@ def test_keys_of_a_signature(keys: tuple[str, str], tmp_path: Path) -> None:
     folder = str(tmp_path / "m")
     with tf.Graph().as_default(), v1.Session() as session:
         first, second = x(1, 2, name="Placeholder"), x(1, 2, name="Placeholder_1")
-        made = tf.subtract(first, second * 10, name="area")
+        actual = tf.subtract(first, second * 10, name="area")
         other = tf.add(first, second, name="z")
         v1.saved_model.simple_save(
             session, folder, dict(zip(keys, (second, first), strict=True)),
-            {"z": made, "area": other, "copy": made},
+            {"z": actual, "area": other, "copy": actual},
         )  # fmt: skip
     data = {key: np.float32([[k + 1, 5 - k]]) for k, key in enumerate(keys)}
-    wanted = tf.saved_model.load(folder).signatures["serving_default"](
+    expected = tf.saved_model.load(folder).signatures["serving_default"](
         **{key: tf.constant(a) for key, a in data.items()}
     )
     model = mlferry.convert(folder)
     assert {f.name for f in model.get_spec().description.input} == set(keys)
-    made = model.predict(data)
-    assert set(made) == {"z", "area", "copy"}
-    for name, array in made.items():
-        np.testing.assert_array_equal(array, wanted[name])
+    actual = model.predict(data)
+    assert set(actual) == {"z", "area", "copy"}
+    for name, array in actual.items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
 def test_two_keys_for_one_tensor(tmp_path: Path) -> None:
     folder = str(tmp_path / "m")
     with tf.Graph().as_default(), v1.Session() as session:
-        given = x(1, 2)
-        v1.saved_model.simple_save(session, folder, {"a": given, "b": given}, {"y": given * 2})
+        inputs = x(1, 2)
+        v1.saved_model.simple_save(session, folder, {"a": inputs, "b": inputs}, {"y": inputs * 2})
     with pytest.raises(ModelFileError, match="more than once"):
         mlferry.convert(folder)
 
@@ -200,9 +200,9 @@ def test_a_function_that_clashes() -> None:
         return {"a": a - b, "a_output": a * b, "x/y": a + b, "x_y": b}
 
     data = {"a": np.float32([1, 2]), "b": np.float32([5, 7])}
-    made = mlferry.convert(function).predict(data)
+    actual = mlferry.convert(function).predict(data)
     right = {"a_output_1": [-4, -5], "a_output": [5, 14], "x_y_1": [6, 9], "x_y": [5, 7]}
-    assert {name: array.tolist() for name, array in made.items()} == right
+    assert {name: array.tolist() for name, array in actual.items()} == right
 
 
 def test_a_state(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def function_of(tf: Any, case: Case) -> Any:
 def test_op(name: str, library: Library) -> None:
     tf, case = library("tensorflow"), CASES[name]
     function = function_of(tf, case)
-    wanted = tf.nest.flatten(case.call(tf, *map(tf.constant, case.given)))
+    expected = tf.nest.flatten(case.call(tf, *map(tf.constant, case.given)))
     converted = mlferry.convert(function)
-    made = converted.predict({f"x{i}": x for i, x in enumerate(case.given)})
-    assert len(made) == len(wanted)
-    for got, tensor in zip(made.values(), wanted, strict=True):
+    actual = converted.predict({f"x{i}": x for i, x in enumerate(case.given)})
+    assert len(actual) == len(expected)
+    for got, tensor in zip(actual.values(), expected, strict=True):
         right = np.asarray(tensor)
         assert got.shape == (right.shape or (1,))
         right = right.reshape(got.shape).astype(np.float64)

@@ -111,8 +111,10 @@ def test_arrays_of_every_kind_are_handed_over(library: Callable[[str], Any]) -> 
         fields = json.loads(json.dumps(handover.array_to_json(array, parts)))
         read = handover.array_from_json(fields, [bytes(part) for part in parts])
         assert (read.shape, read.dtype) == (array.shape, array.dtype)
-        wanted = [b"text"] if array.dtype == object and array.ndim == 0 else array.ravel().tolist()
-        assert read.ravel().tolist() == wanted
+        expected = (
+            [b"text"] if array.dtype == object and array.ndim == 0 else array.ravel().tolist()
+        )
+        assert read.ravel().tolist() == expected
 
 
 def test_an_operation_apart_from_its_graph_computes_the_same(

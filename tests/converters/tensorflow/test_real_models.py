@@ -36,13 +36,13 @@ MODELS = [
 ]
 
 
-def by_tensorflow(tf: Any, path: Path, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+def by_tensorflow(tf: Any, path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     if path.is_dir():
         loaded = tf.saved_model.load(str(path))
-        made = loaded.signatures["serving_default"](
-            **{name: tf.constant(x) for name, x in given.items()}
+        result = loaded.signatures["serving_default"](
+            **{name: tf.constant(x) for name, x in inputs.items()}
         )
-        return [np.asarray(made[name]) for name in sorted(made)]
+        return [np.asarray(result[name]) for name in sorted(result)]
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(path.read_bytes())
     wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
@@ -51,10 +51,10 @@ def by_tensorflow(tf: Any, path: Path, given: dict[str, np.ndarray]) -> list[np.
     ends = [n.name for n in graph_def.node if n.name not in read and n.op not in silent]
     graph = wrapped.graph
     function = wrapped.prune(
-        [graph.get_tensor_by_name(f"{name}:0") for name in given],
+        [graph.get_tensor_by_name(f"{name}:0") for name in inputs],
         [graph.get_tensor_by_name(f"{name}:0") for name in ends],
     )
-    return [np.asarray(x) for x in function(*map(tf.constant, given.values()))]
+    return [np.asarray(x) for x in function(*map(tf.constant, inputs.values()))]
 
 
 @pytest.mark.parametrize("real", MODELS, ids=lambda real: real.path.replace("/", "-"))
@@ -63,17 +63,17 @@ def test_real_models(real: Real, shared_data: Path, library: Library) -> None:
     model = mlferry.convert(path, inputs=real.inputs or None)
     rng = np.random.default_rng(3)
     described = model.get_spec().description
-    given = {
+    inputs = {
         f.name: rng.uniform(0, real.largest, tuple(f.type.multiArrayType.shape)).astype(np.float32)
         for f in described.input
     }
-    if "keep_prob" in given:
-        given["keep_prob"] = np.float32([1.0])
-    made = model.predict(given)
-    plain = {n: x.reshape(()) if n == "keep_prob" else x for n, x in given.items()}
-    wanted = by_tensorflow(library("tensorflow"), path, plain)
-    assert len(made) == len(wanted)
-    for got, right in zip(made.values(), wanted, strict=True):
+    if "keep_prob" in inputs:
+        inputs["keep_prob"] = np.float32([1.0])
+    actual = model.predict(inputs)
+    plain = {n: x.reshape(()) if n == "keep_prob" else x for n, x in inputs.items()}
+    expected = by_tensorflow(library("tensorflow"), path, plain)
+    assert len(actual) == len(expected)
+    for got, right in zip(actual.values(), expected, strict=True):
         assert got.shape == (right.shape or (1,))
         assert np.abs(got - right).max() <= 1e-4 * max(float(np.ptp(right)), 1e-6)
 
@@ -82,11 +82,11 @@ def test_one_network_from_four_sources(shared_data: Path) -> None:
     """The h5's pooling drops incomplete windows; the others are one network."""
     x = np.random.default_rng(4).uniform(-120, 130, (1, 227, 227, 3)).astype(np.float32)
     folder = shared_data / "squeezenet"
-    made = []
+    matches = []
     for name in ("squeezenet_v1.1_frozen.pb", "savedmodel", "squeezenet_v1.1.h5"):
         model = mlferry.convert(folder / name)
         (feature,) = model.get_spec().description.input
         (result,) = model.predict({feature.name: x}).values()
-        made.append(np.asarray(result).ravel())
-    np.testing.assert_allclose(made[1], made[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(made[2], made[0], rtol=1e-4, atol=1e-6)
+        matches.append(np.asarray(result).ravel())
+    np.testing.assert_allclose(matches[1], matches[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(matches[2], matches[0], rtol=1e-4, atol=1e-6)

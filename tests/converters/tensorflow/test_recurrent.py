@@ -50,18 +50,20 @@ def through_tensorflow(keras: Any, call: Callable[[Any], Any], layers: list[Any]
 
 def compared(model: Any, x: np.ndarray, most: float = 1.1) -> mlferry.MLModel:
     """A model as Keras computes it, with at most so many times its parameters."""
-    wanted = model(x)
+    expected = model(x)
     randomized(model)
-    wanted = model(x)
-    given = mlferry.TensorType("x", shape=x.shape)
-    made = mlferry.convert(model, inputs=[given])
-    wanted = [np.asarray(y) for y in (wanted if isinstance(wanted, list | tuple) else [wanted])]
-    found = list(made.predict({"x": x}).values())
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
+    expected = model(x)
+    inputs = mlferry.TensorType("x", shape=x.shape)
+    converted = mlferry.convert(model, inputs=[inputs])
+    expected = [
+        np.asarray(y) for y in (expected if isinstance(expected, list | tuple) else [expected])
+    ]
+    actual = list(converted.predict({"x": x}).values())
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6, rtol=1e-5)
-    assert sum(made.describe().weights.values()) < most * model.count_params() + 200
-    return made
+    assert sum(converted.describe().weights.values()) < most * model.count_params() + 200
+    return converted
 
 
 @pytest.mark.parametrize("steps", [3, 40])

@@ -28,15 +28,15 @@ def tf() -> Any:
 
 def resampled(data: np.ndarray, warp: np.ndarray) -> np.ndarray:
     """tf.contrib.resampler: bilinear samples at (x, y), in plain loops."""
-    made = np.zeros((*warp.shape[:2], data.shape[3]), np.float32)
+    result = np.zeros((*warp.shape[:2], data.shape[3]), np.float32)
     for b, k in np.ndindex(*warp.shape[:2]):
         x, y = warp[b, k]
         left, top = int(np.floor(x)), int(np.floor(y))
         for i in (left, left + 1):
             for j in (top, top + 1):
                 if 0 <= i < data.shape[2] and 0 <= j < data.shape[1]:
-                    made[b, k] += (1 - abs(x - i)) * (1 - abs(y - j)) * data[b, j, i]
-    return made
+                    result[b, k] += (1 - abs(x - i)) * (1 - abs(y - j)) * data[b, j, i]
+    return result
 
 
 class Resampler(mlferry.CustomLayer):
@@ -80,8 +80,8 @@ def unknown(nodes: Any, name: str, set_options: Callable[[Any], None] = lambda n
 
 def call(tf: Any, count: int, *inputs: Any) -> Any:
     """The place of an unknown op with so many outputs."""
-    made = tf.numpy_function(lambda *x: x[:count], inputs, [tf.float32] * count, name="mid")
-    return made[0] if count == 1 else made
+    result = tf.numpy_function(lambda *x: x[:count], inputs, [tf.float32] * count, name="mid")
+    return result[0] if count == 1 else result
 
 
 def frozen(tf: Any, build: Callable[[], None], name: str, **options: Any) -> Any:
@@ -117,8 +117,8 @@ def test_resampler_of_a_graph(tf: Any, classes: None, tmp_path: Path) -> None:
     for source in (graph, path):
         for asked in ({"custom_conversion_functions": FUNCTIONS}, {"add_custom_layers": True}):
             model = mlferry.convert(source, outputs=["out"], **asked)
-            (made,) = model.predict({"data": IMAGE, "warp": WARP}).values()
-            np.testing.assert_allclose(made, wanted_samples(), atol=1e-5)
+            (actual,) = model.predict({"data": IMAGE, "warp": WARP}).values()
+            np.testing.assert_allclose(actual, wanted_samples(), atol=1e-5)
     assert graph.SerializeToString(deterministic=True) == before
 
 
@@ -181,16 +181,16 @@ def test_resampler_of_a_saved_model_of_tensorflow_1(tf: Any, classes: None, tmp_
     unknown(message.meta_graphs[0].graph_def.node, "Resampler")
     path.write_bytes(message.SerializeToString())
     model = mlferry.convert(folder, custom_conversion_functions=FUNCTIONS)
-    made = model.predict({"data": IMAGE, "warp": WARP})["samples"]
-    np.testing.assert_allclose(made, wanted_samples(), atol=1e-5)
+    actual = model.predict({"data": IMAGE, "warp": WARP})["samples"]
+    np.testing.assert_allclose(actual, wanted_samples(), atol=1e-5)
 
 
 @pytest.mark.parametrize("isolated", [True, False])
 def test_resampler_of_a_saved_model(saved: Path, classes: None, isolated: bool) -> None:
     with limits.changed(isolated=isolated):
         model = mlferry.convert(saved, custom_conversion_functions=FUNCTIONS)
-    made = model.predict({"data": IMAGE, "warp": WARP})["out"]
-    np.testing.assert_allclose(made, wanted_samples(), atol=1e-5)
+    actual = model.predict({"data": IMAGE, "warp": WARP})["out"]
+    np.testing.assert_allclose(actual, wanted_samples(), atol=1e-5)
 
 
 def scaled(tf: Any) -> Any:
@@ -245,8 +245,8 @@ def test_all_options_become_parameters(tf: Any, classes: None) -> None:
 def test_an_output_that_only_the_user_reads(tf: Any, classes: None) -> None:
     model = mlferry.convert(scaled(tf), outputs=["mid:1"], add_custom_layers=True)
     x = RNG.normal(size=(3, 2)).astype(np.float32)
-    (made,) = model.predict({"x": x}).values()
-    np.testing.assert_allclose(made, np.exp(x) + np.float32([5, 7]), rtol=1e-5)
+    (actual,) = model.predict({"x": x}).values()
+    np.testing.assert_allclose(actual, np.exp(x) + np.float32([5, 7]), rtol=1e-5)
 
 
 def follower(tf: Any, **shapes: Any) -> Any:

@@ -18,11 +18,11 @@ Array = np.ndarray[Any, Any]
 
 
 def spec_of(
-    made: nn.NeuralNetwork, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
+    result: nn.NeuralNetwork, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
 ) -> model_pb2.Model:
     """A model around a network, of float32 arrays."""
     spec = model_pb2.Model(specificationVersion=5)
-    spec.neuralNetwork.CopyFrom(made)
+    spec.neuralNetwork.CopyFrom(result)
     for name, shape in inputs.items():
         feature = spec.description.input.add(name=name)
         feature.type.CopyFrom(features.multi_array(tuple(shape)))
@@ -38,7 +38,7 @@ def checked(model: Any) -> onnx.ModelProto:
     return model
 
 
-def run(model: Any, given: Mapping[str, Array]) -> dict[str, Array]:
+def run(model: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a model by name."""
     import onnxruntime as ort
 
@@ -49,23 +49,23 @@ def run(model: Any, given: Mapping[str, Array]) -> dict[str, Array]:
         checked(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(given)), strict=True))
+    return dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
 
 def exported(
-    made: nn.NeuralNetwork, given: Mapping[str, Array], outputs: Sequence[str], **options: Any
+    result: nn.NeuralNetwork, inputs: Mapping[str, Array], outputs: Sequence[str], **options: Any
 ) -> dict[str, Array]:
     """What the exported graph of a network gives for some blobs."""
-    shapes = {name: x.shape for name, x in given.items()}
-    return run(export(spec_of(made, shapes, outputs), **options), given)
+    shapes = {name: x.shape for name, x in inputs.items()}
+    return run(export(spec_of(result, shapes, outputs), **options), inputs)
 
 
 def nodes_of(case: Case) -> set[str]:
     """The kinds of nodes that a row of the runtime's tables becomes; none where it is refused."""
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    converted = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
     shapes = {f"x{index}": x.shape for index, x in enumerate(case.inputs)}
     try:
-        model = export(spec_of(made, shapes, list(made.layers[0].output)))
+        model = export(spec_of(converted, shapes, list(converted.layers[0].output)))
     except UnsupportedLayersError:
         return set()
     apart = {"Squeeze", "Unsqueeze"} if case.mapping == "rank5" else set()  # of the interface

@@ -117,9 +117,9 @@ CASES: dict[str, tuple[Sequence[Row], str, dict[str, float | list[float]], list[
 
 @pytest.mark.parametrize("name", CASES)
 def test_flow(name: str) -> None:
-    rows, wanted, inputs, result = CASES[name]
-    given = {blob: np.atleast_1d(np.float32(value)) for blob, value in inputs.items()}
-    assert exported(network(*rows), given, [wanted])[wanted].tolist() == result
+    rows, expected, inputs, result = CASES[name]
+    sample = {blob: np.atleast_1d(np.float32(value)) for blob, value in inputs.items()}
+    assert exported(network(*rows), sample, [expected])[expected].tolist() == result
 
 
 # What might not be made has no value in ONNX.
@@ -142,9 +142,9 @@ UNMADE: dict[str, tuple[Sequence[Row], str, str]] = {
 
 @pytest.mark.parametrize("name", UNMADE)
 def test_unmade(name: str) -> None:
-    rows, wanted, message = UNMADE[name]
+    rows, expected, message = UNMADE[name]
     with pytest.raises(UnsupportedLayersError, match=message):
-        exported(network(*rows), {"x": np.zeros(1, np.float32)}, [wanted])
+        exported(network(*rows), {"x": np.zeros(1, np.float32)}, [expected])
 
 
 @pytest.mark.parametrize("kind", ["loopBreak", "loopContinue"])

@@ -58,10 +58,10 @@ def convolutional(size: int = 8, kind: str = "array") -> Builder:
     return b
 
 
-def close(made: Any, wanted: Any, part: float = 1e-5) -> None:
-    right = np.asarray(wanted, np.float64)
-    assert np.shape(made) == right.shape
-    assert np.abs(made - right).max() <= part * np.abs(right).max()
+def close(result: Any, expected: Any, part: float = 1e-5) -> None:
+    right = np.asarray(expected, np.float64)
+    assert np.shape(result) == right.shape
+    assert np.abs(result - right).max() <= part * np.abs(right).max()
 
 
 def ops(model: Any) -> list[str]:
@@ -78,13 +78,13 @@ def model_of(builder: Builder) -> mlferry.MLModel:
 
 def test_a_lean_graph_that_old_releases_read(tmp_path: Path) -> None:
     model = model_of(convolutional())
-    made = mlferry.export_onnx(model, tmp_path / "net.onnx")
-    assert ops(made) == ["Conv", "Relu", "GlobalAveragePool", "Squeeze", "Gemm", "Softmax"]
-    assert (made.ir_version, made.opset_import[0].version) == (IR_VERSION, OPSET) == (8, 18)
-    assert onnx.load(tmp_path / "net.onnx") == made
-    assert [node.output[0] for node in made.graph.node][:2] == ["c", "r"]
+    result = mlferry.export_onnx(model, tmp_path / "net.onnx")
+    assert ops(result) == ["Conv", "Relu", "GlobalAveragePool", "Squeeze", "Gemm", "Softmax"]
+    assert (result.ir_version, result.opset_import[0].version) == (IR_VERSION, OPSET) == (8, 18)
+    assert onnx.load(tmp_path / "net.onnx") == result
+    assert [node.output[0] for node in result.graph.node][:2] == ["c", "r"]
     x = normal(1, 3, 8, 8)
-    close(run(made, {"image": x})["y"], model.predict({"image": x})["y"])
+    close(run(result, {"image": x})["y"], model.predict({"image": x})["y"])
 
 
 def test_files_are_whole_or_absent(tmp_path: Path) -> None:
@@ -128,11 +128,11 @@ def test_types_of_arrays(dtype: str, number: int) -> None:
     b.input("x", (2, 3), features.multi_array((2, 3), dtype))
     b.layer("multiply", "twice", ["x"], ["y"], alpha=2)
     b.output("y", features.multi_array((2, 3), dtype))
-    made = mlferry.export_onnx(b.model())
-    for value in (made.graph.input[0], made.graph.output[0]):
+    model = mlferry.export_onnx(b.model())
+    for value in (model.graph.input[0], model.graph.output[0]):
         assert value.type.tensor_type.elem_type == number
     x = np.arange(6).reshape(2, 3).astype("float32" if dtype == "float64" else dtype)
-    assert run(made, {"x": x})["y"].tolist() == (2 * x).tolist()
+    assert run(model, {"x": x})["y"].tolist() == (2 * x).tolist()
 
 
 def test_numbers_and_optional_inputs() -> None:
@@ -146,10 +146,10 @@ def test_numbers_and_optional_inputs() -> None:
     spec = b.model()
     spec.description.input[2].type.isOptional = True
     spec.description.input[2].type.multiArrayType.floatDefaultValue = 5
-    made = mlferry.export_onnx(spec)
-    given = {"x": np.array([1, 2, 3], np.float32), "n": np.array([10], np.float32)}
-    assert run(made, given)["y"].tolist() == [16, 17, 18]
-    assert run(made, {**given, "more": np.zeros(3, np.float32)})["y"].tolist() == [11, 12, 13]
+    result = mlferry.export_onnx(spec)
+    inputs = {"x": np.array([1, 2, 3], np.float32), "n": np.array([10], np.float32)}
+    assert run(result, inputs)["y"].tolist() == [16, 17, 18]
+    assert run(result, {**inputs, "more": np.zeros(3, np.float32)})["y"].tolist() == [11, 12, 13]
 
 
 def test_an_output_that_is_an_input_or_comes_twice() -> None:
@@ -159,8 +159,8 @@ def test_an_output_that_is_an_input_or_comes_twice() -> None:
     b.layer("copy", "again", ["y"], ["z"])
     for name in ("y", "z"):
         b.output(name)
-    found = run(mlferry.export_onnx(b.model()), {"x": np.array([1, 2], np.float32)})
-    assert {name: y.tolist() for name, y in found.items()} == {"y": [1, 2], "z": [1, 2]}
+    actual = run(mlferry.export_onnx(b.model()), {"x": np.array([1, 2], np.float32)})
+    assert {name: y.tolist() for name, y in actual.items()} == {"y": [1, 2], "z": [1, 2]}
 
 
 def flexible() -> mlferry.MLModel:
@@ -175,12 +175,12 @@ def flexible() -> mlferry.MLModel:
 
 def test_ranges_become_names() -> None:
     model = flexible()
-    made = mlferry.export_onnx(model)
-    dims = made.graph.input[0].type.tensor_type.shape.dim
+    result = mlferry.export_onnx(model)
+    dims = result.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["image_0", 3, "image_2", "image_3"]
     for shape in ((1, 3, 4, 9), (1, 3, 32, 8), (5, 3, 16, 16)):
         x = normal(*shape)
-        close(run(made, {"image": x})["y"], model.predict({"image": x})["y"])
+        close(run(result, {"image": x})["y"], model.predict({"image": x})["y"])
 
 
 def test_names_and_numbers_instead_of_described_shapes() -> None:
@@ -188,12 +188,12 @@ def test_names_and_numbers_instead_of_described_shapes() -> None:
     b.output("y")
     model = mlferry.MLModel(b.model())
     shape = ("batch", 3, "height", "height")
-    made = mlferry.export_onnx(model, input_shapes={"image": shape})
-    dims = made.graph.input[0].type.tensor_type.shape.dim
+    result = mlferry.export_onnx(model, input_shapes={"image": shape})
+    dims = result.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3, "height", "height"]
     x = normal(2, 3, 8, 8)
-    halves = [run(made, {"image": part})["y"] for part in (x[:1], x[1:])]
-    close(run(made, {"image": x})["y"], np.concatenate(halves))
+    halves = [run(result, {"image": part})["y"] for part in (x[:1], x[1:])]
+    close(run(result, {"image": x})["y"], np.concatenate(halves))
     with pytest.raises(
         ExportError, match=r"input_shapes has 'picture'; the inputs are \['image'\]"
     ):
@@ -208,10 +208,10 @@ def test_enumerated_shapes() -> None:
     spec = b.model()
     for shape in ((2, 5), (2, 7)):
         spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes.add(shape=shape)
-    made = mlferry.export_onnx(spec)
-    dims = made.graph.input[0].type.tensor_type.shape.dim
+    result = mlferry.export_onnx(spec)
+    dims = result.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == [2, "x_1"]
-    assert run(made, {"x": np.ones((2, 7), np.float32)})["y"].tolist() == [[7], [7]]
+    assert run(result, {"x": np.ones((2, 7), np.float32)})["y"].tolist() == [[7], [7]]
 
 
 def test_the_classic_mapping_with_sequence_and_batch() -> None:
@@ -226,8 +226,8 @@ def test_the_classic_mapping_with_sequence_and_batch() -> None:
     model = mlferry.MLModel(spec)
     for shape in ((3,), (4, 3), (5, 4, 3), (5, 4, 3, 1, 1)):
         x = normal(*shape)
-        made = mlferry.export_onnx(model, input_shapes={"x": shape})
-        close(run(made, {"x": x})["y"], model.predict({"x": x})["y"])
+        result = mlferry.export_onnx(model, input_shapes={"x": shape})
+        close(run(result, {"x": x})["y"], model.predict({"x": x})["y"])
     with pytest.raises(ExportError, match="with sequence and batch in front"):
         mlferry.export_onnx(model, input_shapes={"x": (1, 2, 3, 4)})
 
@@ -249,18 +249,18 @@ def test_pixels_are_scaled_and_ordered_in_the_graph(layout: str) -> None:
     scaler.channelScale, scaler.redBias, scaler.greenBias, scaler.blueBias = 1 / 127, -1, -0.5, -2
     model = mlferry.MLModel(spec)
     x = pixels(layout)
-    wanted = model.predict({"image": x})["y"]
-    made = mlferry.export_onnx(model, pixels=True)
-    kind = made.graph.input[0].type.tensor_type
+    expected = model.predict({"image": x})["y"]
+    result = mlferry.export_onnx(model, pixels=True)
+    kind = result.graph.input[0].type.tensor_type
     assert kind.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_value for d in kind.shape.dim] == [8, 8, 3]
-    close(run(made, {"image": x})["y"], wanted)
+    close(run(result, {"image": x})["y"], expected)
     blob = x.transpose(2, 0, 1)[None].astype(np.float32)
     bias = np.array([-1, -0.5, -2], np.float32).reshape(3, 1, 1)
     blob = blob * np.float32(1 / 127) + bias
     plain = mlferry.export_onnx(model)
-    given = blob[:, ::-1].copy() if layout == "BGR" else blob
-    close(run(plain, {"image": given})["y"], wanted)
+    inputs = blob[:, ::-1].copy() if layout == "BGR" else blob
+    close(run(plain, {"image": inputs})["y"], expected)
 
 
 def test_pictures_of_several_sizes() -> None:
@@ -272,12 +272,12 @@ def test_pictures_of_several_sizes() -> None:
     features.set_range(bounds.heightRange, 4, -1)
     spec.neuralNetwork.preprocessing.add(featureName="image").scaler.channelScale = 0.01
     model = mlferry.MLModel(spec)
-    made = mlferry.export_onnx(model, pixels=True)
-    dims = made.graph.input[0].type.tensor_type.shape.dim
+    result = mlferry.export_onnx(model, pixels=True)
+    dims = result.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["image_0", "image_1", 3]
     for shape in ((4, 9, 3), (20, 32, 3)):
         x = RNG.integers(0, 256, shape).astype(np.uint8)
-        close(run(made, {"image": x})["y"], model.predict({"image": x})["y"])
+        close(run(result, {"image": x})["y"], model.predict({"image": x})["y"])
     named = mlferry.export_onnx(model, input_shapes={"image": (1, 3, "height", 8)})
     dims = named.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == [1, 3, "height", 8]
@@ -292,9 +292,9 @@ def test_gray_pixels_a_mean_image_and_an_image_output() -> None:
     mean = normal(24) * 9
     spec.neuralNetwork.preprocessing.add(featureName="image").meanImage.meanImage.extend(mean)
     x = RNG.integers(0, 256, (4, 6)).astype(np.uint8)
-    made = run(mlferry.export_onnx(spec, pixels=True), {"image": x})["y"]
-    assert made.dtype == np.uint8
-    assert made.tolist() == np.asarray(mlferry.MLModel(spec).predict({"image": x})["y"]).tolist()
+    actual = run(mlferry.export_onnx(spec, pixels=True), {"image": x})["y"]
+    assert actual.dtype == np.uint8
+    assert actual.tolist() == np.asarray(mlferry.MLModel(spec).predict({"image": x})["y"]).tolist()
 
 
 @pytest.mark.parametrize("layout", ["RGB", "BGR"])
@@ -305,8 +305,8 @@ def test_image_outputs(layout: str) -> None:
     b.output("y", features.image(6, 4, layout))
     spec = b.model()
     x = RNG.integers(0, 256, (4, 6, 3)).astype(np.uint8)
-    made = run(mlferry.export_onnx(spec, pixels=True), {"image": x})["y"]
-    assert made.tolist() == np.asarray(mlferry.MLModel(spec).predict({"image": x})["y"]).tolist()
+    actual = run(mlferry.export_onnx(spec, pixels=True), {"image": x})["y"]
+    assert actual.tolist() == np.asarray(mlferry.MLModel(spec).predict({"image": x})["y"]).tolist()
     blob = run(mlferry.export_onnx(spec), {"image": x.transpose(2, 0, 1)[None].astype("f4")})["y"]
     assert blob.shape == (1, 3, 4, 6)
 
@@ -317,18 +317,18 @@ def test_labels_are_metadata(labels: list[Any]) -> None:
     spec = b.model(b.classifier(labels, "y", predicted_probabilities_name="chances"))
     spec.description.metadata.author = "someone"
     model = mlferry.MLModel(spec)
-    made = mlferry.export_onnx(model)
-    told = {entry.key: entry.value for entry in made.metadata_props}
+    result = mlferry.export_onnx(model)
+    told = {entry.key: entry.value for entry in result.metadata_props}
     assert json.loads(told[LABELS]) == labels
     assert (told[PREDICTED], told[PROBABILITIES]) == ("classLabel", "chances")
     assert told["author"] == "someone"
     x = normal(1, 3, 8, 8)
-    wanted, found = model.predict({"image": x}), run(made, {"image": x})
-    assert list(found) == ["chances"]
-    close(found["chances"][0], list(wanted["chances"].values()))
-    assert labels[int(found["chances"].argmax())] == wanted["classLabel"]
+    expected, actual = model.predict({"image": x}), run(result, {"image": x})
+    assert list(actual) == ["chances"]
+    close(actual["chances"][0], list(expected["chances"].values()))
+    assert labels[int(actual["chances"].argmax())] == expected["classLabel"]
     engine = mlferry.MLModel(spec, engine="onnxruntime", threads=1).predict({"image": x})
-    assert engine["classLabel"] == wanted["classLabel"]
+    assert engine["classLabel"] == expected["classLabel"]
 
 
 # ---- weights ------------------------------------------------------------------------------------
@@ -342,26 +342,26 @@ MODES = [
 @pytest.mark.parametrize(("bits", "mode"), MODES)
 def test_quantized_weights_stay_quantized(bits: int, mode: str) -> None:
     model = mlferry.quantize_weights(model_of(convolutional()), bits, mode)
-    made = mlferry.export_onnx(model)
-    stored = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    result = mlferry.export_onnx(model)
+    stored = {t.name: numpy_helper.to_array(t) for t in result.graph.initializer}
     for name in ("conv.weights", "dense.weights"):
         assert stored[name].dtype == (np.float16 if bits == 16 else np.uint8)
         assert bits == 16 or stored[name].max() < 1 << bits
     wanted_op = "Cast" if bits == 16 else "DequantizeLinear" if "lut" not in mode else "Gather"
-    assert ("Gather" if mode == "kmeans" else wanted_op) in ops(made)
+    assert ("Gather" if mode == "kmeans" else wanted_op) in ops(result)
     x = normal(1, 3, 8, 8)
-    wanted = model.predict({"image": x})["y"]
-    close(run(made, {"image": x})["y"], wanted)
+    expected = model.predict({"image": x})["y"]
+    close(run(result, {"image": x})["y"], expected)
     engine = mlferry.MLModel(model.spec, engine="onnxruntime", threads=1)
-    close(engine.predict({"image": x})["y"], wanted)
+    close(engine.predict({"image": x})["y"], expected)
 
 
 def test_a_bias_of_whole_steps_is_a_zero_point() -> None:
     b = convolutional()
     model = mlferry.quantize_weights(model_of(b), 8, "linear_symmetric")
-    made = mlferry.export_onnx(model)
-    assert "Add" not in ops(made)
-    zero_points = [t for t in made.graph.initializer if t.name.endswith("zero_point")]
+    result = mlferry.export_onnx(model)
+    assert "Add" not in ops(result)
+    zero_points = [t for t in result.graph.initializer if t.name.endswith("zero_point")]
     assert {int(n) for t in zero_points for n in numpy_helper.to_array(t).ravel()} == {128}
 
 
@@ -404,16 +404,16 @@ class AddMean(mlferry.CustomLayer):
 
 def test_custom_layers_are_ops_of_a_domain() -> None:
     model = mlferry.MLModel(with_custom_layers(), custom_layers={"AddMean": AddMean})
-    made = checked(mlferry.export_onnx(model))
-    assert {o.domain: o.version for o in made.opset_import} == {"": OPSET, "ai.mlferry.custom": 1}
-    first = made.graph.node[1]
+    result = checked(mlferry.export_onnx(model))
+    assert {o.domain: o.version for o in result.opset_import} == {"": OPSET, "ai.mlferry.custom": 1}
+    first = result.graph.node[1]
     assert (first.op_type, first.domain) == ("AddMean", "ai.mlferry.custom")
     assert list(first.input) == ["a", "mine0.weights.0", "mine0.weights.1"]
     told = {a.name: onnx.helper.get_attribute_value(a) for a in first.attribute}
     assert told == {"blob_inputs": 1, "count": 3, "name": b"n", "on": 1, "rate": 0.5}
-    stored = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    stored = {t.name: numpy_helper.to_array(t) for t in result.graph.initializer}
     assert stored["mine0.weights.1"].dtype == np.float16
-    assert stored[made.graph.node[2].input[1]].tolist() == [0, 1, 2]
+    assert stored[result.graph.node[2].input[1]].tolist() == [0, 1, 2]
 
 
 def test_any_name_of_a_parameter_will_do_but_one() -> None:
@@ -448,11 +448,11 @@ def test_a_custom_layer_that_hides_its_shape_is_named() -> None:
 
 def test_custom_layers_run_in_a_split_engine() -> None:
     x = np.ones((2, 3), np.float32)
-    made = mlferry.MLModel(
+    output = mlferry.MLModel(
         with_custom_layers(), custom_layers={"AddMean": AddMean}, engine="onnxruntime", threads=1
     )
-    assert made.predict({"x": x})["y"].tolist() == np.full((2, 3), 24).tolist()
-    assert made.intermediate({"x": x}, ["b0"])["b0"].tolist() == np.full((2, 3), 5).tolist()
+    assert output.predict({"x": x})["y"].tolist() == np.full((2, 3), 24).tolist()
+    assert output.intermediate({"x": x}, ["b0"])["b0"].tolist() == np.full((2, 3), 5).tolist()
 
 
 # ---- what cannot be exported --------------------------------------------------------------------
@@ -463,8 +463,8 @@ def test_every_layer_that_cannot_be_expressed_is_named() -> None:
     b.input("x", (2, 2))
     b.input("flags", (2,))
     for index in range(2):
-        given = ["x", *["flags"] * 6]
-        b.layer("sliceDynamic", f"slice{index}", given, [f"a{index}"], output_shapes=[(2,)])
+        inputs = ["x", *["flags"] * 6]
+        b.layer("sliceDynamic", f"slice{index}", inputs, [f"a{index}"], output_shapes=[(2,)])
     b.layer("addBroadcastable", "sum", ["a0", "a1"], ["y"])
     b.output("y")
     with pytest.raises(UnsupportedLayersError) as error:

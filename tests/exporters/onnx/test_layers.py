@@ -21,20 +21,20 @@ def refused(case: Case) -> bool:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_row(case: Case) -> None:
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
-    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
-    names = list(made.layers[0].output)
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    inputs = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    names = list(model.layers[0].output)
     if refused(case):
         with pytest.raises(UnsupportedLayersError, match=REFUSED[case.kind]) as error:
-            exported(made, given, names)
+            exported(model, inputs, names)
         assert [(name, kind) for name, kind, _ in error.value.layers] == [("it", case.kind)]
         return
-    found = exported(made, given, names)
-    for name, wanted in zip(names, case.expected, strict=True):
-        result = found[name]
+    actual = exported(model, inputs, names)
+    for name, expected in zip(names, case.expected, strict=True):
+        result = actual[name]
         assert result.dtype == np.float32
-        assert result.shape == wanted.shape
-        np.testing.assert_allclose(result, wanted, case.tolerance, case.tolerance)
+        assert result.shape == expected.shape
+        np.testing.assert_allclose(result, expected, case.tolerance, case.tolerance)
 
 
 # What needs to know an extent that a row leaves open, by kind; everything else is worked out when
@@ -63,21 +63,21 @@ OPEN = [case for case in CASES if case.inputs]
 @pytest.mark.parametrize("case", OPEN, ids=str)
 def test_row_of_open_shapes(case: Case) -> None:
     """With no extent of any input known, a row comes out the same, or is refused with a reason."""
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
-    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
-    names = list(made.layers[0].output)
-    shapes = {name: [None] * x.ndim for name, x in given.items()}
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    inputs = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    names = list(model.layers[0].output)
+    shapes = {name: [None] * x.ndim for name, x in inputs.items()}
     refusal = ""
     try:
-        found = exported(made, given, names, input_shapes=shapes)
+        actual = exported(model, inputs, names, input_shapes=shapes)
     except ExportError as error:
         refusal = str(error)
     if refusal:
         assert NEEDS_EXTENTS[case.kind] in refusal
         return
-    for name, wanted in zip(names, case.expected, strict=True):
-        assert found[name].shape == wanted.shape
-        np.testing.assert_allclose(found[name], wanted, case.tolerance, case.tolerance)
+    for name, expected in zip(names, case.expected, strict=True):
+        assert actual[name].shape == expected.shape
+        np.testing.assert_allclose(actual[name], expected, case.tolerance, case.tolerance)
 
 
 def test_few_rows_need_extents() -> None:

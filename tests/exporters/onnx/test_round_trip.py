@@ -27,7 +27,7 @@ DATA = os.environ.get("MLFERRY_DATA", "")
 CLASSIC = sorted(Path(DATA, "rank5_cases").glob("*.mlmodel")) if DATA else []
 
 
-def both(model: mlferry.MLModel, given: Mapping[str, Any], **options: Any) -> list[list[Array]]:
+def both(model: mlferry.MLModel, inputs: Mapping[str, Any], **options: Any) -> list[list[Array]]:
     """What the exported model gives, and what the engine does."""
     exported = mlferry.export_onnx(model, **options)
     types = {i.name: i.type.tensor_type for i in exported.graph.input}
@@ -35,14 +35,14 @@ def both(model: mlferry.MLModel, given: Mapping[str, Any], **options: Any) -> li
         name: np.asarray(x)
         .astype(onnx.helper.tensor_dtype_to_np_dtype(types[name].elem_type))
         .reshape([d.dim_value for d in types[name].shape.dim])
-        for name, x in given.items()
+        for name, x in inputs.items()
     }
     engine = mlferry.MLModel(model.spec, engine="onnxruntime", threads=1)
-    return [list(run(exported, feed).values()), list(engine.predict(given).values())]
+    return [list(run(exported, feed).values()), list(engine.predict(inputs).values())]
 
 
-def agree(got: Array, wanted: Any, part: float = CLOSE) -> None:
-    right = np.asarray(wanted)
+def agree(got: Array, expected: Any, part: float = CLOSE) -> None:
+    right = np.asarray(expected)
     right = right.reshape(right.shape or (1,))  # Core ML has no scalars
     assert got.shape == right.shape
     right = right.astype(np.float64)
@@ -57,17 +57,17 @@ def test_the_node_suite() -> None:
     """
     done, problems = 0, []
     for case in [case for case in suite.cases() if suite.is_numeric(case)][::2]:
-        source, given, names = suite.frozen(case)
+        source, inputs, names = suite.frozen(case)
         try:
             model = mlferry.convert(source)
-            model.predict(dict(zip(names, given, strict=False)))
+            model.predict(dict(zip(names, inputs, strict=False)))
         except MlferryError:
             continue
         if networks.network_of(model.spec) is None:  # trees and the like have no ONNX ops here
             continue
-        for found in both(model, dict(zip(names, given, strict=True))):
-            for got, wanted in zip(found, suite.arrays(case, 1), strict=True):
-                problem = suite.difference(np.asarray(wanted), got, case)
+        for actual in both(model, dict(zip(names, inputs, strict=True))):
+            for got, expected in zip(actual, suite.arrays(case, 1), strict=True):
+                problem = suite.difference(np.asarray(expected), got, case)
                 problems += [f"{case.name}: {problem}"] if problem else []
         done += 1
     assert problems == []
@@ -76,10 +76,10 @@ def test_the_node_suite() -> None:
 
 @pytest.mark.parametrize("name", list(ops.CASES))
 def test_ops(name: str, library: Callable[[str], Any]) -> None:
-    source, given = ops.model(ops.CASES[name])
-    wanted = library("onnxruntime").InferenceSession(source.SerializeToString()).run(None, given)
-    for found in both(mlferry.convert(source), given):
-        for got, right in zip(found, wanted, strict=True):
+    source, inputs = ops.model(ops.CASES[name])
+    expected = library("onnxruntime").InferenceSession(source.SerializeToString()).run(None, inputs)
+    for actual in both(mlferry.convert(source), inputs):
+        for got, right in zip(actual, expected, strict=True):
             agree(got, right)
 
 
@@ -89,16 +89,16 @@ def test_stored_models(path: Path) -> None:
     folder = path / "test_data_set_0"
     constants = {t.name for t in source.graph.initializer}
     names = [v.name for v in source.graph.input if v.name not in constants]
-    given = dict(zip(names, stored.tensors(folder, "input"), strict=True))
-    shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in given.items()]
+    inputs = dict(zip(names, stored.tensors(folder, "input"), strict=True))
+    shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in inputs.items()]
     try:
         model = mlferry.convert(source, inputs=shapes)
-        model.predict(given)
+        model.predict(inputs)
     except MlferryError:
         pytest.skip("does not convert; test_stored_models.py says why")
-    for found in both(model, given):
-        for got, wanted in zip(found, stored.tensors(folder, "output"), strict=True):
-            agree(got, wanted)
+    for actual in both(model, inputs):
+        for got, expected in zip(actual, stored.tensors(folder, "output"), strict=True):
+            agree(got, expected)
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
@@ -106,15 +106,15 @@ def test_light_networks(path: Path, library: Callable[[str], Any]) -> None:
     rng = np.random.default_rng(3)
     source = stored.randomized(onnx.load(path), rng)
     session = library("onnxruntime").InferenceSession(source.SerializeToString())
-    given = {
+    inputs = {
         i.name: rng.normal(size=[1 if not isinstance(n, int) else n for n in i.shape]).astype(
             np.float32
         )
         for i in session.get_inputs()
     }
-    wanted = session.run(None, given)
-    for found in both(mlferry.convert(source), given):
-        for got, right in zip(found, wanted, strict=True):
+    expected = session.run(None, inputs)
+    for actual in both(mlferry.convert(source), inputs):
+        for got, right in zip(actual, expected, strict=True):
             agree(got, right)
 
 
@@ -123,13 +123,13 @@ def test_real_models(name: str, shared_data: Path, library: Callable[[str], Any]
     path = shared_data / name
     model = mlferry.convert(path)
     rng = np.random.default_rng(5)
-    given = {
+    inputs = {
         f.name: rng.uniform(0, 255, tuple(f.type.multiArrayType.shape)).astype(np.float32)
         for f in model.spec.description.input
     }
-    wanted = stored.ORACLES.get(name, stored.by_onnxruntime)(path, library, given)
-    for found in both(model, given):
-        for got, right in zip(found, wanted, strict=True):
+    expected = stored.ORACLES.get(name, stored.by_onnxruntime)(path, library, inputs)
+    for actual in both(model, inputs):
+        for got, right in zip(actual, expected, strict=True):
             agree(got, right)
 
 
@@ -138,12 +138,12 @@ def test_real_models(name: str, shared_data: Path, library: Callable[[str], Any]
 def test_classic_files(path: Path) -> None:
     """Networks in the classic mapping, of Apple's converter, beside Keras's own outputs."""
     with np.load(path.with_suffix(".npz")) as data:
-        given = {name[3:]: data[name] for name in data if name.startswith("in:")}
-        wanted = {name[4:]: data[name] for name in data if name.startswith("out:")}
+        inputs = {name[3:]: data[name] for name in data if name.startswith("in:")}
+        expected = {name[4:]: data[name] for name in data if name.startswith("out:")}
         delta = float(data["delta"])
     model = mlferry.MLModel(path)
     names = [feature.name for feature in model.spec.description.output]
-    for found in both(model, given, input_shapes={name: x.shape for name, x in given.items()}):
-        results = dict(zip(names, found, strict=True))
-        for name, value in wanted.items():
+    for actual in both(model, inputs, input_shapes={name: x.shape for name, x in inputs.items()}):
+        results = dict(zip(names, actual, strict=True))
+        for name, value in expected.items():
             np.testing.assert_allclose(results[name].ravel(), value.ravel(), rtol=0, atol=delta)

@@ -74,14 +74,16 @@ EXACT: dict[str, tuple[list[Row], list[str]]] = {
 }  # fmt: skip
 
 
-def results(made: nn.NeuralNetwork, x: np.ndarray) -> tuple[list[str], float]:
+def results(result: nn.NeuralNetwork, x: np.ndarray) -> tuple[list[str], float]:
     """The nodes of the exported graph, and how far it is from the kernels."""
-    names = [name for name in ("y", "z", "w") if any(name in layer.output for layer in made.layers)]
-    model = export(spec_of(made, {"x": x.shape}, names))
-    wanted = Session(made).run({"x": x}, names)
-    found = run(model, {"x": x})
-    far = max(float(np.abs(found[name] - wanted[name]).max()) for name in names)
-    assert all(found[name].shape == wanted[name].shape for name in names)
+    names = [
+        name for name in ("y", "z", "w") if any(name in layer.output for layer in result.layers)
+    ]
+    model = export(spec_of(result, {"x": x.shape}, names))
+    expected = Session(result).run({"x": x}, names)
+    actual = run(model, {"x": x})
+    far = max(float(np.abs(actual[name] - expected[name]).max()) for name in names)
+    assert all(actual[name].shape == expected[name].shape for name in names)
     return [node.op_type for node in model.graph.node], far
 
 
@@ -129,8 +131,8 @@ CLASSIC: dict[str, tuple[list[Row], list[str]]] = {
 @pytest.mark.parametrize("name", CLASSIC)
 def test_classic_mapping(name: str) -> None:
     rows, left = CLASSIC[name]
-    made = network(*rows)
-    made.arrayInputShapeMapping = nn.RANK5_ARRAY_MAPPING
-    nodes, far = results(made, X.reshape(1, 1, 4, 6, 1)[:, :, :, :1])
+    model = network(*rows)
+    model.arrayInputShapeMapping = nn.RANK5_ARRAY_MAPPING
+    nodes, far = results(model, X.reshape(1, 1, 4, 6, 1)[:, :, :, :1])
     assert nodes == left
     assert far < 1e-6

@@ -33,11 +33,11 @@ def checked(model: mlferry.MLModel) -> mlferry.MLModel:
 
 
 def results(
-    model: mlferry.MLModel, given: Mapping[str, Array], names: Sequence[str]
+    model: mlferry.MLModel, inputs: Mapping[str, Array], names: Sequence[str]
 ) -> list[Array]:
     """Values of outputs."""
-    made = model.predict(dict(given))
-    return [np.asarray(made[name]) for name in names]
+    actual = model.predict(dict(inputs))
+    return [np.asarray(actual[name]) for name in names]
 
 
 def read_by_coremltools(model: mlferry.MLModel, folder: Path) -> None:
@@ -63,14 +63,14 @@ def kinds(spec: model_pb2.Model) -> list[str]:
 
 def operations_of(case: Case) -> list[str]:
     """The operations of a row of the runtime's tables, as a program; none where it is refused."""
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
     shapes = {f"x{index}": x.shape for index, x in enumerate(case.inputs)}
-    spec = spec_of(made, shapes, list(made.layers[0].output))
+    spec = spec_of(model, shapes, list(model.layers[0].output))
     try:
-        found, _ = to_program(spec, ProgramOptions(half=False))
+        actual, _ = to_program(spec, ProgramOptions(half=False))
     except MlferryError:
         return []
-    return [kind for kind in kinds(found) if kind != "identity"]
+    return [kind for kind in kinds(actual) if kind != "identity"]
 
 
 def model_of(builder: ProgramBuilder) -> mlferry.MLModel:
@@ -143,12 +143,12 @@ def network_of(
         chances: what its probabilities are called; "" for none.
     """
     spec = model_pb2.Model(specificationVersion=5)
-    made = spec.neuralNetworkClassifier if labels else spec.neuralNetwork
+    result = spec.neuralNetworkClassifier if labels else spec.neuralNetwork
     if not classic:
-        made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
-        made.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
+        result.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+        result.imageInputShapeMapping = nn.RANK4_IMAGE_MAPPING
     for number, (kind, reads, makes, params) in enumerate(layers):
-        layer = made.layers.add(name=f"{kind}_{number}", input=reads, output=makes)
+        layer = result.layers.add(name=f"{kind}_{number}", input=reads, output=makes)
         getattr(layer, kind).SetInParent()
         fields.fill(getattr(layer, kind), params)
     for described, names in (
@@ -156,8 +156,8 @@ def network_of(
         (spec.description.output, outputs),
     ):
         for name, kind in names.items():
-            given = kind if isinstance(kind, ft.FeatureType) else features.multi_array(kind)
-            described.add(name=name).type.CopyFrom(given)
+            sample = kind if isinstance(kind, ft.FeatureType) else features.multi_array(kind)
+            described.add(name=name).type.CopyFrom(sample)
     if labels:
         classifier, texts = spec.neuralNetworkClassifier, isinstance(labels[0], str)
         field = classifier.stringClassLabels if texts else classifier.int64ClassLabels
@@ -200,23 +200,23 @@ def same_as_network(
     for sample in samples:
         right = model.predict(dict(sample))
         for each in (program, again):
-            made = each.predict({names[name]: value for name, value in sample.items()})
-            assert [*made] == [names[name] for name in right]
-            for name, wanted in right.items():
-                alike(made[names[name]], wanted, tolerance)
+            actual = each.predict({names[name]: value for name, value in sample.items()})
+            assert [*actual] == [names[name] for name in right]
+            for name, expected in right.items():
+                alike(actual[names[name]], expected, tolerance)
     return program
 
 
-def alike(found: Any, wanted: Any, tolerance: float) -> None:
+def alike(actual: Any, expected: Any, tolerance: float) -> None:
     """Raise where an output is another one: a label, probabilities, or an array."""
-    if isinstance(wanted, dict):
-        assert [*found] == [*wanted]
-        found, wanted = [*found.values()], [*wanted.values()]
-    elif isinstance(wanted, str | int):
-        assert type(found) is type(wanted)
-        assert found == wanted
+    if isinstance(expected, dict):
+        assert [*actual] == [*expected]
+        actual, expected = [*actual.values()], [*expected.values()]
+    elif isinstance(expected, str | int):
+        assert type(actual) is type(expected)
+        assert actual == expected
         return
-    one, two = np.asarray(found), np.asarray(wanted)
+    one, two = np.asarray(actual), np.asarray(expected)
     assert one.size == two.size
     if two.ndim:
         assert one.shape == two.shape

@@ -84,27 +84,27 @@ NO_MODEL = {"loop of no rounds"}  # the format's rules ask for something that en
 @pytest.mark.parametrize("opset", [5, 8])
 @pytest.mark.parametrize("name", [name for name in ALL if name not in NO_MODEL])
 def test_flow(name: str, opset: int, tmp_path: Path) -> None:
-    rows, wanted, inputs, result = ALL[name]
-    given = {blob: np.atleast_1d(np.float32(value)) for blob, value in inputs.items()}
-    spec = spec_of(network(*rows), {blob: x.shape for blob, x in given.items()}, [wanted])
+    rows, expected, inputs, result = ALL[name]
+    sample = {blob: np.atleast_1d(np.float32(value)) for blob, value in inputs.items()}
+    spec = spec_of(network(*rows), {blob: x.shape for blob, x in sample.items()}, [expected])
     source = mlferry.MLModel(spec)
-    assert source.predict(given)[wanted].tolist() == result
-    made, weights = to_program(spec, ProgramOptions(half=False, at_least=opset))
-    program = checked(source.with_spec(made, weights=weights))
+    assert source.predict(sample)[expected].tolist() == result
+    converted, weights = to_program(spec, ProgramOptions(half=False, at_least=opset))
+    program = checked(source.with_spec(converted, weights=weights))
     read_by_coremltools(program, tmp_path)
     again = mlferry.MLModel(tmp_path / "model.mlpackage", engine="onnxruntime", threads=1)
-    made, weights = to_program(spec, ProgramOptions(half=True, at_least=opset))
-    half = checked(source.with_spec(made, weights=weights))
+    converted, weights = to_program(spec, ProgramOptions(half=True, at_least=opset))
+    half = checked(source.with_spec(converted, weights=weights))
     read_by_coremltools(half, tmp_path)
     for model in (program, again, half):
-        assert model.predict(given)[wanted].tolist() == result
+        assert model.predict(sample)[expected].tolist() == result
 
 
 @pytest.mark.parametrize("name", UNMADE)
 def test_unmade(name: str) -> None:
-    rows, wanted, message = UNMADE[name]
+    rows, expected, message = UNMADE[name]
     with pytest.raises(UnsupportedLayersError, match=message):
-        to_program(spec_of(network(*rows), {"x": (1,)}, [wanted]), ProgramOptions())
+        to_program(spec_of(network(*rows), {"x": (1,)}, [expected]), ProgramOptions())
 
 
 @pytest.mark.parametrize("kind", ["loopBreak", "loopContinue"])
@@ -150,11 +150,11 @@ def test_axes_that_grow() -> None:
 
 
 def test_operations() -> None:
-    rows, wanted, inputs, _ = CASES["while"]
-    spec = spec_of(network(*rows), dict.fromkeys(inputs, (1,)), [wanted])
-    made, _ = to_program(spec, ProgramOptions(half=False))
-    assert kinds(made).count("while_loop") == 1
-    rows, wanted, inputs, _ = CASES["branch taken"]
-    spec = spec_of(network(*rows), dict.fromkeys(inputs, (1,)), [wanted])
-    made, _ = to_program(spec, ProgramOptions(half=False))
-    assert kinds(made).count("cond") == 1
+    rows, expected, inputs, _ = CASES["while"]
+    spec = spec_of(network(*rows), dict.fromkeys(inputs, (1,)), [expected])
+    model, _ = to_program(spec, ProgramOptions(half=False))
+    assert kinds(model).count("while_loop") == 1
+    rows, expected, inputs, _ = CASES["branch taken"]
+    spec = spec_of(network(*rows), dict.fromkeys(inputs, (1,)), [expected])
+    model, _ = to_program(spec, ProgramOptions(half=False))
+    assert kinds(model).count("cond") == 1

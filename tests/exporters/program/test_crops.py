@@ -47,8 +47,8 @@ def compared(model: mlferry.MLModel, boxes: np.ndarray, target: str, folder: Pat
     read_by_coremltools(program, folder)
     for engine in ("numpy", "onnxruntime"):
         again = mlferry.MLModel(program.spec, engine=engine, weights_dir=program.weights_dir)
-        made = again.predict(sample)["y"]
-        np.testing.assert_allclose(made, right, rtol=1e-5, atol=1e-5)
+        actual = again.predict(sample)["y"]
+        np.testing.assert_allclose(actual, right, rtol=1e-5, atol=1e-5)
     return kinds(program.spec)
 
 

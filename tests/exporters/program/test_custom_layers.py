@@ -13,6 +13,10 @@ import pytest
 import mlferry
 from mlferry.errors import ExportError, PredictionError
 from mlferry.layers.builder import Builder
+from mlferry.models.flexible_shapes import (
+    add_multiarray_ndshape_enumeration,
+    set_multiarray_ndshape_range,
+)
 from mlferry.models.problems import validate
 from mlferry.models.scaffold import python_files
 from mlferry.models.surgery import make_pipeline
@@ -132,23 +136,23 @@ def parts(spec: Any) -> list[str]:
     return [model.WhichOneof("Type") for model in pipeline.models]
 
 
-def both(source: mlferry.MLModel, folder: Path, given: Mapping[str, Any], **how: Any) -> Any:
+def both(source: mlferry.MLModel, folder: Path, inputs: Mapping[str, Any], **how: Any) -> Any:
     """The pipeline of a network, after every check; it gives what the network gives."""
-    made = mlferry.to_program(source, compute_precision="float32", **how)
-    problems = validate(made.spec, made.program_weights)
+    converted = mlferry.to_program(source, compute_precision="float32", **how)
+    problems = validate(converted.spec, converted.program_weights)
     assert not [str(p) for p in problems if p.severity != "note"]
-    path = made.save(folder / "made.mlpackage")
+    path = converted.save(folder / "made.mlpackage")
     again = mlferry.MLModel(path, custom_layers=CLASSES, engine="onnxruntime", threads=1)
-    assert again.spec.SerializeToString(deterministic=True) == made.spec.SerializeToString(
+    assert again.spec.SerializeToString(deterministic=True) == converted.spec.SerializeToString(
         deterministic=True
     )
-    right = source.predict(dict(given))
-    for model in (made, again):
-        found = model.predict(dict(given))
-        assert len(found) == len(right)
-        for value, wanted in zip(found.values(), right.values(), strict=True):
-            alike(value, wanted, 1e-5)
-    return made
+    right = source.predict(dict(inputs))
+    for model in (converted, again):
+        actual = model.predict(dict(inputs))
+        assert len(actual) == len(right)
+        for value, expected in zip(actual.values(), right.values(), strict=True):
+            alike(value, expected, 1e-5)
+    return converted
 
 
 @pytest.mark.parametrize("classic", [True, False], ids=["five axes", "own axes"])
@@ -164,9 +168,9 @@ def test_pipeline(name: str, classic: bool, tmp_path: Path) -> None:
             del spec.description.output[0].type.multiArrayType.shape[:]
             spec.description.output[0].type.multiArrayType.shape.extend(shape)
     source = mlferry.MLModel(spec, custom_layers=CLASSES)
-    made = both(source, tmp_path, {"x": some(*shape)})
-    assert parts(made.spec) == right
-    for model in made.spec.pipeline.models:
+    actual = both(source, tmp_path, {"x": some(*shape)})
+    assert parts(actual.spec) == right
+    for model in actual.spec.pipeline.models:
         if model.HasField("neuralNetwork"):
             assert {layer.WhichOneof("layer") for layer in model.neuralNetwork.layers} == {"custom"}
 
@@ -176,8 +180,8 @@ def test_in_a_branch(tmp_path: Path) -> None:
     spec = network_of({"x": (1,)}, layers, {"z": None})
     source = mlferry.MLModel(spec, custom_layers=CLASSES)
     for value in (0, 3):
-        made = both(source, tmp_path, {"x": np.float32([value])})
-        assert parts(made.spec) == [P, N, P]
+        actual = both(source, tmp_path, {"x": np.float32([value])})
+        assert parts(actual.spec) == [P, N, P]
 
 
 CLASSIFIERS = {
@@ -200,9 +204,9 @@ def test_classifier(name: str, tmp_path: Path) -> None:
     labels = ["a", "b", "c"]
     spec = network_of({"x": (3,)}, layers, outputs, labels=labels, probabilities=blob)
     source = mlferry.MLModel(spec, custom_layers=CLASSES)
-    made = both(source, tmp_path, {"x": np.float32([1, 3, 2])})
-    assert parts(made.spec) == right
-    assert made.predict({"x": np.float32([1, 3, 2])})["label"] == "b"
+    actual = both(source, tmp_path, {"x": np.float32([1, 3, 2])})
+    assert parts(actual.spec) == right
+    assert actual.predict({"x": np.float32([1, 3, 2])})["label"] == "b"
 
 
 def test_class_that_cannot_tell_shapes() -> None:
@@ -217,6 +221,28 @@ def test_class_that_cannot_tell_shapes() -> None:
     with pytest.raises(ExportError, match="these have none: 'z'") as error:
         mlferry.to_program(model)
     assert "output_shapes" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["range", "several", "image"])
+def test_sizes_that_vary(kind: str) -> None:
+    """Between the models of a pipeline they would be those of the described size."""
+    builder = Builder()
+    described = features.image(6, 5, "GRAYSCALE") if kind == "image" else None
+    builder.input("x", (1, 1, 5, 6), described)
+    builder.layer("activation", "a", ["x"], ["h"], linear=PLUS)
+    builder.layer("custom", "c", ["h"], ["z"], className="Twice")
+    builder.layer("reduceMean", "m", ["z"], ["y"], axes=(2, 3), keepDims=True)
+    builder.output("y", features.multi_array((1, 1, 1, 1)))
+    spec = builder.model()
+    if kind == "image":
+        spec.description.input[0].type.imageType.imageSizeRange.widthRange.upperBound = -1
+    elif kind == "range":
+        set_multiarray_ndshape_range(spec, "x", [1, 1, 4, 6], [1, 1, 9, 6])
+    else:
+        add_multiarray_ndshape_enumeration(spec, "x", [[1, 1, 5, 6], [1, 1, 7, 6]])
+    model = mlferry.MLModel(spec, custom_layers=CLASSES)
+    with pytest.raises(ExportError, match=r"these have none: 'h' .*'x' vary: convert"):
+        mlferry.to_program(model)
 
 
 REFUSED: dict[str, tuple[list[Layer], dict[str, Any], bool, str]] = {
@@ -257,10 +283,10 @@ def test_last_layer_needs_no_shape(tmp_path: Path) -> None:
 def test_half(tmp_path: Path) -> None:
     spec = network_of({"x": (3,)}, ROWS["in the middle"][0], {"y": (3,)})
     source = mlferry.MLModel(spec, custom_layers=CLASSES)
-    made = mlferry.to_program(source)
-    found = made.predict({"x": np.float32([1, 2, 0.3])})["y"]
-    np.testing.assert_allclose(found, [5, 7, 3.6], rtol=2e-3)
-    one, two, three = made.spec.pipeline.models
+    model = mlferry.to_program(source)
+    actual = model.predict({"x": np.float32([1, 2, 0.3])})["y"]
+    np.testing.assert_allclose(actual, [5, 7, 3.6], rtol=2e-3)
+    one, two, three = model.spec.pipeline.models
     assert "cast" in kinds(one)
     assert "cast" in kinds(three)
     assert two.description.input[0].type == one.description.output[0].type
@@ -285,13 +311,13 @@ def digits(**how: Any) -> mlferry.MLModel:
 def test_a_classifier_whose_probabilities_have_the_name_of_their_blob(tmp_path: Path) -> None:
     classes = [f"digit {index}" for index in range(10)]
     image = mlferry.ImageType("image", color_layout="GRAYSCALE", scale=1 / 255)
-    made = digits(classifier_config=mlferry.ClassifierConfig(classes), inputs=[image])
-    model = mlferry.MLModel(made.save(tmp_path / "d.mlpackage"))
+    result = digits(classifier_config=mlferry.ClassifierConfig(classes), inputs=[image])
+    model = mlferry.MLModel(result.save(tmp_path / "d.mlpackage"))
     test = np.load(mlferry.examples.path("digits_stn.npz"))
     for index in range(3):
-        found = model.predict({"image": test["x"][index, :, :, 0]})
-        assert found["classLabel"] == f"digit {test['y'][index]}"
-        shown = [found["digit"][each] for each in classes]
+        actual = model.predict({"image": test["x"][index, :, :, 0]})
+        assert actual["classLabel"] == f"digit {test['y'][index]}"
+        shown = [actual["digit"][each] for each in classes]
         np.testing.assert_allclose(shown, test["predictions"][index], atol=0.05)
 
 
@@ -301,8 +327,10 @@ def test_digit_reader(precision: str, tolerance: float, tmp_path: Path) -> None:
     images = test["x"][:40].astype(np.float32) / 255
     model = mlferry.MLModel(digits(compute_precision=precision).save(tmp_path / "d.mlpackage"))
     assert parts(model.spec) == [P, N, P]
-    made = np.concatenate([o["digit"] for o in model.predict([{"image": x[None]} for x in images])])
-    np.testing.assert_allclose(made, test["predictions"][:40], atol=tolerance)
+    actual = np.concatenate(
+        [o["digit"] for o in model.predict([{"image": x[None]} for x in images])]
+    )
+    np.testing.assert_allclose(actual, test["predictions"][:40], atol=tolerance)
     for number, part in enumerate(model.spec.pipeline.models):
         if part.HasField("mlProgram"):
             single = model.with_spec(part)
@@ -322,11 +350,11 @@ def test_a_function_that_composes_needs_no_parts(library: Callable[[str], Any]) 
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Doubled()])
     x = some(1, 4)
-    made = mlferry.convert(
+    converted = mlferry.convert(
         model, custom_conversion_functions={"Doubled": composed}, convert_to="mlprogram"
     )
-    assert made.spec.WhichOneof("Type") == "mlProgram"
-    (value,) = made.predict({made.spec.description.input[0].name: x}).values()
+    assert converted.spec.WhichOneof("Type") == "mlProgram"
+    (value,) = converted.predict({converted.spec.description.input[0].name: x}).values()
     np.testing.assert_allclose(value, np.asarray(model(x)), rtol=5e-3, atol=5e-3)
 
 
@@ -340,12 +368,12 @@ def test_shapes_that_the_source_tells(library: Callable[[str], Any]) -> None:
 
     layers = [keras.Input((4,)), keras.layers.Dense(3), Shifted(), keras.layers.Dense(2)]
     model = keras.Sequential(layers)
-    made = mlferry.convert(
+    converted = mlferry.convert(
         model,
         custom_conversion_functions={"Shifted": lambda node: mlferry.CustomLayerParams("Unseen")},
         convert_to="mlprogram",
     )
-    assert parts(made.spec) == [P, N, P]
+    assert parts(converted.spec) == [P, N, P]
 
 
 @pytest.mark.parametrize("open_places", [0, 1, 3])
@@ -377,14 +405,14 @@ def pair() -> tuple[mlferry.MLModel, mlferry.MLModel]:
 
 
 def test_tools_see_the_parts(pair: tuple[mlferry.MLModel, mlferry.MLModel]) -> None:
-    source, made = pair
-    described = made.describe()
+    source, result = pair
+    described = result.describe()
     assert "Twice" in str(described)
     assert "Twice" in described.html()
-    assert "Twice" in page(graph_of(made.spec, CLASSES, {}), "pipeline")
-    (text,) = python_files(made.spec).values()
+    assert "Twice" in page(graph_of(result.spec, CLASSES, {}), "pipeline")
+    (text,) = python_files(result.spec).values()
     assert "class Twice" in text
-    report = mlferry.compare_models(source, made, [{"x": some(3, seed=n)} for n in range(3)])
+    report = mlferry.compare_models(source, result, [{"x": some(3, seed=n)} for n in range(3)])
     assert report.outputs["y"].numbers["psnr"] > 50
 
 
@@ -411,10 +439,14 @@ def test_the_model_of_a_pipeline_that_differs_is_named() -> None:
     first, second = (_pipeline(weights[0], other) for other in weights)
     sample = {"x": some(3)}
     assert mlferry.first_difference(first, first, sample) is None
-    found = mlferry.first_difference(first, second, sample)
-    assert found is not None
-    assert (found.layer, found.kind, found.blob) == ("model_2/dense", "innerProduct", "model_2/h")
-    assert "innerProduct 'model_2/dense' is the first to differ: blob 'model_2/h'" in str(found)
+    actual = mlferry.first_difference(first, second, sample)
+    assert actual is not None
+    assert (actual.layer, actual.kind, actual.blob) == (
+        "model_2/dense",
+        "innerProduct",
+        "model_2/h",
+    )
+    assert "innerProduct 'model_2/dense' is the first to differ: blob 'model_2/h'" in str(actual)
     every = mlferry.shapes(first, sample)
     assert list(every) == ["x", "h", "y", "model_2/h", "z"]
 

@@ -33,8 +33,8 @@ def typed(builder: ProgramBuilder) -> Typed:
     ]
 
 
-def half(builder: ProgramBuilder, *made: Value, keep: tuple[str, ...] = ()) -> Typed:
-    builder.block.outputs = list(made)
+def half(builder: ProgramBuilder, *result: Value, keep: tuple[str, ...] = ()) -> Typed:
+    builder.block.outputs = list(result)
     to_half(builder.block, builder.opset, keep)
     sweep(builder.block)
     return typed(builder)
@@ -160,33 +160,33 @@ def test_types(name: str, tmp_path: Path) -> None:
     make, opset, right = ROWS[name]
     builder = Writer(opset)
     builder.layer = "it"
-    made = make(builder)
-    builder.block.outputs = [made]
-    names = [made.name]
+    result = make(builder)
+    builder.block.outputs = [result]
+    names = [result.name]
     plain = model_of(builder)
-    assert half(builder, made) == right
+    assert half(builder, result) == right
     assert [value.name for value in builder.block.outputs] == names
     model = checked(model_of(builder))
     read_by_coremltools(model, tmp_path)
     other = mlferry.MLModel(tmp_path / "model.mlpackage", engine="onnxruntime", threads=1)
-    given = {
+    inputs = {
         value.name: np.rint(some(*value.shape)).astype(
             {"int32": np.int32, "fp16": np.float16}.get(value.dtype, np.float32)
         )
         for value in builder.block.inputs
     }
-    (wanted,) = results(plain, given, names)
+    (expected,) = results(plain, inputs, names)
     for each in (model, other):
-        (found,) = results(each, given, names)
-        assert found.dtype == wanted.dtype
-        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-3)
+        (actual,) = results(each, inputs, names)
+        assert actual.dtype == expected.dtype
+        np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_classify_gets_float32() -> None:
     builder = Writer()
     scores = builder.op("softmax", x=builder.x(3), axis=-1)
-    made = builder.ops("classify", probabilities=scores, classes=list_of(["a", "b", "c"]))
-    half(builder, *made)
+    result = builder.ops("classify", probabilities=scores, classes=list_of(["a", "b", "c"]))
+    half(builder, *result)
     *_, last = builder.block.operations
     assert [value.dtype for value in last.operands() if isinstance(value.type, TensorType)] == [
         "fp32"
@@ -196,8 +196,8 @@ def test_classify_gets_float32() -> None:
 def test_numbers_that_would_become_zero() -> None:
     builder = Writer()
     tiny = np.float32([1e-12, -1e-12, 0, 1])
-    made = builder.op("mul", x=builder.x(4), y=tiny)
-    half(builder, made)
+    result = builder.op("mul", x=builder.x(4), y=tiny)
+    half(builder, result)
     (product,) = (op for op in builder.block.operations if op.op == "mul")
     constants = [value for value in product.operands() if value.is_constant]
     smallest = float(np.finfo(np.float16).smallest_subnormal)
@@ -230,8 +230,8 @@ EPSILONS = {
 def test_parameters_may_be_of_another_type_from_ios_17_on(name: str, tmp_path: Path) -> None:
     make, opset, dtype = EPSILONS[name]
     builder = Writer(opset)
-    made = make(builder)
-    half(builder, made)
+    result = make(builder)
+    half(builder, result)
     (operation,) = (op for op in builder.block.operations if op.op != "cast")
     epsilon = operation.arguments["epsilon"]
     assert isinstance(epsilon, Value)
@@ -248,8 +248,8 @@ def test_names_that_casts_would_have() -> None:
     half(builder, one, two)
     model = checked(model_of(builder))
     assert [f.name for f in model.spec.description.output] == ["y", "y_fp16"]
-    found = results(model, {"x": np.zeros(2), "x_to_fp16": np.zeros(2)}, ["y", "y_fp16"])
-    assert [array.tolist() for array in found] == [[1, 1], [0, 0]]
+    actual = results(model, {"x": np.zeros(2), "x_to_fp16": np.zeros(2)}, ["y", "y_fp16"])
+    assert [array.tolist() for array in actual] == [[1, 1], [0, 0]]
 
 
 # ---- networks -----------------------------------------------------------------------------------
@@ -267,27 +267,27 @@ def test_indices_are_never_float16(engine: str, tmp_path: Path) -> None:
     words = np.arange(5000, dtype=np.float32).reshape(5000, 1) % 2
     params = {"vocabSize": 5000, "embeddingSize": 1, "weights": {"floatValue": words.ravel()}}
     embedding = of_network("embeddingND", params, (3, 1))
-    given = np.float32([[4097], [4999], [2050]])
+    inputs = np.float32([[4097], [4999], [2050]])
     peak = np.zeros((1, 5000), np.float32)
     peak[0, 4097] = 3
-    for model, x, wanted in (
-        (embedding, given, [[1], [1], [0]]),
+    for model, x, expected in (
+        (embedding, inputs, [[1], [1], [0]]),
         (of_network("argMax", {"axis": 1}, (1, 5000)), peak, [[4097]]),
         (of_network("argMax", {"axis": 1}, (1, 5000), "int32"), peak, [[4097]]),
     ):
         program = checked(mlferry.to_program(model))
         program.save(tmp_path / "m.mlpackage")
         again = mlferry.MLModel(tmp_path / "m.mlpackage", engine=engine)
-        assert again.predict({"x0": x})["y0"].tolist() == wanted
+        assert again.predict({"x0": x})["y0"].tolist() == expected
 
 
 def sums() -> mlferry.MLModel:
-    made = network("add", {"alpha": 1.0}, 1, 1)
-    made.layers[0].name = "first"
-    made.layers[0].output[0] = "h"
-    made.layers.add(name="second", input=["h"], output=["y0"]).unary.type = 2  # inverse root
-    made.layers[1].unary.scale = 1
-    return mlferry.MLModel(spec_of(made, {"x0": (2,)}, ["y0"]))
+    model = network("add", {"alpha": 1.0}, 1, 1)
+    model.layers[0].name = "first"
+    model.layers[0].output[0] = "h"
+    model.layers.add(name="second", input=["h"], output=["y0"]).unary.type = 2  # inverse root
+    model.layers[1].unary.scale = 1
+    return mlferry.MLModel(spec_of(model, {"x0": (2,)}, ["y0"]))
 
 
 def test_names_that_stay_in_float32() -> None:
@@ -315,13 +315,13 @@ def test_names_that_check_precision_gives() -> None:
     """They are those of the program of half precision, whose outputs are cast."""
     model = mlferry.to_program(sums())
     report = mlferry.check_precision(model, [{"x0": np.float32([1, 2])}])
-    found = [each.name for each in report.operations]
-    assert {"x0_to_fp16", "first_add", "y0_fp16"} <= set(found)
+    matches = [each.name for each in report.operations]
+    assert {"x0_to_fp16", "first_add", "y0_fp16"} <= set(matches)
     for name, kept in (("x0_to_fp16", "add"), ("first_add", "add"), ("y0_fp16", "inverse")):
-        made = checked(mlferry.to_program(sums(), compute_precision=[name]))
+        converted = checked(mlferry.to_program(sums(), compute_precision=[name]))
         types = {
             op.type: op.outputs[0].type.tensorType.dataType
-            for op in _operations(made)
+            for op in _operations(converted)
             if op.type in ("add", "inverse")
         }
         assert types == {kind: 11 if kind == kept else 10 for kind in ("add", "inverse")}
@@ -367,12 +367,12 @@ FLOATS = {10: "fp16", 11: "fp32"}
 
 def float_types(model: mlferry.MLModel) -> dict[str, set[str]]:
     """The types of floats that each kind of operation makes."""
-    found: dict[str, set[str]] = {}
+    matches: dict[str, set[str]] = {}
     for op in _operations(model):
         number = op.outputs[0].type.tensorType.dataType if op.outputs else 0
         if op.type != "const" and number in FLOATS:
-            found.setdefault(op.type, set()).add(FLOATS[number])
-    return found
+            matches.setdefault(op.type, set()).add(FLOATS[number])
+    return matches
 
 
 @pytest.mark.parametrize("make", [perceptron, convolutions])
@@ -382,14 +382,14 @@ def test_as_coremltools_does_it(make: Any, tmp_path: Path) -> None:
     model = make()
     call = tf.function(lambda data: model(data, training=False))
     sample = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="data")
-    made = ct.convert(
+    converted = ct.convert(
         [call.get_concrete_function(sample)],
         source="tensorflow",
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS15,
         skip_model_load=True,
     )
-    made.save(str(tmp_path / "theirs.mlpackage"))
+    converted.save(str(tmp_path / "theirs.mlpackage"))
     theirs = float_types(mlferry.MLModel(tmp_path / "theirs.mlpackage"))
     ours = float_types(mlferry.convert(model, convert_to="mlprogram", compute_precision="float16"))
     common = theirs.keys() & ours.keys()

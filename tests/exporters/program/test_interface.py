@@ -102,8 +102,8 @@ def test_image(layout: str, name: str, classic: bool, tmp_path: Path) -> None:
                 setattr(added.scaler, field, value)
         else:
             added.meanImage.meanImage.extend(some(channels, 4, 6).ravel())
-    given = {"it": PIXELS[layout], "other": np.float32([1, 2, 3])}
-    program = same_as_network(spec, tmp_path, [given], tolerance=1e-4)
+    inputs = {"it": PIXELS[layout], "other": np.float32([1, 2, 3])}
+    program = same_as_network(spec, tmp_path, [inputs], tolerance=1e-4)
     assert program.spec.description.input[0].type.imageType.width == 6
 
 
@@ -118,8 +118,8 @@ def test_image_output(layout: str, classic: bool, tmp_path: Path) -> None:
     )
     program = same_as_network(spec, tmp_path, [{"it": PIXELS[layout]}])
     assert program.spec.specificationVersion == 7  # the first with image outputs
-    made = np.asarray(program.predict({"it": PIXELS[layout]})["y"])
-    assert np.array_equal(made, 255 - PIXELS[layout])
+    actual = np.asarray(program.predict({"it": PIXELS[layout]})["y"])
+    assert np.array_equal(actual, 255 - PIXELS[layout])
 
 
 IMAGE_SIZES = {
@@ -135,8 +135,8 @@ def test_image_of_several_sizes(name: str, tmp_path: Path) -> None:
              "weights": {"floatValue": some(2, 3, 3, 3).ravel()}}  # fmt: skip
     spec = network_of({"it": feature}, [("convolution", ["it"], ["y"], layer)], {"y": None})
     random = np.random.default_rng(0)
-    given = [{"it": random.integers(0, 256, (h, w, 3)).astype(np.uint8)} for w, h in sizes]
-    same_as_network(spec, tmp_path, given, tolerance=1e-4)
+    inputs = [{"it": random.integers(0, 256, (h, w, 3)).astype(np.uint8)} for w, h in sizes]
+    same_as_network(spec, tmp_path, inputs, tolerance=1e-4)
 
 
 # ---- classifiers --------------------------------------------------------------------------------
@@ -170,11 +170,13 @@ def test_classifier(name: str, tmp_path: Path) -> None:
     outputs = dict.fromkeys(how.pop("outputs"), (3,))
     layers = SCORES_OF_FIVE_AXES if how.get("classic") else SCORES
     spec = network_of({"x": (3,)}, layers, outputs, **how)
-    given = [{"x": np.float32(x)} for x in ([1, 2, 3], [5, 2, 1], [0, 9, 1])]
-    program = same_as_network(spec, tmp_path, given)
+    inputs = [{"x": np.float32(x)} for x in ([1, 2, 3], [5, 2, 1], [0, 9, 1])]
+    program = same_as_network(spec, tmp_path, inputs)
     assert "classify" in kinds(program.spec)
     half = mlferry.to_program(mlferry.MLModel(spec))
-    assert [half.predict(x)["label"] for x in given] == [program.predict(x)["label"] for x in given]
+    assert [half.predict(x)["label"] for x in inputs] == [
+        program.predict(x)["label"] for x in inputs
+    ]
 
 
 # ---- types and shapes ---------------------------------------------------------------------------
@@ -252,13 +254,13 @@ CLASSIC_LAYERS = {
 @pytest.mark.parametrize("kind", CLASSIC_LAYERS)
 @pytest.mark.parametrize("name", CLASSIC)
 def test_classic(name: str, kind: str, tmp_path: Path) -> None:
-    shape, given = CLASSIC[name]
+    shape, inputs = CLASSIC[name]
     layer, params = CLASSIC_LAYERS[kind]
     spec = network_of(
         {"x": shape}, [(layer, ["x"], ["h"], params), ("add", ["h"], ["y"], PLUS)],
         {"y": None, "h": None}, classic=True,
     )  # fmt: skip
-    same_as_network(spec, tmp_path, [{"x": some(*each)} for each in given])
+    same_as_network(spec, tmp_path, [{"x": some(*each)} for each in inputs])
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -293,8 +295,8 @@ def test_names(name: str, tmp_path: Path) -> None:
     assert [f.name for f in (*description.input, *description.output)] == [*right]
     half = mlferry.to_program(mlferry.MLModel(spec))
     read_by_coremltools(half, tmp_path)
-    made = half.predict({right[0]: np.float32([1, 2, 3])})
-    assert [*made] == [*right[1:]]
+    actual = half.predict({right[0]: np.float32([1, 2, 3])})
+    assert [*actual] == [*right[1:]]
 
 
 # ---- weights ------------------------------------------------------------------------------------
@@ -338,8 +340,8 @@ def test_quantized(name: str, tmp_path: Path) -> None:
     read_by_coremltools(half, tmp_path)
     halved = (tmp_path / "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin").stat().st_size
     assert halved <= min(most, DENSE * 2) + 2000
-    right, found = (m.predict({"x": some(64)})["y"] for m in (small, half))
-    np.testing.assert_allclose(found, right, rtol=0.02, atol=0.02 * np.abs(right).max())
+    right, matches = (m.predict({"x": some(64)})["y"] for m in (small, half))
+    np.testing.assert_allclose(matches, right, rtol=0.02, atol=0.02 * np.abs(right).max())
 
 
 # ---- targets ------------------------------------------------------------------------------------
@@ -350,8 +352,8 @@ TARGETS = {"iOS15": 6, "macOS12": 6, "iOS16": 7, "iOS17": 8, "iOS18": 9, "iOS26"
 @pytest.mark.parametrize("target", TARGETS)
 def test_target(target: str) -> None:
     """The oldest format that has every operation; a target only refuses."""
-    made = mlferry.to_program(dense(), minimum_deployment_target=target)
-    assert made.spec.specificationVersion == 6
+    model = mlferry.to_program(dense(), minimum_deployment_target=target)
+    assert model.spec.specificationVersion == 6
 
 
 REFUSED_TARGETS = {
@@ -372,8 +374,8 @@ def test_target_that_lacks_what_is_needed() -> None:
                       {"y": picture(6, 4, "RGB")})  # fmt: skip
     with pytest.raises(ExportError, match=r"needs iOS 16 or macOS 13 for an image output, newer"):
         mlferry.to_program(spec, minimum_deployment_target="iOS15")
-    made = mlferry.to_program(spec, minimum_deployment_target="iOS16")
-    assert made.spec.specificationVersion == 7
+    model = mlferry.to_program(spec, minimum_deployment_target="iOS16")
+    assert model.spec.specificationVersion == 7
 
 
 # ---- refusals -----------------------------------------------------------------------------------
@@ -383,9 +385,9 @@ def test_unbounded_range() -> None:
     spec = network_of({"x": open_sizes((1, 1), (2, -1))}, ADDED, {"y": None})
     with pytest.raises(ExportError, match="input 'x' has no largest size along axis 1") as error:
         mlferry.to_program(spec)
-    found = re.search(r"RangeDim\((\d+), (\d+)\)", str(error.value))
-    assert found is not None
-    low, high = map(int, found.groups())
+    actual = re.search(r"RangeDim\((\d+), (\d+)\)", str(error.value))
+    assert actual is not None
+    low, high = map(int, actual.groups())
     spec.description.input[0].type.CopyFrom(open_sizes((1, 1), (low, high)))
     program = mlferry.to_program(spec)
     assert program.predict({"x": np.zeros((1, 9), np.float32)})["y"].shape == (1, 9)
@@ -466,11 +468,11 @@ def test_metadata() -> None:
     spec.description.metadata.userDefined["key"] = "value"
     spec.description.input[0].shortDescription = "what goes in"
     spec.description.output[0].shortDescription = "what comes out"
-    made = mlferry.to_program(spec).spec.description
-    assert made.metadata.author == "A. Author"
-    assert dict(made.metadata.userDefined)["key"] == "value"
-    assert made.input[0].shortDescription == "what goes in"
-    assert made.output[0].shortDescription == "what comes out"
+    model = mlferry.to_program(spec).spec.description
+    assert model.metadata.author == "A. Author"
+    assert dict(model.metadata.userDefined)["key"] == "value"
+    assert model.input[0].shortDescription == "what goes in"
+    assert model.output[0].shortDescription == "what comes out"
 
 
 def test_mlmodel_cannot_hold_the_weights(tmp_path: Path) -> None:
@@ -486,12 +488,12 @@ def test_mlmodel_cannot_hold_the_weights(tmp_path: Path) -> None:
 def test_pickled_and_in_processes() -> None:
     program = mlferry.to_program(dense())
     x = [{"x": some(64, seed=n)} for n in range(3)]
-    right = [made["y"] for made in program.predict(x)]
+    right = [result["y"] for result in program.predict(x)]
     again = pickle.loads(pickle.dumps(program))
-    assert all(map(np.array_equal, [made["y"] for made in again.predict(x)], right))
+    assert all(map(np.array_equal, [result["y"] for result in again.predict(x)], right))
     with concurrent.futures.ProcessPoolExecutor(2) as processes:
-        found = program.predict(x, executor=processes)
-    assert all(map(np.array_equal, [made["y"] for made in found], right))
+        actual = program.predict(x, executor=processes)
+    assert all(map(np.array_equal, [result["y"] for result in actual], right))
 
 
 def test_message_and_weights_apart(tmp_path: Path) -> None:
@@ -504,13 +506,13 @@ def test_message_and_weights_apart(tmp_path: Path) -> None:
     program = mlferry.to_program(b.model())
     spec = program.get_spec()
     spec.description.metadata.author = "somebody"
-    given = {"x": np.ones((1, 8), np.float32)}
+    inputs = {"x": np.ones((1, 8), np.float32)}
     again = mlferry.MLModel(spec, weights_dir=program.weights_dir)
     assert again.author == "somebody"
-    np.testing.assert_array_equal(again.predict(given)["y"], program.predict(given)["y"])
+    np.testing.assert_array_equal(again.predict(inputs)["y"], program.predict(inputs)["y"])
     utils.save_spec(spec, tmp_path / "net.mlpackage", weights_dir=program.weights_dir)
     read = mlferry.MLModel(tmp_path / "net.mlpackage")
-    np.testing.assert_array_equal(read.predict(given)["y"], program.predict(given)["y"])
+    np.testing.assert_array_equal(read.predict(inputs)["y"], program.predict(inputs)["y"])
     assert again.save(tmp_path / "again.mlpackage").exists()
 
 
@@ -544,5 +546,5 @@ def test_attention_is_one_operation_where_the_target_has_it(
     )
     assert program.spec.specificationVersion == version
     assert ("scaled_dot_product_attention" in kinds(program.spec)) == (version == 9)
-    given = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
-    np.testing.assert_allclose(program.predict(given)["y"], model.predict(given)["y"], atol=1e-6)
+    inputs = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
+    np.testing.assert_allclose(program.predict(inputs)["y"], model.predict(inputs)["y"], atol=1e-6)

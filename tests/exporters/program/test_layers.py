@@ -23,9 +23,9 @@ OPSETS = (5, 7, 8)  # the oldest, and those that brought new versions of ops
 
 
 def model_of(case: Case) -> model_pb2.Model:
-    made = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
+    model = network(case.kind, case.params, len(case.inputs), len(case.expected), case.mapping)
     shapes = {f"x{index}": x.shape for index, x in enumerate(case.inputs)}
-    return spec_of(made, shapes, list(made.layers[0].output))
+    return spec_of(model, shapes, list(model.layers[0].output))
 
 
 def is_valid(case: Case) -> bool:
@@ -79,15 +79,15 @@ def test_row(number: int, case: Case, tmp_path: Path) -> None:
                 to_program(spec, options)
             assert [(name, kind) for name, kind, _ in error.value.layers] == [("it", case.kind)]
             continue
-        made, weights = to_program(spec, options)
-        assert made.specificationVersion >= opset + 1
-        program = checked(mlferry.MLModel(spec).with_spec(made, weights=weights))
+        model, weights = to_program(spec, options)
+        assert model.specificationVersion >= opset + 1
+        program = checked(mlferry.MLModel(spec).with_spec(model, weights=weights))
         check_values(case, program)
         if opset == opsets[number // 2 % 2] or refusal(case, 7):  # one a row, to save time
             read_by_coremltools(program, tmp_path)
             path = tmp_path / "model.mlpackage"
             again = mlferry.MLModel(path, engine="onnxruntime", threads=1)
-            assert again.spec.SerializeToString(deterministic=True) == made.SerializeToString(
+            assert again.spec.SerializeToString(deterministic=True) == model.SerializeToString(
                 deterministic=True
             )
             check_values(case, again)
@@ -104,27 +104,27 @@ HALF = [  # every kind, and of its rows each second
 def test_row_in_half_precision(case: Case, opset: int) -> None:
     """It is valid, and near the values; `exp2` of 40 is beyond float16."""
     spec = model_of(case)
-    made, weights = to_program(spec, ProgramOptions(at_least=opset))
-    program = checked(mlferry.MLModel(spec).with_spec(made, weights=weights))
-    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    model, weights = to_program(spec, ProgramOptions(at_least=opset))
+    program = checked(mlferry.MLModel(spec).with_spec(model, weights=weights))
+    inputs = {f"x{index}": x for index, x in enumerate(case.inputs)}
     names = [f"y{index}" for index in range(len(case.expected))]
-    for found, wanted in zip(results(program, given, names), case.expected, strict=True):
-        assert found.dtype == np.float32
-        assert found.shape == wanted.shape
+    for actual, expected in zip(results(program, inputs, names), case.expected, strict=True):
+        assert actual.dtype == np.float32
+        assert actual.shape == expected.shape
         if not random(case) and not clipped(case):
-            held = np.where(np.abs(wanted) > 65504, np.copysign(np.inf, wanted), wanted)
+            held = np.where(np.abs(expected) > 65504, np.copysign(np.inf, expected), expected)
             span = float(np.abs(held[np.isfinite(held)]).max(initial=1e-3))
-            np.testing.assert_allclose(found, held, 0.02, 0.02 * span)
+            np.testing.assert_allclose(actual, held, 0.02, 0.02 * span)
 
 
 def check_values(case: Case, model: mlferry.MLModel) -> None:
-    given = {f"x{index}": x for index, x in enumerate(case.inputs)}
+    inputs = {f"x{index}": x for index, x in enumerate(case.inputs)}
     names = [f"y{index}" for index in range(len(case.expected))]
-    for found, wanted in zip(results(model, given, names), case.expected, strict=True):
-        assert found.dtype == np.float32
-        assert found.shape == wanted.shape
+    for actual, expected in zip(results(model, inputs, names), case.expected, strict=True):
+        assert actual.dtype == np.float32
+        assert actual.shape == expected.shape
         if not random(case) and not clipped(case):
-            np.testing.assert_allclose(found, wanted, case.tolerance, case.tolerance)
+            np.testing.assert_allclose(actual, expected, case.tolerance, case.tolerance)
 
 
 def test_tables_have_rows_of_every_kind() -> None:
@@ -155,15 +155,15 @@ DRAWS: dict[str, tuple[dict[str, Any], float, float]] = {
 def test_draws(kind: str, engine: str) -> None:
     params, mean, deviation = {**DRAWS[kind][0], "seed": -1}, *DRAWS[kind][1:]
     inputs = 1 if kind.endswith("Like") else 0
-    made = network(kind, params, inputs, 1)
-    other = made.layers.add()
-    other.CopyFrom(made.layers[0])  # the same again is no repetition
+    model = network(kind, params, inputs, 1)
+    other = model.layers.add()
+    other.CopyFrom(model.layers[0])  # the same again is no repetition
     other.name, other.output[0] = "other", "y1"
-    spec = spec_of(made, {"x0": (100, 100)} if inputs else {}, ["y0", "y1"])
+    spec = spec_of(model, {"x0": (100, 100)} if inputs else {}, ["y0", "y1"])
     network_model = mlferry.MLModel(spec, engine=engine)
     program = checked(mlferry.to_program(network_model, compute_precision="float32"))
-    given = {"x0": np.zeros((100, 100), np.float32)} if inputs else {}
-    drawn = results(program, given, ["y0", "y1"])
+    sample = {"x0": np.zeros((100, 100), np.float32)} if inputs else {}
+    drawn = results(program, sample, ["y0", "y1"])
     assert not np.array_equal(*drawn)
     for values in drawn:
         assert values.shape == (100, 100)

@@ -33,14 +33,14 @@ class Writer(ProgramBuilder):
         return self.input(name, TensorType(dtype, shape))
 
     def conv(self, x: Value, weight: Any, **more: Any) -> Value:
-        given = {"strides": [1, 1], "pad_type": "valid", "pad": [0] * 4, "dilations": [1, 1],
+        inputs = {"strides": [1, 1], "pad_type": "valid", "pad": [0] * 4, "dilations": [1, 1],
                  "groups": 1} | more  # fmt: skip
-        return self.op("conv", x=x, weight=weight, **given)
+        return self.op("conv", x=x, weight=weight, **inputs)
 
     def turned(self, x: Value, weight: Any, **more: Any) -> Value:
-        given = {"strides": [2, 2], "pad_type": "valid", "pad": [0] * 4, "dilations": [1, 1],
+        inputs = {"strides": [2, 2], "pad_type": "valid", "pad": [0] * 4, "dilations": [1, 1],
                  "groups": 1} | more  # fmt: skip
-        return self.op("conv_transpose", x=x, weight=weight, **given)
+        return self.op("conv_transpose", x=x, weight=weight, **inputs)
 
     def mean(self, x: Value, *axes: int, keep: bool = True) -> Value:
         return self.op("reduce_mean", x=x, axes=list(axes), keep_dims=keep)
@@ -67,9 +67,9 @@ class Writer(ProgramBuilder):
         return self.op("squeeze", x=x, axes=[axis])
 
     def pooled(self, kind: str, x: Value, kernel: Sequence[int], **more: Any) -> Value:
-        given = {"kernel_sizes": list(kernel), "strides": [1, 1], "pad_type": "valid",
+        inputs = {"kernel_sizes": list(kernel), "strides": [1, 1], "pad_type": "valid",
                  "pad": [0] * 4} | more  # fmt: skip
-        return self.op(kind, x=x, **given)
+        return self.op(kind, x=x, **inputs)
 
 
 W = some(4, 3, 3, 3) / 4
@@ -387,8 +387,8 @@ def both_ways(
     """Compare the values before and after, and the operations."""
     builder = Writer(opset)
     builder.layer = "it"
-    made = make(builder)
-    builder.block.outputs = list(made) if isinstance(made, tuple | list) else [made]
+    result = make(builder)
+    builder.block.outputs = list(result) if isinstance(result, tuple | list) else [result]
     assert written(builder) == before
     plain = model_of(builder)
     names = [value.name for value in builder.block.outputs]
@@ -396,16 +396,18 @@ def both_ways(
     assert written(builder) == after
     assert [value.name for value in builder.block.outputs] == names
     fused = checked(model_of(builder))
-    given = {value.name: some(*(n or 5 for n in value.shape)) * 3 for value in builder.block.inputs}
+    inputs = {
+        value.name: some(*(n or 5 for n in value.shape)) * 3 for value in builder.block.inputs
+    }
     models = [fused]
     if folder is not None:
         read_by_coremltools(fused, folder)
         models.append(type(fused)(folder / "model.mlpackage", engine="onnxruntime", threads=1))
-    right = results(plain, given, names)
+    right = results(plain, inputs, names)
     for model in models:
-        for found, wanted in zip(results(model, given, names), right, strict=True):
-            assert found.shape == wanted.shape
-            np.testing.assert_allclose(found, wanted, 1e-4, 1e-4)
+        for actual, expected in zip(results(model, inputs, names), right, strict=True):
+            assert actual.shape == expected.shape
+            np.testing.assert_allclose(actual, expected, 1e-4, 1e-4)
 
 
 @pytest.mark.parametrize("name", FUSED)
@@ -429,9 +431,9 @@ def test_every_fusion_has_a_row() -> None:
     ran: set[str] = set()
     for make, opset in [*((row[0], 5) for row in FUSED.values()), (attention, 8)]:
         builder = Writer(opset)
-        made = make(builder)
-        assert isinstance(made, Value)
-        builder.block.outputs = [made]
+        result = make(builder)
+        assert isinstance(result, Value)
+        builder.block.outputs = [result]
         rewriters = [_recording(fusion, ran) for fusion in FUSIONS]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mlferry.programs.passes.fuse.FUSIONS", rewriters)
@@ -470,9 +472,9 @@ def in_an_inner_block(b: Writer) -> Value:
 
 
 def computed_weight(b: Writer) -> Value:
-    made = b.op("conv", x=b.x(1, 3, 5, 5), weight=b.x(4, 3, 3, 3, name="w"), strides=[1, 1],
+    result = b.op("conv", x=b.x(1, 3, 5, 5), weight=b.x(4, 3, 3, 3, name="w"), strides=[1, 1],
                 pad_type="valid", pad=[0] * 4, dilations=[1, 1], groups=1)  # fmt: skip
-    return b.op("mul", x=made, y=SPREAD)
+    return b.op("mul", x=result, y=SPREAD)
 
 
 def tabled_weight(b: Writer) -> Value:
@@ -722,8 +724,8 @@ def test_near_miss(name: str) -> None:
     opset = 6 if "constexpr_lut_to_dense" in ops else 5
     builder = Writer(opset)
     builder.layer = "it"
-    made = make(builder)
-    builder.block.outputs = list(made) if isinstance(made, list) else [made]
+    result = make(builder)
+    builder.block.outputs = list(result) if isinstance(result, list) else [result]
     before = written(builder)
     both_ways(make, opset, before, ops)
 
@@ -818,13 +820,13 @@ def test_attention_of_what_is_seen(seen: np.ndarray, hidden: float, fuses: bool)
     scores = builder.op("matmul", x=query, y=key, transpose_y=True)
     scores = builder.op("mul", x=scores, y=np.float32(0.5))
     masked = builder.op("select", cond=seen[None, None], a=scores, b=np.float32([hidden]))
-    made = builder.op("matmul", x=builder.op("softmax", x=masked, axis=-1), y=value)
-    builder.block.outputs = [made]
-    given = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
+    result = builder.op("matmul", x=builder.op("softmax", x=masked, axis=-1), y=value)
+    builder.block.outputs = [result]
+    inputs = {name: some(1, 2, 5, 4, seed=place) for place, name in enumerate("qkv")}
     plain = checked(model_of(builder))
-    right = results(plain, given, [made.name])
+    right = results(plain, inputs, [result.name])
     fuse(builder.block, 8)
     kinds = [op.op for op in builder.block.operations]
     assert ("scaled_dot_product_attention" in kinds) == fuses
-    found = results(checked(model_of(builder)), given, [made.name])
-    np.testing.assert_allclose(found[0], right[0], 1e-5, 1e-6)
+    problems = results(checked(model_of(builder)), inputs, [result.name])
+    np.testing.assert_allclose(problems[0], right[0], 1e-5, 1e-6)

@@ -28,9 +28,9 @@ Library = Callable[[str], Any]
 IDS = np.array([[4, 2, 7, 0, 0, 3]], np.int32)
 
 
-def check(model: mlferry.MLModel, given: Mapping[str, Any]) -> None:
+def check(model: mlferry.MLModel, inputs: Mapping[str, Any]) -> None:
     """A network is right as a program, which `model` itself tells."""
-    tried = programs_too.check(model, given, model.predict(dict(given)))
+    tried = programs_too.check(model, inputs, model.predict(dict(inputs)))
     assert tried.result == "right", tried
 
 
@@ -39,8 +39,8 @@ def check(model: mlferry.MLModel, given: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", [*ONNX][::7])
 def test_an_op_of_onnx(name: str) -> None:
-    network, given = onnx_model(ONNX[name])
-    check(mlferry.convert(network), given)
+    network, inputs = onnx_model(ONNX[name])
+    check(mlferry.convert(network), inputs)
 
 
 ROWS = [case for case in KERAS if case.only != "tf_keras"][::14]
@@ -95,11 +95,13 @@ BUILT: list[tuple[Callable[[Any], Any], dict[str, np.ndarray]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "given"), BUILT, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("make", "inputs"), BUILT, ids=lambda value: getattr(value, "__name__", "")
+)
 def test_a_model_of_keras(
-    make: Callable[[Any], Any], given: dict[str, np.ndarray], library: Library
+    make: Callable[[Any], Any], inputs: dict[str, np.ndarray], library: Library
 ) -> None:
-    check(mlferry.convert(make(library("keras"))), given)
+    check(mlferry.convert(make(library("keras"))), inputs)
 
 
 def test_a_stateful_model(library: Library) -> None:
@@ -111,16 +113,16 @@ def test_a_stateful_model(library: Library) -> None:
         [feature.name for feature in features]
         for features in (network.spec.description.input, network.spec.description.output)
     )
-    given = {name: np.zeros((1, 3), np.float32) for name in states}
+    inputs = {name: np.zeros((1, 3), np.float32) for name in states}
     sample = np.linspace(-1, 1, 20, dtype=np.float32).reshape(1, 5, 4)
-    check(network, {x: sample, **given})
+    check(network, {x: sample, **inputs})
     program = mlferry.to_program(network, states=True, compute_precision="float32")
     kept = program.make_state()
     for step in range(3):
-        wanted = network.predict({x: sample + step, **given})
-        made = program.predict({x: sample + step}, kept)
-        np.testing.assert_allclose(made[y], wanted[y], atol=2e-3)  # states are float16
-        given = {name: wanted[name.replace("_in", "_out")] for name in states}
+        expected = network.predict({x: sample + step, **inputs})
+        actual = program.predict({x: sample + step}, kept)
+        np.testing.assert_allclose(actual[y], expected[y], atol=2e-3)  # states are float16
+        inputs = {name: expected[name.replace("_in", "_out")] for name in states}
 
 
 def test_a_model_of_several_sizes(library: Library) -> None:
@@ -190,18 +192,18 @@ def test_steps_of_a_network_of_channels(
 ) -> None:
     """One step is what a program of [C] takes, which the log tells, with the lines for others."""
     model = recurrent(rng)
-    given = {"x": rng.normal(size=(5, 1, 3)).astype(np.float32), "h": np.zeros(4, np.float32)}
-    check(model, given)
+    inputs = {"x": rng.normal(size=(5, 1, 3)).astype(np.float32), "h": np.zeros(4, np.float32)}
+    check(model, inputs)
     mlferry.to_program(model)
     lines = [line.strip() for line in caplog.messages[-1].splitlines()[1:]]
     names = {"model": model, "mlferry": mlferry, "STEPS": 5}
     for line in lines:
         assert "'h'" not in line
         exec(line, names)
-    made = mlferry.to_program(names["spec"], compute_precision="float32")
-    wanted = model.predict(given)["y"]
-    found = made.predict(given | {"x": given["x"].reshape(5, 1, 3, 1, 1)})["y"]
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    converted = mlferry.to_program(names["spec"], compute_precision="float32")
+    expected = model.predict(inputs)["y"]
+    actual = converted.predict(inputs | {"x": inputs["x"].reshape(5, 1, 3, 1, 1)})["y"]
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_a_window_over_steps_needs_them() -> None:
@@ -221,9 +223,9 @@ def test_a_window_over_steps_needs_them() -> None:
 def test_whole_numbers_between_integers_stay_exact(name: str, library: Library) -> None:
     case = TENSORFLOW[name]
     model = mlferry.convert(function_of(library("tensorflow"), case))
-    given = {f"x{index}": x for index, x in enumerate(case.given)}
-    wanted, made = model.predict(given), mlferry.to_program(model).predict(given)
-    for right, got in zip(wanted.values(), made.values(), strict=True):
+    inputs = {f"x{index}": x for index, x in enumerate(case.given)}
+    expected, actual = model.predict(inputs), mlferry.to_program(model).predict(inputs)
+    for right, got in zip(expected.values(), actual.values(), strict=True):
         np.testing.assert_array_equal(got, right)
 
 
@@ -233,9 +235,9 @@ def test_a_row_that_is_masked_everywhere(library: Library) -> None:
     ids = k.layers.Input((6,), dtype="int32", name="ids")
     words = k.layers.Embedding(10, 4, mask_zero=True)(ids)
     model = mlferry.convert(k.Model(ids, k.layers.MultiHeadAttention(2, 4)(words, words)))
-    (made,) = mlferry.to_program(model).predict({"ids": IDS}).values()
-    (wanted,) = model.predict({"ids": IDS}).values()
-    np.testing.assert_allclose(made, wanted, atol=0.05 * np.abs(wanted).max())
+    (actual,) = mlferry.to_program(model).predict({"ids": IDS}).values()
+    (expected,) = model.predict({"ids": IDS}).values()
+    np.testing.assert_allclose(actual, expected, atol=0.05 * np.abs(expected).max())
 
 
 def test_a_cosine_of_long_vectors() -> None:
@@ -245,11 +247,11 @@ def test_a_cosine_of_long_vectors() -> None:
     )
     builder.add_elementwise("dot", ["a", "b"], "y", "COS")
     a = np.linspace(-30, 60, 64, dtype=np.float32)
-    given = {"a": a, "b": np.roll(a, 5)}
+    inputs = {"a": a, "b": np.roll(a, 5)}
     model = mlferry.MLModel(builder.spec)
-    half = mlferry.to_program(model).predict(given)["y"]
-    np.testing.assert_allclose(half, model.predict(given)["y"], atol=0.01)
-    assert mlferry.to_program(model).predict(given | {"a": 0 * a})["y"] == 0
+    half = mlferry.to_program(model).predict(inputs)["y"]
+    np.testing.assert_allclose(half, model.predict(inputs)["y"], atol=0.01)
+    assert mlferry.to_program(model).predict(inputs | {"a": 0 * a})["y"] == 0
 
 
 def node(op: str, shape: list[int | str], **attributes: Any) -> onnx.ModelProto:
@@ -304,5 +306,5 @@ def test_averages_up_to_the_last_pixel_at_any_size(
     program = mlferry.to_program(network, compute_precision="float32")
     for height in (7, 8, 9):
         x = np.linspace(1, 2, height * 10, dtype=np.float32).reshape(1, 1, height, 10)
-        wanted = network.predict({"x": x})["y"] if included else oracle.run(None, {"x": x})[0]
-        np.testing.assert_allclose(program.predict({"x": x})["y"], wanted, rtol=1e-5)
+        expected = network.predict({"x": x})["y"] if included else oracle.run(None, {"x": x})[0]
+        np.testing.assert_allclose(program.predict({"x": x})["y"], expected, rtol=1e-5)

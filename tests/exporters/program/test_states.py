@@ -58,13 +58,13 @@ def test_stateful_keras(
     assert program.spec.specificationVersion == 9
     read_by_coremltools(program, tmp_path)
     again = mlferry.MLModel(tmp_path / "model.mlpackage", engine=engine)
-    (given,) = (f.name for f in again.spec.description.input)
+    (inputs,) = (f.name for f in again.spec.description.input)
     (out,) = (f.name for f in again.spec.description.output)
     for _ in range(2):  # each state begins anew
         state = again.make_state()
-        for sample, wanted in zip(samples, right, strict=True):
-            made = again.predict({given: sample}, state)[out]
-            np.testing.assert_allclose(made.reshape(wanted.shape), wanted, atol=5e-3)
+        for sample, expected in zip(samples, right, strict=True):
+            actual = again.predict({inputs: sample}, state)[out]
+            np.testing.assert_allclose(actual.reshape(expected.shape), expected, atol=5e-3)
 
 
 def decoder_step() -> Any:
@@ -128,9 +128,9 @@ def test_decoder_step(name: str, engine: str, tmp_path: Path) -> None:
     for token in some(10, 1, 1, 4):
         y, key, value = session.run(["y", "present_key", "present_value"], {"x": token, **cache})
         handed = {n: a for n, a in cache.items() if n not in kept}
-        made = again.predict({"x": token, **handed}, state)
-        assert set(made) == {"y"} | ({"present_value"} if handed else set())
-        np.testing.assert_allclose(made["y"], y, atol=5e-3)
+        actual = again.predict({"x": token, **handed}, state)
+        assert set(actual) == {"y"} | ({"present_value"} if handed else set())
+        np.testing.assert_allclose(actual["y"], y, atol=5e-3)
         cache = {"past_key": key, "past_value": value}
 
 
@@ -186,8 +186,8 @@ def test_state_is_also_read_by_what_is_given(precision: str, classic: bool, tmp_
     for engine in ENGINES:
         model = mlferry.MLModel(tmp_path / "model.mlpackage", engine=engine)
         state = model.make_state()
-        found = [model.predict({"x": np.float32([1, 2])}, state)["y"].tolist() for _ in range(3)]
-        assert found == [[0, 0], [1, 4], [2, 8]]
+        matches = [model.predict({"x": np.float32([1, 2])}, state)["y"].tolist() for _ in range(3)]
+        assert matches == [[0, 0], [1, 4], [2, 8]]
 
 
 def test_two_inputs_with_one_next_value() -> None:

@@ -34,9 +34,9 @@ WITHOUT = picked([0, 2], [2], [0, 2, 4])[:, 0]
 
 def slices() -> list[Case]:
     """`slice`: an end of 0 is the end of the axis, a negative one counts from there."""
-    made: list[Case] = []
+    result: list[Case] = []
     for axis, name in ((1, "CHANNEL_AXIS"), (2, "HEIGHT_AXIS"), (3, "WIDTH_AXIS")):
-        for start, end, stride, wanted in (
+        for start, end, stride, expected in (
             (0, 3, 1, [0, 1, 2]),
             (1, -1, 1, [1, 2, 3]),
             (-3, -1, 1, [2, 3]),
@@ -47,22 +47,22 @@ def slices() -> list[Case]:
             (-4, 4, 2, [1, 3]),
         ):
             x = values(1, 5, 5, 5)
-            y = np.stack([np.moveaxis(x, axis, 0)[k] for k in wanted], axis=axis)
+            y = np.stack([np.moveaxis(x, axis, 0)[k] for k in expected], axis=axis)
             params = {"startIndex": start, "endIndex": end, "stride": stride, "axis": name}
-            made += classic("slice", params, [x], y)
-    return [*made, exact("slice", {"endIndex": 2, "axis": "WIDTH_AXIS"}, [LINE], [0, 1])]
+            result += classic("slice", params, [x], y)
+    return [*result, exact("slice", {"endIndex": 2, "axis": "WIDTH_AXIS"}, [LINE], [0, 1])]
 
 
 def dynamic() -> list[Case]:
     """What comes as inputs wins over the parameters, which are wrong here where they lose."""
     inputs = [BEGIN, END, STRIDES, BEGIN_MASKS, END_MASKS]
     names = ("endIds", "strides", "beginMasks", "endMasks")
-    made = []
+    result = []
     for count in range(1, 6):
         params = {key: MASKED[key] for key in names[count - 1 :]}
         params |= dict.fromkeys(names[: count - 1], (1, 1, 1))
-        made.append(exact("sliceDynamic", params, [CUBE, *inputs[:count]], WHOLE))
-    made.append(
+        result.append(exact("sliceDynamic", params, [CUBE, *inputs[:count]], WHOLE))
+    result.append(
         exact(
             "sliceDynamic",
             {**{k: MASKED[k] for k in names}, "squeezeMasks": (0, 1, 0)},
@@ -70,9 +70,9 @@ def dynamic() -> list[Case]:
             WITHOUT,
         )
     )
-    made.append(exact("sliceDynamic", {}, [CUBE, *inputs, SQUEEZE], WITHOUT))
-    made.append(exact("sliceDynamic", {"endIds": (2,)}, [LINE], [0, 1]))
-    return made
+    result.append(exact("sliceDynamic", {}, [CUBE, *inputs, SQUEEZE], WITHOUT))
+    result.append(exact("sliceDynamic", {"endIds": (2,)}, [LINE], [0, 1]))
+    return result
 
 
 CASES: list[Case] = [

@@ -170,9 +170,9 @@ def pool(
     pads: Edges = NONE,
     same: str | None = None,
 ) -> list[Case]:
-    given, combine = KINDS[kind]
+    inputs, combine = KINDS[kind]
     x = values(*shape)
-    params = {**given, "kernelSize": kernel, "stride": stride}
+    params = {**inputs, "kernelSize": kernel, "stride": stride}
     if same:
         pads = naive.same_pads(shape[2:], kernel, stride, same == "TOP_LEFT_HEAVY")
         params["same"] = {"asymmetryMode": same}
@@ -191,10 +191,10 @@ def complete(
     counts: tuple[int, int],
 ) -> list[Case]:
     """`includeLastPixel`; the number of windows is worked out by hand."""
-    given, combine = KINDS[kind]
+    inputs, combine = KINDS[kind]
     x = values(*shape)
     pads = [(pad[0], pad[0]), (pad[1], pad[1])]
-    params = {**given, "kernelSize": kernel, "stride": stride}
+    params = {**inputs, "kernelSize": kernel, "stride": stride}
     params["includeLastPixel"] = {"paddingAmounts": pad} if any(pad) else {}
     y = naive.pooling(
         x,
@@ -211,15 +211,15 @@ def complete(
 def global_pools() -> list[Case]:
     x = values(2, 3, 4, 5)
     flat = x.reshape(2, 3, -1)
-    made: list[Case] = []
+    result: list[Case] = []
     for kind, y in (
         ("MAX", [[max(map(float, c)) for c in b] for b in flat]),
         ("AVERAGE", [[sum(map(float, c)) / 20 for c in b] for b in flat]),
         ("L2", [[math.sqrt(sum(float(v) ** 2 for v in c)) for c in b] for b in flat]),
     ):
         params = {"type": kind, "globalPooling": True, "kernelSize": (2, 2), "valid": {}}
-        made += classic("pooling", params, [x], np.reshape(y, (2, 3, 1, 1)))
-    return made
+        result += classic("pooling", params, [x], np.reshape(y, (2, 3, 1, 1)))
+    return result
 
 
 IMAGE = np.arange(1.0, 13.0).reshape(1, 1, 3, 4)

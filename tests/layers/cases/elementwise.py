@@ -147,7 +147,7 @@ ONE, TWO, THREE = values(2, 3, 2, 2), values(2, 3, 2, 2, seed=1), values(2, 3, 2
 
 
 def legacy() -> list[Case]:
-    made: list[Case] = []
+    result: list[Case] = []
     for kind, function in (
         ("add", sum),
         ("multiply", math.prod),
@@ -158,18 +158,18 @@ def legacy() -> list[Case]:
         y = np.zeros(ONE.shape)
         for place in np.ndindex(y.shape):
             y[place] = function([float(x[place]) for x in (ONE, TWO, THREE)])
-        made += classic(kind, {}, [ONE, TWO, THREE], y)
+        result += classic(kind, {}, [ONE, TWO, THREE], y)
     # The shapes that the comments of the format name.
     for shape in ((2, 1, 1, 1), (2, 3, 1, 1), (2, 1, 2, 2)):
         small = values(*shape, seed=3)
-        made += classic("add", {}, [ONE, small], pairs(lambda a, b: a + b, ONE, small))
-        made += classic("multiply", {}, [small, ONE], pairs(lambda a, b: a * b, small, ONE))
-        made += classic("max", {}, [ONE, small], pairs(max, ONE, small))
-        made += classic("average", {}, [ONE, small], pairs(lambda a, b: (a + b) / 2, ONE, small))
-    made += classic("add", {"alpha": 2.5}, [ONE], each(lambda v: v + 2.5, ONE))
-    made += classic("add", {}, [ONE], ONE)
-    made += classic("multiply", {"alpha": -3}, [ONE], each(lambda v: v * -3, ONE))
-    return made
+        result += classic("add", {}, [ONE, small], pairs(lambda a, b: a + b, ONE, small))
+        result += classic("multiply", {}, [small, ONE], pairs(lambda a, b: a * b, small, ONE))
+        result += classic("max", {}, [ONE, small], pairs(max, ONE, small))
+        result += classic("average", {}, [ONE, small], pairs(lambda a, b: (a + b) / 2, ONE, small))
+    result += classic("add", {"alpha": 2.5}, [ONE], each(lambda v: v + 2.5, ONE))
+    result += classic("add", {}, [ONE], ONE)
+    result += classic("multiply", {"alpha": -3}, [ONE], each(lambda v: v * -3, ONE))
+    return result
 
 
 def shaped(x: Array) -> Array:

@@ -72,47 +72,49 @@ def scatter_rows() -> list[Case]:
     one, square = np.array([1, -1, 1]), np.array([[0, 3], [2, 2]])
     points = np.array([[0, 1], [2, -1], [0, 1]])
     rng = np.random.default_rng(5)
-    made = []
+    result = []
     for mode, update in UPDATERS.items():
         u = values(3, 3, 5, seed=1) + 3
         y = scattered(X, 1, one, u, mode)
-        made.append(exact("scatter", {"axis": 1, "mode": mode}, [X, one, u], y, tolerance=1e-4))
+        result.append(exact("scatter", {"axis": 1, "mode": mode}, [X, one, u], y, tolerance=1e-4))
         u = values(3, 2, 2, 5, seed=2) + 3
         y = scattered(X, -2, square, u, mode)
-        made.append(exact("scatter", {"axis": -2, "mode": mode}, [X, square, u], y, tolerance=1e-4))
+        result.append(
+            exact("scatter", {"axis": -2, "mode": mode}, [X, square, u], y, tolerance=1e-4)
+        )
         u = values(3, 5, seed=3) + 3
         y = scattered_nd(X, points, u, mode)
-        made.append(exact("scatterND", {"mode": mode}, [X, points, u], y, tolerance=1e-4))
+        result.append(exact("scatterND", {"mode": mode}, [X, points, u], y, tolerance=1e-4))
         where, u = rng.integers(-4, 4, (3, 6, 5)), values(3, 6, 5, seed=4) + 3
         y = X.astype(float)
         for place in np.ndindex(where.shape):
             target = along(where, 1, place)
             y[target] = update(float(y[target]), float(u[place]))
         params = {"axis": 1, "mode": mode}
-        made.append(exact("scatterAlongAxis", params, [X, where, u], y, tolerance=1e-4))
+        result.append(exact("scatterAlongAxis", params, [X, where, u], y, tolerance=1e-4))
     full, scalars = np.array([[[0, 1, 2]], [[2, 3, -1]]]), values(2, 1, seed=6)
-    made.append(
+    result.append(
         exact("scatterND", {}, [X, full, scalars], scattered_nd(X, full, scalars, "SCATTER_UPDATE"))
     )
     line = np.array([1.0, 2, 3])
-    made.append(exact("scatter", {}, [line, [2, 0], [7, 8]], [8, 2, 7]))
-    return made
+    result.append(exact("scatter", {}, [line, [2, 0], [7, 8]], [8, 2, 7]))
+    return result
 
 
 def gather_rows() -> list[Case]:
-    made = []
+    result = []
     for axis in (0, 1, -1):
         for indices in (np.array([1, 0, -1]), np.array([[0, 2], [1, -2], [0, 0]])):
             y = gathered(X, axis, indices)
-            made.append(exact("gather", {"axis": axis}, [X, indices], y))
-    made.append(exact("gather", {"axis": 0}, [[5, 6, 7], [2]], [7]))
+            result.append(exact("gather", {"axis": axis}, [X, indices], y))
+    result.append(exact("gather", {"axis": 0}, [[5, 6, 7], [2]], [7]))
     for points in (
         np.array([[0], [2]]),
         np.array([[0, 1], [2, -1], [0, 3]]),
         np.array([[[0, 1, 2], [1, 1, 1]]]),
     ):
-        made.append(exact("gatherND", {}, [X, points], gathered_nd(X, points)))
-    made.append(exact("gatherND", {}, [X, [1, 2, 3]], [X[1, 2, 3]]))
+        result.append(exact("gatherND", {}, [X, points], gathered_nd(X, points)))
+    result.append(exact("gatherND", {}, [X, [1, 2, 3]], [X[1, 2, 3]]))
     rng = np.random.default_rng(6)
     for axis in (0, 1, -1):
         shape = list(X.shape)
@@ -121,8 +123,8 @@ def gather_rows() -> list[Case]:
         y = np.zeros(shape)
         for place in np.ndindex(where.shape):
             y[place] = X[along(where, axis, place)]
-        made.append(exact("gatherAlongAxis", {"axis": axis}, [X, where], y))
-    return made
+        result.append(exact("gatherAlongAxis", {"axis": axis}, [X, where], y))
+    return result
 
 
 TIES = [[3.0, 1.0, 3.0, 2.0], [0.0, 0.0, -1.0, 0.0]]

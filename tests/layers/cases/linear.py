@@ -48,23 +48,23 @@ def quantized(x: Array) -> Array:
 
 def dynamic() -> list[Case]:
     x = values(2, 6)
-    made = []
+    result = []
     message, real = int8(W)
     params = {"inputChannels": 6, "outputChannels": 4, "int8DynamicQuantize": True}
-    made.append(
+    result.append(
         exact("innerProduct", {**params, "weights": message}, [x], dense(quantized(x), real))
     )
     params = {
         "weightMatrixFirstDimension": 6, "weightMatrixSecondDimension": 4,
         "int8DynamicQuantize": True,
     }  # fmt: skip
-    made.append(
+    result.append(
         exact("batchedMatmul", {**params, "weights": message}, [x], dense(quantized(x), real))
     )
-    made.append(
+    result.append(
         exact("innerProduct", {**params_of_inner(), "weights": message}, [x * 0], 0 * x[:, :4])
     )
-    return made
+    return result
 
 
 def params_of_inner() -> dict[str, Any]:

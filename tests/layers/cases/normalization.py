@@ -20,10 +20,10 @@ Group = Callable[[tuple[int, ...]], Any]
 
 def grouped(x: Array, group: Group) -> dict[Any, list[float]]:
     """The values of `x` by what `group` says of their position."""
-    found: dict[Any, list[float]] = {}
+    results: dict[Any, list[float]] = {}
     for place in np.ndindex(x.shape):
-        found.setdefault(group(place), []).append(float(x[place]))
-    return found
+        results.setdefault(group(place), []).append(float(x[place]))
+    return results
 
 
 def moments(members: Iterable[float]) -> tuple[float, float]:

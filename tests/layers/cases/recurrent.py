@@ -134,8 +134,8 @@ def gru(
     for g in gates:
         params[f"{g}GateWeightMatrix"], params[f"{g}GateRecursionMatrix"] = w[g], r[g]
         params |= {f"{g}GateBiasVector": b[g]} if bias else {}
-    wanted = outputs([history], whole)
-    return five("gru", params, [X, start] if initial else [X], *(wanted[:1] if one else wanted))
+    expected = outputs([history], whole)
+    return five("gru", params, [X, start] if initial else [X], *(expected[:1] if one else expected))
 
 
 GATES = ("inputGate", "forgetGate", "blockInput", "outputGate")
@@ -143,17 +143,17 @@ SIGMOIDS = ((sigmoid, {"sigmoid": {}}), (math.tanh, {"tanh": {}}), (math.tanh, {
 
 
 def lstm_weights(seed: str, options: dict[str, Any]) -> dict[str, Array]:
-    found = {}
+    results = {}
     for g in GATES:
         if g == "forgetGate" and options.get("coupledInputAndForgetGate"):
             continue
-        found[f"{g}WeightMatrix"] = weight(seed + "w" + g, UNITS, SIZE)
-        found[f"{g}RecursionMatrix"] = weight(seed + "r" + g, UNITS, UNITS)
+        results[f"{g}WeightMatrix"] = weight(seed + "w" + g, UNITS, SIZE)
+        results[f"{g}RecursionMatrix"] = weight(seed + "r" + g, UNITS, UNITS)
         if options.get("hasBiasVectors"):
-            found[f"{g}BiasVector"] = weight(seed + "b" + g, UNITS)
+            results[f"{g}BiasVector"] = weight(seed + "b" + g, UNITS)
         if options.get("hasPeepholeVectors") and g != "blockInput":
-            found[f"{g}PeepholeVector"] = weight(seed + "p" + g, UNITS)
-    return found
+            results[f"{g}PeepholeVector"] = weight(seed + "p" + g, UNITS)
+    return results
 
 
 def lstm_walk(
@@ -217,8 +217,8 @@ def lstm(
         "inputVectorSize": SIZE, "outputVectorSize": UNITS, "params": options,
         "activations": [a[1] for a in activations], "weightParams": w, "reverseInput": reverse,
     }  # fmt: skip
-    wanted = outputs(states, options.get("sequenceOutput", False))[:count]
-    return five("uniDirectionalLSTM", params, [X, *(start or ())], *wanted)
+    expected = outputs(states, options.get("sequenceOutput", False))[:count]
+    return five("uniDirectionalLSTM", params, [X, *(start or ())], *expected)
 
 
 def bidirectional(*, initial: bool = False, count: int = 5, **options: Any) -> list[Case]:

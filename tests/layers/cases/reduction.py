@@ -70,13 +70,13 @@ def nd(kind: str, reducer: Reducer) -> list[Case]:
         ({"axes": (0, 1, 2, 3)}, (0, 1, 2, 3)),
         ({"reduceAll": True, "axes": (1,)}, (0, 1, 2, 3)),
     ]
-    made = []
+    result = []
     for params, axes in rows:
         kept = reduced(x, axes, reducer)
-        made.append(exact(kind, {**params, "keepDims": True}, [x], kept, tolerance=1e-4))
+        result.append(exact(kind, {**params, "keepDims": True}, [x], kept, tolerance=1e-4))
         squeezed = np.atleast_1d(kept.squeeze(axes))
-        made.append(exact(kind, params, [x], squeezed, tolerance=1e-4))
-    return made
+        result.append(exact(kind, params, [x], squeezed, tolerance=1e-4))
+    return result
 
 
 TIES = np.array([[[[1.0, 3.0, 3.0, 2.0], [5.0, 5.0, 0.0, 5.0]]]])

@@ -69,8 +69,8 @@ def crop(
     image: Array = IMAGE,
     **params: Any,
 ) -> list[Case]:
-    given = {"targetSize": size, "mode": {"samplingMethod": "ALIGN_ENDPOINTS_MODE"}, **params}
-    return five("cropResize", given, [image, boxes], np.asarray(expected, float))
+    inputs = {"targetSize": size, "mode": {"samplingMethod": "ALIGN_ENDPOINTS_MODE"}, **params}
+    return five("cropResize", inputs, [image, boxes], np.asarray(expected, float))
 
 
 def one(expected: list[list[float]]) -> Array:

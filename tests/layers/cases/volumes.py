@@ -22,8 +22,8 @@ def per_axis(field: str, numbers: Triple) -> dict[str, int]:
 
 def padding(kind: str, pads: list[tuple[int, int]]) -> dict[str, Any]:
     flat = [number for pair in pads for number in pair]
-    given = {f"customPadding{side}": number for side, number in zip(SIDES, flat, strict=True)}
-    return {"paddingType": kind, **(given if kind == "CUSTOM" else {})}
+    inputs = {f"customPadding{side}": number for side, number in zip(SIDES, flat, strict=True)}
+    return {"paddingType": kind, **(inputs if kind == "CUSTOM" else {})}
 
 
 def conv(

@@ -263,8 +263,8 @@ def _looped(
         rows = [as_blob(context, x) for x in rest[len(states) :]]
         shapes = [known(row) for row in rows]
     ends = computed or not isinstance(again, Constant)
-    wanted = [place for place, value in enumerate(node.outputs[len(states) :]) if value.name]
-    if wanted and (ends or not isinstance(limit, int) or limit == 0):
+    scanned = [place for place, value in enumerate(node.outputs[len(states) :]) if value.name]
+    if scanned and (ends or not isinstance(limit, int) or limit == 0):
         raise ConversionError(
             "a loop that gathers results of each round, and whose number of rounds is computed: "
             "the shape of the results would depend on the data"
@@ -272,14 +272,14 @@ def _looped(
 
     def round_of(index: Blob, current: list[Blob]) -> tuple[Any, list[Any], list[Any]]:
         again, *rest = inlined(context, body, f"{node.name}/round", bindings_of(index, current))
-        return again, rest[: len(states)], [rest[len(states) + place] for place in wanted]
+        return again, rest[: len(states)], [rest[len(states) + place] for place in scanned]
 
     condition = start if ends else None
     final, rows = _gathering(
-        context, limit, condition, blobs, round_of, [shapes[p] for p in wanted]
+        context, limit, condition, blobs, round_of, [shapes[p] for p in scanned]
     )
     gathered: list[Any] = [None] * (len(node.outputs) - len(states))
-    for place, row in zip(wanted, rows, strict=True):
+    for place, row in zip(scanned, rows, strict=True):
         gathered[place] = row
     return [*final, *gathered]
 

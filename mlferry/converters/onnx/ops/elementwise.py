@@ -69,8 +69,8 @@ def align(context: Lowering, node: Node, left: Blob, right: Blob) -> tuple[Blob,
     """Opsets before 7 may broadcast the second operand from a given axis on."""
     node.attrs.get("consumed_inputs")
     axis = node.attrs.get("axis")
-    wanted = node.attrs.get("broadcast", 0)
-    if context.graph.version >= 7 or not wanted or axis is None or right.is_scalar:
+    broadcasts = node.attrs.get("broadcast", 0)
+    if context.graph.version >= 7 or not broadcasts or axis is None or right.is_scalar:
         return left, right
     missing = left.rank - right.rank - (axis % left.rank)
     return left, context.expand(right, *range(-missing, 0)) if missing > 0 else right
@@ -196,12 +196,12 @@ def is_nan(context: Lowering, node: Node, x: Blob) -> Blob:
 def is_inf(context: Lowering, node: Node, x: Blob) -> Blob:
     up = context.emit("greaterThan", x, alpha=FLOAT_MAX)
     down = context.emit("lessThan", x, alpha=-FLOAT_MAX)
-    wanted = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
-    if all(wanted):
+    signs = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
+    if all(signs):
         return context.emit("logicalOr", up, down)
-    if not any(wanted):
+    if not any(signs):
         return context.emit("logicalAnd", up, down)
-    return up if wanted[0] else down
+    return up if signs[0] else down
 
 
 _NUMPY = ("float16", "float32", "float64", "int32", "int64", "bool")

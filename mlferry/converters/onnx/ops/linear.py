@@ -21,11 +21,15 @@ from mlferry.spec.weights import Linear
 
 @op("MatMul", raw=True)
 def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob:
-    """An inner product for a constant matrix, otherwise Core ML's batched product."""
+    """A layer with weights for a constant matrix, otherwise Core ML's batched product."""
     fixed = right if isinstance(right, Constant) and right.array.ndim == 2 else None
-    if fixed is not None and isinstance(left, Blob) and left.rank in (2, 3):
+    if fixed is not None and isinstance(left, Blob) and left.rank > 0:
         matrix = fixed.floats
-        return _inner(context, left, matrix, None, weights_of(fixed, matrix.T, 0, turned=True))
+        stored = weights_of(fixed, matrix.T, 0, turned=True)
+        if left.rank > 1:
+            return _inner(context, left, matrix, None, stored)
+        row = _inner(context, context.expand(left, 0), matrix, None, stored)
+        return context.layer("squeeze", row, axes=[0])
     left = as_blob(context, left)
     right = as_blob(context, right)
     return product(context, left, right)
@@ -49,17 +53,18 @@ def _inner(
     bias: NDArray[Any] | None,
     stored: Linear | NDArray[Any] | None = None,
 ) -> Blob:
-    """x @ matrix + bias; `stored` is the transposed matrix as it is stored."""
-    remaining = np.ascontiguousarray(matrix.T) if stored is None else stored
-    extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
-    return context.layer(
-        "innerProduct",
-        x,
-        inputChannels=matrix.shape[0],
-        outputChannels=matrix.shape[1],
-        weights=remaining,
-        **extra,
-    )
+    """x @ matrix + bias; `stored` is the transposed matrix as it is stored.
+
+    An inner product would flatten the last three of more than three axes.
+    """
+    options: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+    options["weights"] = np.ascontiguousarray(matrix.T) if stored is None else stored
+    inputs, outputs = matrix.shape
+    if x.rank <= 3:
+        sizes = {"inputChannels": inputs, "outputChannels": outputs}
+        return context.layer("innerProduct", x, **sizes, **options)
+    sizes = {"weightMatrixFirstDimension": inputs, "weightMatrixSecondDimension": outputs}
+    return context.layer("batchedMatmul", x, **sizes, **options)
 
 
 @op("Gemm", raw=True)
@@ -104,7 +109,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
         isinstance(right, Constant)
         and right.array.ndim == 2
         and isinstance(left, Blob)
-        and left.rank in (2, 3)
+        and left.rank > 1
         and not any(batch)
         and not turns[0]
     ):

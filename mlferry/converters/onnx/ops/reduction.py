@@ -51,8 +51,8 @@ def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = N
         return _pointwise(context, node, x)
     if rank(x) == 0:
         return _pointwise(context, node, x)
-    wanted = range(x.rank) if empty else [positive(a, x.rank) for a in option or ()]
-    axes_of = tuple(sorted(set(wanted)))
+    reduced = range(x.rank) if empty else [positive(a, x.rank) for a in option or ()]
+    axes_of = tuple(sorted(set(reduced)))
     output = context.layer(_REDUCTIONS[node.op], x, axes=axes_of, keepDims=keep, reduceAll=False)
     return output if keep or len(axes_of) < x.rank else scalar(output)
 

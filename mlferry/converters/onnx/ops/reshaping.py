@@ -65,20 +65,20 @@ def reshape(context: Lowering, node: Node, x: Operand, shape: Operand | None = N
         if elements is None:
             return context.layer("reshapeDynamic", as_stored(context, vector(x)), shape)
         return _to_elements(context, x, elements if zero else _copied(context, x, elements), shape)
-    wanted = list(ints(node.attrs["shape"] if shape is None else shape.array))
+    requested = list(ints(node.attrs["shape"] if shape is None else shape.array))
     flat = elements_of(context, x) if isinstance(x, Blob) and x.shape is not None else None
-    if flat is not None and wanted in ([-1], [len(flat)]) and (x.is_scalar or x.rank == 1):
+    if flat is not None and requested in ([-1], [len(flat)]) and (x.is_scalar or x.rank == 1):
         return noted(context, vector(x), flat)
-    if 0 in wanted and zero:
+    if 0 in requested and zero:
         raise ConversionError("a value without elements")
-    if shape is not None and 0 not in wanted:
+    if shape is not None and 0 not in requested:
         return to_shape(context, x, shape)
     source = () if x.is_scalar else x.known
-    if sum(n == -1 or (n == 0 and source[i] is None) for i, n in enumerate(wanted)) > 1:
-        elements = elements_of(context, Constant("", np.array(wanted))) or ()
+    if sum(n == -1 or (n == 0 and source[i] is None) for i, n in enumerate(requested)) > 1:
+        elements = elements_of(context, Constant("", np.array(requested))) or ()
         return _to_elements(context, x, _copied(context, x, elements), None)
     target: list[int | None] = []
-    for index, size in enumerate(wanted):
+    for index, size in enumerate(requested):
         if size == 0:
             use(x, [index])
         target.append(source[index] if size == 0 else size)
@@ -177,11 +177,11 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = 
 
 @op("Unsqueeze", constants=(1,))
 def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
-    wanted = ints(node.attrs["axes"] if axes is None else axes)
-    total = rank(x) + len(wanted)
-    places = sorted(positive(a, total) for a in wanted)
+    new_axes = ints(node.attrs["axes"] if axes is None else axes)
+    total = rank(x) + len(new_axes)
+    places = sorted(positive(a, total) for a in new_axes)
     if len(set(places)) < len(places):
-        raise ConversionError(f"axes {wanted} name one axis twice")
+        raise ConversionError(f"axes {new_axes} name one axis twice")
     if x.is_scalar and total == 1:
         return noted(context, vector(x), elements_of(context, x))
     if x.is_scalar:
@@ -263,18 +263,18 @@ def expand(context: Lowering, node: Node, operand: Operand, shape: Operand) -> B
         ones = context.layer("fillDynamic", as_vector(context, elements, shape), value=1.0)
         ones = refined(context, ones, [e.value for e in elements])
         return context.multiply(source, ones)
-    wanted = ints(array_of(node, 1, shape))
+    extents = ints(array_of(node, 1, shape))
     like = spelled(context.sizes, shape)
-    fits = like and not x.is_scalar and broadcast(x.known, wanted) == wanted
-    if fits and wanted == context.builder.shapes[like]:
-        return context.layer("broadcastToLike", x, Blob(like, wanted))
+    fits = like and not x.is_scalar and broadcast(x.known, extents) == extents
+    if fits and extents == context.builder.shapes[like]:
+        return context.layer("broadcastToLike", x, Blob(like, extents))
     context.sizes.use(context.sizes.behind(shape))
-    if 0 in wanted:
+    if 0 in extents:
         raise ConversionError("a value without elements")
     if None in x.known:  # an extent of 1 would become the one that is wanted
-        ones = context.layer("fillStatic", targetShape=wanted, value=1.0)
+        ones = context.layer("fillStatic", targetShape=extents, value=1.0)
         return context.multiply(source, ones)
-    target = np.broadcast_shapes(known(x), wanted)
+    target = np.broadcast_shapes(known(x), extents)
     if target == known(x):
         return x
     return context.layer("broadcastToStatic", source, targetShape=target)

@@ -156,8 +156,8 @@ def resize_11(
     bounds[:, axes] = array_of(node, 1, roi).reshape(2, -1)
     if sizes is not None and policy == "stretch" and None in [x.known[axis] for axis in axes]:
         sampling = Sampling(mode, lambda *axis: np.zeros(0), _ROUNDINGS[rounding], **more)
-        wanted = dict(zip(axes, ints(requested.array), strict=True))
-        return _cropped_at_run_time(context, x, wanted, bounds, (sampling, rounding, outside))
+        extents = dict(zip(axes, ints(requested.array), strict=True))
+        return _cropped_at_run_time(context, x, extents, bounds, (sampling, rounding, outside))
     factors, target = _extents(node, x, axes, requested, sizes is not None)
 
     def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
@@ -180,14 +180,14 @@ def resize_11(
 def _cropped_at_run_time(
     context: Lowering,
     x: Blob,
-    wanted: Mapping[int, int],
+    extents: Mapping[int, int],
     bounds: NDArray[Any],
     method: tuple[Sampling, str, float],
 ) -> Blob:
     """Parts of axes that vary, resized to known extents; one value fills what lies beyond."""
     sampling, rounding, outside = method
     rank = x.rank
-    for axis, out in wanted.items():
+    for axis, out in extents.items():
         start, end = (float(n) for n in bounds[:, axis])
         size = size_along(context, x, axis)
         last = size - 1.0
@@ -289,8 +289,7 @@ def _at_run_time(
         if transform == "half_pixel_symmetric" and sampling.mode == "nearest":
             raise ConversionError(
                 f"coordinate_transformation_mode={transform!r}: which entry is nearest takes "
-                "double precision, which a network does not have, so sizes and factors must be "
-                "known"
+                "double precision, which networks do not have; sizes and factors must be known"
             )
         places = positions(resized_axis, transform)
         x = resized(context, x, axis, resized_axis, places, sampling, rounding)
@@ -328,14 +327,14 @@ def _extents(
         return factors, scaled(x, factors)
     shape = known(x)
     target: list[int | None] = list(shape)
-    wanted = dict(zip(axes, requested.array.tolist(), strict=True))
-    ratios = [wanted[a] / shape[a] for a in axes]
+    extents = dict(zip(axes, requested.array.tolist(), strict=True))
+    ratios = [extents[a] / shape[a] for a in axes]
     if policy != "stretch":
         ratio = min(ratios) if policy == "not_larger" else max(ratios)
-        wanted = {a: math.floor(shape[a] * ratio + 0.5) for a in axes}
+        extents = {a: math.floor(shape[a] * ratio + 0.5) for a in axes}
         ratios = [ratio] * len(axes)
     for axis, ratio in zip(axes, ratios, strict=True):
-        factors[axis], target[axis] = ratio, int(wanted[axis])
+        factors[axis], target[axis] = ratio, int(extents[axis])
     return factors, target
 
 
