@@ -80,6 +80,7 @@ class Lowering(LayerWriter):
             self._constants,
             self.arranged,
             self._inverse,
+            self._numbers,
             self._opaque,
             self._made_once,
             self._contents,

@@ -28,6 +28,7 @@ class LayerWriter:
         self.builder = builder
         self.arranged: dict[tuple[str, str], Blob] = {}
         self._inverse: dict[tuple[str, str, tuple[int, ...]], Blob] = {}
+        self._numbers: dict[str, int] = {}  # of the last layers by their names without it
         self._node_name = ""
         self._layout = SOURCE
 
@@ -221,11 +222,12 @@ class LayerWriter:
         if not is_taken(name):
             return name
         stem = name if name.endswith(f"/{kind}") else f"{name}/{kind}"
-        index = 0
-        label = stem
+        index = self._numbers.get(stem, 0)
+        label = f"{stem}_{index}" if index else stem
         while is_taken(label):
             index += 1
             label = f"{stem}_{index}"
+        self._numbers[stem] = index
         return label
 
     def start(self, name: str) -> None:

@@ -449,6 +449,11 @@ def _converted_half(subject: Subject, **options: Any) -> Run:
     return _under(model, _renaming(subject.spec, model.get_spec()))
 
 
+def _converted_half_to_network(subject: Subject) -> Run | None:
+    """None where there is no program to tell how far roundings move its outputs."""
+    return None if _program("float16")(subject) is None else _converted_half(subject)
+
+
 def _converted_half_to_program(subject: Subject) -> Run | None:
     try:
         return _converted_half(subject, convert_to="mlprogram")
@@ -544,7 +549,7 @@ WAYS = [
         _spread_in_half, _half_exactly, _jumps_in_half),
     Way("as a program beside the half of its source", _of_halves(_program("float16")), HALF,
         _spread_beside_source, _half_of_source, _jumps_in_half),
-    Way("converted from the half of its source", _of_halves(_converted_half), HALF,
+    Way("converted from the half of its source", _of_halves(_converted_half_to_network), HALF,
         _spread_beside_source, _half_of_source, _jumps_in_half),
     Way("as a program converted from the half of its source",
         _of_halves(_converted_half_to_program), HALF,

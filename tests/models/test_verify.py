@@ -163,7 +163,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "missing": (lambda folder: folder / "none.onnx", ModelFileError, "there is no file"),
     "another kind": (lambda folder: _written(folder / "net.pt"), ModelFileError, "possible are"),
     "damaged": (lambda folder: _written(folder / "bad.onnx"), ModelFileError, "cannot be run"),
-    "not a SavedModel": (lambda folder: folder, ModelFileError, "cannot be run"),
     "other inputs": (onnx_file, PredictionError, "cannot be paired"),
 }
 
@@ -178,6 +177,12 @@ def test_sources_that_cannot_be_run(name: str, tmp_path: Path) -> None:
     make, error, message = BAD[name]
     with pytest.raises(error, match=message):
         mlferry.verify(make(tmp_path), _relu())
+
+
+def test_a_folder_that_is_no_saved_model(library: Library, tmp_path: Path) -> None:
+    library("tensorflow")
+    with pytest.raises(ModelFileError, match="cannot be run"):
+        mlferry.verify(tmp_path, _relu())
 
 
 def _relu() -> mlferry.MLModel:

@@ -368,6 +368,7 @@ class _Walk:
         self.version = version
         self.keep = keep
         self.states: list[tuple[Value, Value]] = []
+        self.batch: int | None = None  # of all inputs
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
 
@@ -417,6 +418,8 @@ class _Walk:
             for end in model.inputs:
                 shape, dtype = input_shape_of(model.find(end.layer))
                 values.append(Value(end.layer, None if shape is None else tuple(shape), dtype))
+        batches = {value.shape[0] if value.shape else None for value in values}
+        self.batch = batches.pop() if len(batches) == 1 else None
         return values, self._run_model(model, values, ())
 
     def _output_names(self) -> list[str]:
@@ -538,7 +541,7 @@ class _Walk:
         )
         node.parts = self._parts(node, layer, (*path, layer.name))
         self.nodes.append(node)
-        if config.get("stateful") and "initial_state" not in arguments and len(values) == 1:
+        if _is_stateful(layer) and "initial_state" not in arguments and len(values) == 1:
             self._keep_states(node)
         if activation is None or activation == "linear":
             return outputs
@@ -603,7 +606,7 @@ class _Walk:
 
     def _keep_states(self, node: Node) -> None:
         """The states of a stateful layer become inputs and outputs of the model."""
-        for index, shape in enumerate(state_shapes(node)):
+        for index, shape in enumerate(state_shapes(node, self.batch)):
             before = Value(f"{node.name}_state_{index}_in".replace("/", "_"), shape)
             after = Value(f"{node.name}_state_{index}_out".replace("/", "_"), shape)
             self.states.append((before, after))
@@ -722,17 +725,29 @@ def _positional(values: Sequence[Value]) -> tuple[Any, ...]:
     return tuple(refs) if len(refs) == 1 else (refs,)
 
 
-def state_shapes(node: Node) -> list[Shape]:
+def _is_stateful(layer: Layer) -> bool:
+    """Whether a recurrent layer, or the one in a `Bidirectional`, keeps its states."""
+    owners = layer.parts.values() if layer.class_name == "Bidirectional" else [layer]
+    return any(owner.config.get("stateful") for owner in owners)
+
+
+def state_shapes(node: Node, batch: int | None = None) -> list[Shape]:
     """The shapes of the states of a stateful recurrent layer.
+
+    Args:
+        node: the layer.
+        batch: of the model, for files that do not tell the shapes of layers.
 
     Raises:
         ConversionError: the batch is not fixed, or the cell is not one of Keras's.
     """
     from mlferry.converters.keras.ops.cells import states_of
 
-    shape = node.inputs[0].shape
-    if not shape or shape[0] is None:
-        raise ConversionError(f"{node}: a stateful layer needs a fixed batch")
+    shape = node.inputs[0].shape or (batch,)
+    if shape[0] is None:
+        raise ConversionError(
+            f"{node}: a stateful layer needs a fixed batch: give the model's Input a batch_size"
+        )
     return states_of(node, shape)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -468,9 +468,24 @@ def constant_function(function: object) -> Any:
         convert_variables_to_constants_v2,
     )
 
-    return convert_variables_to_constants_v2(
-        function, lower_control_flow=False, aggressive_inlining=True
-    )
+    with _whole_cases():
+        return convert_variables_to_constants_v2(
+            function, lower_control_flow=False, aggressive_inlining=True
+        )
+
+
+@contextmanager
+def _whole_cases() -> Iterator[None]:
+    """Let TensorFlow leave `Case` in one piece, as it leaves `If` and `While`."""
+    from tensorflow.python.framework import convert_to_constants
+
+    left: set[str] = getattr(convert_to_constants, "_CONTROL_FLOW_OPS", set())
+    added = {"Case", "StatelessCase"} - left
+    left |= added
+    try:
+        yield
+    finally:
+        left -= added
 
 
 def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
@@ -485,9 +500,10 @@ def _frozen_graph(function: ConcreteFunction) -> tuple[Any, list[Any]]:
     if size < _LARGE or not hasattr(convert_to_constants, "_replace_variables_by_constants"):
         result = constant_function(function)
         return result.graph.as_graph_def(), result.inputs
-    data = convert_to_constants._FunctionConverterDataInEager(
-        func=function, lower_control_flow=False, aggressive_inlining=True
-    )
+    with _whole_cases():
+        data = convert_to_constants._FunctionConverterDataInEager(
+            func=function, lower_control_flow=False, aggressive_inlining=True
+        )
     graph, converted = convert_to_constants._replace_variables_by_constants(converter_data=data)
     variables = {function.graph.internal_captures[place].name for place in converted}
     return graph, [tensor for tensor in function.inputs if tensor.name not in variables]

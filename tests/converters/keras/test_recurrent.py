@@ -281,6 +281,35 @@ def test_states_of_a_stateful_model(
         states = {name: actual[name.replace("_in", "_out")] for name in states}
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_states_of_both_directions(
+    name: str, keras_name: str, suffix: str, library: Library, rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Behind another layer, whose shape an older file does not tell."""
+    k = library(keras_name)
+    k.backend.clear_session()
+    inner = getattr(k.layers, name)(3, stateful=True, return_sequences=True)
+    both = k.layers.Bidirectional(inner, merge_mode="sum", name="both")
+    first, last = k.layers.Dense(4, activation="tanh"), k.layers.Dense(2, name="y")
+    x = k.layers.Input(batch_shape=(2, 5, 4), name="x")
+    model = filled(k.Model(x, last(both(first(x)))), rng)
+    model.save(tmp_path / f"m{suffix}")
+    converted = mlferry.convert(tmp_path / f"m{suffix}")
+    names = [feature.name for feature in converted.get_spec().description.input]
+    count = 4 if name == "LSTM" else 2
+    assert names == ["x", *(f"both_state_{index}_in" for index in range(count))]
+    states = {name: np.zeros((2, 3), np.float32) for name in names[1:]}
+    for _ in range(3):
+        data = rng.normal(size=(2, 5, 4)).astype(np.float32)
+        made = converted.predict({"x": data, **states})
+        np.testing.assert_allclose(made["y"], np.asarray(model(data)), atol=1e-5)
+        states = {name: made[name.replace("_in", "_out")] for name in states}
+
+
 def test_layers_that_core_ml_gets(library: Library) -> None:
     k = library("keras")
 

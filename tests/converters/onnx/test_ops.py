@@ -255,12 +255,20 @@ SEVERAL: dict[str, Case] = {
         {"hidden_size": 4, "direction": "bidirectional"},
     ),
     "LSTM of lengths": Case("LSTM", LSTM[:1], [*LSTM[1:], SHORT[1]], {"hidden_size": 4}),
+    "LSTM of lengths and many steps": Case(
+        "LSTM", [normal(300, 2, 3)], [*LSTM[1:], np.array([300, 270], np.int32)],
+        {"hidden_size": 4},
+    ),
     "LSTM that forgets what it does not take in": Case(
         "LSTM", LSTM[:1], LSTM[1:], {"hidden_size": 4, "input_forget": 1}
     ),
     "GRU": Case("GRU", GRU[:1], GRU[1:], {"hidden_size": 4}),
     "GRU backwards, of lengths": Case(
         "GRU", GRU[:1], [*GRU[1:], SHORT[1]],
+        {"hidden_size": 4, "direction": "reverse", "linear_before_reset": 1},
+    ),
+    "GRU backwards, of lengths and many steps": Case(
+        "GRU", [normal(290, 2, 3)], [*GRU[1:], np.array([290, 280], np.int32)],
         {"hidden_size": 4, "direction": "reverse", "linear_before_reset": 1},
     ),
     "RNN": Case("RNN", RNN[:1], RNN[1:], {"hidden_size": 4}),
@@ -302,12 +310,20 @@ def model(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     return onnx.shape_inference.infer_shapes(result), inputs
 
 
+def oracle_session(onnxruntime: Any, network: onnx.ModelProto) -> Any:
+    """A session that runs the nodes as they are; older versions lack some of them."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(network.SerializeToString(), options)
+    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented as error:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__}: {error}")
+
+
 @pytest.mark.parametrize("name", list(CASES))
 def test_against_onnxruntime(name: str, library: Callable[[str], Any]) -> None:
     network, inputs = model(CASES[name])
-    expected = (
-        library("onnxruntime").InferenceSession(network.SerializeToString()).run(None, inputs)
-    )
+    expected = oracle_session(library("onnxruntime"), network).run(None, inputs)
     actual = mlferry.convert(network).predict(inputs).values()
     for got, right in zip(actual, expected, strict=True):
         assert got.shape == (right.shape or (1,))
@@ -335,7 +351,7 @@ def test_constants_are_those_of_onnxruntime(name: str, library: Callable[[str], 
         )
         graph.output.append(helper.make_empty_tensor_value_info(f"{output.name}_shown"))
     feeds = {"zero": np.zeros(1, np.float32)}
-    expected = library("onnxruntime").InferenceSession(known.SerializeToString()).run(None, feeds)
+    expected = oracle_session(library("onnxruntime"), known).run(None, feeds)
     actual = mlferry.convert(known).predict(feeds).values()
     for got, right in zip(actual, expected, strict=True):
         assert got.shape == (right.shape or (1,))

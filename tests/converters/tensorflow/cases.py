@@ -491,6 +491,17 @@ def _mapped(tf: Any, x: Any) -> Any:
 
 
 SQUARE = normal(5, 5) * 0.3
+
+
+def _case(tf: Any, x: Any, index: Any) -> Any:
+    inner = [lambda: x - 5.0, lambda: tf.nn.softmax(x)]
+    return tf.switch_case(
+        index, [lambda: x + 1, lambda: x * 2, lambda: tf.switch_case(index - 2, inner)]
+    )
+
+
+for _index in (-1, 0, 1, 2, 3, 9):
+    row(f"Case {_index}", "Case StatelessCase", _case, MATRIX, np.array(_index, np.int32))
 row("If, yes", "If StatelessIf", _condition, positive(3, 4))
 row("If, no", "If StatelessIf", _condition, -positive(3, 4))
 row("While, computed", "While StatelessWhile", _while_computed, MATRIX)

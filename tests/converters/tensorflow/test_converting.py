@@ -484,3 +484,19 @@ def test_crops_of_images_of_any_size(tf: Any, method: str, size: tuple[int, int]
     for shape in ((1, 4, 7, 2), (1, 20, 9, 2)):
         data = RNG.normal(size=shape).astype(np.float32)
         np.testing.assert_allclose(value(converted, x=data), call(data), atol=2e-5)
+
+
+def test_branches_that_hold_variables(tf: Any) -> None:
+    weights = tf.Variable(np.float32([[1, 2], [3, 4]]))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((1, 2), name="x"), tf.TensorSpec((), tf.int32, "i")]
+    )
+    def chosen(x: Any, i: Any) -> Any:
+        return tf.switch_case(i, [lambda: x @ weights, lambda: x - weights[0]])
+
+    model = mlferry.convert(chosen.get_concrete_function())
+    x = np.float32([[5, 7]])
+    for index in (0, 1, 4):
+        (made,) = model.predict({"x": x, "i": np.float32([index])}).values()
+        np.testing.assert_allclose(made, chosen(x, index))

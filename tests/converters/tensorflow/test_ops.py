@@ -44,7 +44,7 @@ RANDOM = {
 # what TensorFlow resolves itself when it freezes a graph, or runs in a graph only (test_graphs.py),
 # or what only known values take
 OTHERS = {
-    "PartitionedCall", "StatefulPartitionedCall", "Case", "StatelessCase", "EmptyTensorList",
+    "PartitionedCall", "StatefulPartitionedCall", "EmptyTensorList",
     "TensorListPushBack", "TensorListLength", "QuantizeAndDequantizeV2", "BitwiseOr", "BitwiseXor",
     "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4", "ParallelDynamicStitch", "Unique",
     "AccumulateNV2", "ParallelConcat", "TensorArrayV3", "TensorArrayReadV3", "TensorArrayWriteV3",

@@ -40,6 +40,12 @@ def _given(node: Node, inputs: Sequence[Blob]) -> tuple[Blob, list[Blob]]:
         first, states = first[0], [*first[1:], *states]
     if node.attrs.get("stateful") and not states:
         states = list(inputs[len(inputs) - _kept(node, inputs) :])
+        batches = [blob.known[0] for blob in (first, *states)]
+        if len(set(batches)) > 1:
+            raise ConversionError(
+                f"a sequence of a batch of {batches[0]}, and states of {batches[-1]}: the batch of "
+                "a stateful layer is that of the model"
+            )
     flat = [s for state in states for s in (state if isinstance(state, list | tuple) else [state])]
     return first, flat
 

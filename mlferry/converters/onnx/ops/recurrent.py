@@ -204,8 +204,9 @@ def _one(
     values = values or _filled(context, [gates], x, first)
     steps = gates.project(context, x)
     length = x.known[0]
-    if lengths is None and (length is None or length > MAX_UNROLLED):
-        return looped(context, gates, steps, values, reverse=reverse)
+    if length is None or length > MAX_UNROLLED:
+        rows = None if lengths is None else _masks(context, lengths, extent(x, 0))
+        return looped(context, gates, steps, values, reverse=reverse, masks=rows)
     masks = [_mask(context, lengths, place) for place in range(extent(x, 0))]
     outputs, last = walk(
         context, gates, steps_of(context, steps), values, reverse=reverse, masks=masks
@@ -226,6 +227,13 @@ def _mask(context: Lowering, lengths: NDArray[Any] | None, place: int) -> Blob |
     if lengths is None or (lengths > place).all():
         return None
     return context.constant((lengths > place).astype(np.float32)[:, None])
+
+
+def _masks(context: Lowering, lengths: NDArray[Any], steps: int) -> Blob:
+    """The same for all steps, [time, batch, 1]."""
+    context.compute(4 * steps * lengths.size)
+    within = np.arange(steps)[:, None] < lengths
+    return context.constant(within.astype(np.float32)[..., None])
 
 
 def _initial(

@@ -80,14 +80,28 @@ def if_(context: Lowering, node: Node, condition: Operand, *operands: Operand) -
 
 @op("Case", "StatelessCase", raw=True)
 def case(context: Lowering, node: Node, index: Operand, *operands: Operand) -> list[Any]:
-    """A known index chooses a branch; one out of range takes the last."""
+    """An index chooses a branch; one out of range takes the last."""
     read_all(node)
     names = node.attrs["branches"]
-    if not isinstance(index, Constant):
-        raise ConversionError("a computed index of a branch")
-    place = int(index.array.ravel()[0])
-    place = place if 0 <= place < len(names) else len(names) - 1
-    return inlined(context, _body(context, names[place]), node.name, operands)
+    last = len(names) - 1
+
+    def taken(place: int) -> list[Any]:
+        label = f"{node.name}/{place}"
+        return inlined(context, _body(context, names[place]), label, operands)
+
+    if isinstance(index, Constant):
+        known = int(index.array.ravel()[0])
+        return taken(known if 0 <= known < last else last)
+
+    def from_on(place: int) -> list[Any]:
+        """The branch of this index, or of one of those behind it."""
+        if place == last:
+            return taken(last)
+        condition = context.emit("equal", index, alpha=float(place))
+        yes, no = functools.partial(taken, place), functools.partial(from_on, place + 1)
+        return list(control_flow.branch(context, condition, yes, no))
+
+    return from_on(0)
 
 
 @op("While", "StatelessWhile", raw=True)
