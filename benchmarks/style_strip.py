@@ -1,17 +1,17 @@
 """One picture through a style network of 32, 8, 4, 3, 2 and 1 bits, as a strip.
 
     python benchmarks/style_strip.py MODEL PICTURE strip.png [--samples FOLDER] [--mode linear]
+        [--cluster-dim 2]
 
 MODEL is an ONNX, Keras or `.mlmodel` file with one picture in and one out, values of 0 to 255.
-With ``--samples``, a folder of other pictures, the weights are chosen by their outputs. Prints
-the size of every model and the PSNR of its picture against that of the float model.
+With ``--samples``, a folder of other pictures, the weights are chosen by their outputs. With
+``--cluster-dim`` models of up to ``8 / N`` bits are programs with tables of vectors of N values.
+Prints the size of every model and the PSNR of its picture against that of the float model.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,20 @@ def psnr(reference: np.ndarray, other: np.ndarray) -> float:
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
 
 
-def strip(model: mlferry.MLModel, picture: Image.Image, mode: str, samples: Any) -> Image.Image:
+def quantized(
+    model: mlferry.MLModel, bits: int, mode: str, samples: Any, length: int
+) -> mlferry.MLModel:
+    """With so many bits a weight, in vectors where an index of 8 bits is enough for them."""
+    if length == 1 or bits * length > 8:
+        return mlferry.quantize_weights(model, bits, mode, samples)
+    return mlferry.quantize_weights(
+        model, bits * length, mode, samples, cluster_dim=length, convert_to="mlprogram"
+    )
+
+
+def strip(
+    model: mlferry.MLModel, picture: Image.Image, mode: str, samples: Any, length: int
+) -> Image.Image:
     """The pictures side by side, each with its bits, size and PSNR below."""
     spec = model.get_spec().description
     name, made = spec.input[0].name, spec.output[0].name
@@ -50,12 +63,11 @@ def strip(model: mlferry.MLModel, picture: Image.Image, mode: str, samples: Any)
     reference: np.ndarray | None = None
     panels: list[tuple[np.ndarray, str]] = []
     for bits in BITS:
-        small = model if bits == 32 else mlferry.quantize_weights(model, bits, mode, samples)
-        with tempfile.TemporaryDirectory() as folder:
-            stored = small.save(Path(folder) / "small.mlmodel").stat().st_size
+        small = model if bits == 32 else quantized(model, bits, mode, samples, length)
+        stored = small.stored_size
         output = small.predict({name: given})
         assert isinstance(output, dict)
-        pixels = output[made]
+        pixels = np.asarray(output[made])
         reference = pixels if reference is None else reference
         text = f"{bits} bits  {stored / 1e6:.2f} MB"
         if bits != 32:
@@ -78,9 +90,12 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--samples")
     parser.add_argument("--mode", default="linear")
+    parser.add_argument("--cluster-dim", type=int, default=1)
     arguments = parser.parse_args()
     with Image.open(arguments.picture) as picture:
-        made = strip(load(arguments.model), picture, arguments.mode, arguments.samples)
+        made = strip(
+            load(arguments.model), picture, arguments.mode, arguments.samples, arguments.cluster_dim
+        )
     made.save(arguments.out)
     print(f"written to {arguments.out}")
 
