@@ -268,15 +268,15 @@ def _calibrated_program(
     job = _job(model, task, sizes)
     calibration.calibrate(model, spec, sample_data, job, executor)
     program = to_program(model.with_spec(spec))
-    known: dict[Value, _Place | None] = {}
+    known: dict[Value, _Tables | None] = {}
 
-    def place(site: ProgramSite) -> _Place | None:
+    def tables(site: ProgramSite) -> _Tables | None:
         if site.value not in known:
-            known[site.value] = _place(site, task, sizes, job)
+            known[site.value] = _tables(site, task, sizes, job)
         return known[site.value]
 
     def encode(site: ProgramSite, opset: int) -> Compressed:
-        found = place(site)
+        found = tables(site)
         assert found is not None
         scheme = Scheme(
             UNIQUE,
@@ -289,22 +289,22 @@ def _calibrated_program(
         return scheme.encode(site, opset)
 
     what = f"{task.mode}, {task.bits} bits"
-    return recoded(program, lambda site: place(site) is not None, encode, what)
+    return recoded(program, lambda site: tables(site) is not None, encode, what)
 
 
-class _Place(NamedTuple):
-    """Where the tables of a program's weight go along, and how their entries are coded."""
+class _Tables(NamedTuple):
+    """Of a program's weight: the axis along which groups and vectors go, and the code."""
 
     axis: int
     code: Code
 
 
-def _place(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) -> _Place | None:
+def _tables(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) -> _Tables | None:
     """The smallest tables that hold a weight as it is; None where none do, or none pay.
 
     Weights of embeddings are turned round.
     """
-    found: list[tuple[float, _Place]] = []
+    found: list[tuple[float, _Tables]] = []
     known = site.is_matrix or site.is_of_product
     single = (*sizes.lengths, 1)  # weights have single values where vectors would save nothing
     for length in dict.fromkeys(single) if known else ():
@@ -321,7 +321,7 @@ def _place(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) -
             code = Code(next(each for each in TABLE_BITS if each >= needed), length)
             size = code.size(site.count, count, job.entry_bits)
             if site.is_matrix or size < job.entry_bits * site.count:
-                found.append((size, _Place(axis, code)))
+                found.append((size, _Tables(axis, code)))
             break
     return min(found, default=(0, None))[1]
 
@@ -377,7 +377,7 @@ _CHOICES = {"nbits": "nbits=(2, 3, 4, 6)", "cluster_dim": "cluster_dim=(1, 2)"}
 
 
 class _Choice(NamedTuple):
-    """Of what the code of a weight may be."""
+    """What the code of a weight is chosen from."""
 
     bits: list[int]  # rising
     lengths: tuple[int, ...]  # of vectors, rising
