@@ -179,15 +179,19 @@ def pooled_maximum(
             flat[1][lines],
             flat[2][lines],
         )
-        into, left = total[lines], np.ones(best.shape, bool)
-        for entries in taps:
+        into, left = total[lines], np.empty(best.shape, bool)
+        for place, entries in enumerate(taps):
             hit = np.equal(source[entries], best)
-            np.logical_and(hit, left, out=hit)
+            if place:
+                np.logical_and(hit, left, out=hit)
             if apart:  # windows do not overlap
                 np.multiply(behind, hit, out=into[entries])
             else:
                 into[entries] += behind * hit
-            np.logical_xor(left, hit, out=left)
+            if not place:
+                np.logical_not(hit, out=left)
+            elif place < len(taps) - 1:
+                np.logical_xor(left, hit, out=left)
     return _inner(total.reshape(*outer, *wide), x.shape, edges)
 
 
