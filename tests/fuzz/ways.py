@@ -421,7 +421,7 @@ def _of_halves(walk: Callable[[Subject], Run | None]) -> Callable[[Subject], Run
     """The way of a model, of inputs that halves hold, where its source has a half."""
 
     def only(subject: Subject) -> Run | None:
-        run = walk(subject) if subject.source is not None and subject.source.half else None
+        run = walk(subject) if _own_spread(subject) < _BROKEN else None
         return None if run is None else lambda data: run(_as_halves(data))
 
     return only
@@ -429,6 +429,19 @@ def _of_halves(walk: Callable[[Subject], Run | None]) -> Callable[[Subject], Run
 
 def _as_halves(data: Data) -> Data:
     return {name: x.astype(np.float32) for name, x in halves.rounded(data).items()}
+
+
+_BROKEN = 0.2  # beyond it, a framework's half is wrong: TensorFlow's einsum of halves mixes rows
+
+
+def _own_spread(subject: Subject) -> float:
+    """How far the half of the source is from the source; infinite where it has none."""
+    if subject.source is None or subject.source.half is None:
+        return np.inf
+    data = _as_halves(subject.data)
+    half = _half_of_source(subject)(data)
+    single = subject.source.run(subject.source.network.oracle, subject.outputs)(data)
+    return max(apart(half[name], single[name]) for name in subject.outputs)
 
 
 def _half_of_source(subject: Subject) -> Run:
@@ -466,13 +479,8 @@ def _spread_beside_source(subject: Subject) -> float:
 
     Where only the program leaves the range of halves, that is no rounding.
     """
-    assert subject.source is not None
-    data = _as_halves(subject.data)
-    half = _half_of_source(subject)(data)
-    single = subject.source.run(subject.source.network.oracle, subject.outputs)(data)
-    own = max(apart(half[n], single[n]) for n in subject.outputs)
     spread = _spread_in_half(subject)
-    return (spread if np.isfinite(spread) else 1.0) + own / 2
+    return (spread if np.isfinite(spread) else 1.0) + _own_spread(subject) / 2
 
 
 _DRAWS = 5

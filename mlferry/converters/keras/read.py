@@ -369,6 +369,7 @@ class _Walk:
         self.keep = keep
         self.states: list[tuple[Value, Value]] = []
         self.batch: int | None = None  # of all inputs
+        self.kept: dict[int, tuple[Node, range]] = {}  # the last calls of stateful layers
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
 
@@ -542,7 +543,7 @@ class _Walk:
         node.parts = self._parts(node, layer, (*path, layer.name))
         self.nodes.append(node)
         if _is_stateful(layer) and "initial_state" not in arguments and len(values) == 1:
-            self._keep_states(node)
+            self._keep_states(node, id(layer.config))
         if activation is None or activation == "linear":
             return outputs
         label = f"{name}/{activation_name(activation)}"
@@ -604,14 +605,30 @@ class _Walk:
             results[key].parts = self._parts(results[key], part, (*path, key))
         return results
 
-    def _keep_states(self, node: Node) -> None:
-        """The states of a stateful layer become inputs and outputs of the model."""
+    def _keep_states(self, node: Node, owner: int) -> None:
+        """The states of a stateful layer become inputs and outputs of the model.
+
+        A layer that is called again goes on with the states of its last call.
+        """
+        if owner in self.kept:
+            last, places = self.kept[owner]
+            for place in places:
+                before, after = self.states[place]
+                name = f"{before.name.removesuffix('_in')}_{len(self.nodes)}_in"
+                between = Value(name, after.shape)
+                last.outputs = tuple(between if v is after else v for v in last.outputs)
+                node.inputs += (between,)
+                node.outputs += (after,)
+            self.kept[owner] = node, places
+            return
+        first = len(self.states)
         for index, shape in enumerate(state_shapes(node, self.batch)):
             before = Value(f"{node.name}_state_{index}_in".replace("/", "_"), shape)
             after = Value(f"{node.name}_state_{index}_out".replace("/", "_"), shape)
             self.states.append((before, after))
             node.inputs += (before,)
             node.outputs += (after,)
+        self.kept[owner] = node, range(first, len(self.states))
 
     def _time_distributed(
         self, layer: Layer, values: Sequence[Value], name: str, path: arrays.Path, use: LayerCall
@@ -743,6 +760,11 @@ def state_shapes(node: Node, batch: int | None = None) -> list[Shape]:
     """
     from mlferry.converters.keras.ops.cells import states_of
 
+    if node.op.startswith("ConvLSTM"):
+        raise ConversionError(
+            f"{node}: its states are maps, which no input of the model holds: convert it with "
+            "stateful=False"
+        )
     shape = node.inputs[0].shape or (batch,)
     if shape[0] is None:
         raise ConversionError(

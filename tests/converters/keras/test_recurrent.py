@@ -310,6 +310,56 @@ def test_states_of_both_directions(
         states = {name: made[name.replace("_in", "_out")] for name in states}
 
 
+def _in_a_row(k: Any, x: Any, shared: Any) -> Any:
+    return shared(shared(x))
+
+
+def _side_by_side(k: Any, x: Any, shared: Any) -> Any:
+    """Keras runs the call that is farther from the outputs first."""
+    near = shared(k.layers.Dense(3)(x))
+    far = shared(k.layers.Activation("tanh")(x))
+    return k.layers.Subtract()([near, k.layers.Dense(3)(k.layers.Dense(3)(far))])
+
+
+def _in_a_model(k: Any, x: Any, shared: Any) -> Any:
+    inside = k.layers.Input(batch_shape=(1, 5, 3))
+    inner = k.Model(inside, shared(inside))
+    return k.layers.Subtract()([inner(x), inner(inner(x))])
+
+
+@pytest.mark.parametrize("build", [_in_a_row, _side_by_side, _in_a_model])
+@pytest.mark.parametrize("keras_name", ["keras", "tf_keras"])
+def test_a_stateful_layer_that_is_called_again(
+    keras_name: str, build: Callable[..., Any], library: Library, rng: np.random.Generator
+) -> None:
+    """Each call goes on where the one before ended."""
+    k = library(keras_name)
+    k.backend.clear_session()
+    x = k.layers.Input(batch_shape=(1, 5, 3), name="x")
+    shared = k.layers.GRU(3, stateful=True, return_sequences=True, name="memory")
+    model = filled(k.Model(x, build(k, x, shared)), rng)
+    converted = mlferry.convert(model)
+    description = converted.get_spec().description
+    _, state_in = (f.name for f in description.input)
+    output, state_out = (f.name for f in description.output)
+    assert state_in.endswith("memory_state_0_in")
+    assert state_out == state_in.replace("_in", "_out")
+    state = np.zeros((1, 3), np.float32)
+    for _ in range(3):
+        data = rng.normal(size=(1, 5, 3)).astype(np.float32)
+        results = converted.predict({"x": data, state_in: state})
+        np.testing.assert_allclose(results[output], np.asarray(model(data)), atol=1e-5)
+        state = results[state_out]
+
+
+def test_a_stateful_convolution_is_refused(library: Library) -> None:
+    k = library("keras")
+    x = k.layers.Input(batch_shape=(1, 3, 5, 5, 2))
+    model = k.Model(x, k.layers.ConvLSTM2D(2, 2, stateful=True)(x))
+    with pytest.raises(ConversionError, match="its states are maps"):
+        mlferry.convert(model)
+
+
 def test_layers_that_core_ml_gets(library: Library) -> None:
     k = library("keras")
 
