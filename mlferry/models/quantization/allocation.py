@@ -67,17 +67,17 @@ def codes_for(
     costs = _costs(spec, samples, job, places)
     sizes = [place.sizes for place in places]
     mixed = _chosen(places, allocated(costs, sizes, limit))
-    found = [_chosen(places, same) for same in _same_for_all(places, codes, limit)]
-    if not found or mixed in found:
+    candidates = [_chosen(places, same) for same in _same_for_all(places, codes, limit)]
+    if not candidates or mixed in candidates:
         return mixed
-    others = [_together(spec, samples, replace(job, each=each)) for each in found]
+    others = [_together(spec, samples, replace(job, each=each)) for each in candidates]
     own = _together(spec, samples, replace(job, each=mixed))
     best = int(np.argmin(others))
     if own <= others[best]:
         return mixed
-    code = next(iter(found[best].values()))
+    code = next(iter(candidates[best].values()))
     logger.info("%s for all lose less: %.4g instead of %.4g", code, others[best], own)
-    return found[best]
+    return candidates[best]
 
 
 class _WeightChoices(NamedTuple):
@@ -95,7 +95,7 @@ def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_Wei
     """The weights that a job quantizes, in the order of the network."""
     network = networks.network_of(spec)
     assert network is not None
-    found = []
+    choices = []
     for index, layer in enumerate(network.layers):
         for group, own in enumerate(sites(layer)):
             for place, site in enumerate(own):
@@ -107,8 +107,8 @@ def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_Wei
                 known = list(dict.fromkeys(fitting))
                 tables = job.tables(site)
                 sizes = [code.size(site.count, tables, job.entry_bits) for code in known]
-                found.append(_WeightChoices(index, group, place, site, known, sizes))
-    return found
+                choices.append(_WeightChoices(index, group, place, site, known, sizes))
+    return choices
 
 
 def _limit(places: Sequence[_WeightChoices], job: Job, codes: Sequence[Code], mean: float) -> float:
@@ -126,22 +126,22 @@ def _limit(places: Sequence[_WeightChoices], job: Job, codes: Sequence[Code], me
     return limit
 
 
-def _chosen(places: Sequence[_WeightChoices], picked: Sequence[int]) -> dict[str, Code]:
-    return {str(place.site): place.codes[own] for place, own in zip(places, picked, strict=True)}
+def _chosen(places: Sequence[_WeightChoices], indices: Sequence[int]) -> dict[str, Code]:
+    return {str(place.site): place.codes[own] for place, own in zip(places, indices, strict=True)}
 
 
 def _same_for_all(
     places: Sequence[_WeightChoices], codes: Sequence[Code], limit: float
 ) -> list[list[int]]:
     """Of each length of vectors the code with most bits that fits, if all weights may have it."""
-    found: dict[int, list[int]] = {}
+    sites_by_group: dict[int, list[int]] = {}
     for code in sorted(codes):
         if not all(code in place.codes for place in places):
             continue
-        picked = [place.codes.index(code) for place in places]
-        if sum(p.sizes[own] for p, own in zip(places, picked, strict=True)) <= limit * (1 + 1e-9):
-            found[code.length] = picked
-    return list(found.values())
+        indices = [place.codes.index(code) for place in places]
+        if sum(p.sizes[own] for p, own in zip(places, indices, strict=True)) <= limit * (1 + 1e-9):
+            sites_by_group[code.length] = indices
+    return list(sites_by_group.values())
 
 
 def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> float:
@@ -149,15 +149,15 @@ def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> f
     changed = model_pb2.Model()
     changed.CopyFrom(spec)
     quantize(changed, samples[::2], job)
-    made = []
+    costs = []
     network = networks.network_of(spec)
     assert network is not None
     outputs = _outputs(spec, network)
     for each in (spec, changed):
         evaluator = NetworkEvaluator(each, job.classes)
-        given = map(evaluator.blobs, samples[1::2])
-        made.append([evaluator.session.run(blobs, outputs) for blobs in given])
-    return _cost(*made)
+        streams = map(evaluator.blobs, samples[1::2])
+        costs.append([evaluator.session.run(blobs, outputs) for blobs in streams])
+    return _cost(*costs)
 
 
 def allocated(
@@ -201,18 +201,18 @@ def allocated(
 def _hull(costs: Sequence[float], sizes: Sequence[float]) -> list[int]:
     """The places on the lower convex hull of costs over sizes, from the smallest size on."""
     order = sorted(range(len(costs)), key=lambda place: (sizes[place], costs[place]))
-    found = order[:1]
+    hull = order[:1]
     for place in order[1:]:
-        if costs[place] >= costs[found[-1]]:
+        if costs[place] >= costs[hull[-1]]:
             continue
-        while len(found) > 1:
-            before, last = found[-2:]
+        while len(hull) > 1:
+            before, last = hull[-2:]
             along = (costs[last] - costs[before]) / (sizes[last] - sizes[before])
             if (costs[place] - costs[last]) / (sizes[place] - sizes[last]) > along:
                 break
-            found.pop()
-        found.append(place)
-    return found
+            hull.pop()
+        hull.append(place)
+    return hull
 
 
 # ---- what each costs ----------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def _costs(
     later = [reads | set(outputs) for reads in later_reads(layers)]
     blobs = [evaluator.blobs(sample) for sample in samples]
     others = range(1, len(blobs), 2 * -(-len(blobs) // (2 * _MEASURED)))
-    wanted = [evaluator.session.run(blobs[at], outputs) for at in others]
+    expected = [evaluator.session.run(blobs[at], outputs) for at in others]
     streams = Streams(blobs, [dict(each) for each in blobs])
     costs = list[list[float]]()
     for index, (layer, keep) in enumerate(
@@ -242,19 +242,19 @@ def _costs(
         some = Streams(streams.floats[::2], streams.floats[::2])
         for weight in chosen:
             fit = Fit.of(weight.site, layer, some)
-            found = []
+            every_cost = []
             for code in weight.codes:
                 changed = nn.NeuralNetworkLayer()
                 changed.CopyFrom(layer)
                 site = list(sites(changed))[weight.group][weight.place]
                 with context(f"quantizing {site}"):
                     store(site, fit, job.with_code(code))
-                made = _run(
+                actual = _run(
                     changed, alone(network, [changed], job.classes), behind,
                     [streams.floats[at] for at in others], outputs,
                 )  # fmt: skip
-                found.append(_cost(wanted, made))
-            costs.append(found)
+                every_cost.append(_cost(expected, actual))
+            costs.append(every_cost)
         streams.step(before, before, layer, keep)
     return costs
 
@@ -263,10 +263,10 @@ def _outputs(spec: model_pb2.Model, network: networks.Network) -> list[str]:
     """The blobs of outputs; of a classifier that of the chances."""
     described = spec.description
     named = {described.predictedFeatureName, described.predictedProbabilitiesName}
-    found = [each.name for each in described.output if each.name not in named]
+    names = [each.name for each in described.output if each.name not in named]
     if isinstance(network, nn.NeuralNetworkClassifier):
-        found.append(probability_blob(network))
-    return list(dict.fromkeys(found))
+        names.append(probability_blob(network))
+    return list(dict.fromkeys(names))
 
 
 def _run(
@@ -280,19 +280,19 @@ def _run(
     reads, writes = networks.touched(layer)
     results = []
     for each in blobs:
-        given = {name: each[name] for name in reads | writes if name in each}
-        live = dict(each) | session.run(given, sorted(writes))
+        inputs = {name: each[name] for name in reads | writes if name in each}
+        live = dict(each) | session.run(inputs, sorted(writes))
         inside = [name for name in outputs if name in behind.blobs]
         known = {name: array for name, array in live.items() if name in behind.blobs}
-        made = live | behind.run(known, inside)
-        results.append({name: made[name] for name in outputs})
+        own = live | behind.run(known, inside)
+        results.append({name: own[name] for name in outputs})
     return results
 
 
-def _cost(wanted: Sequence[Mapping[str, Array]], made: Sequence[Mapping[str, Array]]) -> float:
+def _cost(expected: Sequence[Mapping[str, Array]], actual: Sequence[Mapping[str, Array]]) -> float:
     """Of scores the mean Kullback-Leibler divergence; of others the part of the energy lost."""
     total = 0.0
-    for one, other in zip(wanted, made, strict=True):
+    for one, other in zip(expected, actual, strict=True):
         for name, right in one.items():
             first, second = (np.asarray(each, np.float64) for each in (right, other[name]))
             if agreement.is_vector(first.shape):
@@ -301,4 +301,4 @@ def _cost(wanted: Sequence[Mapping[str, Array]], made: Sequence[Mapping[str, Arr
             else:
                 energy = float(np.square(first).sum())
                 total += float(np.square(second - first).sum()) / (energy or 1)
-    return total / len(wanted)
+    return total / len(expected)

@@ -59,8 +59,8 @@ class Task:
 
     def allows(self, site: Site) -> bool:
         """Whether the format lets a weight have the encoding of this mode."""
-        wanted = weights.LINEAR if self.mode in ("linear", "linear_symmetric") else weights.LUT
-        return not site.floats or wanted in site.floats
+        kind = weights.LINEAR if self.mode in ("linear", "linear_symmetric") else weights.LUT
+        return not site.floats or kind in site.floats
 
     def encode(self, site: Site) -> None:
         """Store a weight anew, by its values alone."""
@@ -68,10 +68,10 @@ class Task:
             values = site.read()
             if self.mode == CUSTOM:
                 assert self.lut_function is not None
-                made: modes.Quantized = modes.custom_lut(values, self.bits, self.lut_function)
+                quantized: modes.Quantized = modes.custom_lut(values, self.bits, self.lut_function)
             else:
-                made = modes.MODES[self.mode](values, site.axis, self.bits)
-            made.write(site.message, self.bits)
+                quantized = modes.MODES[self.mode](values, site.axis, self.bits)
+            quantized.write(site.message, self.bits)
 
 
 def quantize_weights(
@@ -159,8 +159,8 @@ def quantize_weights(
         UnsupportedModelError: `sample_data` for an ML Program.
         ExportError: the network cannot be made a program.
     """
-    given = full_precision_model
-    model = given if isinstance(given, MLModel) else MLModel(given)
+    source = full_precision_model
+    model = source if isinstance(source, MLModel) else MLModel(source)
     choice = _choice(nbits, cluster_dim, mean_bits)
     task = _task(max(choice.bits), quantization_mode, lut_function, selector)
     for bits in choice.bits if mean_bits is not None else ():
@@ -276,15 +276,15 @@ def _calibrated_program(
         return known[site.value]
 
     def encode(site: ProgramSite, opset: int) -> Compressed:
-        found = tables(site)
-        assert found is not None
+        choice = tables(site)
+        assert choice is not None
         scheme = Scheme(
             UNIQUE,
-            found.code.bits,
+            choice.code.bits,
             sizes.granularity or "per_tensor",
             group_size=sizes.group,
-            group_axis=found.axis,
-            vector=found.code.length,
+            group_axis=choice.axis,
+            vector=choice.code.length,
         )
         return scheme.encode(site, opset)
 
@@ -304,7 +304,7 @@ def _tables(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) 
 
     Weights of embeddings are turned round.
     """
-    found: list[tuple[float, _Tables]] = []
+    fitting: list[tuple[float, _Tables]] = []
     known = site.is_matrix or site.is_of_product
     single = (*sizes.lengths, 1)  # weights have single values where vectors would save nothing
     for length in dict.fromkeys(single) if known else ():
@@ -321,9 +321,9 @@ def _tables(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) 
             code = Code(next(each for each in TABLE_BITS if each >= needed), length)
             size = code.size(site.count, count, job.entry_bits)
             if site.is_matrix or size < job.entry_bits * site.count:
-                found.append((size, _Tables(axis, code)))
+                fitting.append((size, _Tables(axis, code)))
             break
-    return min(found, default=(0, None))[1]
+    return min(fitting, default=(0, None))[1]
 
 
 def _is_in_tables(task: Task, sizes: _Sizes) -> bool:
@@ -411,19 +411,20 @@ def _choice(
     return choice
 
 
-def _several(name: str, given: int | Sequence[int], mean: float | None) -> list[Any]:
+def _several(name: str, argument: int | Sequence[int], mean: float | None) -> list[Any]:
     """An argument that is one number, or with a mean several; rising."""
-    several = isinstance(given, Sequence) and not isinstance(given, str)
+    several = isinstance(argument, Sequence) and not isinstance(argument, str)
     if mean is None and not several:
-        return [given]
+        return [argument]
     if mean is None:
         raise SpecError(
-            f"{name} is {given!r}; several go with mean_bits=..., the bits of a weight on average"
+            f"{name} is {argument!r}; several go with mean_bits=..., the bits of a weight on "
+            "average"
         )
-    numbers = list(given) if isinstance(given, Sequence) else [given]
+    numbers = list(argument) if isinstance(argument, Sequence) else [argument]
     if not numbers or not all(isinstance(each, int) and each >= 1 for each in numbers):
         raise SpecError(
-            f"{name} is {given!r}; with mean_bits it is a choice, such as {_CHOICES[name]}"
+            f"{name} is {argument!r}; with mean_bits it is a choice, such as {_CHOICES[name]}"
         )
     return sorted(set(numbers))
 
@@ -543,8 +544,8 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
         )
-    given = [("block_size", sizes.block), ("group_size", sizes.group)]
-    for name, size in [*given, *(("cluster_dim", length) for length in sizes.lengths)]:
+    options = [("block_size", sizes.block), ("group_size", sizes.group)]
+    for name, size in [*options, *(("cluster_dim", length) for length in sizes.lengths)]:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SpecError(f"{name} is {size!r}; it is a positive integer")
 

@@ -91,8 +91,8 @@ class Job:
 
     def code_of(self, site: Site) -> Code:
         """That of a weight; single values where vectors would save nothing."""
-        wanted = self.each.get(str(site), self.code)
-        return wanted.or_single(site.count, self.tables(site), self.entry_bits)
+        code = self.each.get(str(site), self.code)
+        return code.or_single(site.count, self.tables(site), self.entry_bits)
 
     def fits(self, site: Site, code: Code) -> bool:
         """Whether groups of outputs, and vectors of a code, divide those of a weight."""
@@ -141,10 +141,10 @@ def calibrate(
         PredictionError: the data does not fit, or there is none.
         WorkerError: the executor cannot do it.
     """
-    given = [dict(sample.data) for sample in samples_for(model.spec, sample_data)]
+    features = [dict(sample.data) for sample in samples_for(model.spec, sample_data)]
     if executor is not None:
         job = replace(job, classes=model.classes_to_send)
-    quantize(spec, given, job, executor)
+    quantize(spec, features, job, executor)
 
 
 def quantize(
@@ -154,8 +154,8 @@ def quantize(
     executor: Executors | None = None,
 ) -> None:
     """Quantize every chosen weight of a specification, in place; see `calibrate`."""
-    given = list(samples)
-    _quantize_model(spec, given, given, job, executor, last=True)
+    features = list(samples)
+    _quantize_model(spec, features, features, job, executor, last=True)
 
 
 def _quantize_model(
@@ -175,7 +175,7 @@ def _quantize_model(
     elif pipeline is not None:
         known, known_quantized = floats, quantized
         for index, inner in enumerate(pipeline.models):
-            made = _quantize_model(
+            results = _quantize_model(
                 inner,
                 _inputs(inner, known),
                 _inputs(inner, known_quantized),
@@ -183,9 +183,9 @@ def _quantize_model(
                 executor,
                 last=index == len(pipeline.models) - 1,
             )
-            known = [old | new for old, new in zip(known, made[0], strict=False)]
+            known = [old | new for old, new in zip(known, results[0], strict=False)]
             known_quantized = [
-                old | new for old, new in zip(known_quantized, made[1], strict=False)
+                old | new for old, new in zip(known_quantized, results[1], strict=False)
             ]
     if before is None:
         return [], []
@@ -197,9 +197,9 @@ def _inputs(spec: model_pb2.Model, known: list[Features]) -> list[Features]:
     return [{name: one[name] for name in names if name in one} for one in known]
 
 
-def _outputs(spec: model_pb2.Model, given: list[Features], job: Job) -> list[Features]:
+def _outputs(spec: model_pb2.Model, samples: list[Features], job: Job) -> list[Features]:
     evaluate = prepare(spec, job.classes)
-    return [evaluate(features) for features in given]
+    return [evaluate(features) for features in samples]
 
 
 # ---- one network ------------------------------------------------------------------------------
@@ -221,20 +221,24 @@ def _quantize_network(
     ]
     if not any(chosen):
         return
-    end = 1 + max(index for index, found in enumerate(chosen) if found)
-    picked = _as_many_as_fit(spec, floats, end, job)
+    end = 1 + max(index for index, sites_of_layer in enumerate(chosen) if sites_of_layer)
+    places = _as_many_as_fit(spec, floats, end, job)
     source = WalkedNetwork(
-        spec, [floats[i] for i in picked], [quantized[i] for i in picked], job.classes, end
+        spec, [floats[i] for i in places], [quantized[i] for i in places], job.classes, end
     )
     with Walks(source, executor) as walks:
         work = list(enumerate(zip(layers[:end], chosen[:end], strict=True)))
-        for index, (layer, found) in progress(work, f"{job.mode}, {job.bits} bits", len(work)):
-            if not found:
+        for index, (layer, sites_of_layer) in progress(
+            work, f"{job.mode}, {job.bits} bits", len(work)
+        ):
+            if not sites_of_layer:
                 continue
-            told = walks.products(index, [site for site in found if _is_of_product(site, layer)])
-            for site in found:
+            products = walks.products(
+                index, [site for site in sites_of_layer if _is_of_product(site, layer)]
+            )
+            for site in sites_of_layer:
                 with context(f"quantizing {site}"):
-                    product = told.get(site.field)
+                    product = products.get(site.field)
                     fit = None if product is None else Fit(product, product.moments())
                     store(site, fit, job.with_code(job.code_of(site)))
             walks.change(index, layer)
@@ -305,11 +309,11 @@ def store(site: Site, fit: Fit | None, job: Job) -> None:
         return
     product = fit.product
     matrices: Floats = product.matrices(values).astype(np.float64)
-    grid, made = choose(matrices, fit.moments, lambda t, i: _grid(t, i, site, job))
+    grid, quantized = choose(matrices, fit.moments, lambda t, i: _grid(t, i, site, job))
     if job.as_floats:
-        stored_weights.write(site.message, product.weights(made).astype(np.float32))
+        stored_weights.write(site.message, product.weights(quantized).astype(np.float32))
         return
-    indices = product.weights(grid.indices(made))
+    indices = product.weights(grid.indices(quantized))
     _stored(indices, grid, job).write(site.message, job.bits)
 
 

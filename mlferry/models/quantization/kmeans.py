@@ -83,7 +83,7 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
     Raises:
         SpecError: a value is not finite.
     """
-    found = np.empty((len(rows), clusters), np.float32)
+    tables = np.empty((len(rows), clusters), np.float32)
     least = _TOGETHER * clusters
     together = len(rows) > 1 and clusters <= _FEW and rows.shape[1] > least
     step = max(1, _CHUNK // max(1, rows.shape[1])) if together else 1
@@ -92,13 +92,13 @@ def kmeans_rows(rows: NDArray[np.float32], clusters: int) -> NDArray[np.float32]
         ordered = np.sort(np.asarray(rows[part], np.float32), axis=1)
         finite = np.isfinite(ordered[:, :1]) & np.isfinite(ordered[:, -1:])
         if together and finite.all() and _all_have_more(ordered, least):
-            found[part] = _batch(ordered, clusters)
+            tables[part] = _batch(ordered, clusters)
             continue
         for index, row in enumerate(ordered, start):
             centres = kmeans(row, clusters)
-            found[index] = centres[-1] if centres.size else 0
-            found[index, : centres.size] = centres
-    return found
+            tables[index] = centres[-1] if centres.size else 0
+            tables[index, : centres.size] = centres
+    return tables
 
 
 def _all_have_more(ordered: NDArray[np.float32], least: int) -> bool:
@@ -121,8 +121,8 @@ def _batch(ordered: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     last = edges.shape[1] - 1
     ends = np.arange(_ROWS_FINE)
     some = _rising(np.concatenate([np.arange(0, last, _ROWS_STEP), ends, last - ends]))
-    found = some[_matrix_search(edges[:, some], total[:, some], clusters)]
-    bounds = np.take_along_axis(edges, _rows_band_search(edges, total, found), 1)
+    chosen = some[_matrix_search(edges[:, some], total[:, some], clusters)]
+    bounds = np.take_along_axis(edges, _rows_band_search(edges, total, chosen), 1)
     for _ in range(_LLOYD):
         weight = np.maximum(np.diff(bounds, axis=1), 1)
         means = np.diff(np.take_along_axis(sums, bounds, 1), axis=1) / weight
@@ -185,33 +185,33 @@ def _rows_moved(weight: Indices, total: Floats, bounds: Indices, offsets: Indice
     return np.concatenate([bounds[:, :1], moved, bounds[:, -1:]], axis=1)
 
 
-def _edges_of_rows(ordered: NDArray[np.float32], wanted: int) -> Indices:
+def _edges_of_rows(ordered: NDArray[np.float32], most: int) -> Indices:
     """As `_edges`, with their ends, of rows that have more different values than cells."""
     count, size = ordered.shape
     tail = 1.5 ** np.arange(0, np.log(size) / np.log(1.5) - 12)
-    even = np.linspace(0, size, min(size, wanted) + 1)
+    even = np.linspace(0, size, min(size, most) + 1)
     ranks = _rising(np.concatenate([even, tail, size - tail]).astype(np.intp))
     widths = np.diff(ordered[:, np.minimum(ranks, size - 1)].astype(np.float64), axis=1)
     lengths = np.diff(ranks)
     share = np.cbrt(lengths) * np.cbrt(widths) ** 2
     cells = np.zeros_like(share)
     for _ in range(4):  # what full runs leave goes to the others
-        left = wanted - cells.sum(axis=1, keepdims=True)
+        left = most - cells.sum(axis=1, keepdims=True)
         room = np.where(cells < lengths, share, 0)
         whole = room.sum(axis=1, keepdims=True)
         cells += room * (left / np.where(whole > 0, whole, 1))
         np.minimum(cells, lengths, out=cells)
     grown = np.zeros((count, ranks.size))
     np.cumsum(cells / cells.sum(axis=1, keepdims=True), axis=1, out=grown[:, 1:])
-    goals = np.arange(1, wanted) / wanted
+    goals = np.arange(1, most) / most
     ends = _rising(tail.astype(np.intp))
     fixed = np.concatenate([[0], ends, size - ends, [size]])
-    found = np.empty((count, goals.size + fixed.size), np.intp)
-    found[:, goals.size :] = fixed
-    for row, own in zip(found, grown, strict=True):
+    edges = np.empty((count, goals.size + fixed.size), np.intp)
+    edges[:, goals.size :] = fixed
+    for row, own in zip(edges, grown, strict=True):
         row[: goals.size] = np.interp(goals, own, ranks)
-    found.sort(axis=1)
-    return found
+    edges.sort(axis=1)
+    return edges
 
 
 def _matrix_search(weight: NDArray[Any], total: Floats, clusters: int) -> Indices:
@@ -241,11 +241,11 @@ def _matrix_search(weight: NDArray[Any], total: Floats, clusters: int) -> Indice
     spaces = [np.empty_like(strip[-1]) for strip in strips]
     best = [_lost(ends, ends[:, :, :1])]  # up to each edge
     for _ in range(1, clusters):
-        found = np.empty_like(best[0])
+        centres = np.empty_like(best[0])
         for (first, start, end, gain), space in zip(strips, spaces, strict=True):
             np.add(gain, best[-1][:, None, first:end], out=space)
-            space.max(axis=2, out=found[:, start:end])
-        best.append(found)
+            space.max(axis=2, out=centres[:, start:end])
+        best.append(centres)
     at = np.full((len(weight), 1), count - 1)
     bounds = [at]
     for before in best[-2::-1]:
@@ -267,14 +267,14 @@ def _lost(to: Floats, since: Floats) -> NDArray[np.float32]:
     gain += since[2]
     gain -= to[2]
     gain[between < 0] = -np.inf  # from an edge to one before it
-    found: NDArray[np.float32] = gain.astype(np.float32)
-    return found
+    gains: NDArray[np.float32] = gain.astype(np.float32)
+    return gains
 
 
 def nearest(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The index of the nearest entry of a rising table for every value, flat."""
-    (found,) = nearest_in_rows(values.reshape(1, -1), table[None])
-    indices: NDArray[np.uint8] = found
+    (codes,) = nearest_in_rows(values.reshape(1, -1), table[None])
+    indices: NDArray[np.uint8] = codes
     return indices
 
 
@@ -288,7 +288,7 @@ def nearest_in_rows(rows: NDArray[np.float32], tables: NDArray[np.float32]) -> N
     middles = ((tables[:, 1:].astype(np.float64) + tables[:, :-1]) / 2).astype(np.float32)
     # between neighbours is nothing
     middles = np.where(middles < tables[:, 1:], middles, tables[:, :-1])
-    found = np.zeros(rows.shape, np.uint8)
+    places = np.zeros(rows.shape, np.uint8)
     few = middles.shape[1] < _COMPARED
     at_once = _NEAR if few else _CHUNK
     step = max(1, at_once // max(1, rows.shape[1])) if few else 1
@@ -297,14 +297,14 @@ def nearest_in_rows(rows: NDArray[np.float32], tables: NDArray[np.float32]) -> N
         for left in range(0, rows.shape[1], at_once):
             part = lines, slice(left, left + at_once)
             if not few:
-                found[part] = np.searchsorted(middles[top], rows[part][0])
+                places[part] = np.searchsorted(middles[top], rows[part][0])
                 continue
-            some, codes = rows[part], found[part]
+            some, codes = rows[part], places[part]
             is_above = np.empty(some.shape, bool)
             for middle in middles[lines].T:
                 np.greater(some, middle[:, None], out=is_above)
                 codes += is_above.view(np.uint8)
-    return found
+    return places
 
 
 def _rising(values: Indices) -> Indices:
@@ -343,15 +343,15 @@ class Cells:
         """How much a centre of its own takes off the error of the cells first..end-1."""
         weight = self.weight[end] - self.weight[first]
         total = self.total[end] - self.total[first]
-        found: Floats = total * total / np.maximum(weight, 1e-30)
-        return found
+        gains: Floats = total * total / np.maximum(weight, 1e-30)
+        return gains
 
     def centres(self, bounds: Indices) -> NDArray[np.float32]:
         """The means between successive bounds."""
-        kept = np.unique(bounds)
-        means = np.diff(self.total[kept]) / np.diff(self.weight[kept])
-        found: NDArray[np.float32] = np.unique((means + self.shift).astype(np.float32))
-        return found
+        remaining = np.unique(bounds)
+        means = np.diff(self.total[remaining]) / np.diff(self.weight[remaining])
+        entries: NDArray[np.float32] = np.unique((means + self.shift).astype(np.float32))
+        return entries
 
 
 def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
@@ -359,7 +359,7 @@ def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
     some = ordered[:: max(1, ordered.size // (2 * limit))]
     if np.count_nonzero(some[1:] != some[:-1]) >= limit:
         return None
-    found: list[Indices] = [np.zeros(1, np.intp)]
+    bounds: list[Indices] = [np.zeros(1, np.intp)]
     size = 1
     for start in range(1, ordered.size, _CHUNK):
         end = min(start + _CHUNK, ordered.size)
@@ -367,11 +367,11 @@ def _distinct(ordered: NDArray[np.float32], limit: int) -> Indices | None:
         size += steps.size
         if size > limit:
             return None
-        found.append(steps)
-    return np.concatenate(found)
+        bounds.append(steps)
+    return np.concatenate(bounds)
 
 
-def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
+def _edges(ordered: NDArray[np.float32], most: int) -> Indices:
     """Where about `wanted` cells start, each with an equal share of density ** (1/3).
 
     A run of n values over a width w has the share n ** (1/3) * w ** (2/3), but never more
@@ -379,7 +379,7 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     """
     size = ordered.size
     tail = _rising((1.2 ** np.arange(np.log(size) / np.log(1.2))).astype(np.intp))
-    even = np.linspace(0, size, min(size, wanted // 4) + 1).astype(np.intp)
+    even = np.linspace(0, size, min(size, most // 4) + 1).astype(np.intp)
     ranks = _rising(np.concatenate([even, tail, size - tail]))
     lengths = np.diff(ranks).astype(np.float64)
     widths = ordered[np.minimum(ranks[1:], size - 1)].astype(np.float64) - ordered[ranks[:-1]]
@@ -387,7 +387,7 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     cells = np.ones(lengths.size)
     room = share > 0
     for _ in range(20):  # what full runs leave goes to the others
-        left = wanted - cells[~room].sum()
+        left = most - cells[~room].sum()
         cells[room] = left * share[room] / share[room].sum() if room.any() else 0
         full = room & (cells >= lengths)
         if not full.any():
@@ -399,8 +399,8 @@ def _edges(ordered: NDArray[np.float32], wanted: int) -> Indices:
     chosen = ordered[np.minimum(np.concatenate([at, ranks]), size - 1)]
     ends = np.searchsorted(ordered, ordered[ranks[:-1]][widths == 0], side="right")
     starts = np.concatenate([[0], np.searchsorted(ordered, chosen), ends[ends < size]])
-    found: Indices = _rising(starts)
-    return found
+    edges: Indices = _rising(starts)
+    return edges
 
 
 def full_search(cells: Cells, clusters: int) -> Indices:
@@ -418,7 +418,7 @@ def full_search(cells: Cells, clusters: int) -> Indices:
     before = np.zeros(count + 1, np.int64)
     for used in range(1, clusters):
         choice = np.zeros(count + 1, np.int64)
-        made = np.full(count + 1, -np.inf)
+        sums = np.full(count + 1, -np.inf)
         for step, at in levels:
             at = at[at > used]  # noqa: PLW2901 - a prefix has a cell for each cluster
             if not at.size:
@@ -436,9 +436,9 @@ def full_search(cells: Cells, clusters: int) -> Indices:
             top = np.maximum.reduceat(value, first)
             hits = np.flatnonzero(value == np.repeat(top, length))
             choice[at] = where[hits[np.searchsorted(hits, first)]]
-            made[at] = top
+            sums[at] = top
         trace.append(choice)
-        best, before = made, choice
+        best, before = sums, choice
     bounds = [count]
     for choice in reversed(trace):
         bounds.append(int(choice[bounds[-1]]))

@@ -73,7 +73,7 @@ def _range(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def to_grid(rows: Floats, scale: Floats, bias: Floats, bits: int) -> NDArray[np.uint8]:
     """The nearest index on each row's grid ``scale * index + bias``."""
-    found = np.empty(rows.shape, np.uint8)
+    codes = np.empty(rows.shape, np.uint8)
     largest = np.float32((1 << bits) - 1)
     block = max(1, _CHUNK // max(1, rows.shape[1]))
     width = min(rows.shape[1], _CHUNK)
@@ -85,8 +85,8 @@ def to_grid(rows: Floats, scale: Floats, bias: Floats, bits: int) -> NDArray[np.
             steps /= scale[lines, None]
             np.rint(steps, out=steps)
             np.clip(steps, 0, largest, out=steps)
-            found[lines, part] = steps
-    return found
+            codes[lines, part] = steps
+    return codes
 
 
 def linear(values: Floats, axis: int | None, bits: int) -> Linear:
@@ -154,13 +154,13 @@ def custom_lut(values: Floats, bits: int, function: LutFunction) -> Table:
     Raises:
         SpecError: they are no pair, or of the wrong size or kind.
     """
-    made = function(bits, values.copy())
-    if not isinstance(made, tuple | list) or len(made) != 2:
+    result = function(bits, values.copy())
+    if not isinstance(result, tuple | list) or len(result) != 2:
         raise SpecError(
-            f"lut_function returned a {type(made).__name__}; it returns two things: the lookup "
+            f"lut_function returned a {type(result).__name__}; it returns two things: the lookup "
             f"table of {1 << bits} numbers and the index of every weight"
         )
-    table, indices = _array("the lookup table", made[0]), _array("the indices", made[1])
+    table, indices = _array("the lookup table", result[0]), _array("the indices", result[1])
     if table.dtype.kind not in "fiub" or table.size != 1 << bits:
         raise SpecError(
             f"lut_function returned a lookup table of {table.size} entries ({table.dtype}); "

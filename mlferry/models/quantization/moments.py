@@ -148,8 +148,8 @@ class Matrix(Product):
         """Some of the vectors."""
         vectors = x.reshape(-1, self.inputs)
         pick = self._some(len(vectors))
-        found = other.reshape(-1, self.inputs)[pick]
-        return vectors[pick].T[None], found.T[None]
+        others = other.reshape(-1, self.inputs)[pick]
+        return vectors[pick].T[None], others.T[None]
 
 
 class Embedding(Matrix):
@@ -213,9 +213,9 @@ class Convolution(Product):
         """Values at `taps` [kH * kW, rows], flat in a map; -1 is padding."""
         count, channels = maps.shape[:2]
         flat = maps.reshape(count, channels, -1)
-        found: Array = flat[0][:, taps] if count == 1 else np.moveaxis(flat[sample, :, taps], 2, 0)
-        found[:, taps < 0] = 0
-        return found.reshape(self.groups, -1, taps.shape[1])
+        values: Array = flat[0][:, taps] if count == 1 else np.moveaxis(flat[sample, :, taps], 2, 0)
+        values[:, taps < 0] = 0
+        return values.reshape(self.groups, -1, taps.shape[1])
 
     def _positions(self, size: tuple[int, ...]) -> tuple[int, int]:
         p = self.params
@@ -246,8 +246,8 @@ class Convolution(Product):
         along = []
         for axis, at in enumerate(np.divmod(place, out[1])):
             taps = np.arange(p.kernelSize[axis])[:, None] * p.dilationFactor[axis]
-            found = at * p.stride[axis] + taps - edges[axis][0]
-            along.append(np.where((found >= 0) & (found < size[axis]), found, -1))
+            places = at * p.stride[axis] + taps - edges[axis][0]
+            along.append(np.where((places >= 0) & (places < size[axis]), places, -1))
         return _flat(along[0], along[1], size[1])
 
 
@@ -290,15 +290,15 @@ class Deconvolution(Convolution):
         along = []
         for axis, at in enumerate(np.divmod(place, out[1])):
             taps = np.arange(p.kernelSize[axis])[:, None] * p.dilationFactor[axis]
-            found, rest = np.divmod(at - taps, p.stride[axis])
-            inside = (rest == 0) & (found >= 0) & (found < size[axis])
-            along.append(np.where(inside, found, -1))
+            places, rest = np.divmod(at - taps, p.stride[axis])
+            inside = (rest == 0) & (places >= 0) & (places < size[axis])
+            along.append(np.where(inside, places, -1))
         return _flat(along[0], along[1], size[1])
 
 
 def _convolution(site: Site, samples: int, seed: int = 0) -> Product:
-    made = Deconvolution if site.layer.convolution.isDeconvolution else Convolution
-    return made(site, samples, seed)
+    kind = Deconvolution if site.layer.convolution.isDeconvolution else Convolution
+    return kind(site, samples, seed)
 
 
 PRODUCTS = {

@@ -139,20 +139,20 @@ def _changes(
     Neither what was read nor what was made of it stays in memory if it is large.
     """
     chosen = [site for site in sites(block, own) if selector(site)]
-    made = []
+    results = []
     for site in progress(chosen, what):
         with context(f"storing {site}"):
             result = encode(site, opset)
             if result is not None:
                 _keep(result, scratch)
-            made.append((site, result))
+            results.append((site, result))
             site.let_go()
-    return made
+    return results
 
 
-def _keep(made: Compressed, scratch: mapped.Scratch) -> None:
+def _keep(compressed: Compressed, scratch: mapped.Scratch) -> None:
     """Put the large constants that an operation gets, and those before it, into a scratch file."""
-    waiting = [made.arguments]
+    waiting = [compressed.arguments]
     while waiting:
         for argument in waiting.pop().values():
             for value in argument if isinstance(argument, tuple) else (argument,):
@@ -168,19 +168,21 @@ def _put(
     """Let operations make constants, or constants stand by themselves, under the same names."""
     new: dict[Value, Value] = {}
     makers: list[Operation] = []
-    taken = names(block)
-    for site, made in changes:
+    used_names = names(block)
+    for site, replacement in changes:
         old = site.value
-        if made is None:
+        if replacement is None:
             array = scratch.keep(site.array.astype(DTYPES[old.dtype].array))
             site.let_go()
             new[old] = constant(array, old.dtype, old.name)
             continue
         name = old.name or f"{site.name}_{site.field}"
         new[old] = Value(name, old.type)
-        maker = Operation(made.op, dict(made.arguments), (new[old],), source=site.name)
+        maker = Operation(
+            replacement.op, dict(replacement.arguments), (new[old],), source=site.name
+        )
         new[old].maker = maker
-        makers += _chain(maker, name, taken)
+        makers += _chain(maker, name, used_names)
     _share_axes(makers)
     block.replace(new)
     sweep(block)
@@ -196,25 +198,25 @@ def _share_axes(makers: Sequence[Operation]) -> None:
             maker.arguments["vector_axis"] = known.setdefault(int(axis.constant), axis)
 
 
-def _chain(last: Operation, name: str, taken: set[str]) -> list[Operation]:
+def _chain(last: Operation, name: str, used_names: set[str]) -> list[Operation]:
     """An operation behind those that make what it gets, whose values get names of their own."""
-    found: list[Operation] = []
+    operations: list[Operation] = []
     for parameter, argument in last.arguments.items():
         for value in argument if isinstance(argument, tuple) else (argument,):
-            if value.maker is None or value.maker in found:
+            if value.maker is None or value.maker in operations:
                 continue
-            found += _chain(value.maker, f"{name}_{parameter}", taken)
+            operations += _chain(value.maker, f"{name}_{parameter}", used_names)
             for index, output in enumerate(value.maker.outputs):
                 if output.name:
                     continue
-                wanted = f"{name}_{parameter}" + (f"_{index}" if index else "")
+                label = f"{name}_{parameter}" + (f"_{index}" if index else "")
                 output.name = next(
                     each
                     for number in itertools.count()
-                    if (each := f"{wanted}_{number}" if number else wanted) not in taken
+                    if (each := f"{label}_{number}" if number else label) not in used_names
                 )
-                taken.add(output.name)
-    return [*found, last]
+                used_names.add(output.name)
+    return [*operations, last]
 
 
 # ---- encodings ----------------------------------------------------------------------------------
@@ -292,12 +294,12 @@ class Scheme:
             raise NewerOpsetError("joint compression", compressed.BLOCKS)
         dtype = site.value.dtype
         if parts.codes is None:
-            made = (
+            scaled = (
                 self._linear(site, opset)
                 if self.is_linear
                 else self._table(site, opset, parts.mask)
             )
-            return parts.with_codes(made).written(opset, site.array, dtype)
+            return parts.with_codes(scaled).written(opset, site.array, dtype)
         table = parts.table
         if not self.is_linear or table is None or not table.is_constant:
             raise SpecError(
@@ -313,8 +315,8 @@ class Scheme:
                 f"granularity={self.granularity!r}: a table has granularity='per_tensor', or "
                 "'per_channel' for a scale of each table"
             )
-        made = self._scaled(entries, counts, opset, dtype)
-        return parts.with_table(made.outputs(opset)[0]).written(opset, site.array, dtype)
+        scaled = self._scaled(entries, counts, opset, dtype)
+        return parts.with_table(scaled.outputs(opset)[0]).written(opset, site.array, dtype)
 
     def _linear(self, site: ProgramSite, opset: int) -> Compressed:
         return self._scaled(site.array, self._counts(site), opset, site.value.dtype)
@@ -390,8 +392,8 @@ class Scheme:
             raise NewerOpsetError("scales beside tables", compressed.BLOCKS)
         scale = np.abs(values).max(axis=axis, keepdims=True)
         scale[scale == 0] = 1
-        made = self._looked_up(values / scale, axis, opset, dtype)
-        return compressed.rescaled(opset, made, scale, dtype)
+        tables = self._looked_up(values / scale, axis, opset, dtype)
+        return compressed.rescaled(opset, tables, scale, dtype)
 
     def _looked_up(
         self,
@@ -429,17 +431,17 @@ class Scheme:
             lines = np.moveaxis(values, axis, 0)
             rows = np.ascontiguousarray(lines).reshape(count, -1)
             tables = kmeans_rows(rows, 1 << self.bits)
-            made = nearest_in_rows(rows, tables)
-            codes = np.moveaxis(made.reshape(lines.shape), 0, axis)
+            nearest_codes = nearest_in_rows(rows, tables)
+            codes = np.moveaxis(nearest_codes.reshape(lines.shape), 0, axis)
             tables = tables.reshape(*shape, -1)
             return compressed.looked_up(
                 opset, np.ascontiguousarray(codes), tables, self.bits, dtype
             )
         parts = np.split(values, count, axis=axis)
         masks = [None] * count if mask is None else np.split(mask, count, axis=axis)
-        found = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
-        codes = np.concatenate([codes for codes, _ in found], axis=axis)
-        tables = np.stack([table for _, table in found]).reshape(*shape, -1)
+        masked = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
+        codes = np.concatenate([codes for codes, _ in masked], axis=axis)
+        tables = np.stack([table for _, table in masked]).reshape(*shape, -1)
         return compressed.looked_up(opset, codes, tables, self.bits, dtype)
 
     def _vectors(self, values: Floats, axis: int, count: int) -> tuple[Codes, Floats]:
@@ -452,9 +454,9 @@ class Scheme:
             )
         codes, tables = [], []
         for part in np.split(np.moveaxis(values, axis, 0), count):
-            table, found = find(as_vectors(part, self.vector), 1 << self.bits)
+            table, own_codes = find(as_vectors(part, self.vector), 1 << self.bits)
             tables.append(table)
-            codes.append(found.reshape(-1, *part.shape[1:]))
+            codes.append(own_codes.reshape(-1, *part.shape[1:]))
         indices = np.ascontiguousarray(np.moveaxis(np.concatenate(codes), 0, axis))
         return indices, np.stack(tables)
 
@@ -472,18 +474,18 @@ class Scheme:
             return nearest(values, entries).reshape(values.shape), entries
         own = modes.distinct if self.mode == UNIQUE else self.lut_function
         if own is not None:
-            made = modes.custom_lut(values, self.bits, own)
+            result = modes.custom_lut(values, self.bits, own)
         else:
             table = modes.MODES[self.mode](np.ascontiguousarray(values), None, self.bits)
             assert isinstance(table, modes.Table)
-            made = table
+            result = table
         entries = np.zeros(1 << self.bits, np.float32)
-        entries[: made.table.size] = made.table
+        entries[: result.table.size] = result.table
         if own is None:  # of the numbers that the file holds, the nearest
-            entries[made.table.size :] = made.table[-1] if made.table.size else 0
+            entries[result.table.size :] = result.table[-1] if result.table.size else 0
             indices = nearest(values, np.sort(entries)).reshape(values.shape)
             return indices, np.sort(entries)
-        return made.indices, entries
+        return result.indices, entries
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -513,9 +515,9 @@ def _in_blocks(values: Floats, counts: list[int]) -> Floats:
     return values.reshape([n for extent, count in pairs for n in (count, extent // count)])
 
 
-def _divisor(extent: int, wanted: int) -> int:
+def _divisor(extent: int, size: int) -> int:
     """The largest number up to the one wanted that divides an extent."""
-    return next(n for n in range(min(wanted, extent), 0, -1) if extent % n == 0)
+    return next(n for n in range(min(size, extent), 0, -1) if extent % n == 0)
 
 
 def half(site: ProgramSite, opset: int) -> Compressed | None:

@@ -52,8 +52,8 @@ class Moments(ABC):
         """The target rounded to the grid, each error made up for by the inputs that follow."""
 
     @abstractmethod
-    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
-        """`made` with every weight moved to its best value while the others stay."""
+    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
+        """`quantized` with every weight moved to its best value while the others stay."""
 
 
 class Diagonal(Moments):
@@ -79,7 +79,7 @@ class Diagonal(Moments):
         """The nearest values."""
         return grid.near(target)
 
-    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
+    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
         """The nearest values."""
         return grid.near(target)
 
@@ -123,26 +123,26 @@ class Dense(Moments):
         for own, cross, damping, block in zip(
             self.own, self._cross, self._damping, self.blocks, strict=True
         ):
-            wanted = cross.swapaxes(1, 2) @ weights[:, block]
-            wanted += damping[:, None, None] * weights[:, block]
-            parts.append(np.linalg.solve(own, wanted).astype(np.float64, copy=False))
+            crossed = cross.swapaxes(1, 2) @ weights[:, block]
+            crossed += damping[:, None, None] * weights[:, block]
+            parts.append(np.linalg.solve(own, crossed).astype(np.float64, copy=False))
         self._cross = None
         return self._joined(parts)
 
     def round(self, target: Floats, grid: Grid) -> Floats:
         """GPTQ: inputs by falling diagonal, errors carried on by the inverse's factor."""
-        made = [
+        quantized = [
             _compensated(h, target[:, block], grid)
             for h, block in zip(self.own, self.blocks, strict=True)
         ]
-        return self._joined(made)
+        return self._joined(quantized)
 
-    def descend(self, target: Floats, made: Floats, grid: Grid) -> Floats:
+    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
         """Coordinate descent over all inputs, `_PASSES` times."""
-        done: Floats = made.copy()
+        moved: Floats = quantized.copy()
         for own, block in zip(self.own, self.blocks, strict=True):
-            _descend(own, target[:, block], done[:, block], grid)
-        return done
+            _descend(own, target[:, block], moved[:, block], grid)
+        return moved
 
 
 def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
@@ -155,37 +155,37 @@ def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
     sorted_moments = moments[:, order[:, None], order]
     factor = np.linalg.cholesky(np.linalg.inv(sorted_moments)).swapaxes(1, 2)
     work = target[:, order]
-    made = np.empty_like(work)
+    quantized = np.empty_like(work)
     size = work.shape[1]
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
         errors = np.empty_like(work[:, start:end])
         for j in range(start, end):
-            made[:, j] = grid.near_row(work[:, j])
-            error = (work[:, j] - made[:, j]) / factor[:, j, j, None]
+            quantized[:, j] = grid.near_row(work[:, j])
+            error = (work[:, j] - quantized[:, j]) / factor[:, j, j, None]
             work[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * error[:, None]
             errors[:, j - start] = error
         work[:, end:] -= factor[:, start:end, end:].swapaxes(1, 2) @ errors
-    result = np.empty_like(made)
-    result[:, order] = made
+    result = np.empty_like(quantized)
+    result[:, order] = quantized
     return result
 
 
-def _descend(moments: Floats, target: Floats, made: Floats, grid: Grid) -> None:
-    size = made.shape[1]
+def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid) -> None:
+    size = quantized.shape[1]
     for _ in range(_PASSES):
         moved = False
         for start in range(0, size, _BLOCK):
             end = min(start + _BLOCK, size)
             near = moments[:, start:end, start:end]
-            pull = moments[:, start:end] @ (target - made)
+            pull = moments[:, start:end] @ (target - quantized)
             for j in range(end - start):
-                here = made[:, start + j]
+                here = quantized[:, start + j]
                 new = grid.near_row(here + pull[:, j] / near[:, j, j, None])
                 step = new - here
                 if not step.any():
                     continue
-                made[:, start + j] = new
+                quantized[:, start + j] = new
                 pull[:, j + 1 :] -= near[:, j, j + 1 :, None] * step[:, None]
                 moved = True
         if not moved:
@@ -201,10 +201,10 @@ class Grid(Protocol):
     def near_row(self, weights: Floats) -> Floats:
         """The nearest values for [groups, outputs]."""
 
-    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
-        """Move the grid to its best place for the indices of `made`; the new values."""
+    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
+        """Move the grid to its best place for the indices of `quantized`; the new values."""
 
-    def indices(self, made: Floats) -> NDArray[np.uint8]:
+    def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
 
 
@@ -268,13 +268,13 @@ class LinearGrid:
         """The nearest values for [groups, outputs]."""
         return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
 
-    def indices(self, made: Floats) -> NDArray[np.uint8]:
+    def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
-        return self._steps(made, self.scale[:, None], self.bias[:, None]).astype(np.uint8)
+        return self._steps(quantized, self.scale[:, None], self.bias[:, None]).astype(np.uint8)
 
-    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
+    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
         """Least squares for scale and bias of every output, or of all."""
-        steps = self._steps(made, self.scale[:, None], self.bias[:, None])
+        steps = self._steps(quantized, self.scale[:, None], self.bias[:, None])
         if self.centre is not None:
             steps -= self.centre
         ones = np.ones((*steps.shape[:2], 1))
@@ -344,9 +344,9 @@ def best_range(
             step = np.where(step > 0, step, 1)
             off = values - start[:, None]
             off /= step[:, None]
-            kept = np.rint(off)
-            np.clip(kept, 0, last, out=kept)
-            off -= kept
+            steps = np.rint(off)
+            np.clip(steps, 0, last, out=steps)
+            off -= steps
             off *= off
             off *= counts
             error = off.sum(axis=1) * step**2
@@ -402,11 +402,11 @@ class TableGrid:
             alone: NDArray[np.intp] = np.searchsorted(self._middles[0], weights)
             return alone
         which = self.which if weights.ndim == 2 else self.which[:, None]
-        found = np.zeros(weights.shape, np.intp)
-        found += which * self.tables.shape[1]
+        nearest = np.zeros(weights.shape, np.intp)
+        nearest += which * self.tables.shape[1]
         for middles in self._middles.T:
-            found += weights > middles[which]
-        return found
+            nearest += weights > middles[which]
+        return nearest
 
     def near(self, weights: Floats) -> Floats:
         """The nearest values."""
@@ -417,15 +417,15 @@ class TableGrid:
         """The nearest values for [groups, outputs]."""
         return self.near(weights)
 
-    def indices(self, made: Floats) -> NDArray[np.uint8]:
+    def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
-        return np.mod(self._places(made), self.tables.shape[1]).astype(np.uint8)
+        return np.mod(self._places(quantized), self.tables.shape[1]).astype(np.uint8)
 
-    def refit(self, target: Floats, made: Floats, moments: Moments) -> Floats:
+    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
         """Least squares for the entries, by a few preconditioned conjugate gradient steps."""
-        where = self._places(made)
+        where = self._places(quantized)
         size, flat = self.tables.size, where.reshape(-1)
-        weight = np.broadcast_to(moments.diagonal[:, :, None], made.shape).reshape(-1)
+        weight = np.broadcast_to(moments.diagonal[:, :, None], quantized.shape).reshape(-1)
         scale = np.bincount(flat, weight, size)
         scale += 1e-5 * scale.mean() + 1e-30
 
@@ -504,15 +504,15 @@ class VectorGrid(TableGrid):
         else:
             near = np.einsum("gvl,gvel->gve", vectors, self.tables[self.which])
             near -= self._half_lengths[self.which]
-        found = near.argmax(axis=2)
+        nearest = near.argmax(axis=2)
         if self.which is not None:
-            found += self.which * self.tables.shape[1]
-        places: NDArray[np.intp] = found[:, :, None] * self.length + np.arange(self.length)
+            nearest += self.which * self.tables.shape[1]
+        places: NDArray[np.intp] = nearest[:, :, None] * self.length + np.arange(self.length)
         return places.reshape(weights.shape)
 
-    def indices(self, made: Floats) -> NDArray[np.uint8]:
+    def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The index of each vector, once for each of its values."""
-        vectors = self._places(made) // self.length
+        vectors = self._places(quantized) // self.length
         codes: NDArray[np.uint8] = np.mod(vectors, self.tables.shape[1]).astype(np.uint8)
         return codes
 
@@ -521,11 +521,11 @@ def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, 
     """The grid and the values on it for a layer's weights, [groups, inputs, outputs]."""
     target = moments.target(weights)
     grid = grid_for(target, moments.diagonal)
-    made = moments.round(target, grid)
+    quantized = moments.round(target, grid)
     for _ in range(ROUNDS):
-        made = grid.refit(target, made, moments)
-        made = moments.descend(target, made, grid)
-    return grid, grid.refit(target, made, moments)
+        quantized = grid.refit(target, quantized, moments)
+        quantized = moments.descend(target, quantized, grid)
+    return grid, grid.refit(target, quantized, moments)
 
 
 class GridFor(Protocol):

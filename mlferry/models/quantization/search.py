@@ -277,7 +277,7 @@ def search_quantization(
         WorkerError: the executor cannot do it.
         UnsupportedModelError: `calibrate` is True for an ML Program.
     """
-    given = dict(options or {})
+    arguments = dict(options or {})
     program = has_programs(model.spec)
     if program and calibrate:
         raise UnsupportedModelError(
@@ -294,14 +294,14 @@ def search_quantization(
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise SpecError(f"folds is {folds!r}; it is a whole number from 2, such as folds=2")
     ways = [way for way in (False, True) if calibrate in (None, way) and not (program and way)]
-    in_program = program or is_program(given.get("convert_to"))
+    in_program = program or is_program(arguments.get("convert_to"))
     settings = [
         _Setting(mode, count, way)
         for mode, count, way in itertools.product(modes, sorted(set(bits), reverse=True), ways)
         if not in_program or count in program_bits(mode)
     ]
     reference = list(model.predict(samples, executor=executor))
-    source = _Source(model, samples, reference, min(folds, len(samples)), given)
+    source = _Source(model, samples, reference, min(folds, len(samples)), arguments)
     with Team(_measured, source, executor, chunk_size=1) as team:
         judge = _Judge(source, metric, target, team)
         trials = judge.trials(settings)
@@ -313,9 +313,9 @@ def search_quantization(
         raise SpecError(f"no setting meets the target:\n{_table(trials, name, target, None)}")
     best = min(good, key=lambda trial: (trial.size, -trial.criterion, trial.calibrated))
     needed = None if best.interval is None else agreement.samples_needed(1.0, target)
-    found = source.quantized(_Setting(best.mode, best.bits, best.calibrated), samples, executor)
+    smallest = source.quantized(_Setting(best.mode, best.bits, best.calibrated), samples, executor)
     full = model.stored_size
-    return Search(found, best, trials, name, target, full, len(samples), needed)
+    return Search(smallest, best, trials, name, target, full, len(samples), needed)
 
 
 _HALF = "float16"
@@ -384,8 +384,8 @@ class _Source:
         options = dict(self.options)
         if setting.calibrated and executor is not None:
             options["executor"] = executor
-        given = samples if setting.calibrated else None
-        return quantize_weights(self.model, setting.bits, setting.mode, given, **options)
+        sample_data = samples if setting.calibrated else None
+        return quantize_weights(self.model, setting.bits, setting.mode, sample_data, **options)
 
     def quantized_without(self, setting: _Setting, fold: int) -> MLModel:
         """The model in a setting, fitted to the samples of all other folds."""
@@ -466,24 +466,24 @@ class _Judge:
                 asked.append((setting, len(parts)))
                 yield from parts
 
-        made: dict[_Setting, Trial] = {}
+        trials: dict[_Setting, Trial] = {}
         results = self.team.run(pieces())
         with contextlib.closing(results):
             for first in results:
                 setting, count = asked.popleft()
-                found = [first, *itertools.islice(results, count - 1)]
+                measured = [first, *itertools.islice(results, count - 1)]
                 way = setting.mode, setting.calibrated
                 if way in missed:
                     continue
-                made[setting] = self._trial(setting, found)
-                if not made[setting].meets:
+                trials[setting] = self._trial(setting, measured)
+                if not trials[setting].meets:
                     missed.add(way)
-        return [made[setting] for setting in settings if setting in made]
+        return [trials[setting] for setting in settings if setting in trials]
 
-    def _trial(self, setting: _Setting, found: Sequence[_Result | MlferryError]) -> Trial:
+    def _trial(self, setting: _Setting, results: Sequence[_Result | MlferryError]) -> Trial:
         rows: dict[int, SampleRows] = {}
         size = 0
-        for result in found:
+        for result in results:
             if isinstance(result, MlferryError):
                 raise result
             rows |= result.rows

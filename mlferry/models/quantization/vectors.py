@@ -36,20 +36,20 @@ def kmeans_vectors(vectors: Floats, clusters: int) -> tuple[Floats, Codes]:
     Raises:
         SpecError: a value is not finite.
     """
-    given = np.ascontiguousarray(vectors, np.float32)
-    if not np.isfinite(given).all():
+    rows = np.ascontiguousarray(vectors, np.float32)
+    if not np.isfinite(rows).all():
         raise SpecError("weights that are infinite or no number have no lookup table")
-    centres = np.zeros((clusters, given.shape[1]), np.float32)
+    centres = np.zeros((clusters, rows.shape[1]), np.float32)
     random = np.random.default_rng(0)
-    some = given
-    if len(given) > _SEEDED:
-        some = given[np.sort(random.choice(len(given), _SEEDED, replace=False))]
+    some = rows
+    if len(rows) > _SEEDED:
+        some = rows[np.sort(random.choice(len(rows), _SEEDED, replace=False))]
     first = np.unique(some[: 4 * clusters], axis=0)
     if len(first) <= clusters:
-        different = np.unique(given, axis=0)
+        different = np.unique(rows, axis=0)
         if len(different) <= clusters:
             centres[: len(different)] = different
-            return centres, nearest_vector(given, centres)[0]
+            return centres, nearest_vector(rows, centres)[0]
     starts = []
     least, most = _STARTS
     tried = min(_WORK // (len(some) * clusters), _PICKED // clusters, most)
@@ -57,10 +57,10 @@ def kmeans_vectors(vectors: Floats, clusters: int) -> tuple[Floats, Codes]:
         found = _spread(some, clusters, random)
         starts.append(_moved(some, found, 0))
     best = min(starts, key=lambda start: start[2])[0]
-    if len(given) > _MANY:
-        many = given[np.sort(random.choice(len(given), _MANY, replace=False))]
+    if len(rows) > _MANY:
+        many = rows[np.sort(random.choice(len(rows), _MANY, replace=False))]
         best, _, _ = _moved(many, best, 1)
-    made, codes, _ = _moved(given, best, 2 if len(given) > _MANY else 1)
+    made, codes, _ = _moved(rows, best, 2 if len(rows) > _MANY else 1)
     return made, codes
 
 
@@ -134,13 +134,13 @@ def _moved(vectors: Floats, centres: Floats, stage: int) -> tuple[Floats, Codes,
     codes, off = nearest_vector(vectors, centres)
     error = float(off.sum(dtype=np.float64))
     for _ in range(_ROUNDS[stage]):
-        made = _means(vectors, codes, off, len(centres))
-        found, moved_off = nearest_vector(vectors, made)
+        means = _means(vectors, codes, off, len(centres))
+        nearest, moved_off = nearest_vector(vectors, means)
         after = float(moved_off.sum(dtype=np.float64))
         if after > error:
             break
         gain, error = error - after, after
-        centres, codes, off = made, found, moved_off
+        centres, codes, off = means, nearest, moved_off
         if gain <= _SMALL_GAIN[stage] * error:
             break
     return centres, codes, error

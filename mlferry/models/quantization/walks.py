@@ -49,13 +49,13 @@ class Streams:
         """Run a layer, as it was and as it is, and drop what no later layer reads."""
         reads, writes = networks.touched(layer)
         for one, other in zip(self.floats, self.quantized, strict=True):
-            given = {name: one[name] for name in reads | writes if name in one}
+            inputs = {name: one[name] for name in reads | writes if name in one}
             moved = {name: other[name] for name in reads | writes if name in other}
-            wanted = [name for name in sorted(writes) if name in keep]
-            same = before is after and all(given[name] is moved.get(name) for name in given)
-            made = before.run(given, wanted) if wanted else {}
-            one.update(made)
-            other.update(made if same or not wanted else after.run(moved, wanted))
+            shown = [name for name in sorted(writes) if name in keep]
+            same = before is after and all(inputs[name] is moved.get(name) for name in inputs)
+            results = before.run(inputs, shown) if shown else {}
+            one.update(results)
+            other.update(results if same or not shown else after.run(moved, shown))
             for blobs in (one, other):
                 for name in blobs.keys() - keep:
                     del blobs[name]
@@ -78,10 +78,10 @@ def alone(
     network: networks.Network, layers: Sequence[nn.NeuralNetworkLayer], classes: CustomClasses
 ) -> Session:
     """A session of some layers, in the network's mapping of arrays."""
-    made = nn.NeuralNetwork(layers=layers)
+    part = nn.NeuralNetwork(layers=layers)
     if not versions.uses_rank5(network):
-        made.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
-    return Session(made, classes.layers)
+        part.arrayInputShapeMapping = nn.EXACT_ARRAY_MAPPING
+    return Session(part, classes.layers)
 
 
 class WalkedNetwork:
@@ -120,10 +120,10 @@ class WalkedNetwork:
     @cached_property
     def network(self) -> networks.Network:
         """The float network."""
-        found = networks.network_of(self.spec)
-        if found is None:
+        network = networks.network_of(self.spec)
+        if network is None:
             raise PredictionError("only neural networks are quantized with samples")
-        return found
+        return network
 
     @cached_property
     def _layers(self) -> list[nn.NeuralNetworkLayer]:
@@ -196,19 +196,21 @@ class WalkedNetwork:
                 self._sessions[key] = alone(self.network, [layer], self.classes)
             return self._sessions[key]
 
-    def sums(self, group: int, walk: _SampleGroup, index: int, wanted: Sequence[str]) -> list[Sums]:
+    def sums(
+        self, group: int, walk: _SampleGroup, index: int, weight_fields: Sequence[str]
+    ) -> list[Sums]:
         """The sums over a group of what some weights of a layer are multiplied with."""
         layer = self._layers[index]
         own = {site.field: site for some in sites(layer) for site in some}
         name = layer.input[0]
-        found = []
-        for each in wanted:
+        results = []
+        for each in weight_fields:
             site = own[each]
             product: Product = PRODUCTS[site.kind](site, self.count, group)
             for one, other in zip(walk.streams.floats, walk.streams.quantized, strict=True):
                 product.add(one[name], other[name])
-            found.append(product.sums())
-        return found
+            results.append(product.sums())
+        return results
 
 
 def _source(
@@ -260,11 +262,11 @@ def _answered(source: WalkedNetwork, ask: _Ask) -> tuple[int, list[Sums]] | None
     if ask.group is not None:
         group, walk = ask.group, source.begin(ask.group)
     else:
-        found = source.claimed(ask.position)
-        if found is None:
+        claimed = source.claimed(ask.position)
+        if claimed is None:
             time.sleep(_PAUSE)
             return None
-        group, walk = found
+        group, walk = claimed
     try:
         source.advance(walk, ask.until, ask.changed)
         return group, source.sums(group, walk, ask.until, ask.wanted)
@@ -296,7 +298,7 @@ class Walks:
         """Tell how a layer is from now on in the quantized network."""
         self._changed[index] = layer.SerializeToString(deterministic=True)
 
-    def products(self, index: int, wanted: Sequence[Site]) -> dict[str, Product]:
+    def products(self, index: int, weights: Sequence[Site]) -> dict[str, Product]:
         """What some weights of a layer are multiplied with, over all samples.
 
         Args:
@@ -306,10 +308,12 @@ class Walks:
         Returns:
             them by the fields of the weights.
         """
-        names = tuple(site.field for site in wanted)
+        names = tuple(site.field for site in weights)
         if not names:
             return {}
-        products: list[Product] = [PRODUCTS[site.kind](site, self._source.count) for site in wanted]
+        products: list[Product] = [
+            PRODUCTS[site.kind](site, self._source.count) for site in weights
+        ]
         waiting: dict[int, list[Sums]] = {}
         following = 0
         for group, sums in self._round(index, names):
@@ -321,11 +325,13 @@ class Walks:
         self._position = index
         return dict(zip(names, products, strict=True))
 
-    def _round(self, index: int, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[Sums]]]:
+    def _round(
+        self, index: int, weight_fields: tuple[str, ...]
+    ) -> Iterator[tuple[int, list[Sums]]]:
         missing = set(self._groups)
         recent = {at: data for at, data in self._changed.items() if at >= self._position}
-        here = _Ask(self._position, index, wanted, recent)
-        anew = [_Ask(0, index, wanted, self._changed, group) for group in self._groups]
+        here = _Ask(self._position, index, weight_fields, recent)
+        anew = [_Ask(0, index, weight_fields, self._changed, group) for group in self._groups]
         share = -(-len(self._groups) // self._team.workers)
         first = [replace(ask, most=share) for ask in anew]
         is_first = self._position < 0
