@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlferry.errors import SpecError, ValidationError
@@ -390,11 +391,13 @@ def attach_class_labels(
         probabilities = outputs[0]
     if probabilities not in outputs:
         raise SpecError(f"probabilities={probabilities!r}: it is one of {', '.join(outputs)}")
-    shape = next(f for f in spec.description.output if f.name == probabilities)
-    size = 1
-    for extent in shape.type.multiArrayType.shape:
-        size *= extent
-    if shape.type.multiArrayType.shape and size != len(class_labels):
+    feature = next(f for f in spec.description.output if f.name == probabilities)
+    shape: Shape | None = tuple(feature.type.multiArrayType.shape)
+    if not shape:  # it varies: of the described inputs
+        custom = shapes_of_classes(model._classes.layers)
+        shape = trace(network, blob_shapes(spec), custom).shapes.get(probabilities)
+    size = None if shape is None or None in shape else math.prod(n or 0 for n in shape)
+    if size not in (None, len(class_labels)):
         raise SpecError(f"{len(class_labels)} labels for {size} values of {probabilities!r}")
     plain = nn.NeuralNetwork()  # writing the classifier clears the network of the message
     plain.ParseFromString(network.SerializeToString())

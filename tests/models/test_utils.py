@@ -296,6 +296,16 @@ WRONG: list[tuple[type[Exception], str, Callable[[mlferry.MLModel], object]]] = 
 ]  # fmt: skip
 
 
+def test_labels_for_an_output_whose_shape_is_not_described() -> None:
+    """As of models whose sizes vary: the layers tell it."""
+    spec = network()
+    spec.description.output[0].type.multiArrayType.ClearField("shape")
+    model = mlferry.MLModel(spec)
+    with pytest.raises(SpecError, match="2 labels for 3 values of 'p'"):
+        utils.attach_class_labels(model, ["a", "b"])
+    assert utils.attach_class_labels(model, [*"abc"]).spec.HasField("neuralNetworkClassifier")
+
+
 @pytest.mark.parametrize(("error", "message", "call"), WRONG, ids=[row[1] for row in WRONG])
 def test_wrong_changes(error: Any, message: str, call: Any) -> None:
     with pytest.raises(error, match=message):

@@ -19,6 +19,7 @@ from mlferry.converters.onnx.ops import (  # noqa: F401 (they register their fun
     reshaping,
     resizing,
     sampling,
+    sequences,
     spectral,
 )
 from mlferry.converters.onnx.ops.registry import FRONTEND, OPS

@@ -28,7 +28,7 @@ from mlferry.converters.operands import (
     shaped,
     vector,
 )
-from mlferry.converters.values import Blob, Constant, Operand, Result, Results
+from mlferry.converters.values import Blob, Constant, Opaque, Operand, Result, Results
 from mlferry.errors import ConversionError, SpecError, UnsupportedOpError, context
 
 if TYPE_CHECKING:
@@ -128,7 +128,13 @@ def if_(context: Lowering, node: Node, condition: Operand) -> Sequence[Result]:
 
 def _branch_of(lowering: Lowering, node: Node, body: onnx.GraphProto, side: str) -> list[Any]:
     with context(f"converting the branch {side!r} of a condition"):
-        return inlined(lowering, body, f"{node.name}/{side}", {})
+        results = inlined(lowering, body, f"{node.name}/{side}", {})
+        if any(isinstance(x, Opaque) for x in results):
+            raise ConversionError(
+                "a list of tensors that depends on a condition which is computed: Core ML's "
+                "branches make arrays"
+            )
+        return results
 
 
 def _with_hint(context: Lowering, node: Node, error: Exception) -> ConversionError:
@@ -252,6 +258,11 @@ def _looped(
     if isinstance(going, Constant) and not going.array.ravel()[0]:
         limit = 0
     start = as_blob(context, going)
+    if any(isinstance(x, Opaque) for x in states):
+        raise ConversionError(
+            "a loop of computed length, or of many rounds, that keeps a list of tensors from round "
+            "to round: Core ML's loops keep arrays"
+        )
     blobs = [as_blob(context, x) for x in states]
 
     def bindings_of(index: Blob, current: Sequence[Any]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     x = as_blob(context, x)
     axis = positive(node.attrs.get("axis", 0), x.rank)
     if isinstance(sizes, Blob):
-        return _split_at_computed(context, x, sizes, axis, len(node.outputs))
+        return split_at_computed(context, x, sizes, axis, len(node.outputs))
     if sizes is not None:
         context.sizes.use(context.sizes.behind(sizes))
     option = node.attrs.get("split") if sizes is None else ints(sizes.array)
@@ -236,9 +236,7 @@ def split(context: Lowering, node: Node, x: Operand, sizes: Operand | None = Non
     return [next(output) if size else nothing for size in option]
 
 
-def _split_at_computed(
-    context: Lowering, x: Blob, sizes: Blob, axis: int, count: int
-) -> list[Blob]:
+def split_at_computed(context: Lowering, x: Blob, sizes: Blob, axis: int, count: int) -> list[Blob]:
     """Slices between the sums of the sizes; the last one ends with the axis."""
     ends = context.layer("cumSum", sizes, axis=0)
     bounds: list[Any] = [0]
