@@ -21,8 +21,8 @@ STORED = [
     for path in sorted((DATA / kind).glob("*"))
     if (path / "model.onnx").exists()
 ]
-# An input without elements, strings, training, six axes: by what the name of the case begins with.
-REFUSED = ("test_sequence_model8", "test_strnorm", "test_gradient", "test_operator_permute2")
+# Strings, training, six axes: by what the name of the case begins with.
+REFUSED = ("test_strnorm", "test_gradient", "test_operator_permute2")
 
 
 def tensors(folder: Path, kind: str) -> list[np.ndarray]:
@@ -52,6 +52,10 @@ def test_stored_outputs(path: Path) -> None:
             name = names[place]
             model.graph.initializer.append(onnx.numpy_helper.from_array(inputs.pop(name), name))
     shapes = [mlferry.TensorType(name=n, shape=x.shape) for n, x in inputs.items()]
+    if any(x.size == 0 for x in inputs.values()):
+        with pytest.raises(MlferryError, match="extents are positive"):
+            mlferry.convert(model, inputs=shapes)
+        return
     converted = mlferry.convert(model, inputs=shapes)
     if any(x.dtype == np.float64 and np.abs(x).max() > 1e38 for x in inputs.values()):
         with pytest.raises(MlferryError, match="float32 cannot hold"):
