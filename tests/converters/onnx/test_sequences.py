@@ -125,6 +125,11 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model("s = SequenceEmpty() y = ConcatFromSequence<axis = 0>(s)"),
         "a sequence without entries is joined",
     ),
+    "nothing to erase": (
+        lambda: model("s = SequenceEmpty() t = SequenceErase(s) n = SequenceLength(t) "
+                      "f = Cast<to = 1>(n) y = Mul(x, f)"),
+        "position -1 in a sequence of 0 tensors",
+    ),
     "a computed size": (
         lambda: model("s = SplitToSequence<axis = 0>(x, n) zero = Constant<value = int64 {0}>() "
                       "y = SequenceAt(s, zero)", ", int64 n"),

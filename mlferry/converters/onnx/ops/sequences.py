@@ -14,6 +14,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.onnx.ops.reshaping import split_at_computed
 from mlferry.converters.operands import (
+    affine,
     as_blob,
     extent,
     ints,
@@ -77,7 +78,8 @@ def erase(
 ) -> TensorSequence:
     """The entry at a position; the last one without it."""
     entries = _entries(node, sequence)
-    place = len(entries) - 1 if position is None else _place(position, len(entries))
+    last = Constant("", np.array(-1))
+    place = _place(last if position is None else position, len(entries))
     return TensorSequence(entries[:place] + entries[place + 1 :])
 
 
@@ -97,9 +99,8 @@ def at(context: Lowering, node: Node, sequence: Opaque, position: Operand) -> Re
 
 def _from_the_front(context: Lowering, position: Blob, count: int) -> Blob:
     """A position that may count from the end, as a vector of one index."""
-    negative = context.emit("lessThan", position, alpha=0.0)
-    return vector(context.add(position, context.emit("activation", negative, linear={
-        "alpha": float(count), "beta": 0.0})))  # fmt: skip
+    is_negative = context.emit("lessThan", position, alpha=0.0)
+    return vector(context.add(position, affine(context, is_negative, float(count))))
 
 
 @op("SequenceLength", raw=True)
