@@ -23,7 +23,7 @@ Node = tuple[str, Sequence[str], str]
 
 
 def floats(*shape: int) -> np.ndarray[Any, Any]:
-    return RNG.normal(size=shape).astype(np.float32)
+    return np.asarray(RNG.normal(size=shape), np.float32)
 
 
 @dataclass
@@ -123,7 +123,7 @@ def model_of(row: Row) -> onnx.ModelProto:
     first = helper.make_node(row.op, ["x", "w"], ["h"], **row.attributes)
     nodes = [helper.make_node(op, [*reads], [name]) for op, reads, name in row.nodes]
     arrays = {"w": floats(*row.weights)}
-    arrays |= {name: floats(*shape) + 2 for name, shape in row.constants.items()}
+    arrays |= {name: floats(*shape) + np.float32(2) for name, shape in row.constants.items()}
     graph = helper.make_graph(
         [first, *nodes], "g", [helper.make_tensor_value_info("x", F, row.shape)],
         [helper.make_tensor_value_info(name, F, None) for name in row.outputs],

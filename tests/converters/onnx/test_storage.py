@@ -30,7 +30,7 @@ def model(weight: TensorProto, *more: TensorProto, cast: bool = False) -> onnx.M
         nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 128))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 256))], [weight, *more],
     )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def weight_of(kind: Any = np.float32, name: str = "w") -> TensorProto:
