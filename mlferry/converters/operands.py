@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlferry.converters import sizes
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.values import SCALAR, SOURCE, AnyOperand, Blob, Constant, Operand
+from mlferry.converters.values import SCALAR, SOURCE, AnyOperand, Blob, Constant, Opaque, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
 
@@ -27,10 +27,13 @@ def prepared(
     """Blobs, and arrays at the places in `constants`.
 
     Raises:
-        ConversionError: an operand that must be constant is computed.
+        ConversionError: an operand that must be constant is computed, or one is not an array.
     """
     results: list[Any] = []
     for place, x in enumerate(operands):
+        if isinstance(x, Opaque):
+            name = node.inputs[place].name
+            raise ConversionError(f"its input {name!r} is {x.what}, for which Core ML has no blob")
         if x is None:
             results.append(None)
         elif place in constants:

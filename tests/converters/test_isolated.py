@@ -59,7 +59,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     popen = subprocess.Popen
 
     def noting(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-        result = popen(*arguments, **options)  # type: ignore[call-overload]
+        result = popen(*arguments, **options)  # type: ignore[call-overload] - passed on
         matches.append(result.pid)
         return result  # type: ignore[no-any-return]
 

@@ -125,6 +125,10 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model("s = SequenceEmpty() y = ConcatFromSequence<axis = 0>(s)"),
         "a sequence without entries is joined",
     ),
+    "another op": (
+        lambda: model("s = SequenceConstruct(x, x) y = Relu(s)"),
+        "its input 's' is a list of tensors, for which Core ML has no blob",
+    ),
     "nothing to erase": (
         lambda: model("s = SequenceEmpty() t = SequenceErase(s) n = SequenceLength(t) "
                       "f = Cast<to = 1>(n) y = Mul(x, f)"),
