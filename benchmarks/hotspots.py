@@ -33,7 +33,8 @@ SHOWN = {
     "convolved": "convolutions in tiles", "depthwise": "depthwise convolutions",
     "grouped": "grouped convolutions", "transposed": "transposed convolutions", "pool": "pooling",
     "OverSpace": "global pooling", "InstanceNormalization": "instance normalization",
-    "_alone": "value by value", "Map": "borders", "Plan": "borders", "_copying": "copies",
+    "_alone": "value by value", "_windows": "windows", "Map": "borders", "Plan": "borders",
+    "_copying": "copies",
     "Joined": "sums of maps", "Repeated": "upsampling", "Padded": "borders",
 }  # fmt: skip
 

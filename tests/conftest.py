@@ -154,7 +154,7 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
                 for planned in _other_ways(session):
                     plain = copy.copy(session)
                     plain.planned, plain._programs = planned, {}
-                    plain.options = replace(session.options, compiled=False)
+                    plain.compiled = False
                     _check_alike(actual, run(plain, inputs, outputs))
             compared.add(key)
         return actual
@@ -178,7 +178,7 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
                 for planned in _other_ways(session):
                     plain = copy.copy(session)
                     plain.planned, plain._plan = planned, _without_schedules(session._plan)
-                    plain.options = replace(session.options, compiled=False)
+                    plain.compiled = False
                     state = None if before is None else State({n: before[n] for n in before})
                     _check_alike(actual, run_program(plain, values, outputs, state), half)
             compared.add(key)
@@ -189,7 +189,7 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _other_ways(session: Session | ProgramSession) -> tuple[bool, ...]:
     """Whether plans are used, in each of the other ways to compute."""
-    compiles = is_available() and session.options.compiled is not False
+    compiles = is_available() and session.compiled is not False
     return (False, True) if compiles else (False,)
 
 

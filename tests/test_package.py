@@ -34,7 +34,7 @@ ALLOWED = {
     "examples": {"errors", "text"},
     "onnx_graph": {"errors", "numerics", "onnx_graph", "refusals", "version"},
     "layers": {
-        "errors", "text", "lazy", "limits", "numerics", "refusals", "registry", "rooms", "spec",
+        "errors", "text", "lazy", "limits", "numerics", "compiled", "refusals", "registry", "rooms", "spec",
         "onnx_graph", "programs", "layers",
     },
     "programs": {
@@ -112,7 +112,9 @@ ROOMS = {
     "layers/*/definition.py": {
         "layers.definitions", "layers.params", "layers.borders", "spec", "numerics",
     },
-    "layers/*/kernel.py": {"layers.kernels", "layers.params", "layers.borders", "spec", "numerics"},
+    "layers/*/kernel.py": {
+        "layers.kernels", "layers.params", "layers.borders", "spec", "numerics", "compiled",
+    },
     "layers/*/gradient.py": {
         "layers.gradients", "layers.kernels", "layers.params", "layers.borders", "spec", "numerics",
     },

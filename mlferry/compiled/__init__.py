@@ -4,15 +4,20 @@ NumPy's products pack their weights again in every call, and what lies between p
 memory once for each function. The kernels here keep weights packed and sums in registers, and
 apply bias, sums, limits and rounding before a value is written.
 
-`matrices` packs the weights, `kernels` holds what is compiled. Every kernel has a counterpart in
-NumPy, with which the tests compare it.
+`vectors` writes instructions, `matrices` packs weights, the other modules hold what is compiled.
+Every kernel has a counterpart in NumPy, with which the tests compare it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 from mlferry.errors import MissingDependencyError
+
+_choice: contextvars.ContextVar[bool | None] = contextvars.ContextVar("compiled", default=None)
 
 
 @functools.cache
@@ -36,3 +41,19 @@ def checked(choice: bool | None) -> bool | None:
             "compiled=True needs the numba package: pip install 'mlferry[compiled]'"
         )
     return choice
+
+
+@contextlib.contextmanager
+def using(choice: bool | None) -> Iterator[None]:
+    """Use the compiled kernels inside, or do not; see `checked`."""
+    token = _choice.set(choice)
+    try:
+        yield
+    finally:
+        _choice.reset(token)
+
+
+def is_active() -> bool:
+    """Whether the compiled kernels are to be used now."""
+    choice = _choice.get()
+    return is_available() if choice is None else choice

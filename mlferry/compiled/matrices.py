@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled.kernels import LANES
+from mlferry.compiled.vectors import LANES
 
 Array = NDArray[np.float32]
 

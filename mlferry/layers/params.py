@@ -158,6 +158,11 @@ class Params:
         """Whether `give` has replaced a weight, which may change in place."""
         return field in self._given
 
+    @property
+    def has_given(self) -> bool:
+        """Whether `give` has replaced any of its own weights."""
+        return bool(self._given)
+
     def once(self, key: str, make: Callable[[], T]) -> T:
         """The result of `make`, made at the first call and kept."""
         if key not in self._derived:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry import compiled as compiling
+from mlferry.compiled import checked, using
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
 from mlferry.numerics.copies import by_columns
@@ -32,7 +32,7 @@ from mlferry.programs.types import (
 )
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
-from mlferry.runtime.planned.plan import Part, PlanOptions
+from mlferry.runtime.planned.plan import Part
 from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
@@ -286,8 +286,8 @@ class ProgramSession:
         self.inputs = {n: kind for n, kind in types.items() if not isinstance(kind, StateType)}
         self.states = {n: kind for n, kind in types.items() if isinstance(kind, StateType)}
         self.precision = precision
-        self.planned, self.threads = planned, threads
-        self.options = PlanOptions(winograd, compiling.checked(compiled))
+        self.planned, self.winograd, self.threads = planned, winograd, threads
+        self.compiled = checked(compiled)
         self._random = np.random.default_rng(seed)
         self._weights, self._used = weights, False
         if widened is None:
@@ -355,7 +355,12 @@ class ProgramSession:
         self._weights.check()
         scope = self._started(values, state)
         names = tuple(self.outputs if outputs is None else outputs)
-        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
+        with (
+            np.errstate(all="ignore"),
+            one_thread(),
+            at_most(self.threads),
+            using(self.compiled),
+        ):
             results = self._run(self._plan, scope, None, frozenset(names))
         if not self._used:
             self._used = True
@@ -425,7 +430,7 @@ class ProgramSession:
         """The operations of a block in an order in which those that run as one stand together."""
         if outputs not in plan.schedules:
             plan.schedules[outputs] = regions.scheduled(
-                plan.operations, outputs, self.options if self.planned else None
+                plan.operations, outputs, planned=self.planned, winograd=self.winograd
             )
         return plan.schedules[outputs]
 

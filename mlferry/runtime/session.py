@@ -10,7 +10,8 @@ from enum import Enum
 
 import numpy as np
 
-from mlferry import compiled as compiling, limits
+from mlferry import limits
+from mlferry.compiled import checked, using
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.layers import versions
@@ -21,7 +22,6 @@ from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
-from mlferry.runtime.planned.plan import PlanOptions
 from mlferry.runtime.steps import Step
 from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec import networks
@@ -91,8 +91,8 @@ class Session:
         compiled: bool | None = None,
         threads: int | None = None,
     ) -> None:
-        self.planned, self.threads = planned, threads
-        self.options = PlanOptions(winograd, compiling.checked(compiled))
+        self.planned, self.winograd, self.threads = planned, winograd, threads
+        self.compiled = checked(compiled)
         self.rank5 = versions.uses_rank5(network)
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
@@ -147,7 +147,12 @@ class Session:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
         self.check_names(inputs, outputs)
-        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
+        with (
+            np.errstate(all="ignore"),
+            one_thread(),
+            at_most(self.threads),
+            using(self.compiled),
+        ):
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
@@ -180,7 +185,12 @@ class Session:
 
     def run_layers(self, places: Iterable[int], blobs: Blobs) -> None:
         """Evaluate some layers, by their places in the network, on blobs, in place."""
-        with np.errstate(all="ignore"), one_thread(), at_most(self.threads):
+        with (
+            np.errstate(all="ignore"),
+            one_thread(),
+            at_most(self.threads),
+            using(self.compiled),
+        ):
             self.run_body([self._steps[place] for place in places], blobs)
 
     def _run(self, step: Step, blobs: Blobs) -> Ending:
@@ -266,7 +276,7 @@ class Session:
             steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            parts = regions.scheduled(left, outputs, self.options if self.planned else None)
+            parts = regions.scheduled(left, outputs, planned=self.planned, winograd=self.winograd)
             self._programs[outputs] = Program(constants, parts)
         return self._programs[outputs]
 

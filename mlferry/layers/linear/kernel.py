@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry.compiled import is_active
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
@@ -20,18 +21,32 @@ def inner_product(params: Params, x: Array) -> Array:
     rows: Array = x.reshape(-1, params.inputChannels)
     if params.int8DynamicQuantize:
         rows = rounded_to_int8(rows)
-    y = rows @ _matrix(params, params.outputChannels, params.inputChannels).T
-    if params.hasBias:
-        y += params.weight("bias", (params.outputChannels,))
+    y = _product(params, rows, params.inputChannels, params.outputChannels)
     outer = (*x.shape[:-3], params.outputChannels, 1, 1)
     return y.reshape(outer if flattened else (*x.shape[:-1], params.outputChannels))
 
 
-def _matrix(params: Params, *shape: int) -> Array:
-    """The weights, [outputs, inputs]."""
+def _product(params: Params, rows: Array, inputs: int, outputs: int) -> Array:
+    """Rows [n, inputs] times the weights, [outputs, inputs], plus the bias, if there is one."""
+    shape = (outputs, inputs)
+    if is_active() and not params.has_given and rows.dtype == np.float32:
+        from mlferry.compiled.products import PackedProduct
+
+        return params.once("product", lambda: PackedProduct.of(*_weights(params, shape)))(rows)
     if params.is_given("weights"):
-        return params.weight("weights", shape)
-    return params.once("matrix", lambda: by_columns(params.decoded("weights", shape)))
+        y = rows @ params.weight("weights", shape).T
+    else:
+        matrix = params.once("matrix", lambda: by_columns(params.decoded("weights", shape)))
+        y = rows @ matrix.T
+    if params.hasBias:
+        y += params.weight("bias", (outputs,))
+    return y
+
+
+def _weights(params: Params, shape: tuple[int, int]) -> tuple[Array, Array | None]:
+    """The weights [inputs, outputs], and the bias."""
+    bias = params.weight("bias", shape[:1]) if params.hasBias else None
+    return params.decoded("weights", shape).T, bias
 
 
 def rounded_to_int8(x: Array) -> Array:
@@ -80,9 +95,7 @@ def batched_matmul(params: Params, left: Array, right: Array | None = None) -> A
         if params.int8DynamicQuantize:
             left = rounded_to_int8(left)
         inputs, outputs = params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
-        y = left.reshape(-1, inputs) @ _matrix(params, outputs, inputs).T
-        if params.hasBias:
-            y += params.weight("bias", (outputs,))
+        y = _product(params, left.reshape(-1, inputs), inputs, outputs)
         return y.reshape(*left.shape[:-1], outputs)
     if params.transposeA and left.ndim > 1:
         left = left.swapaxes(-1, -2)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlferry.compiled import is_active
 from mlferry.layers.elementwise.kernel import clipped, function_of
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
@@ -232,6 +233,8 @@ def _lstm(
         for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
     )
     kinds = [a.which("NonlinearityType") for a in activations]
+    if is_active() and _is_standard(params, parts, kinds, x):
+        return _compiled_lstm(params, parts, x, states, reverse)
     usual = kinds[:2] == ["sigmoid", "tanh"] and not options.hasPeepholeVectors
     gates = _gates(
         params,
@@ -292,6 +295,57 @@ def _lstm(
         return output, cell
 
     return _walk(step, entries, (before, cell))
+
+
+def _is_standard(
+    params: Params, parts: Sequence[Params], kinds: Sequence[str | None], x: Array
+) -> bool:
+    """Whether it is the LSTM that the compiled kernel computes."""
+    options = params.params
+    return (
+        kinds == ["sigmoid", "tanh", "tanh"]
+        and not options.hasPeepholeVectors
+        and not options.coupledInputAndForgetGate
+        and not any(part.has_given for part in parts)
+        and x.dtype == np.float32
+        and x.size > 0
+    )
+
+
+def _compiled_lstm(
+    params: Params,
+    parts: Sequence[Params],
+    x: Array,
+    states: Sequence[Array],
+    reverse: Sequence[bool],
+) -> tuple[Array, States]:
+    """As `_lstm`, by the compiled kernel."""
+    from mlferry.compiled.recurrent import PackedLSTM
+
+    units, options = params.outputVectorSize, params.params
+
+    def read() -> PackedLSTM:
+        names = ("inputGate", "forgetGate", "outputGate", "blockInput")
+        inputs, recursions, biases = (
+            np.stack([[part.weight(f"{name}{what}", shape) for name in names] for part in parts])
+            if is_there
+            else np.zeros((len(parts), len(names), *shape), np.float32)
+            for what, shape, is_there in (
+                ("WeightMatrix", (units, params.inputVectorSize), True),
+                ("RecursionMatrix", (units, units), True),
+                ("BiasVector", (units,), options.hasBiasVectors),
+            )
+        )
+        if options.forgetBias and not options.hasBiasVectors:
+            biases[:, 1] += _ONE
+        return PackedLSTM.of(inputs, recursions, biases)
+
+    packed = parts[0].once(f"compiled gates of {len(parts)}", read)
+    shape = (x.shape[1], units)
+    before, cell = _initial(states, 2, len(parts), shape, x.dtype)
+    rows = x.reshape(*x.shape[:2], -1)
+    outputs, cell = packed(rows, before, cell, np.float32(options.cellClipThreshold), reverse)
+    return outputs, (outputs[-1], cell)
 
 
 @kernel("uniDirectionalLSTM")

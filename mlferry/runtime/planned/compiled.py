@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled import kernels
+from mlferry.compiled import vectors, windows
 from mlferry.compiled.matrices import PackedMatrix
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish, TileEnds
@@ -36,7 +36,8 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
     run = channels
     if window.dilation[1] == 1 and pixel == channels * value:
         run *= window.size[1]
-        offsets = np.ascontiguousarray(offsets[:, :1])
+        offsets = offsets[:, :1]
+    offsets = offsets.ravel()
     even = shared_blocks(height, width, _CACHE // (4 * width * (channels + weights.columns)))
 
     def block(top: int, number: int) -> Run:
@@ -73,11 +74,11 @@ def _product(
         flat = [rows_of(part) for part in (x[: len(y)], y, addend)]
         if all(part is not None for part in flat):
             x, y, addend = (part[None] for part in flat if part is not None)
-    tile = kernels.tile_for(y.shape[1])
+    tile = vectors.tile_for(y.shape[1])
     limits = ends.limits.least, ends.limits.most
 
     def multiply() -> None:
-        kernels.convolve(
+        windows.convolve(
             x, line, step, offsets, run, weights.values, bias, addend, ends.addend is not None,
             ends.rounds, y, *limits, tile,
         )  # fmt: skip
@@ -90,20 +91,20 @@ def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish
     channels = y.shape[2]
     bias = np.zeros(channels, np.float32) if finish.bias is None else finish.bias
     matrix = np.ascontiguousarray(weights.reshape(-1, channels))
-    return _windows(kernels.WEIGHTED, x, window, matrix, bias, y, finish, None)
+    return _windows(windows.WEIGHTED, x, window, matrix, bias, y, finish, None)
 
 
 def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | None) -> Run:
     """The largest value of windows, or with a divisor, [H', W', 1], their mean."""
     channels = y.shape[2]
-    function = kernels.LARGEST if divisor is None else kernels.SUM
+    function = windows.LARGEST if divisor is None else windows.SUM
     initial = np.full(channels, -np.inf if divisor is None else 0, np.float32)
     return _windows(function, x, window, initial[None], initial, y, finish, divisor)
 
 
 def takes_windows(channels: int) -> bool:
     """Whether `depthwise` and `pool` take maps with so many channels."""
-    return channels >= kernels.LANES
+    return channels >= vectors.LANES
 
 
 def _windows(
@@ -123,7 +124,7 @@ def _windows(
     _check_reach(x, window, y)
     offsets = _offsets(x, window).reshape(-1)
     line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
-    tile = kernels.window_tile_for(width)
+    tile = vectors.window_tile_for(width)
     limits = ends.limits.least, ends.limits.most
     initial = np.ascontiguousarray(initial)
 
@@ -131,7 +132,7 @@ def _windows(
         source, target = x[top * window.stride[0] :], y[top : top + number]
 
         def run() -> None:
-            kernels.reduce_windows(
+            windows.reduce_windows(
                 function, source, line, step, offsets, weights, initial, ends.rounds, target,
                 *limits, tile,
             )  # fmt: skip

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from mlferry import limits
-from mlferry.compiled import is_available
+from mlferry.compiled import is_active
 from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.finish import Finish, Rounding
@@ -22,20 +21,6 @@ Shape = tuple[int, ...]
 
 class NotPlannedError(Exception):
     """The plan cannot take a layer, or its shapes; the layers run one by one instead."""
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """How plans compute.
-
-    Attributes:
-        winograd: whether convolutions on NumPy may go by tiles, which round more.
-        compiled: whether convolutions and pooling go by kernels that Numba compiles; None where it
-            is installed.
-    """
-
-    winograd: bool = True
-    compiled: bool | None = None
 
 
 class Part(ABC):
@@ -129,7 +114,7 @@ class Plan:
         steps: the layers, in an order in which blobs are made before they are read.
         given: shapes [1, C, H, W] of the blobs that come from outside.
         shown: the blobs that are wanted outside.
-        options: how it computes.
+        winograd: whether convolutions on NumPy may go by tiles, which round more.
 
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
@@ -140,11 +125,11 @@ class Plan:
         steps: Sequence[PlannedStep],
         inputs: Mapping[str, Shape],
         outputs: Sequence[str],
-        options: PlanOptions,
+        winograd: bool = True,
     ) -> None:
         self.steps, self.shown = steps, list(outputs)
-        self.compiled = is_available() if options.compiled is None else options.compiled
-        self.winograd = options.winograd and not self.compiled
+        self.compiled = is_active()
+        self.winograd = winograd and not self.compiled
         self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:

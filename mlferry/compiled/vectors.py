@@ -1,0 +1,337 @@
+"""Instructions on vectors, of which the innermost loops of the kernels are made.
+
+Numba compiles loops over arrays, but keeps no array in registers. So these loops are written as
+instructions of LLVM, through Numba's interface for such extensions, for vectors as wide as those of
+the processor. Addresses and steps are in bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+_LN2 = math.log(2)
+_LN2_HIGH = 0.693359375  # eleven bits, so that its products with whole numbers are exact
+_EXP = [1 / math.factorial(k) for k in range(7, 0, -1)]  # of r, of r**2, and so on; e**r without 1
+BYTES = 4  # of a float32
+FLOAT, INT = ir.FloatType(), ir.IntType(64)
+Value: TypeAlias = ir.Value
+Sums: TypeAlias = list[list[Value]]  # variables [pixels][vectors]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a processor computes with.
+
+    Attributes:
+        lanes: float32 values in a vector.
+        registers: how many vectors it holds.
+    """
+
+    lanes: int
+    registers: int
+
+    @property
+    def most_pixels(self) -> int:
+        """The pixels of the largest tile: two vectors of sums each, beside those being read."""
+        return self.registers // 2 - 2
+
+
+def _this_machine() -> Machine:
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return Machine(16, 32)
+    if features.get("avx"):
+        return Machine(8, 16)
+    return Machine(4, 32 if features.get("neon") else 16)
+
+
+MACHINE = _this_machine()
+LANES = MACHINE.lanes
+TILES = tuple(n for n in (14, 12, 10, 8, 6, 4, 2, 1) if n <= MACHINE.most_pixels)
+WINDOW_TILES = TILES[-5:]
+
+
+def arrays(rank: int, order: Literal["A", "C"] = "A", *, written: bool = False) -> types.Type:
+    """The type of float32 arrays: in any order in memory, or "C", row by row."""
+    return types.Array(types.float32, rank, order, readonly=not written)
+
+
+WHOLE, YES, REAL = types.intp, types.boolean, types.float32
+FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
+
+
+def kernel(
+    *parameters: types.Type, any_order: bool = False
+) -> Callable[[Callable[..., None]], Any]:
+    """Compiles a function for arguments of these types; what was compiled is kept on disk.
+
+    With `any_order`, sums may be taken in any order, several at a time.
+    """
+    signature = types.void(*parameters)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options["fastmath"] = {"reassoc"} if any_order else False
+
+    def compiled(function: Callable[..., None]) -> Any:
+        with _LOCK:
+            former = _config.CACHE_DIR
+            _config.CACHE_DIR = former or str(_kept_in())
+            try:
+                return njit(signature, cache=True, **options)(function)
+            except RuntimeError:  # no folder that it may write to
+                return njit(signature, **options)(function)
+            finally:
+                _config.CACHE_DIR = former
+
+    return compiled
+
+
+_config: Any = config  # whose variables are made when it is imported
+_LOCK = threading.Lock()
+
+
+@functools.cache
+def _kept_in() -> Path:
+    """A folder of these sources: Numba looks at the file of a function, not at what it calls."""
+    folder = Path(__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return folder / "__pycache__" / hashlib.sha256(sources).hexdigest()[:16]
+
+
+@njit
+def address(array: NDArray[Any]) -> int:
+    """Where an array starts; of a signed type, as sums with an unsigned one would be floats."""
+    return np.intp(array.ctypes.data)
+
+
+def tile_for(width: int) -> int:
+    """The tile that covers so many pixels with the fewest sums, the largest of such.
+
+    The last tile of a row starts earlier, where it would reach beyond the row.
+    """
+    fitting = [tile for tile in TILES if tile <= width]
+    return min(fitting, key=lambda tile: -(-width // tile) * (tile + 1))
+
+
+def window_tile_for(width: int) -> int:
+    """Likewise for `reduce_windows`."""
+    fitting = [tile for tile in WINDOW_TILES if tile <= width]
+    return min(fitting, key=lambda tile: -(-width // tile) * (tile + 1))
+
+
+class Instructions:
+    """Writes instructions on vectors where a builder stands."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.builder = builder
+        self.vector = ir.VectorType(FLOAT, LANES)
+
+    def at(self, address: Value, count: Value | int, step: Value | int) -> Value:
+        """The address so many steps further."""
+        distance = self.builder.mul(self.whole(count), self.whole(step))
+        return self.builder.add(address, distance)
+
+    @staticmethod
+    def whole(number: Value | int) -> Value:
+        """A number as a constant."""
+        return ir.Constant(INT, number) if isinstance(number, int) else number
+
+    def load(self, address: Value, kind: Value | None = None) -> Value:
+        """A vector, or a value of another type."""
+        kind = self.vector if kind is None else kind
+        pointer = self.builder.inttoptr(address, kind.as_pointer())
+        return self.builder.load(pointer, align=8 if kind is INT else BYTES)
+
+    def store(self, value: Value, address: Value) -> None:
+        """Write a vector."""
+        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
+        self.builder.store(value, pointer, align=BYTES)
+
+    def splat(self, value: Value) -> Value:
+        """A value in every lane."""
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = ir.Constant(ir.IntType(32), 0)
+        one = self.builder.insert_element(nothing, value, first)
+        every = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.builder.shuffle_vector(one, nothing, every)
+
+    def multiply_add(self, left: Value, right: Value, total: Value) -> Value:
+        """``left * right + total``, rounded once where the processor can."""
+        signature = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fmuladd.v{LANES}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, [left, right, total])
+
+    def larger(self, total: Value, value: Value) -> Value:
+        """The larger of two; NaN if one is."""
+        taken = self.builder.or_(
+            self.builder.fcmp_ordered("<", total, value),
+            self.builder.fcmp_unordered("uno", value, value),
+        )
+        return self.builder.select(taken, value, total)
+
+    def _limit(self, sums: Sums, least: Value, most: Value) -> None:
+        """Limit every variable on both sides; NaN stays."""
+        lower, upper = self.splat(least), self.splat(most)
+        for total in itertools.chain(*sums):
+            self.builder.store(self.within(self.builder.load(total), lower, upper), total)
+
+    def within(self, value: Value, least: Value, most: Value) -> Value:
+        """A vector limited on both sides; NaN stays."""
+        b = self.builder
+        value = b.select(b.fcmp_ordered("<", value, least), least, value)
+        return b.select(b.fcmp_ordered(">", value, most), most, value)
+
+    def round(self, sums: Sums, rounds: Value) -> None:
+        """Round every variable to float16, if a number is not 0."""
+        half = ir.VectorType(ir.HalfType(), LANES)
+        b = self.builder
+        with b.if_then(b.icmp_signed("!=", rounds, self.whole(0))):
+            for total in itertools.chain(*sums):
+                b.store(b.fpext(b.fptrunc(b.load(total), half), self.vector), total)
+
+    def constant(self, value: float) -> Value:
+        """A number in every lane."""
+        return ir.Constant(self.vector, [value] * LANES)
+
+    def minus(self, left: Value, right: Value) -> Value:
+        """``left - right``."""
+        return self.builder.fsub(left, right)
+
+    def polynomial(self, coefficients: Sequence[float], x: Value) -> Value:
+        """Of a vector, by Horner's rule; the coefficient of the highest power comes first."""
+        first, *others = coefficients
+        total = self.constant(first)
+        for coefficient in others:
+            total = self.multiply_add(total, x, self.constant(coefficient))
+        return total
+
+    def _parts_of_exponent(self, x: Value, least: float, most: float) -> tuple[Value, Value]:
+        """A whole number n, as floats, and r with x = n ln 2 + r, where x is within limits."""
+        b = self.builder
+        x = self.within(x, self.constant(least), self.constant(most))
+        n = self.floor(self.multiply_add(x, self.constant(1 / _LN2), self.constant(0.5)))
+        n = b.select(b.fcmp_ordered("ord", n, n), n, self.constant(0.0))  # of NaN
+        r = self.multiply_add(n, self.constant(-_LN2_HIGH), x)
+        return n, self.multiply_add(n, self.constant(_LN2_HIGH - _LN2), r)
+
+    def _power_of_two(self, n: Value) -> Value:
+        """2**n of whole numbers from -126 to 127."""
+        b, whole = self.builder, ir.VectorType(ir.IntType(32), LANES)
+        biased = b.add(b.fptosi(n, whole), ir.Constant(whole, [127] * LANES))
+        return b.bitcast(b.shl(biased, ir.Constant(whole, [23] * LANES)), self.vector)
+
+    def exp(self, x: Value) -> Value:
+        """e**x, rounded to 2 units of the last place; NaN stays."""
+        b = self.builder
+        n, r = self._parts_of_exponent(x, -104.0, 89.0)
+        power = self.polynomial([*_EXP, 1.0], r)
+        first = self.floor(b.fmul(n, self.constant(0.5)))  # a power of two within float32
+        scaled = b.fmul(power, self._power_of_two(first))
+        return b.fmul(scaled, self._power_of_two(self.minus(n, first)))
+
+    def floor(self, x: Value) -> Value:
+        """The whole numbers below."""
+        signature = ir.FunctionType(self.vector, [self.vector])
+        name = f"llvm.floor.v{LANES}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, [x])
+
+    def tanh(self, x: Value) -> Value:
+        """The hyperbolic tangent, -m / (m + 2) with m = e**(-2 |x|) - 1; NaN stays."""
+        b, whole = self.builder, ir.VectorType(ir.IntType(32), LANES)
+        sign = ir.Constant(whole, [-(2**31)] * LANES)
+        signs = b.and_(b.bitcast(x, whole), sign)
+        twice = b.fmul(b.bitcast(b.or_(b.bitcast(x, whole), sign), self.vector), self.constant(2.0))
+        n, r = self._parts_of_exponent(twice, -20.0, 0.0)
+        scale = self._power_of_two(n)
+        above_one = b.fmul(self.polynomial(_EXP, r), r)
+        m = self.multiply_add(scale, above_one, self.minus(scale, self.constant(1.0)))
+        size = b.fdiv(m, b.fadd(m, self.constant(2.0)))
+        magnitude = b.and_(b.bitcast(size, whole), ir.Constant(whole, [2**31 - 1] * LANES))
+        return b.bitcast(b.or_(magnitude, signs), self.vector)
+
+    def sums(self, initial: Value, pixels: int, vectors: int) -> Sums:
+        """Variables [pixels][vectors] that start with those at an address."""
+        places = [
+            [cgutils.alloca_once(self.builder, self.vector) for _ in range(vectors)]
+            for _ in range(pixels)
+        ]
+        for v in range(vectors):
+            value = self.load(self.at(initial, v, BYTES * LANES))
+            for row in places:
+                self.builder.store(value, row[v])
+        return places
+
+    def finish(self, sums: Sums, ends: SimpleNamespace) -> None:
+        """Limit every variable, round it, and write it to the result."""
+        self._limit(sums, ends.least, ends.most)
+        self.round(sums, ends.rounds)
+        for p, row in enumerate(sums):
+            for v, total in enumerate(row):
+                place = self.at(self.at(ends.y, p, ends.y_step), v, BYTES * LANES)
+                self.store(self.builder.load(total), place)
+
+    def by_size(self, size: Value, sizes: Sequence[int], emit: Callable[[int], None]) -> None:
+        """One of several pieces of code, by a number that is known only when it runs."""
+        after = self.builder.append_basic_block("after")
+        choice = self.builder.switch(size, after)
+        for number in sizes:
+            block = self.builder.append_basic_block(f"size.{number}")
+            choice.add_case(ir.Constant(INT, number), block)
+            self.builder.position_at_end(block)
+            emit(number)
+            self.builder.branch(after)
+        self.builder.position_at_end(after)
+
+    @contextmanager
+    def repeated(self, count: Value) -> Iterator[Value]:
+        """A loop; gives its index."""
+        with cgutils.for_range(self.builder, count, intp=INT) as loop:
+            yield loop.index
+
+
+def tile_of(*names: str) -> Callable[[Callable[[Instructions, SimpleNamespace], None]], Any]:
+    """Makes a function for compiled code of one that writes its instructions.
+
+    It takes whole numbers as a tuple, which have these names inside, and the limits of results.
+    """
+
+    def made_of(write: Callable[[Instructions, SimpleNamespace], None]) -> Any:
+        @intrinsic
+        def tile(
+            typing: object, numbers: types.BaseTuple, least: types.Type, most: types.Type
+        ) -> Any:
+            def emit(
+                context: BaseContext, builder: ir.IRBuilder, _: object, arguments: Sequence[Value]
+            ) -> Value:
+                packed, *limits = arguments
+                values = [*cgutils.unpack_tuple(builder, packed), *limits]
+                named = dict(zip((*names, "least", "most"), values, strict=True))
+                write(Instructions(builder), SimpleNamespace(**named))
+                return context.get_dummy_value()
+
+            return types.void(numbers, least, most), emit
+
+        return tile
+
+    return made_of
