@@ -188,7 +188,19 @@ def convolve(
         first += vectors * LANES
 
 
-SUM, LARGEST, WEIGHTED = range(3)
+def _squared(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
+    deviation = code.builder.fsub(value, factor)
+    return code.multiply_add(deviation, deviation, total)
+
+
+def _scaled(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
+    """Rounded twice, so that a mean that was multiplied likewise cancels out."""
+    return code.builder.fadd(code.builder.fmul(value, factor), total)
+
+
+_squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
+
+SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(5)
 
 
 @kernel(
@@ -212,12 +224,14 @@ def reduce_windows(
     """The rows [H, W, C] of a function of windows; see `_window_tile`.
 
     Args:
-        function: `SUM`, `LARGEST`, or `WEIGHTED`, the sum of values times weights.
+        function: `SUM`, `LARGEST`, `WEIGHTED`, the sum of values times weights, or with one weight
+            for each channel `SQUARES`, the sum of squared differences from it, or `SCALED`, one
+            value times it.
         x: [H', W', C], which starts where the windows of the first pixel start.
         line: bytes from one row of windows to the next.
         step: bytes from one window of a row to the next.
         offsets: where the pixels of a window lie, in bytes.
-        weights: [pixels of a window, C]; of a function without weights any [1, C].
+        weights: [pixels of a window, C], or [1, C]; any [1, C] for a function without weights.
         initial: [C] that a result starts with.
         rounds: whether the result is rounded to float16.
         y: the result, at least `LANES` channels that lie side by side.
@@ -245,6 +259,10 @@ def reduce_windows(
                     _weighted_tile(numbers, least, most)
                 elif function == LARGEST:
                     _largest_tile(numbers, least, most)
+                elif function == SQUARES:
+                    _squared_tile(numbers, least, most)
+                elif function == SCALED:
+                    _scaled_tile(numbers, least, most)
                 else:
                     _summed_tile(numbers, least, most)
                 ready = channel + LANES

@@ -14,6 +14,7 @@ from mlferry.runtime.planned.finish import Finish, TileEnds
 from mlferry.runtime.planned.maps import Array, rows_of
 from mlferry.runtime.planned.products import by_rows, shared_blocks
 
+_PIXEL = Window((1, 1), (1, 1), (1, 1))
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
 
 
@@ -102,6 +103,45 @@ def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | No
     return _windows(function, x, window, initial[None], initial, y, finish, divisor)
 
 
+def instance_normalized(
+    x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array, finish: Finish
+) -> Run:
+    """Each channel with mean 0 and variance 1, times a factor and plus a shift.
+
+    Args:
+        x: [H, W, C]; C is at least as much as a vector has lanes.
+        gamma: the factors, [C].
+        beta: the shifts, [C].
+        epsilon: what is added to variances.
+        y: [H, W, C].
+        finish: what follows.
+    """
+    height, width, channels = x.shape
+    lines = np.empty((height, 1, channels), np.float32)
+    nothing, mean, factor, shift = np.zeros((4, 1, channels), np.float32)
+    row = Window((1, width), (1, 1), (1, 1))
+
+    def over_rows(function: int, weights: Array) -> Run:
+        return _windows(function, x, row, weights, nothing[0], lines, Finish(), None)
+
+    add, add_squares = over_rows(windows.SUM, nothing), over_rows(windows.SQUARES, mean)
+    scale = _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None)
+
+    def average() -> Array:
+        total: Array = lines.sum(axis=0, dtype=np.float64) / (height * width)
+        return total.astype(np.float32)
+
+    def run() -> None:
+        add()
+        mean[:] = average()
+        add_squares()
+        factor[:] = gamma / np.sqrt(average() + epsilon)
+        shift[:] = beta - mean * factor
+        scale()
+
+    return run
+
+
 def takes_windows(channels: int) -> bool:
     """Whether `depthwise` and `pool` take maps with so many channels."""
     return channels >= vectors.LANES
@@ -126,7 +166,6 @@ def _windows(
     line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
     tile = vectors.window_tile_for(width)
     limits = ends.limits.least, ends.limits.most
-    initial = np.ascontiguousarray(initial)
 
     def block(top: int, number: int) -> Run:
         source, target = x[top * window.stride[0] :], y[top : top + number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,21 +133,23 @@ def unfolded(
     return by_rows(even, lane)
 
 
+Convolve = Callable[[Array, Array, Window, Array, Finish], Run]
+"""Gives what computes a convolution of a map with a matrix [kH * kW * C, M]."""
+
+
 def grouped(
-    x: Array, weights: list[Array], window: Window, y: Array, finish: Finish, work: Workspace
+    x: Array, weights: list[Array], window: Window, y: Array, finish: Finish, convolve: Convolve
 ) -> Run:
     """Parts of the channels on their own; what follows, once for all."""
     groups = len(weights)
     inside, outside = x.shape[2] // groups, y.shape[2] // groups
-    nothing = Finish()
     parts = [
-        unfolded(
+        convolve(
             x[..., g * inside : (g + 1) * inside],
             matrix,
             window,
             y[..., g * outside : (g + 1) * outside],
-            nothing,
-            work,
+            Finish(),
         )
         for g, matrix in enumerate(weights)
     ]

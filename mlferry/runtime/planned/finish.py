@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -115,6 +115,14 @@ class Finish:
         for step in self.steps:
             _apply(step, source, target, top)
             source = target
+
+    def at(self, places: tuple[slice, slice]) -> Finish:
+        """What follows for some rows and columns of the result."""
+        steps = [
+            replace(step, other=step.other[places]) if isinstance(step, Combination) else step
+            for step in self.steps
+        ]
+        return Finish(bias=self.bias, steps=steps)
 
     def split_for_tiles(self) -> tuple[TileEnds, Finish]:
         """What a compiled product can do itself after its bias, and what is left to do."""

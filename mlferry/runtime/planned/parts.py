@@ -129,6 +129,12 @@ class InstanceNormalization(Part):
         x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
         height, width, channels = x.shape
         gamma, beta = self.gamma(channels), self.beta(channels)
+        if plan.compiled:
+            from mlferry.runtime.planned import compiled
+
+            if compiled.takes_windows(channels):
+                plan.add(compiled.instance_normalized(x, gamma, beta, self.epsilon, y, finish))
+                return
         even = shared_blocks(height, width, _ROWS // (width * channels))
         pixels = even[0][1] * width
         ones = np.ones((1, pixels), np.float32)
@@ -384,7 +390,7 @@ class PlannedConvolution(Part):
             return
         matrices = once("matrices", lambda: _matrices(weights(), f.groups))
         if len(matrices) > 1:
-            plan.add(conv.grouped(x, matrices, f.window, y, finish, plan.work))
+            plan.add(conv.grouped(x, matrices, f.window, y, finish, _convolving(plan)))
             return
         plan.add(self._product(plan, x, matrices[0], y, finish))
 
@@ -453,6 +459,25 @@ def _matrices(weights: Array, groups: int) -> list[Array]:
     ]
 
 
+def _convolving(plan: Plan) -> conv.Convolve:
+    """What computes a convolution with a matrix [kH * kW * C, M]."""
+    if plan.compiled:
+        from mlferry.compiled.matrices import PackedMatrix
+        from mlferry.runtime.planned import compiled
+
+        return lambda x, matrix, window, y, finish: compiled.convolved(
+            x, PackedMatrix.of(matrix), window, y, finish
+        )
+
+    def unfolded(
+        x: Array, matrix: Array, window: conv.Window, y: Array, finish: Finish
+    ) -> conv.Run:
+        plan.work.restart()
+        return conv.unfolded(x, matrix, window, y, finish, plan.work)
+
+    return unfolded
+
+
 class Transposed(Part):
     """A transposed convolution.
 
@@ -494,10 +519,13 @@ class Transposed(Part):
         finish, name = plan.finish(step, Finish(bias=f.bias()))
         around, fill = self.padding(plan, step, plan.shapes[source])
         x, y = plan.padded(source, around, fill), plan.map(name).inner
-        weights = f.weights()
         axes, corner = self._phases(plan, step), (around[0], around[2])
         stride = f.window.stride
-        plan.add(transposed.transposed(x, weights, axes, stride, corner, y, finish, plan.work))
+        plan.add(
+            transposed.transposed(
+                x, f.weights(), axes, stride, corner, y, finish, _convolving(plan)
+            )
+        )
 
 
 class Pooling(Part):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlferry.runtime.planned.convolution import Run, Window, unfolded
+from mlferry.runtime.planned.convolution import Convolve, Run, Window
 from mlferry.runtime.planned.finish import Finish
-from mlferry.runtime.planned.maps import Array, Workspace
+from mlferry.runtime.planned.maps import Array
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def transposed(
     around: tuple[int, int],
     y: Array,
     finish: Finish,
-    work: Workspace,
+    convolve: Convolve,
 ) -> Run:
     """A transposed convolution.
 
@@ -72,11 +72,11 @@ def transposed(
         around: how many entries of the border lie above and to the left.
         y: [H', W', M].
         finish: what follows.
-        work: memory for rows that are worked on.
+        convolve: gives what computes a plain convolution.
     """
     runs: list[Run] = []
-    empty = [p for axis in axes for p in axis if not p.taps]
-    if empty:
+    whole = any(not phase.taps for axis in axes for phase in axis)
+    if whole:
         runs.append(lambda: y.fill(0))
     down, across = stride
     for tall in axes[0]:
@@ -88,14 +88,15 @@ def transposed(
                 kernel.transpose(2, 3, 0, 1).reshape(-1, weights.shape[1])
             )
             window = Window((len(tall.taps), len(wide.taps)), (1, 1), (1, 1))
-            target = y[tall.first :: down, wide.first :: across]
+            places = (slice(tall.first, None, down), slice(wide.first, None, across))
             source = x[around[0] + tall.start :, around[1] + wide.start :]
-            work.restart()
-            runs.append(unfolded(source, matrix, window, target, Finish(), work))
+            part = Finish() if whole else finish.at(places)
+            runs.append(convolve(source, matrix, window, y[places], part))
 
     def run() -> None:
         for part in runs:
             part()
-        finish(y, y, 0)
+        if whole:
+            finish(y, y, 0)
 
     return run
