@@ -99,11 +99,7 @@ examples:
     help="Fix an input to a number or an .npy file; the model then has no such input.",
 )
 @click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="NAME",
-    help="An output to keep; by default all.",
+    "--output", "outputs", multiple=True, metavar="NAME", help="An output to keep; by default all."
 )
 @click.option(
     "--output-image",

@@ -104,11 +104,7 @@ def _steps(layers: Sequence[nn.NeuralNetworkLayer], *, rank5: bool) -> list[Laye
 
 
 def _walk(
-    steps: Sequence[LayerStep],
-    result: ShapeTrace,
-    custom: CustomShapes,
-    *,
-    rank5: bool,
+    steps: Sequence[LayerStep], result: ShapeTrace, custom: CustomShapes, *, rank5: bool
 ) -> None:
     for step in steps:
         layer = step.layer

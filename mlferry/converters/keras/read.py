@@ -727,10 +727,7 @@ class _Walk:
                 functions={}
                 if layer.source
                 else {"activation": StoredFunction(plain, "activation")},
-                call=LayerCall(
-                    lists_masks=use.lists_masks,
-                    function=function,
-                ),
+                call=LayerCall(lists_masks=use.lists_masks, function=function),
             )
         )
         return out

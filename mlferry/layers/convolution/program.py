@@ -223,11 +223,7 @@ def _pooled_at_any_size(
 
 
 def _average_to_last(
-    builder: ProgramBuilder,
-    maps: Value,
-    window: dict[str, Any],
-    pads: Sequence[int],
-    exclude: bool,
+    builder: ProgramBuilder, maps: Value, window: dict[str, Any], pads: Sequence[int], exclude: bool
 ) -> Value:
     """An average with `includeLastPixel` at any size: that of the map, divided by that of ones.
 

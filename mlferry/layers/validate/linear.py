@@ -32,7 +32,7 @@ def linear_classes(spec: model_pb2.Model, params: pp.GLMClassifier) -> Problems:
     expected = classes if one_vs_rest and classes != 2 else classes - 1
     if one_vs_rest and classes == rows == 2:
         yield warning(
-            "one-vs-rest has one row of weights for two classes, that of the second; it has 2",
+            "one-vs-rest has one row of weights for two classes, that of the second; it has 2"
         )
     elif classes and rows != expected:
         yield error(f"{rows} rows of weights for {classes} classes; there are {expected}")

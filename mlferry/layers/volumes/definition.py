@@ -88,10 +88,7 @@ def _need_five(shape: Shape) -> None:
         "kernelHeight": 3,
         "kernelWidth": 3,
     },
-    positive=(
-        "inputChannels",
-        "outputChannels",
-    ),
+    positive=("inputChannels", "outputChannels"),
     lists={"outputShape": Entries((0, 3), 1)},
 )
 def convolution3d(params: Params, shape: Shape) -> list[Shape]:

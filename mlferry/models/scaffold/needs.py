@@ -7,12 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlferry.custom import (
-    LAYOUT_KEY,
-    class_parameters_of,
-    model_parameters_of,
-    weight_shapes_of,
-)
+from mlferry.custom import LAYOUT_KEY, class_parameters_of, model_parameters_of, weight_shapes_of
 from mlferry.errors import SpecError
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from mlferry.errors import SpecError
 from mlferry.programs.arrays.definition import sizes
-from mlferry.programs.definitions import (
-    INT32,
-    STRING,
-    Operand,
-    Operands,
-    need,
-    op_kind,
-    option,
-)
+from mlferry.programs.definitions import INT32, STRING, Operand, Operands, need, op_kind, option
 from mlferry.programs.types import TensorType
 
 

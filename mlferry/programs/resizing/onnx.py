@@ -15,14 +15,7 @@ from numpy.typing import ArrayLike
 from mlferry.numerics.resizing import BOX_CODINGS, Grid, interpolate
 from mlferry.numerics.shapes import Extent
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
-from mlferry.programs.exports import (
-    Call,
-    cast,
-    counted,
-    export,
-    scalar,
-    values_of,
-)
+from mlferry.programs.exports import Call, cast, counted, export, scalar, values_of
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
 from mlferry.programs.types import Entries, Known
@@ -81,11 +74,7 @@ def _nearest(emitter: Emitter, x: str, size: Size) -> str:
 
 
 def _gathered_by(
-    emitter: Emitter,
-    x: str,
-    sizes: Size,
-    axis: int,
-    steps: tuple[int, int, int],
+    emitter: Emitter, x: str, sizes: Size, axis: int, steps: tuple[int, int, int]
 ) -> str:
     """Entries (a * i + b) * in // (c * out), for steps a, b and c."""
     extent, count = sizes
@@ -126,10 +115,7 @@ def _grown(emitter: Emitter, x: str, axis: int, factor: float) -> int | str:
 def upsample_nearest_neighbor(
     emitter: Emitter, call: Call, x: str, scale_factor_height: float, scale_factor_width: float
 ) -> str:
-    size = (
-        _grown(emitter, x, -2, scale_factor_height),
-        _grown(emitter, x, -1, scale_factor_width),
-    )
+    size = (_grown(emitter, x, -2, scale_factor_height), _grown(emitter, x, -1, scale_factor_width))
     return _nearest(emitter, x, size)
 
 
@@ -144,10 +130,7 @@ def upsample_bilinear(
     half_pixel_centers: bool | None = None,
 ) -> str:
     """Pixels count from their centres, unless corners are aligned."""
-    size = (
-        _grown(emitter, x, -2, scale_factor_height),
-        _grown(emitter, x, -1, scale_factor_width),
-    )
+    size = (_grown(emitter, x, -2, scale_factor_height), _grown(emitter, x, -1, scale_factor_width))
     centered = not align_corners if half_pixel_centers is None else half_pixel_centers
     grid = "half_pixel" if centered else "asymmetric"
     return _resized(emitter, x, size, "align_corners" if align_corners else grid)

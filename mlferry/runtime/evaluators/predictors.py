@@ -14,12 +14,7 @@ from mlferry import limits
 from mlferry.errors import PredictionError, SpecError
 from mlferry.runtime import features
 from mlferry.runtime.evaluators.network import class_labels, classify
-from mlferry.runtime.evaluators.registry import (
-    CustomClasses,
-    Evaluator,
-    checked,
-    evaluator,
-)
+from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
 Vector = NDArray[np.float64]

@@ -10,12 +10,7 @@ import numpy as np
 from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.attention import (
-    Rotation,
-    earlier_keys,
-    numbered,
-    split_heads,
-)
+from mlferry.converters.onnx.ops.attention import Rotation, earlier_keys, numbered, split_heads
 from mlferry.converters.onnx.ops.linear import product
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, extent, joined, shaped

@@ -140,11 +140,7 @@ def _has_layers_with_weights(body: Subgraph) -> bool:
 
 
 def _tried(
-    context: Lowering,
-    node: Node,
-    condition: Subgraph,
-    body: Subgraph,
-    operands: Sequence[Any],
+    context: Lowering, node: Node, condition: Subgraph, body: Subgraph, operands: Sequence[Any]
 ) -> list[Any] | None:
     """Core ML's loop, or None if it cannot do what the body does."""
     try:
@@ -163,11 +159,7 @@ def _asked(
 
 
 def _looped(
-    context: Lowering,
-    node: Node,
-    condition: Subgraph,
-    body: Subgraph,
-    operands: Sequence[Any],
+    context: Lowering, node: Node, condition: Subgraph, body: Subgraph, operands: Sequence[Any]
 ) -> list[Any]:
     """Core ML's loop; operands that the body does not change stay outside."""
     handed_on = [value.name for value in body.handed_on()]

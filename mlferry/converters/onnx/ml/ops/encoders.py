@@ -10,14 +10,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.onnx.ml.flow import Flow
 from mlferry.converters.onnx.ml.registry import op
-from mlferry.converters.onnx.ml.values import (
-    Cell,
-    Held,
-    Parts,
-    Row,
-    joined,
-    pieces,
-)
+from mlferry.converters.onnx.ml.values import Cell, Held, Parts, Row, joined, pieces
 from mlferry.errors import ConversionError
 
 
