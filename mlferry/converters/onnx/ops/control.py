@@ -37,23 +37,10 @@ if TYPE_CHECKING:
 FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
 _WITH_WEIGHTS = {
-    "MatMul",
-    "Gemm",
-    "Conv",
-    "ConvTranspose",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "Einsum",
-    "Gather",
-    "Attention",
-    "BatchNormalization",
-    "QLinearConv",
-    "QLinearMatMul",
-    "MatMulNBits",
-    "If",
-    "Loop",
-    "Scan",
+    *("MatMul", "Gemm", "Einsum", "Gather", "Attention", "BatchNormalization"),
+    *("Conv", "ConvTranspose", "LSTM", "GRU", "RNN"),
+    *("QLinearConv", "QLinearMatMul", "MatMulNBits"),
+    *("If", "Loop", "Scan"),
 }
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 

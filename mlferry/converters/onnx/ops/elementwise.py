@@ -468,17 +468,8 @@ def bit_shift(context: Lowering, node: Node, x: Blob, by: Blob) -> Blob:
 # ---- activations that other ops hold -----------------------------------------------------
 
 _HELD = {
-    "Relu",
-    "Sigmoid",
-    "Tanh",
-    "Softplus",
-    "Softsign",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "HardSigmoid",
-    "ThresholdedRelu",
-    "Clip",
+    *("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Clip"),
+    *("Sigmoid", "HardSigmoid", "Tanh", "Softplus", "Softsign"),
 }
 _BEFORE_OPERANDS = 6  # the opset of Clip whose bounds are options
 

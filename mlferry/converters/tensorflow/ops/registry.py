@@ -342,39 +342,20 @@ _HANDED_ON = {"Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradi
 
 # Whose size depends on the values, but is not larger than that of the operands.
 _NO_LARGER = {
-    "Where",
-    "Unique",
-    "UniqueV2",
-    "UniqueWithCounts",
-    "UniqueWithCountsV2",
-    "BooleanMask",
-    "DynamicPartition",
-    "ListDiff",
-    "NonMaxSuppression",
-    "NonMaxSuppressionV2",
-    "NonMaxSuppressionV3",
-    "NonMaxSuppressionV4",
-    "NonMaxSuppressionV5",
+    *("Where", "Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2"),
+    *("BooleanMask", "DynamicPartition", "ListDiff"),
+    *("NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3"),
+    *("NonMaxSuppressionV4", "NonMaxSuppressionV5"),
 }
 
 
 _NOT_FOLDED = {
-    "FakeQuantWithMinMaxArgs",
-    "FakeQuantWithMinMaxVars",
-    "FakeQuantWithMinMaxVarsPerChannel",
-    "QuantizeAndDequantizeV2",
-    "QuantizeAndDequantizeV3",
-    "QuantizeAndDequantizeV4",
-    "QuantizeAndDequantizeV4Grad",
-    "If",
-    "StatelessIf",
-    "While",
-    "StatelessWhile",
-    "Case",
-    "StatelessCase",
-    "Dequantize",
-    "TensorListReserve",
-    "TensorListFromTensor",
+    *("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
+    *("FakeQuantWithMinMaxVarsPerChannel", "Dequantize"),
+    *("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3"),
+    *("QuantizeAndDequantizeV4", "QuantizeAndDequantizeV4Grad"),
+    *("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"),
+    *("TensorListReserve", "TensorListFromTensor"),
 }
 
 # What of their operands they move: the values of one, or of several.
