@@ -242,11 +242,7 @@ def convert(
 
 
 def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:
-    """A dict that the file of ``--custom`` defines; empty where it defines the other one.
-
-    Raises:
-        CustomLayerError: it defines neither of the two, or something else under the name.
-    """
+    """A dict that the file of ``--custom`` defines; empty where it defines the other one."""
     if path is None:
         return {}
     if not any(each in defined for each in _DICTS):
@@ -335,11 +331,7 @@ def _inputs(
 
 
 def _shapes(texts: list[str] | None) -> Any:
-    """One shape, or a list of them.
-
-    Raises:
-        click.UsageError: there are several, and one has a range.
-    """
+    """One shape, or a list of them."""
     from mlferry.converters.types import EnumeratedShapes, RangeDim
 
     shapes = [_shape(text) for text in texts or ()]

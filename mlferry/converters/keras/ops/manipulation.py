@@ -39,11 +39,7 @@ def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | in
 
 
 def _numbers(value: Sequence[Blob | int] | int, option: str) -> Sequence[Any]:
-    """A fixed shape.
-
-    Raises:
-        ConversionError: an extent is computed.
-    """
+    """A fixed shape."""
     results = value if isinstance(value, list | tuple | np.ndarray) else [value]
     if any(isinstance(n, Blob) for n in results):
         raise ConversionError(f"{option} is computed; convert with fixed shapes")

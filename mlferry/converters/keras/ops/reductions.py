@@ -223,11 +223,9 @@ def matmul(
         left, right, transpose_x=bool(transpose_a), transpose_y=bool(transpose_b)
     )
     single_axes = [output.rank - 2] * rows + [output.rank - 1] * columns
-    return (
-        context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
-        if single_axes
-        else output
-    )
+    if not single_axes:
+        return output
+    return context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
 
 
 @function("Dot")

@@ -19,6 +19,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
+    affine,
     array_of,
     as_blob,
     joined,
@@ -327,8 +328,7 @@ def _gathering(
 
 def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
     """The index of a round, counted from the last one."""
-    linear = {"alpha": -1.0, "beta": count - 1.0}
-    return context.emit("activation", index, linear=linear)
+    return affine(context, index, -1.0, count - 1.0)
 
 
 def _finished(context: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:

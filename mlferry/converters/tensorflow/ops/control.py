@@ -45,11 +45,7 @@ def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[A
 
 
 def _body(context: Lowering, option: Subgraph | str) -> Subgraph:
-    """The function that an attribute names, or a part of a graph of TensorFlow 1.
-
-    Raises:
-        ConversionError: the model has no such function.
-    """
+    """The function that an attribute names, or a part of a graph of TensorFlow 1."""
     if isinstance(option, Subgraph):
         return option
     function: Subgraph | None = context.graph.functions.get(("", option))
