@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlferry.compiled import is_available
 from mlferry.models.model import MLModel
 from mlferry.runtime.program_session import BlockPlan, PlannedOperation, ProgramSession, State
 from mlferry.runtime.session import Session
@@ -138,7 +139,10 @@ def _severe(problems: Sequence[Problem]) -> list[Problem]:
 
 @pytest.fixture(autouse=True)
 def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test runs: the first results of a planned network are those layer by layer."""
+    """Whatever a test runs: the first results of a planned network are those layer by layer.
+
+    Where Numba has compiled them, those of NumPy alone, planned and not.
+    """
     run, compared = Session.run, set()
 
     def checked(session: Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> Any:
@@ -147,9 +151,11 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         if session.planned and key not in compared and _is_repeatable(session):
             program = session._program(frozenset(outputs))
             if program.constants or any(part.region for part in program.parts):
-                plain = copy.copy(session)
-                plain.planned, plain._programs = False, {}
-                _check_alike(actual, run(plain, inputs, outputs))
+                for planned in _other_ways(session):
+                    plain = copy.copy(session)
+                    plain.planned, plain._programs = planned, {}
+                    plain.options = replace(session.options, compiled=False)
+                    _check_alike(actual, run(plain, inputs, outputs))
             compared.add(key)
         return actual
 
@@ -168,14 +174,23 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         operations = _operations_of(session._plan)
         if session.planned and key not in compared and _plans(session._plan):
             if not any(each.call.op.startswith("random") for each in operations):
-                plain = copy.copy(session)
-                plain.planned, plain._plan = False, _without_schedules(session._plan)
                 half = session.precision == "half"
-                _check_alike(actual, run_program(plain, values, outputs, before), half)
+                for planned in _other_ways(session):
+                    plain = copy.copy(session)
+                    plain.planned, plain._plan = planned, _without_schedules(session._plan)
+                    plain.options = replace(session.options, compiled=False)
+                    state = None if before is None else State({n: before[n] for n in before})
+                    _check_alike(actual, run_program(plain, values, outputs, state), half)
             compared.add(key)
         return actual
 
     monkeypatch.setattr(ProgramSession, "run", checked_program)
+
+
+def _other_ways(session: Session | ProgramSession) -> tuple[bool, ...]:
+    """Whether plans are used, in each of the other ways to compute."""
+    compiles = is_available() and session.options.compiled is not False
+    return (False, True) if compiles else (False,)
 
 
 def _operations_of(plan: BlockPlan) -> list[PlannedOperation]:

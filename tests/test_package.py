@@ -27,6 +27,7 @@ ALLOWED = {
     "refusals": set(),
     "rooms": {"registry"},
     "numerics": {"errors", "numerics"},
+    "compiled": {"errors", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
     "custom": {"errors", "text", "registry", "spec"},
@@ -45,8 +46,8 @@ ALLOWED = {
         "onnx_graph", "layers", "programs", "exporters", "version",
     },
     "runtime": {
-        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
-        "layers", "programs", "exporters", "runtime",
+        "errors", "text", "lazy", "limits", "numerics", "compiled", "registry", "spec", "custom",
+        "onnx_graph", "layers", "programs", "exporters", "runtime",
     },
     "training": {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",

@@ -95,6 +95,9 @@ class MLModel:
         threads: how many a prediction uses at most; by default one per core.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        compiled: whether convolutions and pooling on NumPy go by kernels that Numba compiles, which
+            are faster, and do without Winograd's tiles; by default where Numba is installed (the
+            extra "compiled").
         widened: of ML Programs on NumPy: whether float16 weights stay in memory as float32 after
             their first use. False widens them in every run, which is slower and takes about half
             the memory. By default they stay if they take at most 64 MB in their file.
@@ -128,6 +131,7 @@ class MLModel:
         engine: str = "numpy",
         threads: int | None = None,
         winograd: bool = True,
+        compiled: bool | None = None,
         widened: bool | None = None,
         precision: str = "half",
         function_name: str | None = None,
@@ -137,7 +141,7 @@ class MLModel:
         skip_model_load: bool = False,
         compute_units: object = None,
     ) -> None:
-        runs = engine_named(engine, threads, winograd=winograd, widened=widened)
+        runs = engine_named(engine, threads, winograd=winograd, compiled=compiled, widened=widened)
         pictures.check_kind(images)
         spec, weights = read(model)
         if weights_dir is not None:

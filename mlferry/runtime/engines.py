@@ -43,7 +43,12 @@ NUMPY = Engine(Session)
 
 
 def engine_named(
-    name: str, threads: int | None = None, *, winograd: bool = True, widened: bool | None = None
+    name: str,
+    threads: int | None = None,
+    *,
+    winograd: bool = True,
+    widened: bool | None = None,
+    compiled: bool | None = None,
 ) -> Engine:
     """An engine by its name.
 
@@ -51,6 +56,7 @@ def engine_named(
         name: "numpy" or "onnxruntime".
         threads: how many it uses; by default one per core.
         winograd: whether convolutions on NumPy may go by tiles; see `Session`.
+        compiled: whether NumPy's sessions use what Numba compiles; see `Session`.
         widened: whether weights of float16 stay in memory as float32; see `ProgramSession`.
 
     Raises:
@@ -64,14 +70,15 @@ def engine_named(
     if threads is not None and threads < 1:
         raise RegistrationError(f"{threads} threads: at least 1 is needed")
     if name == "numpy":
-        if winograd and widened is None and threads is None:
+        if winograd and widened is None and threads is None and compiled is None:
             return NUMPY
-        options = (("winograd", winograd), ("threads", threads))
+        options = (("winograd", winograd), ("threads", threads), ("compiled", compiled))
         return Engine(Session, options, ProgramSession, (*options, ("widened", widened)))
     if not winograd:
         raise RegistrationError("winograd is for engine='numpy'; leave it out")
-    if widened is not None:
-        raise RegistrationError("widened is for engine='numpy'; leave it out")
+    for option, value in (("widened", widened), ("compiled", compiled)):
+        if value is not None:
+            raise RegistrationError(f"{option} is for engine='numpy'; leave it out")
     from mlferry.runtime.onnx_program_session import OnnxProgramSession
     from mlferry.runtime.onnx_session import OnnxSession, import_onnxruntime
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry import compiled as compiling
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
 from mlferry.numerics.copies import by_columns
@@ -31,7 +32,7 @@ from mlferry.programs.types import (
 )
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
-from mlferry.runtime.planned.plan import Part
+from mlferry.runtime.planned.plan import Part, PlanOptions
 from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
@@ -242,6 +243,7 @@ class ProgramSession:
             operation runs on its own, which is slower.
         winograd: whether planned convolutions may go by Winograd's tiles; see
             `mlferry.runtime.session.Session`.
+        compiled: whether planned parts run on kernels that Numba compiles; see `Session`.
         threads: how many it uses at most; see `Session`.
         widened: whether weights of float16 stay in memory as float32 once they were used; without
             it they are widened in each run, which takes longer and half of the memory. By default
@@ -266,6 +268,7 @@ class ProgramSession:
         seed: int | None = None,
         planned: bool = True,
         winograd: bool = True,
+        compiled: bool | None = None,
         threads: int | None = None,
         widened: bool | None = None,
     ) -> None:
@@ -283,7 +286,8 @@ class ProgramSession:
         self.inputs = {n: kind for n, kind in types.items() if not isinstance(kind, StateType)}
         self.states = {n: kind for n, kind in types.items() if isinstance(kind, StateType)}
         self.precision = precision
-        self.planned, self.winograd, self.threads = planned, winograd, threads
+        self.planned, self.threads = planned, threads
+        self.options = PlanOptions(winograd, compiling.checked(compiled))
         self._random = np.random.default_rng(seed)
         self._weights, self._used = weights, False
         if widened is None:
@@ -421,7 +425,7 @@ class ProgramSession:
         """The operations of a block in an order in which those that run as one stand together."""
         if outputs not in plan.schedules:
             plan.schedules[outputs] = regions.scheduled(
-                plan.operations, outputs, planned=self.planned, winograd=self.winograd
+                plan.operations, outputs, self.options if self.planned else None
             )
         return plan.schedules[outputs]
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 import numpy as np
 
-from mlferry import limits
+from mlferry import compiled as compiling, limits
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.layers import versions
@@ -21,6 +21,7 @@ from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
+from mlferry.runtime.planned.plan import PlanOptions
 from mlferry.runtime.steps import Step
 from mlferry.runtime.threads import at_most, one_thread
 from mlferry.spec import networks
@@ -71,6 +72,8 @@ class Session:
             layer runs on its own, which is slower and takes less memory.
         winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
             round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+        compiled: whether planned parts run on kernels that Numba compiles, which are faster and do
+            without Winograd's tiles; by default where Numba is installed.
         threads: how many it uses at most; by default one per core, up to eight.
 
     Raises:
@@ -85,9 +88,11 @@ class Session:
         *,
         planned: bool = True,
         winograd: bool = True,
+        compiled: bool | None = None,
         threads: int | None = None,
     ) -> None:
-        self.planned, self.winograd, self.threads = planned, winograd, threads
+        self.planned, self.threads = planned, threads
+        self.options = PlanOptions(winograd, compiling.checked(compiled))
         self.rank5 = versions.uses_rank5(network)
         every = networks.layers_of(network)
         custom = [layer for layer in every if layer.WhichOneof("layer") == "custom"]
@@ -261,7 +266,7 @@ class Session:
             steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            parts = regions.scheduled(left, outputs, planned=self.planned, winograd=self.winograd)
+            parts = regions.scheduled(left, outputs, self.options if self.planned else None)
             self._programs[outputs] = Program(constants, parts)
         return self._programs[outputs]
 

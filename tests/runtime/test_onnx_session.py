@@ -225,6 +225,7 @@ def test_an_index_outside_is_an_error() -> None:
         ({"engine": "onnx_runtime"}, r"no engine 'onnx_runtime'.*Did you mean 'onnxruntime'"),
         ({"threads": 0}, "at least 1"),
         ({"engine": "onnxruntime", "winograd": False}, "winograd is for engine='numpy'"),
+        ({"engine": "onnxruntime", "compiled": True}, "compiled is for engine='numpy'"),
         ({"engine": "onnxruntime", "threads": 0}, "at least 1"),
     ],
 )

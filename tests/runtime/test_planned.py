@@ -310,10 +310,10 @@ def test_tiles_of_winograd(
         return convolved(*arguments)
 
     monkeypatch.setattr(winograd, "convolved", counted)
-    Session(network.network).run(inputs, [last])
+    Session(network.network, compiled=False).run(inputs, [last])
     assert tiled
     tiled.clear()
-    Session(network.network, winograd=False).run(inputs, [last])
+    Session(network.network, winograd=False, compiled=False).run(inputs, [last])
     assert not tiled
 
 

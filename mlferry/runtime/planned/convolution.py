@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, Workspace, rows_of
-from mlferry.runtime.planned.products import Block, Finish, by_rows, products, shared_blocks
+from mlferry.runtime.planned.products import Block, by_rows, products, shared_blocks
 from mlferry.runtime.threads import Part
 
 _CACHE = 500_000  # bytes of unfolded input and result that are worked on at a time

@@ -9,15 +9,14 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.elementwise.kernel import clipped
 from mlferry.layers.kernels import KERNELS
 from mlferry.layers.params import Params
 from mlferry.registry import Registry
 from mlferry.runtime.planned import parts
 from mlferry.runtime.planned.convolution import Window
+from mlferry.runtime.planned.finish import Clipping, Pointwise
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Part, Shape
-from mlferry.runtime.planned.products import Pointwise
 
 Describe = Callable[[Params, int], "Part | None"]
 
@@ -25,8 +24,6 @@ LAYERS: Registry[Describe] = Registry("planned layer kind")
 planned = LAYERS.register
 """Registers what a layer is, for its parameters and the number of its inputs; None where no plan
 takes it."""
-
-_ZERO, _LARGEST = np.float32(0), np.float32(np.inf)
 
 
 def part_of(params: Params, inputs: int, outputs: int) -> Part | None:
@@ -49,10 +46,9 @@ def valuewise(params: Params, inputs: int) -> Part | None:
 def _function(params: Params) -> Pointwise | None:
     kind = params.which("NonlinearityType") if params.kind == "activation" else params.kind
     if kind == "ReLU":
-        return lambda x, out: clipped(x, _ZERO, _LARGEST, out=out)
+        return Clipping(np.float32(0))
     if kind == "clip":
-        least, most = np.float32(params.minVal), np.float32(params.maxVal)
-        return lambda x, out: clipped(x, least, most, out=out)
+        return Clipping(np.float32(params.minVal), np.float32(params.maxVal))
     if kind in ("PReLU", "parametricSoftplus", None):
         return None
     kernel = KERNELS.find(params.kind).value  # type: ignore[union-attr] # `Session` checked it

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.layers.elementwise.kernel import clipped
 from mlferry.numerics import half
 from mlferry.programs.arguments import Argument
 from mlferry.programs.convolution.definition import sliding
@@ -23,6 +22,7 @@ from mlferry.programs.types import FLOATS, TensorType
 from mlferry.registry import Registry
 from mlferry.runtime.planned import parts
 from mlferry.runtime.planned.convolution import Window
+from mlferry.runtime.planned.finish import Clipping
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Part, Shape
 
@@ -117,8 +117,7 @@ def unchanged(operation: Given) -> Part:
 
 
 def _within(least: float, most: float) -> Part:
-    low, high = np.float32(least), np.float32(most)
-    return parts.Valuewise(lambda x, out: clipped(x, low, high, out=out))
+    return parts.Valuewise(Clipping(np.float32(least), np.float32(most)))
 
 
 @planned("relu")

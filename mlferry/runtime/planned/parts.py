@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
+from mlferry.runtime.planned.finish import Combination, Finish, Pointwise
 from mlferry.runtime.planned.maps import Array, Border
 from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pooling import pool
-from mlferry.runtime.planned.products import Block, Finish, Pointwise, by_rows, shared_blocks
+from mlferry.runtime.planned.products import Block, by_rows, shared_blocks
 
 Pair = tuple[int, int]
 Edges = Sequence[Pair]  # of height and width: before and behind
@@ -56,11 +57,11 @@ class Valuewise(Part):
 
     def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish = Finish()
-        finish.then(self.function)
+        finish.steps.append(self.function)
         _alone(plan, step, finish)
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
-        finish.then(self.function)
+        finish.steps.append(self.function)
         return True
 
 
@@ -82,7 +83,7 @@ class ByChannel(Part):
         if vectors is None:
             raise NotPlannedError(str(step))
         finish = Finish()
-        finish.then(_scaled(*vectors))
+        finish.steps.append(_scaled(*vectors))
         _alone(plan, step, finish)
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
@@ -92,7 +93,7 @@ class ByChannel(Part):
             return False
         factor, shift = vectors
         if finish.factor is None or finish.steps:
-            finish.then(_scaled(factor, shift))
+            finish.steps.append(_scaled(factor, shift))
             return True
         finish.factor = finish.factor * factor
         finish.bias = shift if finish.bias is None else finish.bias * factor + shift
@@ -247,17 +248,9 @@ class Joined(Part):
             return False
         if plan.shapes[others[0]] != plan.shapes[name]:
             return False
-        finish.then_with(
-            self._in_order if step.inputs[0] == name else self._swapped,
-            plan.map(others[0]).inner,
-        )
+        swapped = step.inputs[0] != name
+        finish.steps.append(Combination(self.combine, plan.map(others[0]).inner, swapped))
         return True
-
-    def _in_order(self, x: Array, other: Array, out: Array) -> None:
-        self.combine(x, other, out=out)
-
-    def _swapped(self, x: Array, other: Array, out: Array) -> None:
-        self.combine(other, x, out=out)
 
 
 class Concatenation(Part):
@@ -375,8 +368,10 @@ class PlannedConvolution(Part):
         def once(purpose: str, make: Callable[[], Any]) -> Any:
             return self.once(f"{purpose} with {finish.folded}", make)
 
+        if plan.compiled and self._add_compiled(plan, x, weights, once, y, finish):
+            return
         if self._depthwise:
-            taps = once("taps", lambda: np.ascontiguousarray(weights()[:, 0].transpose(1, 2, 0)))
+            taps = once("taps", lambda: _taps(weights()))
             plan.add(conv.depthwise(x, taps, f.window, y, finish, plan.work))
             return
         if f.stored is not None and f.groups == 1:
@@ -392,6 +387,30 @@ class PlannedConvolution(Part):
             plan.add(conv.grouped(x, matrices, f.window, y, finish, plan.work))
             return
         plan.add(self._product(plan, x, matrices[0], y, finish))
+
+    def _add_compiled(
+        self,
+        plan: Plan,
+        x: Array,
+        weights: Callable[[], Array],
+        once: Callable[[str, Callable[[], Any]], Any],
+        y: Array,
+        finish: Finish,
+    ) -> bool:
+        """Add the compiled convolution, unless it takes no such weights."""
+        from mlferry.compiled.matrices import PackedMatrix
+        from mlferry.runtime.planned import compiled
+
+        f = self.filters
+        if self._depthwise and compiled.takes_windows(f.count):
+            taps = once("taps", lambda: _taps(weights()))
+            plan.add(compiled.depthwise(x, taps, f.window, y, finish))
+            return True
+        if f.groups > 1 or f.stored is not None:
+            return False
+        packed = once("packed", lambda: PackedMatrix.of(_matrices(weights(), 1)[0]))
+        plan.add(compiled.convolved(x, packed, f.window, y, finish))
+        return True
 
     def _product(self, plan: Plan, x: Array, matrix: Array, y: Array, finish: Finish) -> conv.Run:
         window = self.filters.window
@@ -416,6 +435,11 @@ class PlannedConvolution(Part):
             multiply()
 
         plan.add(run)
+
+
+def _taps(weights: Array) -> Array:
+    """[C, 1, kH, kW] as [kH, kW, C]."""
+    return np.ascontiguousarray(weights[:, 0].transpose(1, 2, 0))
 
 
 def _matrices(weights: Array, groups: int) -> list[Array]:
@@ -506,6 +530,12 @@ class Pooling(Part):
         combine: Any = np.add if self.divisor else np.maximum
         counts = None if self.divisor is None else self.divisor(plan.shapes[source])[..., None]
         x, y = plan.padded(source, border, fill), plan.map(name).inner
+        if plan.compiled:
+            from mlferry.runtime.planned import compiled
+
+            if compiled.takes_windows(y.shape[2]):
+                plan.add(compiled.pool(x, self.window, y, finish, counts))
+                return
         plan.add(pool(x, self.window, y, finish, combine, counts, plan.work))
 
 

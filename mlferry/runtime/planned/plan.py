@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from mlferry import limits
+from mlferry.compiled import is_available
 from mlferry.errors import SpecError, context
-from mlferry.numerics import half
 from mlferry.numerics.shapes import Shape as OpenShape
+from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.planned.products import Finish
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -21,6 +22,20 @@ Shape = tuple[int, ...]
 
 class NotPlannedError(Exception):
     """The plan cannot take a layer, or its shapes; the layers run one by one instead."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How plans compute.
+
+    Attributes:
+        winograd: whether convolutions on NumPy may go by tiles, which round more.
+        compiled: whether convolutions and pooling go by kernels that Numba compiles; None where it
+            is installed.
+    """
+
+    winograd: bool = True
+    compiled: bool | None = None
 
 
 class Part(ABC):
@@ -114,7 +129,7 @@ class Plan:
         steps: the layers, in an order in which blobs are made before they are read.
         given: shapes [1, C, H, W] of the blobs that come from outside.
         shown: the blobs that are wanted outside.
-        winograd: whether convolutions may go by tiles, which round more.
+        options: how it computes.
 
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
@@ -125,10 +140,11 @@ class Plan:
         steps: Sequence[PlannedStep],
         inputs: Mapping[str, Shape],
         outputs: Sequence[str],
-        *,
-        winograd: bool = True,
+        options: PlanOptions,
     ) -> None:
-        self.steps, self.shown, self.winograd = steps, list(outputs), winograd
+        self.steps, self.shown = steps, list(outputs)
+        self.compiled = is_available() if options.compiled is None else options.compiled
+        self.winograd = options.winograd and not self.compiled
         self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:
@@ -207,13 +223,13 @@ class Plan:
         """
         (name,) = step.outputs
         if _rounds(step):
-            finish.then(_rounding)
+            finish.steps.append(Rounding())
         while name not in self.shown and len(self.readers.get(name, ())) == 1:
             (reader,) = self.readers[name]
             if not _part(reader).follow(self, name, reader, finish):
                 break
             if _rounds(reader):
-                finish.then(_rounding)
+                finish.steps.append(Rounding())
             self._fused.add(id(reader))
             (name,) = reader.outputs
         self.made.add(name)
@@ -320,10 +336,6 @@ def _part(step: PlannedStep) -> Part:
 
 def _rounds(step: PlannedStep) -> bool:
     return step.rounds and not _part(step).exact
-
-
-def _rounding(x: Array, out: Array) -> None:
-    half.round_into(x, out)
 
 
 def _shapes(steps: Sequence[PlannedStep], inputs: Mapping[str, Shape]) -> dict[str, Shape]:

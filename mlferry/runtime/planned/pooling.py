@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.runtime.planned.convolution import Run, Window
+from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, Workspace
-from mlferry.runtime.planned.products import Block, Finish, by_rows, shared_blocks
+from mlferry.runtime.planned.products import Block, by_rows, shared_blocks
 
 _CACHE = 200_000  # bytes of rows that are held
 

@@ -1,20 +1,15 @@
-"""Matrix products, and functions of their rows while these are still in the cache."""
+"""Matrix products, some rows at a time, so that what follows finds them in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.threads import Part, lane_count, share
 
-Pointwise = Callable[[Array, Array], None]
-Placed = Callable[[Array, Array, int], None]
-Combine = Callable[[Array, Array, Array], Any]
 _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without packing
 _LEAST_ROWS = 14
 
@@ -40,65 +35,6 @@ def products(a: Array, b: Array, out: Array) -> list[Matmul]:
         )
     ]
     return [*tasks, (a[whole:], b, out[whole:])] if whole < count else tasks
-
-
-@dataclass
-class Finish:
-    """What is done to rows [r, W, C] of a result before anything reads them.
-
-    Attributes:
-        factor: [C], to be multiplied into the weights that make the rows; None where impossible.
-        folded: the layers whose factors these are.
-        bias: [C], added first.
-        steps: what follows, in its order: value by value, from the first argument into the
-            second; the third is the first row.
-        placed: whether one of them has to know which rows these are.
-    """
-
-    factor: Array | None = None
-    folded: tuple[str, ...] = ()
-    bias: Array | None = None
-    steps: list[Placed] = field(default_factory=list)
-    placed: bool = False
-    _tiled: dict[int, Array] = field(default_factory=dict)
-
-    def then(self, function: Pointwise) -> None:
-        """Let a function of each value follow."""
-        self.steps.append(lambda x, out, top: function(x, out))
-
-    def then_with(self, combine: Combine, other: Array) -> None:
-        """Let a function of each value and that of another map [H, W, C] follow."""
-        self.placed = True
-        self.steps.append(lambda x, out, top: combine(x, other[top : top + len(x)], out))
-
-    def __call__(self, source: Array, target: Array, top: int) -> None:
-        """Finish some rows, the first of which is `top`, from `source` into `target`."""
-        steps = self.steps if self.bias is None else [self._add_bias, *self.steps]
-        if not steps:
-            if target is not source:
-                np.copyto(target, source)
-            return
-        for step in steps[:-1]:
-            step(source, source, top)
-        steps[-1](source, target, top)
-
-    def from_map(self, x: Array, target: Array, top: int) -> None:
-        """The same, without changing `source`."""
-        first, *rest = self.steps
-        first(x, target, top)
-        for step in rest:
-            step(target, target, top)
-
-    def _add_bias(self, x: Array, out: Array, top: int) -> None:
-        rows, width, channels = x.shape
-        assert self.bias is not None
-        if not (x.flags.c_contiguous and out.flags.c_contiguous):
-            np.add(x, self.bias, out=out)
-            return
-        if width not in self._tiled:
-            self._tiled[width] = np.tile(self.bias, width)
-        shape = (rows, width * channels)
-        np.add(x.reshape(shape), self._tiled[width], out=out.reshape(shape))
 
 
 def blocks(height: int, rows: int) -> Sequence[tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
-from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, Shape
+from mlferry.runtime.planned.plan import NotPlannedError, Plan, PlannedStep, PlanOptions, Shape
 from mlferry.runtime.threads import Part, lane_count, share
 
 S = TypeVar("S", bound=PlannedStep)
@@ -23,13 +23,13 @@ class Region:
     Args:
         steps: the layers.
         shown: what later steps, or the caller, read of it.
-        winograd: whether convolutions may go by tiles, which round more.
+        options: how its plans compute.
     """
 
     def __init__(
-        self, steps: Sequence[PlannedStep], outputs: Sequence[str], winograd: bool
+        self, steps: Sequence[PlannedStep], outputs: Sequence[str], options: PlanOptions
     ) -> None:
-        self.steps, self.shown, self.winograd = list(steps), list(outputs), winograd
+        self.steps, self.shown, self.options = list(steps), list(outputs), options
         written = {name for step in steps for name in step.outputs}
         self.reads = [
             name
@@ -115,7 +115,7 @@ class Region:
         if len(self._plans) > _REMEMBERED:
             self._plans = {key: []}
         shapes = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
-        return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
+        return Plan(self.steps, shapes, self.shown, self.options)
 
 
 def _broadcast_only(steps: Sequence[PlannedStep], reads: Sequence[str]) -> set[str]:
@@ -155,11 +155,14 @@ class PlannedRegion(Generic[S]):
 
 
 def scheduled(
-    steps: Sequence[S], outputs: frozenset[str], *, planned: bool, winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], options: PlanOptions | None
 ) -> list[PlannedRegion[S]]:
-    """What to run for the wanted blobs, each with the blobs that it uses last."""
+    """What to run for the wanted blobs, each with the blobs that it uses last.
+
+    Without `options`, nothing is planned.
+    """
     groups: list[tuple[Region | None, Sequence[S]]] = (
-        grouped(steps, outputs, winograd) if planned else [(None, [step]) for step in steps]
+        [(None, [step]) for step in steps] if options is None else grouped(steps, outputs, options)
     )
     last_use = set(outputs)
     plan: list[PlannedRegion[S]] = []
@@ -171,7 +174,7 @@ def scheduled(
 
 
 def grouped(
-    steps: Sequence[S], outputs: frozenset[str], winograd: bool
+    steps: Sequence[S], outputs: frozenset[str], options: PlanOptions
 ) -> list[tuple[Region | None, Sequence[S]]]:
     """The steps reordered so that each convolutional part is one region."""
     result: list[tuple[Region | None, Sequence[S]]] = []
@@ -184,7 +187,7 @@ def grouped(
         written = {name for step in waiting for name in step.outputs}
         later = {name for step in rest for name in step.reads} | outputs
         if _is_worth(waiting):
-            region = Region(waiting, sorted(written & later), winograd)
+            region = Region(waiting, sorted(written & later), options)
             result.append((region, region.steps))  # type: ignore[arg-type]
         else:
             result.extend((None, [step]) for step in waiting)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlferry.runtime.planned.convolution import Run, Window, unfolded
+from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, Workspace
-from mlferry.runtime.planned.products import Finish
 
 
 @dataclass(frozen=True)

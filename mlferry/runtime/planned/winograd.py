@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, Workspace
-from mlferry.runtime.planned.products import Block, Finish, Matmul, by_rows, shared_blocks
+from mlferry.runtime.planned.products import Block, Matmul, by_rows, shared_blocks
 from mlferry.runtime.threads import Part
 
 _CACHE = 700_000  # bytes of tiles that are worked on at a time

@@ -1,0 +1,165 @@
+"""Convolutions and pooling of maps by the kernels that Numba compiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.compiled import kernels
+from mlferry.compiled.matrices import PackedMatrix
+from mlferry.runtime.planned.convolution import Run, Window
+from mlferry.runtime.planned.finish import Finish, TileEnds
+from mlferry.runtime.planned.maps import Array, rows_of
+from mlferry.runtime.planned.products import by_rows, shared_blocks
+
+_CACHE = 500_000  # bytes of input and result that are worked on at a time
+
+
+def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish: Finish) -> Run:
+    """A convolution of any kernel.
+
+    Args:
+        x: [H, W, C], its border included.
+        weights: [kH * kW * C, M].
+        window: the kernel.
+        y: [H', W', M].
+        finish: what follows.
+    """
+    bias = weights.padded(finish.bias)
+    ends, rest = finish.split_for_tiles()
+    height, width, _ = y.shape
+    channels, (_, pixel, value) = x.shape[2], x.strides
+    _check_reach(x, window, y)
+    offsets = _offsets(x, window)
+    run = channels
+    if window.dilation[1] == 1 and pixel == channels * value:
+        run *= window.size[1]
+        offsets = np.ascontiguousarray(offsets[:, :1])
+    even = shared_blocks(height, width, _CACHE // (4 * width * (channels + weights.columns)))
+
+    def block(top: int, number: int) -> Run:
+        target = y[top : top + number]
+        source = x[top * window.stride[0] :]
+        above = ends.addend
+        part = replace(ends, addend=None if above is None else above[top : top + number])
+        product = _product(source, weights, window, offsets, run, bias, part, target)
+
+        def run_block() -> None:
+            product()
+            if rest.steps:
+                rest(target, target, top)
+
+        return run_block
+
+    return by_rows(even, lambda: block)
+
+
+def _product(
+    x: Array,
+    weights: PackedMatrix,
+    window: Window,
+    offsets: NDArray[np.int64],
+    run: int,
+    bias: Array,
+    ends: TileEnds,
+    y: Array,
+) -> Run:
+    """The product for some rows; where pixels lie evenly, all of them are one row."""
+    line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
+    addend = y if ends.addend is None else ends.addend
+    if offsets.size == 1 and window.stride == (1, 1):
+        flat = [rows_of(part) for part in (x[: len(y)], y, addend)]
+        if all(part is not None for part in flat):
+            x, y, addend = (part[None] for part in flat if part is not None)
+    tile = kernels.tile_for(y.shape[1])
+    limits = ends.limits.least, ends.limits.most
+
+    def multiply() -> None:
+        kernels.convolve(
+            x, line, step, offsets, run, weights.values, bias, addend, ends.addend is not None,
+            ends.rounds, y, *limits, tile,
+        )  # fmt: skip
+
+    return multiply
+
+
+def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
+    """One kernel a channel, [kH, kW, C], of at least as many channels as a vector has lanes."""
+    channels = y.shape[2]
+    bias = np.zeros(channels, np.float32) if finish.bias is None else finish.bias
+    matrix = np.ascontiguousarray(weights.reshape(-1, channels))
+    return _windows(kernels.WEIGHTED, x, window, matrix, bias, y, finish, None)
+
+
+def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | None) -> Run:
+    """The largest value of windows, or with a divisor, [H', W', 1], their mean."""
+    channels = y.shape[2]
+    function = kernels.LARGEST if divisor is None else kernels.SUM
+    initial = np.full(channels, -np.inf if divisor is None else 0, np.float32)
+    return _windows(function, x, window, initial[None], initial, y, finish, divisor)
+
+
+def takes_windows(channels: int) -> bool:
+    """Whether `depthwise` and `pool` take maps with so many channels."""
+    return channels >= kernels.LANES
+
+
+def _windows(
+    function: int,
+    x: Array,
+    window: Window,
+    weights: Array,
+    initial: Array,
+    y: Array,
+    finish: Finish,
+    divisor: Array | None,
+) -> Run:
+    ends, rest = finish.split_for_tiles()
+    if ends.addend is not None or divisor is not None:
+        ends, rest = TileEnds(), Finish(steps=finish.steps)
+    height, width, channels = y.shape
+    _check_reach(x, window, y)
+    offsets = _offsets(x, window).reshape(-1)
+    line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
+    tile = kernels.window_tile_for(width)
+    limits = ends.limits.least, ends.limits.most
+    initial = np.ascontiguousarray(initial)
+
+    def block(top: int, number: int) -> Run:
+        source, target = x[top * window.stride[0] :], y[top : top + number]
+
+        def run() -> None:
+            kernels.reduce_windows(
+                function, source, line, step, offsets, weights, initial, ends.rounds, target,
+                *limits, tile,
+            )  # fmt: skip
+            if divisor is not None:
+                np.divide(target, divisor[top : top + number], out=target)
+            if rest.steps:
+                rest(target, target, top)
+
+        return run
+
+    even = shared_blocks(height, width, _CACHE // (8 * width * channels))
+    return by_rows(even, lambda: block)
+
+
+def _offsets(x: Array, window: Window) -> NDArray[np.int64]:
+    """Where the pixels of a window lie, [kH, kW], in bytes from its first."""
+    down, across = (
+        np.arange(size) * dilation * stride
+        for size, dilation, stride in zip(window.size, window.dilation, x.strides, strict=False)
+    )
+    return np.ascontiguousarray(down[:, None] + across, np.int64)
+
+
+def _check_reach(x: Array, window: Window, y: Array) -> None:
+    """Compiled code checks no index, so windows that reach beyond the map are an error here."""
+    for size, stride, dilation, extent, count in zip(
+        window.size, window.stride, window.dilation, x.shape, y.shape, strict=False
+    ):
+        assert (count - 1) * stride + (size - 1) * dilation < extent
+    for array in (x, y):
+        assert array.strides[2] == array.itemsize
