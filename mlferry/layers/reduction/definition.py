@@ -13,6 +13,17 @@ REDUCTIONS = (
     *("reduceLogSum", "reduceSumSquare", "reduceLogSumExp"),
 )
 
+MODES = {  # of `reduce`, but for LOGSUM and ARGMAX: the kind that computes the same
+    "SUM": "reduceSum",
+    "AVG": "reduceMean",
+    "PROD": "reduceProd",
+    "SUMSQUARE": "reduceSumSquare",
+    "L1": "reduceL1",
+    "L2": "reduceL2",
+    "MAX": "reduceMax",
+    "MIN": "reduceMin",
+}
+
 
 @layer_kind("reduce", inputs=1, defaults={"epsilon": 1e-06})
 def reduce(params: Params, shape: Shape) -> list[Shape]:

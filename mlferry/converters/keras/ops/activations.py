@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def activation(context: Lowering, x: Blob, **kind: Any) -> Blob:
+def activation(context: Lowering, x: Blob, **kind: Mapping[str, Any]) -> Blob:
     """An `activation` layer in the layout of its input."""
     return context.emit("activation", x, **kind)
 
