@@ -99,11 +99,7 @@ examples:
     help="Fix an input to a number or an .npy file; the model then has no such input.",
 )
 @click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="NAME",
-    help="An output to keep; by default all.",
+    "--output", "outputs", multiple=True, metavar="NAME", help="An output to keep; by default all."
 )
 @click.option(
     "--output-image",
@@ -246,11 +242,7 @@ def convert(
 
 
 def _dict(name: str, defined: Mapping[str, Any], path: Path | None) -> Mapping[str, Any]:
-    """A dict that the file of ``--custom`` defines; empty where it defines the other one.
-
-    Raises:
-        CustomLayerError: it defines neither of the two, or something else under the name.
-    """
+    """A dict that the file of ``--custom`` defines; empty where it defines the other one."""
     if path is None:
         return {}
     if not any(each in defined for each in _DICTS):
@@ -339,11 +331,7 @@ def _inputs(
 
 
 def _shapes(texts: list[str] | None) -> Any:
-    """One shape, or a list of them.
-
-    Raises:
-        click.UsageError: there are several, and one has a range.
-    """
+    """One shape, or a list of them."""
     from mlferry.converters.types import EnumeratedShapes, RangeDim
 
     shapes = [_shape(text) for text in texts or ()]

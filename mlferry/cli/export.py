@@ -84,11 +84,7 @@ def export(
 
 
 def _shape(text: str) -> list[int | str]:
-    """``batch,3,224,224``.
-
-    Raises:
-        click.UsageError: an extent is empty or below 1.
-    """
+    """``batch,3,224,224``."""
     extents: list[int | str] = []
     for part in text.split(","):
         word = part.strip()

@@ -18,11 +18,7 @@ from mlferry.converters.interface import InputType, OutputType, bind_inputs, fin
 from mlferry.converters.lower import Choices, as_conversion_errors, lower
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.options import Options
-from mlferry.converters.settings import (
-    ComputePrecision,
-    ComputeUnit,
-    check_network_precision,
-)
+from mlferry.converters.settings import ComputePrecision, ComputeUnit, check_network_precision
 from mlferry.converters.tracing import Tracer
 from mlferry.converters.types import ClassifierConfig
 from mlferry.errors import (

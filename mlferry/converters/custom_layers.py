@@ -270,11 +270,7 @@ def mask_blobs(context: Lowering, node: Node) -> list[Blob]:
 
 
 def _masks(context: Lowering, node: Node, takes: bool | None) -> list[Blob]:
-    """The masks that a custom layer receives as additional inputs.
-
-    Raises:
-        ConversionError: nothing says whether the layer computes with the mask that reaches it.
-    """
+    """The masks that a custom layer receives as additional inputs."""
     results = [mask for mask in node.masks if mask is not None]
     if takes is None and not all(mask.is_certain for mask in results):
         origins = ", ".join(repr(mask.origin) for mask in results)

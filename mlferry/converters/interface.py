@@ -68,11 +68,7 @@ def bind_inputs(
 
 
 def _fix(context: Lowering, value: Value, number: object, takes_constants: bool) -> None:
-    """An input with a constant value.
-
-    Raises:
-        ConversionError: the value does not have the input's type or shape.
-    """
+    """An input with a constant value."""
     try:
         array = np.asarray(number).astype(_numpy_dtype(value))
     except (TypeError, ValueError) as error:

@@ -29,11 +29,7 @@ from mlferry.converters.frontend import Converter, Frontend
 from mlferry.converters.graph import Graph, Mask, Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.unsupported import unsupported
-from mlferry.converters.values import (
-    SOURCE,
-    Blob,
-    Constant,
-)
+from mlferry.converters.values import SOURCE, Blob, Constant
 from mlferry.errors import ConversionError, MlferryError, SpecError, context
 from mlferry.layers.builder import Builder
 from mlferry.progress import progress_of

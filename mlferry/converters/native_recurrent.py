@@ -223,11 +223,7 @@ def _lstm(gates: Gates, functions: list[Params]) -> tuple[str, Params, int]:
             weights[f"{gate}GatePeepholeVector"] = part
     return (
         "uniDirectionalLSTM",
-        {
-            "activations": functions,
-            "params": options,
-            "weightParams": weights,
-        },
+        {"activations": functions, "params": options, "weightParams": weights},
         2,
     )
 

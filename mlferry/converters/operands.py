@@ -173,6 +173,12 @@ def truncated(context: Lowering, x: Blob) -> Blob:
     return context.multiply(context.emit("sign", x), whole)
 
 
+def to_nearest(context: Lowering, x: Blob) -> Blob:
+    """The nearest integer; halves are rounded away from 0."""
+    whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
+    return context.multiply(context.emit("sign", x), whole)
+
+
 def ints(value: NDArray[Any]) -> tuple[int, ...]:
     """Integers of an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, known
+from mlferry.converters.operands import affine, known, to_nearest
 from mlferry.converters.sampling import GridSampling, clipped, sampled
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -112,7 +112,7 @@ def _by_computed(
         at = context.divide(context.add(line(first, second), third), safe)
         at = _MODES[filling.mode].computed(context, at, extent)
         if filling.interpolation == "nearest":
-            at = _rounded(context, at)
+            at = to_nearest(context, at)
         # [N or 1, 1, rows, columns] for each image as [N, rows, columns, 1]
         at = context.reshape(at, (-1, *size, 1), layout=SOURCE)
         if batch != 1 and shape != (batch, 8):
@@ -126,12 +126,6 @@ def _by_computed(
     output = context.multiply(output, there)
     output = affine(context, output, 1.0, filling.value) if filling.value else output
     return context.transpose(output, (0, 2, 3, 1))
-
-
-def _rounded(context: Lowering, x: Blob) -> Blob:
-    """The nearest integer; halves are rounded away from zero."""
-    whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
-    return context.multiply(context.emit("sign", x), whole)
 
 
 def _samples(

@@ -160,11 +160,7 @@ class LayerWalk(ABC, Generic[V, B]):
         return bool(values) and all(value in self._cut for value in values)
 
     def _results(self, layer: Layer, write: Callable[[], Any]) -> Sequence[V]:
-        """What a function writes, at least one value for each output.
-
-        Raises:
-            SpecError: the parameters do not fit, or the layer has fewer outputs than it names.
-        """
+        """What a function writes, at least one value for each output."""
         try:
             output = write()
         except self.passed_on:

@@ -310,11 +310,7 @@ def _shapes(feature: ft.FeatureType) -> list[tuple[int, ...]]:
 
 
 def _along(
-    span: _Range,
-    ranges: Sequence[_Range],
-    base: Sizes,
-    run: Callable[[Sizes], _Tried],
-    most: int,
+    span: _Range, ranges: Sequence[_Range], base: Sizes, run: Callable[[Sizes], _Tried], most: int
 ) -> Axis:
     alike = [r for r in ranges if (r.lower, r.upper) == (span.lower, span.upper)]
     last = span.lower + most - 1

@@ -104,11 +104,7 @@ def _steps(layers: Sequence[nn.NeuralNetworkLayer], *, rank5: bool) -> list[Laye
 
 
 def _walk(
-    steps: Sequence[LayerStep],
-    result: ShapeTrace,
-    custom: CustomShapes,
-    *,
-    rank5: bool,
+    steps: Sequence[LayerStep], result: ShapeTrace, custom: CustomShapes, *, rank5: bool
 ) -> None:
     for step in steps:
         layer = step.layer
@@ -197,21 +193,14 @@ def bound_to_sizes(
     return results
 
 
-_NEVER_CONSTANT = (
-    "custom",
-    "branch",
-    "loop",
-    "categoricalDistribution",
-    "randomNormalLike",
-    "randomNormalStatic",
-    "randomNormalDynamic",
-    "randomUniformLike",
-    "randomUniformStatic",
-    "randomUniformDynamic",
-    "randomBernoulliLike",
-    "randomBernoulliStatic",
-    "randomBernoulliDynamic",
-)
+_NEVER_CONSTANT = {
+    *("custom", "branch", "loop", "categoricalDistribution"),
+    *(
+        f"random{distribution}{shape}"
+        for distribution in ("Normal", "Uniform", "Bernoulli")
+        for shape in ("Like", "Static", "Dynamic")
+    ),
+}
 
 
 def _walk_bodies(

@@ -109,9 +109,7 @@ def _layer_reasons(layer: nn.NeuralNetworkLayer) -> Iterator[tuple[int, str]]:
         yield feature.version, f"{feature.what} of {layer.name!r}"
 
 
-def _weight_reasons(
-    holder: networks.Network | nn.NeuralNetworkLayer,
-) -> Iterator[tuple[int, str]]:
+def _weight_reasons(holder: networks.Network | nn.NeuralNetworkLayer) -> Iterator[tuple[int, str]]:
     for weight in weights.iter_weights(holder):
         encoding = _encoding(weight.message)
         if encoding is not None and weight.kind != "custom":

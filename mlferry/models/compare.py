@@ -19,14 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.models import agreement, compare_html, pixels
 from mlferry.models.agreement import Margins
-from mlferry.models.comparison import (
-    LABELS,
-    BlobDifference,
-    Comparison,
-    Energy,
-    OutputReport,
-    Row,
-)
+from mlferry.models.comparison import LABELS, BlobDifference, Comparison, Energy, OutputReport, Row
 from mlferry.models.model import MLModel, ModelFile
 from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order

@@ -59,11 +59,7 @@ def _number(text: str) -> Any:
 
 
 def _split(model: MLModel, data: Rows, answer: str) -> list[tuple[dict[str, Any], Any]]:
-    """The inputs in each row, and the known answer.
-
-    Raises:
-        PredictionError: there are no rows, or one has no such answer.
-    """
+    """The inputs in each row, and the known answer."""
     names = [feature.name for feature in model.get_spec().description.input]
     rows = _rows(data)
     if not rows:

@@ -245,12 +245,7 @@ def _apply_inside(
     *,
     check: bool,
 ) -> None:
-    """Change an input of a pipeline in the models that take it.
-
-    Raises:
-        SpecError: a model does not take the sizes, or another one would get what varies with
-            them, and takes one size.
-    """
+    """Change an input of a pipeline in the models that take it."""
     varying: dict[str, str] = {}  # which model makes what varies
     for index, model in enumerate(pipeline.models):
         where = pipeline.names[index] if index < len(pipeline.names) else str(index)
@@ -280,11 +275,8 @@ def _varying_outputs(model: model_pb2.Model) -> list[str]:
     if networks.network_of(model) is not None:
         loose = accepted_sizes(model).varying
         return [*loose, *(name for name, kind in described.items() if flexible_axes(kind))]
-    return (
-        []
-        if any(each.type.HasField("imageType") for each in model.description.input)
-        else [*described]
-    )
+    takes_pictures = any(each.type.HasField("imageType") for each in model.description.input)
+    return [] if takes_pictures else [*described]
 
 
 def _refuse(name: str, accepted: Acceptance) -> None:

@@ -145,8 +145,7 @@ def _labels(spec: model_pb2.Model) -> list[str]:
     holder = getattr(spec, kind) if kind else None
     if holder is None or "ClassLabels" not in holder.DESCRIPTOR.oneofs_by_name:
         return []
-    which = holder.WhichOneof("ClassLabels")
-    return [str(label) for label in getattr(holder, which).vector] if which else []
+    return [str(label) for label in networks.class_labels(holder)]
 
 
 def _updatable_layers(spec: model_pb2.Model) -> list[str]:

@@ -567,10 +567,7 @@ class MLModel:
         return self._shown(evaluate(data))
 
     def gradient(
-        self,
-        data: Mapping[str, Any],
-        output: Output,
-        blobs: Sequence[str] | None = None,
+        self, data: Mapping[str, Any], output: Output, blobs: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """The gradient of an output of a neural network with respect to its inputs.
 

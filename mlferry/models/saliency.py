@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError, UnsupportedModelError
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses
-from mlferry.runtime.evaluators.network import NetworkEvaluator, class_labels, probability_blob
+from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
 from mlferry.runtime.images import color_layout
 from mlferry.spec import networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
@@ -104,7 +104,7 @@ def _seed(spec: model_pb2.Model, name: str, output: Array, place: object) -> Arr
     description = spec.description
     of_labels = (description.predictedFeatureName, description.predictedProbabilitiesName)
     if isinstance(network, nn.NeuralNetworkClassifier) and name in of_labels:
-        labels: Sequence[Any] = class_labels(network)
+        labels: Sequence[Any] = networks.class_labels(network)
         if place not in labels:
             close = did_you_mean(str(place), [str(label) for label in labels])
             raise PredictionError(

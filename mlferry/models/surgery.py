@@ -24,13 +24,9 @@ from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2
 def _checked(
     spec: model_pb2.Model, like: Sequence[MLModel], subject: str, weights: Weights | None = None
 ) -> MLModel:
-    """Make a model of a message that has no new problems.
+    """Make a model of a message that has no new problems; it runs like those that it is made of.
 
-    Args:
-        spec: of the model.
-        like: the models that it is made of; it runs like them.
-        subject: it is, for the error.
-        weights: the files of the constants of programs; by default those of the first model.
+    Programs have the constants of `weights`, by default those of the first of them.
 
     Raises:
         ValidationError: it has new problems, or a layer no longer accepts the described inputs.

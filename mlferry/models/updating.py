@@ -11,7 +11,7 @@ from mlferry.errors import PredictionError, SpecError, UnsupportedModelError, co
 from mlferry.models.samples import samples_for
 from mlferry.registry import did_you_mean
 from mlferry.runtime.evaluators import prepare
-from mlferry.runtime.evaluators.network import NetworkEvaluator, class_labels, probability_blob
+from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
 from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.spec import networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
@@ -141,7 +141,7 @@ def _train_network(
     trainer = NetworkTrainer(network, classes.layers, evaluate.session, parameters)
     target = _target_name(spec, network)
     of_label = _of_label(network, trainer.loss.input)
-    labels = class_labels(network) if of_label else []
+    labels = networks.class_labels(network) if of_label else []
     inputs = {feature.name for feature in spec.description.input}
     training_samples = []
     for number, data in enumerate(samples):

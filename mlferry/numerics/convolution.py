@@ -119,11 +119,7 @@ def _unfold(
 
 
 def _depthwise(
-    x: Array,
-    weights: Array,
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    size: Sequence[int],
+    x: Array, weights: Array, strides: Sequence[int], dilations: Sequence[int], size: Sequence[int]
 ) -> Array:
     multiplier = weights.shape[0] // x.shape[1]
     taps = weights.reshape(x.shape[1], multiplier, *weights.shape[2:])

@@ -29,17 +29,7 @@ _BROADCAST = {
     "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Where", "Xor",
 }  # fmt: skip
 
-_BOOLEAN = {
-    "And",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Not",
-    "Or",
-    "Xor",
-}
+_BOOLEAN = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 # Functions of two values by their names in ML Programs.
 _NODES = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "real_div": "Div", "pow": "Pow", "maximum": "Max",

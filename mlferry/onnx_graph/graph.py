@@ -157,10 +157,7 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _fill(
-    target: onnx.GraphProto,
-    nodes: Sequence[Node],
-    inputs: Sequence[Port],
-    outputs: Sequence[Port],
+    target: onnx.GraphProto, nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port]
 ) -> None:
     target.node.extend(_node(node) for node in nodes)
     target.input.extend(map(_value_info, inputs))

@@ -533,16 +533,12 @@ class ProgramBuilder:
         return extents
 
 
-_NEVER_FOLDED = {
-    "random_normal",
-    "random_uniform",
-    "random_bernoulli",
-    "random_categorical",
-    "make_list",
-    "read_state",
-    "write_state",
-    "classify",
+# Operations whose results differ from call to call, or depend on those before.
+CHANGING = {
+    *("random_normal", "random_uniform", "random_bernoulli", "random_categorical"),
+    *("make_list", "read_state", "write_state"),
 }
+_NEVER_FOLDED = {*CHANGING, "classify"}
 _MOVES = {"transpose", "reshape", "expand_dims", "squeeze", "concat", "slice_by_index", "cast"}
 _RESHAPES = ("reshape", "expand_dims", "squeeze")
 

@@ -142,8 +142,7 @@ def sparse(opset: int, values: Array, dtype: str) -> Compressed:
     mask, nonzero = stored.view(np.uint8), _floats(values[stored], dtype)
     if opset >= BLOCKS:
         return Compressed(
-            "constexpr_sparse_to_dense",
-            {"nonzero_data": nonzero, "mask": constant(mask, "uint1")},
+            "constexpr_sparse_to_dense", {"nonzero_data": nonzero, "mask": constant(mask, "uint1")}
         )
     bits = np.frombuffer(packed(mask.reshape(-1), 1), np.uint8)
     return Compressed(

@@ -7,7 +7,7 @@ opset is registered again, by `newer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -238,6 +238,37 @@ def newer(
         return rule
 
     return register
+
+
+def apart(since: int, *names: str, **parameters: Parameter) -> Callable[[F], F]:
+    """As `newer`: parameters of the type of x, T, may be of another float type than x from now on.
+
+    Args:
+        since: the opset.
+        names: of ops that are registered already.
+        parameters: those that are otherwise different, or new.
+    """
+
+    def register(rule: F) -> F:
+        for name in names:
+            entry = DEFINITIONS.registered(name, since - 1)
+            assert entry is not None
+            others = {
+                key: replace(parameter, dtypes="U")
+                for key, parameter in entry.value.parameters.items()
+                if parameter.dtypes == "T" and key != "x"
+            }
+            newer(since, name, variables={"U": FLOATS}, **{**others, **parameters})(rule)
+        return rule
+
+    return register
+
+
+def one_of(operands: Operands, name: str, possible: Collection[str]) -> None:
+    """Raise a `SpecError` if an operand has a value that is none of these names."""
+    operand = getattr(operands, name, None)
+    if operand is not None and operand.known not in possible:
+        raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(possible)}")
 
 
 def definition_of(name: str, opset: int) -> Definition:

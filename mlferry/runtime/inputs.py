@@ -142,11 +142,7 @@ def _numbers(name: str, value: object) -> Array:
 
 
 def _classic(name: str, array: Array, feature: ft.ArrayFeatureType) -> Array:
-    """The rank-5 mapping: [C] or [C, H, W], with Seq and Batch in front where they are given.
-
-    Raises:
-        PredictionError: the array fits neither the description nor the full five axes.
-    """
+    """The rank-5 mapping: [C] or [C, H, W], with Seq and Batch in front where they are given."""
     default = tuple(feature.shape)
     shape = array.shape
     if len(default) == 1:

@@ -595,12 +595,7 @@ class _Planner:
     """Resolves the operations of blocks."""
 
     def __init__(
-        self,
-        opset: int,
-        weights: Weights,
-        half: bool,
-        random: np.random.Generator,
-        widened: bool,
+        self, opset: int, weights: Weights, half: bool, random: np.random.Generator, widened: bool
     ) -> None:
         self._opset, self._weights, self._half, self._random = opset, weights, half, random
         self._widened = widened

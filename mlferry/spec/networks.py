@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from google.protobuf.message import Message
+
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 Network = nn.NeuralNetwork | nn.NeuralNetworkClassifier | nn.NeuralNetworkRegressor
@@ -25,6 +27,12 @@ def pipeline_of(spec: model_pb2.Model) -> model_pb2.Pipeline | None:
     result = getattr(spec, kind)
     pipeline: model_pb2.Pipeline = result if kind == "pipeline" else result.pipeline
     return pipeline
+
+
+def class_labels(holder: Message) -> list[str] | list[int]:
+    """The labels of a classifier's parameters."""
+    field = holder.WhichOneof("ClassLabels")
+    return list(getattr(holder, field).vector) if field else []
 
 
 def models_in(spec: model_pb2.Model) -> Iterator[model_pb2.Model]:

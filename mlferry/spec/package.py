@@ -76,11 +76,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _inside(package: Path, relative: str) -> Path:
-    """A file in a package.
-
-    Raises:
-        ModelFileError: the path leads out of the package, or not to a regular file.
-    """
+    """A file in a package."""
     parts = PurePosixPath(relative).parts
     if relative.startswith("/") or "\\" in relative or ".." in parts or ":" in relative:
         raise ModelFileError(

@@ -235,11 +235,7 @@ def write_half(target: nn.WeightParams, values: ArrayLike) -> None:
 
 
 def write_linear(
-    target: nn.WeightParams,
-    indices: ArrayLike,
-    bits: int,
-    scale: ArrayLike,
-    bias: ArrayLike = (),
+    target: nn.WeightParams, indices: ArrayLike, bits: int, scale: ArrayLike, bias: ArrayLike = ()
 ) -> None:
     """Store ``weight = indices * scale + bias``; scale and bias of length 1 or channels."""
     target.Clear()

@@ -203,11 +203,7 @@ class NetworkTrainer:
 
 
 def _trained_weights(network: networks.Network) -> dict[tuple[str, str], weights.Weight]:
-    """The weights of updatable layers, by layer and field.
-
-    Raises:
-        SpecError: there are none, or two layers have one name.
-    """
+    """The weights of updatable layers, by layer and field."""
     trained: dict[tuple[str, str], weights.Weight] = {}
     names = [layer.name for layer in networks.layers_of(network)]
     for weight in weights.iter_weights(network):

@@ -153,11 +153,7 @@ def convertToSpec(*args: Any, **kwargs: Any) -> model_pb2.Model:
 
 
 def _trainable(model: MLModel, graph: Graph, options: TrainingOptions) -> MLModel:
-    """Make a converted model trainable on a device, as Keras trains it.
-
-    Raises:
-        ValidationError: a device could not train it; all reasons are listed.
-    """
+    """Make a converted model trainable on a device, as Keras trains it."""
     spec = model.get_spec()
     layers, others = trained_layers(graph, spec)
     if not layers:

@@ -84,16 +84,9 @@ def _quantized(
 NAMES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     **dict.fromkeys(
         (
-            "Conv1D",
-            "Conv2D",
-            "Conv3D",
-            "Conv1DTranspose",
-            "Conv2DTranspose",
-            "Conv3DTranspose",
-            "DepthwiseConv1D",
-            "DepthwiseConv2D",
-            "LocallyConnected1D",
-            "LocallyConnected2D",
+            *("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose"),
+            *("Conv2DTranspose", "Conv3DTranspose"),
+            *("DepthwiseConv1D", "DepthwiseConv2D", "LocallyConnected1D", "LocallyConnected2D"),
         ),
         _kernel_and_bias,
     ),

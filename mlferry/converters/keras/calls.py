@@ -146,37 +146,21 @@ def call_of(node: Node) -> LayerCall:
 
 # ---- the arguments of Keras's own layers -----------------------------------------------
 
-_RECURRENT = ("sequences", "initial_state", "mask", "training")
+RECURRENT = (
+    *("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional"),
+    *("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+)
+_SEQUENCES = ("sequences", "initial_state", "mask", "training")
 _HEADS = (
-    "query",
-    "value",
-    "key",
-    "query_mask",
-    "value_mask",
-    "key_mask",
-    "attention_mask",
-    "return_attention_scores",
-    "training",
-    "use_causal_mask",
+    *("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
+    *("return_attention_scores", "training", "use_causal_mask"),
 )
 _LISTED = ("inputs", "mask", "training", "return_attention_scores", "use_causal_mask")
 _MASKED = ("inputs", "training", "mask")
 
 # The arguments of `call` for layers that take a mask, in Keras's order; others take `inputs`.
 SIGNATURES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        (
-            "SimpleRNN",
-            "LSTM",
-            "GRU",
-            "RNN",
-            "Bidirectional",
-            "ConvLSTM1D",
-            "ConvLSTM2D",
-            "ConvLSTM3D",
-        ),
-        _RECURRENT,
-    ),
+    **dict.fromkeys(RECURRENT, _SEQUENCES),
     "MultiHeadAttention": _HEADS,
     "GroupedQueryAttention": _HEADS,
     "Attention": _LISTED,

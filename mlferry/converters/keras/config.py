@@ -209,9 +209,7 @@ def _add_parts(layer: Layer, version: int, depth: int) -> None:
         }
 
 
-def _single_shape(
-    value: Attribute,
-) -> Shape | None:
+def _single_shape(value: Attribute) -> Shape | None:
     """The shape of the single input for which a layer was built; Keras 3 stores it."""
     if not isinstance(value, list) or not all(n is None or isinstance(n, int) for n in value):
         return None

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from mlferry.converters.graph import Graph, Mask, Node, Value
-from mlferry.converters.keras.calls import SIGNATURES, LayerCall, call_of
+from mlferry.converters.keras.calls import RECURRENT, SIGNATURES, LayerCall, call_of
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Blob
@@ -30,25 +30,11 @@ _PASS = {
     "AdditiveAttention",
 }  # fmt: skip
 _MERGES = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
-_RECURRENT = {
-    "SimpleRNN",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "Bidirectional",
-    "ConvLSTM1D",
-    "ConvLSTM2D",
-    "ConvLSTM3D",
-}
 _HEADS = {"MultiHeadAttention", "GroupedQueryAttention"}
 _COMPUTE = {
-    "GlobalAveragePooling1D",
-    "Softmax",
-    "Attention",
-    "AdditiveAttention",
+    *("GlobalAveragePooling1D", "Softmax", "Attention", "AdditiveAttention", "TimeDistributed"),
     *_HEADS,
-    "TimeDistributed",
-    *_RECURRENT,
+    *RECURRENT,
 }
 SET = "Model.masks"  # the op of a node that adds masks to its inputs
 _COMPUTE_3 = {"Multiply", "Maximum", "Minimum"}  # since Keras 3
@@ -150,7 +136,7 @@ def _passed(node: Node, masks: Sequence[Mask | None], version: int) -> list[Mask
         return [_differing(node)]
     if node.op in ("Embedding", "ReversibleEmbedding"):
         return [_not_zero(node)] if node.get_config().get("mask_zero") else []
-    if node.op in _RECURRENT:
+    if node.op in RECURRENT:
         return _of_sequences(node, first)
     if node.op in _MERGES:
         return [_merged(node, masks, version)]

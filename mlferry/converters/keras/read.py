@@ -35,20 +35,10 @@ _BLOCK = 16 << 20  # bytes of an archive read at a time
 
 # Layers whose `activation` is applied last, to all of their outputs; it is split off.
 _ACTIVATED = {
-    "Dense",
-    "Conv1D",
-    "Conv2D",
-    "Conv1DTranspose",
-    "Conv2DTranspose",
-    "DepthwiseConv1D",
-    "DepthwiseConv2D",
-    "SeparableConv1D",
-    "SeparableConv2D",
-    "Conv3D",
-    "Conv3DTranspose",
-    "EinsumDense",
-    "LocallyConnected1D",
-    "LocallyConnected2D",
+    *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
+    *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
+    *("LocallyConnected1D", "LocallyConnected2D"),
 }
 _ACROSS_VALUES = {"softmax", "log_softmax", "sparsemax", "glu"}
 
@@ -727,10 +717,7 @@ class _Walk:
                 functions={}
                 if layer.source
                 else {"activation": StoredFunction(plain, "activation")},
-                call=LayerCall(
-                    lists_masks=use.lists_masks,
-                    function=function,
-                ),
+                call=LayerCall(lists_masks=use.lists_masks, function=function),
             )
         )
         return out

@@ -178,13 +178,9 @@ _COPIES = 8  # copies of a graph that onnx makes
 
 
 def _prepared(model: onnx.ModelProto, keep: Collection[str], name: str, isolated: bool) -> Any:
-    """Inline functions and ops that are functions, and infer shapes.
+    """Inline functions and ops that are functions but for those to keep, and infer shapes.
 
-    Args:
-        model: is changed.
-        keep: ops and nodes that stay.
-        name: for messages.
-        isolated: whether onnx runs in a process of its own.
+    The model is changed.
     """
     import onnx
 
@@ -216,11 +212,7 @@ _BLOCKED = "com.microsoft.nchwc"
 
 
 def _check_layout(graph: onnx.GraphProto, keep: Collection[str], name: str) -> None:
-    """Refuse models that onnxruntime has optimized for one kind of processor.
-
-    Raises:
-        ConversionError: there is such an op, and no function for it.
-    """
+    """Refuse models that onnxruntime has optimized for one kind of processor."""
     for item in graph.node:
         full = f"{item.domain}.{item.op_type}"
         if item.domain == _BLOCKED and not {full, item.name} & set(keep):
@@ -437,11 +429,7 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
 
 
 def _ordered(nodes: Sequence[Node], known: set[str], source: str) -> list[Node]:
-    """Nodes in an order in which every value exists before it is read.
-
-    Raises:
-        ConversionError: a node reads a value that does not exist, or nodes depend on each other.
-    """
+    """Nodes in an order in which every value exists before it is read."""
     results = {v.name for item in nodes for v in item.outputs if v.name} | known | {""}
     for item in nodes:
         for name in [*(v.name for v in item.inputs), *sorted(item.captures)]:

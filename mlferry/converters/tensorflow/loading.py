@@ -464,9 +464,7 @@ def _fixed(shape: Sequence[int | RangeDim] | Sequence[int]) -> list[int | None]:
 
 def constant_function(function: object) -> Any:
     """The function with its variables as constants, and with the functions it calls inlined."""
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     with _whole_cases():
         return convert_variables_to_constants_v2(

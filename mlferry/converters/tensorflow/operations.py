@@ -24,20 +24,10 @@ from mlferry.converters.tensorflow.subgraphs import Subgraph
 from mlferry.errors import ConversionError
 
 _UNREAD = {
-    "container",
-    "shared_name",
-    "use_cudnn_on_gpu",
-    "cudnn_off",
-    "_output_shapes",
-    "validate_shape",
-    "parallel_iterations",
-    "allowed_devices",
-    "message",
-    "incompatible_shape_error",
-    "validate_indices",
-    "output_shapes",
-    "use_locking",
-    "debug_name",
+    *("container", "shared_name", "use_cudnn_on_gpu", "cudnn_off", "_output_shapes"),
+    *("validate_shape", "parallel_iterations", "allowed_devices", "message"),
+    *("incompatible_shape_error", "validate_indices", "output_shapes"),
+    *("use_locking", "debug_name"),
 }
 
 

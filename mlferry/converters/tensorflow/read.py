@@ -279,12 +279,7 @@ def feature_names(names: Sequence[str]) -> list[str]:
 
 
 def _feature_of(features: Mapping[str, str], name: str) -> str:
-    """The feature that a user means, by the source's name, the feature's, or a close match.
-
-    Args:
-        features: by the source's names, as those of tensors.
-        name: what the user writes.
-    """
+    """The feature that a user means: by the key in `features`, its own name, or a close match."""
     near = name if name in features.values() else shown_name(name)
     return features.get(with_index(name), near)
 

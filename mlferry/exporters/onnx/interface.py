@@ -246,9 +246,7 @@ def metadata(spec: model_pb2.Model, network: networks.Network) -> dict[str, str]
     """The entries of `metadata_props`: a classifier's labels, and Core ML's metadata."""
     texts = texts_of(spec.description)
     if isinstance(network, nn.NeuralNetworkClassifier):
-        kind = network.WhichOneof("ClassLabels")
-        labels = list(getattr(network, kind).vector) if kind else []
-        texts[LABELS] = json.dumps(labels, ensure_ascii=False)
+        texts[LABELS] = json.dumps(networks.class_labels(network), ensure_ascii=False)
         texts[PREDICTED] = spec.description.predictedFeatureName
         texts[PROBABILITIES] = next(iter(outputs_of(spec, network)))
     return texts

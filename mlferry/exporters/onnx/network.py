@@ -11,9 +11,7 @@ SPECIAL = ("custom", *CONTROL_FLOW)
 
 
 def translation_of(
-    network: networks.Network,
-    custom: CustomShapes = nothing_known,
-    most_rounds: int | None = None,
+    network: networks.Network, custom: CustomShapes = nothing_known, most_rounds: int | None = None
 ) -> Translation:
     """The walk that writes the layers of a network; see `Translation`."""
     return Translation(network, CONTROL_FLOW, custom, most_rounds)

@@ -129,11 +129,7 @@ def _state_dtype(kind: ValueType, options: Asked) -> str:
 
 
 def _extents(name: str, kind: TensorType, chosen: Sequence[Extent] | None) -> list[Extent]:
-    """The shape of an input, with names for extents that vary.
-
-    Raises:
-        ExportError: a shape does not fit the program.
-    """
+    """The shape of an input, with names for extents that vary."""
     if kind.shape is None:
         raise ExportError(f"the rank of the input {name!r} is not known")
     extents = list(kind.shape if chosen is None else chosen)

@@ -199,11 +199,7 @@ class Translation(LayerWalk[str, list[Node]]):
             raise refuse(f"a parameter is called {BLOB_INPUTS!r}, which is taken")
         attributes[BLOB_INPUTS] = len(inputs)
         results = self.e.add(
-            layer.custom.className,
-            [*inputs, *stored],
-            len(layer.output),
-            attributes,
-            CUSTOM_DOMAIN,
+            layer.custom.className, [*inputs, *stored], len(layer.output), attributes, CUSTOM_DOMAIN
         )
         for index, blob in enumerate(layer.output):
             value = results[index]

@@ -334,8 +334,7 @@ def _classified(
 ) -> dict[str, Value]:
     """Add the likeliest label, and the probability of every label."""
     assert isinstance(network, nn.NeuralNetworkClassifier)
-    kind = network.WhichOneof("ClassLabels")
-    labels = list(getattr(network, kind).vector) if kind else []
+    labels = networks.class_labels(network)
     scores = builder.as_float(value)
     if scores.rank > 1:
         scores = builder.reshape(scores, [len(labels)])

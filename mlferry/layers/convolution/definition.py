@@ -55,10 +55,7 @@ def convolution(
     if channels not in (expected, None):
         raise SpecError(f"input {show(shape)} has {channels} channels, the layer takes {expected}")
     if weights is not None:
-        first, second = params.outputChannels, params.kernelChannels
-        if params.isDeconvolution:
-            first, second = params.kernelChannels, params.outputChannels // params.nGroups
-        weight_shape = (first, second, *params.kernelSize)
+        weight_shape = kernel_shape(params)
         if len(weights) != 4 or any(
             extent not in (other, None) for extent, other in zip(weights, weight_shape, strict=True)
         ):
@@ -69,17 +66,32 @@ def convolution(
         spatial = tuple(
             windows.slide_same(size, stride)
             if params.which("ConvolutionPaddingType") == "same"
-            else windows.slide(size, (kernel - 1) * dilation + 1, stride, edges)
-            for size, kernel, stride, dilation, edges in zip(
-                (height, width),
-                params.kernelSize,
-                params.stride,
-                params.dilationFactor,
-                borders(params.valid),
-                strict=True,
+            else windows.slide(size, span, stride, edges)
+            for size, span, stride, edges in zip(
+                (height, width), spans_of(params), params.stride, borders(params.valid), strict=True
             )
         )
     return [(*outer, params.outputChannels, *spatial)]
+
+
+def kernel_shape(params: Params) -> tuple[int, ...]:
+    """[outC, kernC, kH, kW]; of a deconvolution [inC, outC / groups, kH, kW]."""
+    first, second = params.outputChannels, params.kernelChannels
+    if params.isDeconvolution:
+        first, second = params.kernelChannels, params.outputChannels // params.nGroups
+    return (first, second, *params.kernelSize)
+
+
+def spans_of(params: Params) -> list[int]:
+    """How far a dilated kernel reaches, along height and width."""
+    pairs = zip(params.kernelSize, params.dilationFactor, strict=True)
+    return [(kernel - 1) * dilation + 1 for kernel, dilation in pairs]
+
+
+def full_size(params: Params, sizes: Shape) -> Shape:
+    """Height and width of a transposed convolution before anything is cut off."""
+    axes = zip(sizes, spans_of(params), params.stride, strict=True)
+    return tuple(windows.spread(size, span, stride, (0, 0)) for size, span, stride in axes)
 
 
 def deconvolution_size(params: Params, sizes: tuple[Extent, Extent]) -> tuple[Extent, ...]:
@@ -91,29 +103,16 @@ def deconvolution_size(params: Params, sizes: tuple[Extent, Extent]) -> tuple[Ex
             None if size is None else size * stride
             for size, stride in zip(sizes, params.stride, strict=True)
         )
-    return tuple(
-        windows.spread(size, (kernel - 1) * dilation + 1, stride, edges)
-        for size, kernel, stride, dilation, edges in zip(
-            sizes,
-            params.kernelSize,
-            params.stride,
-            params.dilationFactor,
-            borders(params.valid),
-            strict=True,
-        )
-    )
+    axes = zip(sizes, spans_of(params), params.stride, borders(params.valid), strict=True)
+    return tuple(windows.spread(*axis) for axis in axes)
 
 
 def edges_of(params: Params, shape: tuple[int, ...]) -> tuple[windows.Edges, ...]:
     """The padding of height and width of an input of a shape."""
     if params.which("ConvolutionPaddingType") != "same":
         return borders(params.valid)
-    return tuple(
-        windows.same_edges(size, (kernel - 1) * dilation + 1, stride, params.same.asymmetryMode)
-        for size, kernel, dilation, stride in zip(
-            shape[-2:], params.kernelSize, params.dilationFactor, params.stride, strict=True
-        )
-    )
+    axes = zip(shape[-2:], spans_of(params), params.stride, strict=True)
+    return tuple(windows.same_edges(*axis, params.same.asymmetryMode) for axis in axes)
 
 
 def deconvolution_edges(
@@ -132,6 +131,23 @@ def deconvolution_edges(
         small, large = excess // 2, excess - excess // 2
         edges.append((large, small) if heavy_start else (small, large))
     return tuple(edges)
+
+
+def transposed_sizes(
+    params: Params, size: Shape
+) -> tuple[Shape, Shape, tuple[windows.Edges, ...] | None]:
+    """The size of a transposed convolution before and after the cut, and how much is cut off.
+
+    With SAME padding the difference is the same for every input: if the size is not known, one
+    pixel stands for all. The last is None if it depends on a size that is not known.
+    """
+    if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
+        size = (1, 1)
+    full, target = full_size(params, size), deconvolution_size(params, (size[0], size[1]))
+    if None not in (*full, *target):
+        (a, b), (c, d) = (tuple(n or 0 for n in each) for each in (full, target))
+        return full, target, deconvolution_edges(params, (a, b), (c, d))
+    return full, target, None if params.outputShape else borders(params.valid)
 
 
 @layer_kind("pooling", inputs=1, defaults={"kernelSize": (3, 3), "stride": (1, 1)}, gradient=True)

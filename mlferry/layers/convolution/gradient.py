@@ -6,14 +6,8 @@ import math
 
 import numpy as np
 
-from mlferry.layers.convolution.definition import (
-    deconvolution_edges,
-    deconvolution_size,
-    edges_of,
-    pooling_divisor,
-    pooling_size,
-)
-from mlferry.layers.convolution.kernel import stored_weights_of
+from mlferry.layers.convolution.definition import edges_of, pooling_divisor, pooling_size
+from mlferry.layers.convolution.kernel import cuts_of, stored_weights_of
 from mlferry.layers.gradients import BOTH, INPUTS, SHAPES, Array, LayerRun, gradient
 from mlferry.layers.params import Params
 from mlferry.numerics.convolution import convolve
@@ -38,15 +32,15 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
 
     The gradient of a convolution is a transposed one, and the other way round.
     """
-    params = run.params
-    shape = run.input_shapes[0]
+    params, shape = run.params, run.input_shapes[0]
+    steps = (params.stride, params.dilationFactor)
     behind = dy.reshape(-1, *dy.shape[-3:])
     as_input = len(run.input_shapes) > 1
     weights = run.inputs[1] if as_input else stored_weights_of(params)
     x = None if run.inputs[0] is None else run.inputs[0].reshape(-1, *shape[-3:])
     if params.isDeconvolution:
         wide = _placed(params, behind, shape)
-        options = (params.stride, params.dilationFactor, ((0, 0), (0, 0)), params.nGroups)
+        options = (*steps, ((0, 0), (0, 0)), params.nGroups)
 
         def of_weights() -> Array:
             assert x is not None  # kept, as its weights are trained
@@ -60,29 +54,13 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
 
         def of_weights() -> Array:
             assert x is not None  # kept, as its weights are trained
-            return convolved_weights(
-                behind,
-                x,
-                params.kernelSize,
-                params.stride,
-                params.dilationFactor,
-                edges,
-                params.nGroups,
-            )
+            return convolved_weights(behind, x, params.kernelSize, *steps, edges, params.nGroups)
 
         run.weight("weights", of_weights)
         dw = of_weights() if as_input and run.wanted[1] else None
         dx = None
         if run.wanted[0]:
-            dx = convolved_inputs(
-                behind,
-                weights,
-                params.stride,
-                params.dilationFactor,
-                edges,
-                shape[-2:],
-                params.nGroups,
-            )
+            dx = convolved_inputs(behind, weights, *steps, edges, shape[-2:], params.nGroups)
     run.weight("bias", lambda: behind.sum(axis=(0, 2, 3)))
     db = None
     if len(run.input_shapes) > 2:
@@ -93,12 +71,8 @@ def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
 
 def _placed(params: Params, dy: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of the full result of a transposed convolution, before the cut."""
-    axes = zip(shape[-2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
-    height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
-    target = deconvolution_size(params, (shape[-2], shape[-1]))
-    size = (target[0] or 0, target[1] or 0)
-    edges = deconvolution_edges(params, (height, width), size)
-    return cut_into(dy, (height, width), [start for start, _ in edges])
+    cuts, full, _ = cuts_of(params, shape)
+    return cut_into(dy, full, cuts)
 
 
 @gradient("pooling", keeps=lambda params: SHAPES if params.type == "AVERAGE" else BOTH)

@@ -9,6 +9,8 @@ from mlferry.layers.convolution.definition import (
     deconvolution_edges,
     deconvolution_size,
     edges_of,
+    full_size,
+    kernel_shape,
     pooling_divisor,
     pooling_size,
 )
@@ -21,10 +23,7 @@ from mlferry.numerics.convolution import convolve, pool, transposed
 def convolution(
     params: Params, x: Array, weights: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """Weights are [outC, kernC, kH, kW], for a deconvolution [inC, outC / groups, kH, kW].
-
-    In a network of version 4 weights may come as an input.
-    """
+    """In a network of version 4 weights may come as an input."""
     outer, maps = x.shape[:-3], x.reshape(-1, *x.shape[-3:])
     if weights is None:
         weights = stored_weights_of(params)
@@ -41,13 +40,9 @@ def convolution(
 
 
 def stored_weights_of(params: Params) -> Array:
-    """The stored weights in their shape; see `convolution`."""
-    if params.isDeconvolution:
-        shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-        return params.weight("weights", shape, channel_axis=1)
-    return params.weight(
-        "weights", (params.outputChannels, params.kernelChannels, *params.kernelSize)
-    )
+    """The stored weights in their shape; see `kernel_shape`."""
+    axis = 1 if params.isDeconvolution else 0
+    return params.weight("weights", kernel_shape(params), channel_axis=axis)
 
 
 def _convolve(params: Params, x: Array, weights: Array) -> Array:
@@ -56,13 +51,23 @@ def _convolve(params: Params, x: Array, weights: Array) -> Array:
 
 
 def _deconvolve(params: Params, x: Array, weights: Array) -> Array:
-    """The result in the padding is cut off."""
-    axes = zip(x.shape[2:], params.stride, params.kernelSize, params.dilationFactor, strict=True)
-    height, width = ((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in axes)
-    target = deconvolution_size(params, x.shape[2:])
-    size = (target[0] or 0, target[1] or 0)
-    cuts = [start for start, _ in deconvolution_edges(params, (height, width), size)]
+    cuts, _, size = cuts_of(params, x.shape)
     return transposed(x, weights, params.stride, params.dilationFactor, cuts, size, params.nGroups)
+
+
+def cuts_of(
+    params: Params, shape: tuple[int, ...]
+) -> tuple[list[int], tuple[int, int], tuple[int, int]]:
+    """How much to cut off the start of a transposed convolution's full result of an input.
+
+    Also its height and width before and after the cut.
+    """
+    sizes = (shape[-2], shape[-1])
+    full, size = (
+        (height or 0, width or 0)
+        for height, width in (full_size(params, sizes), deconvolution_size(params, sizes))
+    )
+    return [start for start, _ in deconvolution_edges(params, full, size)], full, size
 
 
 @kernel("pooling")

@@ -10,17 +10,19 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
+from mlferry.layers.convolution.either import (
+    LOWEST,
+    Edges,
+    cut_and_added,
+    within_kernels,
+)
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
-from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape, product
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.refusals import refuse
 
-Edges = Sequence[windows.Edges]
 _AUTO_PAD = {"BOTTOM_RIGHT_HEAVY": "SAME_UPPER", "TOP_LEFT_HEAVY": "SAME_LOWER"}
-_LOWEST = float(np.finfo(np.float32).min)
 
 
 def over_maps(emitter: Emitter, x: str, compute: Callable[[str], str]) -> str:
@@ -54,16 +56,8 @@ def padded(emitter: Emitter, x: str, edges: Edges, value: float) -> str:
 @op("convolution", limits="`outputShape` for an input whose size is not known")
 def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
     """Weights, and a bias, may come as inputs."""
-    shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
-    if params.isDeconvolution:
-        shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
-    weights = [
-        more[0]
-        if more
-        else weight(
-            emitter, params, "weights", shape, channel_axis=1 if params.isDeconvolution else 0
-        )
-    ]
+    shape, axis = sizes.kernel_shape(params), 1 if params.isDeconvolution else 0
+    weights = [more[0] if more else weight(emitter, params, "weights", shape, channel_axis=axis)]
     if len(more) > 1:
         weights.append(emitter.reshape(more[1], [params.outputChannels]))
     elif params.hasBias:
@@ -77,20 +71,14 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
 
     def compute(maps: str) -> str:
         if params.isDeconvolution:
-            full, target = _full_and_wanted(params, emitter.shape(maps)[-2:])
-            return spread_out(
-                emitter, [maps, *weights], attributes, full, target, _cut(params, full, target)
-            )
+            around = sizes.transposed_sizes(params, emitter.shape(maps)[-2:])
+            return spread_out(emitter, [maps, *weights], attributes, *around)
         if params.which("ConvolutionPaddingType") == "same" and None in emitter.shape(maps)[-2:]:
             if max(params.dilationFactor) > 1:  # onnxruntime's SAME takes none
-                spans = [
-                    (k - 1) * d + 1
-                    for k, d in zip(params.kernelSize, params.dilationFactor, strict=True)
-                ]
-                pads = _same_pads(emitter, maps, spans, params.stride, params.same.asymmetryMode)
-                return emitter.node(
-                    "Conv", padded_by(emitter, maps, pads, 0), *weights, **attributes
-                )
+                spans, mode = sizes.spans_of(params), params.same.asymmetryMode
+                pads = _same_pads(emitter, maps, spans, params.stride, mode)
+                wide = padded_by(emitter, maps, pads, 0)
+                return emitter.node("Conv", wide, *weights, **attributes)
             padding: dict[str, Any] = {"auto_pad": _AUTO_PAD[params.same.asymmetryMode]}
         else:
             known = tuple(n or 0 for n in emitter.shape(maps))
@@ -98,31 +86,6 @@ def convolution(emitter: Emitter, params: Params, x: str, *more: str) -> str:
         return emitter.node("Conv", maps, *weights, **attributes, **padding)
 
     return over_maps(emitter, x, compute)
-
-
-def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
-    """The size of a transposed convolution before and after the cut.
-
-    With SAME padding the difference is the same for every input: if the size is not known, one
-    pixel stands for all.
-    """
-    if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
-        size = (1, 1)
-    full = tuple(
-        windows.spread(n, (k - 1) * d + 1, s, (0, 0))
-        for n, k, d, s in zip(
-            size, params.kernelSize, params.dilationFactor, params.stride, strict=True
-        )
-    )
-    return full, sizes.deconvolution_size(params, (size[0], size[1]))
-
-
-def _cut(params: Params, full: Shape, target: Shape) -> Edges | None:
-    """How much to cut off the full result of a transposed convolution, if that is known."""
-    if None not in (*full, *target):
-        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, target))
-        return sizes.deconvolution_edges(params, (a, b), (c, d))
-    return None if params.outputShape else borders(params.valid)
 
 
 def padded_by(emitter: Emitter, x: str, pads: Sequence[tuple[str, str]], value: float) -> str:
@@ -177,14 +140,7 @@ def spread_out(
         target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.
     """
-    if edges is None:
-        raise refuse("outputShape for an input whose size is not known")
-    pads, more = [], []
-    for index, (begin, end) in enumerate(edges):
-        size, goal = full[index], target[index]
-        behind = end if size is None or goal is None else size - begin - goal
-        pads.append((begin, max(0, behind)))
-        more.append(max(0, -behind))
+    pads, more = cut_and_added(full, target, edges)
     if any(
         n >= max(s, d)
         for n, s, d in zip(more, attributes["strides"], attributes["dilations"], strict=True)
@@ -272,7 +228,7 @@ def _pooled_to_the_end(
         end = emitter.node("Sub", emitter.node("Add", last, emitter.integers([span])), edge)
         pads.append((emitter.integers([pad]), emitter.node("Max", end, emitter.integers([pad]))))
         inside.append((size, pad))
-    filler = _LOWEST if params.type == "MAX" else 0
+    filler = LOWEST if params.type == "MAX" else 0
     source = padded_by(emitter, maps, pads, filler)
     y = pool_node(emitter, params.type, source, attributes, {}, False)
     if params.type != "AVERAGE":
@@ -300,11 +256,9 @@ def with_edges(
     emitter: Emitter, kind: str, x: str, attributes: dict[str, Any], edges: Edges, exclude: bool
 ) -> str:
     """Pooling with known padding; padding as wide as the kernel is a node of its own."""
-    spans = zip(edges, attributes["kernel_shape"], strict=True)
-    if any(max(edge) >= span for edge, span in spans):
-        if exclude:
-            raise refuse("padding as wide as the kernel, which the average leaves out")
-        x = padded(emitter, x, edges, _LOWEST if kind == "MAX" else 0)
+    filler = within_kernels(kind, edges, attributes["kernel_shape"], exclude=exclude)
+    if filler is not None:
+        x = padded(emitter, x, edges, filler)
         edges = [(0, 0)] * len(edges)
     return pool_node(emitter, kind, x, attributes, {"pads": pads_of(edges)}, exclude)
 

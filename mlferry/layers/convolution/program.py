@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
+from mlferry.layers.convolution.either import (
+    Edges,
+    cut_and_added,
+    within_kernels,
+)
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
-from mlferry.numerics import windows
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
-from mlferry.refusals import refuse
 
-Edges = Sequence[windows.Edges]
 _SAME_LOWER = 6  # the opset that brought this padding
-_LOWEST = float(np.finfo(np.float32).min)
 _POOLS = {"MAX": "max_pool", "AVERAGE": "avg_pool", "L2": "l2_pool"}
 
 
@@ -69,13 +70,11 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *more: Value)
     """Weights, and a bias, may come as inputs."""
     x = builder.as_float(x)
     transposed = params.isDeconvolution
-    shape: tuple[int, ...] = (params.outputChannels, params.kernelChannels, *params.kernelSize)
-    if transposed:
-        shape = (params.kernelChannels, params.outputChannels // params.nGroups, *params.kernelSize)
+    shape, axis = sizes.kernel_shape(params), 1 if transposed else 0
     weights = (
         builder.as_float(more[0])
         if more
-        else weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+        else weight(builder, params, "weights", shape, channel_axis=axis)
     )
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
@@ -87,9 +86,8 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *more: Value)
 
     def compute(maps: Value) -> Value:
         if transposed:
-            full, target = _full_and_wanted(params, maps.shape[-2:])
-            edges = _cut(params, full, target)
-            return spread_out(builder, maps, options, bias, full, target, edges)
+            around = sizes.transposed_sizes(params, maps.shape[-2:])
+            return spread_out(builder, maps, options, bias, *around)
         if params.which("ConvolutionPaddingType") == "same":
             edges = sizes.edges_of(params, tuple(n or 0 for n in maps.shape))
             padding = same(builder, params.same.asymmetryMode, maps, edges)
@@ -102,28 +100,6 @@ def convolution(builder: ProgramBuilder, params: Params, x: Value, *more: Value)
         return y
     shift = builder.reshape(builder.as_float(more[1]), [params.outputChannels, 1, 1])
     return builder.op("add", x=y, y=shift)
-
-
-def _full_and_wanted(params: Params, size: Shape) -> tuple[Shape, Shape]:
-    """The size of a transposed convolution before and after the cut.
-
-    With SAME padding the difference is the same for every input: if the size is not known, one
-    pixel stands for all.
-    """
-    if params.which("ConvolutionPaddingType") == "same" and not params.outputShape and None in size:
-        size = (1, 1)
-    spans = ((k - 1) * d + 1 for k, d in zip(params.kernelSize, params.dilationFactor, strict=True))
-    axes = zip(size, spans, params.stride, strict=True)
-    full = tuple(windows.spread(n, span, stride, (0, 0)) for n, span, stride in axes)
-    return full, sizes.deconvolution_size(params, (size[0], size[1]))
-
-
-def _cut(params: Params, full: Shape, target: Shape) -> Edges | None:
-    """How much to cut off the full result of a transposed convolution, if that is known."""
-    if None not in (*full, *target):
-        (a, b), (c, d) = (tuple(n or 0 for n in size) for size in (full, target))
-        return sizes.deconvolution_edges(params, (a, b), (c, d))
-    return None if params.outputShape else borders(params.valid)
 
 
 def spread_out(
@@ -146,18 +122,11 @@ def spread_out(
         target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.
     """
-    if edges is None:
-        raise refuse("outputShape for an input whose size is not known")
-    cuts, more = [], []
-    for index, (begin, end) in enumerate(edges):
-        size, goal = full[index], target[index]
-        behind = end if size is None or goal is None else size - begin - goal
-        cuts.append((begin, max(0, behind)))
-        more.append((0, max(0, -behind)))
-    if not any(map(any, more)):
+    cuts, more = cut_and_added(full, target, edges)
+    if not any(more):
         return builder.op("conv_transpose", x=x, bias=bias, **options, **custom(cuts))
     y = builder.op("conv_transpose", x=x, **options, **custom(cuts))
-    y = padded(builder, y, more, 0)
+    y = padded(builder, y, [(0, n) for n in more], 0)
     if bias is None:
         return y
     return builder.op("add", x=y, y=bias.reshape(-1, *[1] * len(more)))
@@ -223,11 +192,7 @@ def _pooled_at_any_size(
 
 
 def _average_to_last(
-    builder: ProgramBuilder,
-    maps: Value,
-    window: dict[str, Any],
-    pads: Sequence[int],
-    exclude: bool,
+    builder: ProgramBuilder, maps: Value, window: dict[str, Any], pads: Sequence[int], exclude: bool
 ) -> Value:
     """An average with `includeLastPixel` at any size: that of the map, divided by that of ones.
 
@@ -267,13 +232,11 @@ def pool(
 
     Padding as wide as the kernel is an operation of its own.
     """
-    if padding is None and any(
-        max(edge) >= span for edge, span in zip(edges, window["kernel_sizes"], strict=True)
-    ):
-        if exclude:
-            raise refuse("padding as wide as the kernel, which the average leaves out")
-        x = padded(builder, x, edges, _LOWEST if kind == "MAX" else 0)
-        edges = [(0, 0)] * len(edges)
+    if padding is None:
+        filler = within_kernels(kind, edges, window["kernel_sizes"], exclude=exclude)
+        if filler is not None:
+            x = padded(builder, x, edges, filler)
+            edges = [(0, 0)] * len(edges)
     options = dict(window) | (padding if padding is not None else custom(edges))
     if kind == "AVERAGE":
         options["exclude_padding_from_average"] = exclude

@@ -163,11 +163,9 @@ def comparison(params: Params, left: Array, right: Array | None = None) -> Array
 @kernel("add")
 def add(params: Params, *inputs: Array) -> Array:
     """With one input, `alpha` is added."""
-    return (
-        inputs[0] + np.float32(params.alpha)
-        if len(inputs) == 1
-        else functools.reduce(np.add, inputs)
-    )
+    if len(inputs) == 1:
+        return inputs[0] + np.float32(params.alpha)
+    return functools.reduce(np.add, inputs)
 
 
 @kernel("multiply")

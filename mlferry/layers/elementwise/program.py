@@ -163,10 +163,7 @@ def acosh(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return builder.affine(builder.op("log", x=total, epsilon=0.0), 1, math.log(2))
 
 
-_BINARY = {
-    "modBroadcastable": "mod",
-    "floorDivBroadcastable": "floor_div",
-}
+_BINARY = {"modBroadcastable": "mod", "floorDivBroadcastable": "floor_div"}
 
 
 @as_program("average")

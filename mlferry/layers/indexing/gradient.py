@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.errors import UnsupportedModelError
-from mlferry.layers.gradients import (
-    INPUTS,
-    OUTPUTS,
-    SHAPES,
-    Array,
-    LayerRun,
-    gradient,
-    no_gradient,
-)
+from mlferry.layers.gradients import INPUTS, OUTPUTS, SHAPES, Array, LayerRun, gradient, no_gradient
 from mlferry.layers.indexing import kernel
 from mlferry.layers.kernels import integer
 from mlferry.numerics.gradients import reduced_to, scattered

@@ -21,11 +21,7 @@ Index = NDArray[np.int64]
 
 
 def _wrapped(indices: Array, extent: int) -> Index:
-    """Indices into an axis, as positive integers.
-
-    Raises:
-        PredictionError: an index is outside the axis.
-    """
+    """Indices into an axis, as positive integers."""
     whole = indices.astype(np.int64)
     if whole.size and (np.min(whole) < -extent or np.max(whole) >= extent):
         raise PredictionError(

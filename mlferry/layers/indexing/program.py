@@ -46,11 +46,6 @@ def is_positive(indices: Value) -> bool:
     return indices.maker is not None and indices.maker.op in _POSITIVE
 
 
-def _alike(builder: ProgramBuilder, x: Value, updates: Value) -> tuple[Value, Value]:
-    one, two = builder.alike(x, updates)
-    return one, two
-
-
 @as_program("gather")
 def gather(builder: ProgramBuilder, params: Params, x: Value, indices: Value) -> Value:
     axis = axis_of(params.axis, x.rank)
@@ -65,16 +60,25 @@ def _number(builder: ProgramBuilder, x: Value) -> Value:
     return builder.as_integer(x) if x.dtype == "bool" else x
 
 
-@as_program("scatter")
+_SCATTERS = {"scatter": "scatter", "scatterAlongAxis": "scatter_along_axis"}
+
+
+@as_program(*_SCATTERS)
 def scatter(
     builder: ProgramBuilder, params: Params, x: Value, indices: Value, updates: Value
 ) -> Value:
-    """The inverse of `gather`: slices of the first input are updated, one element at a time."""
+    """`scatter` is the inverse of `gather`: it updates slices, one element at a time."""
     axis = axis_of(params.axis, x.rank)
-    data, values = _alike(builder, x, updates)
+    data, values = builder.alike(x, updates)
     places = _indices(builder, indices, [builder.extent(x, axis)])
-    mode = _MODES[params.mode]
-    return builder.op("scatter", data=data, indices=places, updates=values, axis=axis, mode=mode)
+    return builder.op(
+        _SCATTERS[params.kind],
+        data=data,
+        indices=places,
+        updates=values,
+        axis=axis,
+        mode=_MODES[params.mode],
+    )
 
 
 @as_program("gatherND", limits="indices whose number of axes is not known")
@@ -96,7 +100,7 @@ def scatter_nd(
     builder: ProgramBuilder, params: Params, x: Value, indices: Value, updates: Value
 ) -> Value:
     places = _points(builder, x, indices)
-    data, values = _alike(builder, x, updates)
+    data, values = builder.alike(x, updates)
     depth = indices.shape[-1] or 0
     target = [*builder.extents(indices)[:-1], *builder.extents(x)[depth:]]
     rows = builder.reshape(values, target)
@@ -109,19 +113,6 @@ def gather_along_axis(builder: ProgramBuilder, params: Params, x: Value, indices
     axis = axis_of(params.axis, x.rank)
     places = _indices(builder, indices, [builder.extent(x, axis)])
     return builder.op("gather_along_axis", x=_number(builder, x), indices=places, axis=axis)
-
-
-@as_program("scatterAlongAxis")
-def scatter_along_axis(
-    builder: ProgramBuilder, params: Params, x: Value, indices: Value, updates: Value
-) -> Value:
-    axis = axis_of(params.axis, x.rank)
-    data, values = _alike(builder, x, updates)
-    places = _indices(builder, indices, [builder.extent(x, axis)])
-    mode = _MODES[params.mode]
-    return builder.op(
-        "scatter_along_axis", data=data, indices=places, updates=values, axis=axis, mode=mode
-    )
 
 
 @as_program("whereNonZero")

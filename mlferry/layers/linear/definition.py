@@ -22,10 +22,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 @layer_kind(
     "innerProduct",
     inputs=1,
-    positive=(
-        "inputChannels",
-        "outputChannels",
-    ),
+    positive=("inputChannels", "outputChannels"),
     features=(
         LaterOption(
             lambda layer: layer.innerProduct.int8DynamicQuantize, 5, "the dynamic quantization"
@@ -48,27 +45,13 @@ def inner_product(params: Params, shape: Shape) -> list[Shape]:
     return [(*shape[:-1], params.outputChannels)]
 
 
-@layer_kind(
-    "embedding",
-    inputs=1,
-    positive=(
-        "inputDim",
-        "outputChannels",
-    ),
-)
+@layer_kind("embedding", inputs=1, positive=("inputDim", "outputChannels"))
 def embedding(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 4)
     return [(*shape[:-3], params.outputChannels, 1, 1)]
 
 
-@layer_kind(
-    "embeddingND",
-    inputs=1,
-    positive=(
-        "vocabSize",
-        "embeddingSize",
-    ),
-)
+@layer_kind("embeddingND", inputs=1, positive=("vocabSize", "embeddingSize"))
 def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 2, most=5)
     if shape[-1] not in (1, None):
@@ -79,10 +62,7 @@ def embedding_nd(params: Params, shape: Shape) -> list[Shape]:
 @layer_kind(
     "batchedMatmul",
     inputs=(1, 2),
-    positive_alone=(
-        "weightMatrixFirstDimension",
-        "weightMatrixSecondDimension",
-    ),
+    positive_alone=("weightMatrixFirstDimension", "weightMatrixSecondDimension"),
     features=(
         LaterOption(
             lambda layer: layer.batchedMatmul.int8DynamicQuantize, 5, "the dynamic quantization"

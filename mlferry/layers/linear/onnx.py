@@ -91,11 +91,9 @@ def embedding_nd(emitter: Emitter, params: Params, x: str) -> str:
         emitter, emitter.squeeze(emitter.whole(x), [-1]), params.vocabSize
     )
     y = emitter.node("Gather", table, indices)
-    return (
-        emitter.node("Add", y, weight(emitter, params, "bias", (params.embeddingSize,)))
-        if params.hasBias
-        else y
-    )
+    if not params.hasBias:
+        return y
+    return emitter.node("Add", y, weight(emitter, params, "bias", (params.embeddingSize,)))
 
 
 @op("batchedMatmul")

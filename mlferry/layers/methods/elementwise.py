@@ -14,26 +14,9 @@ from mlferry.layers.methods.table import NewLayer, Params, method, one_of, row
 from mlferry.layers.methods.values import floats, number_as, upper_as
 
 for _name in (
-    "erf",
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "asinh",
-    "acosh",
-    "atanh",
-    "exp2",
-    "ceil",
-    "floor",
-    "round",
-    "sign",
-    "copy",
-    "softmax",
+    *("erf", "sin", "cos", "tan", "asin", "acos", "atan"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+    *("exp2", "ceil", "floor", "round", "sign", "copy", "softmax"),
 ):
     row(f"add_{_name}(name, input_name, output_name)")
 

@@ -21,11 +21,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 
 
 @layer_kind(
-    "batchnorm",
-    inputs=1,
-    defaults={"epsilon": 1e-05},
-    positive=("channels",),
-    gradient=True,
+    "batchnorm", inputs=1, defaults={"epsilon": 1e-05}, positive=("channels",), gradient=True
 )
 def batchnorm(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)

@@ -111,11 +111,9 @@ def lrn(params: Params, x: Array) -> Array:
 def scale(params: Params, x: Array) -> Array:
     """By [C] or [C, H, W] values, or one; then a bias of such a shape."""
     factor = params.weight("scale", broadcast_shape(params.shapeScale))
-    return (
-        _moved(x, factor, params.weight("bias", broadcast_shape(params.shapeBias)))
-        if params.hasBias
-        else x * factor
-    )
+    if not params.hasBias:
+        return x * factor
+    return _moved(x, factor, params.weight("bias", broadcast_shape(params.shapeBias)))
 
 
 @kernel("bias")

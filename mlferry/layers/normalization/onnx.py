@@ -128,11 +128,10 @@ def lrn(emitter: Emitter, params: Params, x: str) -> str:
 def scale(emitter: Emitter, params: Params, x: str) -> str:
     """By [C] or [C, H, W] values, or one; then a bias of such a shape."""
     y = emitter.node("Mul", x, weight(emitter, params, "scale", broadcast_shape(params.shapeScale)))
-    return (
-        emitter.node("Add", y, weight(emitter, params, "bias", broadcast_shape(params.shapeBias)))
-        if params.hasBias
-        else y
-    )
+    if not params.hasBias:
+        return y
+    shift = weight(emitter, params, "bias", broadcast_shape(params.shapeBias))
+    return emitter.node("Add", y, shift)
 
 
 @op("bias")

@@ -33,13 +33,7 @@ def batchnorm(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     mean, variance = (params.decoded(name, (params.channels,)) for name in ("mean", "variance"))
     if x.rank == 4:
         return builder.op(
-            "batch_norm",
-            x=x,
-            mean=mean,
-            variance=variance,
-            gamma=gamma,
-            beta=beta,
-            epsilon=epsilon,
+            "batch_norm", x=x, mean=mean, variance=variance, gamma=gamma, beta=beta, epsilon=epsilon
         )
     factor = gamma / np.sqrt(variance + np.float32(epsilon))
     scaled = builder.op("mul", x=x, y=factor.reshape(-1, 1, 1))

@@ -46,9 +46,5 @@ def categorical_distribution(builder: ProgramBuilder, params: Params, x: Value) 
         logits = builder.op("log", x=logits, epsilon=params.eps)
     logits = builder.affine(logits, float(np.float32(1 / params.temperature)), 0)
     return builder.op(
-        "random_categorical",
-        x=logits,
-        mode="logits",
-        size=params.numSamples,
-        seed=int(params.seed),
+        "random_categorical", x=logits, mode="logits", size=params.numSamples, seed=int(params.seed)
     )

@@ -56,20 +56,9 @@ def recurrent(
     inputs=2,
     outputs=2,
     evaluated=(1, 2),
-    positive=(
-        "inputVectorSize",
-        "outputVectorSize",
-    ),
+    positive=("inputVectorSize", "outputVectorSize"),
 )
-@layer_kind(
-    "gru",
-    inputs=(1, 2),
-    outputs=2,
-    positive=(
-        "inputVectorSize",
-        "outputVectorSize",
-    ),
-)
+@layer_kind("gru", inputs=(1, 2), outputs=2, positive=("inputVectorSize", "outputVectorSize"))
 def one_state(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
     return recurrent(params, shape, states, params.sequenceOutput, 1, 1)
 
@@ -79,10 +68,7 @@ def one_state(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
     inputs=(1, 3),
     outputs=3,
     defaults={"params.cellClipThreshold": CELL_CLIP},
-    positive=(
-        "inputVectorSize",
-        "outputVectorSize",
-    ),
+    positive=("inputVectorSize", "outputVectorSize"),
 )
 def lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
     return recurrent(params, shape, states, params.params.sequenceOutput, 2, 1)
@@ -93,10 +79,7 @@ def lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
     inputs=(1, 5),
     outputs=5,
     defaults={"params.cellClipThreshold": CELL_CLIP},
-    positive=(
-        "inputVectorSize",
-        "outputVectorSize",
-    ),
+    positive=("inputVectorSize", "outputVectorSize"),
 )
 def bidirectional_lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
     return recurrent(params, shape, states, params.params.sequenceOutput, 4, 2)

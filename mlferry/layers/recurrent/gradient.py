@@ -346,8 +346,7 @@ class LstmWalk:
             name = [*self.early, "outputGate"][index]
             factor = self.cells[1:] if name == "outputGate" else self.cells[:-1]
             run.weight(
-                f"{path}{name}PeepholeVector",
-                functools.partial(_summed, back[:, index], factor),
+                f"{path}{name}PeepholeVector", functools.partial(_summed, back[:, index], factor)
             )
         states = _shifted(self.start, self.y)
         return self.gates.tell(run, path, self.names, back, self.x, [states] * back.shape[1])

@@ -189,14 +189,8 @@ def _weights(
 def _blobs(
     emitter: Emitter, layer: RecurrentLayer, sequence: bool, y: str, last: Sequence[str]
 ) -> tuple[str, ...]:
-    """The outputs of a layer.
-
-    Args:
-        emitter: the emitter.
-        layer: the layer.
-        sequence: whether the output has all steps.
-        y: [Seq, directions, Batch, units] in the order of the input.
-        last: the last states, [directions, Batch, units] each.
+    """The outputs of a layer: all of y [Seq, directions, Batch, units], or its last step, and the
+    last states, [directions, Batch, units] each.
     """
     units, both = layer.params.outputVectorSize, len(layer.parts) == 2
     steps, batch, _ = emitter.extents(layer.x)

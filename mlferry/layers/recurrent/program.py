@@ -55,10 +55,7 @@ def _first(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units:
 
 def _blobs(builder: ProgramBuilder, y: Value, states: Sequence[Value]) -> tuple[Value, ...]:
     """The output and the states in five axes."""
-    return (
-        builder.expand(y, [-2, -1]),
-        *(builder.expand(state, [0, -2, -1]) for state in states),
-    )
+    return (builder.expand(y, [-2, -1]), *(builder.expand(state, [0, -2, -1]) for state in states))
 
 
 def _joined(part: Params, names: Sequence[str], shape: tuple[int, ...]) -> Array:

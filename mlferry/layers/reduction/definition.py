@@ -9,17 +9,20 @@ from mlferry.numerics.shapes import Shape, axis_of, need_rank
 
 AXES_OF_REDUCE = {"CHW": (-3, -2, -1), "HW": (-2, -1), "C": (-3,), "H": (-2,), "W": (-1,)}
 REDUCTIONS = (
-    "reduceL1",
-    "reduceL2",
-    "reduceMax",
-    "reduceMin",
-    "reduceSum",
-    "reduceProd",
-    "reduceMean",
-    "reduceLogSum",
-    "reduceSumSquare",
-    "reduceLogSumExp",
+    *("reduceL1", "reduceL2", "reduceMax", "reduceMin", "reduceSum", "reduceProd", "reduceMean"),
+    *("reduceLogSum", "reduceSumSquare", "reduceLogSumExp"),
 )
+
+MODES = {  # of `reduce`, but for LOGSUM and ARGMAX: the kind that computes the same
+    "SUM": "reduceSum",
+    "AVG": "reduceMean",
+    "PROD": "reduceProd",
+    "SUMSQUARE": "reduceSumSquare",
+    "L1": "reduceL1",
+    "L2": "reduceL2",
+    "MAX": "reduceMax",
+    "MIN": "reduceMin",
+}
 
 
 @layer_kind("reduce", inputs=1, defaults={"epsilon": 1e-06})

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.layers.gradients import BOTH, SHAPES, Array, LayerRun, gradient
 from mlferry.layers.params import Params
-from mlferry.layers.reduction.definition import AXES_OF_REDUCE, REDUCTIONS, reduced_axes
+from mlferry.layers.reduction.definition import AXES_OF_REDUCE, MODES, REDUCTIONS, reduced_axes
 from mlferry.numerics.gradients import first_of
 
 Axes = tuple[int, ...]
@@ -24,16 +24,6 @@ _GRADIENTS: dict[str, Callable[[Array, Array, Array, Axes], Array]] = {
     "reduceLogSum": lambda dy, x, y, axes: dy / x.sum(axis=axes, keepdims=True),
     "reduceSumSquare": lambda dy, x, y, axes: 2 * dy * x,
     "reduceLogSumExp": lambda dy, x, y, axes: dy * np.exp(x - y),
-}
-_NAMES = {
-    "SUM": "reduceSum",
-    "AVG": "reduceMean",
-    "PROD": "reduceProd",
-    "SUMSQUARE": "reduceSumSquare",
-    "L1": "reduceL1",
-    "L2": "reduceL2",
-    "MAX": "reduceMax",
-    "MIN": "reduceMin",
 }
 
 
@@ -62,7 +52,7 @@ def _through(name: str, run: LayerRun, dy: Array, axes: Axes) -> Array:
 
 
 def _reads(params: Params) -> str:
-    name = _NAMES.get(params.mode, "") if params.kind == "reduce" else params.kind
+    name = MODES.get(params.mode, "") if params.kind == "reduce" else params.kind
     return SHAPES if name in ("reduceMean", "reduceSum") else BOTH
 
 
@@ -79,4 +69,4 @@ def reduce(run: LayerRun, dy: Array) -> Array | None:
         return None
     if params.mode == "LOGSUM":
         return dy / (run.inputs[0] + params.epsilon)
-    return _through(_NAMES[params.mode], run, dy, axes)
+    return _through(MODES[params.mode], run, dy, axes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
-from mlferry.layers.reduction.definition import AXES_OF_REDUCE, reduced_axes
+from mlferry.layers.reduction.definition import AXES_OF_REDUCE, MODES, reduced_axes
 
 
 def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -31,16 +31,6 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduceSumSquare": lambda x, **k: np.square(x).sum(**k),
     "reduceLogSumExp": _log_sum_exp,
 }
-_CLASSIC: dict[str, Callable[..., Any]] = {
-    "SUM": np.sum,
-    "AVG": np.mean,
-    "PROD": np.prod,
-    "SUMSQUARE": _REDUCTIONS["reduceSumSquare"],
-    "L1": _REDUCTIONS["reduceL1"],
-    "L2": _REDUCTIONS["reduceL2"],
-    "MAX": np.max,
-    "MIN": np.min,
-}
 
 
 @kernel(*_REDUCTIONS)
@@ -57,4 +47,4 @@ def reduce(params: Params, x: Array) -> Array:
         return np.log(x + params.epsilon).sum(axis=axes, keepdims=True)
     if params.mode == "ARGMAX":
         return np.argmax(x, axis=axes[0], keepdims=True).astype(np.float32)
-    return _CLASSIC[params.mode](x, axis=axes, keepdims=True)
+    return _REDUCTIONS[MODES[params.mode]](x, axis=axes, keepdims=True)

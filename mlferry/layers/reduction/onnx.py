@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
-from mlferry.layers.reduction.definition import AXES_OF_REDUCE, REDUCTIONS, reduced_axes
+from mlferry.layers.reduction.definition import AXES_OF_REDUCE, MODES, REDUCTIONS, reduced_axes
 from mlferry.onnx_graph.emitter import Emitter
 
-_CLASSIC = {
-    "SUM": "ReduceSum",
-    "AVG": "ReduceMean",
-    "PROD": "ReduceProd",
-    "SUMSQUARE": "ReduceSumSquare",
-    "L1": "ReduceL1",
-    "L2": "ReduceL2",
-    "MAX": "ReduceMax",
-    "MIN": "ReduceMin",
-}
+
+def _node(kind: str) -> str:
+    return kind[0].upper() + kind[1:]
 
 
 @op(*REDUCTIONS)
 def reduce_nd(emitter: Emitter, params: Params, x: str) -> str:
     axes = reduced_axes(params, emitter.rank(x))
-    name = params.kind[0].upper() + params.kind[1:]
-    y = emitter.node(name, x, emitter.integers(axes), keepdims=int(params.keepDims))
+    y = emitter.node(_node(params.kind), x, emitter.integers(axes), keepdims=int(params.keepDims))
     remaining = tuple(n for axis, n in enumerate(emitter.shape(x)) if axis not in axes)
     return y if params.keepDims else emitter.at_least_1d(y, remaining)
 
@@ -37,4 +29,4 @@ def reduce(emitter: Emitter, params: Params, x: str) -> str:
     if params.mode == "LOGSUM":
         logs = emitter.node("Log", emitter.affine(x, 1, params.epsilon))
         return emitter.node("ReduceSum", logs, emitter.integers(axes))
-    return emitter.node(_CLASSIC[params.mode], x, emitter.integers(axes))
+    return emitter.node(_node(MODES[params.mode]), x, emitter.integers(axes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
-from mlferry.layers.reduction.definition import AXES_OF_REDUCE, REDUCTIONS, reduced_axes
+from mlferry.layers.reduction.definition import AXES_OF_REDUCE, MODES, REDUCTIONS, reduced_axes
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
@@ -19,16 +19,6 @@ _OPS = {
     "reduceMin": "reduce_min",
     "reduceLogSum": "reduce_log_sum",
     "reduceLogSumExp": "reduce_log_sum_exp",
-}
-_CLASSIC = {
-    "SUM": "reduce_sum",
-    "AVG": "reduce_mean",
-    "PROD": "reduce_prod",
-    "SUMSQUARE": "reduce_sum_square",
-    "L1": "reduce_l1_norm",
-    "L2": "reduce_l2_norm",
-    "MAX": "reduce_max",
-    "MIN": "reduce_min",
 }
 _OF_INTEGERS = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 
@@ -56,4 +46,4 @@ def reduce(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if params.mode == "LOGSUM":
         logs = builder.op("log", x=x, epsilon=params.epsilon)
         return builder.op("reduce_sum", x=logs, axes=axes, keep_dims=True)
-    return builder.op(_CLASSIC[params.mode], x=x, axes=axes, keep_dims=True)
+    return builder.op(_OPS[MODES[params.mode]], x=x, axes=axes, keep_dims=True)

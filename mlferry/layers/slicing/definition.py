@@ -152,15 +152,7 @@ def slice_by_size(params: Params, shape: Shape, begin: Shape) -> list[Shape]:
     return [replaced(shape, axis, params.size)]
 
 
-@layer_kind(
-    "slidingWindows",
-    inputs=1,
-    defaults={"step": 1},
-    positive=(
-        "windowSize",
-        "step",
-    ),
-)
+@layer_kind("slidingWindows", inputs=1, defaults={"step": 1}, positive=("windowSize", "step"))
 def sliding_windows(params: Params, shape: Shape) -> list[Shape]:
     axis = axis_of(params.axis, len(shape))
     extent = shape[axis]

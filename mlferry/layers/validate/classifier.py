@@ -61,8 +61,7 @@ def labels(spec: model_pb2.Model) -> Problems:
     kind, classifier = spec.WhichOneof("Type"), _classifier(spec)
     if classifier is None or kind == "kNearestNeighborsClassifier":
         return
-    field = classifier.WhichOneof("ClassLabels")
-    results = getattr(classifier, field).vector if field else ()
+    results = networks.class_labels(classifier)
     if not results and kind == "treeEnsembleClassifier":
         yield note("it has no labels: they are 0, 1, ...", "classifier")
     elif not results:

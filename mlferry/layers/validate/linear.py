@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlferry.layers.validate.rules import kind_rule
+from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
@@ -26,13 +27,12 @@ def linear_weights(spec: model_pb2.Model, params: pp.GLMRegressor | pp.GLMClassi
 @kind_rule("glmClassifier")
 def linear_classes(spec: model_pb2.Model, params: pp.GLMClassifier) -> Problems:
     """There is a row for every class but the first, or, one-vs-rest, for every one of many."""
-    field = params.WhichOneof("ClassLabels")
-    classes = len(getattr(params, field).vector) if field else 0
+    classes = len(networks.class_labels(params))
     rows, one_vs_rest = len(params.weights), params.classEncoding == pp.GLMClassifier.OneVsRest
     expected = classes if one_vs_rest and classes != 2 else classes - 1
     if one_vs_rest and classes == rows == 2:
         yield warning(
-            "one-vs-rest has one row of weights for two classes, that of the second; it has 2",
+            "one-vs-rest has one row of weights for two classes, that of the second; it has 2"
         )
     elif classes and rows != expected:
         yield error(f"{rows} rows of weights for {classes} classes; there are {expected}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlferry.layers.validate.rules import kind_rule
+from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, predictors_pb2 as pp
 
@@ -35,8 +36,7 @@ def _allows(count: ft.Int64Parameter) -> bool:
 @kind_rule(_KIND)
 def neighbor_samples(spec: model_pb2.Model, params: pp.KNearestNeighborsClassifier) -> Problems:
     """Each sample has a label and a value per dimension; a default label makes samples optional."""
-    index, field = params.nearestNeighborsIndex, params.WhichOneof("ClassLabels")
-    labels = len(getattr(params, field).vector) if field else 0
+    index, labels = params.nearestNeighborsIndex, len(networks.class_labels(params))
     samples = index.floatSamples
     if len(samples) != labels:
         yield error(f"{labels} labels for {len(samples)} samples")
@@ -47,7 +47,8 @@ def neighbor_samples(spec: model_pb2.Model, params: pp.KNearestNeighborsClassifi
     default = params.WhichOneof("DefaultClassLabel")
     if not labels and default is None:
         yield error("it has no samples and no default label")
-    if labels and default and default.removeprefix("default")[:5] != (field or "").title()[:5]:
+    field = params.WhichOneof("ClassLabels") or ""
+    if labels and default and default.removeprefix("default")[:5] != field.title()[:5]:
         yield warning(f"{default} is of another type than {field}")
 
 

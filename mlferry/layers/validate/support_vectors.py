@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlferry.layers.validate.rules import kind_rule
+from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, listed, warning
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
@@ -72,8 +73,7 @@ def support_vector_coefficients(spec: model_pb2.Model, params: Machine) -> Probl
 @kind_rule("supportVectorClassifier")
 def support_vector_classes(spec: model_pb2.Model, params: pp.SupportVectorClassifier) -> Problems:
     """The numbers of vectors, coefficients, rho and probabilities fit the number of classes."""
-    field = params.WhichOneof("ClassLabels")
-    classes = len(getattr(params, field).vector) if field else 0
+    classes = len(networks.class_labels(params))
     pairs = classes * (classes - 1) // 2
     counts = list(params.numberOfSupportVectorsPerClass)
     if classes < 2:

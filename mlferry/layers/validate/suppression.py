@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mlferry.layers.validate.rules import kind_rule
 from mlferry.layers.validate.signatures import described
+from mlferry.spec import networks
 from mlferry.spec.problems import Problems, listed, warning
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, transforms_pb2 as tf
 
@@ -94,8 +95,7 @@ def _outputs(
     if axes[0][0] != axes[1][0]:
         counts = " and ".join(_count(*each[0]) for each in axes)
         yield warning(f"its outputs are described with {counts} boxes")
-    field = params.WhichOneof("ClassLabels")
-    labels = len(getattr(params, field).vector) if field else 0
+    labels = len(networks.class_labels(params))
     least, most = axes[0][1]
     if labels and not least <= labels <= (most if most >= 0 else labels):
         yield warning(

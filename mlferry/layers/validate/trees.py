@@ -8,6 +8,7 @@ from itertools import chain
 
 from mlferry.layers.definitions import LARGEST_SIZE
 from mlferry.layers.validate.rules import kind_rule
+from mlferry.spec import networks
 from mlferry.spec.problems import Problems, error, listed, warning
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
@@ -34,8 +35,7 @@ def tree_outputs(spec: model_pb2.Model, params: Ensemble) -> Problems:
 @kind_rule("treeEnsembleClassifier")
 def tree_classes(spec: model_pb2.Model, params: pp.TreeEnsembleClassifier) -> Problems:
     """Two classes have one output or two; more have one each."""
-    field, count = params.WhichOneof("ClassLabels"), _outputs(params)
-    classes = len(getattr(params, field).vector) if field else 0
+    count, classes = _outputs(params), len(networks.class_labels(params))
     if classes and (count, classes) != (1, 2) and not 2 <= count == classes:
         yield warning(f"numPredictionDimensions is {count}, and there are {classes} classes")
 

@@ -31,6 +31,11 @@ _AXES = ("Depth", "Height", "Width")
 _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
+def _each(field: str, value: int = 0) -> dict[str, int]:
+    """The fields of depth, height and width, with a value."""
+    return {field + axis: value for axis in _AXES}
+
+
 def triple(params: Params, field: str) -> tuple[int, int, int]:
     """A parameter of depth, height and width."""
     depth, height, width = (getattr(params, field + axis) for axis in _AXES)
@@ -58,6 +63,14 @@ def spans_of(params: Params) -> tuple[int, int, int]:
     return depth, height, width
 
 
+def kernel_shape(params: Params) -> tuple[int, ...]:
+    """[outC, inC / groups, kD, kH, kW]; of a deconvolution [inC, outC / groups, kD, kH, kW]."""
+    first, second = params.outputChannels, params.inputChannels
+    if params.isDeconvolution:
+        first, second = second, first
+    return (first, second // params.nGroups, *triple(params, "kernel"))
+
+
 def edges_of(params: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
     """The padding of an input of these depths, heights and widths."""
     if params.paddingType != "SAME":
@@ -76,22 +89,8 @@ def _need_five(shape: Shape) -> None:
 @layer_kind(
     "convolution3d",
     inputs=1,
-    defaults={
-        "nGroups": 1,
-        "strideDepth": 1,
-        "strideHeight": 1,
-        "strideWidth": 1,
-        "dilationDepth": 1,
-        "dilationHeight": 1,
-        "dilationWidth": 1,
-        "kernelDepth": 3,
-        "kernelHeight": 3,
-        "kernelWidth": 3,
-    },
-    positive=(
-        "inputChannels",
-        "outputChannels",
-    ),
+    defaults={"nGroups": 1, **_each("stride", 1), **_each("dilation", 1), **_each("kernel", 3)},
+    positive=("inputChannels", "outputChannels"),
     lists={"outputShape": Entries((0, 3), 1)},
 )
 def convolution3d(params: Params, shape: Shape) -> list[Shape]:
@@ -130,15 +129,8 @@ def slid(params: Params, size: Extent, span: int, stride: int, edges: windows.Ed
 @layer_kind(
     "pooling3d",
     inputs=1,
-    defaults={"strideDepth": 1, "strideHeight": 1, "strideWidth": 1},
-    positive=(
-        "kernelDepth",
-        "kernelHeight",
-        "kernelWidth",
-        "strideDepth",
-        "strideHeight",
-        "strideWidth",
-    ),
+    defaults=_each("stride", 1),
+    positive=(*_each("kernel"), *_each("stride")),
 )
 def pooling3d(params: Params, shape: Shape) -> list[Shape]:
     _need_five(shape)
@@ -192,18 +184,12 @@ def check_convolution3d_groups(
     yield from groups_divide(params, params.nGroups or 1, ["inputChannels", "outputChannels"])
 
 
-_AXES3D = ("Depth", "Height", "Width")
-
-
-_SIDES3D = ("Front", "Back", "Top", "Bottom", "Left", "Right")
-
-
 @layer_rule("convolution3d")
 def check_convolution3d_windows(
     layer: nn.NeuralNetworkLayer, params: nn.Convolution3DLayerParams
 ) -> Problems:
     """Kernel, stride, dilation and groups are set: devices have no defaults here."""
-    windows = [f"{option}{axis}" for option in ("kernel", "stride", "dilation") for axis in _AXES3D]
+    windows = [f"{option}{axis}" for option in ("kernel", "stride", "dilation") for axis in _AXES]
     for field in (*windows, "nGroups"):
         value = getattr(params, field)
         if value < 0:
@@ -227,7 +213,7 @@ def check_padding3d(
 ) -> Problems:
     """Custom padding is not negative, and a pooling layer has it only if it uses it."""
     custom = params.paddingType == 0
-    for field in (f"customPadding{side}" for side in _SIDES3D):
+    for field in (f"customPadding{side}" for pair in _SIDES for side in pair):
         value = getattr(params, field)
         if value < 0:
             yield error(f"{field} is {value}; it must not be negative")

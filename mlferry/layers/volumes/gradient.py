@@ -10,10 +10,11 @@ from mlferry.layers.gradients import BOTH, INPUTS, SHAPES, Array, LayerRun, grad
 from mlferry.layers.volumes.definition import (
     convolution3d as convolution_shape,
     edges_of,
+    kernel_shape,
     spans_of,
     triple,
 )
-from mlferry.layers.volumes.kernel import cuts_of, divisor, kernel_shape
+from mlferry.layers.volumes.kernel import cuts_of, divisor
 from mlferry.numerics.convolution import convolve
 from mlferry.numerics.gradients import (
     convolved_inputs,

@@ -11,6 +11,7 @@ from mlferry.layers.volumes.definition import (
     convolution3d as convolution_shape,
     custom_edges,
     edges_of,
+    kernel_shape,
     pooling3d as pooling_shape,
     spans_of,
     triple,
@@ -23,21 +24,10 @@ Triple = tuple[int, int, int]
 
 @kernel("convolution3d")
 def convolution3d(params: Params, x: Array) -> Array:
-    """Weights are [outC, inC / groups, kD, kH, kW], or [inC, outC / groups, kD, kH, kW] of a
-    deconvolution.
-    """
     shape = convolution_shape(params, x.shape)[0]
     size: Triple = tuple(extent or 0 for extent in shape[2:])  # type: ignore[assignment] # rank 5
     y = _deconvolve(params, x, size) if params.isDeconvolution else _convolve(params, x)
     return y + params.weight("bias", (params.outputChannels, 1, 1, 1)) if params.hasBias else y
-
-
-def kernel_shape(params: Params) -> tuple[int, ...]:
-    """The shape of the weights; see `convolution3d`."""
-    first, second = params.outputChannels, params.inputChannels // params.nGroups
-    if params.isDeconvolution:
-        first, second = params.inputChannels, params.outputChannels // params.nGroups
-    return (first, second, *triple(params, "kernel"))
 
 
 def _convolve(params: Params, x: Array) -> Array:

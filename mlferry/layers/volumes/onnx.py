@@ -8,7 +8,7 @@ from mlferry.layers.convolution.onnx import pads_of, pool_node, spread_out, with
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
-from mlferry.layers.volumes.definition import edges_of, spans_of, triple
+from mlferry.layers.volumes.definition import edges_of, kernel_shape, spans_of, triple
 from mlferry.layers.volumes.either import transposed_sizes
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
@@ -21,12 +21,8 @@ from mlferry.refusals import refuse
 )
 def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
     kernel, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
-    shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
-    if params.isDeconvolution:
-        shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
-    weights = [
-        weight(emitter, params, "weights", shape, channel_axis=1 if params.isDeconvolution else 0)
-    ]
+    axis = 1 if params.isDeconvolution else 0
+    weights = [weight(emitter, params, "weights", kernel_shape(params), channel_axis=axis)]
     if params.hasBias:
         weights.append(weight(emitter, params, "bias", (params.outputChannels,)))
     attributes = {

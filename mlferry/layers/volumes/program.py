@@ -8,7 +8,7 @@ from mlferry.layers.convolution.program import custom, global_pooling, pool, spr
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
-from mlferry.layers.volumes.definition import edges_of, spans_of, triple
+from mlferry.layers.volumes.definition import edges_of, kernel_shape, spans_of, triple
 from mlferry.layers.volumes.either import transposed_sizes
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import ProgramBuilder
@@ -20,17 +20,14 @@ from mlferry.programs.graph import Value
 )
 def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     x = builder.as_float(x)
-    kernel, stride, dilation = (triple(params, f) for f in ("kernel", "stride", "dilation"))
     transposed = params.isDeconvolution
-    shape = (params.outputChannels, params.inputChannels // params.nGroups, *kernel)
-    if transposed:
-        shape = (params.inputChannels, params.outputChannels // params.nGroups, *kernel)
-    weights = weight(builder, params, "weights", shape, channel_axis=1 if transposed else 0)
+    axis = 1 if transposed else 0
+    weights = weight(builder, params, "weights", kernel_shape(params), channel_axis=axis)
     bias = params.decoded("bias", (params.outputChannels,)) if params.hasBias else None
     options: dict[str, Any] = {
         "weight": weights,
-        "strides": list(stride),
-        "dilations": list(dilation),
+        "strides": list(triple(params, "stride")),
+        "dilations": list(triple(params, "dilation")),
         "groups": params.nGroups,
     }
     spans, extents = spans_of(params), x.shape[2:]

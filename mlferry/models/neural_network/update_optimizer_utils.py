@@ -73,10 +73,7 @@ class _Params:
             }
             for field, chosen in self.numbers().items()
         }
-        batch = {
-            "defaultValue": self.batch.value,
-            "set": {"values": self.batch.allowed_set},
-        }
+        batch = {"defaultValue": self.batch.value, "set": {"values": self.batch.allowed_set}}
         return {**numbers, "miniBatchSize": batch}
 
     def numbers(self) -> dict[str, RangeParam]:

@@ -34,11 +34,7 @@ _MEASURED = 32  # samples at most for each weight
 
 
 def codes_for(
-    spec: model_pb2.Model,
-    samples: Sequence[Features],
-    job: Job,
-    codes: Sequence[Code],
-    mean: float,
+    spec: model_pb2.Model, samples: Sequence[Features], job: Job, codes: Sequence[Code], mean: float
 ) -> dict[str, Code]:
     """The code of each weight that a job quantizes, by its name as messages have it.
 

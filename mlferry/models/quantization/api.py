@@ -248,11 +248,7 @@ _CALIBRATED = ("linear", "linear_symmetric", "linear_lut", "kmeans")
 
 
 def _calibrated_program(
-    model: MLModel,
-    task: Task,
-    sample_data: SampleData,
-    sizes: _Sizes,
-    executor: Executors | None,
+    model: MLModel, task: Task, sample_data: SampleData, sizes: _Sizes, executor: Executors | None
 ) -> MLModel:
     """A network quantized with samples, as a program.
 

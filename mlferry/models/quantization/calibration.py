@@ -148,10 +148,7 @@ def calibrate(
 
 
 def quantize(
-    spec: model_pb2.Model,
-    samples: Sequence[Features],
-    job: Job,
-    executor: Executors | None = None,
+    spec: model_pb2.Model, samples: Sequence[Features], job: Job, executor: Executors | None = None
 ) -> None:
     """Quantize every chosen weight of a specification, in place; see `calibrate`."""
     features = list(samples)

@@ -396,12 +396,7 @@ class Scheme:
         return compressed.rescaled(opset, tables, scale, dtype)
 
     def _looked_up(
-        self,
-        values: Floats,
-        axis: int,
-        opset: int,
-        dtype: str,
-        mask: NDArray[Any] | None = None,
+        self, values: Floats, axis: int, opset: int, dtype: str, mask: NDArray[Any] | None = None
     ) -> Compressed:
         if self.granularity == "per_tensor" and self.vector == 1:
             codes, table = self._masked(values, mask)

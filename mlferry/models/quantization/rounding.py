@@ -310,11 +310,7 @@ class LinearGrid:
 
 
 def best_range(
-    rows: Floats,
-    share: Floats,
-    limits: tuple[Floats, Floats],
-    bits: int,
-    centre: int | None = None,
+    rows: Floats, share: Floats, limits: tuple[Floats, Floats], bits: int, centre: int | None = None
 ) -> tuple[Floats, Floats]:
     """Scale and bias of every row with the smallest squared error, weighted by `share`.
 

@@ -214,11 +214,7 @@ class WalkedNetwork:
 
 
 def _source(
-    data: bytes,
-    floats: list[Features],
-    quantized: list[Features],
-    classes: CustomClasses,
-    end: int,
+    data: bytes, floats: list[Features], quantized: list[Features], classes: CustomClasses, end: int
 ) -> WalkedNetwork:
     return WalkedNetwork(model_pb2.Model.FromString(data), floats, quantized, classes, end)
 

@@ -199,13 +199,7 @@ def _how(row: Row) -> str:
 def _random_samples(
     inputs: Sequence[model_pb2.FeatureDescription], whole: Container[str], count: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Random values for every input, at each of its sizes.
-
-    Args:
-        inputs: as they are described.
-        whole: the names of those that are integers in the source, which get 0 and 1.
-        count: how many samples of each size.
-        seed: of the values.
+    """So many samples of random values at each size of the inputs; integers (`whole`) are 0 or 1.
 
     Raises:
         PredictionError: an input has a type without random values.

@@ -78,11 +78,7 @@ class RunnableSource:
 
 
 def _laid_out(value: Array, shape: tuple[int | None, ...] | None, name: str) -> Array:
-    """A value in the layout of the source: with its axis of samples, channels if it has them.
-
-    Raises:
-        PredictionError: it fits in no layout.
-    """
+    """A value in the layout of the source: with its axis of samples, channels if it has them."""
     if shape is None:
         return value
     leading = next((axis for axis, n in enumerate(value.shape) if n != 1), value.ndim)

@@ -40,30 +40,10 @@ _GROUPS = {
 }
 _ACTIVATIONS = frozenset(
     [
-        "activation",
-        "unary_relu",
-        "clip",
-        "clamped_relu",
-        "elu",
-        "erf",
-        "gelu",
-        "leaky_relu",
-        "linear_activation",
-        "prelu",
-        "relu",
-        "relu6",
-        "scaled_tanh",
-        "sigmoid",
-        "sigmoid_hard",
-        "silu",
-        "softmax",
-        "softmaxND",
-        "softplus",
-        "softplus_parametric",
-        "softsign",
-        "tanh",
-        "thresholded_relu",
-        "thresholdedrelu",
+        *("activation", "unary_relu", "clip", "clamped_relu", "elu", "erf", "gelu", "leaky_relu"),
+        *("linear_activation", "prelu", "relu", "relu6", "scaled_tanh", "sigmoid", "sigmoid_hard"),
+        *("silu", "softmax", "softmaxND", "softplus", "softplus_parametric", "softsign", "tanh"),
+        *("thresholded_relu", "thresholdedrelu"),
     ]
 )
 _NAMES = {

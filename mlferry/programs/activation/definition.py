@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from mlferry.errors import SpecError
 from mlferry.programs.definitions import (
-    FLOATS,
     STRING,
     Operands,
+    apart,
     const,
     need,
-    newer,
+    one_of,
     op_kind,
     option,
 )
 from mlferry.programs.types import TensorType
 
 GELU_MODES = ("EXACT", "SIGMOID_APPROXIMATION", "TANH_APPROXIMATION")
-MIXED = {"U": FLOATS}  # from opset 7 on, parameters may be of another precision than x
 
 
-@newer(
-    7,
-    "clamped_relu",
-    "linear_activation",
-    "scaled_tanh",
-    "sigmoid_hard",
-    variables=MIXED,
-    alpha=const("U"),
-    beta=const("U"),
-)
-@newer(7, "elu", "leaky_relu", "thresholded_relu", variables=MIXED, alpha=const("U"))
+@apart(7, "elu", "leaky_relu", "thresholded_relu")
+@apart(7, "clamped_relu", "linear_activation", "scaled_tanh", "sigmoid_hard")
 @op_kind("relu", "relu6", "sigmoid", "silu", "softplus", "softsign", x=need("T"))
 @op_kind("elu", "leaky_relu", "thresholded_relu", x=need("T"), alpha=const("T"))
 @op_kind(
@@ -48,8 +38,7 @@ def same(operands: Operands) -> TensorType:
 
 @op_kind("gelu", x=need("T"), mode=option(STRING, "EXACT"))
 def gelu(operands: Operands) -> TensorType:
-    if operands.mode.known not in GELU_MODES:
-        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(GELU_MODES)}")
+    one_of(operands, "mode", GELU_MODES)
     return operands.x.tensor
 
 
@@ -61,8 +50,7 @@ def softmax(operands: Operands) -> TensorType:
     return operands.x.tensor
 
 
-@newer(7, "softplus_parametric", variables=MIXED, alpha=const("U"), beta=const("U"))
-@newer(7, "prelu", variables=MIXED, alpha=const("U"))
+@apart(7, "softplus_parametric", "prelu")
 @op_kind("prelu", x=need("T"), alpha=const("T"))
 @op_kind("softplus_parametric", x=need("T"), alpha=const("T"), beta=const("T"))
 def per_channel(operands: Operands) -> TensorType:

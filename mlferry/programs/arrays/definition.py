@@ -14,6 +14,7 @@ from mlferry.programs.definitions import (
     Operands,
     const,
     need,
+    one_of,
     op_kind,
     option,
     several,
@@ -112,8 +113,7 @@ def tile(operands: Operands) -> TensorType:
 def pad(operands: Operands) -> TensorType:
     """Two amounts of padding for each of the last axes."""
     x, mode = operands.x, operands.mode.known
-    if mode not in ("constant", "reflect", "replicate"):
-        raise SpecError(f"mode is {mode!r}; possible are constant, reflect, replicate")
+    one_of(operands, "mode", ("constant", "reflect", "replicate"))
     if operands.pad.value is None:
         return TensorType(x.dtype, (None,) * x.rank)
     amounts = vector(operands.pad.known)

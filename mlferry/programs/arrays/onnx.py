@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.programs.exports import (
-    Call,
-    cast,
-    counted,
-    export,
-    int32,
-    scalar,
-    values_of,
-)
+from mlferry.programs.exports import Call, cast, counted, export, int32, scalar, values_of
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import Entries
 from mlferry.refusals import refuse

@@ -9,14 +9,7 @@ import numpy as np
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Port
-from mlferry.programs.exports import (
-    Call,
-    body_of,
-    carrier_of,
-    export,
-    int32,
-    shape_of,
-)
+from mlferry.programs.exports import Call, body_of, carrier_of, export, int32, shape_of
 from mlferry.refusals import refuse
 
 

@@ -160,13 +160,7 @@ def _settings(window: Sliding) -> dict[str, Any]:
 
 
 def _of_any_size(
-    emitter: Emitter,
-    call: Call,
-    x: str,
-    window: Sliding,
-    size: Shape,
-    ceil: bool,
-    excluded: bool,
+    emitter: Emitter, call: Call, x: str, window: Sliding, size: Shape, ceil: bool, excluded: bool
 ) -> str:
     settings = {**_settings(window), **_padding(window, size)}
     pads = settings.get("pads", [])

@@ -6,11 +6,11 @@ from mlferry.errors import SpecError
 from mlferry.numerics.shapes import broadcast
 from mlferry.programs.definitions import (
     BOOL,
-    FLOATS,
     NUMBERS,
     SMALL,
     STRING,
     Operands,
+    apart,
     const,
     need,
     newer,
@@ -19,30 +19,13 @@ from mlferry.programs.definitions import (
 )
 from mlferry.programs.types import TensorType
 
-MIXED = {"U": FLOATS}
 _CAST = NUMBERS | BOOL
 
 
-@newer(7, "rsqrt", variables=MIXED, epsilon=option("U", 1e-12))
-@newer(7, "log", variables=MIXED, epsilon=option("U", 1e-45))
-@newer(7, "inverse", variables=MIXED, epsilon=option("U", 1e-4))
+@apart(7, "rsqrt", "log", "inverse")
 @op_kind(
-    "acos",
-    "asin",
-    "atan",
-    "atanh",
-    "ceil",
-    "cos",
-    "cosh",
-    "erf",
-    "exp",
-    "floor",
-    "round",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
+    *("acos", "asin", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan", "tanh"),
+    *("ceil", "erf", "exp", "floor", "round", "sqrt"),
     x=need("T"),
 )
 @op_kind("abs", "exp2", "sign", "square", variables={"T": NUMBERS}, x=need("T"))
@@ -74,15 +57,7 @@ def cast(operands: Operands) -> TensorType:
 
 
 @op_kind(
-    "add",
-    "sub",
-    "mul",
-    "maximum",
-    "minimum",
-    "real_div",
-    "floor_div",
-    "mod",
-    "pow",
+    *("add", "sub", "mul", "maximum", "minimum", "real_div", "floor_div", "mod", "pow"),
     variables={"T": NUMBERS},
     x=need("T"),
     y=need("T"),
@@ -93,12 +68,7 @@ def arithmetic(operands: Operands) -> TensorType:
 
 
 @op_kind(
-    "equal",
-    "not_equal",
-    "greater",
-    "greater_equal",
-    "less",
-    "less_equal",
+    *("equal", "not_equal", "greater", "greater_equal", "less", "less_equal"),
     variables={"T": NUMBERS},
     x=need("T"),
     y=need("T"),

@@ -11,10 +11,12 @@ from mlferry.programs.definitions import (
     SIGNED,
     SMALL,
     STRING,
+    Operand,
     Operands,
     const,
     need,
     newer,
+    one_of,
     op_kind,
     option,
 )
@@ -102,8 +104,7 @@ def scatter(operands: Operands) -> TensorType:
 
 def _updated(operands: Operands, shape: Shape) -> None:
     """Raise an error if updates have another shape, or an unknown mode."""
-    if operands.mode.known not in MODES:
-        raise SpecError(f"mode is {operands.mode.known!r}; possible are {', '.join(MODES)}")
+    one_of(operands, "mode", MODES)
     if not compatible(operands.updates.shape, shape):
         raise SpecError(f"updates is {operands.updates.type}; the shape {show(shape)} is needed")
 
@@ -215,31 +216,31 @@ def cumsum(operands: Operands) -> TensorType:
 @op_kind("non_maximum_suppression", shared=_SUPPRESSION, score_threshold=const("T"))
 def non_maximum_suppression(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, B, 4] and scores [n, B, K]: those that remain, their indices, and their number."""
-    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
-    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[2] not in (4, None):
-        raise SpecError(f"boxes (n, B, 4) and scores (n, B, K): {boxes.type}, {scores.type}")
-    if most < 0:
-        raise SpecError(f"max_boxes is {most}")
-    n, classes = boxes.shape[0], scores.shape[2]
+    boxes, scores, n, most = _boxes(operands, "boxes (n, B, 4) and scores (n, B, K)", 2)
     return (
         TensorType(boxes.dtype, (n, most, 4)),
-        TensorType(scores.dtype, (n, most, classes)),
+        TensorType(scores.dtype, (n, most, scores.shape[2])),
         TensorType("int32", (n, most)),
         TensorType("int32", (n,)),
     )
 
 
+def _boxes(operands: Operands, layout: str, axis: int) -> tuple[Operand, Operand, Extent, int]:
+    """Boxes with their corners along an axis, scores, and how many images and boxes remain."""
+    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[axis] not in (4, None):
+        raise SpecError(f"{layout}: {boxes.type}, {scores.type}")
+    if most < 0:
+        raise SpecError(f"max_boxes is {most}")
+    return boxes, scores, boxes.shape[0], most
+
+
 @op_kind("non_maximum_suppression", since=7, shared=_SUPPRESSION)
 def suppression_of_columns(operands: Operands) -> tuple[TensorType, ...]:
     """Boxes [n, 4, B] and scores [n, K, B]: those that remain, and their indices."""
-    boxes, scores, most = operands.boxes, operands.scores, operands.max_boxes.known
-    if boxes.rank != 3 or scores.rank != 3 or boxes.shape[1] not in (4, None):
-        raise SpecError(f"boxes (n, 4, B) and scores (n, K, B): {boxes.type}, {scores.type}")
-    if most < 0:
-        raise SpecError(f"max_boxes is {most}")
-    n, classes = boxes.shape[0], scores.shape[1]
+    boxes, scores, n, most = _boxes(operands, "boxes (n, 4, B) and scores (n, K, B)", 1)
     return (
         TensorType(boxes.dtype, (n, 4, most)),
-        TensorType(scores.dtype, (n, classes, most)),
+        TensorType(scores.dtype, (n, scores.shape[1], most)),
         TensorType("int32", (n, most)),
     )

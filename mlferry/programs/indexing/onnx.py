@@ -8,16 +8,7 @@ import numpy as np
 
 from mlferry.onnx_graph import boxes as overlaps
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.programs.exports import (
-    Call,
-    cast,
-    counted,
-    export,
-    int32,
-    inverse,
-    moved_axis,
-    scalar,
-)
+from mlferry.programs.exports import Call, cast, counted, export, int32, inverse, moved_axis, scalar
 
 
 @export("gather", moves=True)

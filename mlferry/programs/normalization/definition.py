@@ -7,36 +7,18 @@ from mlferry.programs.definitions import (
     FLOATS,
     INT32,
     Operands,
+    apart,
     const,
     need,
-    newer,
     op_kind,
     option,
 )
 from mlferry.programs.reshaping.definition import axes_of, vector
 from mlferry.programs.types import TensorType
 
-_MIXED = {"U": FLOATS}
 
-
-@newer(
-    7,
-    "instance_norm",
-    variables=_MIXED,
-    gamma=option("U"),
-    beta=option("U"),
-    epsilon=option("U", 1e-5),
-)
-@newer(
-    7,
-    "batch_norm",
-    variables=_MIXED,
-    mean=const("U"),
-    variance=const("U"),
-    gamma=option("U"),
-    beta=option("U"),
-    epsilon=option(FLOATS, 1e-5),
-)
+@apart(7, "instance_norm")
+@apart(7, "batch_norm", epsilon=option(FLOATS, 1e-5))
 @op_kind(
     "batch_norm",
     x=need("T"),
@@ -63,14 +45,7 @@ def per_channel(operands: Operands) -> TensorType:
     return x.tensor
 
 
-@newer(
-    7,
-    "layer_norm",
-    variables=_MIXED,
-    gamma=option("U"),
-    beta=option("U"),
-    epsilon=option("U", 1e-5),
-)
+@apart(7, "layer_norm")
 @op_kind(
     "layer_norm",
     x=need("T"),
@@ -98,7 +73,7 @@ def layer_norm(operands: Operands) -> TensorType:
     return x.tensor
 
 
-@newer(7, "l2_norm", variables=_MIXED, epsilon=option("U", 1e-6))
+@apart(7, "l2_norm")
 @op_kind("l2_norm", x=need("T"), epsilon=option("T", 1e-6))
 def l2_norm(operands: Operands) -> TensorType:
     if operands.x.rank < 3:
@@ -106,14 +81,7 @@ def l2_norm(operands: Operands) -> TensorType:
     return operands.x.tensor
 
 
-@newer(
-    7,
-    "local_response_norm",
-    variables=_MIXED,
-    alpha=option("U", 1e-4),
-    beta=option("U", 0.75),
-    k=option("U", 1.0),
-)
+@apart(7, "local_response_norm")
 @op_kind(
     "local_response_norm",
     x=need("T"),

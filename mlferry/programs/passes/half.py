@@ -256,10 +256,7 @@ class _Pass:
         ending = _TO_HALF if dtype == "fp16" else "_from_fp16"
         name = self._fresh((like or value).name + ending)
         result = Value(name, TensorType(dtype, value.tensor.shape))
-        arguments: dict[str, Argument] = {
-            "x": value,
-            "dtype": string(dtype),
-        }
+        arguments: dict[str, Argument] = {"x": value, "dtype": string(dtype)}
         result.maker = Operation("cast", arguments, (result,), source=name)
         written.append(result.maker)
         return result

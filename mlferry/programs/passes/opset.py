@@ -198,11 +198,7 @@ def _count_from_the_start(rewriter: Rewriter, operation: Operation) -> None:
 def _extents(
     operation: Operation, indices: Value
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    """The extent of the axis of the indices, or of each axis that points name.
-
-    Raises:
-        SpecError: an extent varies.
-    """
+    """The extent of the axis of the indices, or of each axis that points name."""
     data = value_at(operation, _INDEXED.get(operation.op, ""))
     if data is None:
         data = value_at(operation, "x") or value_at(operation, "data")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.programs.builder import inferred
+from mlferry.programs.builder import CHANGING, inferred
 from mlferry.programs.definitions import definition_of
 from mlferry.programs.graph import (
     Argument,
@@ -145,7 +145,7 @@ class Rewriter:
 
     def is_repeated(self, operation: Operation) -> bool:
         """Whether an earlier operation computes the same; its values then replace both."""
-        if operation.blocks or operation.op in _NOT_THE_SAME or not operation.outputs:
+        if operation.blocks or operation.op in CHANGING or not operation.outputs:
             return False
         if any(value in self._kept for value in operation.outputs):
             return False
@@ -194,15 +194,6 @@ def _fresh(hint: str, used: Collection[str]) -> str:
     return name
 
 
-_NOT_THE_SAME = {
-    "read_state",
-    "write_state",
-    "random_normal",
-    "random_uniform",
-    "random_bernoulli",
-    "random_categorical",
-    "make_list",
-}
 _SMALL = 64
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlferry.errors import SpecError
 from mlferry.programs.arrays.definition import sizes
 from mlferry.programs.definitions import (
     INT32,
@@ -10,6 +9,7 @@ from mlferry.programs.definitions import (
     Operand,
     Operands,
     need,
+    one_of,
     op_kind,
     option,
 )
@@ -59,6 +59,5 @@ def _of(shape: Operand, like: Operand) -> TensorType:
 )
 def categorical(operands: Operands) -> TensorType:
     """Indices along the last axis, drawn `size` times."""
-    if operands.mode.known not in ("logits", "probs"):
-        raise SpecError(f"mode is {operands.mode.known!r}; possible are logits, probs")
+    one_of(operands, "mode", ("logits", "probs"))
     return TensorType(operands.x.dtype, (*operands.x.shape[:-1], operands.size.known))

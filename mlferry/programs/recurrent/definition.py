@@ -13,6 +13,7 @@ from mlferry.programs.definitions import (
     const,
     need,
     newer,
+    one_of,
     op_kind,
     option,
 )
@@ -56,14 +57,9 @@ def _checked(
         if any(b is not None and a != b for a, b in zip(operand.shape, shape, strict=True)):
             raise SpecError(f"{name} is {operand.type}; {shape} is needed")
     _vector(operands, "bias", gates * units)
-    if operands.direction.known not in directions:
-        raise SpecError(
-            f"direction is {operands.direction.known!r}; possible are {', '.join(directions)}"
-        )
+    one_of(operands, "direction", directions)
     for name in ("activation", "recurrent_activation", "cell_activation"):
-        operand = getattr(operands, name, None)
-        if operand is not None and operand.known not in activations:
-            raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(activations)}")
+        one_of(operands, name, activations)
     return x.shape[1], units
 
 

@@ -55,9 +55,7 @@ def _ordered(array: Array, order: Sequence[int]) -> Array:
 
 
 def _weights(
-    emitter: Emitter,
-    directions: Sequence[_Direction],
-    order: Sequence[int],
+    emitter: Emitter, directions: Sequence[_Direction], order: Sequence[int]
 ) -> tuple[str, str, str]:
     """Matrices, recursions and biases, [directions, gates * units, ...].
 
@@ -253,12 +251,7 @@ def _applied(emitter: Emitter, name: str, x: str) -> str:
 
 
 def _scanned(
-    emitter: Emitter,
-    x: str,
-    states: tuple[str, str],
-    parts: Sequence[_Cells],
-    *,
-    sequence: bool,
+    emitter: Emitter, x: str, states: tuple[str, str], parts: Sequence[_Cells], *, sequence: bool
 ) -> tuple[str, ...]:
     units = parts[0].weights[1].shape[1]
     scans = []

@@ -6,7 +6,6 @@ from mlferry.errors import SpecError
 from mlferry.numerics.shapes import Shape, axis_of
 from mlferry.programs.definitions import (
     BOOL,
-    FLOATS,
     INT32,
     NUMBERS,
     STRING,
@@ -58,7 +57,6 @@ def reduced(shape: Shape, axes: tuple[int, ...], *, keep: bool) -> Shape:
     7,
     "reduce_argmax",
     "reduce_argmin",
-    variables={"T": FLOATS | INT32},
     output_dtype=option(STRING, "int32"),
 )
 @op_kind(

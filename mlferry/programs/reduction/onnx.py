@@ -48,12 +48,7 @@ def reduce(
 
 @export(*_PLACES)
 def place(
-    emitter: Emitter,
-    call: Call,
-    x: str,
-    axis: int,
-    keep_dims: bool,
-    output_dtype: str = "int32",
+    emitter: Emitter, call: Call, x: str, axis: int, keep_dims: bool, output_dtype: str = "int32"
 ) -> str:
     """Of equal values, the first."""
     return int32(emitter, emitter.node(_PLACES[call.op], x, axis=axis, keepdims=int(keep_dims)))

@@ -7,16 +7,7 @@ import math
 import numpy as np
 
 from mlferry.onnx_graph.emitter import Emitter
-from mlferry.programs.exports import (
-    Call,
-    cast,
-    divided,
-    export,
-    int32,
-    inverse,
-    times,
-    values_of,
-)
+from mlferry.programs.exports import Call, cast, divided, export, int32, inverse, times, values_of
 from mlferry.programs.reshaping.definition import axes_of, vector
 from mlferry.programs.types import Array
 from mlferry.refusals import refuse

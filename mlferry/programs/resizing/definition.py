@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from mlferry.programs.definitions import (
     maybe,
     need,
     newer,
+    one_of,
     op_kind,
     option,
 )
@@ -89,11 +90,6 @@ def closest(extent: int, count: int, mode: str) -> NDArray[np.intp]:
     return np.clip(places, 0, extent - 1).astype(np.intp)
 
 
-def _one_of(operand: Operand, name: str, possible: Collection[str]) -> None:
-    if operand.known not in possible:
-        raise SpecError(f"{name} is {operand.known!r}; possible are {', '.join(possible)}")
-
-
 def grown(extent: Extent, factor: float) -> Extent:
     """An extent times a factor, rounded down."""
     return None if extent is None else math.floor(extent * factor)
@@ -104,15 +100,12 @@ def grown(extent: Extent, factor: float) -> Extent:
 @op_kind("upsample_nearest_neighbor", variables=_FACTOR, shared=_FACTORS)
 def upsample(operands: Operands) -> TensorType:
     x = _image(operands.x)
-    height, width = x.shape[-2:]
-    for name in ("scale_factor_height", "scale_factor_width"):
-        factor = getattr(operands, name).known
+    size = []
+    for name, extent in zip(("height", "width"), x.shape[-2:], strict=True):
+        factor = getattr(operands, f"scale_factor_{name}").known
         if not 0 < factor < math.inf:
-            raise SpecError(f"{name} is {factor}")
-    size = (
-        grown(height, operands.scale_factor_height.known),
-        grown(width, operands.scale_factor_width.known),
-    )
+            raise SpecError(f"scale_factor_{name} is {factor}")
+        size.append(grown(extent, factor))
     return TensorType(x.dtype, (*x.shape[:-2], *size))
 
 
@@ -140,9 +133,7 @@ def resize_to(operands: Operands) -> TensorType:
     size = (operands.target_size_height.known, operands.target_size_width.known)
     if min(size) < 1:
         raise SpecError(f"the target size is {size}")
-    mode = getattr(operands, "sampling_mode", None)
-    if mode is not None:
-        _one_of(mode, "sampling_mode", SAMPLINGS)
+    one_of(operands, "sampling_mode", SAMPLINGS)
     return TensorType(x.dtype, (*x.shape[:-2], *size))
 
 
@@ -159,8 +150,8 @@ def resize_to(operands: Operands) -> TensorType:
 def resize(operands: Operands) -> TensorType:
     """The last `resized_dims` axes become those of `shape`, where 0 keeps an extent."""
     x, count = operands.x, operands.resized_dims.known
-    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
-    _one_of(operands.interpolation_mode, "interpolation_mode", ("LINEAR", "NEAREST_NEIGHBOR"))
+    one_of(operands, "sampling_mode", SAMPLINGS)
+    one_of(operands, "interpolation_mode", ("LINEAR", "NEAREST_NEIGHBOR"))
     if operands.shape.value is None:
         return TensorType(x.dtype, (*x.shape[: x.rank - count], *[None] * count))
     shape = vector(operands.shape.known)
@@ -192,8 +183,8 @@ def crop_resize(operands: Operands) -> TensorType:
     x, roi = operands.x, operands.roi
     if x.rank != 4 or roi.rank != 5 or roi.shape[2] not in (4, 5):
         raise SpecError(f"x is {x.type} and roi {roi.type}; (N, 1, 4 or 5, 1, 1) is needed")
-    _one_of(operands.box_coordinate_mode, "box_coordinate_mode", BOX_CODINGS)
-    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    one_of(operands, "box_coordinate_mode", BOX_CODINGS)
+    one_of(operands, "sampling_mode", SAMPLINGS)
     batch = x.shape[0] if roi.shape[2] == 4 else 1
     size = (operands.target_height.known, operands.target_width.known)
     return TensorType(x.dtype, (roi.shape[0], batch, x.shape[1], *size))
@@ -214,8 +205,8 @@ def crop_boxes(operands: Operands) -> TensorType:
     x, boxes = operands.x, operands.boxes
     if x.rank != 4 or boxes.rank != 2 or boxes.shape[1] not in (4, None):
         raise SpecError(f"x is {x.type} and boxes {boxes.type}; (N, 4) is needed")
-    _one_of(operands.box_coordinate_mode, "box_coordinate_mode", BOX_CODINGS)
-    _one_of(operands.sampling_mode, "sampling_mode", SAMPLINGS)
+    one_of(operands, "box_coordinate_mode", BOX_CODINGS)
+    one_of(operands, "sampling_mode", SAMPLINGS)
     indices, batch = operands.box_indices, x.shape[0]
     if indices is not None and indices.value is not None and batch is not None:
         wrong = [index for index in vector(indices.known) if not 0 <= index < batch]
@@ -226,9 +217,9 @@ def crop_boxes(operands: Operands) -> TensorType:
 
 
 def _sampling(operands: Operands) -> None:
-    _one_of(operands.sampling_mode, "sampling_mode", ("bilinear", "nearest"))
-    _one_of(operands.padding_mode, "padding_mode", PADDINGS)
-    _one_of(operands.coordinates_mode, "coordinates_mode", COORDINATES)
+    one_of(operands, "sampling_mode", ("bilinear", "nearest"))
+    one_of(operands, "padding_mode", PADDINGS)
+    one_of(operands, "coordinates_mode", COORDINATES)
 
 
 @op_kind(

@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.errors import PredictionError
-from mlferry.numerics.resizing import (
-    BOX_CODINGS,
-    UPSAMPLE_GRIDS,
-    Grid,
-    corners,
-    interpolate,
-)
+from mlferry.numerics.resizing import BOX_CODINGS, UPSAMPLE_GRIDS, Grid, corners, interpolate
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown

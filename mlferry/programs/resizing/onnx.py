@@ -15,14 +15,7 @@ from numpy.typing import ArrayLike
 from mlferry.numerics.resizing import BOX_CODINGS, Grid, interpolate
 from mlferry.numerics.shapes import Extent
 from mlferry.onnx_graph.emitter import FARTHEST, Emitter
-from mlferry.programs.exports import (
-    Call,
-    cast,
-    counted,
-    export,
-    scalar,
-    values_of,
-)
+from mlferry.programs.exports import Call, cast, counted, export, scalar, values_of
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.resizing.definition import GRIDS, closest, grown
 from mlferry.programs.types import Entries, Known
@@ -81,11 +74,7 @@ def _nearest(emitter: Emitter, x: str, size: Size) -> str:
 
 
 def _gathered_by(
-    emitter: Emitter,
-    x: str,
-    sizes: Size,
-    axis: int,
-    steps: tuple[int, int, int],
+    emitter: Emitter, x: str, sizes: Size, axis: int, steps: tuple[int, int, int]
 ) -> str:
     """Entries (a * i + b) * in // (c * out), for steps a, b and c."""
     extent, count = sizes
@@ -112,24 +101,25 @@ def _gathered(emitter: Emitter, x: str, places: list[int], axis: int) -> str:
     return y
 
 
-def _grown(emitter: Emitter, x: str, axis: int, factor: float) -> int | str:
-    extent: Extent = emitter.shape(x)[axis]
-    known = grown(extent, factor)
-    if known is not None:
-        return known
-    wide = cast(emitter, emitter.vector([emitter.extent(x, axis)]), "float64")
-    product = emitter.node("Mul", wide, scalar(emitter, factor, "float64"))
-    return cast(emitter, emitter.node("Floor", product), "int64")
+def _grown(emitter: Emitter, x: str, *factors: float) -> Size:
+    """Height and width times factors, rounded down."""
+    sizes: list[int | str] = []
+    for axis, factor in zip((-2, -1), factors, strict=True):
+        known = grown(emitter.shape(x)[axis], factor)
+        if known is not None:
+            sizes.append(known)
+            continue
+        wide = cast(emitter, emitter.vector([emitter.extent(x, axis)]), "float64")
+        product = emitter.node("Mul", wide, scalar(emitter, factor, "float64"))
+        sizes.append(cast(emitter, emitter.node("Floor", product), "int64"))
+    return sizes[0], sizes[1]
 
 
 @export("upsample_nearest_neighbor", moves=True)
 def upsample_nearest_neighbor(
     emitter: Emitter, call: Call, x: str, scale_factor_height: float, scale_factor_width: float
 ) -> str:
-    size = (
-        _grown(emitter, x, -2, scale_factor_height),
-        _grown(emitter, x, -1, scale_factor_width),
-    )
+    size = _grown(emitter, x, scale_factor_height, scale_factor_width)
     return _nearest(emitter, x, size)
 
 
@@ -144,10 +134,7 @@ def upsample_bilinear(
     half_pixel_centers: bool | None = None,
 ) -> str:
     """Pixels count from their centres, unless corners are aligned."""
-    size = (
-        _grown(emitter, x, -2, scale_factor_height),
-        _grown(emitter, x, -1, scale_factor_width),
-    )
+    size = _grown(emitter, x, scale_factor_height, scale_factor_width)
     centered = not align_corners if half_pixel_centers is None else half_pixel_centers
     grid = "half_pixel" if centered else "asymmetric"
     return _resized(emitter, x, size, "align_corners" if align_corners else grid)
@@ -492,9 +479,22 @@ def _at(
     return emitter.node("Where", expanded, pixels, emitter.number(filler))
 
 
-def _sampled(emitter: Emitter, call: Call, x: str, xs: str, ys: str, target: Size) -> str:
-    """The image [B, C, H, W] at positions [B, P]."""
+def _sampled(
+    emitter: Emitter, call: Call, x: str, coordinates: str, axis: int, target: Size
+) -> str:
+    """The image [B, C, H, W] at P coordinates x and y, which lie along an axis of 2."""
     size, options = _size(emitter, x), call.options
+    mode, aligned = options["coordinates_mode"], options["align_corners"]
+    xs, ys = (
+        _pixels(
+            emitter,
+            emitter.squeeze(emitter.sliced(coordinates, axis, place, place + 1), [axis]),
+            extent,
+            mode,
+            aligned,
+        )
+        for place, extent in enumerate(reversed(size))
+    )
     bend, filler = _PADDINGS[options["padding_mode"]], float(options["padding_value"])
     far = emitter.number(-1e6), emitter.number(1e6)
     rows, columns = (
@@ -535,33 +535,14 @@ def _between(emitter: Emitter, one: str, other: str, share: str) -> str:
 
 
 @export("resample")
-def resample(
-    emitter: Emitter,
-    call: Call,
-    x: str,
-    coordinates: str,
-    coordinates_mode: str,
-    align_corners: bool,
-    **options: Known,
-) -> str:
-    height, width = _size(emitter, x)
+def resample(emitter: Emitter, call: Call, x: str, coordinates: str, **options: Known) -> str:
     n, *target, _ = emitter.extents(coordinates)
     places = coordinates
     if call.carrier("coordinates") != "float32":
         places = cast(emitter, coordinates, "float32")
         emitter.shapes[places] = emitter.shape(coordinates)
     flat = emitter.reshape(places, [n, -1, 2])
-    xs, ys = (
-        _pixels(
-            emitter,
-            emitter.squeeze(emitter.sliced(flat, 2, place, place + 1), [2]),
-            extent,
-            coordinates_mode,
-            align_corners,
-        )
-        for place, extent in ((0, width), (1, height))
-    )
-    return _sampled(emitter, call, x, xs, ys, (target[0], target[1]))
+    return _sampled(emitter, call, x, flat, 2, (target[0], target[1]))
 
 
 @export("affine")
@@ -577,7 +558,6 @@ def affine(
     **options: Known,
 ) -> str:
     """(x', y') = (a0 x + a1 y + a2, b0 x + b1 y + b2), in the same kind of coordinates."""
-    height, width = _size(emitter, x)
     across, down = (
         _ends(count, coordinates_mode, align_corners) for count in (output_width, output_height)
     )
@@ -589,17 +569,7 @@ def affine(
         matrices = emitter.node("Expand", matrices, whole)
     places = emitter.node("MatMul", matrices, emitter.constant(grid))
     emitter.shapes[places] = (emitter.shape(x)[0], 2, grid.shape[1])
-    xs, ys = (
-        _pixels(
-            emitter,
-            emitter.squeeze(emitter.sliced(places, 1, place, place + 1), [1]),
-            extent,
-            coordinates_mode,
-            align_corners,
-        )
-        for place, extent in ((0, width), (1, height))
-    )
-    return _sampled(emitter, call, x, xs, ys, (output_height, output_width))
+    return _sampled(emitter, call, x, places, 1, (output_height, output_width))
 
 
 def _ends(count: int, mode: str, aligned: bool) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, SpecError
-from mlferry.runtime.evaluators.network import class_labels
 from mlferry.runtime.evaluators.predictors import Vector, row
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
+from mlferry.spec.networks import class_labels
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
 _AT_ONCE = 1 << 20  # numbers

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError
@@ -135,7 +134,8 @@ class NetworkEvaluator(Transparent):
         """The outputs as their features have them."""
         named: dict[str, Any] = {}
         if isinstance(self.network, nn.NeuralNetworkClassifier):
-            named = classify(outputs[self._chances], class_labels(self.network), self.description)
+            labels = networks.class_labels(self.network)
+            named = classify(outputs[self._chances], labels, self.description)
         return {
             name: named[name]
             if name in named
@@ -171,12 +171,6 @@ def _is_apart(layer: nn.NeuralNetworkLayer) -> bool:
 def network(model: model_pb2.Model, classes: CustomClasses) -> Evaluator:
     """A neural network of any of the three kinds."""
     return NetworkEvaluator(model, classes)
-
-
-def class_labels(holder: Message) -> list[str] | list[int]:
-    """The labels of a classifier's params message."""
-    kind = holder.WhichOneof("ClassLabels")
-    return list(getattr(holder, kind).vector) if kind else []
 
 
 def probability_blob(network: nn.NeuralNetworkClassifier) -> str:

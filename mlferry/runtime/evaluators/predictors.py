@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.errors import PredictionError, SpecError
 from mlferry.runtime import features
-from mlferry.runtime.evaluators.network import class_labels, classify
-from mlferry.runtime.evaluators.registry import (
-    CustomClasses,
-    Evaluator,
-    checked,
-    evaluator,
-)
+from mlferry.runtime.evaluators.network import classify
+from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
+from mlferry.spec.networks import class_labels
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
 Vector = NDArray[np.float64]

@@ -120,11 +120,7 @@ def _input(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueT
 
 
 def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
-    """An array of numbers, checked against the type of an input.
-
-    Raises:
-        PredictionError: it is not an array of numbers, or its values do not fit.
-    """
+    """An array of numbers, checked against the type of an input."""
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, SpecError
-from mlferry.runtime.evaluators.network import class_labels, classify
+from mlferry.runtime.evaluators.network import classify
 from mlferry.runtime.evaluators.predictors import NO_NUMBER, Vector, logistic, regressor, row
 from mlferry.runtime.evaluators.registry import CustomClasses, Evaluator, checked, evaluator
+from mlferry.spec.networks import class_labels
 from mlferry.spec.proto import model_pb2, predictors_pb2 as pp
 
 Table = NDArray[np.float64]

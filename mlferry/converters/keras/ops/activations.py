@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,17 @@ from mlferry.converters.operands import affine
 from mlferry.converters.values import ANY, UNFLATTENED, Blob
 from mlferry.errors import ConversionError
 
-# Activations that are one `activation` layer without other arithmetic.
-_PLAIN: dict[str, dict[str, Any]] = {
-    "linear": {"linear": {"alpha": 1.0}},
-    "sigmoid": {"sigmoid": {}},
-    "tanh": {"tanh": {}},
-    "softplus": {"softplus": {}},
-    "softsign": {"softsign": {}},
+# The kind of the layer that an activation is, and its parameters.
+_PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: ("activation", {name: {}}) for name in ("sigmoid", "tanh", "softplus", "softsign")},
+    "sparse_sigmoid": ("activation", {"sigmoidHard": {"alpha": 0.5, "beta": 0.5}}),
+    "exponential": ("unary", {"type": "EXP"}),
+    "relu6": ("clip", {"minVal": 0.0, "maxVal": 6.0}),
+    "hard_tanh": ("clip", {"minVal": -1.0, "maxVal": 1.0}),
 }
 
 
-def activation(context: Lowering, x: Blob, **kind: Any) -> Blob:
+def activation(context: Lowering, x: Blob, **kind: Mapping[str, Any]) -> Blob:
     """An `activation` layer in the layout of its input."""
     return context.emit("activation", x, **kind)
 
@@ -34,9 +35,15 @@ def multiply(context: Lowering, x: Blob, y: Blob) -> Blob:
     return context.emit("multiply", x, y)
 
 
-@op("linear", "tanh", "sigmoid", "softplus", "softsign", layouts=ANY)
+@op(*_PLAIN, layouts=ANY)
 def plain(context: Lowering, node: Node, x: Blob) -> Blob:
-    return x if node.op == "linear" else activation(context, x, **_PLAIN[node.op])
+    kind, params = _PLAIN[node.op]
+    return context.emit(kind, x, **params)
+
+
+@op("linear", layouts=ANY)
+def linear(context: Lowering, node: Node, x: Blob) -> Blob:
+    return x
 
 
 @op("relu", "ReLU", layouts=ANY)
@@ -46,30 +53,18 @@ def relu(context: Lowering, node: Node, x: Blob) -> Blob:
     slope = node.attrs.get("negative_slope", 0.0) or 0.0
     threshold = node.attrs.get("threshold", 0.0) or 0.0
     if threshold == 0:
-        y = (
-            activation(context, x, leakyReLU={"alpha": slope})
-            if slope
-            else activation(context, x, ReLU={})
-        )
+        kind: dict[str, Any] = {"leakyReLU": {"alpha": slope}} if slope else {"ReLU": {}}
+        y = activation(context, x, **kind)
     elif slope == 0:
         y = activation(context, x, thresholdedReLU={"alpha": threshold})
     else:
-        below = affine(
-            context,
-            context.emit("clip", x, minVal=-3.4e38, maxVal=threshold),
-            slope,
-            -slope * threshold,
-        )
+        least = context.emit("clip", x, minVal=-3.4e38, maxVal=threshold)
+        below = affine(context, least, slope, -slope * threshold)
         above = activation(context, x, thresholdedReLU={"alpha": threshold})
         y = context.emit("add", above, below)
     if ceiling is None:
         return y
     return context.emit("clip", y, minVal=-3.4e38, maxVal=ceiling)
-
-
-@op("relu6", layouts=ANY)
-def relu6(context: Lowering, node: Node, x: Blob) -> Blob:
-    return context.emit("clip", x, minVal=0.0, maxVal=6.0)
 
 
 @op("leaky_relu", layouts=ANY)
@@ -98,19 +93,15 @@ def selu(context: Lowering, node: Node, x: Blob) -> Blob:
 def celu(context: Lowering, node: Node, x: Blob) -> Blob:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
     alpha = node.attrs.get("alpha", 1.0)
-    return affine(
-        context, activation(context, affine(context, x, 1 / alpha), ELU={"alpha": 1.0}), alpha
-    )
+    raised = activation(context, affine(context, x, 1 / alpha), ELU={"alpha": 1.0})
+    return affine(context, raised, alpha)
 
 
 @op("ThresholdedReLU", layouts=ANY)
 def thresholded_relu(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _more_than(context, x, node.attrs.get("theta", 1.0))
-
-
-def _more_than(context: Lowering, x: Blob, threshold: float) -> Blob:
-    """x if it is above the threshold, else 0."""
-    return multiply(context, x, context.emit("greaterThan", x, alpha=threshold))
+    """x if it is above `theta`, else 0."""
+    above = context.emit("greaterThan", x, alpha=node.attrs.get("theta", 1.0))
+    return multiply(context, x, above)
 
 
 @op("threshold", layouts=ANY)
@@ -170,11 +161,6 @@ def hard_silu(context: Lowering, node: Node, x: Blob) -> Blob:
     return multiply(context, x, activation(context, x, sigmoidHard={"alpha": 1 / 6, "beta": 0.5}))
 
 
-@op("hard_tanh", layouts=ANY)
-def hard_tanh(context: Lowering, node: Node, x: Blob) -> Blob:
-    return context.emit("clip", x, minVal=-1.0, maxVal=1.0)
-
-
 @op("tanh_shrink", layouts=ANY)
 def tanh_shrink(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.subtract(x, activation(context, x, tanh={}))
@@ -207,11 +193,6 @@ def mish(context: Lowering, node: Node, x: Blob) -> Blob:
     return multiply(context, x, activation(context, activation(context, x, softplus={}), tanh={}))
 
 
-@op("exponential", layouts=ANY)
-def exponential(context: Lowering, node: Node, x: Blob) -> Blob:
-    return context.emit("unary", x, type="EXP")
-
-
 @op("log_sigmoid", layouts=ANY)
 def log_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
     """-softplus(-x)"""
@@ -234,12 +215,6 @@ def sparse_plus(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.emit("add", multiply(context, inside, inside), beyond)
 
 
-@op("sparse_sigmoid", layouts=ANY)
-def sparse_sigmoid(context: Lowering, node: Node, x: Blob) -> Blob:
-    """x / 2 + 1 / 2, from 0 to 1."""
-    return activation(context, x, sigmoidHard={"alpha": 0.5, "beta": 0.5})
-
-
 # ---- across values ---------------------------------------------------------------------
 
 
@@ -248,8 +223,7 @@ def softmax_layer(context: Lowering, node: Node, x: Blob) -> Blob:
     """Masked values count as -1e9; Keras 3 makes them 0 afterwards."""
     (result, *_) = masks.of(context, node)
     if result is None:
-        plain = softmax(context, node, x)
-        return plain
+        return softmax(context, node, x)
     x = context.source_order(x)
     if result.rank > x.rank:
         raise ConversionError(f"a mask of rank {result.rank} for an input of rank {x.rank}")

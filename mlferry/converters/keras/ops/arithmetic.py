@@ -184,11 +184,6 @@ for _kind, (_names, _theirs) in _TWO.items():
     function(*_names, tf=_renamed, layouts=ELEMENTWISE)(_of_two(_kind))
 
 
-@function("LogicalNot", tf={"math.logical_not": {}, "logical_not": {}}, layouts=ELEMENTWISE)
-def logical_not(context: Lowering, node: Node, x: Blob) -> Blob:
-    return context.emit("logicalNot", x)
-
-
 @function("Where", tf={"where": {"x": "x1", "y": "x2"}}, layouts=ELEMENTWISE)
 def where(
     context: Lowering,
@@ -281,19 +276,13 @@ def expm1(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, unary(context, x, "EXP"), 1.0, -1.0)
 
 
-@function("Log2", layouts=ELEMENTWISE)
-def log2(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, unary(context, x, "LOG"), float(1 / np.log(2.0)))
+_BASES = {"Log2": 2.0, "Log10": 10.0}
 
 
-@function("Log10", layouts=ELEMENTWISE)
-def log10(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, unary(context, x, "LOG"), float(1 / np.log(10.0)))
-
-
-@function("Negative", tf={"math.negative": {}, "negative": {}}, layouts=ELEMENTWISE)
-def negative(context: Lowering, node: Node, x: Blob) -> Blob:
-    return affine(context, x, -1.0)
+@function(*_BASES, layouts=ELEMENTWISE)
+def log_of_base(context: Lowering, node: Node, x: Blob) -> Blob:
+    base = _BASES[node.op.removeprefix("keras.ops.")]
+    return affine(context, unary(context, x, "LOG"), float(1 / np.log(base)))
 
 
 # One layer of one value: the names in `keras.ops` and in `tf`, its kind and its parameters.
@@ -306,6 +295,8 @@ _ONE: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "Abs": ((), "unary", {"type": "ABS"}),
     "Fabs": ((), "unary", {"type": "ABS"}),
     "Exp2": ((), "exp2", {}),
+    "LogicalNot": (("math.logical_not", "logical_not"), "logicalNot", {}),
+    "Negative": (("math.negative", "negative"), "activation", {"linear": {"alpha": -1.0}}),
 }
 _LAYERS = {
     "Sign": "sign", "Floor": "floor", "Ceil": "ceil", "Sin": "sin", "Cos": "cos", "Tan": "tan",

@@ -21,17 +21,13 @@ from mlferry.converters.keras.ops.linear import projected
 from mlferry.converters.keras.ops.registry import bound, choice, op, weight
 from mlferry.converters.keras.quantization import matrix
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, shaped
+from mlferry.converters.operands import affine, extent, shaped
 from mlferry.converters.values import SOURCE, Argument, Blob, Results, blob_of
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import product
 
 _SMALLEST = -1e9
 _Mask = Blob | None
-
-
-def _scaled(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
-    return context.emit("activation", x, linear={"alpha": scale, "beta": shift})
 
 
 def _both(context: Lowering, masks: Sequence[_Mask]) -> _Mask:
@@ -91,7 +87,7 @@ def _attended(
     query_mask, mask = masks
     if mask is not None:
         # masked places have no weight, unless all places of a row are masked
-        lowered = _scaled(context, mask, -_SMALLEST, _SMALLEST)
+        lowered = affine(context, mask, -_SMALLEST, _SMALLEST)
         scores = context.layer("addBroadcastable", scores, lowered)
     weights = context.layer("softmaxND", scores, axis=-1)
     output = context.layer("batchedMatmul", weights, value)
@@ -113,12 +109,12 @@ def attention(context: Lowering, node: Node, *inputs: Blob) -> tuple[Blob, ...]:
     scale = float(weight(node, "scale")) if node.attrs.get("use_scale", False) else None
     if choice(node, "score_mode", ("dot", "concat"), "dot") == "dot":
         scores = context.layer("batchedMatmul", query, key, transposeB=True)
-        scores = scores if scale is None else _scaled(context, scores, scale)
+        scores = scores if scale is None else affine(context, scores, scale)
     else:
         if scale is not None:
-            query, key = _scaled(context, query, scale), _scaled(context, key, scale)
+            query, key = affine(context, query, scale), affine(context, key, scale)
         total = context.layer("reduceSum", _sums(context, query, key), axes=(3,), keepDims=False)
-        scores = _scaled(context, total, float(weight(node, "concat_score_weight")))
+        scores = affine(context, total, float(weight(node, "concat_score_weight")))
     return _attended(context, node, scores, value, masks)
 
 
@@ -165,10 +161,10 @@ def attend(
     """
     rows, columns, values = (context.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
     scores = context.matmul(rows, columns, transpose_y=True)
-    scores = _scaled(context, scores, scale)
+    scores = affine(context, scores, scale)
     if cap is not None:
-        flat = context.emit("activation", _scaled(context, scores, 1 / cap), tanh={})
-        scores = _scaled(context, flat, cap)
+        flat = context.emit("activation", affine(context, scores, 1 / cap), tanh={})
+        scores = affine(context, flat, cap)
     if bias is not None:
         scores = context.add(scores, bias)
     if mask is not None:
@@ -240,11 +236,9 @@ def _joined(context: Lowering, node: Node, x: Blob) -> Blob:
     bias = weight(part, "bias", *columns) if part.attrs.get("bias_axes") else None
     flat = context.reshape(x, (*x.known[:2], rows), layout=SOURCE)
     output = projected(context, flat, part, matrix(part, rows, math.prod(columns)), bias)
-    return (
-        output
-        if len(columns) == 1
-        else context.reshape(output, (*x.known[:2], *columns), layout=SOURCE)
-    )
+    if len(columns) == 1:
+        return output
+    return context.reshape(output, (*x.known[:2], *columns), layout=SOURCE)
 
 
 def _columns(part: Node, rows: int) -> tuple[int, ...]:

@@ -113,8 +113,6 @@ def einsum_dense(context: Lowering, node: Node, x: Blob) -> Blob:
         context, f"{left},{right}->{target}", [x, context.constant(node.weight("kernel"))]
     )
     # the bias has the axes of the output from its own first one on
-    return (
-        result
-        if bias is None
-        else context.layer("addBroadcastable", result, context.constant(bias))
-    )
+    if bias is None:
+        return result
+    return context.layer("addBroadcastable", result, context.constant(bias))

@@ -39,11 +39,7 @@ def reshape(context: Lowering, node: Node, x: Blob, newshape: Sequence[Blob | in
 
 
 def _numbers(value: Sequence[Blob | int] | int, option: str) -> Sequence[Any]:
-    """A fixed shape.
-
-    Raises:
-        ConversionError: an extent is computed.
-    """
+    """A fixed shape."""
     results = value if isinstance(value, list | tuple | np.ndarray) else [value]
     if any(isinstance(n, Blob) for n in results):
         raise ConversionError(f"{option} is computed; convert with fixed shapes")
@@ -380,34 +376,26 @@ def slice_(
     return sliced(context, inputs, starts, ends, None, None)
 
 
-@function("Tril")
-def tril(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
-    return context.layer("lowerTriangular", x, k=k)
+@function("Tril", "Triu")
+def triangle(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
+    side = "lower" if node.op.endswith("Tril") else "upper"
+    return context.layer(f"{side}Triangular", x, k=k)
 
 
-@function("Triu")
-def triu(context: Lowering, node: Node, x: Blob, k: int = 0) -> Blob:
-    return context.layer("upperTriangular", x, k=k)
-
-
-@function("DepthToSpace", tf={"nn.depth_to_space": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
-def depth_to_space(
+@function(
+    "DepthToSpace",
+    "SpaceToDepth",
+    tf={"nn.depth_to_space": {"input": "x"}, "nn.space_to_depth": {"input": "x"}},
+    layouts=(CHANNELS_FIRST,),
+)
+def reorganize(
     context: Lowering, node: Node, x: Blob, block_size: int, data_format: str | None = None
 ) -> Blob:
-    return _reorganized(context, x, "DEPTH_TO_SPACE", block_size, data_format)
-
-
-@function("SpaceToDepth", tf={"nn.space_to_depth": {"input": "x"}}, layouts=(CHANNELS_FIRST,))
-def space_to_depth(
-    context: Lowering, node: Node, x: Blob, block_size: int, data_format: str | None = None
-) -> Blob:
-    return _reorganized(context, x, "SPACE_TO_DEPTH", block_size, data_format)
-
-
-def _reorganized(context: Lowering, x: Blob, mode: str, size: int, data_format: str | None) -> Blob:
     if data_format not in (None, "NHWC", "channels_last"):
         raise ConversionError(f"data_format={data_format!r}")
-    return context.layer("reorganizeData", x, mode=mode, blockSize=size)
+    deep = node.op in ("keras.ops.SpaceToDepth", "tf.nn.space_to_depth")
+    mode = "SPACE_TO_DEPTH" if deep else "DEPTH_TO_SPACE"
+    return context.layer("reorganizeData", x, mode=mode, blockSize=block_size)
 
 
 @function("TfShape", tf={"shape": {"input": "x"}})

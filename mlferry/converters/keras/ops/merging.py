@@ -71,30 +71,20 @@ def _masked_product(context: Lowering, inputs: list[Blob], masks: Sequence[Blob 
     return context.multiply(output, remaining)
 
 
-@op("Maximum", layouts=UNFLATTENED)
-def maximum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _extreme(context, node, inputs, "max")
+_EXTREMES = {"Maximum": "max", "Minimum": "min"}
 
 
-@op("Minimum", layouts=UNFLATTENED)
-def minimum(context: Lowering, node: Node, *inputs: Blob) -> Blob:
-    return _extreme(context, node, inputs, "min")
-
-
-def _extreme(context: Lowering, node: Node, inputs: Sequence[Blob], kind: str) -> Blob:
+@op(*_EXTREMES, layouts=UNFLATTENED)
+def extreme(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     """Keras 3 takes the other input for masked values."""
-    result = masks.of(context, node)
+    kind, result = _EXTREMES[node.op], masks.of(context, node)
     if all(mask is None for mask in result):
         return _merge(context, inputs, kind, f"{kind}Broadcastable")
     values = [context.source_order(x) for x in inputs]
-
-    def where(mask: Blob, x: Blob, y: Blob) -> Blob:
-        return context.where(mask, x, y)
-
     output, valid = values[0], _wide(context, values, result)[0]
     for x, mask in zip(values[1:], _wide(context, values, result)[1:], strict=True):
-        other = x if mask is None else where(mask, x, output)
-        output = output if valid is None else where(valid, output, other)
+        other = x if mask is None else context.where(mask, x, output)
+        output = output if valid is None else context.where(valid, output, other)
         output = context.layer(f"{kind}Broadcastable", output, other, layout=SOURCE)
         valid = context.maximum(valid, mask) if mask is not None and valid is not None else None
     return output
@@ -106,8 +96,7 @@ def average(context: Lowering, node: Node, *inputs: Blob) -> Blob:
     if len({x.shape for x in aligned}) == 1:
         return context.layer("average", *aligned, layout=aligned[0].layout)
     total = _merge(context, aligned, "add", "addBroadcastable")
-    output = context.layer("multiply", total, layout=total.layout, alpha=1 / len(aligned))
-    return output
+    return context.layer("multiply", total, layout=total.layout, alpha=1 / len(aligned))
 
 
 @op("Subtract", layouts=UNFLATTENED)

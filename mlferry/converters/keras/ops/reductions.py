@@ -136,26 +136,21 @@ def l2_normalize(
     return context.layer("divideBroadcastable", x, context.layer("unary", safe, type="SQRT"))
 
 
-def _extreme(context: Lowering, kind: str, x: Blob, axis: int | None, keepdims: bool) -> Blob:
+@function(
+    "Argmax",
+    "Argmin",
+    tf={name: {"input": "x"} for name in ("math.argmax", "argmax", "math.argmin")},
+)
+def arg_extreme(
+    context: Lowering, node: Node, x: Blob, axis: int | None = None, keepdims: bool = False
+) -> Blob:
+    largest = node.op.lower().endswith("argmax")
+    if axis is None and largest and node.op.startswith("tf."):
+        axis = 0
     if axis is None:
         raise ConversionError("axis=None: the place among all values")
+    kind = "argMax" if largest else "argMin"
     return context.layer(kind, x, axis=positive(int(axis), x.rank), removeDim=not keepdims)
-
-
-@function("Argmax", tf={"math.argmax": {"input": "x"}, "argmax": {"input": "x"}})
-def argmax(
-    context: Lowering, node: Node, x: Blob, axis: int | None = None, keepdims: bool = False
-) -> Blob:
-    if axis is None and node.op.startswith("tf."):
-        axis = 0
-    return _extreme(context, "argMax", x, axis, keepdims)
-
-
-@function("Argmin", tf={"math.argmin": {"input": "x"}})
-def argmin(
-    context: Lowering, node: Node, x: Blob, axis: int | None = None, keepdims: bool = False
-) -> Blob:
-    return _extreme(context, "argMin", x, axis, keepdims)
 
 
 @function("CountNonzero")
@@ -228,11 +223,9 @@ def matmul(
         left, right, transpose_x=bool(transpose_a), transpose_y=bool(transpose_b)
     )
     single_axes = [output.rank - 2] * rows + [output.rank - 1] * columns
-    return (
-        context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
-        if single_axes
-        else output
-    )
+    if not single_axes:
+        return output
+    return context.layer("squeeze", output, layout=SOURCE, axes=tuple(single_axes))
 
 
 @function("Dot")
@@ -240,8 +233,7 @@ def dot(context: Lowering, node: Node, x1: Argument, x2: Argument) -> Blob:
     left, right = operands(context, x1, x2)
     if right.rank > 2:
         raise ConversionError("dot of a second operand of more than two axes")
-    output = matmul(context, node, left, right)
-    return output
+    return matmul(context, node, left, right)
 
 
 @op("keras.ops.Einsum", layouts=(SOURCE,))

@@ -39,18 +39,9 @@ _TRAINING = {
     "recurrent_dropout", "unit_forget_bias", "use_cudnn", "flash_attention", "rate", "seed_mode",
 }  # fmt: skip
 _WEIGHTS = (
-    "kernel",
-    "bias",
-    "depthwise",
-    "pointwise",
-    "gamma",
-    "beta",
-    "moving_mean",
-    "moving_variance",
-    "alpha",
-    "embeddings",
-    "recurrent",
-    "state",
+    *("kernel", "bias", "depthwise", "pointwise", "gamma"),
+    *("beta", "moving_mean", "moving_variance"),
+    *("alpha", "embeddings", "recurrent", "state"),
 )
 IGNORED = frozenset(
     _TRAINING

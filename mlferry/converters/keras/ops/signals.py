@@ -84,11 +84,9 @@ def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., 
         twice[:, :, [0, -1]] = 1.0
         return context.layer("multiplyBroadcastable", power, context.constant(twice))
     size = _root(context, _at_least(context, power, 1e-7))
-    return (
-        size
-        if mode == "magnitude"
-        else context.layer("unary", _at_least(context, size, 1e-7), type="LOG")
-    )
+    if mode == "magnitude":
+        return size
+    return context.layer("unary", _at_least(context, size, 1e-7), type="LOG")
 
 
 @op("MelSpectrogram", layouts=(SOURCE,))

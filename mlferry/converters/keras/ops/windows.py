@@ -67,11 +67,7 @@ def _by_layer(
 
 
 def _array(value: Argument, option: str) -> NDArray[np.float32]:
-    """A kernel or table of numbers.
-
-    Raises:
-        ConversionError: the model computes it.
-    """
+    """A kernel or table of numbers."""
     if isinstance(value, Blob):
         raise ConversionError(f"{option} that the model computes: a constant can be converted")
     return np.asarray(value, np.float32)

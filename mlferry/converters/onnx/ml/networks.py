@@ -118,11 +118,7 @@ def _onnx_type(dtype: str) -> str:
 
 
 def _reading(node: Node, names: dict[str, Value]) -> Node:
-    """The node with new names for its inputs.
-
-    Raises:
-        ConversionError: graphs inside it read these values.
-    """
+    """The node with new names for its inputs."""
     inside = node.captures & set(names)
     if inside:
         raise ConversionError(

@@ -19,6 +19,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx import read
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import (
+    affine,
     array_of,
     as_blob,
     joined,
@@ -37,23 +38,10 @@ if TYPE_CHECKING:
 FEW_ROUNDS = 8  # that are rather unrolled
 MAX_UNROLLED = 256  # where Core ML's loop cannot do what the body does
 _WITH_WEIGHTS = {
-    "MatMul",
-    "Gemm",
-    "Conv",
-    "ConvTranspose",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "Einsum",
-    "Gather",
-    "Attention",
-    "BatchNormalization",
-    "QLinearConv",
-    "QLinearMatMul",
-    "MatMulNBits",
-    "If",
-    "Loop",
-    "Scan",
+    *("MatMul", "Gemm", "Einsum", "Gather", "Attention", "BatchNormalization"),
+    *("Conv", "ConvTranspose", "LSTM", "GRU", "RNN"),
+    *("QLinearConv", "QLinearMatMul", "MatMulNBits"),
+    *("If", "Loop", "Scan"),
 }
 TRUE = Constant("", np.array(True))  # what a condition is inside a loop
 
@@ -340,8 +328,7 @@ def _gathering(
 
 def _from_end(context: Lowering, index: Blob, count: int) -> Blob:
     """The index of a round, counted from the last one."""
-    linear = {"alpha": -1.0, "beta": count - 1.0}
-    return context.emit("activation", index, linear=linear)
+    return affine(context, index, -1.0, count - 1.0)
 
 
 def _finished(context: Lowering, node: Node, states: list[Any], collected: list[Any]) -> list[Any]:

@@ -15,15 +15,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
 from mlferry.converters.onnx.ops.quantization import weights_of
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import (
-    array_of,
-    as_blob,
-    constant_of,
-    extent,
-    ints,
-    known,
-    shaped,
-)
+from mlferry.converters.operands import array_of, as_blob, constant_of, extent, ints, known, shaped
 from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
 from mlferry.numerics.windows import same_edges

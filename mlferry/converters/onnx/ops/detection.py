@@ -12,7 +12,7 @@ from mlferry.converters.flexible_resizing import Number, numbers, size_along
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import affine, ints, joined, known, shaped
+from mlferry.converters.operands import affine, ints, joined, known, shaped, to_nearest
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
@@ -85,21 +85,17 @@ def roi_align(context: Lowering, node: Node, x: Blob, rois: Blob, batch: Blob) -
     scale = node.attrs.get("spatial_scale", 1.0)
     moved = affine(context, rois, scale, -0.5 if aligned else 0.0)
     left, top, right, bottom = context.split(moved, 4, -1)
-    down = _bins(
-        context,
-        top,
-        bottom,
-        (node.attrs.get("output_height", 1), ratio),
-        size_along(context, x, 2),
-        aligned=aligned,
-    )
-    across = _bins(
-        context,
-        left,
-        right,
-        (node.attrs.get("output_width", 1), ratio),
-        size_along(context, x, 3),
-        aligned=aligned,
+    ends = {"height": (top, bottom, 2), "width": (left, right, 3)}
+    down, across = (
+        _bins(
+            context,
+            start,
+            end,
+            (node.attrs.get(f"output_{name}", 1), ratio),
+            size_along(context, x, axis),
+            aligned=aligned,
+        )
+        for name, (start, end, axis) in ends.items()
     )
     images = context.gather(x, batch, 0)
     rows = context.matmul(context.expand(down, 1), images)
@@ -144,7 +140,7 @@ def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
     height, width = node.attrs["pooled_shape"]
     scale = node.attrs.get("spatial_scale", 1.0)
     which, *corners = context.split(rois, 5, -1)
-    left, top, right, bottom = (_nearest(context, affine(context, v, scale)) for v in corners)
+    left, top, right, bottom = (to_nearest(context, affine(context, v, scale)) for v in corners)
     image = context.layer("squeeze", which, axes=(1,))
     pixels = context.gather(x, image, 0)
     least = context.constant([_LEAST])
@@ -159,12 +155,6 @@ def max_roi_pool(context: Lowering, node: Node, x: Blob, rois: Blob) -> Blob:
         pixels = joined(context, bins, axis)
     is_empty = context.emit("lessEqual", pixels, alpha=_LEAST)
     return context.where(is_empty, context.constant([0.0]), pixels)
-
-
-def _nearest(context: Lowering, x: Blob) -> Blob:
-    """The nearest integer; halves are rounded away from 0."""
-    whole = context.emit("floor", affine(context, context.emit("unary", x, type="ABS"), 1.0, 0.5))
-    return context.multiply(context.emit("sign", x), whole)
 
 
 def _pixels_of_bins(context: Lowering, start: Blob, end: Blob, count: int, size: Number) -> Blob:

@@ -226,22 +226,15 @@ def cast(context: Lowering, node: Node, x: Operand, like: Operand | None = None)
     if source in _FLOATS and target in _BITS:
         return truncated(context, x)  # what does not fit is undefined in ONNX
     if source in _BITS and target in _BITS and not _holds(target, source):
-        return _wrapped(context, x, target)
+        if _BITS[target] >= 32:
+            raise ConversionError(f"a cast to {target} of numbers that may be negative")
+        return _modulo(context, x, target)
     return x
 
 
 # Core ML computes all of them in float32: half precision is not rounded to.
 _FLOATS = {"float16", "bfloat16", "float32", "float64"}
-_BITS = {
-    "int8": 8,
-    "int16": 16,
-    "int32": 32,
-    "int64": 64,
-    "uint8": 8,
-    "uint16": 16,
-    "uint32": 32,
-    "uint64": 64,
-}
+_BITS = {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 def _holds(target: str, source: str) -> bool:
@@ -252,20 +245,11 @@ def _holds(target: str, source: str) -> bool:
     return bool(one.min <= other.min and one.max >= other.max)
 
 
-def _wrapped(context: Lowering, x: Blob, target: str) -> Blob:
-    """Integers modulo the size of a narrower type."""
-    if _BITS[target] >= 32:
-        raise ConversionError(f"a cast to {target} of numbers that may be negative")
-    return _modulo(context, x, target)
-
-
 def _modulo(context: Lowering, x: Blob, target: str) -> Blob:
     """Integers modulo the size of a type."""
     size, least = 2.0 ** _BITS[target], float(np.iinfo(target).min)
-    moved = context.emit("activation", x, linear={"alpha": 1 / size, "beta": -least / size})
-    rounds = context.emit("floor", moved)
-    whole = context.emit("activation", rounds, linear={"alpha": size})
-    return context.subtract(x, whole)
+    rounds = context.emit("floor", affine(context, x, 1 / size, -least / size))
+    return context.subtract(x, affine(context, rounds, size))
 
 
 # ---- activations -----------------------------------------------------------------------
@@ -321,15 +305,11 @@ def hard_swish(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.multiply(x, gate)
 
 
-@op("Swish")
+@op("Swish", "com.microsoft.QuickGelu")
 def swish(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _gated(context, x, node.attrs.get("alpha", 1.0))
-
-
-def _gated(context: Lowering, x: Blob, alpha: float) -> Blob:
     """x * sigmoid(alpha * x)"""
-    gate = context.emit("activation", affine(context, x, alpha), sigmoid={})
-    return context.multiply(x, gate)
+    alpha = node.attrs.get("alpha", 1.0 if node.op == "Swish" else 1.702)
+    return context.multiply(x, context.emit("activation", affine(context, x, alpha), sigmoid={}))
 
 
 @op("Mish")
@@ -350,11 +330,6 @@ def gelu_of_sum(context: Lowering, node: Node, x: Blob, bias: Blob | None = None
     moved = x if bias is None else context.add(x, bias)
     exact = node.op == "com.microsoft.BiasGelu"
     return context.emit("gelu", moved, mode="EXACT" if exact else "TANH_APPROXIMATION")
-
-
-@op("com.microsoft.QuickGelu")
-def quick_gelu(context: Lowering, node: Node, x: Blob) -> Blob:
-    return _gated(context, x, node.attrs.get("alpha", 1.702))
 
 
 @op("Shrink")
@@ -468,17 +443,8 @@ def bit_shift(context: Lowering, node: Node, x: Blob, by: Blob) -> Blob:
 # ---- activations that other ops hold -----------------------------------------------------
 
 _HELD = {
-    "Relu",
-    "Sigmoid",
-    "Tanh",
-    "Softplus",
-    "Softsign",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "HardSigmoid",
-    "ThresholdedRelu",
-    "Clip",
+    *("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Clip"),
+    *("Sigmoid", "HardSigmoid", "Tanh", "Softplus", "Softsign"),
 }
 _BEFORE_OPERANDS = 6  # the opset of Clip whose bounds are options
 

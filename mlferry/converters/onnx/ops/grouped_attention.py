@@ -10,12 +10,7 @@ import numpy as np
 from mlferry.converters.elementwise import FLOAT_MAX
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.onnx.ops.attention import (
-    Rotation,
-    earlier_keys,
-    numbered,
-    split_heads,
-)
+from mlferry.converters.onnx.ops.attention import Rotation, earlier_keys, numbered, split_heads
 from mlferry.converters.onnx.ops.linear import product
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, extent, joined, shaped
@@ -135,11 +130,7 @@ def _halves_of_bytes(context: Lowering, stored: Blob) -> Blob:
 def _caches(
     context: Lowering, node: Node, scales: tuple[Operand | None, ...]
 ) -> tuple[_Cache, _Cache]:
-    """How keys and values are stored.
-
-    Raises:
-        ConversionError: onnxruntime has no such quantization, or there is no scale.
-    """
+    """How keys and values are stored."""
     bits = node.attrs.get("kv_cache_bit_width", 0)
     shared = node.attrs["kv_num_heads"]
 
@@ -174,11 +165,7 @@ def _size(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 def _before(context: Lowering, q: Blob, past: Blob, ends: Operand | None) -> Blob:
-    """The number of earlier keys of each sentence, [batch] or [1].
-
-    Raises:
-        ConversionError: the numbers are fixed and do not count all of the past.
-    """
+    """The number of earlier keys of each sentence, [batch] or [1]."""
     if ends is None:
         raise ConversionError("past keys and values without seqlens_k")
     if not isinstance(ends, Constant):

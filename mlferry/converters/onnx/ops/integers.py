@@ -20,12 +20,7 @@ from mlferry.converters.onnx.ops.convolution import conv
 from mlferry.converters.onnx.ops.linear import gemm, matmul
 from mlferry.converters.onnx.ops.normalization import softmax_1, softmax_13
 from mlferry.converters.onnx.ops.pooling import pool
-from mlferry.converters.onnx.ops.quantization import (
-    along,
-    quantize_linear,
-    remembered,
-    rounded,
-)
+from mlferry.converters.onnx.ops.quantization import along, quantize_linear, remembered, rounded
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, as_blob, joined, positive
 from mlferry.converters.values import Blob, Constant, Operand, blob_of

@@ -39,13 +39,7 @@ def batch_normalization(context: Lowering, node: Node, x: Operand, *rest: Operan
             zip(("gamma", "beta", "mean", "variance"), fixed, strict=True)
         )
         blob = context.expand(x, -1) if x.rank == 3 else x
-        output = context.layer(
-            "batchnorm",
-            blob,
-            channels=channels,
-            epsilon=epsilon,
-            **statistics,
-        )
+        output = context.layer("batchnorm", blob, channels=channels, epsilon=epsilon, **statistics)
         return context.squeeze(output, -1) if x.rank == 3 else output
     shape = (1, channels, *(1,) * (x.rank - 2))
     if len(fixed) == len(rest):

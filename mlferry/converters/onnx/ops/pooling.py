@@ -154,11 +154,7 @@ def _by_slices(
 def _rounded_up(
     context: Lowering, node: Node, x: Blob, kernel: list[int], strides: list[int], pairs: Pairs
 ) -> Blob | None:
-    """`ceil_mode` at any size: Core ML's own, for equal padding at both ends.
-
-    Raises:
-        ConversionError: the padding differs, and the size is flexible.
-    """
+    """`ceil_mode` at any size: Core ML's own, for equal padding at both ends."""
     counts = node.attrs.get("count_include_pad", 0) and node.op == "AveragePool"
     if counts or any(a != b for a, b in pairs):
         if None not in x.known[2:]:
@@ -181,11 +177,7 @@ def _rounded_up(
 def _with_indices(
     context: Lowering, x: Blob, window: PoolingWindow, column_major: bool
 ) -> tuple[Blob, Blob]:
-    """The maximum of the shifted slices, and the index of the first one that has it.
-
-    Raises:
-        ConversionError: the input is a volume, or float32 cannot hold an index.
-    """
+    """The maximum of the shifted slices, and the index of the first one that has it."""
     if x.rank > 4:
         raise ConversionError("the indices of a MaxPool over volumes")
     kernel, strides, dilations, pairs, _ = window

@@ -27,16 +27,9 @@ from mlferry.errors import ConversionError
 _REDUCTIONS = {
     name: f"r{name[1:]}"
     for name in (
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceSum",
-        "ReduceProd",
-        "ReduceMean",
-        "ReduceLogSum",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
+        *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin"),
+        *("ReduceSum", "ReduceProd", "ReduceMean"),
+        *("ReduceLogSum", "ReduceSumSquare", "ReduceLogSumExp"),
     )
 }
 

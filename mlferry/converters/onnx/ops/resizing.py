@@ -215,11 +215,7 @@ def _cropped_at_run_time(
 
 
 def _requested(node: Node, scales: Operand | None, sizes: Operand | None) -> Operand:
-    """The sizes or the scales.
-
-    Raises:
-        ConversionError: the node has neither.
-    """
+    """The sizes or the scales."""
     if sizes is not None:
         return sizes
     if scales is None or (isinstance(scales, Constant) and not scales.array.size):

@@ -45,11 +45,7 @@ def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[A
 
 
 def _body(context: Lowering, option: Subgraph | str) -> Subgraph:
-    """The function that an attribute names, or a part of a graph of TensorFlow 1.
-
-    Raises:
-        ConversionError: the model has no such function.
-    """
+    """The function that an attribute names, or a part of a graph of TensorFlow 1."""
     if isinstance(option, Subgraph):
         return option
     function: Subgraph | None = context.graph.functions.get(("", option))
@@ -140,11 +136,7 @@ def _has_layers_with_weights(body: Subgraph) -> bool:
 
 
 def _tried(
-    context: Lowering,
-    node: Node,
-    condition: Subgraph,
-    body: Subgraph,
-    operands: Sequence[Any],
+    context: Lowering, node: Node, condition: Subgraph, body: Subgraph, operands: Sequence[Any]
 ) -> list[Any] | None:
     """Core ML's loop, or None if it cannot do what the body does."""
     try:
@@ -163,11 +155,7 @@ def _asked(
 
 
 def _looped(
-    context: Lowering,
-    node: Node,
-    condition: Subgraph,
-    body: Subgraph,
-    operands: Sequence[Any],
+    context: Lowering, node: Node, condition: Subgraph, body: Subgraph, operands: Sequence[Any]
 ) -> list[Any]:
     """Core ML's loop; operands that the body does not change stay outside."""
     handed_on = [value.name for value in body.handed_on()]

@@ -218,19 +218,12 @@ def erfc(context: Lowering, node: Node, x: Blob) -> Blob:
     return affine(context, context.emit("erf", x), -1.0, 1.0)
 
 
-@op("Erfinv", layouts=ANY)
-def erfinv(context: Lowering, node: Node, x: Blob) -> Blob:
-    return special.erfinv(context, x)
+_SPECIAL = {"Erfinv": special.erfinv, "Lgamma": special.lgamma, "Digamma": special.digamma}
 
 
-@op("Lgamma", layouts=ANY)
-def lgamma(context: Lowering, node: Node, x: Blob) -> Blob:
-    return special.lgamma(context, x)
-
-
-@op("Digamma", layouts=ANY)
-def digamma(context: Lowering, node: Node, x: Blob) -> Blob:
-    return special.digamma(context, x)
+@op(*_SPECIAL, layouts=ANY)
+def special_function(context: Lowering, node: Node, x: Blob) -> Blob:
+    return _SPECIAL[node.op](context, x)
 
 
 @op("Atan2", raw=True)

@@ -49,11 +49,9 @@ def gather(
     output = context.layer("gather", blob, vector(places), layout=blob.layout, axis=where)
     if not places.is_scalar:
         return output
-    return (
-        scalar(output)
-        if blob.rank == 1
-        else context.layer("squeeze", output, layout=SOURCE, axes=(where,))
-    )
+    if blob.rank == 1:
+        return scalar(output)
+    return context.layer("squeeze", output, layout=SOURCE, axes=(where,))
 
 
 def _gather_in_batches(context: Lowering, x: Blob, places: Blob, axis: int, batch: int) -> Blob:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, as_blob
+from mlferry.converters.operands import affine, array_of, as_blob
 from mlferry.converters.tensorflow.ops.registry import joint, op, refuse
 from mlferry.converters.values import ANY, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
@@ -85,9 +85,7 @@ def _rounded(
     limited = joint(context, "minBroadcastable", limited, fixed[1])
     moved = joint(context, "subtractBroadcastable", limited, fixed[0])
     steps = joint(context, "divideBroadcastable", moved, fixed[2])
-    whole = context.emit(
-        "floor", context.emit("activation", steps, linear={"alpha": 1.0, "beta": 0.5})
-    )
+    whole = context.emit("floor", affine(context, steps, 1.0, 0.5))
     back = joint(context, "multiplyBroadcastable", whole, fixed[2])
     return joint(context, "addBroadcastable", back, fixed[0])
 

@@ -21,7 +21,7 @@ from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import array_of, as_blob
+from mlferry.converters.operands import affine, array_of, as_blob
 from mlferry.converters.tensorflow.evaluation import Computable
 from mlferry.converters.values import (
     CHANNELS_FIRST,
@@ -158,14 +158,9 @@ def op(
 
 
 RANGES = {
-    "int8": (-(2**7), 2**7 - 1),
-    "uint8": (0, 2**8 - 1),
-    "int16": (-(2**15), 2**15 - 1),
-    "uint16": (0, 2**16 - 1),
-    "int32": (-(2**31), 2**31 - 1),
-    "uint32": (0, 2**32 - 1),
-    "int64": (-(2**63), 2**63 - 1),
-    "uint64": (0, 2**64 - 1),
+    f"{sign}int{bits}": (least, least + 2**bits - 1)
+    for bits in (8, 16, 32, 64)
+    for sign, least in (("", -(2 ** (bits - 1))), ("u", 0))
 }
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
 _OVERFLOWING = {
@@ -215,9 +210,9 @@ def wrapped(context: Lowering, x: Blob, dtype: str) -> Blob:
         return x
     least, most = RANGES[dtype]
     count = Constant("", np.float32(most - least + 1))
-    moved = context.emit("activation", x, linear={"alpha": 1.0, "beta": -least}) if least else x
+    moved = affine(context, x, 1.0, -least) if least else x
     rest = joint(context, "modBroadcastable", moved, count)
-    return context.emit("activation", rest, linear={"alpha": 1.0, "beta": least}) if least else rest
+    return affine(context, rest, 1.0, least) if least else rest
 
 
 def read_all(node: Node) -> None:
@@ -342,39 +337,20 @@ _HANDED_ON = {"Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradi
 
 # Whose size depends on the values, but is not larger than that of the operands.
 _NO_LARGER = {
-    "Where",
-    "Unique",
-    "UniqueV2",
-    "UniqueWithCounts",
-    "UniqueWithCountsV2",
-    "BooleanMask",
-    "DynamicPartition",
-    "ListDiff",
-    "NonMaxSuppression",
-    "NonMaxSuppressionV2",
-    "NonMaxSuppressionV3",
-    "NonMaxSuppressionV4",
-    "NonMaxSuppressionV5",
+    *("Where", "Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2"),
+    *("BooleanMask", "DynamicPartition", "ListDiff"),
+    *("NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3"),
+    *("NonMaxSuppressionV4", "NonMaxSuppressionV5"),
 }
 
 
 _NOT_FOLDED = {
-    "FakeQuantWithMinMaxArgs",
-    "FakeQuantWithMinMaxVars",
-    "FakeQuantWithMinMaxVarsPerChannel",
-    "QuantizeAndDequantizeV2",
-    "QuantizeAndDequantizeV3",
-    "QuantizeAndDequantizeV4",
-    "QuantizeAndDequantizeV4Grad",
-    "If",
-    "StatelessIf",
-    "While",
-    "StatelessWhile",
-    "Case",
-    "StatelessCase",
-    "Dequantize",
-    "TensorListReserve",
-    "TensorListFromTensor",
+    *("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
+    *("FakeQuantWithMinMaxVarsPerChannel", "Dequantize"),
+    *("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3"),
+    *("QuantizeAndDequantizeV4", "QuantizeAndDequantizeV4Grad"),
+    *("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"),
+    *("TensorListReserve", "TensorListFromTensor"),
 }
 
 # What of their operands they move: the values of one, or of several.

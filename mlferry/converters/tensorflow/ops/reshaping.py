@@ -284,13 +284,7 @@ class _Axis(NamedTuple):
 
 
 def _axes_of(node: Node, count: int, rank: int) -> tuple[list[_Axis], list[int]]:
-    """What happens to each axis of the operand, and the new axes of the result.
-
-    Args:
-        node: the StridedSlice.
-        count: the number of its bounds.
-        rank: the rank of its operand.
-    """
+    """What so many bounds do to each axis of the operand, and the new axes of the result."""
     masks = {
         name: node.attrs.get(f"{name}_mask", 0)
         for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")

@@ -73,8 +73,7 @@ def unsorted_segment(
     number = ints(array_of(node, 2, count))[0]
     blob = source(context, x)
     axes = ids.array.ndim if isinstance(ids, Constant) else rank(ids)
-    shape = known(blob)
-    rows = shaped(context, blob, (math.prod(shape[:axes]), *shape[axes:]))
+    rows = _rows(context, blob, axes)
     numbers = (
         ids if isinstance(ids, Constant) else shaped(context, source(context, ids), rows.known[:1])
     )

@@ -39,12 +39,7 @@ def attention(rewriter: Rewriter, operation: Operation) -> bool:
     if not matches(rest, 1):
         query = rewriter.before(last, "mul", x=query, y=constant(np.float32(rest), "fp32"))
     rewriter.set(
-        last,
-        "scaled_dot_product_attention",
-        query=query,
-        key=key,
-        value=value,
-        attn_mask=mask,
+        last, "scaled_dot_product_attention", query=query, key=key, value=value, attn_mask=mask
     )
     return True
 

@@ -10,14 +10,7 @@ import numpy as np
 from mlferry.converters.graph import Node
 from mlferry.converters.onnx.ml.flow import Flow
 from mlferry.converters.onnx.ml.registry import op
-from mlferry.converters.onnx.ml.values import (
-    Cell,
-    Held,
-    Parts,
-    Row,
-    joined,
-    pieces,
-)
+from mlferry.converters.onnx.ml.values import Cell, Held, Parts, Row, joined, pieces
 from mlferry.errors import ConversionError
 
 
@@ -173,11 +166,7 @@ def _of_floats(
     values: Sequence[Any],
     default: float | str | None,
 ) -> Held:
-    """The index of the key that equals a float, by a network; NaN equals NaN here.
-
-    Raises:
-        ConversionError: two keys are equal in float32, or a value is infinite, NaN or too large.
-    """
+    """The index of the key that equals a float, by a network; NaN equals NaN here."""
     rounded = np.array(keys, np.float32)
     _check_once([str(key) for key in rounded.tolist()])
     row = flow.row(x)

@@ -38,11 +38,7 @@ def _of(flow: Flow, kind: str, params: dict[str, Any], row: Row, node: Node) -> 
 
 
 def _each(values: Sequence[float], size: int, name: str) -> list[float]:
-    """One value for each element, or a single one for all.
-
-    Raises:
-        ConversionError: the number of values does not fit.
-    """
+    """One value for each element, or a single one for all."""
     results = [float(value) for value in values]
     if len(results) not in (1, size):
         raise ConversionError(f"{name} has {len(results)} values for {size} columns")
@@ -190,9 +186,6 @@ def _label(flow: Flow, labels: Known, index: Pending) -> Label | None:
     """The label at the index of the largest score, which is what a classifier predicts.
 
     None if the index is computed otherwise, or the labels are not those of a classifier.
-
-    Raises:
-        ConversionError: the index is not that of a class.
     """
     maker = flow.pending[index.name]
     while maker.op in ("Reshape", "Cast", "Identity", "Squeeze") and (
