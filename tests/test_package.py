@@ -26,6 +26,7 @@ ALLOWED = {
     "registry": {"errors"},
     "refusals": set(),
     "rooms": {"registry"},
+    "lanes": set(),
     "numerics": {"errors", "numerics"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
@@ -37,16 +38,16 @@ ALLOWED = {
         "onnx_graph", "programs", "layers",
     },
     "programs": {
-        "errors", "text", "lazy", "limits", "numerics", "progress", "refusals", "registry", "rooms",
-        "spec", "onnx_graph", "programs",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "progress", "refusals", "registry",
+        "rooms", "spec", "onnx_graph", "programs",
     },
     "exporters": {
         "errors", "text", "lazy", "limits", "numerics", "refusals", "registry", "spec", "custom",
         "onnx_graph", "layers", "programs", "exporters", "version",
     },
     "runtime": {
-        "errors", "text", "lazy", "limits", "numerics", "registry", "spec", "custom", "onnx_graph",
-        "layers", "programs", "exporters", "runtime",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "registry", "spec", "custom",
+        "onnx_graph", "layers", "programs", "exporters", "runtime",
     },
     "training": {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",
