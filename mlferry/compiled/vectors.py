@@ -27,6 +27,8 @@ from numba.core.base import BaseContext
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from mlferry.compiled.polynomials import ERF
+
 _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
 _LN2 = math.log(2)
@@ -281,6 +283,22 @@ class Instructions:
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, [x])
 
+    def sigmoid(self, x: Value) -> Value:
+        """The logistic function, half of 1 + tanh(x / 2)."""
+        half = self.constant(0.5)
+        return self.multiply_add(self.tanh(self.builder.fmul(x, half)), half, half)
+
+    def erf(self, x: Value) -> Value:
+        """The error function; see `polynomials.ERF`."""
+        b = self.builder
+        return self.tanh(b.fmul(x, self.polynomial(ERF, b.fmul(x, x))))
+
+    def gelu(self, x: Value) -> Value:
+        """x times the cumulative normal distribution of x."""
+        b, half = self.builder, self.constant(0.5)
+        erf = self.erf(b.fmul(x, self.constant(math.sqrt(0.5))))
+        return b.fmul(x, self.multiply_add(erf, half, half))
+
     def tanh(self, x: Value) -> Value:
         """The hyperbolic tangent, -m / (m + 2) with m = e**(-2 |x|) - 1; NaN stays."""
         b = self.builder
@@ -332,27 +350,29 @@ class Instructions:
             yield loop.index
 
 
-def tile_of(*names: str) -> Callable[[Callable[[Instructions, SimpleNamespace], None]], Any]:
+def tile_of(
+    *names: str, reals: tuple[str, str] = ("least", "most")
+) -> Callable[[Callable[[Instructions, SimpleNamespace], None]], Any]:
     """Makes a function for compiled code of one that writes its instructions.
 
-    It takes whole numbers as a tuple, which have these names inside, and the limits of results.
+    It takes whole numbers as a tuple, which have these names inside, and two of float32.
     """
 
     def made_of(write: Callable[[Instructions, SimpleNamespace], None]) -> Any:
         @intrinsic
         def tile(
-            typing: object, numbers: types.BaseTuple, least: types.Type, most: types.Type
+            typing: object, numbers: types.BaseTuple, first: types.Type, last: types.Type
         ) -> Any:
             def emit(
                 context: BaseContext, builder: ir.IRBuilder, _: object, arguments: Sequence[Value]
             ) -> Value:
                 packed, *limits = arguments
                 values = [*cgutils.unpack_tuple(builder, packed), *limits]
-                named = dict(zip((*names, "least", "most"), values, strict=True))
+                named = dict(zip((*names, *reals), values, strict=True))
                 write(Instructions(builder), SimpleNamespace(**named))
                 return context.get_dummy_value()
 
-            return types.void(numbers, least, most), emit
+            return types.void(numbers, first, last), emit
 
         return tile
 

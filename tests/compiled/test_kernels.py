@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import pytest
 
 numba = pytest.importorskip("numba", reason="Numba is not installed")
 
-from mlferry.compiled import vectors  # noqa: E402 - Numba is there
+from mlferry.compiled import using, vectors  # noqa: E402 - Numba is there
 from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
 from mlferry.compiled.products import PackedProduct  # noqa: E402
 from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
 from mlferry.compiled.rows import normalize_rows  # noqa: E402
+from mlferry.numerics import functions  # noqa: E402
+from mlferry.numerics.functions import softmax_along  # noqa: E402
 from mlferry.runtime.planned import compiled  # noqa: E402
 from mlferry.runtime.planned.convolution import Window  # noqa: E402
 from mlferry.runtime.planned.finish import (  # noqa: E402
@@ -253,8 +256,58 @@ def test_normalized_rows(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, LANES - 1), (5, LANES), (3, 4 * LANES + 1)])
+@pytest.mark.parametrize("large", [False, True])
+def test_softmax_of_rows(shape: tuple[int, int], large: bool) -> None:
+    x = normal(*shape) * (300 if large else 1)
+    x[0, -1] = 1e4 if large else 0
+    y = softmax_along(x, -1)
+    powers = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(y, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, LANES, LANES + 2])
+def test_softmax_of_what_is_no_number(value: float, place: int) -> None:
+    """As NumPy's: all of the row, unless the value is negative."""
+    x = normal(2, LANES + 3)
+    x[1, place] = value
+    with using(False), np.errstate(invalid="ignore"):
+        right = softmax_along(x, -1)
+    np.testing.assert_allclose(softmax_along(x, -1), right, rtol=1e-5)
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
+
+
+ERF = np.vectorize(math.erf)
+FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], Any]]] = {
+    "erf": (functions.erf, ERF),
+    "gelu": (lambda x: functions.gelu(x, "EXACT"), lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2),
+    "sigmoid": (functions.sigmoid, sigmoid),
+    "sigmoid in place": (lambda x: functions.sigmoid(x.copy(), x), sigmoid),
+}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (LANES + 1,), (3, 5, 7), (2, 4 * LANES)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_each_value(name: str, shape: tuple[int, ...]) -> None:
+    x = np.asarray(normal(*shape) * 3, np.float32)
+    actual, right = FUNCTIONS[name]
+    wide = x.astype(np.float64)
+    y = actual(x.T).T if x.ndim == 3 and name != "sigmoid in place" else actual(x)
+    assert np.shape(y) == shape
+    np.testing.assert_allclose(y, right(wide), rtol=1e-6, atol=4e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"), [("erf", (-1, 1)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))]
+)
+def test_functions_of_infinities(name: str, limits: tuple[float, float]) -> None:
+    x = np.array([-np.inf, np.inf, np.nan, 0.0], np.float32)
+    y = FUNCTIONS[name][0](x)
+    np.testing.assert_allclose(y[:3], [*limits, np.nan], atol=1e-7)
 
 
 @pytest.mark.parametrize("backward", [[False], [True], [False, True]])
