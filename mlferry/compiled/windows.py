@@ -6,7 +6,7 @@ are the same for every pixel (Dukhan, "The Indirect Convolution Algorithm", 2019
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +32,32 @@ from mlferry.compiled.vectors import (
     kernel,
     tile_of,
 )
+
+Pair = Sequence[int]  # of height and width
+
+
+def check_reach(x: Array, size: Pair, stride: Pair, dilation: Pair, y: Array) -> None:
+    """Compiled code checks no index, so windows that reach beyond the map are an error here."""
+    for k, s, d, extent, count in zip(size, stride, dilation, x.shape, y.shape, strict=False):
+        assert (count - 1) * s + (k - 1) * d < extent
+    for array in (x, y):
+        assert array.shape[2] == 1 or array.strides[2] == array.itemsize
+
+
+def pixels_of(x: Array, size: Pair, dilation: Pair) -> NDArray[np.int64]:
+    """Where the pixels of a window of [H, W, C] lie, [kH, kW], in bytes from its first."""
+    down, across = (
+        np.arange(k) * d * step for k, d, step in zip(size, dilation, x.strides, strict=False)
+    )
+    return np.ascontiguousarray(down[:, None] + across, np.int64)
+
+
+def segments_of(x: Array, size: Pair, dilation: Pair) -> tuple[NDArray[np.int64], int]:
+    """Where the segments of a window lie, and how many values each has: pixels, or whole lines."""
+    places, channels = pixels_of(x, size, dilation), x.shape[2]
+    if dilation[1] == 1 and x.strides[1] == channels * x.itemsize:
+        return places[:, 0].copy(), channels * size[1]
+    return places.ravel(), channels
 
 
 @tile_of("pixels", "vectors", "x", "x_step", "offsets", "segments", "run", "weights", "bias",

@@ -17,7 +17,7 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry.compiled import using, vectors  # noqa: E402 - Numba is there
 from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
-from mlferry.compiled.products import PackedProduct  # noqa: E402
+from mlferry.compiled.products import PackedProduct, convolved  # noqa: E402
 from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
 from mlferry.compiled.rows import normalize_rows  # noqa: E402
 from mlferry.numerics import functions  # noqa: E402
@@ -239,6 +239,19 @@ def test_product(shape: tuple[int, int, int], order: str) -> None:
     given.flags.writeable = order != "read only"
     y = PackedProduct.of(matrix, bias)(given)
     np.testing.assert_allclose(y, rows.astype(float) @ matrix + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_convolution_of_arrays(name: str) -> None:
+    case = WINDOWED[name]
+    maps = [normal(*case.maps()[0].shape, seed=seed) for seed in (4, 5)]
+    weights = normal(*case.size, case.channels, case.count, seed=3)
+    x = np.stack(maps).transpose(0, 3, 1, 2)
+    y = convolved(x, weights.transpose(3, 2, 0, 1), case.stride, case.dilation, case.result)
+    for source, result in zip(maps, y, strict=True):
+        for (i, j), values in case.windows(source):
+            right = np.einsum("ijc,ijcm->m", values, weights)
+            np.testing.assert_allclose(result[:, i, j], right, rtol=1e-5, atol=2e-5)
 
 
 def test_a_product_of_no_rows() -> None:
