@@ -31,7 +31,7 @@ _BROADCAST = {
 
 _BOOLEAN = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 # Functions of two values by their names in ML Programs.
-_NODES = {
+BINARY_NODES = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "real_div": "Div", "pow": "Pow", "maximum": "Max",
     "minimum": "Min", "logical_and": "And", "logical_or": "Or", "logical_xor": "Xor",
     "equal": "Equal", "less": "Less", "less_equal": "LessOrEqual",
@@ -241,8 +241,8 @@ class Emitter:
             return self.from_flag(self.node("Not", self.node("Equal", x, y)))
         if function.startswith("logical"):
             x, y = self.flag(x), self.flag(y)
-        result = self.node(_NODES[function], x, y)
-        return self.from_flag(result) if _NODES[function] in _BOOLEAN else result
+        result = self.node(BINARY_NODES[function], x, y)
+        return self.from_flag(result) if BINARY_NODES[function] in _BOOLEAN else result
 
     def affine(self, x: str, scale: float, shift: float) -> str:
         """scale * x + shift, without operations that have no effect."""

@@ -221,12 +221,12 @@ def bi_directional_lstm(
         return _blobs(builder, builder.joined([y, z], 2), [h, c, k, d])
     gate = _activation(ahead[0])
     there, back = (_lstm_weights(params, part, gate) for part in (forward, backward))
-    width = [states[place::2] for place in (0, 1)]
+    width = units if states else 2 * units
     y, h, c = builder.ops(
         "lstm",
         x=rows,
-        initial_h=_both(builder, rows, width[0], units),
-        initial_c=_both(builder, rows, width[1], units),
+        initial_h=_first(builder, rows, states[::2], width),
+        initial_c=_first(builder, rows, states[1::2], width),
         direction="bidirectional",
         **there,
         **{f"{name}_back": value for name, value in back.items()},
@@ -236,9 +236,3 @@ def bi_directional_lstm(
         builder.sliced(state, 1, first, first + units) for first in (0, units) for state in (h, c)
     ]
     return _blobs(builder, y, ends)
-
-
-def _both(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units: int) -> Value:
-    if states:
-        return _first(builder, rows, states, units)
-    return _first(builder, rows, (), 2 * units)
