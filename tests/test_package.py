@@ -26,6 +26,7 @@ ALLOWED = {
     "registry": {"errors"},
     "refusals": set(),
     "rooms": {"registry"},
+    "lanes": set(),
     "numerics": {"errors", "numerics"},
     "compiled": {"errors", "compiled"},
     "progress": {"text"},
@@ -34,20 +35,20 @@ ALLOWED = {
     "examples": {"errors", "text"},
     "onnx_graph": {"errors", "numerics", "onnx_graph", "refusals", "version"},
     "layers": {
-        "errors", "text", "lazy", "limits", "numerics", "compiled", "refusals", "registry", "rooms", "spec",
-        "onnx_graph", "programs", "layers",
+        "errors", "text", "lazy", "limits", "numerics", "compiled", "refusals", "registry", "rooms",
+        "spec", "onnx_graph", "programs", "layers",
     },
     "programs": {
-        "errors", "text", "lazy", "limits", "numerics", "progress", "refusals", "registry", "rooms",
-        "spec", "onnx_graph", "programs",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "progress", "refusals", "registry",
+        "rooms", "spec", "onnx_graph", "programs",
     },
     "exporters": {
         "errors", "text", "lazy", "limits", "numerics", "refusals", "registry", "spec", "custom",
         "onnx_graph", "layers", "programs", "exporters", "version",
     },
     "runtime": {
-        "errors", "text", "lazy", "limits", "numerics", "compiled", "registry", "spec", "custom",
-        "onnx_graph", "layers", "programs", "exporters", "runtime",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "compiled", "registry", "spec",
+        "custom", "onnx_graph", "layers", "programs", "exporters", "runtime",
     },
     "training": {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",

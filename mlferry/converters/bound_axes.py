@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.sizes import ANY_AXIS
-from mlferry.layers.trace import trace
+from mlferry.layers.trace import LayerStep, steps_of, trace
 from mlferry.numerics.shapes import Shape
 from mlferry.spec.sizes import Record
 
@@ -21,16 +23,21 @@ def bound_axes(context: Lowering) -> Record:
     log.use(log.behind(*(context.operand(value) for _, value in context.graph.outputs)))
     if not log.uses:
         return entries
+    steps = steps_of(builder.network)
     for name, shape in inputs.items():
         for axis, extent in enumerate(shape or ()):
-            source = None if extent is None else _dependent(context, inputs, name, axis)
+            source = None if extent is None else _dependent(context, steps, inputs, name, axis)
             if source is not None:
                 entries.setdefault(name, {})[axis - len(shape or ())] = source
     return entries
 
 
 def _dependent(
-    context: Lowering, inputs: dict[str, Shape | None], name: str, axis: int
+    context: Lowering,
+    steps: Sequence[LayerStep],
+    inputs: dict[str, Shape | None],
+    name: str,
+    axis: int,
 ) -> str | None:
     """The first node that computed with an extent which varies with an input axis."""
     left = dict(context.sizes.uses)
@@ -38,7 +45,7 @@ def _dependent(
     size = shape[axis] or 1
     for other in (2 * size, size + 1):
         changed = (*shape[:axis], other, *shape[axis + 1 :])
-        shapes = trace(context.builder.network, {**inputs, name: changed}).shapes
+        shapes = trace(context.builder.network, {**inputs, name: changed}, steps=steps).shapes
         for (blob, place), node in list(left.items()):
             before, now = context.builder.shapes.get(blob), shapes.get(blob)
             if before is None or now is None or len(before) != len(now):

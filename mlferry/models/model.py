@@ -44,8 +44,13 @@ from mlferry.spec.streaming import serialized
 from mlferry.training.options import Progress
 from mlferry.training.tape import Tape
 
+_SMALL = 1 << 20  # bytes of a message
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 _WORTH_A_THREAD = 2e-3  # seconds that a sample takes
+
+
+def _bytes_if_small(spec: model_pb2.Model) -> bytes | None:
+    return spec.SerializeToString(deterministic=True) if spec.ByteSize() <= _SMALL else None
 
 
 class FeatureDescriptions(MutableMapping[str, str]):
@@ -163,6 +168,7 @@ class MLModel:
         self._evaluator: Evaluator | None = None
         self._tape: Tape | None = None
         self._known_problems = list(problems)
+        self._checked: bytes | None = None  # the message that has these problems, if it is small
         severe = [p for p in problems if p.severity == "error"]
         if severe:
             raise ValidationError("the model breaks the format's rules:", severe)
@@ -202,6 +208,7 @@ class MLModel:
         model = MLModel.__new__(type(self))
         copied, _ = read(spec)
         model._start(copied, classes, validate(copied, classes.program.weights), self._images)
+        model._checked = _bytes_if_small(copied)
         return model
 
     def with_precision(self, precision: str) -> MLModel:
@@ -322,7 +329,7 @@ class MLModel:
             ValidationError: the model has problems that it did not have when it was loaded;
                 nothing is written.
         """
-        problems = validate(self._spec, self._classes.program.weights)
+        problems = [] if self._is_as_checked() else validate(self._spec, self.program_weights)
         severe = [p for p in problems if p.severity != "note" and p not in self._known_problems]
         if severe:
             raise ValidationError(f"{path} is not written: the model has problems:", severe)
@@ -344,6 +351,12 @@ class MLModel:
                 f"cannot hold: model.save({str(Path(path).with_suffix('.mlpackage'))!r})"
             )
         return io.save_spec(self._spec, path)
+
+    def _is_as_checked(self) -> bool:
+        """Whether nothing has changed since the model was checked; files of weights may have."""
+        weights = self.program_weights
+        in_files = weights.message is not None or weights.elsewhere
+        return not in_files and self._checked == _bytes_if_small(self._spec) is not None
 
     @property
     def program_weights(self) -> Weights:

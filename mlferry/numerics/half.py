@@ -31,13 +31,19 @@ def narrowed(array: NDArray[np.float32]) -> NDArray[np.float16]:
 
     What divides by it, or takes its logarithm, stays finite.
     """
-    with np.errstate(over="ignore"):
-        halves = array.astype(np.float16)
-    # NumPy compares halves one by one, but their bits many at a time
-    vanished = ((halves.view(np.uint16) & 0x7FFF) == 0) & (array != 0)
-    if vanished.any():
-        halves[vanished] = np.copysign(_SMALLEST, array[vanished])
+    halves = np.empty(array.shape, np.float16)
+    narrow_into(array, halves)
     return halves
+
+
+def narrow_into(array: NDArray[np.float32], out: NDArray[np.float16]) -> None:
+    """As `narrowed`, into an existing array."""
+    with np.errstate(over="ignore"):
+        np.copyto(out, array, casting="same_kind")
+    # NumPy compares halves one by one, but their bits many at a time
+    vanished = ((out.view(np.uint16) & 0x7FFF) == 0) & (array != 0)
+    if vanished.any():
+        out[vanished] = np.copysign(_SMALLEST, array[vanished])
 
 
 def rounded(array: NDArray[Any]) -> NDArray[np.float32]:

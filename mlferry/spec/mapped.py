@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -176,6 +176,10 @@ def equal(one: Array, other: Array) -> bool:
     return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
 
 
+def _copy(part: Array, out: Array) -> None:
+    out[...] = part
+
+
 class Scratch:
     """Arrays that are kept: in memory, and beyond 64 MB in a file.
 
@@ -217,14 +221,19 @@ class Scratch:
         return self.keep_pieces(pieces(array), array.shape, array.dtype)
 
     def keep_pieces(
-        self, parts: Iterable[Array], shape: tuple[int, ...], dtype: DTypeLike
+        self,
+        parts: Iterable[Array],
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        write: Callable[[Array, Array], None] = _copy,
     ) -> Array:
         """As `keep`, of an array that comes in pieces.
 
         Args:
             parts: flat arrays, in row-major order.
             shape: of all of them together.
-            dtype: of their elements.
+            dtype: of what is kept.
+            write: what is kept of a part, into an array of its size, the second argument.
 
         Raises:
             ModelFileError: the scratch file cannot be written.
@@ -237,11 +246,11 @@ class Scratch:
                 whole = np.empty(math.prod(shape), kind)
                 at = 0
                 for part in parts:
-                    whole[at : at + part.size] = part
+                    write(part, whole[at : at + part.size])
                     at += part.size
                 return whole.reshape(shape)
             try:
-                return self._written(parts, size, kind).reshape(shape)
+                return self._written(parts, size, kind, write).reshape(shape)
             except OSError as error:
                 raise ModelFileError(
                     f"cannot write a temporary file of {size:,} bytes into "
@@ -252,7 +261,13 @@ class Scratch:
     def _goes_into_file(self, size: int) -> bool:
         return size >= LEAST and (self._file is not None or self._held + size > self._in_memory)
 
-    def _written(self, parts: Iterable[Array], size: int, kind: np.dtype[Any]) -> Array:
+    def _written(
+        self,
+        parts: Iterable[Array],
+        size: int,
+        kind: np.dtype[Any],
+        write: Callable[[Array, Array], None],
+    ) -> Array:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="mlferry-", buffering=0)  # noqa: SIM115 - for its arrays
             weakref.finalize(self, self._file.close)
@@ -266,7 +281,11 @@ class Scratch:
             self._maps.append(self._map)
         self._file.seek(at)
         for part in parts:
-            data = np.ascontiguousarray(part, kind).data.cast("B")
+            if write is _copy:
+                kept = np.ascontiguousarray(part, kind)
+            else:
+                write(part, kept := np.empty(part.size, kind))
+            data = kept.data.cast("B")
             while data:
                 data = data[self._file.write(data) :]
         self._end = at + size

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry import limits
+from mlferry import lanes, limits
 from mlferry.converters import convert as converting
 from mlferry.errors import LimitError
 from mlferry.spec import mapped, weights
@@ -133,6 +133,11 @@ def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "LEAST", 64)
     monkeypatch.setattr(mapped, "IN_MEMORY", 0)
     monkeypatch.setattr(mapped, "_SEGMENT", 1 << 12)
+    # three threads take a few numbers at a time
+    monkeypatch.setattr(lanes, "_AT_ONCE", 16)
+    monkeypatch.setattr(lanes, "cores", lambda: 3)
+    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
+    monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -292,8 +292,11 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         mlferry.MLModel(tmp_path / "m.mlmodel")
 
 
-def test_a_broken_model_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_broken_model_is_not_written(copied: bool, tmp_path: Path) -> None:
     model = mlferry.MLModel(relu())
+    model = model.with_spec(model.spec) if copied else model
+    model.save(tmp_path / "whole.mlmodel").unlink()
     model._spec.neuralNetwork.layers[0].input[0] = "nowhere"
     with pytest.raises(ValidationError, match="nowhere"):
         model.save(tmp_path / "m.mlmodel")

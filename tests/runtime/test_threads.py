@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import mlferry
-from mlferry import limits
+from mlferry import lanes, limits
 from mlferry.errors import PredictionError
 from mlferry.models.neural_network import NeuralNetworkBuilder, datatypes
 from mlferry.models.workers import in_order
-from mlferry.runtime.threads import blas, lanes
+from mlferry.runtime.threads import blas
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 
@@ -118,6 +118,25 @@ def test_an_error_reaches_whoever_asked_and_helpers_go_on() -> None:
     shared, ran = counting(9, 3)
     lanes.share(shared)
     assert len(ran) == 9
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (17,), (40, 3), (5, 0), (3, 100)])
+@pytest.mark.usefixtures("three_threads")
+def test_slices_are_all_of_an_array(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_AT_ONCE", 12)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    got = lanes.in_slices(lambda rows: array[rows].tolist(), array)
+    assert [row for part in got for row in part] == array.tolist()
+    assert all(len(part) == 1 or np.size(part) <= 12 for part in got)
+
+    def fail(rows: slice) -> None:
+        raise PredictionError(f"of {rows}")
+
+    if len(array):
+        with pytest.raises(PredictionError, match="of slice"):
+            lanes.in_slices(fail, array)
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -9,12 +9,13 @@ numbers beyond 2048.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 import numpy as np
 
+from mlferry import lanes
 from mlferry.errors import SpecError
-from mlferry.numerics.half import narrowed
+from mlferry.numerics.half import narrow_into
 from mlferry.programs.builder import inferred
 from mlferry.programs.definitions import Definition, definition_of
 from mlferry.programs.graph import (
@@ -39,7 +40,6 @@ _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", 
 
 # Endings of the names of outputs before their cast, and of casts.
 _HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"
-_AT_ONCE = 1 << 16  # how many elements stay in the processor's cache
 
 
 def to_half(
@@ -76,10 +76,10 @@ def _wide(block: Block, inputs: Collection[str]) -> set[Value]:
     For a loop or a branch that is anything, once there is a constant beyond it.
     """
     results = {value for value in block.inputs if value.name in inputs}
+    inner = [value for each in block.all_blocks() if each is not block for value in each.inputs]
     operands = (value for op in block.all_operations() for value in op.operands())
-    if not all(_fits(value) for value in operands if _is_float(value)):
-        inner = [each for each in block.all_blocks() if each is not block]
-        results.update(value for each in inner for value in each.inputs)
+    if inner and not all(_fits(value) for value in operands if _is_float(value)):
+        results.update(inner)
     return results
 
 
@@ -390,7 +390,7 @@ def _fits(value: Value) -> bool:
     """Whether the numbers of a constant are in the range of float16, which includes infinities."""
     if not value.is_constant or not value.constant.size:
         return True
-    for part in _parts(np.asarray(value.constant)):
+    for part in mapped.pieces(np.asarray(value.constant)):
         if part.max() <= _LARGEST and part.min() >= -_LARGEST:
             continue
         finite = part[np.isfinite(part)]
@@ -402,16 +402,13 @@ def _fits(value: Value) -> bool:
 def _half_constant(value: Value, scratch: Scratch) -> Value:
     """A constant in float16; a number that would become zero becomes the smallest of its sign."""
     array = np.asarray(value.constant)
-    half = scratch.keep_pieces(map(narrowed, _parts(array)), array.shape, np.float16)
+    half = scratch.keep_pieces(mapped.pieces(array), array.shape, np.float16, _narrow_into)
     name = f"{value.name}{_TO_HALF}" if value.name else ""
     return constant(half, "fp16", name)
 
 
-def _parts(array: Array) -> Iterator[Array]:
-    """The numbers of a constant, as many at a time as stay in the processor's cache."""
-    for part in mapped.pieces(array):
-        for start in range(0, part.size, _AT_ONCE):
-            yield part[start : start + _AT_ONCE]
+def _narrow_into(part: Array, out: Array) -> None:
+    lanes.in_slices(lambda at: narrow_into(part[at], out[at]), part)
 
 
 def _variable_of_data(definition: Definition) -> str | None:

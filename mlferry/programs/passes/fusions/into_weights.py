@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mlferry import lanes
 from mlferry.programs.graph import Array, Operation, Value, constant, string
 from mlferry.programs.passes.rewriting import (
     Rewriter,
@@ -43,28 +44,33 @@ def into_weights(rewriter: Rewriter, operation: Operation) -> bool:
     start = np.zeros(channels, np.float64) if bias is None else bias.astype(np.float64)
     with np.errstate(all="ignore"):
         moved = (start * factor + shift).astype(np.float32)
-        scaled = _scaled(weight.constant, factor, operation) if (factor != 1).any() else None
-    if scaled is not None:
-        if not np.isfinite(scaled).all():
-            return False  # sums of infinities differ from an infinite multiple
-        rewriter.put(operation, "weight", constant(scaled, "fp32", weight.name))
+        if (factor != 1).any():
+            scaled = _scaled(weight.constant, factor, operation)
+            if scaled is None:
+                return False  # sums of infinities differ from an infinite multiple
+            rewriter.put(operation, "weight", constant(scaled, "fp32", weight.name))
     if bias is not None or moved.any():
         rewriter.put(operation, "bias", constant(moved, "fp32"))
     rewriter.take_over(operation, last)
     return True
 
 
-def _scaled(weight: Array, factor: Array, operation: Operation) -> Array:
-    """Weights times a factor for each output."""
+def _scaled(weight: Array, factor: Array, operation: Operation) -> Array | None:
+    """Weights times a factor for each output; None if they are not all finite."""
     groups = int(known_at(operation, "groups", 1))
-    if operation.op != "conv_transpose" or groups == 1:
-        shape = [1] * weight.ndim
-        shape[_OUTPUTS[operation.op]] = -1
-        scaled = np.empty(weight.shape, np.float32)
-        return np.multiply(weight, factor.reshape(shape), out=scaled, casting="unsafe")
-    apart = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-    spread = factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
-    return (apart * spread).astype(np.float32).reshape(weight.shape)
+    apart, shape = weight, [1] * weight.ndim
+    shape[_OUTPUTS[operation.op]] = -1
+    if operation.op == "conv_transpose" and groups > 1:
+        apart = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
+        shape = [groups, *shape]
+    spread = np.broadcast_to(factor.reshape(shape), apart.shape)
+    scaled = np.empty(apart.shape, np.float32)
+
+    def scale(rows: slice) -> bool:
+        np.multiply(apart[rows], spread[rows], out=scaled[rows], casting="unsafe")
+        return bool(np.isfinite(scaled[rows]).all())
+
+    return scaled.reshape(weight.shape) if all(lanes.in_slices(scale, apart)) else None
 
 
 Affine = tuple[Array, Array]

@@ -16,11 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 Part = Callable[[], None]
+R = TypeVar("R")
 _MOST = 8  # threads: each has memory of its own to work in
+_AT_ONCE = 1 << 16  # elements
 
 
 def cores() -> int:
@@ -180,6 +184,28 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     for _, request in requests:
         if request.error is not None:
             raise request.error
+
+
+def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:
+    """Do work on slices of an array along its first axis, on the threads that are free.
+
+    A slice has as many elements as stay in the cache of a processor, so that several passes over
+    one are cheap.
+
+    Returns:
+        what the work returns for each slice.
+    """
+    row = array[:1].size
+    step = max(1, _AT_ONCE // max(1, row))
+    slices = [slice(start, start + step) for start in range(0, len(array), step)]
+    results: dict[int, R] = {}
+
+    def part(number: int) -> Part:
+        return lambda: results.__setitem__(number, work(slices[number]))
+
+    parts = [part(number) for number in range(len(slices))]
+    share([parts] * lane_count(len(parts)))
+    return [results[number] for number in range(len(slices))]
 
 
 def _taking(parts: Sequence[Part], numbers: Iterator[int], threads: int) -> Part:
