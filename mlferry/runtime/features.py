@@ -72,6 +72,21 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
 _ROUNDED = ("float32", "float16")  # a model gets what an array of this type can hold
 
 
+def numbers(name: str, value: object) -> NDArray[Any]:
+    """The value of an input as an array.
+
+    Raises:
+        PredictionError: it is none, or not of numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    return array
+
+
 def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
     key_type = str if feature.dictionaryType.WhichOneof("KeyType") == "stringKeyType" else int
     keys_fit = isinstance(value, Mapping) and all(

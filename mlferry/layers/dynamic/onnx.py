@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.layers.dynamic.definition import steps
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.onnx_graph.emitter import INT64, Emitter
@@ -69,15 +68,6 @@ def reshape_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str
     if known is not None:
         return emitter.reshape(x, known.tolist())
     return emitter.node("Reshape", x, target)
-
-
-@op("rangeStatic")
-def range_static(emitter: Emitter, params: Params, *unread: str) -> str:
-    count = steps(params.startValue, params.endValue, params.stepSizeValue)
-    places = np.arange(count, dtype=np.float32)
-    return emitter.constant(
-        np.float32(params.startValue) + np.float32(params.stepSizeValue) * places
-    )
 
 
 @op("rangeDynamic")

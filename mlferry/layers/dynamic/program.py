@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.layers.dynamic.definition import steps
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
 from mlferry.programs.builder import ProgramBuilder
@@ -63,14 +62,6 @@ def reshape_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Va
     if target.is_constant:
         return builder.reshape(x, [int(n) for n in target.constant])
     return builder.op("reshape", x=x, shape=target)
-
-
-@as_program("rangeStatic")
-def range_static(builder: ProgramBuilder, params: Params, *unread: Value) -> Value:
-    count = steps(params.startValue, params.endValue, params.stepSizeValue)
-    places = np.arange(count, dtype=np.float32)
-    start, step = np.float32(params.startValue), np.float32(params.stepSizeValue)
-    return builder.constant(start + step * places)
 
 
 @as_program("rangeDynamic")

@@ -245,19 +245,10 @@ def _outside(builder: ProgramBuilder, x: Value, lower: int, upper: int) -> Value
     return builder.where(band, zero, x)
 
 
-@as_program("lowerTriangular")
-def lower_triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Zero above diagonal `k`."""
-    x = _number(builder, x)
-    if params.k >= 0:
-        return _band(builder, x, -1, params.k)
-    return _outside(builder, x, -params.k - 1, -1)
-
-
-@as_program("upperTriangular")
-def upper_triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Zero below diagonal `k`."""
-    x = _number(builder, x)
-    if params.k <= 0:
-        return _band(builder, x, -params.k, -1)
-    return _outside(builder, x, -1, params.k - 1)
+@as_program("lowerTriangular", "upperTriangular")
+def triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """Zero above diagonal `k`, or below it."""
+    x, k = _number(builder, x), params.k
+    if params.kind == "lowerTriangular":
+        return _band(builder, x, -1, k) if k >= 0 else _outside(builder, x, -k - 1, -1)
+    return _band(builder, x, -k, -1) if k <= 0 else _outside(builder, x, -1, k - 1)

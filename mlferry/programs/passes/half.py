@@ -209,7 +209,7 @@ class _Pass:
                 for old, new in self._retyped(operation, definition):
                     narrow[old] = replaced[old] = new
                 continue
-            _map(operation, as_single)
+            operation.change(as_single)
             for inner in operation.blocks:
                 self.block(inner, narrow, replaced)
             written.append(operation)
@@ -310,16 +310,10 @@ class _Pass:
         self, operation: Operation, definition: Definition, as_half: Callable[[Value], Value]
     ) -> None:
         """Give an operation float16 values, except for parameters that may stay float32."""
-        left = _left_in_single(operation, definition)
-        for name, argument in operation.arguments.items():
-            if name in left:
-                continue
-            if isinstance(argument, tuple):
-                operation.arguments[name] = tuple(
-                    as_half(each) if _is_float(each) else each for each in argument
-                )
-            elif _is_float(argument):
-                operation.arguments[name] = as_half(argument)
+        operation.change(
+            lambda value: as_half(value) if _is_float(value) else value,
+            keep=_left_in_single(operation, definition),
+        )
 
     def _retyped(self, operation: Operation, definition: Definition) -> list[tuple[Value, Value]]:
         """The outputs that are now float16, each with the value that it replaces."""
@@ -440,11 +434,3 @@ def _left_in_single(operation: Operation, definition: Definition) -> set[str]:
         return name in _SMALL and definition.parameters[name].constant and single
 
     return {name for group in by_variable.values() if all(map(is_small, group)) for name in group}
-
-
-def _map(operation: Operation, change: Callable[[Value], Value]) -> None:
-    for name, argument in operation.arguments.items():
-        if isinstance(argument, tuple):
-            operation.arguments[name] = tuple(change(each) for each in argument)
-        else:
-            operation.arguments[name] = change(argument)
