@@ -10,11 +10,6 @@ from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
 
-def filled(builder: ProgramBuilder, value: float, shape: Value) -> Value:
-    """A value everywhere."""
-    return builder.op("fill", shape=shape, value=np.float32(value))
-
-
 @as_program("getShape")
 def get_shape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     if x.is_fixed:
@@ -22,19 +17,19 @@ def get_shape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return builder.op("shape", x=x)
 
 
-@as_program("fillLike")
-def fill_like(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return filled(builder, params.value, builder.vector(builder.extents(x)))
+def target(builder: ProgramBuilder, params: Params, field: str, *given: Value) -> Value:
+    """The shape that the kind's name says: that of an input, a stored one, or one of an input."""
+    if not given:
+        return builder.integers(getattr(params, field))
+    if params.kind.endswith("Like"):
+        return builder.vector(builder.extents(given[0]))
+    return builder.as_integer(given[0])
 
 
-@as_program("fillStatic")
-def fill_static(builder: ProgramBuilder, params: Params) -> Value:
-    return filled(builder, params.value, builder.integers(params.targetShape))
-
-
-@as_program("fillDynamic")
-def fill_dynamic(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
-    return filled(builder, params.value, builder.as_integer(shape))
+@as_program("fillLike", "fillStatic", "fillDynamic")
+def fill(builder: ProgramBuilder, params: Params, *given: Value) -> Value:
+    shape = target(builder, params, "targetShape", *given)
+    return builder.op("fill", shape=shape, value=np.float32(params.value))
 
 
 @as_program("broadcastToLike")
