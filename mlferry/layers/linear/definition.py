@@ -20,6 +20,18 @@ from mlferry.numerics.shapes import Shape, broadcast, need_rank, product, replac
 from mlferry.spec.problems import Problems, error, note, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+_SIZES = {  # the fields with the rows and the columns of the stored matrix
+    "innerProduct": ("outputChannels", "inputChannels"),
+    "embedding": ("outputChannels", "inputDim"),
+    "embeddingND": ("embeddingSize", "vocabSize"),
+}
+
+
+def matrix_shape(params: Params) -> tuple[int, int]:
+    """The shape of the stored matrix of a product or an embedding."""
+    rows, columns = (getattr(params, field) for field in _SIZES[params.kind])
+    return rows, columns
+
 
 @layer_kind(
     "innerProduct",
@@ -109,13 +121,6 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 
 # ---- rules and stored weights ------------------------------------------------------------------
-
-
-_SIZES = {  # the fields with the rows and the columns of the stored matrix
-    "innerProduct": ("outputChannels", "inputChannels"),
-    "embedding": ("outputChannels", "inputDim"),
-    "embeddingND": ("embeddingSize", "vocabSize"),
-}
 
 
 @stored_weights(*_SIZES)

@@ -53,6 +53,11 @@ def softmax_nd(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
+def softmax_axis(params: Params) -> int:
+    """The axis of a softmax: the channels, if the layer does not say."""
+    return -3 if params.kind == "softmax" else int(params.axis)
+
+
 @layer_kind(
     "layerNormalization",
     inputs=1,

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlferry.compiled import is_active
 from mlferry.layers.kernels import Array, kernel
-from mlferry.layers.normalization.definition import broadcast_shape
+from mlferry.layers.normalization.definition import broadcast_shape, softmax_axis
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import softmax_along
 
@@ -47,15 +47,9 @@ def _scale_and_shift(params: Params) -> tuple[Array, Array]:
     return scale, beta - mean * scale
 
 
-@kernel("softmax")
+@kernel("softmax", "softmaxND")
 def softmax(params: Params, x: Array) -> Array:
-    """Along the channels (axis -3)."""
-    return softmax_along(x, -3)
-
-
-@kernel("softmaxND")
-def softmax_nd(params: Params, x: Array) -> Array:
-    return softmax_along(x, params.axis)
+    return softmax_along(x, softmax_axis(params))
 
 
 @kernel("layerNormalization")
