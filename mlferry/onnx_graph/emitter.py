@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlferry.numerics.shapes import Shape, axis_of, broadcast, product
+from mlferry.numerics.shapes import Shape, axis_of, broadcast, product, runs
 from mlferry.onnx_graph.graph import Attribute, Graph, Node
 from mlferry.refusals import RankHiddenError
 
@@ -289,19 +289,10 @@ class Emitter:
 
     def vector(self, extents: Extents) -> str:
         """Sizes, known or computed, as a vector of int64."""
-        parts: list[str] = []
-        run: list[int] = []
-        for extent in [*extents, None]:
-            if isinstance(extent, int):
-                run.append(extent)
-                continue
-            if run:
-                parts.append(self.integers(run))
-                run = []
-            if extent is not None:
-                parts.append(extent)
-        if not parts:
-            return self.integers([])
+        parts = [
+            self.integers(part) if isinstance(part, list) else part
+            for part in runs(extents) or [[]]
+        ]
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
 
     def shape_vector(self, x: str) -> str:

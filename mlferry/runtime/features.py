@@ -155,12 +155,6 @@ def _allows(feature: ft.FeatureType, shape: tuple[int, ...]) -> bool:
     return not default or shape == default
 
 
-def default_of(feature: ft.FeatureType) -> float:
-    """The value of an optional multi-array that you leave out: 0 by default."""
-    kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
-    return float(getattr(feature.multiArrayType, kind)) if kind else 0.0
-
-
 def vector(values: Sequence[Any]) -> NDArray[np.float64]:
     """Numbers and arrays joined to one vector, in their order."""
     return np.concatenate([np.asarray(value, np.float64).ravel() for value in values])

@@ -105,7 +105,7 @@ def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
     if rank5:
         shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
     limits.check_blob(shape)
-    return np.full(shape, values.default_of(feature), np.float32)
+    return np.full(shape, features.default_of(feature), np.float32)
 
 
 def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:

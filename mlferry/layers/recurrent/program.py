@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
-from mlferry.numerics.gates import FIXED
+from mlferry.numerics.gates import FIXED, fields_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Array, Value
 from mlferry.refusals import refuse
@@ -86,7 +86,7 @@ def simple_recurrent(
     return _blobs(builder, y, [last])
 
 
-_GRU = ("reset", "output", "update")  # in the order of the op
+_GRU = ("resetGate", "outputGate", "updateGate")  # in the order of the op
 
 
 @as_program("gru", five_axes=True, limits=_LIMITS)
@@ -94,10 +94,7 @@ def gru(builder: ProgramBuilder, params: Params, x: Value, *states: Value) -> tu
     """The reset gate is applied to the state before the recursion matrix, in the op as well."""
     rows, units = _rows(builder, x), params.outputVectorSize
     inner, outer = (_activation(a) for a in params.activations)
-    matrices, recursions, biases = (
-        [f"{gate}Gate{what}" for gate in _GRU]
-        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
-    )
+    matrices, recursions, biases = fields_of(_GRU)
     y, last = builder.ops(
         "gru",
         x=rows,

@@ -143,7 +143,7 @@ def _default(feature: ft.FeatureType) -> Any:
     """The value of an optional input that is not given."""
     shape = tuple(feature.multiArrayType.shape)
     dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    return np.full(shape, values.default_of(feature), dtype)
+    return np.full(shape, features.default_of(feature), dtype)
 
 
 def _output(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:
