@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     EXTENTS,
@@ -30,6 +33,16 @@ def batchnorm(params: Params, shape: Shape) -> list[Shape]:
             f"input {show(shape)} has {shape[-3]} channels, the layer takes {params.channels}"
         )
     return [shape]
+
+
+def scale_and_shift(params: Params) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What stored statistics and weights of a `batchnorm` do together, [channels, 1, 1] each."""
+    gamma, beta, mean, variance = (
+        params.weight(name, (params.channels, 1, 1))
+        for name in ("gamma", "beta", "mean", "variance")
+    )
+    scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
+    return scale, beta - mean * scale
 
 
 @layer_kind("lrn", inputs=1, defaults={"k": 1.0}, positive=("localSize",))

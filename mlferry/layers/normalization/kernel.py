@@ -6,7 +6,7 @@ import numpy as np
 
 from mlferry.compiled import is_active
 from mlferry.layers.kernels import Array, kernel
-from mlferry.layers.normalization.definition import broadcast_shape, softmax_axis
+from mlferry.layers.normalization.definition import broadcast_shape, scale_and_shift, softmax_axis
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import softmax_along
 
@@ -19,7 +19,7 @@ def batchnorm(params: Params, x: Array) -> Array:
     is before the channels, or over height and width alone with `instanceNormalization`.
     """
     if not params.computeMeanVar:
-        scale, shift = params.once("scale and shift", lambda: _scale_and_shift(params))
+        scale, shift = params.once("scale and shift", lambda: scale_and_shift(params))
         return _moved(x, scale, shift)
     others = () if params.instanceNormalization else tuple(range(x.ndim - 3))
     axes = (*others, -2, -1)
@@ -36,15 +36,6 @@ def _moved(x: Array, scale: Array, shift: Array) -> Array:
     y = x * scale
     y += shift
     return y
-
-
-def _scale_and_shift(params: Params) -> tuple[Array, Array]:
-    gamma, beta, mean, variance = (
-        params.weight(name, (params.channels, 1, 1))
-        for name in ("gamma", "beta", "mean", "variance")
-    )
-    scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
-    return scale, beta - mean * scale
 
 
 @kernel("softmax", "softmaxND")
