@@ -27,7 +27,7 @@ ALLOWED = {
     "refusals": set(),
     "rooms": {"registry"},
     "lanes": set(),
-    "numerics": {"errors", "numerics"},
+    "numerics": {"errors", "compiled", "numerics"},
     "compiled": {"errors", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},

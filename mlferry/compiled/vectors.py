@@ -27,6 +27,9 @@ from numba.core.base import BaseContext
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from mlferry.compiled.polynomials import ERF
+
+_config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
 _LN2 = math.log(2)
 _LN2_HIGH = 0.693359375  # eleven bits, so that its products with whole numbers are exact
@@ -56,12 +59,17 @@ class Machine:
 
 
 def _this_machine() -> Machine:
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    """That of which Numba's settings tell, otherwise the one that this process runs on."""
+    chosen = _config.CPU_FEATURES
+    if chosen is None:
+        features = {name for name, there in binding.get_host_cpu_features().items() if there}
+    else:
+        features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
+    if "avx512f" in features:
         return Machine(16, 32)
-    if features.get("avx"):
+    if "avx" in features:
         return Machine(8, 16)
-    return Machine(4, 32 if features.get("neon") else 16)
+    return Machine(4, 32 if "neon" in features else 16)
 
 
 MACHINE = _this_machine()
@@ -105,7 +113,6 @@ def kernel(
     return compiled
 
 
-_config: Any = config  # whose variables are made when it is imported
 _LOCK = threading.Lock()
 
 
@@ -144,6 +151,7 @@ class Instructions:
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
         self.vector = ir.VectorType(FLOAT, LANES)
+        self.bits = ir.VectorType(ir.IntType(32), LANES)
 
     def at(self, address: Value, count: Value | int, step: Value | int) -> Value:
         """The address so many steps further."""
@@ -203,19 +211,38 @@ class Instructions:
 
     def round(self, sums: Sums, rounds: Value) -> None:
         """Round every variable to float16, if a number is not 0."""
-        half = ir.VectorType(ir.HalfType(), LANES)
         b = self.builder
         with b.if_then(b.icmp_signed("!=", rounds, self.whole(0))):
             for total in itertools.chain(*sums):
-                b.store(b.fpext(b.fptrunc(b.load(total), half), self.vector), total)
+                b.store(self._rounded(b.load(total)), total)
+
+    def _rounded(self, x: Value) -> Value:
+        """As `mlferry.numerics.half.round_into`; not all processors convert to float16."""
+        b = self.builder
+        sign, size = self._apart(x)
+        exponent = b.and_(b.bitcast(x, self.bits), self.bits_of(0x7F800000))
+        least = self.bits_of((127 - 14) << 23)
+        exponent = b.select(b.icmp_signed("<", exponent, least), least, exponent)
+        addend = b.bitcast(b.add(exponent, self.bits_of((13 << 23) | 0x400000)), self.vector)
+        result = b.fsub(b.fadd(size, addend), addend)
+        beyond = b.fcmp_ordered(">=", size, self.constant(65520.0))
+        result = b.select(beyond, self.constant(math.inf), result)
+        return b.bitcast(b.or_(b.bitcast(result, self.bits), sign), self.vector)
+
+    def bits_of(self, number: int) -> Value:
+        """A pattern of bits in every lane."""
+        return ir.Constant(self.bits, [number] * LANES)
+
+    def _apart(self, x: Value) -> tuple[Value, Value]:
+        """The bits of the signs, and magnitudes."""
+        b = self.builder
+        pattern = b.bitcast(x, self.bits)
+        magnitude = b.bitcast(b.and_(pattern, self.bits_of(2**31 - 1)), self.vector)
+        return b.and_(pattern, self.bits_of(-(2**31))), magnitude
 
     def constant(self, value: float) -> Value:
         """A number in every lane."""
         return ir.Constant(self.vector, [value] * LANES)
-
-    def minus(self, left: Value, right: Value) -> Value:
-        """``left - right``."""
-        return self.builder.fsub(left, right)
 
     def polynomial(self, coefficients: Sequence[float], x: Value) -> Value:
         """Of a vector, by Horner's rule; the coefficient of the highest power comes first."""
@@ -236,9 +263,9 @@ class Instructions:
 
     def _power_of_two(self, n: Value) -> Value:
         """2**n of whole numbers from -126 to 127."""
-        b, whole = self.builder, ir.VectorType(ir.IntType(32), LANES)
-        biased = b.add(b.fptosi(n, whole), ir.Constant(whole, [127] * LANES))
-        return b.bitcast(b.shl(biased, ir.Constant(whole, [23] * LANES)), self.vector)
+        b = self.builder
+        biased = b.add(b.fptosi(n, self.bits), self.bits_of(127))
+        return b.bitcast(b.shl(biased, self.bits_of(23)), self.vector)
 
     def exp(self, x: Value) -> Value:
         """e**x, rounded to 2 units of the last place; NaN stays."""
@@ -247,7 +274,7 @@ class Instructions:
         power = self.polynomial([*_EXP, 1.0], r)
         first = self.floor(b.fmul(n, self.constant(0.5)))  # a power of two within float32
         scaled = b.fmul(power, self._power_of_two(first))
-        return b.fmul(scaled, self._power_of_two(self.minus(n, first)))
+        return b.fmul(scaled, self._power_of_two(b.fsub(n, first)))
 
     def floor(self, x: Value) -> Value:
         """The whole numbers below."""
@@ -256,19 +283,32 @@ class Instructions:
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, [x])
 
+    def sigmoid(self, x: Value) -> Value:
+        """The logistic function, half of 1 + tanh(x / 2)."""
+        half = self.constant(0.5)
+        return self.multiply_add(self.tanh(self.builder.fmul(x, half)), half, half)
+
+    def erf(self, x: Value) -> Value:
+        """The error function; see `polynomials.ERF`."""
+        b = self.builder
+        return self.tanh(b.fmul(x, self.polynomial(ERF, b.fmul(x, x))))
+
+    def gelu(self, x: Value) -> Value:
+        """x times the cumulative normal distribution of x."""
+        b, half = self.builder, self.constant(0.5)
+        erf = self.erf(b.fmul(x, self.constant(math.sqrt(0.5))))
+        return b.fmul(x, self.multiply_add(erf, half, half))
+
     def tanh(self, x: Value) -> Value:
         """The hyperbolic tangent, -m / (m + 2) with m = e**(-2 |x|) - 1; NaN stays."""
-        b, whole = self.builder, ir.VectorType(ir.IntType(32), LANES)
-        sign = ir.Constant(whole, [-(2**31)] * LANES)
-        signs = b.and_(b.bitcast(x, whole), sign)
-        twice = b.fmul(b.bitcast(b.or_(b.bitcast(x, whole), sign), self.vector), self.constant(2.0))
-        n, r = self._parts_of_exponent(twice, -20.0, 0.0)
+        b = self.builder
+        sign, size = self._apart(x)
+        n, r = self._parts_of_exponent(b.fmul(size, self.constant(-2.0)), -20.0, 0.0)
         scale = self._power_of_two(n)
         above_one = b.fmul(self.polynomial(_EXP, r), r)
-        m = self.multiply_add(scale, above_one, self.minus(scale, self.constant(1.0)))
-        size = b.fdiv(m, b.fadd(m, self.constant(2.0)))
-        magnitude = b.and_(b.bitcast(size, whole), ir.Constant(whole, [2**31 - 1] * LANES))
-        return b.bitcast(b.or_(magnitude, signs), self.vector)
+        m = self.multiply_add(scale, above_one, b.fsub(scale, self.constant(1.0)))
+        _, result = self._apart(b.fdiv(m, b.fadd(m, self.constant(2.0))))
+        return b.bitcast(b.or_(b.bitcast(result, self.bits), sign), self.vector)
 
     def sums(self, initial: Value, pixels: int, vectors: int) -> Sums:
         """Variables [pixels][vectors] that start with those at an address."""
@@ -310,27 +350,29 @@ class Instructions:
             yield loop.index
 
 
-def tile_of(*names: str) -> Callable[[Callable[[Instructions, SimpleNamespace], None]], Any]:
+def tile_of(
+    *names: str, reals: tuple[str, str] = ("least", "most")
+) -> Callable[[Callable[[Instructions, SimpleNamespace], None]], Any]:
     """Makes a function for compiled code of one that writes its instructions.
 
-    It takes whole numbers as a tuple, which have these names inside, and the limits of results.
+    It takes whole numbers as a tuple, which have these names inside, and two of float32.
     """
 
     def made_of(write: Callable[[Instructions, SimpleNamespace], None]) -> Any:
         @intrinsic
         def tile(
-            typing: object, numbers: types.BaseTuple, least: types.Type, most: types.Type
+            typing: object, numbers: types.BaseTuple, first: types.Type, last: types.Type
         ) -> Any:
             def emit(
                 context: BaseContext, builder: ir.IRBuilder, _: object, arguments: Sequence[Value]
             ) -> Value:
                 packed, *limits = arguments
                 values = [*cgutils.unpack_tuple(builder, packed), *limits]
-                named = dict(zip((*names, "least", "most"), values, strict=True))
+                named = dict(zip((*names, *reals), values, strict=True))
                 write(Instructions(builder), SimpleNamespace(**named))
                 return context.get_dummy_value()
 
-            return types.void(numbers, least, most), emit
+            return types.void(numbers, first, last), emit
 
         return tile
 

@@ -8,30 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled import is_active
+from mlferry.compiled.polynomials import ERF
+
 Array = NDArray[Any]
 
 _HALF = np.float32(0.5)
-# atanh(erf(x)) / x by powers of x^2, the lowest first: fitted to the least largest error of erf,
-# which is 8e-8 before rounding. Beyond 4 the polynomial only grows, and tanh is 1.
-_ERF = tuple(
-    map(
-        np.float32,
-        (
-            1.1283791670955126,
-            0.10276880754226221,
-            -0.0001903031829040051,
-            -0.0006214337970574013,
-            8.830475819853922e-05,
-            -5.779412433217774e-06,
-            1.4815639522816902e-07,
-        ),
-    )
-)
+_ERF = tuple(map(np.float32, ERF))
 _AT_A_TIME = 1 << 14  # how many values stay in the cache from one pass to the next
+
+
+def _is_compiled(x: Array) -> bool:
+    """Whether the compiled kernels are used for an array."""
+    return is_active() and isinstance(x, np.ndarray) and x.dtype == np.float32 and x.size > 0
+
+
+def _applied(name: str, x: Array, out: Array | None = None) -> Array:
+    from mlferry.compiled.functions import applied
+
+    return applied(name, x, out)
 
 
 def sigmoid(x: Array, out: Array | None = None) -> Array:
     """The logistic function, without overflow."""
+    if _is_compiled(x) and (out is None or out.flags.c_contiguous):
+        return _applied("sigmoid", x, out)
     y = np.asarray(np.multiply(x, _HALF, out=out))
     np.tanh(y, out=y)
     np.multiply(y, _HALF, out=y)
@@ -40,16 +41,18 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 
 def erf(x: Array) -> Array:
     """The error function, to 2e-7."""
+    if _is_compiled(x):
+        return _applied("erf", x)
     flat = np.ravel(x)
     result = np.empty_like(flat)
     squares = np.empty(min(flat.size, _AT_A_TIME), flat.dtype)
-    *others, second, first = _ERF
+    first, second, *others = _ERF
     for start in range(0, flat.size, _AT_A_TIME):
         part, total = flat[start : start + _AT_A_TIME], result[start : start + _AT_A_TIME]
         square = np.multiply(part, part, out=squares[: part.size])
         np.multiply(square, first, out=total)
         total += second
-        for coefficient in reversed(others):
+        for coefficient in others:
             total *= square
             total += coefficient
         total *= part
@@ -88,6 +91,8 @@ def elu(x: Array, alpha: float) -> Array:
 
 def gelu(x: Array, mode: str) -> Array:
     """x times the cumulative normal distribution of x; "EXACT", or an approximation."""
+    if mode == "EXACT" and _is_compiled(x):
+        return _applied("gelu", x)
     if mode == "SIGMOID_APPROXIMATION":
         y = sigmoid(np.float32(1.702) * x)
         return np.multiply(y, x, out=y)
@@ -107,6 +112,13 @@ def gelu(x: Array, mode: str) -> Array:
 
 def softmax_along(x: Array, axis: int) -> Array:
     """exp(x) over its sum along an axis, without overflow."""
+    if axis in (-1, x.ndim - 1) and _is_compiled(x):
+        from mlferry.compiled.rows import softmax_rows
+
+        rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        result = np.empty_like(rows)
+        softmax_rows(rows, result)
+        return result.reshape(x.shape)
     y = x - x.max(axis=axis, keepdims=True)
     np.exp(y, out=y)
     y /= y.sum(axis=axis, keepdims=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mlferry.compiled import checked
 from mlferry.errors import RegistrationError
 from mlferry.programs.values import Weights
 from mlferry.registry import did_you_mean
@@ -62,7 +63,7 @@ def engine_named(
     Raises:
         RegistrationError: there is no such engine, it does not take an option, or `threads` is
             below 1.
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: it is not installed, or Numba where `compiled` is true.
     """
     if name not in NAMES:
         close = did_you_mean(name, list(NAMES))
@@ -70,6 +71,7 @@ def engine_named(
     if threads is not None and threads < 1:
         raise RegistrationError(f"{threads} threads: at least 1 is needed")
     if name == "numpy":
+        checked(compiled)
         if winograd and widened is None and threads is None and compiled is None:
             return NUMPY
         options = (("winograd", winograd), ("threads", threads), ("compiled", compiled))

@@ -1,0 +1,399 @@
+"""The compiled kernels beside naive loops in double precision."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba", reason="Numba is not installed")
+
+from mlferry.compiled import using, vectors  # noqa: E402 - Numba is there
+from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
+from mlferry.compiled.products import PackedProduct  # noqa: E402
+from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
+from mlferry.compiled.rows import normalize_rows  # noqa: E402
+from mlferry.numerics import functions  # noqa: E402
+from mlferry.numerics.functions import softmax_along  # noqa: E402
+from mlferry.runtime.planned import compiled  # noqa: E402
+from mlferry.runtime.planned.convolution import Window  # noqa: E402
+from mlferry.runtime.planned.finish import (  # noqa: E402
+    Clipping,
+    Combination,
+    Finish,
+    Rounding,
+)
+
+LANES = vectors.LANES
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).normal(0, 1, shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """A function of windows: its input and result in maps that are larger, as plans have them."""
+
+    size: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    result: tuple[int, int] = (5, 9)
+    channels: int = 8
+    count: int = 20
+    apart: int = 0  # channels of other maps between the pixels of input and result
+
+    @property
+    def window(self) -> Window:
+        return Window(self.size, self.stride, self.dilation)
+
+    def maps(self) -> tuple[np.ndarray, np.ndarray]:
+        """The input, and room for the result."""
+        extent = [
+            (n - 1) * s + (k - 1) * d + 1
+            for n, s, k, d in zip(self.result, self.stride, self.size, self.dilation, strict=True)
+        ]
+        x = normal(*extent, self.channels + self.apart)[..., : self.channels]
+        y = np.full((*self.result, self.count + self.apart), np.nan, np.float32)
+        return x, y[..., : self.count]
+
+    def windows(self, x: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """The place of each result, and the values [kH, kW, C] of its window."""
+        (down, across), (apart_y, apart_x) = self.stride, self.dilation
+        for i, j in np.ndindex(*self.result):
+            rows = slice(i * down, i * down + (self.size[0] - 1) * apart_y + 1, apart_y)
+            columns = slice(j * across, j * across + (self.size[1] - 1) * apart_x + 1, apart_x)
+            yield (i, j), x[rows, columns].astype(np.float64)
+
+
+def finishes(y: np.ndarray, steps: tuple[str, ...]) -> tuple[Finish, Callable[[Any], Any]]:
+    """What follows a product, and the same as one function."""
+    bias, addend = normal(y.shape[2], seed=1), normal(*y.shape, seed=2)
+    known: dict[str, tuple[Any, Callable[[np.ndarray], np.ndarray]]] = {
+        "add": (Combination(np.add, addend, False), lambda v: v + addend),
+        "subtract": (Combination(np.subtract, addend, True), lambda v: addend - v),
+        "relu": (Clipping(np.float32(0)), lambda v: np.maximum(v, 0)),
+        "clip": (Clipping(np.float32(-0.5), np.float32(0.7)), lambda v: np.clip(v, -0.5, 0.7)),
+        "round": (Rounding(), lambda v: v.astype(np.float16).astype(np.float64)),
+        "double": (lambda x, out: np.multiply(x, 2, out=out), lambda v: 2 * v),
+    }
+
+    def function(values: np.ndarray) -> np.ndarray:
+        values = values + bias
+        for step in steps:
+            values = known[step][1](values)
+        return values
+
+    return Finish(bias=bias, steps=[known[step][0] for step in steps]), function
+
+
+WINDOWED = {
+    "three by three": Windowed(),
+    "one pixel": Windowed(size=(1, 1)),
+    "one pixel, apart": Windowed(size=(1, 1), apart=3),
+    "one pixel, steps": Windowed(size=(1, 1), stride=(2, 3)),
+    "flat": Windowed(size=(1, 4), apart=2),
+    "tall": Windowed(size=(5, 1), stride=(2, 1)),
+    "dilated": Windowed(dilation=(2, 3)),
+    "steps and dilation": Windowed(stride=(3, 2), dilation=(1, 2)),
+    "one result": Windowed(result=(1, 1)),
+    "narrow": Windowed(result=(7, 1)),
+    "one channel": Windowed(channels=1, count=1),
+    "many blocks": Windowed(result=(61, 40), channels=40, count=24),
+}
+CHANNELS = [1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES, 5 * LANES - 2]
+STEPS = [
+    (),
+    ("relu",),
+    ("add", "clip"),
+    ("subtract", "relu"),
+    ("double", "add"),
+    ("round",),
+    ("round", "relu", "round"),
+    ("round", "add", "round", "clip"),
+    ("add", "round"),
+    ("round", "add"),
+]
+
+
+def check_convolution(case: Windowed, steps: tuple[str, ...] = ()) -> None:
+    x, y = case.maps()
+    weights = normal(*case.size, case.channels, case.count, seed=3)
+    matrix = weights.reshape(-1, case.count)
+    finish, finished = finishes(y, steps)
+    compiled.convolved(x, PackedMatrix.of(matrix), case.window, y, finish)()
+    right = np.empty(y.shape)
+    for place, values in case.windows(x):
+        right[place] = np.einsum("ijc,ijcm->m", values, weights)
+    rounding = "round" in steps
+    np.testing.assert_allclose(
+        y, finished(right), rtol=2e-3 if rounding else 1e-5, atol=4e-3 if rounding else 2e-5
+    )
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_convolution(name: str) -> None:
+    check_convolution(WINDOWED[name])
+
+
+@pytest.mark.parametrize("count", CHANNELS)
+def test_channels_of_a_result(count: int) -> None:
+    check_convolution(Windowed(count=count, apart=1), ("add", "relu"))
+
+
+@pytest.mark.parametrize("width", [*range(1, 32), 56])
+def test_pixels_of_a_row(width: int) -> None:
+    """Tiles of any size cover a row, the last one perhaps twice."""
+    check_convolution(Windowed(result=(2, width), count=LANES), ("add",))
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=" ".join)
+@pytest.mark.parametrize("count", [LANES, LANES + 3])
+def test_what_follows_a_convolution(steps: tuple[str, ...], count: int) -> None:
+    check_convolution(Windowed(count=count), steps)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [65519.0, 65520.0, -65520.0, 1e30, 2.0**-14, 1.5 * 2.0**-24, 2.0**-25, 3e-8],
+        [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.00048828125, 1.00146484375, -2049.0],
+    ],
+)
+def test_rounding_is_that_of_float16(values: list[float]) -> None:
+    """Ties go to even; numbers that are too large are infinite."""
+    x = np.array(values, np.float32)[None, :, None]
+    y = np.empty((1, len(values), LANES), np.float32)
+    ones = PackedMatrix.of(np.ones((1, LANES), np.float32))
+    finish = Finish(steps=[Rounding()])
+    compiled.convolved(x, ones, Window((1, 1), (1, 1), (1, 1)), y, finish)()
+    with np.errstate(over="ignore"):
+        right = np.broadcast_to(x.astype(np.float16).astype(np.float32), y.shape)
+    np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.parametrize("channels", [LANES, 2 * LANES + 1])
+def test_depthwise_convolution(name: str, channels: int) -> None:
+    case = Windowed(**(WINDOWED[name].__dict__ | {"channels": channels, "count": channels}))
+    x, y = case.maps()
+    taps = normal(*case.size, channels, seed=3)
+    finish, finished = finishes(y, ("clip",))
+    compiled.depthwise(x, taps, case.window, y, finish)()
+    right = np.empty(y.shape)
+    for place, values in case.windows(x):
+        right[place] = (values * taps).sum(axis=(0, 1))
+    np.testing.assert_allclose(y, finished(right), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("name", WINDOWED)
+def test_pooling(name: str, average: bool) -> None:
+    """NaN goes into the largest value of every window that has it."""
+    channels = LANES + 2
+    case = Windowed(**(WINDOWED[name].__dict__ | {"channels": channels, "count": channels}))
+    x, y = case.maps()
+    x[0, 0, 1], x[-1, -1, 2] = np.nan, np.inf
+    divisor = np.full((*y.shape[:2], 1), 4, np.float32) if average else None
+    compiled.pool(x, case.window, y, Finish(steps=[Clipping(np.float32(-1))]), divisor)()
+    right = np.empty(y.shape)
+    for place, values in case.windows(x):
+        right[place] = values.sum(axis=(0, 1)) / 4 if average else values.max(axis=(0, 1))
+    np.testing.assert_allclose(y, np.maximum(right, -1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 12), (70, 30)])
+def test_instance_normalization(size: tuple[int, int]) -> None:
+    channels = LANES + 5
+    x = normal(*size, channels) * 3 + 40
+    gamma, beta = normal(channels, seed=1), normal(channels, seed=2)
+    y = np.empty_like(x)
+    finish = Finish(steps=[Clipping(np.float32(0))])
+    compiled.instance_normalized(x, gamma, beta, np.float32(1e-3), y, finish)()
+    wide = x.astype(np.float64)
+    mean, variance = wide.mean((0, 1)), wide.var((0, 1))
+    right = np.maximum((wide - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=2e-4)
+
+
+def test_windows_beyond_a_map_are_refused() -> None:
+    x, y = Windowed().maps()
+    matrix = PackedMatrix.of(normal(4 * 3 * 8, 20))
+    with pytest.raises(AssertionError):
+        compiled.convolved(x, matrix, Window((4, 3), (1, 1), (1, 1)), y, Finish())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 5), (3, 64, LANES), (29, 33, 4 * LANES + 1)])
+@pytest.mark.parametrize("order", ["rows", "columns", "read only"])
+def test_product(shape: tuple[int, int, int], order: str) -> None:
+    count, inner, columns = shape
+    rows, matrix, bias = normal(count, inner), normal(inner, columns, seed=1), normal(columns)
+    given = np.asfortranarray(rows) if order == "columns" else rows.copy()
+    given.flags.writeable = order != "read only"
+    y = PackedProduct.of(matrix, bias)(given)
+    np.testing.assert_allclose(y, rows.astype(float) @ matrix + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_of_no_rows() -> None:
+    assert PackedProduct.of(normal(3, 5), None)(normal(0, 3)).shape == (0, 5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 128), (4, 200)])
+def test_normalized_rows(shape: tuple[int, int]) -> None:
+    x, gamma, beta = normal(*shape) + 3, normal(shape[1], seed=1), normal(shape[1], seed=2)
+    y = np.empty_like(x)
+    normalize_rows(x, gamma, beta, np.float32(1e-3), y)
+    wide = x.astype(np.float64)
+    mean, variance = wide.mean(1, keepdims=True), wide.var(1, keepdims=True)
+    right = (wide - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, LANES - 1), (5, LANES), (3, 4 * LANES + 1)])
+@pytest.mark.parametrize("large", [False, True])
+def test_softmax_of_rows(shape: tuple[int, int], large: bool) -> None:
+    x = normal(*shape) * (300 if large else 1)
+    x[0, -1] = 1e4 if large else 0
+    y = softmax_along(x, -1)
+    powers = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(y, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, LANES, LANES + 2])
+def test_softmax_of_what_is_no_number(value: float, place: int) -> None:
+    """As NumPy's: all of the row, unless the value is negative."""
+    x = normal(2, LANES + 3)
+    x[1, place] = value
+    with using(False), np.errstate(invalid="ignore"):
+        right = softmax_along(x, -1)
+    np.testing.assert_allclose(softmax_along(x, -1), right, rtol=1e-5)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+ERF = np.vectorize(math.erf)
+FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], Any]]] = {
+    "erf": (functions.erf, ERF),
+    "gelu": (lambda x: functions.gelu(x, "EXACT"), lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2),
+    "sigmoid": (functions.sigmoid, sigmoid),
+    "sigmoid in place": (lambda x: functions.sigmoid(x.copy(), x), sigmoid),
+}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (LANES + 1,), (3, 5, 7), (2, 4 * LANES)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_each_value(name: str, shape: tuple[int, ...]) -> None:
+    x = np.asarray(normal(*shape) * 3, np.float32)
+    actual, right = FUNCTIONS[name]
+    wide = x.astype(np.float64)
+    y = actual(x.T).T if x.ndim == 3 and name != "sigmoid in place" else actual(x)
+    assert np.shape(y) == shape
+    np.testing.assert_allclose(y, right(wide), rtol=1e-6, atol=4e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"), [("erf", (-1, 1)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))]
+)
+def test_functions_of_infinities(name: str, limits: tuple[float, float]) -> None:
+    x = np.array([-np.inf, np.inf, np.nan, 0.0], np.float32)
+    y = FUNCTIONS[name][0](x)
+    np.testing.assert_allclose(y[:3], [*limits, np.nan], atol=1e-7)
+
+
+@pytest.mark.parametrize("backward", [[False], [True], [False, True]])
+@pytest.mark.parametrize(
+    ("steps", "batch", "width", "units", "limit"),
+    [(1, 1, 1, 1, 50), (5, 3, 4, LANES, 50), (9, 17, 7, LANES + 3, 0.4), (3, 2, 1, 2 * LANES, 9)],
+)
+def test_lstm(
+    steps: int, batch: int, width: int, units: int, limit: float, backward: list[bool]
+) -> None:
+    directions = len(backward)
+    inputs, recursions = (
+        normal(directions, 4, units, n, seed=n) / np.float32(np.sqrt(n)) for n in (width, units)
+    )
+    biases = normal(directions, 4, units)
+    x, before, cells = normal(steps, batch, width), *normal(2, directions, batch, units)
+    y, last = PackedLSTM.of(inputs, recursions, biases)(
+        x, before, cells, np.float32(limit), backward
+    )
+    assert y.shape == (steps, directions, batch, units)
+    for d, back in enumerate(backward):
+        state, cell = before[d].astype(np.float64), cells[d].astype(np.float64)
+        for step, entry in enumerate(x[::-1] if back else x):
+            i, f, o, z = (
+                entry @ inputs[d, gate].T + state @ recursions[d, gate].T + biases[d, gate]
+                for gate in range(4)
+            )
+            cell = np.clip(sigmoid(f) * cell + sigmoid(i) * np.tanh(z), -limit, limit)
+            state = sigmoid(o) * np.tanh(cell)
+            np.testing.assert_allclose(y[step, d], state, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(last[d], cell, rtol=1e-4, atol=1e-5)
+
+
+@vectors.tile_of("x", "y")
+def _exp(code: vectors.Instructions, args: Any) -> None:
+    code.store(code.exp(code.load(args.x)), args.y)
+
+
+@vectors.tile_of("x", "y")
+def _tanh(code: vectors.Instructions, args: Any) -> None:
+    code.store(code.tanh(code.load(args.x)), args.y)
+
+
+@pytest.mark.parametrize(("name", "most"), [("exp", 2), ("tanh", 3)])
+def test_functions_of_vectors(name: str, most: float) -> None:
+    """Within some units of the last place, a subnormal number within one step."""
+    tile = {"exp": _exp, "tanh": _tanh}[name]
+
+    @numba.njit
+    def over(x: np.ndarray, y: np.ndarray) -> None:
+        for i in range(0, x.size, LANES):
+            places = (vectors.address(x[i:]), vectors.address(y[i:]))
+            tile(places, np.float32(0), np.float32(0))
+
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, -1e-30, 88.7, -103.9, -87.4, 9.01, 20.0]
+    x = np.concatenate([np.linspace(-110, 95, 1 << 16), np.linspace(-0.1, 0.1, 1 << 12), special])
+    x = np.resize(x, -(-x.size // LANES) * LANES).astype(np.float32)
+    y = np.empty_like(x)
+    over(x, y)
+    with np.errstate(over="ignore", under="ignore"):
+        right = getattr(np, name)(x.astype(np.float64))
+        single = right.astype(np.float32)
+    space = np.spacing(np.abs(single[np.isfinite(single)]))
+    error = np.abs(y[np.isfinite(single)] - right[np.isfinite(single)])
+    assert (error <= most * space).all()
+    np.testing.assert_array_equal(y[~np.isfinite(single)], single[~np.isfinite(single)])
+
+
+@pytest.mark.skipif(
+    os.uname().machine != "x86_64" if hasattr(os, "uname") else False,
+    reason="the other kinds of processors are named as those of x86",
+)
+@pytest.mark.parametrize(
+    ("processor", "features"),
+    [("generic", ""), ("haswell", "+avx,+avx2,+fma,+f16c")],
+)
+def test_other_processors(processor: str, features: str, tmp_path: Any) -> None:
+    """With vectors of four and eight lanes, the same rows pass."""
+    if "NUMBA_CPU_NAME" in os.environ:
+        pytest.skip("it runs inside of this test")
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": processor,
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", __file__]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-2000:]
