@@ -193,6 +193,7 @@ class Scratch:
     def __init__(self, in_memory: int | None = None) -> None:
         self._in_memory = IN_MEMORY if in_memory is None else in_memory
         self._held = 0
+        self._own: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()
         self._file: BinaryIO | None = None
         self._map: _ScratchMap | None = None
         self._maps: list[_ScratchMap] = []
@@ -213,7 +214,7 @@ class Scratch:
 
         It is the array itself if it is kept already, or stays in memory.
         """
-        if is_scratch(array):
+        if is_scratch(array) or self._is_held(array):
             return array
         if map_of(array) is None and not self._goes_into_file(array.nbytes):
             self._held += array.nbytes
@@ -244,6 +245,7 @@ class Scratch:
             if not self._goes_into_file(size):
                 self._held += size
                 whole = np.empty(math.prod(shape), kind)
+                self._own[id(whole)] = whole
                 at = 0
                 for part in parts:
                     write(part, whole[at : at + part.size])
@@ -257,6 +259,13 @@ class Scratch:
                     f"{tempfile.gettempdir()}: {error.strerror or error}; the environment "
                     "variable TMPDIR names another folder"
                 ) from error
+
+    def _is_held(self, array: Array) -> bool:
+        """Whether the elements are those of an array that is in memory for this file."""
+        base: object = array
+        while isinstance(base, np.ndarray) and base.base is not None:
+            base = base.base
+        return self._own.get(id(base)) is base
 
     def _goes_into_file(self, size: int) -> bool:
         return size >= LEAST and (self._file is not None or self._held + size > self._in_memory)

@@ -251,7 +251,7 @@ def test_convolution_of_arrays(name: str) -> None:
     for source, result in zip(maps, y, strict=True):
         for (i, j), values in case.windows(source):
             right = np.einsum("ijc,ijcm->m", values, weights)
-            np.testing.assert_allclose(result[:, i, j], right, rtol=1e-5, atol=2e-5)
+            np.testing.assert_allclose(result[:, i, j], right, rtol=1e-5, atol=1e-4)
 
 
 def test_a_product_of_no_rows() -> None:

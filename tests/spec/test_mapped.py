@@ -73,6 +73,16 @@ def test_what_is_kept(in_memory: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(kept[name])), array)
 
 
+def test_what_is_in_memory_counts_once() -> None:
+    scratch = mapped.Scratch(3 << 20)
+    half = scratch.keep_pieces([np.arange(1 << 19)], (1 << 10, 1 << 9), np.int32)
+    for view in (half, half.reshape(-1).view(np.uint8), half[1:]):
+        assert scratch.keep(view) is view
+    last = scratch.keep(np.zeros(1 << 20, np.uint8))
+    assert not mapped.is_scratch(last)
+    assert mapped.is_scratch(scratch.keep(np.zeros(1 << 20, np.uint8)))
+
+
 def test_what_is_kept_does_not_change_with_its_source(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(bytes(range(100)))

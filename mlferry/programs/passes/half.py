@@ -27,6 +27,7 @@ from mlferry.programs.graph import (
     constant,
     constant_bytes,
     names,
+    readers,
     string,
 )
 from mlferry.programs.types import FLOATS, TensorType
@@ -67,6 +68,7 @@ def to_half(
     kept = set().union(*by_name.values())
     pass_ = _Pass(opset, kept, names(block), _wide(block, wide), scratch or Scratch())
     pass_.whole = _kept_whole(block) | _of_whole_numbers(block)
+    pass_.shared = {value for value, operations in readers(block).items() if len(operations) > 1}
     pass_.block(block, {}, {})
     return sorted(name for name, values in by_name.items() if values & pass_.found)
 
@@ -158,9 +160,10 @@ class _Pass:
         self, opset: int, keep: set[str], used: set[str], wide: set[Value], scratch: Scratch
     ) -> None:
         self._opset, self._keep, self._wide, self._scratch = opset, keep, wide, scratch
-        self._halves: dict[Value, Value] = {}  # of constants
+        self._halves: dict[Value, Value] = {}  # of shared constants
         self._taken = used
         self.found: set[str] = set()
+        self.shared: set[Value] = set()  # values that are read more than once
         self.whole: set[Operation] = set()  # they hold whole numbers, which may not fit float16
 
     def block(
@@ -180,9 +183,10 @@ class _Pass:
 
         def as_half(value: Value) -> Value:
             if value.is_constant:
-                if value not in self._halves:
-                    self._halves[value] = _half_constant(value, self._scratch)
-                return self._halves[value]
+                half = self._halves.get(value) or _half_constant(value, self._scratch)
+                if value in self.shared:
+                    self._halves[value] = half
+                return half
             if value not in narrow:
                 source = _whole_source(value) or self._in_range(written, value)
                 narrow[value] = self._cast(written, source, "fp16", value)

@@ -16,6 +16,7 @@ from mlferry.programs.passes.rewriting import (
     per_channel,
     value_at,
 )
+from mlferry.spec import mapped
 
 _CHANNELS = 1  # the axis that `batch_norm` normalizes
 # The axis of outputs in the weights of these ops.
@@ -70,7 +71,9 @@ def _scaled(weight: Array, factor: Array, operation: Operation) -> Array | None:
         np.multiply(apart[rows], spread[rows], out=scaled[rows], casting="unsafe")
         return bool(np.isfinite(scaled[rows]).all())
 
-    return scaled.reshape(weight.shape) if all(lanes.in_slices(scale, apart)) else None
+    are_finite = all(lanes.in_slices(scale, apart))
+    mapped.let_go(weight)
+    return scaled.reshape(weight.shape) if are_finite else None
 
 
 Affine = tuple[Array, Array]
