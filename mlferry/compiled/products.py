@@ -36,6 +36,7 @@ class PackedProduct:
         """For rows [n, inputs] in float32: [n, outputs]."""
         count, columns = len(rows), self.weights.columns
         y = np.empty((1, count, columns), np.float32)
+        self.weights.check(rows.shape[1], columns)
         if not y.size:
             return y[0]
         if rows.strides[1] != BYTES:
@@ -68,6 +69,7 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
     for source, target in zip(maps, y, strict=True):
         check_reach(source, kernel, strides, dilations, target)
         offsets, run = segments_of(source, kernel, dilations)
+        packed.check(offsets.size * run, target.shape[2])
         convolve(
             source, strides[0] * source.strides[0], strides[1] * source.strides[1], offsets, run,
             packed.values, nothing, target, False, False, target, -_INFINITE, _INFINITE, tile,

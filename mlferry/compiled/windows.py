@@ -32,16 +32,22 @@ from mlferry.compiled.vectors import (
     kernel,
     tile_of,
 )
+from mlferry.errors import PredictionError
 
 Pair = Sequence[int]  # of height and width
 
 
 def check_reach(x: Array, size: Pair, stride: Pair, dilation: Pair, y: Array) -> None:
-    """Compiled code checks no index, so windows that reach beyond the map are an error here."""
+    """Compiled code checks no index, so this does.
+
+    Raises:
+        PredictionError: windows reach beyond the map, or channels do not lie side by side.
+    """
     for k, s, d, extent, count in zip(size, stride, dilation, x.shape, y.shape, strict=False):
-        assert (count - 1) * s + (k - 1) * d < extent
-    for array in (x, y):
-        assert array.shape[2] == 1 or array.strides[2] == array.itemsize
+        if (count - 1) * s + (k - 1) * d >= extent:
+            raise PredictionError(f"windows of {tuple(size)} for {y.shape} reach beyond {x.shape}")
+    if any(array.shape[2] > 1 and array.strides[2] != array.itemsize for array in (x, y)):
+        raise PredictionError("the channels of a map do not lie side by side")
 
 
 def pixels_of(x: Array, size: Pair, dilation: Pair) -> NDArray[np.int64]:

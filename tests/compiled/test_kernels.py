@@ -20,6 +20,7 @@ from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
 from mlferry.compiled.products import PackedProduct, convolved  # noqa: E402
 from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
 from mlferry.compiled.rows import normalize_rows  # noqa: E402
+from mlferry.errors import PredictionError  # noqa: E402
 from mlferry.numerics import functions  # noqa: E402
 from mlferry.numerics.functions import softmax_along  # noqa: E402
 from mlferry.runtime.planned import compiled  # noqa: E402
@@ -226,7 +227,7 @@ def test_instance_normalization(size: tuple[int, int]) -> None:
 def test_windows_beyond_a_map_are_refused() -> None:
     x, y = Windowed().maps()
     matrix = PackedMatrix.of(normal(4 * 3 * 8, 20))
-    with pytest.raises(AssertionError):
+    with pytest.raises(PredictionError, match="reach beyond"):
         compiled.convolved(x, matrix, Window((4, 3), (1, 1), (1, 1)), y, Finish())
 
 
@@ -252,6 +253,15 @@ def test_convolution_of_arrays(name: str) -> None:
         for (i, j), values in case.windows(source):
             right = np.einsum("ijc,ijcm->m", values, weights)
             np.testing.assert_allclose(result[:, i, j], right, rtol=1e-5, atol=1e-4)
+
+
+def test_weights_of_other_extents_are_refused() -> None:
+    product = PackedProduct.of(normal(3, 5), None)
+    with pytest.raises(PredictionError, match="its weights are 3 x 5"):
+        product(normal(2, 4))
+    x, y = Windowed().maps()
+    with pytest.raises(PredictionError, match="its weights are 71 x 20"):
+        compiled.convolved(x, PackedMatrix.of(normal(71, 20)), Windowed().window, y, Finish())
 
 
 def test_a_product_of_no_rows() -> None:

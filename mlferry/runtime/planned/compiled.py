@@ -34,6 +34,7 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
     channels = x.shape[2]
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets, run = windows.segments_of(x, window.size, window.dilation)
+    weights.check(offsets.size * run, y.shape[2])
     even = shared_blocks(height, width, _CACHE // (4 * width * (channels + weights.columns)))
 
     def block(top: int, number: int) -> Run:
