@@ -307,6 +307,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 ERF = np.vectorize(math.erf)
 FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], Any]]] = {
     "erf": (functions.erf, ERF),
+    "exp": (functions.exp, np.exp),
     "gelu": (lambda x: functions.gelu(x, "EXACT"), lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2),
     "sigmoid": (functions.sigmoid, sigmoid),
     "sigmoid in place": (lambda x: functions.sigmoid(x.copy(), x), sigmoid),
@@ -325,7 +326,8 @@ def test_functions_of_each_value(name: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limits"), [("erf", (-1, 1)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))]
+    ("name", "limits"),
+    [("erf", (-1, 1)), ("exp", (0, np.inf)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))],
 )
 def test_functions_of_infinities(name: str, limits: tuple[float, float]) -> None:
     x = np.array([-np.inf, np.inf, np.nan, 0.0], np.float32)
