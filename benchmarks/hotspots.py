@@ -88,7 +88,10 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
 
 def _function(run: Any) -> str:
     """The function or class that planned it, found by one of its parts where threads share it."""
-    while isinstance(run, functools.partial | Sequence):
+    from mlferry.lanes import Shared
+
+    while isinstance(run, functools.partial | Sequence | Shared):
+        run = run.lanes if isinstance(run, Shared) else run
         run = run.args[0] if isinstance(run, functools.partial) else run[0]
     return str(run.__qualname__.split(".")[0])
 

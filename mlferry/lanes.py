@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
 import threading
 import time
@@ -184,6 +185,67 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     for _, request in requests:
         if request.error is not None:
             raise request.error
+
+
+class Shared:
+    """What is done in parts, by as many threads as are free.
+
+    Args:
+        lanes: for each thread the same parts, in memory of its own to work in; see `share`.
+    """
+
+    def __init__(self, lanes: Sequence[Sequence[Part]]) -> None:
+        self.lanes = lanes
+
+    def __call__(self) -> None:
+        """Do all of it."""
+        share(self.lanes)
+
+
+def in_order(steps: Sequence[Part]) -> None:
+    """Run steps one after another; threads that share the parts of one stay for all of them.
+
+    Waking a thread takes about as long as one step of a small network. So a thread that waits for
+    the parts of others asks again and again whether they have ended, but lets them have the
+    interpreter, and there is never more than one part to wait for.
+
+    Raises:
+        Exception: what a step raises; later ones do not run.
+    """
+    most = max((len(step.lanes) for step in steps if isinstance(step, Shared)), default=1)
+    if min(most, _allowed.get()) == 1:
+        for step in steps:
+            step()
+        return
+    together = _Together(steps, most)
+    works = [functools.partial(together.run, thread) for thread in range(most)]
+    share([works] * most)
+
+
+class _Together:
+    """Steps that several threads go through together."""
+
+    def __init__(self, steps: Sequence[Part], threads: int) -> None:
+        self._lanes = [step.lanes if isinstance(step, Shared) else [[step]] for step in steps]
+        self._claims = [iter(range(len(lanes[0]))) for lanes in self._lanes]
+        self._ended = [[0] * len(steps) for _ in range(threads)]  # parts, of each thread
+        self._failed = False
+
+    def run(self, thread: int) -> None:
+        """Take part as one of the threads, until the end."""
+        try:
+            for index, lanes in enumerate(self._lanes):
+                if thread < len(lanes):
+                    for number in self._claims[index]:
+                        lanes[thread][number]()
+                        self._ended[thread][index] += 1
+                while sum(ended[index] for ended in self._ended) < len(lanes[0]):
+                    if self._failed:
+                        return
+                    time.sleep(0)
+        except BaseException:
+            self._failed = True
+            raise
 
 
 def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:

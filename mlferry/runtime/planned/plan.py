@@ -14,6 +14,7 @@ from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
+from mlferry.runtime.threads import in_order
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -158,8 +159,7 @@ class Plan:
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
-        for run in self._runs:
-            run()
+        in_order(self._runs)
 
     # ---- what planners use -------------------------------------------------------------
 

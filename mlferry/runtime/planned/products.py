@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from mlferry.runtime.planned.maps import Array
-from mlferry.runtime.threads import Part, lane_count, share
+from mlferry.runtime.threads import Part, Shared, lane_count
 
 _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without packing
 _LEAST_ROWS = 14
@@ -73,7 +73,7 @@ def by_rows(even: Sequence[tuple[int, int]], lane: Callable[[], Block]) -> Part:
     if len(lanes) == 1:
         (parts,) = lanes
         return parts[0] if len(parts) == 1 else partial(_in_turn, parts)
-    return partial(share, lanes)
+    return Shared(lanes)
 
 
 def _in_turn(parts: Sequence[Part]) -> None:

@@ -8,10 +8,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlferry.compiled import using
-from mlferry.lanes import Part, at_most, cores, lane_count, share
+from mlferry.lanes import Part, Shared, at_most, cores, in_order, lane_count, share
 from mlferry.runtime.threads.blas import one_thread
 
-__all__ = ["Part", "at_most", "computing", "cores", "lane_count", "one_thread", "share"]
+__all__ = [
+    "Part",
+    "Shared",
+    "at_most",
+    "computing",
+    "cores",
+    "in_order",
+    "lane_count",
+    "one_thread",
+    "share",
+]
 
 
 @contextlib.contextmanager
