@@ -36,7 +36,7 @@ from benchmarks.processes import apart, measured
 Row = dict[str, Any]
 NAMES = ("SqueezeNet 1.1", "ResNet-50", "MobileNetV2", "style", "U-Net", "transformer encoder")
 FILES = {"network": "model.mlmodel", "float32": "fp32.mlpackage", "float16": "fp16.mlpackage"}
-ENGINE = {"engine": "onnxruntime", "threads": 1}
+ENGINE = {"engine": "onnxruntime"}
 WAYS: dict[str, tuple[str, Row]] = {
     "network": ("network", {}),
     "float32": ("float32", {"precision": "exact"}),

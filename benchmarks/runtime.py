@@ -2,10 +2,11 @@
 
     python benchmarks/runtime.py [--runs 9] [--batches 1 16] [--threads 1] [--json FILE] [--docs]
 
-Both get the same inputs in one process, by turns; the median of the ratios of neighbouring runs
-is shown, with both medians, the largest difference of the results as a part of their range, and
-how long converting and the first prediction take. A spatial transformer with a custom layer, from
-examples/, is measured beside Keras where Keras is installed.
+All get the same inputs in one process, by turns; the median of the ratios of neighbouring runs
+is shown, with and without compiled kernels, with the medians, the rate of mlferry as a part of that
+of NumPy's large product on one thread, the largest difference of the results as a part of their
+range, and how long converting and the first prediction take. A spatial transformer with a custom
+layer, from examples/, is measured beside Keras where Keras is installed.
 """
 
 from __future__ import annotations
@@ -17,31 +18,48 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Row = dict[str, Any]
-HEADER = f"{'network':<22}{'batch':>6}{'ratio':>8}{'mlferry':>11}{'peer':>11}{'difference':>12}"
+COLUMNS = (
+    "Network", "Batch", "Ratio", "NumPy alone", "mlferry", "Peer", "Of the product", "Difference",
+)  # fmt: skip
+WIDTHS = (20, 6, 7, 12, 10, 30, 15, 11)
 
 
-def measured(ours: Callable[[], Any], theirs: Callable[[], Any], runs: int) -> Row:
-    ours()
-    theirs()
-    pairs = []
+def aligned(columns: Sequence[str]) -> str:
+    first, *others = (text.rjust(width) for text, width in zip(columns, WIDTHS, strict=True))
+    return " ".join([first.strip().ljust(WIDTHS[0]), *others])
+
+
+def measured(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    runs: int,
+    on_numpy: Callable[[], Any] | None = None,
+) -> Row:
+    ways = [theirs, ours, *([on_numpy] if on_numpy else [])]
+    for way in ways:
+        way()
+    times: list[list[float]] = []
     for _ in range(runs):
-        start = time.perf_counter()
-        theirs()
-        between = time.perf_counter()
-        ours()
-        pairs.append((between - start, time.perf_counter() - between))
-    return {
-        "ratio": statistics.median(mine / other for other, mine in pairs),
-        "mlferry_ms": 1e3 * statistics.median(mine for _, mine in pairs),
-        "peer_ms": 1e3 * statistics.median(other for other, _ in pairs),
+        times.append([])
+        for way in ways:
+            start = time.perf_counter()
+            way()
+            times[-1].append(time.perf_counter() - start)
+    row = {
+        "ratio": statistics.median(mine / other for other, mine, *_ in times),
+        "mlferry_ms": 1e3 * statistics.median(mine for _, mine, *_ in times),
+        "peer_ms": 1e3 * statistics.median(other for other, *_ in times),
     }
+    if on_numpy:
+        row["numpy_ratio"] = statistics.median(alone / other for other, _, alone in times)
+    return row
 
 
 def difference(made: np.ndarray, wanted: np.ndarray) -> float:
@@ -53,8 +71,10 @@ def against_onnxruntime(name: str, batch: int, runs: int, threads: int) -> Row:
 
     import mlferry
     from benchmarks.networks import NETWORKS
+    from benchmarks.work import operations
 
-    source = NETWORKS[name](batch).SerializeToString()
+    network = NETWORKS[name](batch)
+    source = network.SerializeToString()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -71,7 +91,14 @@ def against_onnxruntime(name: str, batch: int, runs: int, threads: int) -> Row:
     (made,) = model.predict(given).values()
     first = time.perf_counter()
     (wanted,) = session.run(None, given)
-    row = measured(lambda: model.predict(given), lambda: session.run(None, given), runs)
+    on_numpy = mlferry.MLModel(spec, threads=threads, compiled=False)
+    row = measured(
+        lambda: model.predict(given),
+        lambda: session.run(None, given),
+        runs,
+        lambda: on_numpy.predict(given),
+    )
+    row["rate"] = operations(network) / row["mlferry_ms"] * 1e3
     told = {"network": name, "batch": batch, "peer": f"onnxruntime {ort.__version__}"}
     return {
         **told, **row, "difference": difference(made, wanted),
@@ -116,11 +143,14 @@ def against_keras(runs: int) -> Row | None:
     return {**told, **row, "difference": difference(made, wanted)}
 
 
-def shown(row: Row) -> str:
+def shown(row: Row, product: float) -> tuple[str, ...]:
+    """The columns of the table of a row, for the rate of a large product."""
     return (
-        f"{row['network']:<22}{row['batch']:>6}{row['ratio']:>8.2f}{row['mlferry_ms']:>8.1f} ms"
-        f"{row['peer_ms']:>8.1f} ms{row['difference']:>12.1e}"
-    )
+        row["network"], str(row["batch"]), f"{row['ratio']:.2f}",
+        f"{row['numpy_ratio']:.2f}" if "numpy_ratio" in row else "", f"{row['mlferry_ms']:.1f} ms",
+        f"{row['peer_ms']:.1f} ms, {row['peer']}",
+        f"{row['rate'] / product:.2f}" if "rate" in row else "", f"{row['difference']:.0e}",
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -141,29 +171,29 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from benchmarks.networks import NETWORKS
     from benchmarks.pages import write_table
+    from benchmarks.work import processor, rate_of_product
 
-    print(HEADER, flush=True)
+    product = rate_of_product()
+    machine = processor(), f"{product / 1e9:.0f} GFLOP/s"
+    print(*machine, sep=": ")
+    print(aligned(COLUMNS), flush=True)
     rows = []
     for name in NETWORKS:
         for batch in arguments.batches:
             rows.append(against_onnxruntime(name, batch, arguments.runs, int(threads)))
-            print(shown(rows[-1]), flush=True)
+            print(aligned(shown(rows[-1], product)), flush=True)
     keras_row = against_keras(arguments.runs) if alone else None
     if keras_row is not None:
         rows.append(keras_row)
-        print(shown(keras_row), flush=True)
+        print(aligned(shown(keras_row, product)), flush=True)
     if arguments.docs:
         write_table(
             "runtime" if alone else "threads",
-            ("Network", "Batch", "Ratio", "mlferry", "Peer", "Difference"),
-            [
-                (
-                    r["network"], str(r["batch"]), f"{r['ratio']:.2f}", f"{r['mlferry_ms']:.1f} ms",
-                    f"{r['peer_ms']:.1f} ms, {r['peer']}", f"{r['difference']:.0e}",
-                )
-                for r in rows
-            ],
-        )  # fmt: skip
+            COLUMNS,
+            [shown(row, product) for row in rows],
+        )
+        if alone:
+            write_table("machine", ("Processor", "Product of 1,000 x 1,000, NumPy"), [machine])
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

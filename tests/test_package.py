@@ -39,8 +39,8 @@ ALLOWED = {
         "spec", "onnx_graph", "programs", "layers",
     },
     "programs": {
-        "errors", "text", "lanes", "lazy", "limits", "numerics", "progress", "refusals", "registry",
-        "rooms", "spec", "onnx_graph", "programs",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "compiled", "progress", "refusals",
+        "registry", "rooms", "spec", "onnx_graph", "programs",
     },
     "exporters": {
         "errors", "text", "lazy", "limits", "numerics", "refusals", "registry", "spec", "custom",
@@ -129,7 +129,7 @@ ROOMS = {
     },
     "layers/*/either.py": {"layers.writers", "layers.params", "numerics", "spec"},
     "programs/*/definition.py": {"programs.definitions", "programs.types", "numerics"},
-    "programs/*/kernel.py": {"programs.kernels", "programs.types", "numerics"},
+    "programs/*/kernel.py": {"programs.kernels", "programs.types", "numerics", "compiled"},
     "programs/*/onnx.py": {"programs.exports", "programs.types", "numerics", "onnx_graph"},
 }  # fmt: skip
 

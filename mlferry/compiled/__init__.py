@@ -14,6 +14,10 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError
 
@@ -51,6 +55,14 @@ def using(choice: bool | None) -> Iterator[None]:
         yield
     finally:
         _choice.reset(token)
+
+
+_PACKED_MOST = 1 << 22  # weights; packed ones are copies
+
+
+def packs(rows: NDArray[Any], weights: int) -> bool:
+    """Whether a product of rows with so many weights goes by the compiled kernels now."""
+    return is_active() and rows.dtype == np.float32 and weights <= _PACKED_MOST
 
 
 def is_active() -> bool:

@@ -33,7 +33,7 @@ _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
 _LN2 = math.log(2)
 _LN2_HIGH = 0.693359375  # eleven bits, so that its products with whole numbers are exact
-_EXP = [1 / math.factorial(k) for k in range(7, 0, -1)]  # of r, of r**2, and so on; e**r without 1
+_EXP = [1 / math.factorial(k) for k in range(7, 1, -1)]  # of (e**r - 1 - r) / r**2
 BYTES = 4  # of a float32
 FLOAT, INT = ir.FloatType(), ir.IntType(64)
 Value: TypeAlias = ir.Value
@@ -261,6 +261,11 @@ class Instructions:
         r = self.multiply_add(n, self.constant(-_LN2_HIGH), x)
         return n, self.multiply_add(n, self.constant(_LN2_HIGH - _LN2), r)
 
+    def _expm1_near_zero(self, r: Value) -> Value:
+        """e**r - 1, the largest part of which is added last, so that it is rounded once."""
+        square = self.builder.fmul(r, r)
+        return self.multiply_add(square, self.polynomial(_EXP, r), r)
+
     def _power_of_two(self, n: Value) -> Value:
         """2**n of whole numbers from -126 to 127."""
         b = self.builder
@@ -271,7 +276,7 @@ class Instructions:
         """e**x, rounded to 2 units of the last place; NaN stays."""
         b = self.builder
         n, r = self._parts_of_exponent(x, -104.0, 89.0)
-        power = self.polynomial([*_EXP, 1.0], r)
+        power = b.fadd(self._expm1_near_zero(r), self.constant(1.0))
         first = self.floor(b.fmul(n, self.constant(0.5)))  # a power of two within float32
         scaled = b.fmul(power, self._power_of_two(first))
         return b.fmul(scaled, self._power_of_two(b.fsub(n, first)))
@@ -300,14 +305,14 @@ class Instructions:
         return b.fmul(x, self.multiply_add(erf, half, half))
 
     def tanh(self, x: Value) -> Value:
-        """The hyperbolic tangent, -m / (m + 2) with m = e**(-2 |x|) - 1; NaN stays."""
+        """The hyperbolic tangent, m / (m + 2) with m = e**(2 |x|) - 1; NaN stays."""
         b = self.builder
         sign, size = self._apart(x)
-        n, r = self._parts_of_exponent(b.fmul(size, self.constant(-2.0)), -20.0, 0.0)
+        n, r = self._parts_of_exponent(b.fmul(size, self.constant(2.0)), 0.0, 20.0)
         scale = self._power_of_two(n)
-        above_one = b.fmul(self.polynomial(_EXP, r), r)
-        m = self.multiply_add(scale, above_one, b.fsub(scale, self.constant(1.0)))
-        _, result = self._apart(b.fdiv(m, b.fadd(m, self.constant(2.0))))
+        rest = self._expm1_near_zero(r)
+        m = self.multiply_add(scale, rest, b.fsub(scale, self.constant(1.0)))
+        result = b.fdiv(m, b.fadd(m, self.constant(2.0)))
         return b.bitcast(b.or_(b.bitcast(result, self.bits), sign), self.vector)
 
     def sums(self, initial: Value, pixels: int, vectors: int) -> Sums:

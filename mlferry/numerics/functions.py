@@ -40,7 +40,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, to 2e-7."""
+    """The error function, to 2.5e-7."""
     if _is_compiled(x):
         return _applied("erf", x)
     flat = np.ravel(x)

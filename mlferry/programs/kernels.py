@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from mlferry.programs.types import ValueType
 from mlferry.rooms import PROGRAMS, RoomRegistry
 
 Array = NDArray[Any]
+T = TypeVar("T")
 Kernel = Callable[..., Any]
 
 KERNELS: RoomRegistry[Kernel] = RoomRegistry("kernel of a program op", PROGRAMS, "kernel")
@@ -51,6 +52,7 @@ class Call:
         blocks: functions that run its blocks: values in, values out.
         rounds: counts the rounds of all loops of a run.
         random: the generator for random ops without a seed.
+        stays: the parameters whose constants stay in memory as the kernel gets them.
     """
 
     op: str
@@ -60,3 +62,11 @@ class Call:
     blocks: Sequence[Callable[..., list[Any]]] = ()
     rounds: Iterator[int] = field(default_factory=lambda: count(1))
     random: np.random.Generator = field(default_factory=np.random.default_rng)
+    stays: frozenset[str] = frozenset()
+    _derived: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """The result of `make`, made of constants that stay, at the first call and kept."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]  # type: ignore[no-any-return]

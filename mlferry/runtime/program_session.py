@@ -630,7 +630,6 @@ class _Planner:
             return
         definition = definition_of(message.type, self._opset)
         arguments = arguments_of(message, definition.parameters, constants, self._decoded)
-        call = Call(message.type, name_of(message), self._opset, types, random=self._random)
         entry = KERNELS.find(message.type, self._opset)
         if entry is None:
             raise SpecError(f"there is no kernel for {message.type}")
@@ -646,6 +645,10 @@ class _Planner:
             else:
                 moving[name] = argument
         blocks = tuple(self.plan(inner, constants, seen) for inner in message.blocks)
+        stays = frozenset(fixed) if self._widened or raw else frozenset()
+        call = Call(
+            message.type, name_of(message), self._opset, types, random=self._random, stays=stays
+        )
         operation = PlannedOperation(
             call,
             entry.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.compiled import is_active
+from mlferry.compiled import packs
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
@@ -29,7 +29,7 @@ def inner_product(params: Params, x: Array) -> Array:
 def _product(params: Params, rows: Array, inputs: int, outputs: int) -> Array:
     """Rows [n, inputs] times the weights, [outputs, inputs], plus the bias, if there is one."""
     shape = (outputs, inputs)
-    if is_active() and not params.has_given and rows.dtype == np.float32:
+    if not params.has_given and packs(rows, inputs * outputs):
         from mlferry.compiled.products import PackedProduct
 
         return params.once("product", lambda: PackedProduct.of(*_weights(params, shape)))(rows)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.compiled import is_active
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.normalization.definition import broadcast_shape
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import softmax_along
+from mlferry.numerics.normalization import layer_normalized
 
 
 @kernel("batchnorm")
@@ -61,21 +61,8 @@ def softmax_nd(params: Params, x: Array) -> Array:
 @kernel("layerNormalization")
 def layer_normalization(params: Params, x: Array) -> Array:
     """Over the last axes, as many as `normalizedShape` has."""
-    axes = tuple(range(-len(params.normalizedShape), 0))
     gamma, beta = (params.weight(name, params.normalizedShape) for name in ("gamma", "beta"))
-    if is_active() and x.size and x.dtype == gamma.dtype == beta.dtype == np.float32:
-        from mlferry.compiled.rows import normalize_rows
-
-        rows = np.ascontiguousarray(x).reshape(-1, gamma.size)
-        y = np.empty_like(rows)
-        normalize_rows(rows, gamma.ravel(), beta.ravel(), np.float32(params.eps), y)
-        return y.reshape(x.shape)
-    centered = x - x.mean(axis=axes, keepdims=True)
-    variance = np.square(centered).mean(axis=axes, keepdims=True)
-    centered /= np.sqrt(variance + np.float32(params.eps))
-    centered *= gamma
-    centered += beta
-    return centered
+    return layer_normalized(x, gamma, beta, params.eps)
 
 
 @kernel("mvn")

@@ -6,12 +6,18 @@ import math
 
 import numpy as np
 
+from mlferry.compiled import packs
 from mlferry.numerics.functions import softmax_along
 from mlferry.programs.kernels import Array, Call, kernel
 
 
 @kernel("linear", columns=("weight",))
 def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
+    if {"weight", "bias"} <= call.stays and weight.dtype == x.dtype and packs(x, weight.size):
+        from mlferry.compiled.products import PackedProduct
+
+        product = call.once("product", lambda: PackedProduct.of(weight.T, bias))
+        return product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], len(weight))
     y = np.matmul(x, weight.T)
     return y if bias is None else y + bias
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry.numerics.normalization import layer_normalized, standardized
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import axes_of, vector
 
@@ -40,15 +41,9 @@ def instance_norm(
     call: Call, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
 ) -> Array:
     """Normalizes over all axes after the channels."""
-    scaled = _standard(x, tuple(range(2, x.ndim)), epsilon)
+    scaled = standardized(x, tuple(range(2, x.ndim)), epsilon)
     factors = [None if values is None else _along(values, x) for values in (gamma, beta)]
     return _affine(scaled, *factors)
-
-
-def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
-    centered = x - x.mean(axis=axes, keepdims=True)
-    variance = np.square(centered).mean(axis=axes, keepdims=True)
-    return centered / np.sqrt(variance + np.float32(epsilon))
 
 
 @kernel("layer_norm")
@@ -62,8 +57,13 @@ def layer_norm(
 ) -> Array:
     over = tuple(range(x.ndim)) if axes is None else axes_of(vector(axes), x.ndim)
     shape = [x.shape[axis] if axis in over else 1 for axis in range(x.ndim)]
+    if over and over == tuple(range(over[0], x.ndim)):
+        ones, zeros = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        gamma, beta = ones if gamma is None else gamma, zeros if beta is None else beta
+        last = x.shape[over[0] :]
+        return layer_normalized(x, gamma.reshape(last), beta.reshape(last), epsilon)
     factors = [None if values is None else values.reshape(shape) for values in (gamma, beta)]
-    return _affine(_standard(x, over, epsilon), *factors)
+    return _affine(standardized(x, over, epsilon), *factors)
 
 
 @kernel("l2_norm")
