@@ -183,22 +183,17 @@ def register_custom_model(class_name: str) -> Callable[[M], M]:
 
 def model_parameters_of(params: predictors_pb2.CustomModel) -> dict[str, ParameterValue | bytes]:
     """The parameters of a custom model, as Python values."""
-    values: dict[str, ParameterValue | bytes] = {}
-    for name in sorted(params.parameters):
-        value = params.parameters[name]
-        kind = value.WhichOneof("value")
-        values[name] = getattr(value, kind) if kind else ""
-    return values
+    return _values(params)
 
 
 def parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:
     """The parameters of a custom layer of a model, as Python values."""
-    values: dict[str, ParameterValue] = {}
-    for name in sorted(params.parameters):
-        value = params.parameters[name]
-        kind = value.WhichOneof("value")
-        values[name] = getattr(value, kind) if kind else ""
-    return values
+    return _values(params)
+
+
+def _values(params: predictors_pb2.CustomModel | nn.CustomLayerParams) -> dict[str, Any]:
+    values = sorted(params.parameters.items())
+    return {name: getattr(value, value.WhichOneof("value") or "", "") for name, value in values}
 
 
 def class_parameters_of(params: nn.CustomLayerParams) -> dict[str, ParameterValue]:

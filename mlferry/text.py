@@ -70,6 +70,16 @@ def identifier(text: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
+def unused(hint: str, taken: set[str]) -> str:
+    """A text, or it with a number, that is not taken; then it is."""
+    name, number = hint, 0
+    while name in taken:
+        number += 1
+        name = f"{hint}_{number}"
+    taken.add(name)
+    return name
+
+
 class _Printable(logging.Filter):
     """Formats records, with control characters written as escapes."""
 

@@ -21,6 +21,7 @@ from mlferry.compiled.vectors import (
 
 _FUNCTIONS = {
     "erf": Instructions.erf,
+    "exp": Instructions.exp,
     "gelu": Instructions.gelu,
     "sigmoid": Instructions.sigmoid,
 }
@@ -58,7 +59,7 @@ def applied(name: str, x: Array, out: Array | None = None) -> Array:
     """A function of each value.
 
     Args:
-        name: "erf", "gelu" or "sigmoid".
+        name: "erf", "exp", "gelu" or "sigmoid".
         x: float32, of any shape.
         out: where to write the result, row by row; it may be `x`.
     """

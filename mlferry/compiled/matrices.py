@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.compiled.vectors import LANES
+from mlferry.errors import PredictionError
 
 Array = NDArray[np.float32]
 
@@ -45,6 +46,14 @@ class PackedMatrix:
         rest = values[inner * first :].reshape(inner, -1)
         rest[:, : columns - first] = matrix[:, first:]
         return cls(values, inner, columns)
+
+    def check(self, inner: int, columns: int) -> None:
+        """Raise a `PredictionError` unless a product has these extents."""
+        if (inner, columns) != (self.inner, self.columns):
+            raise PredictionError(
+                f"a product of {inner} values a row with {columns} results; "
+                f"its weights are {self.inner} x {self.columns}"
+            )
 
     def padded(self, bias: Array | None) -> Array:
         """One value for each column, zeros for None, filled up as the columns are."""

@@ -102,5 +102,6 @@ def softmax_rows(x: Array, y: Array) -> None:
         total = zero
         for lane in range(LANES):
             total += lanes[lane]
+        part = np.float32(1) / total
         for column in range(width):
-            y[row, column] /= total
+            y[row, column] *= part

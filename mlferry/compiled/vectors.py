@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import math
+import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,14 +63,13 @@ def _this_machine() -> Machine:
     """That of which Numba's settings tell, otherwise the one that this process runs on."""
     chosen = _config.CPU_FEATURES
     if chosen is None:
-        features = {name for name, there in binding.get_host_cpu_features().items() if there}
-    else:
-        features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
+        chosen = binding.get_host_cpu_features().flatten()
+    features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return Machine(4, 32)
     if "avx512f" in features:
         return Machine(16, 32)
-    if "avx" in features:
-        return Machine(8, 16)
-    return Machine(4, 32 if "neon" in features else 16)
+    return Machine(8 if "avx" in features else 4, 16)
 
 
 MACHINE = _this_machine()

@@ -6,7 +6,7 @@ are the same for every pixel (Dukhan, "The Indirect Convolution Algorithm", 2019
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +32,38 @@ from mlferry.compiled.vectors import (
     kernel,
     tile_of,
 )
+from mlferry.errors import PredictionError
+
+Pair = Sequence[int]  # of height and width
+
+
+def check_reach(x: Array, size: Pair, stride: Pair, dilation: Pair, y: Array) -> None:
+    """Compiled code checks no index, so this does.
+
+    Raises:
+        PredictionError: windows reach beyond the map, or channels do not lie side by side.
+    """
+    for k, s, d, extent, count in zip(size, stride, dilation, x.shape, y.shape, strict=False):
+        if (count - 1) * s + (k - 1) * d >= extent:
+            raise PredictionError(f"windows of {tuple(size)} for {y.shape} reach beyond {x.shape}")
+    if any(array.shape[2] > 1 and array.strides[2] != array.itemsize for array in (x, y)):
+        raise PredictionError("the channels of a map do not lie side by side")
+
+
+def pixels_of(x: Array, size: Pair, dilation: Pair) -> NDArray[np.int64]:
+    """Where the pixels of a window of [H, W, C] lie, [kH, kW], in bytes from its first."""
+    down, across = (
+        np.arange(k) * d * step for k, d, step in zip(size, dilation, x.strides, strict=False)
+    )
+    return np.ascontiguousarray(down[:, None] + across, np.int64)
+
+
+def segments_of(x: Array, size: Pair, dilation: Pair) -> tuple[NDArray[np.int64], int]:
+    """Where the segments of a window lie, and how many values each has: pixels, or whole lines."""
+    places, channels = pixels_of(x, size, dilation), x.shape[2]
+    if dilation[1] == 1 and x.strides[1] == channels * x.itemsize:
+        return places[:, 0].copy(), channels * size[1]
+    return places.ravel(), channels
 
 
 @tile_of("pixels", "vectors", "x", "x_step", "offsets", "segments", "run", "weights", "bias",

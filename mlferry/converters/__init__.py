@@ -20,6 +20,4 @@ if TYPE_CHECKING:
 
 _TYPES = ("ClassifierConfig", "EnumeratedShapes", "ImageType", "RangeDim", "Shape", "TensorType")
 
-__getattr__, __dir__ = lazy.names(
-    __name__, {name: f"mlferry.converters.types:{name}" for name in _TYPES}
-)
+__getattr__, __dir__ = lazy.names(__name__, {"mlferry.converters.types": _TYPES})

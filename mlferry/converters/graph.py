@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
+from mlferry.registry import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,13 @@ class Graph:
             for name in {value.name for value in node.inputs} | node.captures:
                 readers.setdefault(name, []).append(node)
         return readers
+
+    def unknown(self, role: str, name: str | None, names: list[str]) -> ConversionError:
+        """The error for an input or output, whichever `role` says, that is none of the names."""
+        close = did_you_mean(str(name), names)
+        return ConversionError(
+            f"{self.source} has no {role} {name!r}.{close} Its {role}s: {', '.join(names)}"
+        )
 
     @property
     def expression(self) -> str:

@@ -111,10 +111,7 @@ def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
                 )
             name = names[index]
         if name not in names:
-            close = did_you_mean(name, names)
-            raise ConversionError(
-                f"{graph.source} has no input {name!r}.{close} Its inputs: {', '.join(names)}"
-            )
+            raise graph.unknown("input", name, names)
         if name in entries:
             raise ConversionError(f"input {name!r} is given twice: {entries[name]} and {kind}")
         entries[name] = kind
@@ -377,10 +374,7 @@ def _wanted(
         if name is None and len(known) == 1:
             name = next(iter(known))
         if name is None or name not in known:
-            close = did_you_mean(str(name), list(known))
-            raise ConversionError(
-                f"{graph.source} has no output {name!r}.{close} Its outputs: {', '.join(known)}"
-            )
+            raise graph.unknown("output", name, list(known))
         results.append((name, kind))
     return results
 

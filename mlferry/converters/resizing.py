@@ -155,7 +155,7 @@ def matrix(size: int, positions: NDArray[Any], factor: float, sampling: Sampling
         distance = np.abs(places - position) * stretch
         if sampling.steps and not linear:
             distance = np.rint(distance * sampling.steps) / sampling.steps
-        weights = np.clip(1 - distance, 0, None) if linear else _keys(distance, sampling.cubic)
+        weights = np.clip(1 - distance, 0, None) if linear else keys(distance, sampling.cubic)
         if sampling.exclude_outside:
             weights = np.where((places >= 0) & (places < size), weights, 0)
         total = weights.sum()
@@ -164,8 +164,8 @@ def matrix(size: int, positions: NDArray[Any], factor: float, sampling: Sampling
     return output.astype(np.float32)
 
 
-def _keys(x: NDArray[Any], a: float) -> NDArray[Any]:
-    """Keys's cubic kernel."""
+def keys(x: NDArray[Any], a: float = -0.5) -> NDArray[Any]:
+    """Keys's cubic kernel of distances, which are not negative."""
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))

@@ -91,6 +91,14 @@ def _extent(extent: int | RangeDim, default: int | RangeDim) -> int | RangeDim:
     return extent
 
 
+def extents(shape: Sequence[int | RangeDim] | EnumeratedShapes) -> tuple[int | None, ...]:
+    """The extents of a shape, with None for those that may vary."""
+    if isinstance(shape, EnumeratedShapes):
+        columns = zip(*shape.ordered(), strict=True)
+        return tuple(column[0] if len(set(column)) == 1 else None for column in columns)
+    return tuple(None if isinstance(n, RangeDim) else n for n in shape)
+
+
 @dataclass(frozen=True)
 class TensorType:
     """A multi-array input or output.

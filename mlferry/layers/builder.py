@@ -221,13 +221,7 @@ class Builder:
             raise SpecError(f"{old!r} is an input of the network and keeps its name")
         if new in self.shapes or new in self._inner - {old}:
             raise SpecError(f"the blob {new!r} exists already")
-        for layer in networks.layers_of(self.network):
-            if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar == old:
-                layer.loop.conditionVar = new
-            for names in (layer.input, layer.output):
-                for index, name in enumerate(names):
-                    if name == old:
-                        names[index] = new
+        networks.rename_blob(self.network, old, new)
         self.shapes[new] = self.shapes.pop(old)
 
     def prune(self, keep: Iterable[str]) -> None:

@@ -12,13 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["MLModel", "datatypes", "neural_network", "pipeline", "utils"]
 
-__getattr__, __dir__ = lazy.names(
-    __name__,
-    {
-        "MLModel": "mlferry.models.model:MLModel",
-        "datatypes": "mlferry.models.datatypes",
-        "neural_network": "mlferry.models.neural_network",
-        "pipeline": "mlferry.models.pipeline",
-        "utils": "mlferry.models.utils",
-    },
-)
+__getattr__, __dir__ = lazy.names(__name__, {"mlferry.models.model": ("MLModel",)})

@@ -120,13 +120,7 @@ def _rename(spec: model_pb2.Model, old: str, new: str) -> None:
 
 
 def _rename_blob(network: networks.Network, old: str, new: str) -> None:
-    for layer in networks.layers_of(network):
-        for names in (layer.input, layer.output):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = new
-        if layer.HasField("loop") and layer.loop.conditionVar == old:
-            layer.loop.conditionVar = new
+    networks.rename_blob(network, old, new)
     for step in network.preprocessing:
         if step.featureName == old:
             step.featureName = new

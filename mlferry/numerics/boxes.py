@@ -84,3 +84,41 @@ def suppressed(
         waiting &= apart
         waiting[first] = False
     return remaining
+
+
+def remaining_boxes(
+    boxes: Array,
+    scores: Array,
+    iou_threshold: float,
+    score_threshold: float,
+    *,
+    per_class: bool,
+    count: int,
+) -> tuple[Array, Array, Array, Array]:
+    """The boxes of each sample that remain, their scores, their indices, and how many there are.
+
+    One always does, whatever its score. In empty places boxes and scores are 0, and indices are -1.
+
+    Args:
+        boxes: [samples, n, 4]; see `suppressed`, as for the others.
+        scores: [samples, n, classes].
+        iou_threshold: see `suppressed`.
+        score_threshold: see `suppressed`.
+        per_class: see `suppressed`.
+        count: the most boxes that remain of a sample.
+    """
+    samples, _, classes = scores.shape
+    kept_boxes = np.zeros((samples, count, 4), np.float32)
+    kept_scores = np.zeros((samples, count, classes), np.float32)
+    indices = np.full((samples, count), -1, np.int32)
+    numbers = np.zeros(samples, np.int32)
+    for sample in range(samples):
+        one, its_scores = boxes[sample], scores[sample]
+        limits = (iou_threshold, score_threshold)
+        chosen = suppressed(one, its_scores, *limits, per_class=per_class, count=count)
+        chosen = chosen or [int(its_scores.max(axis=-1).argmax())]
+        size = numbers[sample] = len(chosen)
+        kept_boxes[sample, :size] = one[chosen]
+        kept_scores[sample, :size] = its_scores[chosen]
+        indices[sample, :size] = chosen
+    return kept_boxes, kept_scores, indices, numbers

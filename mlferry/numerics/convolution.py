@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled import packs
 from mlferry.numerics.windows import Edges, slide
 
 Array = NDArray[Any]
+_WORTH_PACKING = 32  # pixels of a result from which compiled products pay for packing the weights
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
 
@@ -79,6 +81,10 @@ def _flat(
     groups: int,
 ) -> Array:
     count, channels = x.shape[:2]
+    if groups == 1 and _is_compiled(x, weights, size):
+        from mlferry.compiled.products import convolved
+
+        return convolved(x, weights, strides, dilations, size)
     out_channels, kernel = weights.shape[0], weights.shape[2:]
     out_h, out_w = size
     taps = kernel[0] * kernel[1]
@@ -96,6 +102,14 @@ def _flat(
             product = np.matmul(matrix, windowed.reshape(groups, -1, part * out_w))
             y[sample, :, :, top : top + part] = product.reshape(groups, -1, part, out_w)
     return y.reshape(count, out_channels, out_h, out_w)
+
+
+def _is_compiled(x: Array, weights: Array, size: Sequence[int]) -> bool:
+    """Whether a compiled product is faster, although it packs the weights for one call."""
+    single = x.dtype == weights.dtype == np.float32
+    return (
+        single and size[0] * size[1] >= _WORTH_PACKING and bool(x.size) and packs(x, weights.size)
+    )
 
 
 def _unfold(

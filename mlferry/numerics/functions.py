@@ -39,6 +39,11 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     return np.add(y, _HALF, out=y)
 
 
+def exp(x: Array) -> Array:
+    """The exponential function."""
+    return _applied("exp", x) if _is_compiled(x) else np.exp(x)
+
+
 def erf(x: Array) -> Array:
     """The error function, to 2.5e-7."""
     if _is_compiled(x):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mlferry.errors import SpecError
 
+T = TypeVar("T")
 Extent = int | None
 Shape = tuple[Extent, ...]
 Axes = int | Sequence[int] | None  # one axis, several, or all
@@ -63,6 +64,19 @@ def total(extents: Iterable[Extent]) -> Extent:
             return None
         result += extent
     return result
+
+
+def runs(extents: Iterable[int | T]) -> list[list[int] | T]:
+    """Extents with numbers that stand next to each other in lists."""
+    parts: list[list[int] | T] = []
+    for extent in extents:
+        if not isinstance(extent, int):
+            parts.append(extent)
+        elif parts and isinstance(parts[-1], list):
+            parts[-1].append(extent)
+        else:
+            parts.append([extent])
+    return parts
 
 
 def broadcast(*shapes: Shape) -> Shape:

@@ -52,15 +52,12 @@ def slide_same(size: Extent, stride: int) -> Extent:
     return None if size is None else -(-size // stride)
 
 
-def slide_complete(size: Extent, span: int, stride: int, pad: int) -> Extent:
-    """The number of windows with `includeLastPixel`: rounded up, but none starts in end padding."""
-    if size is None:
+def slide_complete(size: Extent, span: int, stride: int, edges: Edges) -> Extent:
+    """The number of windows, rounded up; but none starts in the padding at the end."""
+    if size is None or slide(size, span, stride, edges) is None:
         return None
-    room = size + 2 * pad - span
-    if room < 0:
-        raise SpecError(f"a window of {span} does not fit into {size + 2 * pad}")
-    out = -(-room // stride) + 1
-    return out - 1 if (out - 1) * stride >= size + pad else out
+    count = -(-(size + sum(edges) - span) // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + edges[0] else count
 
 
 def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:

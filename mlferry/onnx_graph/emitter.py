@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlferry.numerics.shapes import Shape, axis_of, broadcast, product
+from mlferry.numerics.shapes import Shape, axis_of, broadcast, product, runs
 from mlferry.onnx_graph.graph import Attribute, Graph, Node
 from mlferry.refusals import RankHiddenError
 
@@ -31,7 +31,7 @@ _BROADCAST = {
 
 _BOOLEAN = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 # Functions of two values by their names in ML Programs.
-_NODES = {
+BINARY_NODES = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "real_div": "Div", "pow": "Pow", "maximum": "Max",
     "minimum": "Min", "logical_and": "And", "logical_or": "Or", "logical_xor": "Xor",
     "equal": "Equal", "less": "Less", "less_equal": "LessOrEqual",
@@ -241,8 +241,8 @@ class Emitter:
             return self.from_flag(self.node("Not", self.node("Equal", x, y)))
         if function.startswith("logical"):
             x, y = self.flag(x), self.flag(y)
-        result = self.node(_NODES[function], x, y)
-        return self.from_flag(result) if _NODES[function] in _BOOLEAN else result
+        result = self.node(BINARY_NODES[function], x, y)
+        return self.from_flag(result) if BINARY_NODES[function] in _BOOLEAN else result
 
     def affine(self, x: str, scale: float, shift: float) -> str:
         """scale * x + shift, without operations that have no effect."""
@@ -289,19 +289,10 @@ class Emitter:
 
     def vector(self, extents: Extents) -> str:
         """Sizes, known or computed, as a vector of int64."""
-        parts: list[str] = []
-        run: list[int] = []
-        for extent in [*extents, None]:
-            if isinstance(extent, int):
-                run.append(extent)
-                continue
-            if run:
-                parts.append(self.integers(run))
-                run = []
-            if extent is not None:
-                parts.append(extent)
-        if not parts:
-            return self.integers([])
+        parts = [
+            self.integers(part) if isinstance(part, list) else part
+            for part in runs(extents) or [[]]
+        ]
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
 
     def shape_vector(self, x: str) -> str:

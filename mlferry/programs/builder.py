@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlferry.errors import MlferryError, SpecError
-from mlferry.numerics.shapes import Shape, axis_of, broadcast
+from mlferry.numerics.shapes import Shape, axis_of, broadcast, runs
 from mlferry.programs.arguments import plain
 from mlferry.programs.definitions import (
     DEFINITIONS,
@@ -327,19 +327,10 @@ class ProgramBuilder:
 
     def vector(self, extents: Extents) -> Value:
         """Sizes, known or computed, as a vector of int32."""
-        parts: list[Value] = []
-        run: list[int] = []
-        for extent in [*extents, None]:
-            if isinstance(extent, int):
-                run.append(extent)
-                continue
-            if run:
-                parts.append(self.integers(run))
-                run = []
-            if extent is not None:
-                parts.append(self.as_integer(extent))
-        if not parts:
-            return self.integers([])
+        parts = [
+            self.integers(part) if isinstance(part, list) else self.as_integer(part)
+            for part in runs(extents) or [[]]
+        ]
         return self.joined(parts, 0)
 
     def reshape(self, x: Value, extents: Extents) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,11 +120,17 @@ class Operation:
 
     def replace(self, values: Mapping[Value, Value]) -> None:
         """Replace arguments of the operation."""
+        self.change(lambda value: values.get(value, value))
+
+    def change(self, function: Callable[[Value], Value], keep: Collection[str] = ()) -> None:
+        """Give the operation what a function makes of its arguments, except those to keep."""
         for name, argument in self.arguments.items():
+            if name in keep:
+                continue
             if isinstance(argument, tuple):
-                self.arguments[name] = tuple(values.get(each, each) for each in argument)
+                self.arguments[name] = tuple(map(function, argument))
             else:
-                self.arguments[name] = values.get(argument, argument)
+                self.arguments[name] = function(argument)
 
     def __repr__(self) -> str:
         return f"<{self.op} {[each.name for each in self.outputs]}>"

@@ -30,6 +30,7 @@ from mlferry.spec import mapped
 from mlferry.spec.blobs import BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS
 from mlferry.spec.proto import mil_pb2 as mil
+from mlferry.text import unused
 
 WEIGHT_FILE = f"{MODEL_PATH}/{WEIGHTS}/weight.bin"
 
@@ -162,7 +163,7 @@ class _FunctionWriter:
                     self._constant(value, f"{_name_of(operation)}_output", message)
 
     def _constant(self, value: Value, hint: str, message: mil.Block) -> None:
-        name = self._fresh(value.name or hint)
+        name = unused(sanitized(value.name or hint), self._taken)
         self._names[value] = name
         written = message.operations.add()
         written.type = "const"
@@ -171,14 +172,6 @@ class _FunctionWriter:
         output = written.outputs.add()
         output.name = name
         write_type(output.type, value.type)
-
-    def _fresh(self, hint: str) -> str:
-        name, number = sanitized(hint), 0
-        while name in self._taken:
-            number += 1
-            name = f"{sanitized(hint)}_{number}"
-        self._taken.add(name)
-        return name
 
     def _operation(self, operation: Operation, message: mil.Operation) -> None:
         message.type = operation.op

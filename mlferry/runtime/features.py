@@ -72,6 +72,21 @@ def _array(name: str, value: object, feature: ft.FeatureType) -> NDArray[Any]:
 _ROUNDED = ("float32", "float16")  # a model gets what an array of this type can hold
 
 
+def numbers(name: str, value: object) -> NDArray[Any]:
+    """The value of an input as an array.
+
+    Raises:
+        PredictionError: it is none, or not of numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    return array
+
+
 def _dictionary(name: str, value: Mapping[Any, Any], feature: ft.FeatureType) -> dict[Any, float]:
     key_type = str if feature.dictionaryType.WhichOneof("KeyType") == "stringKeyType" else int
     keys_fit = isinstance(value, Mapping) and all(
@@ -138,12 +153,6 @@ def _allows(feature: ft.FeatureType, shape: tuple[int, ...]) -> bool:
         ranges = array.shapeRange.sizeRanges
         return len(shape) == len(ranges) and all(map(images.in_range, shape, ranges))
     return not default or shape == default
-
-
-def default_of(feature: ft.FeatureType) -> float:
-    """The value of an optional multi-array that you leave out: 0 by default."""
-    kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
-    return float(getattr(feature.multiArrayType, kind)) if kind else 0.0
 
 
 def vector(values: Sequence[Any]) -> NDArray[np.float64]:

@@ -105,7 +105,7 @@ def default_blob(feature: ft.FeatureType, rank5: bool) -> Array:
     if rank5:
         shape = (1, 1, *shape, 1, 1) if len(shape) == 1 else (1, 1, *shape)
     limits.check_blob(shape)
-    return np.full(shape, values.default_of(feature), np.float32)
+    return np.full(shape, features.default_of(feature), np.float32)
 
 
 def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
@@ -126,12 +126,7 @@ def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
 
 
 def _numbers(name: str, value: object) -> Array:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
-    if array.dtype.kind not in "fiub":
-        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    array = values.numbers(name, value)
     if array.dtype.itemsize <= 4:
         return np.atleast_1d(array.astype(np.float32))
     with np.errstate(over="ignore"):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled import checked, using
+from mlferry.compiled import checked
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
 from mlferry.numerics.copies import by_columns
@@ -33,7 +33,7 @@ from mlferry.programs.types import (
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
 from mlferry.runtime.planned.plan import Part
-from mlferry.runtime.threads import at_most, one_thread
+from mlferry.runtime.threads import computing
 from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
 
@@ -355,12 +355,7 @@ class ProgramSession:
         self._weights.check()
         scope = self._started(values, state)
         names = tuple(self.outputs if outputs is None else outputs)
-        with (
-            np.errstate(all="ignore"),
-            one_thread(),
-            at_most(self.threads),
-            using(self.compiled),
-        ):
+        with computing(self.threads, self.compiled):
             results = self._run(self._plan, scope, None, frozenset(names))
         if not self._used:
             self._used = True

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 
 from mlferry import limits
-from mlferry.compiled import checked, using
+from mlferry.compiled import checked
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.layers import versions
@@ -23,7 +23,7 @@ from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
 from mlferry.runtime.steps import Step
-from mlferry.runtime.threads import at_most, one_thread
+from mlferry.runtime.threads import computing
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -147,12 +147,7 @@ class Session:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
         self.check_names(inputs, outputs)
-        with (
-            np.errstate(all="ignore"),
-            one_thread(),
-            at_most(self.threads),
-            using(self.compiled),
-        ):
+        with computing(self.threads, self.compiled):
             program = self._program(frozenset(outputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
@@ -185,12 +180,7 @@ class Session:
 
     def run_layers(self, places: Iterable[int], blobs: Blobs) -> None:
         """Evaluate some layers, by their places in the network, on blobs, in place."""
-        with (
-            np.errstate(all="ignore"),
-            one_thread(),
-            at_most(self.threads),
-            using(self.compiled),
-        ):
+        with computing(self.threads, self.compiled):
             self.run_body([self._steps[place] for place in places], blobs)
 
     def _run(self, step: Step, blobs: Blobs) -> Ending:

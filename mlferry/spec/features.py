@@ -175,3 +175,9 @@ def _range(size: ft.SizeRange) -> str:
 
 def _times(extents: Sequence[int]) -> str:
     return " x ".join(map(str, extents))
+
+
+def default_of(feature: ft.FeatureType) -> float:
+    """The value of an optional multi-array that you leave out: 0 by default."""
+    kind = feature.multiArrayType.WhichOneof("defaultOptionalValue")
+    return float(getattr(feature.multiArrayType, kind)) if kind else 0.0

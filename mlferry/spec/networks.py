@@ -74,6 +74,17 @@ def touched(layer: nn.NeuralNetworkLayer) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
+def rename_blob(network: Network, old: str, new: str) -> None:
+    """Rename a blob where layers read, write or test it, in branches and loops too."""
+    for layer in layers_of(network):
+        if layer.HasField("loop") and layer.loop.conditionVar == old:
+            layer.loop.conditionVar = new
+        for names in (layer.input, layer.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+
+
 Loss = nn.CategoricalCrossEntropyLossLayer | nn.MeanSquaredErrorLossLayer
 
 

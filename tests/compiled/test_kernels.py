@@ -17,9 +17,10 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry.compiled import using, vectors  # noqa: E402 - Numba is there
 from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
-from mlferry.compiled.products import PackedProduct  # noqa: E402
+from mlferry.compiled.products import PackedProduct, convolved  # noqa: E402
 from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
 from mlferry.compiled.rows import normalize_rows  # noqa: E402
+from mlferry.errors import PredictionError  # noqa: E402
 from mlferry.numerics import functions  # noqa: E402
 from mlferry.numerics.functions import softmax_along  # noqa: E402
 from mlferry.runtime.planned import compiled  # noqa: E402
@@ -226,7 +227,7 @@ def test_instance_normalization(size: tuple[int, int]) -> None:
 def test_windows_beyond_a_map_are_refused() -> None:
     x, y = Windowed().maps()
     matrix = PackedMatrix.of(normal(4 * 3 * 8, 20))
-    with pytest.raises(AssertionError):
+    with pytest.raises(PredictionError, match="reach beyond"):
         compiled.convolved(x, matrix, Window((4, 3), (1, 1), (1, 1)), y, Finish())
 
 
@@ -239,6 +240,28 @@ def test_product(shape: tuple[int, int, int], order: str) -> None:
     given.flags.writeable = order != "read only"
     y = PackedProduct.of(matrix, bias)(given)
     np.testing.assert_allclose(y, rows.astype(float) @ matrix + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_convolution_of_arrays(name: str) -> None:
+    case = WINDOWED[name]
+    maps = [normal(*case.maps()[0].shape, seed=seed) for seed in (4, 5)]
+    weights = normal(*case.size, case.channels, case.count, seed=3)
+    x = np.stack(maps).transpose(0, 3, 1, 2)
+    y = convolved(x, weights.transpose(3, 2, 0, 1), case.stride, case.dilation, case.result)
+    for source, result in zip(maps, y, strict=True):
+        for (i, j), values in case.windows(source):
+            right = np.einsum("ijc,ijcm->m", values, weights)
+            np.testing.assert_allclose(result[:, i, j], right, rtol=1e-5, atol=1e-4)
+
+
+def test_weights_of_other_extents_are_refused() -> None:
+    product = PackedProduct.of(normal(3, 5), None)
+    with pytest.raises(PredictionError, match="its weights are 3 x 5"):
+        product(normal(2, 4))
+    x, y = Windowed().maps()
+    with pytest.raises(PredictionError, match="its weights are 71 x 20"):
+        compiled.convolved(x, PackedMatrix.of(normal(71, 20)), Windowed().window, y, Finish())
 
 
 def test_a_product_of_no_rows() -> None:
@@ -284,6 +307,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 ERF = np.vectorize(math.erf)
 FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], Any]]] = {
     "erf": (functions.erf, ERF),
+    "exp": (functions.exp, np.exp),
     "gelu": (lambda x: functions.gelu(x, "EXACT"), lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2),
     "sigmoid": (functions.sigmoid, sigmoid),
     "sigmoid in place": (lambda x: functions.sigmoid(x.copy(), x), sigmoid),
@@ -302,7 +326,8 @@ def test_functions_of_each_value(name: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limits"), [("erf", (-1, 1)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))]
+    ("name", "limits"),
+    [("erf", (-1, 1)), ("exp", (0, np.inf)), ("gelu", (np.nan, np.inf)), ("sigmoid", (0, 1))],
 )
 def test_functions_of_infinities(name: str, limits: tuple[float, float]) -> None:
     x = np.array([-np.inf, np.inf, np.nan, 0.0], np.float32)

@@ -227,11 +227,12 @@ def _without_unused(call: LayerUse) -> LayerUse:
     """The call without tensors that no argument holds any more."""
     remaining = [ref.index for value in (*call.args, *call.kwargs.values()) for ref in _refs(value)]
     order = {old: new for new, old in enumerate(sorted(set(remaining)))}
+    refs = {old: Ref(new) for old, new in order.items()}
     return replace(
         call,
         inputs=tuple(call.inputs[old] for old in order),
-        args=tuple(_renumbered(value, order) for value in call.args),
-        kwargs={name: _renumbered(value, order) for name, value in call.kwargs.items()},
+        args=placed(call.args, refs),
+        kwargs=placed(call.kwargs, refs),
         masks={order[old]: mask for old, mask in call.masks.items() if old in order},
     )
 
@@ -263,16 +264,6 @@ def _all_tensors(value: object) -> bool:
     )
 
 
-def _renumbered(value: object, order: Mapping[int, int]) -> Any:
-    if isinstance(value, Ref):
-        return Ref(order[value.index])
-    if isinstance(value, list | tuple):
-        return type(value)(_renumbered(item, order) for item in value)
-    if isinstance(value, Mapping):
-        return {key: _renumbered(item, order) for key, item in value.items()}
-    return value
-
-
 def only_refs(value: object) -> bool:
     """Whether an argument is a tensor, or a list of tensors."""
     if isinstance(value, list | tuple):
@@ -285,8 +276,8 @@ def _asks_nothing(name: str, value: object) -> bool:
     return value is None or (name == "training" and not value)
 
 
-def placed(value: object, inputs: Sequence[Any]) -> Any:
-    """An argument with blobs in place of its `Ref`s."""
+def placed(value: object, inputs: Sequence[Any] | Mapping[int, Any]) -> Any:
+    """An argument with blobs, or other values, in place of its `Ref`s."""
     if isinstance(value, Ref):
         return inputs[value.index]
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from typing import Any
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import tracing
 from mlferry.converters.keras.objects import KerasLayer
-from mlferry.converters.types import EnumeratedShapes, ImageType, RangeDim, TensorType
+from mlferry.converters.types import ImageType, TensorType, extents
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
@@ -43,7 +43,7 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
     shapes: dict[str, tuple[Shape, str]] = {}
     for name in names:
         kind = bindings.get(name)
-        shape = built.get(name) if kind is None or kind.shape is None else _extents(kind.shape)
+        shape = built.get(name) if kind is None or kind.shape is None else extents(kind.shape)
         if shape is None:
             example = ", ".join(
                 f"mlferry.TensorType(name={missing!r}, shape=(1, ...))" for missing in names
@@ -75,10 +75,3 @@ def _built_shapes(model: KerasLayer, names: Sequence[str]) -> Mapping[str, Shape
         for name, shape in entries.items()
         if isinstance(shape, list | tuple) and all(n is None or isinstance(n, int) for n in shape)
     }
-
-
-def _extents(shape: Sequence[int | RangeDim] | EnumeratedShapes) -> Shape:
-    if isinstance(shape, EnumeratedShapes):
-        columns = zip(*shape.ordered(), strict=True)
-        return tuple(column[0] if len(set(column)) == 1 else None for column in columns)
-    return tuple(None if isinstance(n, RangeDim) else n for n in shape)

@@ -24,7 +24,7 @@ from mlferry.converters.tensorflow.objects import (
     SavedModel,
     TensorShapeMessage,
 )
-from mlferry.converters.types import EnumeratedShapes, RangeDim
+from mlferry.converters.types import extents
 from mlferry.errors import (
     ConversionError,
     LimitError,
@@ -324,7 +324,7 @@ def _from_graph(
         twice = [n for n, count in Counter(map(with_index, names)).items() if count > 1]
         if twice:
             raise ConversionError(f"{kind} {', '.join(map(repr, twice))} is named twice")
-    shapes = {t.name: _fixed(t.shape) for t in inputs or () if getattr(t, "shape", None)}
+    shapes = {t.name: extents(t.shape) for t in inputs or () if getattr(t, "shape", None)}
     for placeholder in (nodes[n] for n in results if n in shapes):
         placeholder.attr["shape"].shape.CopyFrom(
             tf.TensorShape(shapes[placeholder.name]).as_proto()
@@ -446,20 +446,12 @@ def _specs(
         values = [by_name[name] for name in names]
     return [
         tf.TensorSpec(
-            _fixed(kind.shape),
+            extents(kind.shape),
             getattr(tf, getattr(kind, "dtype", None) or "float32"),
             name=kind.name or (names[index] if index < len(names) else f"input_{index}"),
         )
         for index, kind in enumerate(values)
     ]
-
-
-def _fixed(shape: Sequence[int | RangeDim] | Sequence[int]) -> list[int | None]:
-    """A shape for TensorFlow, with None for extents that may vary."""
-    if isinstance(shape, EnumeratedShapes):
-        columns = zip(*shape.ordered(), strict=True)
-        return [column[0] if len(set(column)) == 1 else None for column in columns]
-    return [None if isinstance(n, RangeDim) else n for n in shape]
 
 
 def constant_function(function: object) -> Any:

@@ -106,14 +106,11 @@ def default_value(
     emitter: Emitter, feature: model_pb2.FeatureDescription, name: str, shape: Sequence[Extent]
 ) -> None:
     """Give an optional input an initializer, which makes it optional in ONNX."""
-    array = feature.type.multiArrayType
-    kind = array.WhichOneof("defaultOptionalValue")
-    value = float(getattr(array, kind)) if kind else 0.0
     known = tuple(n for n in shape if isinstance(n, int))
     if len(known) < len(shape):
         raise ExportError(f"the optional input {name!r} needs a fixed shape: give input_shapes")
     dtype = emitter.graph.inputs[-1].dtype
-    emitter.graph.arrays[name] = np.full(known, value, dtype)
+    emitter.graph.arrays[name] = np.full(known, features.default_of(feature.type), dtype)
 
 
 # ---- images -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from mlferry.exporters.ends import described, ones_around, outputs_of, preproces
 from mlferry.exporters.program.states import state_name
 from mlferry.exporters.program.translation import Translation
 from mlferry.layers import versions
+from mlferry.layers.recurrent.definition import RECURRENT
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder, list_of, sanitized
 from mlferry.programs.graph import Value
@@ -81,10 +82,6 @@ def check_inputs(description: model_pb2.ModelDescription) -> None:
         raise ExportError("no program can have these inputs:\n  - " + "\n  - ".join(problems))
 
 
-# layers that run along the sequence of a blob
-_ALONG_SEQUENCE = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
-
-
 def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
     """How to describe inputs that have one step in the program but any number in the network.
 
@@ -97,7 +94,7 @@ def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
     fed = {
         blob
         for layer in network.layers
-        if layer.WhichOneof("layer") in _ALONG_SEQUENCE
+        if layer.WhichOneof("layer") in RECURRENT
         for blob in layer.input[1:]
     }
     for index, feature in enumerate(spec.description.input):
@@ -120,7 +117,7 @@ def with_one_step(spec: model_pb2.Model, network: networks.Network) -> str:
 
 def _works_along_sequence(layer: nn.NeuralNetworkLayer) -> bool:
     kind = layer.WhichOneof("layer")
-    return kind in _ALONG_SEQUENCE or (kind == "permute" and layer.permute.axis[:1] != [0])
+    return kind in RECURRENT or (kind == "permute" and layer.permute.axis[:1] != [0])
 
 
 def _without_bounds(

@@ -164,7 +164,7 @@ def pooling(params: Params, shape: Shape) -> list[Shape]:
             spatial.append(windows.slide_same(size, stride))
         elif mode == "includeLastPixel":
             pads = params.includeLastPixel.paddingAmounts or (0, 0)
-            spatial.append(windows.slide_complete(size, span, stride, pads[axis]))
+            spatial.append(windows.slide_complete(size, span, stride, (pads[axis],) * 2))
         else:
             edges = borders(params.valid)[axis]
             spatial.append(windows.slide(size, span, stride, edges))
@@ -184,7 +184,7 @@ def pooling_size(
             count = windows.slide_same(extent, stride)
         elif mode == "includeLastPixel":
             pad = (params.includeLastPixel.paddingAmounts or (0, 0))[axis]
-            count = windows.slide_complete(extent, span, stride, pad)
+            count = windows.slide_complete(extent, span, stride, (pad, pad))
             edge = (pad, max(pad, ((count or 1) - 1) * stride + span - extent - pad))
         else:
             edge = borders(params.valid)[axis]

@@ -7,7 +7,7 @@ import numpy as np
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, integer, kernel, number
 from mlferry.layers.params import Params
-from mlferry.numerics.boxes import suppressed
+from mlferry.numerics.boxes import remaining_boxes
 
 
 @kernel("NonMaximumSuppression")
@@ -33,23 +33,8 @@ def non_maximum_suppression(
     count = params.maxBoxes if max_boxes is None else integer(max_boxes, "number of boxes")
     if count < 1:
         raise PredictionError(f"at most {count} boxes are asked for; at least 1 is needed")
-    batch = boxes.shape[0]
-    found_boxes = np.zeros((batch, count, 4), np.float32)
-    found_scores = np.zeros((batch, count, scores.shape[-1]), np.float32)
-    found_indices = np.full((batch, count), -1, np.float32)
-    numbers = np.zeros(batch, np.float32)
-    for sample in range(batch):
-        remaining = suppressed(
-            boxes[sample],
-            scores[sample],
-            iou,
-            least,
-            per_class=params.perClassSuppression,
-            count=count,
-        ) or [int(scores[sample].max(axis=-1).argmax())]
-        size = len(remaining)
-        found_boxes[sample, :size] = boxes[sample, remaining]
-        found_scores[sample, :size] = scores[sample, remaining]
-        found_indices[sample, :size] = remaining
-        numbers[sample] = size
-    return found_boxes, found_scores, found_indices, numbers
+    per_class = params.perClassSuppression
+    kept, kept_scores, indices, numbers = remaining_boxes(
+        boxes, scores, iou, least, per_class=per_class, count=count
+    )
+    return kept, kept_scores, indices.astype(np.float32), numbers.astype(np.float32)

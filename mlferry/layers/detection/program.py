@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlferry.errors import SpecError
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
@@ -29,26 +31,15 @@ def non_maximum_suppression(
             raise refuse("its thresholds, or its number of boxes, are computed")
         limits[place] = value.constant.reshape(-1)[0]
     boxes, scores = builder.as_float(boxes), builder.as_float(scores)
-    iou_threshold, score_threshold, most = float(limits[0]), float(limits[1]), int(limits[2])
+    options: dict[str, Any] = {
+        "iou_threshold": float(limits[0]),
+        "score_threshold": float(limits[1]),
+        "max_boxes": int(limits[2]),
+        "per_class_suppression": params.perClassSuppression,
+    }
     if builder.opset < _COLUMNS:
-        return builder.ops(
-            "non_maximum_suppression",
-            boxes=boxes,
-            scores=scores,
-            iou_threshold=iou_threshold,
-            score_threshold=score_threshold,
-            max_boxes=most,
-            per_class_suppression=params.perClassSuppression,
-        )
+        return builder.ops("non_maximum_suppression", boxes=boxes, scores=scores, **options)
     try:
-        return suppression_by_columns(
-            builder.ops,
-            boxes,
-            scores,
-            iou_threshold=iou_threshold,
-            score_threshold=score_threshold,
-            max_boxes=most,
-            per_class_suppression=params.perClassSuppression,
-        )
+        return suppression_by_columns(builder.ops, boxes, scores, **options)
     except SpecError as error:
         raise refuse(str(error)) from error

@@ -37,34 +37,21 @@ def get_shape(params: Params, x: Array) -> Array:
     return np.array(x.shape, np.float32)
 
 
-@kernel("fillLike")
-def fill_like(params: Params, x: Array) -> Array:
-    return np.full(x.shape, params.value, np.float32)
+def target(params: Params, field: str, given: Array | None = None) -> tuple[int, ...]:
+    """The shape that the kind's name says: that of an input, a stored one, or one of an input."""
+    if given is None:
+        return tuple(getattr(params, field))
+    return given.shape if params.kind.endswith("Like") else extents(given)
 
 
-@kernel("fillStatic")
-def fill_static(params: Params) -> Array:
-    return np.full(params.targetShape, params.value, np.float32)
+@kernel("fillLike", "fillStatic", "fillDynamic")
+def fill(params: Params, *given: Array) -> Array:
+    return np.full(target(params, "targetShape", *given), params.value, np.float32)
 
 
-@kernel("fillDynamic")
-def fill_dynamic(params: Params, shape: Array) -> Array:
-    return np.full(extents(shape), params.value, np.float32)
-
-
-@kernel("broadcastToLike")
-def broadcast_to_like(params: Params, x: Array, like: Array) -> Array:
-    return np.broadcast_to(x, like.shape)
-
-
-@kernel("broadcastToStatic")
-def broadcast_to_static(params: Params, x: Array) -> Array:
-    return np.broadcast_to(x, params.targetShape)
-
-
-@kernel("broadcastToDynamic")
-def broadcast_to_dynamic(params: Params, x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, extents(shape))
+@kernel("broadcastToLike", "broadcastToStatic", "broadcastToDynamic")
+def broadcast_to(params: Params, x: Array, *given: Array) -> Array:
+    return np.broadcast_to(x, target(params, "targetShape", *given))
 
 
 @kernel("reshapeLike")

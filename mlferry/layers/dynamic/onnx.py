@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.layers.dynamic.definition import steps
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
 from mlferry.onnx_graph.emitter import INT64, Emitter
@@ -25,40 +24,25 @@ def get_shape(emitter: Emitter, params: Params, x: str) -> str:
     return emitter.from_whole(emitter.shape_vector(x))
 
 
-@op("fillLike")
-def fill_like(emitter: Emitter, params: Params, x: str) -> str:
-    return filled(emitter, params.value, emitter.shape_vector(x))
+def target(emitter: Emitter, params: Params, field: str, *given: str) -> str:
+    """The shape that the kind's name says: that of an input, a stored one, or one of an input."""
+    if not given:
+        return emitter.integers(getattr(params, field))
+    shape = emitter.shape_vector if params.kind.endswith("Like") else emitter.whole
+    return shape(given[0])
 
 
-@op("fillStatic")
-def fill_static(emitter: Emitter, params: Params) -> str:
-    return filled(emitter, params.value, emitter.integers(params.targetShape))
+@op("fillLike", "fillStatic", "fillDynamic")
+def fill(emitter: Emitter, params: Params, *given: str) -> str:
+    return filled(emitter, params.value, target(emitter, params, "targetShape", *given))
 
 
-@op("fillDynamic")
-def fill_dynamic(emitter: Emitter, params: Params, shape: str) -> str:
-    return filled(emitter, params.value, emitter.whole(shape))
-
-
-@op("broadcastToLike")
-def broadcast_to_like(emitter: Emitter, params: Params, x: str, like: str) -> str:
-    return _broadcast(emitter, x, emitter.shape_vector(like))
-
-
-def _broadcast(emitter: Emitter, x: str, shape: str) -> str:
+@op("broadcastToLike", "broadcastToStatic", "broadcastToDynamic")
+def broadcast_to(emitter: Emitter, params: Params, x: str, *given: str) -> str:
     """To a shape, one way only: a blob that has more values than it is an error."""
+    shape = target(emitter, params, "targetShape", *given)
     y = emitter.node("Expand", x, shape)
     return y if emitter.known(shape) is not None else emitter.node("Reshape", y, shape)
-
-
-@op("broadcastToStatic")
-def broadcast_to_static(emitter: Emitter, params: Params, x: str) -> str:
-    return emitter.node("Expand", x, emitter.integers(params.targetShape))
-
-
-@op("broadcastToDynamic")
-def broadcast_to_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str:
-    return _broadcast(emitter, x, emitter.whole(shape))
 
 
 @op("reshapeDynamic")
@@ -69,15 +53,6 @@ def reshape_dynamic(emitter: Emitter, params: Params, x: str, shape: str) -> str
     if known is not None:
         return emitter.reshape(x, known.tolist())
     return emitter.node("Reshape", x, target)
-
-
-@op("rangeStatic")
-def range_static(emitter: Emitter, params: Params, *unread: str) -> str:
-    count = steps(params.startValue, params.endValue, params.stepSizeValue)
-    places = np.arange(count, dtype=np.float32)
-    return emitter.constant(
-        np.float32(params.startValue) + np.float32(params.stepSizeValue) * places
-    )
 
 
 @op("rangeDynamic")

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlferry.layers.dynamic.definition import steps
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
-
-
-def filled(builder: ProgramBuilder, value: float, shape: Value) -> Value:
-    """A value everywhere."""
-    return builder.op("fill", shape=shape, value=np.float32(value))
 
 
 @as_program("getShape")
@@ -23,19 +17,19 @@ def get_shape(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return builder.op("shape", x=x)
 
 
-@as_program("fillLike")
-def fill_like(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return filled(builder, params.value, builder.vector(builder.extents(x)))
+def target(builder: ProgramBuilder, params: Params, field: str, *given: Value) -> Value:
+    """The shape that the kind's name says: that of an input, a stored one, or one of an input."""
+    if not given:
+        return builder.integers(getattr(params, field))
+    if params.kind.endswith("Like"):
+        return builder.vector(builder.extents(given[0]))
+    return builder.as_integer(given[0])
 
 
-@as_program("fillStatic")
-def fill_static(builder: ProgramBuilder, params: Params) -> Value:
-    return filled(builder, params.value, builder.integers(params.targetShape))
-
-
-@as_program("fillDynamic")
-def fill_dynamic(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
-    return filled(builder, params.value, builder.as_integer(shape))
+@as_program("fillLike", "fillStatic", "fillDynamic")
+def fill(builder: ProgramBuilder, params: Params, *given: Value) -> Value:
+    shape = target(builder, params, "targetShape", *given)
+    return builder.op("fill", shape=shape, value=np.float32(params.value))
 
 
 @as_program("broadcastToLike")
@@ -63,14 +57,6 @@ def reshape_dynamic(builder: ProgramBuilder, params: Params, x: Value, shape: Va
     if target.is_constant:
         return builder.reshape(x, [int(n) for n in target.constant])
     return builder.op("reshape", x=x, shape=target)
-
-
-@as_program("rangeStatic")
-def range_static(builder: ProgramBuilder, params: Params, *unread: Value) -> Value:
-    count = steps(params.startValue, params.endValue, params.stepSizeValue)
-    places = np.arange(count, dtype=np.float32)
-    start, step = np.float32(params.startValue), np.float32(params.stepSizeValue)
-    return builder.constant(start + step * places)
 
 
 @as_program("rangeDynamic")

@@ -13,6 +13,7 @@ from mlferry.layers.params import Params
 from mlferry.numerics.functions import (
     elu,
     erf,
+    exp,
     gelu,
     hard_sigmoid,
     leaky,
@@ -68,7 +69,7 @@ _UNARY: dict[str, Callable[[Params, Array], Array]] = {
     "RSQRT": lambda params, x: 1 / np.sqrt(x + params.epsilon),
     "INVERSE": lambda params, x: 1 / (x + params.epsilon),
     "POWER": lambda params, x: np.power(x, params.alpha),
-    "EXP": lambda params, x: np.exp(x),
+    "EXP": lambda params, x: exp(x),
     "LOG": lambda params, x: np.log(x),
     "ABS": lambda params, x: np.abs(x),
     "THRESHOLD": lambda params, x: np.maximum(x, params.alpha),

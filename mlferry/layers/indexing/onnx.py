@@ -287,13 +287,7 @@ def matrix_band_part(emitter: Emitter, params: Params, x: str) -> str:
     return _triangle(emitter, x, -params.numLower, upper=True) if params.numLower >= 0 else x
 
 
-@op("lowerTriangular")
-def lower_triangular(emitter: Emitter, params: Params, x: str) -> str:
-    """Zero above diagonal `k`."""
-    return _triangle(emitter, x, params.k, upper=False)
-
-
-@op("upperTriangular")
-def upper_triangular(emitter: Emitter, params: Params, x: str) -> str:
-    """Zero below diagonal `k`."""
-    return _triangle(emitter, x, params.k, upper=True)
+@op("lowerTriangular", "upperTriangular")
+def triangular(emitter: Emitter, params: Params, x: str) -> str:
+    """Zero above diagonal `k`, or below it."""
+    return _triangle(emitter, x, params.k, upper=params.kind == "upperTriangular")

@@ -46,13 +46,15 @@ def is_positive(indices: Value) -> bool:
     return indices.maker is not None and indices.maker.op in _POSITIVE
 
 
-@as_program("gather")
+_GATHERS = {"gather": "gather", "gatherAlongAxis": "gather_along_axis"}
+
+
+@as_program(*_GATHERS)
 def gather(builder: ProgramBuilder, params: Params, x: Value, indices: Value) -> Value:
     axis = axis_of(params.axis, x.rank)
     places = _indices(builder, indices, [builder.extent(x, axis)])
-    return at_least_1d(
-        builder, builder.op("gather", x=_number(builder, x), indices=places, axis=axis)
-    )
+    op = _GATHERS[params.kind]
+    return at_least_1d(builder, builder.op(op, x=_number(builder, x), indices=places, axis=axis))
 
 
 def _number(builder: ProgramBuilder, x: Value) -> Value:
@@ -106,13 +108,6 @@ def scatter_nd(
     rows = builder.reshape(values, target)
     mode = _MODES[params.mode]
     return builder.op("scatter_nd", data=data, indices=places, updates=rows, mode=mode)
-
-
-@as_program("gatherAlongAxis")
-def gather_along_axis(builder: ProgramBuilder, params: Params, x: Value, indices: Value) -> Value:
-    axis = axis_of(params.axis, x.rank)
-    places = _indices(builder, indices, [builder.extent(x, axis)])
-    return builder.op("gather_along_axis", x=_number(builder, x), indices=places, axis=axis)
 
 
 @as_program("whereNonZero")
@@ -245,19 +240,10 @@ def _outside(builder: ProgramBuilder, x: Value, lower: int, upper: int) -> Value
     return builder.where(band, zero, x)
 
 
-@as_program("lowerTriangular")
-def lower_triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Zero above diagonal `k`."""
-    x = _number(builder, x)
-    if params.k >= 0:
-        return _band(builder, x, -1, params.k)
-    return _outside(builder, x, -params.k - 1, -1)
-
-
-@as_program("upperTriangular")
-def upper_triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Zero below diagonal `k`."""
-    x = _number(builder, x)
-    if params.k <= 0:
-        return _band(builder, x, -params.k, -1)
-    return _outside(builder, x, -1, params.k - 1)
+@as_program("lowerTriangular", "upperTriangular")
+def triangular(builder: ProgramBuilder, params: Params, x: Value) -> Value:
+    """Zero above diagonal `k`, or below it."""
+    x, k = _number(builder, x), params.k
+    if params.kind == "lowerTriangular":
+        return _band(builder, x, -1, k) if k >= 0 else _outside(builder, x, -k - 1, -1)
+    return _band(builder, x, -k, -1) if k <= 0 else _outside(builder, x, -1, k - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     SECOND_INPUT,
@@ -17,6 +19,18 @@ from mlferry.layers.params import Params
 from mlferry.numerics.shapes import Shape, broadcast, need_rank, product, replaced, show
 from mlferry.spec.problems import Problems, error, note, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
+
+_SIZES = {  # the fields with the rows and the columns of the stored matrix
+    "innerProduct": ("outputChannels", "inputChannels"),
+    "embedding": ("outputChannels", "inputDim"),
+    "embeddingND": ("embeddingSize", "vocabSize"),
+}
+
+
+def matrix_shape(params: Params) -> tuple[int, int]:
+    """The shape of the stored matrix of a product or an embedding."""
+    rows, columns = (getattr(params, field) for field in _SIZES[params.kind])
+    return rows, columns
 
 
 @layer_kind(
@@ -109,12 +123,10 @@ _INT8_FIELD = "int8DynamicQuantize"
 # ---- rules and stored weights ------------------------------------------------------------------
 
 
-@stored_weights("innerProduct")
-def weights_of_inner_product(
-    layer: nn.NeuralNetworkLayer, params: nn.InnerProductLayerParams
-) -> StoredWeights:
-    out = params.outputChannels
-    yield StoredWeight("weights", params.weights, (out, params.inputChannels), scales=out)
+@stored_weights(*_SIZES)
+def weights_of_matrix(layer: nn.NeuralNetworkLayer, params: Any) -> StoredWeights:
+    out, count = (getattr(params, field) for field in _SIZES[layer.WhichOneof("layer") or ""])
+    yield StoredWeight("weights", params.weights, (out, count), scales=out)
     yield stored_bias(params, out)
 
 
@@ -128,24 +140,6 @@ def weights_of_batched_matmul(
         "weights", params.weights, (columns, rows), SECOND_INPUT, has_stored_weights, scales=columns
     )
     yield stored_bias(params, columns, stored=has_stored_weights)
-
-
-@stored_weights("embedding")
-def weights_of_embedding(
-    layer: nn.NeuralNetworkLayer, params: nn.EmbeddingLayerParams
-) -> StoredWeights:
-    out = params.outputChannels
-    yield StoredWeight("weights", params.weights, (out, params.inputDim), scales=out)
-    yield stored_bias(params, out)
-
-
-@stored_weights("embeddingND")
-def weights_of_embedding_nd(
-    layer: nn.NeuralNetworkLayer, params: nn.EmbeddingNDLayerParams
-) -> StoredWeights:
-    out = params.embeddingSize
-    yield StoredWeight("weights", params.weights, (out, params.vocabSize), scales=out)
-    yield stored_bias(params, out)
 
 
 @layer_rule("innerProduct", "batchedMatmul")

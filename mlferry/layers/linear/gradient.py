@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.layers.gradients import INPUTS, SHAPES, Array, LayerRun, gradient
+from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.params import Params
 from mlferry.numerics.gradients import reduced_to
 
@@ -22,31 +23,21 @@ def inner_product(run: LayerRun, dy: Array) -> Array | None:
     return (behind @ weights).reshape(run.input_shapes[0])
 
 
-def _of_table(run: LayerRun, dy: Array, indices: Array, rows: int) -> None:
-    """The gradients of the looked-up rows [rows, size], stored as [size, rows], and of the bias."""
+@gradient("embedding", "embeddingND", keeps=SHAPES, weights_keep=INPUTS)
+def embedding(run: LayerRun, dy: Array) -> None:
+    """Those of the looked-up rows, stored as columns, and of the bias; indices have none."""
+    if not run.trained:
+        return
+    indices = run.inputs[0]
     behind = dy.reshape(-1, dy.size // max(1, indices.size))
 
     def of_rows() -> Array:
-        total = np.zeros((rows, behind.shape[1]), dy.dtype)
+        total = np.zeros((matrix_shape(run.params)[1], behind.shape[1]), dy.dtype)
         np.add.at(total, indices.reshape(-1).astype(np.int64), behind)
         return total.T
 
     run.weight("weights", of_rows)
     run.weight("bias", lambda: behind.sum(axis=0))
-
-
-@gradient("embedding", keeps=SHAPES, weights_keep=INPUTS)
-def embedding(run: LayerRun, dy: Array) -> None:
-    """The gradient of the weights; indices have none."""
-    if run.trained:
-        _of_table(run, dy, run.inputs[0], run.params.inputDim)
-
-
-@gradient("embeddingND", keeps=SHAPES, weights_keep=INPUTS)
-def embedding_nd(run: LayerRun, dy: Array) -> None:
-    """The gradient of the weights; indices have none."""
-    if run.trained:
-        _of_table(run, dy, run.inputs[0], run.params.vocabSize)
 
 
 def _reads(params: Params) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from mlferry.compiled import packs
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, kernel
+from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.params import Params
 from mlferry.numerics.copies import by_columns
 
@@ -67,22 +68,16 @@ def _look_up(table: Array, indices: Array) -> Array:
     return table[rows]
 
 
-@kernel("embedding")
+@kernel("embedding", "embeddingND")
 def embedding(params: Params, x: Array) -> Array:
-    """Weights are [outputChannels, inputDim]; one index a position."""
-    table = params.weight("weights", (params.outputChannels, params.inputDim)).T
-    y = _look_up(table, x.reshape(x.shape[:-3]))
+    """Weights are [size, rows of the table]; one index a position."""
+    shape = matrix_shape(params)
+    single = params.kind == "embeddingND"
+    indices = x[..., 0] if single else x.reshape(x.shape[:-3])
+    y = _look_up(params.weight("weights", shape).T, indices)
     if params.hasBias:
-        y = y + params.weight("bias", (params.outputChannels,))
-    return y.reshape(*x.shape[:-3], params.outputChannels, 1, 1)
-
-
-@kernel("embeddingND")
-def embedding_nd(params: Params, x: Array) -> Array:
-    """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
-    table = params.weight("weights", (params.embeddingSize, params.vocabSize)).T
-    y = _look_up(table, x[..., 0])
-    return y + params.weight("bias", (params.embeddingSize,)) if params.hasBias else y
+        y = y + params.weight("bias", shape[:1])
+    return y if single else y[..., None, None]
 
 
 @kernel("batchedMatmul")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlferry.layers.exports import op
+from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.onnx_graph.emitter import Emitter
@@ -68,32 +69,20 @@ def _never_from_the_end(emitter: Emitter, indices: str, count: int) -> str:
     return y
 
 
-@op("embedding")
+@op("embedding", "embeddingND")
 def embedding(emitter: Emitter, params: Params, x: str) -> str:
-    """Weights are [outputChannels, inputDim]; one index a position."""
-    shape = (params.outputChannels, params.inputDim)
-    indices = emitter.reshape(emitter.whole(x), emitter.extents(x)[:-3])
-    table = weight(emitter, params, "weights", shape, axes=(1, 0))
-    y = emitter.node("Gather", table, _never_from_the_end(emitter, indices, params.inputDim))
-    emitter.shapes[y] = (*emitter.shape(x)[:-3], params.outputChannels)
+    """Weights are [size, rows of the table]; one index a position."""
+    size, rows = matrix_shape(params)
+    single = params.kind == "embeddingND"
+    lead = emitter.extents(x)[: -1 if single else -3]
+    indices = emitter.whole(x)
+    indices = emitter.squeeze(indices, [-1]) if single else emitter.reshape(indices, lead)
+    table = weight(emitter, params, "weights", (size, rows), axes=(1, 0))
+    y = emitter.node("Gather", table, _never_from_the_end(emitter, indices, rows))
+    emitter.shapes[y] = (*emitter.shape(x)[: len(lead)], size)
     if params.hasBias:
-        y = emitter.node("Add", y, weight(emitter, params, "bias", (params.outputChannels,)))
-    return emitter.reshape(y, [*emitter.extents(x)[:-3], params.outputChannels, 1, 1])
-
-
-@op("embeddingND")
-def embedding_nd(emitter: Emitter, params: Params, x: str) -> str:
-    """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
-    table = weight(
-        emitter, params, "weights", (params.embeddingSize, params.vocabSize), axes=(1, 0)
-    )
-    indices = _never_from_the_end(
-        emitter, emitter.squeeze(emitter.whole(x), [-1]), params.vocabSize
-    )
-    y = emitter.node("Gather", table, indices)
-    if not params.hasBias:
-        return y
-    return emitter.node("Add", y, weight(emitter, params, "bias", (params.embeddingSize,)))
+        y = emitter.node("Add", y, weight(emitter, params, "bias", (size,)))
+    return y if single else emitter.reshape(y, [*lead, size, 1, 1])
 
 
 @op("batchedMatmul")

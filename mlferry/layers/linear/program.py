@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
@@ -50,30 +51,18 @@ def rounded_to_int8(builder: ProgramBuilder, x: Value) -> Value:
     return builder.op("mul", x=steps, y=scale)
 
 
-@as_program("embedding")
+@as_program("embedding", "embeddingND")
 def embedding(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Weights are [outputChannels, inputDim]; one index a position."""
-    shape = (params.outputChannels, params.inputDim)
-    indices = builder.reshape(builder.as_integer(x), builder.extents(x)[:-3])
+    """Weights are [size, rows of the table]; one index a position."""
+    shape, whole = matrix_shape(params), builder.as_integer(x)
+    single = params.kind == "embeddingND"
+    lead = builder.extents(x)[:-3]
+    indices = builder.squeeze(whole, [-1]) if single else builder.reshape(whole, lead)
     table = weight(builder, params, "weights", shape, axes=(1, 0))
-    y = _looked_up(builder, params, table, indices, params.outputChannels)
-    return builder.expand(y, [-2, -1])
-
-
-@as_program("embeddingND")
-def embedding_nd(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    """Weights are [embeddingSize, vocabSize]; the last extent of the input is 1."""
-    shape = (params.embeddingSize, params.vocabSize)
-    indices = builder.squeeze(builder.as_integer(x), [-1])
-    table = weight(builder, params, "weights", shape, axes=(1, 0))
-    return _looked_up(builder, params, table, indices, params.embeddingSize)
-
-
-def _looked_up(
-    builder: ProgramBuilder, params: Params, table: Value, indices: Value, size: int
-) -> Value:
     y = builder.op("gather", x=table, indices=indices, axis=0)
-    return builder.op("add", x=y, y=params.decoded("bias", (size,))) if params.hasBias else y
+    if params.hasBias:
+        y = builder.op("add", x=y, y=params.decoded("bias", shape[:1]))
+    return y if single else builder.expand(y, [-2, -1])
 
 
 @as_program("batchedMatmul")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     EXTENTS,
@@ -32,6 +35,16 @@ def batchnorm(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
+def scale_and_shift(params: Params) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What stored statistics and weights of a `batchnorm` do together, [channels, 1, 1] each."""
+    gamma, beta, mean, variance = (
+        params.weight(name, (params.channels, 1, 1))
+        for name in ("gamma", "beta", "mean", "variance")
+    )
+    scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
+    return scale, beta - mean * scale
+
+
 @layer_kind("lrn", inputs=1, defaults={"k": 1.0}, positive=("localSize",))
 def lrn(params: Params, shape: Shape) -> list[Shape]:
     need_rank(shape, 3)
@@ -51,6 +64,11 @@ def across_channels(params: Params, shape: Shape) -> list[Shape]:
 def softmax_nd(params: Params, shape: Shape) -> list[Shape]:
     axis_of(params.axis, len(shape))
     return [shape]
+
+
+def softmax_axis(params: Params) -> int:
+    """The axis of a softmax: the channels, if the layer does not say."""
+    return -3 if params.kind == "softmax" else int(params.axis)
 
 
 @layer_kind(

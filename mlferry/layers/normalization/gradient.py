@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.layers.gradients import BOTH, INPUTS, OUTPUTS, SHAPES, Array, LayerRun, gradient
-from mlferry.layers.normalization.definition import broadcast_shape
+from mlferry.layers.normalization.definition import broadcast_shape, softmax_axis
 from mlferry.numerics.gradients import centered, reduced_to, through_softmax
 
 
@@ -41,14 +41,9 @@ def batchnorm(run: LayerRun, dy: Array) -> Array:
     return centered(dy * gamma, moved, scale, axes)
 
 
-@gradient("softmax", keeps=OUTPUTS)
+@gradient("softmax", "softmaxND", keeps=OUTPUTS)
 def softmax(run: LayerRun, dy: Array) -> Array:
-    return through_softmax(dy, run.outputs[0], -3)
-
-
-@gradient("softmaxND", keeps=OUTPUTS)
-def softmax_nd(run: LayerRun, dy: Array) -> Array:
-    return through_softmax(dy, run.outputs[0], run.params.axis)
+    return through_softmax(dy, run.outputs[0], softmax_axis(run.params))
 
 
 @gradient("layerNormalization", keeps=INPUTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.layers.kernels import Array, kernel
-from mlferry.layers.normalization.definition import broadcast_shape
+from mlferry.layers.normalization.definition import broadcast_shape, scale_and_shift, softmax_axis
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import softmax_along
 from mlferry.numerics.normalization import layer_normalized
@@ -19,7 +19,7 @@ def batchnorm(params: Params, x: Array) -> Array:
     is before the channels, or over height and width alone with `instanceNormalization`.
     """
     if not params.computeMeanVar:
-        scale, shift = params.once("scale and shift", lambda: _scale_and_shift(params))
+        scale, shift = params.once("scale and shift", lambda: scale_and_shift(params))
         return _moved(x, scale, shift)
     others = () if params.instanceNormalization else tuple(range(x.ndim - 3))
     axes = (*others, -2, -1)
@@ -38,24 +38,9 @@ def _moved(x: Array, scale: Array, shift: Array) -> Array:
     return y
 
 
-def _scale_and_shift(params: Params) -> tuple[Array, Array]:
-    gamma, beta, mean, variance = (
-        params.weight(name, (params.channels, 1, 1))
-        for name in ("gamma", "beta", "mean", "variance")
-    )
-    scale = gamma / np.sqrt(variance + np.float32(params.epsilon))
-    return scale, beta - mean * scale
-
-
-@kernel("softmax")
+@kernel("softmax", "softmaxND")
 def softmax(params: Params, x: Array) -> Array:
-    """Along the channels (axis -3)."""
-    return softmax_along(x, -3)
-
-
-@kernel("softmaxND")
-def softmax_nd(params: Params, x: Array) -> Array:
-    return softmax_along(x, params.axis)
+    return softmax_along(x, softmax_axis(params))
 
 
 @kernel("layerNormalization")

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlferry.layers.convolution.onnx import over_maps
 from mlferry.layers.exports import op
-from mlferry.layers.normalization.definition import broadcast_shape
+from mlferry.layers.normalization.definition import broadcast_shape, scale_and_shift
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.onnx_graph.emitter import Emitter
@@ -39,16 +39,8 @@ def batchnorm(emitter: Emitter, params: Params, x: str) -> str:
         names = ("gamma", "beta", "mean", "variance")
         weights = [weight(emitter, params, name, (params.channels,)) for name in names]
         return emitter.node("BatchNormalization", x, *weights, epsilon=params.epsilon)
-    factor, shift, mean, variance = (
-        params.weight(name, (params.channels, 1, 1))
-        for name in ("gamma", "beta", "mean", "variance")
-    )
-    factor = factor / np.sqrt(variance + np.float32(params.epsilon))
-    return emitter.node(
-        "Add",
-        emitter.node("Mul", x, emitter.constant(factor)),
-        emitter.constant(shift - mean * factor),
-    )
+    scale, shift = map(emitter.constant, scale_and_shift(params))
+    return emitter.node("Add", emitter.node("Mul", x, scale), shift)
 
 
 def _standardized(emitter: Emitter, x: str, axes: list[int], epsilon: float | None) -> str:

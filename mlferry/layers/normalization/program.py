@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlferry.layers.convolution.program import over_maps
-from mlferry.layers.normalization.definition import broadcast_shape
+from mlferry.layers.normalization.definition import broadcast_shape, softmax_axis
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
@@ -53,14 +53,9 @@ def _standardized(
     return builder.op("mul", x=centered, y=builder.op("rsqrt", x=variance, epsilon=epsilon))
 
 
-@as_program("softmax")
+@as_program("softmax", "softmaxND")
 def softmax(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.op("softmax", x=builder.as_float(x), axis=-3)
-
-
-@as_program("softmaxND")
-def softmax_nd(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return builder.op("softmax", x=builder.as_float(x), axis=params.axis)
+    return builder.op("softmax", x=builder.as_float(x), axis=softmax_axis(params))
 
 
 @as_program("layerNormalization")

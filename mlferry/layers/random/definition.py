@@ -10,24 +10,24 @@ from mlferry.numerics.shapes import Shape, need_rank
 from mlferry.spec.problems import Problems, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
+_LIKE, _STATIC, _DYNAMIC = (
+    [f"random{name}{form}" for name in ("Normal", "Uniform", "Bernoulli")]
+    for form in ("Like", "Static", "Dynamic")
+)
+RANDOM = (*_LIKE, *_STATIC, *_DYNAMIC)
 
-@layer_kind("randomNormalLike", "randomUniformLike", "randomBernoulliLike", inputs=1)
+
+@layer_kind(*_LIKE, inputs=1)
 def random_like(params: Params, shape: Shape) -> list[Shape]:
     return [shape]
 
 
-@layer_kind(
-    "randomNormalStatic",
-    "randomUniformStatic",
-    "randomBernoulliStatic",
-    inputs=0,
-    lists={"outputShape": EXTENTS},
-)
+@layer_kind(*_STATIC, inputs=0, lists={"outputShape": EXTENTS})
 def random_static(params: Params) -> list[Shape]:
     return [params.outputShape]
 
 
-@layer_kind("randomNormalDynamic", "randomUniformDynamic", "randomBernoulliDynamic", inputs=1)
+@layer_kind(*_DYNAMIC, inputs=1)
 def random_dynamic(params: Params, target: Shape) -> list[Shape]:
     return [held(target)]
 

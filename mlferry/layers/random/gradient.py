@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from mlferry.layers.gradients import no_gradient
+from mlferry.layers.random.definition import RANDOM
 
-no_gradient(
-    *(
-        f"random{name}{form}"
-        for name in ("Normal", "Uniform", "Bernoulli")
-        for form in ("Like", "Static", "Dynamic")
-    ),
-    "categoricalDistribution",
-)
+no_gradient(*RANDOM, "categoricalDistribution")

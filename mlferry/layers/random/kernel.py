@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlferry.layers.dynamic.kernel import extents
+from mlferry.layers.dynamic.kernel import target
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import softmax_along
@@ -48,19 +48,9 @@ _BY_KIND = {
 }
 
 
-@kernel(*(f"random{name}Like" for name in _DRAWS))
-def random_like(params: Params, x: Array) -> Array:
-    return _BY_KIND[params.kind](params, x.shape)
-
-
-@kernel(*(f"random{name}Static" for name in _DRAWS))
-def random_static(params: Params) -> Array:
-    return _BY_KIND[params.kind](params, tuple(params.outputShape))
-
-
-@kernel(*(f"random{name}Dynamic" for name in _DRAWS))
-def random_dynamic(params: Params, shape: Array) -> Array:
-    return _BY_KIND[params.kind](params, extents(shape))
+@kernel(*_BY_KIND)
+def random(params: Params, *given: Array) -> Array:
+    return _BY_KIND[params.kind](params, target(params, "outputShape", *given))
 
 
 @kernel("categoricalDistribution")

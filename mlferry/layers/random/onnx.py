@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.layers.dynamic.onnx import filled
+from mlferry.layers.dynamic.onnx import filled, target
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
+from mlferry.layers.random.definition import RANDOM
 from mlferry.numerics.shapes import product
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
-
-_NAMES = ("Normal", "Uniform", "Bernoulli")
 
 
 def _seed(params: Params) -> float | None:
@@ -31,19 +30,12 @@ def _drawn(emitter: Emitter, params: Params, like: str) -> str:
     return emitter.from_flag(emitter.node("Less", y, emitter.number(params.prob)))
 
 
-@op(*(f"random{name}Like" for name in _NAMES), random=True)
-def random_like(emitter: Emitter, params: Params, x: str) -> str:
-    return _drawn(emitter, params, x)
-
-
-@op(*(f"random{name}Static" for name in _NAMES), random=True)
-def random_static(emitter: Emitter, params: Params) -> str:
-    return _drawn(emitter, params, filled(emitter, 0, emitter.integers(params.outputShape)))
-
-
-@op(*(f"random{name}Dynamic" for name in _NAMES), random=True)
-def random_dynamic(emitter: Emitter, params: Params, shape: str) -> str:
-    return _drawn(emitter, params, filled(emitter, 0, emitter.whole(shape)))
+@op(*RANDOM, random=True)
+def random(emitter: Emitter, params: Params, *given: str) -> str:
+    if params.kind.endswith("Like"):
+        return _drawn(emitter, params, *given)
+    shape = target(emitter, params, "outputShape", *given)
+    return _drawn(emitter, params, filled(emitter, 0, shape))
 
 
 @op("categoricalDistribution", random=True)

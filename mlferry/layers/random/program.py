@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlferry.layers.dynamic.program import target
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
+from mlferry.layers.random.definition import RANDOM
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
-_NAMES = ("Normal", "Uniform", "Bernoulli")
 
-
-def _drawn(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
+@as_program(*RANDOM, random=True)
+def random(builder: ProgramBuilder, params: Params, *given: Value) -> Value:
     if "Normal" in params.kind:
         op, fields = "random_normal", {"mean": params.mean, "stddev": params.stdDev}
     elif "Uniform" in params.kind:
@@ -20,22 +21,8 @@ def _drawn(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
     else:
         op, fields = "random_bernoulli", {"prob": params.prob}
     arguments = {name: np.float32(value) for name, value in fields.items()}
+    shape = target(builder, params, "outputShape", *given)
     return builder.op(op, shape=shape, seed=int(params.seed), **arguments)
-
-
-@as_program(*(f"random{name}Like" for name in _NAMES), random=True)
-def random_like(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    return _drawn(builder, params, builder.vector(builder.extents(x)))
-
-
-@as_program(*(f"random{name}Static" for name in _NAMES), random=True)
-def random_static(builder: ProgramBuilder, params: Params) -> Value:
-    return _drawn(builder, params, builder.integers(params.outputShape))
-
-
-@as_program(*(f"random{name}Dynamic" for name in _NAMES), random=True)
-def random_dynamic(builder: ProgramBuilder, params: Params, shape: Value) -> Value:
-    return _drawn(builder, params, builder.as_integer(shape))
 
 
 @as_program("categoricalDistribution", random=True)

@@ -25,12 +25,7 @@ RECURRENT = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM"
 
 
 def recurrent(
-    params: Params,
-    shape: Shape,
-    states: tuple[Shape, ...],
-    sequence: bool,
-    names: int,
-    directions: int,
+    params: Params, shape: Shape, states: tuple[Shape, ...], sequence: bool, names: int
 ) -> list[Shape]:
     """The output and `names` states; initial states are given all or not at all."""
     if len(shape) != 5:
@@ -48,41 +43,24 @@ def recurrent(
             raise SpecError(f"an initial state of shape {show(state)}; {units} units are needed")
     batch = shape[1]
     steps = shape[0] if sequence else 1
-    return [(steps, batch, directions * units, 1, 1), *[(1, batch, units, 1, 1)] * names]
+    return [(steps, batch, max(1, names // 2) * units, 1, 1), *[(1, batch, units, 1, 1)] * names]
 
 
-@layer_kind(
-    "simpleRecurrent",
-    inputs=2,
-    outputs=2,
-    evaluated=(1, 2),
-    positive=("inputVectorSize", "outputVectorSize"),
-)
-@layer_kind("gru", inputs=(1, 2), outputs=2, positive=("inputVectorSize", "outputVectorSize"))
+_SIZES = ("inputVectorSize", "outputVectorSize")
+_CLIP = {"params.cellClipThreshold": CELL_CLIP}
+
+
+@layer_kind("simpleRecurrent", inputs=2, outputs=2, evaluated=(1, 2), positive=_SIZES)
+@layer_kind("gru", inputs=(1, 2), outputs=2, positive=_SIZES)
 def one_state(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(params, shape, states, params.sequenceOutput, 1, 1)
+    return recurrent(params, shape, states, params.sequenceOutput, 1)
 
 
-@layer_kind(
-    "uniDirectionalLSTM",
-    inputs=(1, 3),
-    outputs=3,
-    defaults={"params.cellClipThreshold": CELL_CLIP},
-    positive=("inputVectorSize", "outputVectorSize"),
-)
+@layer_kind("uniDirectionalLSTM", inputs=(1, 3), outputs=3, defaults=_CLIP, positive=_SIZES)
+@layer_kind("biDirectionalLSTM", inputs=(1, 5), outputs=5, defaults=_CLIP, positive=_SIZES)
 def lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(params, shape, states, params.params.sequenceOutput, 2, 1)
-
-
-@layer_kind(
-    "biDirectionalLSTM",
-    inputs=(1, 5),
-    outputs=5,
-    defaults={"params.cellClipThreshold": CELL_CLIP},
-    positive=("inputVectorSize", "outputVectorSize"),
-)
-def bidirectional_lstm(params: Params, shape: Shape, *states: Shape) -> list[Shape]:
-    return recurrent(params, shape, states, params.params.sequenceOutput, 4, 2)
+    names = 4 if params.kind == "biDirectionalLSTM" else 2
+    return recurrent(params, shape, states, params.params.sequenceOutput, names)
 
 
 # ---- rules and stored weights ------------------------------------------------------------------
@@ -180,32 +158,21 @@ def weights_of_gru(layer: nn.NeuralNetworkLayer, params: nn.GRULayerParams) -> S
     )
 
 
-@stored_weights("uniDirectionalLSTM")
+@stored_weights("uniDirectionalLSTM", "biDirectionalLSTM")
 def weights_of_lstm(
-    layer: nn.NeuralNetworkLayer, params: nn.UniDirectionalLSTMLayerParams
-) -> StoredWeights:
-    yield from _lstm_direction(params, params.weightParams, "weightParams.")
-
-
-@stored_weights("biDirectionalLSTM")
-def weights_of_bidirectional_lstm(
-    layer: nn.NeuralNetworkLayer, params: nn.BiDirectionalLSTMLayerParams
-) -> StoredWeights:
-    for index, stored in enumerate(params.weightParams):
-        yield from _lstm_direction(params, stored, f"weightParams[{index}].")
-
-
-def _lstm_direction(
+    layer: nn.NeuralNetworkLayer,
     params: nn.BiDirectionalLSTMLayerParams | nn.UniDirectionalLSTMLayerParams,
-    stored: nn.LSTMWeightParams,
-    prefix: str,
 ) -> StoredWeights:
-    out, options = params.outputVectorSize, params.params
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
-    sizes = (out, params.inputVectorSize)
-    yield from _gates(stored, prefix, gates, sizes, options.hasBiasVectors)
-    for gate in ("inputGate", "forgetGate", "outputGate"):
-        field = f"{gate}PeepholeVector"
-        used = options.hasPeepholeVectors
-        message = getattr(stored, field)
-        yield StoredWeight(prefix + field, message, (out,), "hasPeepholeVectors", used)
+    sizes, options = (params.outputVectorSize, params.inputVectorSize), params.params
+    stored: dict[str, nn.LSTMWeightParams] = (
+        {"weightParams.": params.weightParams}
+        if isinstance(params, nn.UniDirectionalLSTMLayerParams)
+        else {f"weightParams[{index}].": each for index, each in enumerate(params.weightParams)}
+    )
+    for prefix, message in stored.items():
+        yield from _gates(message, prefix, gates, sizes, options.hasBiasVectors)
+        for gate in ("inputGate", "forgetGate", "outputGate"):
+            field, used = f"{gate}PeepholeVector", options.hasPeepholeVectors
+            vector = getattr(message, field)
+            yield StoredWeight(prefix + field, vector, sizes[:1], "hasPeepholeVectors", used)

@@ -22,7 +22,7 @@ from mlferry.layers.elementwise.gradient import (
 from mlferry.layers.gradients import INPUTS, Array, LayerRun, gradient
 from mlferry.layers.params import Params
 from mlferry.layers.recurrent.kernel import activation_of
-from mlferry.numerics.gates import CELL_CLIP, FIXED
+from mlferry.numerics.gates import CELL_CLIP, FIXED, fields_of
 from mlferry.numerics.gradients import reduced_to
 
 
@@ -116,13 +116,6 @@ def _over_time(of_gate: Array, factor: Array) -> Array:
     return product
 
 
-def _names(gates: Sequence[str]) -> list[list[str]]:
-    return [
-        [f"{gate}{what}" for gate in gates]
-        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
-    ]
-
-
 def _walked(x: Array, reverse: bool) -> Array:
     """[Seq, Batch, C] of an input, in the order of the walk."""
     flat = x.reshape(*x.shape[:2], -1)
@@ -196,7 +189,7 @@ def _results(run: LayerRun, dx: Array, reverse: bool, states: Sequence[Array]) -
 @gradient("gru", keeps=INPUTS)
 def gru(run: LayerRun, dy: Array, dlast: Array | None = None) -> tuple[Array, ...]:
     params, reverse = run.params, run.params.reverseInput
-    names = _names(["updateGate", "resetGate", "outputGate"])
+    names = fields_of(["updateGate", "resetGate", "outputGate"])
     gates = GateMatrices.of(params, params, names, params.hasBiasVectors)
     x = _walked(run.inputs[0], reverse)
     inner, outer = (GateFunction(a, clip=True) for a in params.activations)
@@ -259,7 +252,7 @@ class LstmWalk:
         options, units = params.params, params.outputVectorSize
         self.coupled = options.coupledInputAndForgetGate
         self.early = ["inputGate"] if self.coupled else ["inputGate", "forgetGate"]
-        self.names = _names([*self.early, "outputGate", "blockInput"])
+        self.names = fields_of([*self.early, "outputGate", "blockInput"])
         self.gates = GateMatrices.of(params, part, self.names, options.hasBiasVectors)
         self.f, self.g = (GateFunction(a, clip=True) for a in activations[:2])
         self.h = GateFunction(activations[2], clip=False)

@@ -22,7 +22,7 @@ from mlferry.layers.elementwise.kernel import clipped, function_of
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import hard_sigmoid, scaled_tanh, sigmoid
-from mlferry.numerics.gates import CELL_CLIP, FIXED
+from mlferry.numerics.gates import CELL_CLIP, FIXED, fields_of
 
 _CLIP, _ONE, _HALF = np.float32(CELL_CLIP), np.float32(1), np.float32(0.5)
 
@@ -176,10 +176,7 @@ def gru(params: Params, x: Array, *states: Array) -> tuple[Array, ...]:
     units = params.outputVectorSize
 
     def of(*names: str) -> GateWeights:
-        weights, recursions, biases = (
-            [f"{name}Gate{what}" for name in names]
-            for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
-        )
+        weights, recursions, biases = fields_of([f"{name}Gate" for name in names])
         return _gates(
             params, [params], weights, recursions, biases if params.hasBiasVectors else []
         )
@@ -228,10 +225,7 @@ def _lstm(
     coupled = options.coupledInputAndForgetGate
     early = ["inputGate"] if coupled else ["inputGate", "forgetGate"]
     names = [*early, "outputGate", "blockInput"]
-    weights, recursions, biases = (
-        [f"{name}{what}" for name in names]
-        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
-    )
+    weights, recursions, biases = fields_of(names)
     kinds = [a.which("NonlinearityType") for a in activations]
     if is_active() and _is_standard(params, parts, kinds, x):
         return _compiled_lstm(params, parts, x, states, reverse)

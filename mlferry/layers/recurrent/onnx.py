@@ -235,17 +235,28 @@ def simple_recurrent(emitter: Emitter, params: Params, x: str, *states: str) -> 
     """y = f(W x + R y' + b)."""
     layer = _layer(emitter, params, [params], [params.reverseInput], x, states)
     names = (["weightMatrix"], ["recursionMatrix"], ["biasVector"] if params.hasBiasVector else [])
-    function = Function.of(params.activation)
+    return _of_one_state(emitter, "RNN", layer, names, [Function.of(params.activation)], {})
+
+
+def _of_one_state(
+    emitter: Emitter,
+    node: str,
+    layer: RecurrentLayer,
+    names: tuple[list[str], list[str], list[str]],
+    functions: Sequence[Function],
+    options: dict[str, Any],
+) -> tuple[str, ...]:
     y, last = emitter.nodes(
-        "RNN",
+        node,
         [layer.x, *_weights(emitter, layer, names), "", _first(emitter, layer, 0, 1)],
         2,
-        hidden_size=params.outputVectorSize,
+        hidden_size=layer.params.outputVectorSize,
         direction=layer.direction,
-        **_attributes([function]),
-        clip=None if function.bound else CELL_CLIP,
+        **_attributes(functions),
+        **options,
+        clip=None if all(function.bound for function in functions) else CELL_CLIP,
     )
-    return _blobs(emitter, layer, params.sequenceOutput, y, [last])
+    return _blobs(emitter, layer, layer.params.sequenceOutput, y, [last])
 
 
 @op("gru", five_axes=True, limits=_LIMITS)
@@ -254,17 +265,7 @@ def gru(emitter: Emitter, params: Params, x: str, *states: str) -> tuple[str, ..
     layer = _layer(emitter, params, [params], [params.reverseInput], x, states)
     names = _named(["updateGate", "resetGate", "outputGate"], params.hasBiasVectors)
     functions = [Function.of(a) for a in params.activations]
-    y, last = emitter.nodes(
-        "GRU",
-        [layer.x, *_weights(emitter, layer, names), "", _first(emitter, layer, 0, 1)],
-        2,
-        hidden_size=params.outputVectorSize,
-        direction=layer.direction,
-        **_attributes(functions),
-        linear_before_reset=0,
-        clip=None if all(f.bound for f in functions) else CELL_CLIP,
-    )
-    return _blobs(emitter, layer, params.sequenceOutput, y, [last])
+    return _of_one_state(emitter, "GRU", layer, names, functions, {"linear_before_reset": 0})
 
 
 # ---- LSTM ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
-from mlferry.numerics.gates import FIXED
+from mlferry.numerics.gates import FIXED, fields_of
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Array, Value
 from mlferry.refusals import refuse
@@ -86,7 +86,7 @@ def simple_recurrent(
     return _blobs(builder, y, [last])
 
 
-_GRU = ("reset", "output", "update")  # in the order of the op
+_GRU = ("resetGate", "outputGate", "updateGate")  # in the order of the op
 
 
 @as_program("gru", five_axes=True, limits=_LIMITS)
@@ -94,10 +94,7 @@ def gru(builder: ProgramBuilder, params: Params, x: Value, *states: Value) -> tu
     """The reset gate is applied to the state before the recursion matrix, in the op as well."""
     rows, units = _rows(builder, x), params.outputVectorSize
     inner, outer = (_activation(a) for a in params.activations)
-    matrices, recursions, biases = (
-        [f"{gate}Gate{what}" for gate in _GRU]
-        for what in ("WeightMatrix", "RecursionMatrix", "BiasVector")
-    )
+    matrices, recursions, biases = fields_of(_GRU)
     y, last = builder.ops(
         "gru",
         x=rows,
@@ -221,12 +218,12 @@ def bi_directional_lstm(
         return _blobs(builder, builder.joined([y, z], 2), [h, c, k, d])
     gate = _activation(ahead[0])
     there, back = (_lstm_weights(params, part, gate) for part in (forward, backward))
-    width = [states[place::2] for place in (0, 1)]
+    width = units if states else 2 * units
     y, h, c = builder.ops(
         "lstm",
         x=rows,
-        initial_h=_both(builder, rows, width[0], units),
-        initial_c=_both(builder, rows, width[1], units),
+        initial_h=_first(builder, rows, states[::2], width),
+        initial_c=_first(builder, rows, states[1::2], width),
         direction="bidirectional",
         **there,
         **{f"{name}_back": value for name, value in back.items()},
@@ -236,9 +233,3 @@ def bi_directional_lstm(
         builder.sliced(state, 1, first, first + units) for first in (0, units) for state in (h, c)
     ]
     return _blobs(builder, y, ends)
-
-
-def _both(builder: ProgramBuilder, rows: Value, states: Sequence[Value], units: int) -> Value:
-    if states:
-        return _first(builder, rows, states, units)
-    return _first(builder, rows, (), 2 * units)

@@ -6,16 +6,15 @@ from mlferry.layers.borders import borders
 from mlferry.layers.convolution.onnx import over_maps, padded
 from mlferry.layers.exports import op
 from mlferry.layers.params import Params
-from mlferry.numerics.shapes import axis_of, product
+from mlferry.layers.reshaping.definition import flatten_to_2d as flattened
 from mlferry.onnx_graph.emitter import INT64, Emitter
 
 
 @op("flattenTo2D")
 def flatten_to_2d(emitter: Emitter, params: Params, x: str) -> str:
-    shape = emitter.shape(x)
-    axis = len(shape) if params.axis == len(shape) else axis_of(params.axis, len(shape))
-    rows, columns = product(shape[:axis]), product(shape[axis:])
+    ((rows, columns),) = flattened(params, emitter.shape(x))
     if rows is None and columns is None:
+        axis = params.axis + (params.axis < 0) * emitter.rank(x)
         return emitter.node("Flatten", x, axis=axis)
     return emitter.reshape(x, [-1 if n is None else n for n in (rows, columns)])
 

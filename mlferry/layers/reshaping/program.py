@@ -8,17 +8,16 @@ from mlferry.layers.borders import borders
 from mlferry.layers.convolution.program import over_maps, padded
 from mlferry.layers.params import Params
 from mlferry.layers.programs import as_program
-from mlferry.numerics.shapes import axis_of, product
+from mlferry.layers.reshaping.definition import flatten_to_2d as flattened
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
 
 
 @as_program("flattenTo2D")
 def flatten_to_2d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
-    shape = x.shape
-    axis = len(shape) if params.axis == len(shape) else axis_of(params.axis, len(shape))
-    rows, columns = product(shape[:axis]), product(shape[axis:])
+    ((rows, columns),) = flattened(params, x.shape)
     if rows is None and columns is None:
+        axis = params.axis + (params.axis < 0) * x.rank
         return builder.op("flatten2d", x=builder.as_float(x), axis=axis)
     return builder.reshape(x, [-1 if n is None else n for n in (rows, columns)])
 

@@ -10,7 +10,6 @@ from mlferry.layers.kernels import Array, integer, integers, kernel
 from mlferry.layers.params import Params
 from mlferry.layers.slicing.definition import (
     AXIS_OF_SLICE,
-    Index,
     classic_slice,
     indices,
     static_indices,
@@ -25,37 +24,18 @@ def slice_(params: Params, x: Array) -> Array:
     return x[(slice(None),) * axis + (classic_slice(params),)]
 
 
-def _take(x: Array, index: tuple[Index, ...]) -> Array:
-    return np.atleast_1d(x[index])
-
-
 @kernel("sliceStatic")
 def slice_static(params: Params, x: Array) -> Array:
-    return _take(x, static_indices(params, x.ndim))
+    return np.atleast_1d(x[static_indices(params, x.ndim)])
 
 
 @kernel("sliceDynamic")
-def slice_dynamic(
-    params: Params,
-    x: Array,
-    begin: Array | None = None,
-    end: Array | None = None,
-    strides: Array | None = None,
-    begin_masks: Array | None = None,
-    end_masks: Array | None = None,
-    squeeze_masks: Array | None = None,
-) -> Array:
-    """Parameters replace missing inputs."""
-    index = indices(
-        x.ndim,
-        integers(begin) if begin is not None else (),
-        integers(end) if end is not None else params.endIds,
-        integers(strides) if strides is not None else params.strides,
-        integers(begin_masks) if begin_masks is not None else params.beginMasks,
-        integers(end_masks) if end_masks is not None else params.endMasks,
-        integers(squeeze_masks) if squeeze_masks is not None else params.squeezeMasks,
-    )
-    return _take(x, index)
+def slice_dynamic(params: Params, x: Array, *given: Array) -> Array:
+    """Parameters replace missing inputs: begin, end, strides, and three kinds of masks."""
+    masks = (params.beginMasks, params.endMasks, params.squeezeMasks)
+    stored = ((), params.endIds, params.strides, *masks)
+    index = indices(x.ndim, *map(integers, given), *stored[len(given) :])
+    return np.atleast_1d(x[index])
 
 
 @kernel("sliceBySize")

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from mlferry.layers.validate.rules import model_rule, network_rule
 from mlferry.spec import networks
-from mlferry.spec.problems import Problems, error, hint, listed, note, warning
+from mlferry.spec.problems import Problem, Problems, error, hint, listed, note, warning
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 _LABELS = {  # field of the labels: type of the predicted label, type of the keys
@@ -23,6 +23,11 @@ def _output(spec: model_pb2.Model, name: str) -> ft.FeatureType | None:
         if feature.name == name:
             return feature.type
     return None
+
+
+def _no_output(spec: model_pb2.Model, field: str, name: str) -> Problem:
+    suggestion = hint(name, (feature.name for feature in spec.description.output))
+    return warning(f"{field} {name!r} is not an output.{suggestion}", "description")
 
 
 CLASSIFIERS = (
@@ -83,8 +88,7 @@ def predicted_label(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        suggestion = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
+        yield _no_output(spec, "predictedFeatureName", name)
         return
     types, result = _wanted(classifier), type_.WhichOneof("Type")
     if types and result != types[0]:
@@ -104,10 +108,7 @@ def predicted_probabilities(spec: model_pb2.Model) -> Problems:
         return
     type_ = _output(spec, name)
     if type_ is None:
-        suggestion = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(
-            f"predictedProbabilitiesName {name!r} is not an output.{suggestion}", "description"
-        )
+        yield _no_output(spec, "predictedProbabilitiesName", name)
         return
     types, result = _wanted(classifier), type_.WhichOneof("Type")
     where = f"output {name!r}"
@@ -151,8 +152,7 @@ def regression(spec: model_pb2.Model) -> Problems:
     name = spec.description.predictedFeatureName
     type_ = _output(spec, name)
     if type_ is None:
-        suggestion = hint(name, (feature.name for feature in spec.description.output))
-        yield warning(f"predictedFeatureName {name!r} is not an output.{suggestion}", "description")
+        yield _no_output(spec, "predictedFeatureName", name)
     elif type_.WhichOneof("Type") not in ("doubleType", "multiArrayType"):
         yield warning(
             f"its type is {type_.WhichOneof('Type')}; a regression gives doubleType or "

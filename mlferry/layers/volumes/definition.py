@@ -24,6 +24,7 @@ from mlferry.layers.definitions import (
 from mlferry.layers.params import Params
 from mlferry.numerics import windows
 from mlferry.numerics.shapes import Extent, Shape, show
+from mlferry.refusals import refuse
 from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -36,10 +37,9 @@ def _each(field: str, value: int = 0) -> dict[str, int]:
     return {field + axis: value for axis in _AXES}
 
 
-def triple(params: Params, field: str) -> tuple[int, int, int]:
+def triple(params: Params, field: str) -> tuple[int, ...]:
     """A parameter of depth, height and width."""
-    depth, height, width = (getattr(params, field + axis) for axis in _AXES)
-    return depth, height, width
+    return tuple(getattr(params, field + axis) for axis in _AXES)
 
 
 def custom_edges(params: Params) -> list[windows.Edges]:
@@ -52,15 +52,10 @@ def custom_edges(params: Params) -> list[windows.Edges]:
     ]
 
 
-def spans_of(params: Params) -> tuple[int, int, int]:
+def spans_of(params: Params) -> tuple[int, ...]:
     """How far a dilated kernel reaches."""
-    depth, height, width = (
-        (kernel - 1) * dilation + 1
-        for kernel, dilation in zip(
-            triple(params, "kernel"), triple(params, "dilation"), strict=True
-        )
-    )
-    return depth, height, width
+    pairs = zip(triple(params, "kernel"), triple(params, "dilation"), strict=True)
+    return tuple((kernel - 1) * dilation + 1 for kernel, dilation in pairs)
 
 
 def kernel_shape(params: Params) -> tuple[int, ...]:
@@ -71,7 +66,7 @@ def kernel_shape(params: Params) -> tuple[int, ...]:
     return (first, second // params.nGroups, *triple(params, "kernel"))
 
 
-def edges_of(params: Params, sizes: Shape, spans: tuple[int, int, int]) -> list[windows.Edges]:
+def edges_of(params: Params, sizes: Shape, spans: tuple[int, ...]) -> list[windows.Edges]:
     """The padding of an input of these depths, heights and widths."""
     if params.paddingType != "SAME":
         return custom_edges(params)
@@ -124,6 +119,23 @@ def slid(params: Params, size: Extent, span: int, stride: int, edges: windows.Ed
     if params.paddingType == "SAME":
         return windows.slide_same(size, stride)
     return windows.slide(size, span, stride, edges)
+
+
+def transposed_sizes(params: Params, sizes: Shape) -> tuple[Shape, Shape, list[tuple[int, int]]]:
+    """The sizes of the full result and of the output, and what is cut off before the latter."""
+    full = tuple(
+        None if size is None else (size - 1) * stride + span
+        for size, stride, span in zip(
+            sizes, triple(params, "stride"), spans_of(params), strict=True
+        )
+    )
+    target, edges = convolved(params, sizes), custom_edges(params)
+    if params.paddingType == "SAME" or (params.outputShape and not any(map(any, edges))):
+        if None in full:
+            raise refuse("SAME padding or outputShape for a volume whose size is not known")
+        pairs = zip(full, target, strict=True)
+        edges = [(max(0, (whole or 0) - (part or 0)) // 2, 0) for whole, part in pairs]
+    return full, target, edges
 
 
 @layer_kind(

@@ -8,7 +8,6 @@ import numpy as np
 
 from mlferry.layers.gradients import BOTH, INPUTS, SHAPES, Array, LayerRun, gradient
 from mlferry.layers.volumes.definition import (
-    convolution3d as convolution_shape,
     edges_of,
     kernel_shape,
     spans_of,
@@ -45,8 +44,7 @@ def convolution3d(run: LayerRun, dy: Array) -> Array | None:
         if not run.wanted[0]:
             return None
         return convolved_inputs(dy, weights, strides, dilations, edges, shape[2:], params.nGroups)
-    size = tuple(extent or 0 for extent in convolution_shape(params, shape)[0][2:])
-    cuts, full = cuts_of(params, shape, size)
+    cuts, full, _ = cuts_of(params, shape)
     wide = cut_into(dy, full, cuts)
     none = ((0, 0),) * 3
     run.weight(

@@ -9,24 +9,24 @@ from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.layers.volumes.definition import (
     convolution3d as convolution_shape,
-    custom_edges,
     edges_of,
     kernel_shape,
     pooling3d as pooling_shape,
     spans_of,
+    transposed_sizes,
     triple,
 )
 from mlferry.numerics import windows
 from mlferry.numerics.convolution import convolve, pool, transposed
 
+Ints = tuple[int, ...]
 Triple = tuple[int, int, int]
 
 
 @kernel("convolution3d")
 def convolution3d(params: Params, x: Array) -> Array:
-    shape = convolution_shape(params, x.shape)[0]
-    size: Triple = tuple(extent or 0 for extent in shape[2:])  # type: ignore[assignment] # rank 5
-    y = _deconvolve(params, x, size) if params.isDeconvolution else _convolve(params, x)
+    convolution_shape(params, x.shape)
+    y = _deconvolve(params, x) if params.isDeconvolution else _convolve(params, x)
     return y + params.weight("bias", (params.outputChannels, 1, 1, 1)) if params.hasBias else y
 
 
@@ -37,28 +37,21 @@ def _convolve(params: Params, x: Array) -> Array:
     return convolve(x, weights, stride, dilation, edges, params.nGroups)
 
 
-def _deconvolve(params: Params, x: Array, size: Triple) -> Array:
+def _deconvolve(params: Params, x: Array) -> Array:
     stride, dilation = triple(params, "stride"), triple(params, "dilation")
     weights = params.weight("weights", kernel_shape(params), channel_axis=1)
-    cuts, _ = cuts_of(params, x.shape, size)
+    cuts, _, size = cuts_of(params, x.shape)
     return transposed(x, weights, stride, dilation, cuts, size, params.nGroups)
 
 
-def cuts_of(
-    params: Params, shape: tuple[int, ...], size: tuple[int, ...]
-) -> tuple[list[int], list[int]]:
-    """How much to cut off the start of a transposed convolution's full result, and the new extents.
+def cuts_of(params: Params, shape: Ints) -> tuple[list[int], Ints, Ints]:
+    """How much to cut off the start of a transposed convolution's full result of an input.
 
-    With `outputShape` or SAME padding the excess is cut off on both sides, an odd entry at the end.
+    Also its extents before and after the cut.
     """
-    axes = zip(shape[2:], triple(params, "stride"), spans_of(params), strict=True)
-    full = [(n - 1) * s + span for n, s, span in axes]
-    cuts = [start for start, _ in custom_edges(params)]
-    if params.paddingType == "SAME" or (
-        params.outputShape and not any(map(any, custom_edges(params)))
-    ):
-        cuts = [max(0, f - n) // 2 for f, n in zip(full, size, strict=True)]
-    return cuts, full
+    full, size, edges = transposed_sizes(params, shape[2:])
+    before, after = (tuple(n or 0 for n in each) for each in (full, size))
+    return [start for start, _ in edges], before, after
 
 
 @kernel("pooling3d")

@@ -8,8 +8,13 @@ from mlferry.layers.convolution.onnx import pads_of, pool_node, spread_out, with
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
-from mlferry.layers.volumes.definition import edges_of, kernel_shape, spans_of, triple
-from mlferry.layers.volumes.either import transposed_sizes
+from mlferry.layers.volumes.definition import (
+    edges_of,
+    kernel_shape,
+    spans_of,
+    transposed_sizes,
+    triple,
+)
 from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.refusals import refuse
@@ -38,7 +43,7 @@ def convolution3d(emitter: Emitter, params: Params, x: str) -> str:
     return spread_out(emitter, [x, *weights], attributes, *transposed_sizes(params, extents))
 
 
-def _volume_padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
+def _volume_padding(params: Params, extents: Shape, spans: tuple[int, ...]) -> dict[str, Any]:
     if params.paddingType == "SAME" and None in extents:
         if max(triple(params, "dilation") if params.kind == "convolution3d" else (1,)) > 1:
             raise refuse("SAME padding and dilation for a volume whose size is not known")

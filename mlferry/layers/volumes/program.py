@@ -8,8 +8,13 @@ from mlferry.layers.convolution.program import custom, global_pooling, pool, spr
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
-from mlferry.layers.volumes.definition import edges_of, kernel_shape, spans_of, triple
-from mlferry.layers.volumes.either import transposed_sizes
+from mlferry.layers.volumes.definition import (
+    edges_of,
+    kernel_shape,
+    spans_of,
+    transposed_sizes,
+    triple,
+)
 from mlferry.numerics.shapes import Shape
 from mlferry.programs.builder import ProgramBuilder
 from mlferry.programs.graph import Value
@@ -37,7 +42,7 @@ def convolution3d(builder: ProgramBuilder, params: Params, x: Value) -> Value:
     return spread_out(builder, x, options, bias, *transposed_sizes(params, extents))
 
 
-def _padding(params: Params, extents: Shape, spans: tuple[int, int, int]) -> dict[str, Any]:
+def _padding(params: Params, extents: Shape, spans: tuple[int, ...]) -> dict[str, Any]:
     if params.paddingType == "SAME":
         return {"pad_type": "same"}
     return custom(edges_of(params, extents, spans))

@@ -33,14 +33,8 @@ __all__ = [
 __getattr__, __dir__ = lazy.names(
     __name__,
     {
-        "AdamParams": "mlferry.models.neural_network.update_optimizer_utils:AdamParams",
-        "NeuralNetworkBuilder": "mlferry.models.neural_network.builder:NeuralNetworkBuilder",
-        "SgdParams": "mlferry.models.neural_network.update_optimizer_utils:SgdParams",
-        "builder": "mlferry.models.neural_network.builder",
-        "datatypes": "mlferry.models.datatypes",
-        "flexible_shape_utils": "mlferry.models.neural_network.flexible_shape_utils",
-        "printer": "mlferry.models.neural_network.printer",
-        "quantization_utils": "mlferry.models.neural_network.quantization_utils",
-        "update_optimizer_utils": "mlferry.models.neural_network.update_optimizer_utils",
+        "mlferry.models": ("datatypes",),
+        "mlferry.models.neural_network.builder": ("NeuralNetworkBuilder",),
+        "mlferry.models.neural_network.update_optimizer_utils": ("AdamParams", "SgdParams"),
     },
 )

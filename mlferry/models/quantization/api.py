@@ -226,16 +226,13 @@ class _Sizes(NamedTuple):
 
 def _check_no_sizes(sizes: _Sizes) -> None:
     """Raise a `SpecError` for what networks do not have."""
-    if sizes.joint:
-        raise SpecError("joint_compression=True is for ML Programs: add convert_to='mlprogram'")
-    if sizes.granularity is not None:
-        raise SpecError(
-            f"granularity={sizes.granularity!r} is for ML Programs: add convert_to='mlprogram'"
-        )
-    if sizes.have_vectors:
-        raise SpecError(
-            f"cluster_dim={_shown(sizes.lengths)} is for ML Programs: add convert_to='mlprogram'"
-        )
+    for is_given, argument in (
+        (sizes.joint, "joint_compression=True"),
+        (sizes.granularity is not None, f"granularity={sizes.granularity!r}"),
+        (sizes.have_vectors, f"cluster_dim={_shown(sizes.lengths)}"),
+    ):
+        if is_given:
+            raise SpecError(f"{argument} is for ML Programs: add convert_to='mlprogram'")
 
 
 def _shown(lengths: tuple[int, ...]) -> str:
@@ -256,13 +253,11 @@ def _calibrated_program(
     floats, from which the program makes the tables.
     """
     _check_calibrated(task, sizes)
-    if not _is_in_tables(task, sizes):
-        spec = model.get_spec()
-        calibration.calibrate(model, spec, sample_data, _job(model, task, None), executor)
-        return as_program(model.with_spec(spec), _options(task))
-    spec = model.get_spec()
-    job = _job(model, task, sizes)
+    spec, in_tables = model.get_spec(), _is_in_tables(task, sizes)
+    job = _job(model, task, sizes if in_tables else None)
     calibration.calibrate(model, spec, sample_data, job, executor)
+    if not in_tables:
+        return as_program(model.with_spec(spec), _options(task))
     program = to_program(model.with_spec(spec))
     known: dict[Value, _Tables | None] = {}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from mlferry.models.view.stored import WeightDetail
 
@@ -36,6 +38,12 @@ class Box:
     family: str = "other"
     brief: list[str] = field(default_factory=list)
     weights: list[tuple[str, WeightDetail]] = field(default_factory=list)
+
+    def write_brief(self, attribute: str) -> None:
+        """Show the attribute that matters, and the largest weight, below the name."""
+        sizes = [(math.prod(detail.shape), detail.brief) for _, detail in self.weights]
+        size, largest = max(sizes, key=itemgetter(0), default=(0, ""))
+        self.brief = [each for each in (attribute, largest if size > 1 else "") if each]
 
 
 @dataclass(frozen=True)

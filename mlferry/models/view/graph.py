@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -164,12 +163,7 @@ def _weigh(box: Box, layer: nn.NeuralNetworkLayer, kind: str, details: Details) 
     box.weights = [
         (name, details[layer.name, name]) for name in fields if (layer.name, name) in details
     ]
-    arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
-    largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
-    box.brief = [brief(layer, kind)]
-    if largest is not None:
-        box.brief.append(largest[1].brief)
-    box.brief = [each for each in box.brief if each]
+    box.write_brief(brief(layer, kind))
 
 
 _TITLES = {"branch": ("if true", "else"), "loop": ("condition", "body")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -147,14 +146,9 @@ def _weigh(
         for binding in operation.inputs[parameter].arguments
         if binding.name in constants.details
     ]
-    arrays = [each for each in box.weights if math.prod(each[1].shape) > 1]
-    largest = max(arrays, key=lambda each: math.prod(each[1].shape), default=None)
     shapes = {name: detail.shape for name, detail in box.weights}
     kernel = shapes.get("weight", ()) if operation.type.startswith("conv") else ()
-    box.brief = [operation_brief(dict(box.rows), frozenset(labels), kernel)]
-    if largest is not None:
-        box.brief.append(largest[1].brief)
-    box.brief = [each for each in box.brief if each]
+    box.write_brief(operation_brief(dict(box.rows), frozenset(labels), kernel))
 
 
 def _inner(block: mil.Block, outside: Mapping[str, str], constants: _Constants) -> BoxGraph:

@@ -19,12 +19,9 @@ def relu6(emitter: Emitter, call: Call, x: str) -> str:
     return emitter.node("Clip", x, emitter.number(0), emitter.number(6))
 
 
-_NODES = {"sigmoid": "Sigmoid", "softplus": "Softplus", "softsign": "Softsign"}
-
-
-@export(*_NODES)
+@export("sigmoid", "softplus", "softsign")
 def plain(emitter: Emitter, call: Call, x: str) -> str:
-    return emitter.node(_NODES[call.op], x)
+    return emitter.node(call.op.capitalize(), x)
 
 
 @export("silu")
@@ -32,14 +29,12 @@ def silu(emitter: Emitter, call: Call, x: str) -> str:
     return emitter.node("Mul", x, emitter.node("Sigmoid", x))
 
 
-@export("elu")
-def elu(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
-    return emitter.node("Elu", x, alpha=float(alpha))
+_BENT = {"elu": "Elu", "leaky_relu": "LeakyRelu"}
 
 
-@export("leaky_relu")
-def leaky_relu(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
-    return emitter.node("LeakyRelu", x, alpha=float(alpha))
+@export(*_BENT)
+def bent(emitter: Emitter, call: Call, x: str, alpha: float) -> str:
+    return emitter.node(_BENT[call.op], x, alpha=float(alpha))
 
 
 @export("thresholded_relu", moves=True)

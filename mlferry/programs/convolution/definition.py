@@ -162,20 +162,8 @@ def slid(window: Sliding, size: Shape, *, ceil: bool = False) -> tuple[Extent, .
         pairs = zip(size, window.strides, strict=True)
         return tuple(windows.slide_same(extent, stride) for extent, stride in pairs)
     axes = zip(size, window.spans, window.strides, window.edges(size), strict=True)
-    if not ceil:
-        return tuple(windows.slide(*axis) for axis in axes)
-    return tuple(_rounded_up(*axis) for axis in axes)
-
-
-def _rounded_up(extent: Extent, span: int, stride: int, edges: windows.Edges) -> Extent:
-    """No window starts in the padding at the end."""
-    if extent is None:
-        return None
-    room = extent + sum(edges) - span
-    if room < 0:
-        raise SpecError(f"a window of {span} does not fit into {extent + sum(edges)}")
-    count = -(-room // stride) + 1
-    return count - 1 if (count - 1) * stride >= extent + edges[0] else count
+    count = windows.slide_complete if ceil else windows.slide
+    return tuple(count(*axis) for axis in axes)
 
 
 @newer(7, "conv_transpose", variables=_MIXED, weight=need("U"), bias=maybe("U"))

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlferry.onnx_graph.emitter import Emitter
+from mlferry.onnx_graph.emitter import BINARY_NODES, Emitter
 from mlferry.programs.exports import Call, carrier, cast, export, scalar
 
-_KEPT = {"abs": "Abs", "sign": "Sign"}
-_ROUNDED = {"ceil": "Ceil", "floor": "Floor", "round": "Round"}
-_FLOATS = {
-    "acos": "Acos",
-    "asin": "Asin",
-    "atan": "Atan",
-    "atanh": "Atanh",
-    "cos": "Cos",
-    "cosh": "Cosh",
-    "erf": "Erf",
-    "exp": "Exp",
-    "sin": "Sin",
-    "sinh": "Sinh",
-    "sqrt": "Sqrt",
-    "tan": "Tan",
-    "tanh": "Tanh",
-}
+# ---- one value: ONNX has them under the same names -----------------------------------------------
 
 
-@export(*_KEPT, moves=True)
+@export("abs", "sign", moves=True)
 def unchanged(emitter: Emitter, call: Call, x: str) -> str:
-    return emitter.node(_KEPT[call.op], x)
+    return emitter.node(call.op.capitalize(), x)
 
 
-@export(*_ROUNDED)
+@export("ceil", "floor", "round")
 def rounded(emitter: Emitter, call: Call, x: str) -> str:
     """Halves are rounded to even."""
-    return emitter.node(_ROUNDED[call.op], x) if call.carrier("x") == "float32" else x
+    return emitter.node(call.op.capitalize(), x) if call.carrier("x") == "float32" else x
 
 
-@export(*_FLOATS)
+@export(
+    *("acos", "asin", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan", "tanh"),
+    *("erf", "exp", "sqrt"),
+)
 def of_floats(emitter: Emitter, call: Call, x: str) -> str:
-    y = emitter.node(_FLOATS[call.op], _float(emitter, call, "x", x))
+    y = emitter.node(call.op.capitalize(), _float(emitter, call, "x", x))
     return y if call.dtype == "float32" else cast(emitter, y, call.dtype)
 
 
@@ -99,30 +86,13 @@ def casted(emitter: Emitter, call: Call, x: str, dtype: str) -> str:
     return x if target == call.carrier("x") else cast(emitter, x, target)
 
 
-_BINARY = {
-    "add": "Add",
-    "sub": "Sub",
-    "mul": "Mul",
-    "logical_and": "And",
-    "logical_or": "Or",
-    "logical_xor": "Xor",
-    "equal": "Equal",
-    "greater": "Greater",
-    "greater_equal": "GreaterOrEqual",
-    "less": "Less",
-    "less_equal": "LessOrEqual",
-}
-_CHOSEN = {"maximum": "Max", "minimum": "Min"}
-
-
-@export(*_BINARY)
-def binary(emitter: Emitter, call: Call, x: str, y: str) -> str:
-    return emitter.node(_BINARY[call.op], x, y)
+_CHOSEN = ("maximum", "minimum")
 
 
 @export(*_CHOSEN, moves=True)
-def chosen(emitter: Emitter, call: Call, x: str, y: str) -> str:
-    return emitter.node(_CHOSEN[call.op], x, y)
+@export(*(name for name in BINARY_NODES if name not in (*_CHOSEN, "real_div", "pow")))
+def binary(emitter: Emitter, call: Call, x: str, y: str) -> str:
+    return emitter.node(BINARY_NODES[call.op], x, y)
 
 
 @export("not_equal")

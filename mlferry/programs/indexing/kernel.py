@@ -9,7 +9,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.errors import PredictionError
-from mlferry.numerics.boxes import suppressed
+from mlferry.numerics.boxes import remaining_boxes
 from mlferry.programs.kernels import Array, Call, kernel
 
 Index = tuple[slice | Array, ...]
@@ -206,31 +206,17 @@ def non_maximum_suppression(
     per_class_suppression: bool,
     score_threshold: float = -np.inf,
 ) -> tuple[Array, ...]:
-    """The best boxes of each sample: at least one, whatever its score.
-
-    In empty places boxes and scores are 0, and indices are -1.
-    """
+    """See `mlferry.numerics.boxes.remaining_boxes`."""
     n, _, classes = scores.shape
     limits.check("blob", 4 * n * max_boxes * (4 + classes), "boxes that stay take bytes:")
-    kept_boxes = np.zeros((n, max_boxes, 4), np.float32)
-    kept_scores = np.zeros((n, max_boxes, classes), np.float32)
-    indices = np.full((n, max_boxes), -1, np.int32)
-    counts = np.zeros(n, np.int32)
-    for sample in range(n):
-        chosen = suppressed(
-            boxes[sample],
-            scores[sample],
-            iou_threshold,
-            score_threshold,
-            per_class=per_class_suppression,
-            count=max_boxes,
-        ) or [int(scores[sample].max(axis=-1).argmax())]
-        count = len(chosen)
-        kept_boxes[sample, :count] = boxes[sample, chosen]
-        kept_scores[sample, :count] = scores[sample, chosen]
-        indices[sample, :count] = chosen
-        counts[sample] = count
-    return kept_boxes, kept_scores, indices, counts
+    return remaining_boxes(
+        boxes,
+        scores,
+        iou_threshold,
+        score_threshold,
+        per_class=per_class_suppression,
+        count=max_boxes,
+    )
 
 
 @kernel("non_maximum_suppression", since=7)

@@ -34,6 +34,7 @@ from mlferry.programs.types import FLOATS, TensorType
 from mlferry.progress import progress_of
 from mlferry.spec import mapped
 from mlferry.spec.mapped import Scratch
+from mlferry.text import unused
 
 _LARGEST = float(np.finfo(np.float16).max)
 _STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
@@ -213,7 +214,7 @@ class _Pass:
                 for old, new in self._retyped(operation, definition):
                     narrow[old] = replaced[old] = new
                 continue
-            _map(operation, as_single)
+            operation.change(as_single)
             for inner in operation.blocks:
                 self.block(inner, narrow, replaced)
             written.append(operation)
@@ -221,7 +222,7 @@ class _Pass:
         for value, output in outputs:
             if output is not value:  # the output keeps its name
                 replaced[value].name, output.name = (
-                    self._fresh(value.name + _HALF_OUTPUT),
+                    unused(value.name + _HALF_OUTPUT, self._taken),
                     value.name,
                 )
         block.operations = written
@@ -258,21 +259,12 @@ class _Pass:
         self, written: list[Operation], value: Value, dtype: str, like: Value | None = None
     ) -> Value:
         ending = _TO_HALF if dtype == "fp16" else "_from_fp16"
-        name = self._fresh((like or value).name + ending)
+        name = unused((like or value).name + ending, self._taken)
         result = Value(name, TensorType(dtype, value.tensor.shape))
         arguments: dict[str, Argument] = {"x": value, "dtype": string(dtype)}
         result.maker = Operation("cast", arguments, (result,), source=name)
         written.append(result.maker)
         return result
-
-    def _fresh(self, hint: str) -> str:
-        """A new name for a value."""
-        name, number = hint, 0
-        while name in self._taken:
-            number += 1
-            name = f"{hint}_{number}"
-        self._taken.add(name)
-        return name
 
     def _in_range(self, written: list[Operation], value: Value) -> Value:
         """Clip the results of a constant beyond float16, such as a mask of -1e9, to its range.
@@ -282,7 +274,7 @@ class _Pass:
         operands = [] if value.maker is None else [*value.maker.operands()]
         if value not in self._wide and all(_fits(each) for each in operands if _is_float(each)):
             return value
-        result = Value(self._fresh(f"{value.name}_in_range"), value.type)
+        result = Value(unused(f"{value.name}_in_range", self._taken), value.type)
         bounds = {"alpha": -_LARGEST, "beta": _LARGEST}
         arguments: dict[str, Argument] = {"x": value}
         arguments |= {name: constant(np.float32(n), "fp32") for name, n in bounds.items()}
@@ -314,16 +306,10 @@ class _Pass:
         self, operation: Operation, definition: Definition, as_half: Callable[[Value], Value]
     ) -> None:
         """Give an operation float16 values, except for parameters that may stay float32."""
-        left = _left_in_single(operation, definition)
-        for name, argument in operation.arguments.items():
-            if name in left:
-                continue
-            if isinstance(argument, tuple):
-                operation.arguments[name] = tuple(
-                    as_half(each) if _is_float(each) else each for each in argument
-                )
-            elif _is_float(argument):
-                operation.arguments[name] = as_half(argument)
+        operation.change(
+            lambda value: as_half(value) if _is_float(value) else value,
+            keep=_left_in_single(operation, definition),
+        )
 
     def _retyped(self, operation: Operation, definition: Definition) -> list[tuple[Value, Value]]:
         """The outputs that are now float16, each with the value that it replaces."""
@@ -444,11 +430,3 @@ def _left_in_single(operation: Operation, definition: Definition) -> set[str]:
         return name in _SMALL and definition.parameters[name].constant and single
 
     return {name for group in by_variable.values() if all(map(is_small, group)) for name in group}
-
-
-def _map(operation: Operation, change: Callable[[Value], Value]) -> None:
-    for name, argument in operation.arguments.items():
-        if isinstance(argument, tuple):
-            operation.arguments[name] = tuple(change(each) for each in argument)
-        else:
-            operation.arguments[name] = change(argument)

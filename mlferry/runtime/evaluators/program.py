@@ -121,12 +121,7 @@ def _input(name: str, value: NDArray[Any], feature: ft.FeatureType, kind: ValueT
 
 def _checked(name: str, value: NDArray[Any], kind: ValueType) -> Any:
     """An array of numbers, checked against the type of an input."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise PredictionError(f"input {name!r} is not a rectangular array: {error}") from error
-    if array.dtype.kind not in "fiub":
-        raise PredictionError(f"input {name!r} takes numbers, not {array.dtype}")
+    array = values.numbers(name, value)
     dtype = kind.dtype if isinstance(kind, TensorType) else "fp32"
     if dtype.startswith(("int", "uint")) and array.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
@@ -148,7 +143,7 @@ def _default(feature: ft.FeatureType) -> Any:
     """The value of an optional input that is not given."""
     shape = tuple(feature.multiArrayType.shape)
     dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    return np.full(shape, values.default_of(feature), dtype)
+    return np.full(shape, features.default_of(feature), dtype)
 
 
 def _output(name: str, value: NDArray[Any], feature: ft.FeatureType) -> Any:

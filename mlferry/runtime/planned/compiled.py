@@ -32,13 +32,9 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
     ends, rest = finish.split_for_tiles()
     height, width, _ = y.shape
     channels = x.shape[2]
-    _check_reach(x, window, y)
-    offsets = _offsets(x, window)
-    run = channels
-    if window.dilation[1] == 1 and x.strides[1] == channels * x.itemsize:
-        run *= window.size[1]
-        offsets = offsets[:, :1]
-    offsets = offsets.ravel()
+    windows.check_reach(x, window.size, window.stride, window.dilation, y)
+    offsets, run = windows.segments_of(x, window.size, window.dilation)
+    weights.check(offsets.size * run, y.shape[2])
     even = shared_blocks(height, width, _CACHE // (4 * width * (channels + weights.columns)))
 
     def block(top: int, number: int) -> Run:
@@ -161,8 +157,8 @@ def _windows(
     if ends.addend is not None or divisor is not None:
         ends, rest = TileEnds(), Finish(steps=finish.steps)
     height, width, channels = y.shape
-    _check_reach(x, window, y)
-    offsets = _offsets(x, window).reshape(-1)
+    windows.check_reach(x, window.size, window.stride, window.dilation, y)
+    offsets = windows.pixels_of(x, window.size, window.dilation).ravel()
     line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
     tile = vectors.window_tile_for(width)
     limits = ends.limits.least, ends.limits.most
@@ -184,22 +180,3 @@ def _windows(
 
     even = shared_blocks(height, width, _CACHE // (8 * width * channels))
     return by_rows(even, lambda: block)
-
-
-def _offsets(x: Array, window: Window) -> NDArray[np.int64]:
-    """Where the pixels of a window lie, [kH, kW], in bytes from its first."""
-    down, across = (
-        np.arange(size) * dilation * stride
-        for size, dilation, stride in zip(window.size, window.dilation, x.strides, strict=False)
-    )
-    return np.ascontiguousarray(down[:, None] + across, np.int64)
-
-
-def _check_reach(x: Array, window: Window, y: Array) -> None:
-    """Compiled code checks no index, so windows that reach beyond the map are an error here."""
-    for size, stride, dilation, extent, count in zip(
-        window.size, window.stride, window.dilation, x.shape, y.shape, strict=False
-    ):
-        assert (count - 1) * stride + (size - 1) * dilation < extent
-    for array in (x, y):
-        assert array.shape[2] == 1 or array.strides[2] == array.itemsize

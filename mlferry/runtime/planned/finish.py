@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from mlferry.layers.elementwise.kernel import clipped
 from mlferry.numerics import half
 from mlferry.runtime.planned.maps import Array
 
+T = TypeVar("T")
 Pointwise = Callable[[Array, Array], None]
 _INFINITE = np.float32(np.inf)
 
@@ -127,22 +129,17 @@ class Finish:
     def split_for_tiles(self) -> tuple[TileEnds, Finish]:
         """What a compiled product can do itself after its bias, and what is left to do."""
         steps = list(self.steps)
-
-        def take(kind: type, fits: Callable[..., bool] = lambda step: True) -> object | None:
-            return steps.pop(0) if steps and isinstance(steps[0], kind) and fits(steps[0]) else None
-
-        rounds = take(Rounding) is not None
+        rounds = _popped(steps, Rounding) is not None
         addend = None
-        if not rounds or steps[1:2] == [Rounding()]:
-            sum_ = take(Combination, lambda step: step.combine is np.add)
-            addend = sum_.other if isinstance(sum_, Combination) else None
-            if rounds and addend is not None:
-                take(Rounding)
-        limits = take(Clipping)
+        if _is_sum(steps[:1]) and (not rounds or steps[1:2] == [Rounding()]):
+            combination = _popped(steps, Combination)
+            addend = None if combination is None else combination.other
+            if rounds:
+                _popped(steps, Rounding)
+        clipping = _popped(steps, Clipping) or Clipping()
         if rounds:
-            take(Rounding)  # the limited values are rounded in any case
-        taken = TileEnds(rounds, addend, limits if isinstance(limits, Clipping) else Clipping())
-        return taken, Finish(steps=steps)
+            _popped(steps, Rounding)  # the results are rounded in any case
+        return TileEnds(rounds, addend, clipping), Finish(steps=steps)
 
     def _add_bias(self, x: Array, out: Array) -> None:
         rows, width, channels = x.shape
@@ -161,3 +158,16 @@ def _apply(step: Pointwise | Combination, x: Array, out: Array, top: int) -> Non
         step(x, out, top)
     else:
         step(x, out)
+
+
+def _popped(steps: list[Pointwise | Combination], kind: type[T]) -> T | None:
+    """The next step, taken out, if it is of a kind."""
+    if not steps or not isinstance(steps[0], kind):
+        return None
+    first = steps[0]
+    del steps[0]
+    return first
+
+
+def _is_sum(steps: Sequence[Pointwise | Combination]) -> bool:
+    return any(isinstance(step, Combination) and step.combine is np.add for step in steps)

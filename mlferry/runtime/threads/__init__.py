@@ -1,6 +1,21 @@
 """How a prediction uses the cores: one BLAS thread, and threads of its own."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from mlferry.compiled import using
 from mlferry.lanes import Part, at_most, cores, lane_count, share
 from mlferry.runtime.threads.blas import one_thread
 
-__all__ = ["Part", "at_most", "cores", "lane_count", "one_thread", "share"]
+__all__ = ["Part", "at_most", "computing", "cores", "lane_count", "one_thread", "share"]
+
+
+@contextlib.contextmanager
+def computing(threads: int | None, compiled: bool | None) -> Iterator[None]:
+    """Inside, kernels run on so many threads at most, compiled or not, and never warn."""
+    with np.errstate(all="ignore"), one_thread(), at_most(threads), using(compiled):
+        yield

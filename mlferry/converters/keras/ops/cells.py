@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape, product
 
 Matrix = NDArray[np.float32]
-_LSTM_ORDER = (0, 3, 1, 2)  # Keras: i, f, c, o
+_ACTIVATIONS = ("recurrent_activation", "activation")
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Stacked:
 def _gated(
     context: Lowering, node: Node, kind: type[Gates], order: Sequence[int], names: Sequence[str]
 ) -> Gates:
-    """The weights of a cell, with gates in ONNX's order."""
+    """The weights of a cell, with gates in ONNX's order; an LSTM of Keras has i, f, c, o."""
     attrs, units, gates = node.attrs, int(node.attrs["units"]), len(order)
 
     def turned(array: Matrix) -> Matrix:
@@ -92,20 +93,6 @@ def _function(context: Lowering, option: Attribute, layer: str) -> Function:
     if name == "hard_sigmoid" and context.graph.version < 3:
         return Activation({"sigmoidHard": {"alpha": 0.2, "beta": 0.5}})
     return activation_of(context, option, layer)
-
-
-def _simple(context: Lowering, node: Node) -> RecurrentCell:
-    return _gated(context, node, Simple, (0,), ("activation",))
-
-
-def _gru(context: Lowering, node: Node) -> RecurrentCell:
-    names = ("recurrent_activation", "activation")
-    return _gated(context, node, GRU, (0, 1, 2), names)
-
-
-def _lstm(context: Lowering, node: Node) -> RecurrentCell:
-    names = ("recurrent_activation", "activation", "activation")
-    return _gated(context, node, LSTM, _LSTM_ORDER, names)
 
 
 @dataclass
@@ -189,8 +176,7 @@ def _convolutional(context: Lowering, node: Node) -> RecurrentCell:
     recurrent = weight(node, "recurrent_kernel", *kernel_size, filters, 4 * filters)
     bias = weight(node, "bias", 4 * filters) if attrs.get("use_bias", True) else None
     windows = Windows(strides, dilations, [(0, 0)] * rank if valid else [])
-    names = ("recurrent_activation", "activation")
-    functions = [activation_of(context, attrs.get(name), node.name) for name in names]
+    functions = [activation_of(context, attrs.get(name), node.name) for name in _ACTIVATIONS]
     first = attrs.get("data_format") == "channels_first"
     return Convolutional(kernel, recurrent.transpose(order), bias, windows, functions, first)
 
@@ -202,9 +188,9 @@ def _stacked(context: Lowering, node: Node) -> RecurrentCell:
 
 
 _CELLS: dict[str, Callable[[Lowering, Node], RecurrentCell]] = {
-    "SimpleRNNCell": _simple,
-    "GRUCell": _gru,
-    "LSTMCell": _lstm,
+    "SimpleRNNCell": partial(_gated, kind=Simple, order=(0,), names=("activation",)),
+    "GRUCell": partial(_gated, kind=GRU, order=(0, 1, 2), names=_ACTIVATIONS),
+    "LSTMCell": partial(_gated, kind=LSTM, order=(0, 3, 1, 2), names=(*_ACTIVATIONS, "activation")),
     "StackedRNNCells": _stacked,
     "ConvLSTMCell": _convolutional,
 }

@@ -12,6 +12,7 @@ from mlferry.converters.keras.ops.convolution import as_image, from_image
 from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
+from mlferry.converters.resizing import keys
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 
@@ -104,19 +105,12 @@ def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(1 - x, 0)
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys's cubic convolution with a = -0.5."""
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
 def _lanczos(radius: int) -> Filter:
     return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
 
 
 _FILTERS: dict[str, Filter] = {
-    "bicubic": _cubic,
+    "bicubic": keys,
     "lanczos3": _lanczos(3),
     "lanczos5": _lanczos(5),
 }
@@ -130,7 +124,7 @@ def _matrix(
     wide = max(size / out, 1.0) if antialias else 1.0
     if kernel is _triangle and wide == 1:
         centers = np.clip(centers, 0, size - 1)
-    if kernel is _cubic and wide == 1:  # TensorFlow looks its weights up in a table of 1024
+    if kernel is keys and wide == 1:  # TensorFlow looks its weights up in a table of 1024
         centers = np.floor(centers) + np.round((centers - np.floor(centers)) * 1024) / 1024
     distances = np.abs(centers[:, None] - np.arange(size)[None]) / wide
     matrix = kernel(distances)

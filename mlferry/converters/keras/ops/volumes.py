@@ -27,6 +27,15 @@ def _triple(value: Sequence[int], option: str) -> Triple:
     return first, second, third
 
 
+def _window(node: Node) -> tuple[Triple, Triple, Triple]:
+    """The size, the steps and the dilation of a convolution's window."""
+    return (
+        _triple(node.attrs["kernel_size"], "kernel_size"),
+        _triple(node.attrs.get("strides", 1), "strides"),
+        _triple(node.attrs.get("dilation_rate", 1), "dilation_rate"),
+    )
+
+
 def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Triple) -> Pairs:
     """The padding of "valid" or "same" in Keras, before and after each axis."""
     if choice(node, "padding", ("valid", "same"), "valid") == "valid":
@@ -38,9 +47,7 @@ def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Trip
 @op("Conv3D", layouts=spatial, rank=5)
 def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
     attrs = node.attrs
-    kernel_size = _triple(attrs["kernel_size"], "kernel_size")
-    strides = _triple(attrs.get("strides", 1), "strides")
-    dilations = _triple(attrs.get("dilation_rate", 1), "dilation_rate")
+    kernel_size, strides, dilations = _window(node)
     filters, groups = attrs["filters"], attrs.get("groups", 1)
     kernel = weight(node, "kernel", *kernel_size, extent(x, 1) // groups, filters)
     bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
@@ -54,9 +61,7 @@ def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("Conv3DTranspose", layouts=spatial, rank=5)
 def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
     attrs = node.attrs
-    kernel_size = _triple(attrs["kernel_size"], "kernel_size")
-    strides = _triple(attrs.get("strides", 1), "strides")
-    dilations = _triple(attrs.get("dilation_rate", 1), "dilation_rate")
+    kernel_size, strides, dilations = _window(node)
     mode = choice(node, "padding", ("valid", "same"), "valid")
     option = attrs.get("output_padding")
     extra = None if option is None else _triple(option, "output_padding")

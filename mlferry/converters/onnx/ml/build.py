@@ -30,7 +30,6 @@ from mlferry.converters.options import Options
 from mlferry.converters.types import RangeDim, TensorType
 from mlferry.errors import ConversionError, OpenShapesError, UnsupportedOpError, context
 from mlferry.numerics.shapes import show
-from mlferry.registry import did_you_mean
 from mlferry.spec.proto import model_pb2
 from mlferry.text import paragraph
 
@@ -106,10 +105,7 @@ def _wanted(graph: Graph, options: Options) -> list[tuple[str, Value]]:
     names = [str(name) for name in requested] or list(known)
     for name in names:
         if name not in known:
-            close = did_you_mean(name, list(known))
-            raise ConversionError(
-                f"{graph.source} has no output {name!r}.{close} Its outputs: {', '.join(known)}"
-            )
+            raise graph.unknown("output", name, list(known))
     shown = list(options.output_names or names)
     if len(shown) != len(names):
         raise ConversionError(f"{len(shown)} names {shown} for {len(names)} outputs")
@@ -177,10 +173,7 @@ def _by_name(graph: Graph, kinds: Sequence[TensorType]) -> dict[str, TensorType]
     for index, kind in enumerate(kinds):
         name = kind.name or (known[index] if len(kinds) == len(known) else "")
         if name not in known:
-            close = did_you_mean(str(name), known)
-            raise ConversionError(
-                f"{graph.source} has no input {name!r}.{close} Its inputs: {', '.join(known)}"
-            )
+            raise graph.unknown("input", name, known)
         if kind.value is not None:
             raise ConversionError(f"input {name!r}: value= is possible in networks only")
         entries[name] = kind

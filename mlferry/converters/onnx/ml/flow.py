@@ -37,6 +37,7 @@ from mlferry.layers.builder import Builder
 from mlferry.spec import features, networks as kinds
 from mlferry.spec.fields import fill
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
+from mlferry.text import unused
 
 
 def double() -> ft.FeatureType:
@@ -100,12 +101,7 @@ class Flow:
 
     def fresh(self, name: str) -> str:
         """A new name."""
-        count, result = 0, name
-        while result in self._taken:
-            count += 1
-            result = f"{name}_{count}"
-        self._taken.add(result)
-        return result
+        return unused(name, self._taken)
 
     # ---- models ------------------------------------------------------------------------
 

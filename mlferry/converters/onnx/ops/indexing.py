@@ -52,14 +52,14 @@ def indices_of(context: Lowering, x: Operand, size: int | Blob) -> Blob:
         negative = context.emit("lessThan", places, alpha=0.0)
         return context.add(places, context.multiply(negative, scalar(size)))
     if not isinstance(x, Constant):
-        return _from_front(context, x, size)
+        return from_front(context, x, size)
     array = x.array
     _check(array, size)
     resolved = np.where(array < 0, array + size, array)
     return context.stored(Constant(f"{x.name}/mod_{size}", resolved))
 
 
-def _from_front(context: Lowering, indices: Blob, size: int) -> Blob:
+def from_front(context: Lowering, indices: Blob, size: int) -> Blob:
     """Computed indices counted from the front."""
     negative = context.emit("lessThan", indices, alpha=0.0)
     return context.add(indices, affine(context, negative, float(size)))
@@ -213,7 +213,7 @@ def one_hot(
         return _one_hot_of(context, indices, vector(depth), axis, off, on)
     size = ints(depth.array)[0]
     context.sizes.use(context.sizes.behind(depth))
-    places = _from_front(context, indices, size)
+    places = from_front(context, indices, size)
     output = context.layer(
         "oneHot",
         vector(places),

@@ -11,10 +11,10 @@ import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.onnx.ops.indexing import from_front
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.onnx.ops.reshaping import split_at_computed
 from mlferry.converters.operands import (
-    affine,
     as_blob,
     extent,
     ints,
@@ -93,14 +93,8 @@ def at(context: Lowering, node: Node, sequence: Opaque, position: Operand) -> Re
     if len({blob.source_shape for blob in blobs}) != 1:
         raise ConversionError("a computed position in a sequence whose entries differ in shape")
     rows = _stacked(context, blobs, 0)
-    row = context.gather(rows, _from_the_front(context, position, len(blobs)), 0)
+    row = context.gather(rows, vector(from_front(context, position, len(blobs))), 0)
     return scalar(row) if row.rank == 1 else context.layer("squeeze", row, axes=(0,))
-
-
-def _from_the_front(context: Lowering, position: Blob, count: int) -> Blob:
-    """A position that may count from the end, as a vector of one index."""
-    is_negative = context.emit("lessThan", position, alpha=0.0)
-    return vector(context.add(position, affine(context, is_negative, float(count))))
 
 
 @op("SequenceLength", raw=True)

@@ -14,7 +14,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, ints, shaped, truncated
 from mlferry.converters.projection import Filling, projected
-from mlferry.converters.resizing import Sampling, along, resize
+from mlferry.converters.resizing import Sampling, along, keys, resize
 from mlferry.converters.tensorflow.ops.elementwise import is_integer
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Operand
@@ -89,11 +89,6 @@ def _lanczos(radius: int) -> Kernel:
     return lambda x: np.where(x <= radius, np.sinc(x) * np.sinc(x / radius), 0.0)
 
 
-def _keys(x: Weights) -> Weights:
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
 def _mitchell(x: Weights) -> Weights:
     near = (7 / 6 * x - 2) * x * x + 8 / 9
     far = ((-7 / 18 * x + 2) * x - 10 / 3) * x + 16 / 9
@@ -108,7 +103,7 @@ _KERNELS: dict[str, tuple[Kernel, float]] = {
     "gaussian": (lambda x: np.where(x <= 1.5, np.exp(-2 * x * x), 0.0), 1.5),
     "box": (lambda x: np.where(x < 0.5, 1.0, np.where(x == 0.5, 0.5, 0.0)), 1.0),
     "triangle": (lambda x: np.maximum(1 - x, 0.0), 1.0),
-    "keyscubic": (_keys, 2.0),
+    "keyscubic": (keys, 2.0),
     "mitchellcubic": (_mitchell, 2.0),
 }
 
