@@ -44,13 +44,14 @@ from mlferry.spec.streaming import serialized
 from mlferry.training.options import Progress
 from mlferry.training.tape import Tape
 
-_SMALL = 1 << 20  # bytes of a message
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
 _WORTH_A_THREAD = 2e-3  # seconds that a sample takes
 
 
-def _bytes_if_small(spec: model_pb2.Model) -> bytes | None:
-    return spec.SerializeToString(deterministic=True) if spec.ByteSize() <= _SMALL else None
+def _bytes_of_program(spec: model_pb2.Model) -> bytes | None:
+    """The message of an ML Program, whose weights lie outside; None for other models."""
+    is_program = spec.WhichOneof("Type") == "mlProgram"
+    return spec.SerializeToString(deterministic=True) if is_program else None
 
 
 class FeatureDescriptions(MutableMapping[str, str]):
@@ -168,7 +169,7 @@ class MLModel:
         self._evaluator: Evaluator | None = None
         self._tape: Tape | None = None
         self._known_problems = list(problems)
-        self._checked: bytes | None = None  # the message that has these problems, if it is small
+        self._checked: bytes | None = None  # the message of a program that has these problems
         severe = [p for p in problems if p.severity == "error"]
         if severe:
             raise ValidationError("the model breaks the format's rules:", severe)
@@ -208,7 +209,7 @@ class MLModel:
         model = MLModel.__new__(type(self))
         copied, _ = read(spec)
         model._start(copied, classes, validate(copied, classes.program.weights), self._images)
-        model._checked = _bytes_if_small(copied)
+        model._checked = _bytes_of_program(copied)
         return model
 
     def with_precision(self, precision: str) -> MLModel:
@@ -356,7 +357,7 @@ class MLModel:
         """Whether nothing has changed since the model was checked; files of weights may have."""
         weights = self.program_weights
         in_files = weights.message is not None or weights.elsewhere
-        return not in_files and self._checked == _bytes_if_small(self._spec) is not None
+        return not in_files and self._checked == _bytes_of_program(self._spec) is not None
 
     @property
     def program_weights(self) -> Weights:

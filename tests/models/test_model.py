@@ -292,15 +292,24 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         mlferry.MLModel(tmp_path / "m.mlmodel")
 
 
-@pytest.mark.parametrize("copied", [False, True])
-def test_a_broken_model_is_not_written(copied: bool, tmp_path: Path) -> None:
+def test_a_broken_model_is_not_written(tmp_path: Path) -> None:
     model = mlferry.MLModel(relu())
-    model = model.with_spec(model.spec) if copied else model
-    model.save(tmp_path / "whole.mlmodel").unlink()
     model._spec.neuralNetwork.layers[0].input[0] = "nowhere"
     with pytest.raises(ValidationError, match="nowhere"):
         model.save(tmp_path / "m.mlmodel")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_was_broken_is_not_written(tmp_path: Path) -> None:
+    model = mlferry.to_program(mlferry.MLModel(relu()))
+    model.save(tmp_path / "whole.mlpackage")
+    (function,) = model._spec.mlProgram.functions.values()
+    block = function.block_specializations[function.opset]
+    operation = next(each for each in block.operations if each.type == "relu")
+    operation.inputs["x"].arguments[0].name = "nowhere"
+    with pytest.raises(ValidationError, match="nowhere"):
+        model.save(tmp_path / "broken.mlpackage")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.mlpackage"]
 
 
 @pytest.mark.parametrize("winograd", [True, False])
