@@ -143,14 +143,14 @@ def test_complete_windows_hold_a_pixel(size: int, span: int, stride: int, pad: i
     """Windows go on until the padded end is reached; the last must not start behind it."""
     if span > size + 2 * pad:
         with pytest.raises(SpecError, match="does not fit"):
-            windows.slide_complete(size, span, stride, pad)
+            windows.slide_complete(size, span, stride, (pad, pad))
         return
     first, count = 0, 1
     while first + span < size + 2 * pad:
         first, count = first + stride, count + 1
     if first >= size + pad:
         count -= 1
-    assert windows.slide_complete(size, span, stride, pad) == count
+    assert windows.slide_complete(size, span, stride, (pad, pad)) == count
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_complete_windows_hold_a_pixel(size: int, span: int, stride: int, pad: i
      (5, 2, 2, 1, 3), (2, 1, 4, 0, 1)],
 )  # fmt: skip
 def test_complete_windows(size: int, span: int, stride: int, pad: int, count: int) -> None:
-    assert windows.slide_complete(size, span, stride, pad) == count
+    assert windows.slide_complete(size, span, stride, (pad, pad)) == count
 
 
 def test_unknown_extents_stay_unknown() -> None:
     assert windows.slide(None, 3, 1, (0, 0)) is None
     assert windows.slide_same(None, 2) is None
-    assert windows.slide_complete(None, 3, 1, 0) is None
+    assert windows.slide_complete(None, 3, 1, (0, 0)) is None
     with pytest.raises(SpecError, match="only at run time"):
         windows.same_edges(None, 3, 1, "BOTTOM_RIGHT_HEAVY")
