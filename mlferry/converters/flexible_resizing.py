@@ -5,6 +5,7 @@ Each axis is gathered at positions that are computed from its extents when the m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,65 +45,55 @@ class Number:
     def _known(self, other: float | Number) -> bool:
         return not isinstance(self.value, Blob) and not isinstance(_value(other), Blob)
 
-    def _layer(self, kind: str, other: float | Number) -> Number:
-        return Number(
-            self.context, self.context.emit(kind, self.blob, _number(self.context, other).blob)
-        )
-
-    def _affine(self, scale: float, shift: float) -> Number:
-        return Number(self.context, affine(self.context, self.blob, scale, shift))
+    def _computed(
+        self,
+        function: Callable[[Any, Any], Any],
+        kind: str,
+        other: float | Number,
+        affinely: Callable[[float], tuple[float, float]] | None = None,
+    ) -> Number:
+        """By NumPy, or by a layer: with one number by its factor and its shift, if there are."""
+        if self._known(other):
+            return Number(self.context, np.float32(function(self.value, _value(other))))
+        if affinely is not None and _is_one(other):
+            factors = affinely(float(_value(other)))
+            return Number(self.context, affine(self.context, self.blob, *factors))
+        two = _number(self.context, other).blob
+        return Number(self.context, self.context.emit(kind, self.blob, two))
 
     def __add__(self, other: float | Number) -> Number:
         if _is_one(other) and _value(other) == 0:
             return self
-        if self._known(other):
-            return Number(self.context, np.float32(self.value + _value(other)))
-        if _is_one(other):
-            return self._affine(1.0, float(_value(other)))
-        return self._layer("addBroadcastable", other)
+        return self._computed(np.add, "addBroadcastable", other, lambda n: (1.0, n))
 
     __radd__ = __add__
 
     def __sub__(self, other: float | Number) -> Number:
-        if self._known(other):
-            return Number(self.context, np.float32(self.value - _value(other)))
-        if _is_one(other):
-            return self._affine(1.0, -float(_value(other)))
-        return self._layer("subtractBroadcastable", other)
+        return self._computed(np.subtract, "subtractBroadcastable", other, lambda n: (1.0, -n))
 
     def __rsub__(self, other: float | Number) -> Number:
         return _number(self.context, other) - self
 
     def __mul__(self, other: float | Number) -> Number:
-        if self._known(other):
-            return Number(self.context, np.float32(self.value * _value(other)))
-        if _is_one(other):
-            return self._affine(float(_value(other)), 0.0)
-        return self._layer("multiplyBroadcastable", other)
+        return self._computed(np.multiply, "multiplyBroadcastable", other, lambda n: (n, 0.0))
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: float | Number) -> Number:
-        if self._known(other):
-            return Number(self.context, np.float32(np.divide(self.value, _value(other))))
-        return self._layer("divideBroadcastable", other)
+        return self._computed(np.divide, "divideBroadcastable", other)
 
     def __rtruediv__(self, other: float | Number) -> Number:
         return _number(self.context, other) / self
 
     def at_least(self, other: float | Number) -> Number:
         """The larger of two."""
-        if self._known(other):
-            return Number(self.context, np.float32(np.maximum(self.value, _value(other))))
-        if _is_one(other) and _value(other) == 0:
+        if not self._known(other) and _is_one(other) and _value(other) == 0:
             return Number(self.context, self.context.emit("activation", self.blob, ReLU={}))
-        return self._layer("maxBroadcastable", other)
+        return self._computed(np.maximum, "maxBroadcastable", other)
 
     def at_most(self, other: float | Number) -> Number:
         """The smaller of two."""
-        if self._known(other):
-            return Number(self.context, np.float32(np.minimum(self.value, _value(other))))
-        return self._layer("minBroadcastable", other)
+        return self._computed(np.minimum, "minBroadcastable", other)
 
     def floor(self) -> Number:
         """Rounded down."""

@@ -39,16 +39,8 @@ WEIGHT_FILE = f"{MODEL_PATH}/{WEIGHTS}/weight.bin"
 _STORED_LEAST = 10
 _STORED = {"fp16", "fp32", "int8", "uint8"}
 _STORED_SINCE_8 = {
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int4",
-    "uint1",
-    "uint2",
-    "uint3",
-    "uint4",
-    "uint6",
+    *("int16", "uint16", "int32", "uint32"),
+    *("int4", "uint1", "uint2", "uint3", "uint4", "uint6"),
 }
 _BEGINNING = 1 << 12  # bytes
 

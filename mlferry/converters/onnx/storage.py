@@ -201,14 +201,8 @@ class _External:
 
 
 _HOLD_TENSORS = (
-    "GraphProto",
-    "NodeProto",
-    "AttributeProto",
-    "FunctionProto",
-    "TensorProto",
-    "SparseTensorProto",
-    "ModelProto",
-    "TrainingInfoProto",
+    *("GraphProto", "NodeProto", "AttributeProto", "FunctionProto"),
+    *("TensorProto", "SparseTensorProto", "ModelProto", "TrainingInfoProto"),
 )
 
 

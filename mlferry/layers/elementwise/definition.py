@@ -31,14 +31,8 @@ BROADCASTABLE = (
 )
 COMPARISONS = ("equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual")
 BINARY = (
-    "subtractBroadcastable",
-    "divideBroadcastable",
-    "floorDivBroadcastable",
-    "modBroadcastable",
-    "powBroadcastable",
-    "logicalOr",
-    "logicalXor",
-    "logicalAnd",
+    *("subtractBroadcastable", "divideBroadcastable", "floorDivBroadcastable"),
+    *("modBroadcastable", "powBroadcastable", "logicalOr", "logicalXor", "logicalAnd"),
 )
 
 

@@ -161,20 +161,14 @@ def comparison(params: Params, left: Array, right: Array | None = None) -> Array
     )
 
 
-@kernel("add")
-def add(params: Params, *inputs: Array) -> Array:
-    """With one input, `alpha` is added."""
-    if len(inputs) == 1:
-        return inputs[0] + np.float32(params.alpha)
-    return functools.reduce(np.add, inputs)
+_WITH_NUMBER: dict[str, Callable[[Array, Any], Array]] = {"add": np.add, "multiply": np.multiply}
 
 
-@kernel("multiply")
-def multiply(params: Params, *inputs: Array) -> Array:
-    """With one input, it is multiplied by `alpha`."""
-    if len(inputs) == 1:
-        return inputs[0] * np.float32(params.alpha)
-    return functools.reduce(np.multiply, inputs)
+@kernel(*_WITH_NUMBER)
+def with_number(params: Params, *inputs: Array) -> Array:
+    """With one input, `alpha` is the other."""
+    others = inputs if len(inputs) > 1 else (*inputs, np.float32(params.alpha))
+    return functools.reduce(_WITH_NUMBER[params.kind], others)
 
 
 @kernel("average")

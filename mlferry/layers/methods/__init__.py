@@ -17,14 +17,8 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 __all__ = ["METHODS", "LayerMethods", "Method", "NewLayer"]
 
 for _family in (
-    "control",
-    "convolution",
-    "elementwise",
-    "indexing",
-    "linear",
-    "normalization",
-    "recurrent",
-    "reshaping",
+    *("control", "convolution", "elementwise", "indexing"),
+    *("linear", "normalization", "recurrent", "reshaping"),
 ):
     importlib.import_module(f"{__name__}.{_family}")
 

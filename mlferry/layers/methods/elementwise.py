@@ -21,16 +21,8 @@ for _name in (
     row(f"add_{_name}(name, input_name, output_name)")
 
 for _name in (
-    "add",
-    "multiply",
-    "divide",
-    "subtract",
-    "max",
-    "min",
-    "floor_div",
-    "mod",
-    "pow",
-    "where",
+    *("add", "multiply", "divide", "subtract", "max", "min"),
+    *("floor_div", "mod", "pow", "where"),
 ):
     row(f"add_{_name}_broadcastable(name, input_names, output_name)")
 

@@ -31,17 +31,12 @@ def _no_output(spec: model_pb2.Model, field: str, name: str) -> Problem:
 
 
 CLASSIFIERS = (
-    "neuralNetworkClassifier",
-    "glmClassifier",
-    "supportVectorClassifier",
-    "treeEnsembleClassifier",
-    "kNearestNeighborsClassifier",
+    *("neuralNetworkClassifier", "glmClassifier", "supportVectorClassifier"),
+    *("treeEnsembleClassifier", "kNearestNeighborsClassifier"),
 )
 REGRESSORS = (
-    "neuralNetworkRegressor",
-    "glmRegressor",
-    "supportVectorRegressor",
-    "treeEnsembleRegressor",
+    *("neuralNetworkRegressor", "glmRegressor"),
+    *("supportVectorRegressor", "treeEnsembleRegressor"),
 )
 
 

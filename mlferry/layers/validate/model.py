@@ -19,11 +19,8 @@ _MAY_BE_CONSTANT = (*networks.NETWORK_KINDS, *networks.PIPELINE_KINDS, "mlProgra
 _OPTIONAL = (
     *_DEFAULTS,
     *networks.PIPELINE_KINDS,
-    "treeEnsembleRegressor",
-    "treeEnsembleClassifier",
-    "itemSimilarityRecommender",
-    "identity",
-    "imputer",
+    *("treeEnsembleRegressor", "treeEnsembleClassifier"),
+    *("itemSimilarityRecommender", "identity", "imputer"),
 )
 
 

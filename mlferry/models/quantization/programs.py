@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from mlferry.programs.writing import WEIGHT_FILE, ProgramWriter, program_of
 from mlferry.progress import progress
 from mlferry.spec import mapped, networks
 from mlferry.spec.proto import model_pb2
-from mlferry.text import logger_of
+from mlferry.text import logger_of, unused
 
 logger = logger_of(__name__)
 
@@ -210,12 +209,7 @@ def _chain(last: Operation, name: str, used_names: set[str]) -> list[Operation]:
                 if output.name:
                     continue
                 label = f"{name}_{parameter}" + (f"_{index}" if index else "")
-                output.name = next(
-                    each
-                    for number in itertools.count()
-                    if (each := f"{label}_{number}" if number else label) not in used_names
-                )
-                used_names.add(output.name)
+                output.name = unused(label, used_names)
     return [*operations, last]
 
 

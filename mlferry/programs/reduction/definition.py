@@ -22,16 +22,9 @@ _INDICES = ("int32", "uint16")
 
 
 @op_kind(
-    "reduce_l1_norm",
-    "reduce_l2_norm",
-    "reduce_log_sum",
-    "reduce_log_sum_exp",
-    "reduce_max",
-    "reduce_mean",
-    "reduce_min",
-    "reduce_prod",
-    "reduce_sum",
-    "reduce_sum_square",
+    *("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_log_sum_exp"),
+    *("reduce_max", "reduce_mean", "reduce_min"),
+    *("reduce_prod", "reduce_sum", "reduce_sum_square"),
     variables={"T": NUMBERS},
     x=need("T"),
     axes=option(INT32),

@@ -287,16 +287,9 @@ def _made(flow: Flow, node: Node, inputs: Sequence[Held | None]) -> Any:
 
 
 _MAY_BE_INFINITE = (
-    "imputed_value_floats",
-    "replaced_value_float",
-    "nodes_values",
-    "nodes_values_as_tensor",
-    "nodes_splits",
-    "membership_values",
-    "keys_floats",
-    "keys_tensor",
-    "nodes_hitrates",
-    "nodes_hitrates_as_tensor",
+    *("imputed_value_floats", "replaced_value_float", "membership_values"),
+    *("keys_floats", "keys_tensor", "nodes_values", "nodes_values_as_tensor", "nodes_splits"),
+    *("nodes_hitrates", "nodes_hitrates_as_tensor"),
 )
 
 

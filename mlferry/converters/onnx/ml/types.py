@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from mlferry.converters.graph import Node
 
 _BOOL = (
-    "And",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "IsInf",
-    "IsNaN",
-    "Less",
-    "LessOrEqual",
-    "Not",
-    "Or",
-    "Xor",
+    *("And", "Not", "Or", "Xor", "IsInf", "IsNaN"),
+    *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
 )
 _INT64 = ("ArgMax", "ArgMin", "NonZero", "Shape", "Size")
 _CASTS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}

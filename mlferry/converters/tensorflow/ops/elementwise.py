@@ -47,15 +47,8 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op(
-    "Identity",
-    "StopGradient",
-    "PreventGradient",
-    "CheckNumerics",
-    "Snapshot",
-    "IdentityN",
-    "PlaceholderWithDefault",
-    "EnsureShape",
-    "DeepCopy",
+    *("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "DeepCopy"),
+    *("CheckNumerics", "PlaceholderWithDefault", "EnsureShape"),
     raw=True,
 )
 def nothing(context: Lowering, node: Node, *operands: Operand | Opaque) -> Sequence[Result]:

@@ -164,18 +164,8 @@ RANGES = {
 }
 SMALL = frozenset({"int8", "uint8", "int16", "uint16"})  # whose overflow float32 can tell
 _OVERFLOWING = {
-    "Abs",
-    "Add",
-    "AddN",
-    "AddV2",
-    "Cumsum",
-    "MatMul",
-    "Mul",
-    "Neg",
-    "Square",
-    "SquaredDifference",
-    "Sub",
-    "Sum",
+    *("Abs", "Add", "AddN", "AddV2", "Mul", "Neg", "Sub"),
+    *("Cumsum", "MatMul", "Square", "SquaredDifference", "Sum"),
 }
 # Whose results may be above 2**24, where float32 does not tell how they overflow.
 _BEYOND = {
