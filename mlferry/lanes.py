@@ -202,7 +202,7 @@ class Shared:
         share(self.lanes)
 
 
-def in_order(steps: Sequence[Part]) -> None:
+def run_steps(steps: Sequence[Part]) -> None:
     """Run steps one after another; threads that share the parts of one stay for all of them.
 
     Waking a thread takes about as long as one step of a small network. So a thread that waits for

@@ -120,6 +120,66 @@ def test_an_error_reaches_whoever_asked_and_helpers_go_on() -> None:
     assert len(ran) == 9
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[5], [1, 4, 2, 7, 1, 3], [2] * 40, []])
+@pytest.mark.usefixtures("three_threads")
+def test_a_step_begins_when_all_parts_of_the_one_before_have_ended(
+    sizes: list[int], threads: int
+) -> None:
+    """Steps of one part are plain functions, as in plans."""
+    events: list[tuple[str, int, int]] = []
+
+    def part(step: int, number: int) -> lanes.Part:
+        def run() -> None:
+            events.append(("begin", step, number))
+            time.sleep(0.0005 * (number % 3))
+            events.append(("end", step, number))
+
+        return run
+
+    steps: list[lanes.Part] = []
+    for step, size in enumerate(sizes):
+        parts = [part(step, number) for number in range(size)]
+        steps.append(parts[0] if size == 1 else lanes.Shared([parts] * min(size, 3)))
+    with lanes.at_most(threads):
+        lanes.run_steps(steps)
+    assert [step for _, step, _ in events] == sorted(step for _, step, _ in events)
+    ended = sorted((step, number) for what, step, number in events if what == "end")
+    assert ended == [(step, number) for step, size in enumerate(sizes) for number in range(size)]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_stay_for_all_steps_and_no_two_use_one_lane() -> None:
+    shared, ran = zip(*(counting(6, 3, seconds=0.005) for _ in range(4)), strict=True)
+    lanes.run_steps([lanes.Shared(each) for each in shared])
+    used = {(lane, thread) for each in ran for _, lane, thread in each}
+    assert len(used) == 3
+
+
+@pytest.mark.parametrize("failing", [0, 1, 4])
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_of_a_step_ends_all_threads(failing: int) -> None:
+    """Whichever thread takes the part; what follows does not run, and the threads go on later."""
+    later: list[int] = []
+
+    def part(number: int) -> lanes.Part:
+        def run() -> None:
+            time.sleep(0.002)
+            if number == failing:
+                raise PredictionError("of a step")
+
+        return run
+
+    steps = [lanes.Shared([[part(number) for number in range(5)]] * 3), lambda: later.append(1)]
+    for _ in range(5):
+        with pytest.raises(PredictionError, match="of a step"):
+            lanes.run_steps(steps)
+    assert not later
+    shared, ran = counting(9, 3, seconds=0.002)
+    lanes.run_steps([lanes.Shared(shared)])
+    assert len({thread for _, _, thread in ran}) == 3
+
+
 @pytest.mark.parametrize("shape", [(0,), (1,), (17,), (40, 3), (5, 0), (3, 100)])
 @pytest.mark.usefixtures("three_threads")
 def test_slices_are_all_of_an_array(

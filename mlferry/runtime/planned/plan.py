@@ -14,7 +14,7 @@ from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.threads import in_order
+from mlferry.runtime.threads import run_steps
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -159,7 +159,7 @@ class Plan:
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
-        in_order(self._runs)
+        run_steps(self._runs)
 
     # ---- what planners use -------------------------------------------------------------
 

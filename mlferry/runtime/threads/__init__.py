@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlferry.compiled import using
-from mlferry.lanes import Part, Shared, at_most, cores, in_order, lane_count, share
+from mlferry.lanes import Part, Shared, at_most, cores, lane_count, run_steps, share
 from mlferry.runtime.threads.blas import one_thread
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "at_most",
     "computing",
     "cores",
-    "in_order",
     "lane_count",
     "one_thread",
+    "run_steps",
     "share",
 ]
 
