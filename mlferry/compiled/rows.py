@@ -51,7 +51,7 @@ def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: 
 @tile_of("x", "count", "largest")
 def _largest_tile(code: Instructions, args: SimpleNamespace) -> None:
     """The largest value of each lane, over some vectors and the one at `largest`."""
-    ((total,),) = code.sums(args.largest, 1, 1)
+    total = code.variable(code.load(args.largest))
     with code.repeated(args.count) as index:
         value = code.load(code.at(args.x, index, BYTES * LANES))
         code.builder.store(code.larger(code.builder.load(total), value), total)
@@ -62,7 +62,7 @@ def _largest_tile(code: Instructions, args: SimpleNamespace) -> None:
 def _exp_tile(code: Instructions, args: SimpleNamespace) -> None:
     """e to the power of some vectors less `shift`, which are added to the one at `sums`, too."""
     shift = code.splat(args.shift)
-    ((total,),) = code.sums(args.sums, 1, 1)
+    total = code.variable(code.load(args.sums))
     with code.repeated(args.count) as index:
         value = code.load(code.at(args.x, index, BYTES * LANES))
         power = code.exp(code.builder.fsub(value, shift))

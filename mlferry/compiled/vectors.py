@@ -315,17 +315,23 @@ class Instructions:
         result = b.fdiv(m, b.fadd(m, self.constant(2.0)))
         return b.bitcast(b.or_(b.bitcast(result, self.bits), sign), self.vector)
 
-    def sums(self, initial: Value, pixels: int, vectors: int) -> Sums:
-        """Variables [pixels][vectors] that start with those at an address."""
-        places = [
-            [cgutils.alloca_once(self.builder, self.vector) for _ in range(vectors)]
-            for _ in range(pixels)
-        ]
-        for v in range(vectors):
-            value = self.load(self.at(initial, v, BYTES * LANES))
-            for row in places:
-                self.builder.store(value, row[v])
-        return places
+    def variable(self, value: Value) -> Value:
+        """A variable, and its first value."""
+        place = cgutils.alloca_once(self.builder, self.vector)
+        self.builder.store(value, place)
+        return place
+
+    def sums(self, pixels: int, vectors: int, initial: float = 0.0) -> Sums:
+        """Variables [pixels][vectors] that start with a number."""
+        first = self.constant(initial)
+        return [[self.variable(first) for _ in range(vectors)] for _ in range(pixels)]
+
+    def add(self, sums: Sums, addends: Value, step: Value | int) -> None:
+        """Add the vectors at an address, in so many bytes for each pixel."""
+        for p, row in enumerate(sums):
+            for v, total in enumerate(row):
+                addend = self.load(self.at(self.at(addends, p, step), v, BYTES * LANES))
+                self.builder.store(self.builder.fadd(self.builder.load(total), addend), total)
 
     def finish(self, sums: Sums, ends: SimpleNamespace) -> None:
         """Limit every variable, round it, and write it to the result."""

@@ -6,6 +6,7 @@ are the same for every pixel (Dukhan, "The Indirect Convolution Algorithm", 2019
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +80,7 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     builder, vector = code.builder, BYTES * LANES
 
     def tile(pixels: int, vectors: int) -> None:
-        sums = code.sums(args.bias, pixels, vectors)
+        sums = code.sums(pixels, vectors)
         starts = [code.at(args.x, p, args.x_step) for p in range(pixels)]
         with code.repeated(args.segments) as segment:
             offset = code.load(code.at(args.offsets, segment, 8), INT)
@@ -93,14 +94,10 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
                     for factor, total in zip(factors, row, strict=True):
                         added = code.multiply_add(value, factor, builder.load(total))
                         builder.store(added, total)
+        code.add(sums, args.bias, 0)
         code.round(sums, args.rounds)
         with builder.if_then(builder.icmp_signed("!=", args.addends, code.whole(0))):
-            for p, row in enumerate(sums):
-                for v, total in enumerate(row):
-                    addend = code.load(
-                        code.at(code.at(args.addends, p, args.addend_step), v, vector)
-                    )
-                    builder.store(builder.fadd(builder.load(total), addend), total)
+            code.add(sums, args.addends, args.addend_step)
         code.finish(sums, args)
 
     def of_pixels(pixels: int) -> None:
@@ -109,20 +106,23 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.by_size(args.pixels, TILES, of_pixels)
 
 
-def _window_tile(combine: Callable[[Instructions, Value, Value, Value], Value]) -> Any:
+def _window_tile(
+    combine: Callable[[Instructions, Value, Value, Value], Value], neutral: float = 0.0
+) -> Any:
     """A tile of a function of windows, channel by channel: pixels, and one vector of channels.
 
-    For pixel p, y[p] starts with `initial` and takes x[p, offsets[s]] in, segment by segment, with
-    weights[s]; then it is limited to `least` and `most`, and rounded to float16 if `rounds`.
+    For pixel p, y[p] starts with `neutral` and takes x[p, offsets[s]] in, segment by segment, with
+    weights[s]; then `bias` is added, and it is limited to `least` and `most`, and rounded to
+    float16 if `rounds`.
     """
 
-    @tile_of("pixels", "x", "x_step", "offsets", "segments", "weights", "weight_step", "initial",
+    @tile_of("pixels", "x", "x_step", "offsets", "segments", "weights", "weight_step", "bias",
            "rounds", "y", "y_step")  # fmt: skip
     def tile(code: Instructions, args: SimpleNamespace) -> None:
         builder = code.builder
 
         def of_pixels(pixels: int) -> None:
-            sums = code.sums(args.initial, pixels, 1)
+            sums = code.sums(pixels, 1, neutral)
             starts = [code.at(args.x, p, args.x_step) for p in range(pixels)]
             with code.repeated(args.segments) as segment:
                 offset = code.load(code.at(args.offsets, segment, 8), INT)
@@ -130,6 +130,7 @@ def _window_tile(combine: Callable[[Instructions, Value, Value, Value], Value]) 
                 for start, (total,) in zip(starts, sums, strict=True):
                     value = code.load(builder.add(start, offset))
                     builder.store(combine(code, builder.load(total), value, factor), total)
+            code.add(sums, args.bias, 0)
             code.finish(sums, args)
 
         code.by_size(args.pixels, WINDOW_TILES, of_pixels)
@@ -140,7 +141,9 @@ def _window_tile(combine: Callable[[Instructions, Value, Value, Value], Value]) 
 _weighted_tile = _window_tile(
     lambda code, total, value, factor: code.multiply_add(value, factor, total)
 )
-_largest_tile = _window_tile(lambda code, total, value, factor: code.larger(total, value))
+_largest_tile = _window_tile(
+    lambda code, total, value, factor: code.larger(total, value), neutral=-math.inf
+)
 _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd(total, value))
 
 
@@ -246,7 +249,7 @@ def reduce_windows(
     step: int,
     offsets: NDArray[np.int64],
     weights: Array,
-    initial: Array,
+    bias: Array,
     rounds: bool,
     y: Array,
     least: np.float32,
@@ -264,7 +267,7 @@ def reduce_windows(
         step: bytes from one window of a row to the next.
         offsets: where the pixels of a window lie, in bytes.
         weights: [pixels of a window, C], or [1, C]; any [1, C] for a function without weights.
-        initial: [C] that a result starts with.
+        bias: [C], added at the end.
         rounds: whether the result is rounded to float16.
         y: the result, at least `LANES` channels that lie side by side.
         least: of the results; likewise `most`.
@@ -284,7 +287,7 @@ def reduce_windows(
                 place = channel * BYTES
                 numbers = (
                     tile, source + place, step, address(offsets), offsets.size,
-                    address(weights) + place, weight_step, address(initial) + place, int(rounds),
+                    address(weights) + place, weight_step, address(bias) + place, int(rounds),
                     address(y[row, pixel, channel:]), y.strides[1],
                 )  # fmt: skip
                 if function == WEIGHTED:

@@ -100,7 +100,8 @@ WINDOWED = {
     "one pixel": Windowed(size=(1, 1)),
     "one pixel, apart": Windowed(size=(1, 1), apart=3),
     "one pixel, steps": Windowed(size=(1, 1), stride=(2, 3)),
-    "flat": Windowed(size=(1, 4), apart=2),
+    "flat": Windowed(size=(1, 4)),
+    "flat, apart": Windowed(size=(1, 4), apart=2),
     "tall": Windowed(size=(5, 1), stride=(2, 1)),
     "dilated": Windowed(dilation=(2, 3)),
     "steps and dilation": Windowed(stride=(3, 2), dilation=(1, 2)),
@@ -135,7 +136,7 @@ def check_convolution(case: Windowed, steps: tuple[str, ...] = ()) -> None:
         right[place] = np.einsum("ijc,ijcm->m", values, weights)
     rounding = "round" in steps
     np.testing.assert_allclose(
-        y, finished(right), rtol=2e-3 if rounding else 1e-5, atol=4e-3 if rounding else 2e-5
+        y, finished(right), rtol=2e-3 if rounding else 1e-5, atol=4e-3 if rounding else 1e-4
     )
 
 

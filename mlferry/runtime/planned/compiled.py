@@ -67,7 +67,7 @@ def _product(
     """The product for some rows; where pixels lie evenly, all of them are one row."""
     line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
     addend = y if ends.addend is None else ends.addend
-    if offsets.size == 1 and window.stride == (1, 1):
+    if window.size == window.stride == (1, 1):
         flat = [rows_of(part) for part in (x[: len(y)], y, addend)]
         if all(part is not None for part in flat):
             x, y, addend = (part[None] for part in flat if part is not None)
@@ -95,8 +95,8 @@ def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | No
     """The largest value of windows, or with a divisor, [H', W', 1], their mean."""
     channels = y.shape[2]
     function = windows.LARGEST if divisor is None else windows.SUM
-    initial = np.full(channels, -np.inf if divisor is None else 0, np.float32)
-    return _windows(function, x, window, initial[None], initial, y, finish, divisor)
+    nothing = np.zeros(channels, np.float32)
+    return _windows(function, x, window, nothing[None], nothing, y, finish, divisor)
 
 
 def instance_normalized(
@@ -148,7 +148,7 @@ def _windows(
     x: Array,
     window: Window,
     weights: Array,
-    initial: Array,
+    bias: Array,
     y: Array,
     finish: Finish,
     divisor: Array | None,
@@ -168,7 +168,7 @@ def _windows(
 
         def run() -> None:
             windows.reduce_windows(
-                function, source, line, step, offsets, weights, initial, ends.rounds, target,
+                function, source, line, step, offsets, weights, bias, ends.rounds, target,
                 *limits, tile,
             )  # fmt: skip
             if divisor is not None:
