@@ -289,9 +289,9 @@ class Instructions:
         return self.builder.call(function, [x])
 
     def sigmoid(self, x: Value) -> Value:
-        """The logistic function, half of 1 + tanh(x / 2)."""
-        half = self.constant(0.5)
-        return self.multiply_add(self.tanh(self.builder.fmul(x, half)), half, half)
+        """The logistic function, 1 / (1 + e**-x)."""
+        b, one = self.builder, self.constant(1.0)
+        return b.fdiv(one, b.fadd(one, self.exp(b.fneg(x))))
 
     def erf(self, x: Value) -> Value:
         """The error function; see `polynomials.ERF`."""

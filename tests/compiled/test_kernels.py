@@ -50,6 +50,7 @@ class Windowed:
     channels: int = 8
     count: int = 20
     apart: int = 0  # channels of other maps between the pixels of input and result
+    beyond: int = 0  # columns of the input that no window reads
 
     @property
     def window(self) -> Window:
@@ -61,6 +62,7 @@ class Windowed:
             (n - 1) * s + (k - 1) * d + 1
             for n, s, k, d in zip(self.result, self.stride, self.size, self.dilation, strict=True)
         ]
+        extent[1] += self.beyond
         x = normal(*extent, self.channels + self.apart)[..., : self.channels]
         y = np.full((*self.result, self.count + self.apart), np.nan, np.float32)
         return x, y[..., : self.count]
@@ -99,6 +101,8 @@ WINDOWED = {
     "three by three": Windowed(),
     "one pixel": Windowed(size=(1, 1)),
     "one pixel, apart": Windowed(size=(1, 1), apart=3),
+    "one pixel of a wider map": Windowed(size=(1, 1), beyond=2),
+    "one pixel of a wider map, one channel": Windowed(size=(1, 1), beyond=1, channels=1),
     "one pixel, steps": Windowed(size=(1, 1), stride=(2, 3)),
     "flat": Windowed(size=(1, 4)),
     "flat, apart": Windowed(size=(1, 4), apart=2),

@@ -171,6 +171,7 @@ from tests.models.test_concurrency import convolutional
 model = mlferry.MLModel(convolutional())
 x = np.ones((1, 3, 12, 12))
 mlferry.convert("m.onnx")  # what is imported here may not be interrupted
+model.predict({{'x': x}})
 try:
     print("ready", flush=True)  # from here on: the interrupt comes whenever this process waits
     {work}

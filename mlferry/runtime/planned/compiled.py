@@ -68,7 +68,7 @@ def _product(
     line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
     addend = y if ends.addend is None else ends.addend
     if window.size == window.stride == (1, 1):
-        flat = [rows_of(part) for part in (x[: len(y)], y, addend)]
+        flat = [rows_of(part) for part in (x[: len(y), : y.shape[1]], y, addend)]
         if all(part is not None for part in flat):
             x, y, addend = (part[None] for part in flat if part is not None)
     tile = vectors.tile_for(y.shape[1])
