@@ -44,6 +44,7 @@ def truth(*shape: int) -> np.ndarray:
 
 IMAGE, WIDE = normal(2, 6, 7, 3), normal(1, 9, 8, 4)
 VOLUME = normal(1, 5, 6, 4, 2)
+GROUPED = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 2, 1, 6)
 MATRIX, VECTOR = normal(4, 5), normal(5)
 CASES: dict[str, Case] = {}
 
@@ -366,6 +367,9 @@ row("ShapeN", "ShapeN", lambda tf, x: tf.reshape(
     x, tf.reverse(tf.shape_n([x, x])[1], [0])), MATRIX)  # fmt: skip
 row("PlaceholderWithDefault", "PlaceholderWithDefault EnsureShape", lambda tf, x: tf.ensure_shape(
     tf.raw_ops.PlaceholderWithDefault(input=x * 2, shape=(4, 5)), (4, 5)), MATRIX)  # fmt: skip
+row("EnsureShape of computed extents", "EnsureShape", lambda tf, x: tf.nn.conv2d(tf.ensure_shape(
+    tf.broadcast_to(x, tf.concat([[1 + tf.cast(tf.reduce_sum(x) > -1e9, tf.int32)], [4, 5, 3]], 0)),
+    (2, 4, 5, 3)), GROUPED, 1, "SAME"), normal(1, 4, 5, 3))  # fmt: skip
 row(
     "indices that are known",
     "InvertPermutation ListDiff UniqueV2 BitwiseAnd BroadcastArgs",

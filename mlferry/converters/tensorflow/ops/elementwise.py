@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,28 @@ def plain(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op(
     *("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "DeepCopy"),
-    *("CheckNumerics", "PlaceholderWithDefault", "EnsureShape"),
+    *("CheckNumerics", "PlaceholderWithDefault"),
     raw=True,
 )
 def nothing(context: Lowering, node: Node, *operands: Operand | Opaque) -> Sequence[Result]:
     """Values pass through."""
     read_all(node)
     return [x.array if isinstance(x, Constant) else x for x in operands]
+
+
+@op("EnsureShape", raw=True)
+def ensured(context: Lowering, node: Node, x: Operand) -> Result:
+    """Extents that are computed before it are known behind it."""
+    read_all(node)
+    if isinstance(x, Constant):
+        return x.array
+    shape = node.outputs[0].shape
+    if x.shape is None or shape is None:
+        return x
+    pairs = zip(x.shape, x.layout.to_blob(shape), strict=True)
+    known = tuple(n if extent is None else extent for extent, n in pairs)
+    context.builder.shapes[x.name] = known
+    return replace(x, shape=known)
 
 
 @op("Bitcast", raw=True)
