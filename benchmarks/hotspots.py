@@ -30,10 +30,11 @@ from benchmarks.pages import write_table
 # The functions of a plan that are no layer kinds, as people call them.
 SHOWN = {
     "pointwise": "1 x 1 convolutions", "unfolded": "unfolded convolutions",
-    "convolved": "convolutions in tiles", "depthwise": "depthwise convolutions",
+    "convolved": "convolutions", "depthwise": "depthwise convolutions",
     "grouped": "grouped convolutions", "transposed": "transposed convolutions", "pool": "pooling",
     "OverSpace": "global pooling", "InstanceNormalization": "instance normalization",
-    "_alone": "value by value", "_windows": "windows", "Map": "borders", "Plan": "borders",
+    "_alone": "value by value", "_windows": "depthwise convolutions and pooling",
+    "instance_normalized": "instance normalization", "Map": "borders", "Plan": "borders",
     "_copying": "copies",
     "Joined": "sums of maps", "Repeated": "upsampling", "Padded": "borders",
 }  # fmt: skip

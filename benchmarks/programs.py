@@ -72,11 +72,11 @@ def written(name: str, folder: str) -> Row:
     return {}
 
 
-def _opened(way: str, folder: str) -> Callable[[], np.ndarray]:
+def _opened(way: str, folder: str, **more: bool) -> Callable[[], np.ndarray]:
     import mlferry
 
     file, options = WAYS[way]
-    model = mlferry.MLModel(f"{folder}/{FILES[file]}", threads=1, **options)
+    model = mlferry.MLModel(f"{folder}/{FILES[file]}", threads=1, **options, **more)
     (feature,) = model.get_spec().description.input
     given = {feature.name: np.load(f"{folder}/input.npy")}
 
@@ -133,7 +133,7 @@ def latency(folder: str, runs: int) -> Row:
 
 
 def memory(way: str, folder: str) -> Row:
-    """Bytes at the peak, and of the weights."""
+    """Bytes at the peak, without Numba, and of the weights."""
     import mlferry.numerics.half
     import mlferry.runtime.program_session
     import mlferry.runtime.session  # noqa: F401
@@ -142,7 +142,7 @@ def memory(way: str, folder: str) -> Row:
     weights = file if file.is_file() else next(file.rglob("weight.bin"))
 
     def work() -> np.ndarray:
-        return _opened(way, folder)()
+        return _opened(way, folder, compiled=False)()
 
     return {**measured(work), "weights": weights.stat().st_size}
 
