@@ -13,7 +13,7 @@ PINS := $(wildcard requirements/$(SYSTEM).txt)
 LOWEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
 # what runs without TensorFlow and Keras, which narrow the versions of the others
-VERSIONS_TESTS := tests/spec tests/layers tests/models tests/runtime tests/test_limits.py \
+VERSIONS_TESTS := tests/spec tests/layers tests/models tests/runtime tests/compiled tests/test_limits.py \
   tests/converters/keras tests/converters/onnx/test_hostile_files.py \
   tests/converters/onnx/test_ops.py
 
@@ -132,13 +132,13 @@ sbom: .venv/ready  ## the bill of materials of the wheel with its extras, build/
 	$(LOWEST_PYTHON) -m venv .venv-lowest
 	$(DEV)/python scripts/lowest.py > .venv-lowest/constraints.txt
 	$(LOWEST)/python -m pip install --quiet --disable-pip-version-check \
-	  -c .venv-lowest/constraints.txt -e '.[all]' pytest hypothesis onnxruntime
+	  -c .venv-lowest/constraints.txt -e '.[all,compiled]' pytest hypothesis onnxruntime
 	touch $@
 
 .venv-newest/ready: pyproject.toml
 	$(NEWEST_PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install --quiet --disable-pip-version-check \
-	  -e '.[all]' pytest hypothesis onnxruntime
+	  -e '.[all,compiled]' pytest hypothesis onnxruntime
 	touch $@
 
 clean:
