@@ -26,6 +26,7 @@ Part = Callable[[], None]
 R = TypeVar("R")
 _MOST = 8  # threads: each has memory of its own to work in
 _AT_ONCE = 1 << 16  # elements
+_EAGER, _PAUSE = 300, 5e-5  # how often a thread asks without a pause, and seconds of one
 
 
 def cores() -> int:
@@ -206,8 +207,8 @@ def run_steps(steps: Sequence[Part]) -> None:
     """Run steps one after another; threads that share the parts of one stay for all of them.
 
     Waking a thread takes about as long as one step of a small network. So a thread that waits for
-    the parts of others asks again and again whether they have ended, but lets them have the
-    interpreter, and there is never more than one part to wait for.
+    the parts of others asks again and again whether they have ended, and lets them have the
+    interpreter; after a while it asks less often.
 
     Raises:
         Exception: what a step raises; later ones do not run.
@@ -239,10 +240,12 @@ class _Together:
                     for number in self._claims[index]:
                         lanes[thread][number]()
                         self._ended[thread][index] += 1
+                asked = 0
                 while sum(ended[index] for ended in self._ended) < len(lanes[0]):
                     if self._failed:
                         return
-                    time.sleep(0)
+                    time.sleep(0 if asked < _EAGER else _PAUSE)
+                    asked += 1
         except BaseException:
             self._failed = True
             raise
