@@ -69,4 +69,4 @@ class Call:
         """The result of `make`, made of constants that stay, at the first call and kept."""
         if key not in self._derived:
             self._derived[key] = make()
-        return self._derived[key]  # type: ignore[no-any-return]
+        return self._derived[key]  # type: ignore[no-any-return] # of `make`

@@ -15,17 +15,17 @@ import pytest
 
 numba = pytest.importorskip("numba", reason="Numba is not installed")
 
-from mlferry.compiled import using, vectors  # noqa: E402 - Numba is there
-from mlferry.compiled.matrices import PackedMatrix  # noqa: E402
-from mlferry.compiled.products import PackedProduct, convolved  # noqa: E402
-from mlferry.compiled.recurrent import PackedLSTM  # noqa: E402
-from mlferry.compiled.rows import normalize_rows  # noqa: E402
-from mlferry.errors import PredictionError  # noqa: E402
-from mlferry.numerics import functions  # noqa: E402
-from mlferry.numerics.functions import softmax_along  # noqa: E402
-from mlferry.runtime.planned import compiled  # noqa: E402
-from mlferry.runtime.planned.convolution import Window  # noqa: E402
-from mlferry.runtime.planned.finish import (  # noqa: E402
+from mlferry.compiled import using, vectors
+from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.products import PackedProduct, convolved
+from mlferry.compiled.recurrent import PackedLSTM
+from mlferry.compiled.rows import normalize_rows
+from mlferry.errors import PredictionError
+from mlferry.numerics import functions
+from mlferry.numerics.functions import softmax_along
+from mlferry.runtime.planned import compiled
+from mlferry.runtime.planned.convolution import Window
+from mlferry.runtime.planned.finish import (
     Clipping,
     Combination,
     Finish,

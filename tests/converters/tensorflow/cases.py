@@ -370,6 +370,10 @@ row("PlaceholderWithDefault", "PlaceholderWithDefault EnsureShape", lambda tf, x
 row("EnsureShape of computed extents", "EnsureShape", lambda tf, x: tf.nn.conv2d(tf.ensure_shape(
     tf.broadcast_to(x, tf.concat([[1 + tf.cast(tf.reduce_sum(x) > -1e9, tf.int32)], [4, 5, 3]], 0)),
     (2, 4, 5, 3)), GROUPED, 1, "SAME"), normal(1, 4, 5, 3))  # fmt: skip
+row("EnsureShape of a scalar", "EnsureShape", lambda tf, x: x * tf.ensure_shape(
+    tf.reduce_sum(x), ()), MATRIX)  # fmt: skip
+row("EnsureShape of a flat map", "EnsureShape", lambda tf, x: tf.ensure_shape(
+    tf.reshape(tf.nn.relu(x), (2, -1)), (2, 60)), normal(2, 4, 5, 3))  # fmt: skip
 row(
     "indices that are known",
     "InvertPermutation ListDiff UniqueV2 BitwiseAnd BroadcastArgs",

@@ -65,8 +65,8 @@ def ensured(context: Lowering, node: Node, x: Operand) -> Result:
     if isinstance(x, Constant):
         return x.array
     shape = node.outputs[0].shape
-    if x.shape is None or shape is None:
-        return x
+    if x.shape is None or shape is None or None not in x.shape or len(shape) != len(x.shape):
+        return x  # all is known, or the blob has other axes than the value
     pairs = zip(x.shape, x.layout.to_blob(shape), strict=True)
     known = tuple(n if extent is None else extent for extent, n in pairs)
     context.builder.shapes[x.name] = known
