@@ -78,10 +78,12 @@ joint_option = click.option(
 @click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
 @click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
 @click.option(
-    "--cluster-dim", default="1", show_default=True,
+    "--cluster-dim",
+    default="1",
+    show_default=True,
     help="Of ML Programs: how many weights an entry of a table stands for; with --mean-bits "
     "several, such as 1,2.",
-)  # fmt: skip
+)
 @joint_option
 @custom_classes_option
 @json_option

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 # What onnxruntime 1.17 and onnx 1.16 read; 18 brought reductions by max and min to the scatters.
 OPSET, IR_VERSION = 18, 8
 CUSTOM_DOMAIN = "ai.mlferry.custom"
+# Operators that compute each value on its own.
+BY_VALUE = {
+    *("Abs", "Cast", "Ceil", "Clip", "Erf", "Exp", "Floor", "Log", "Neg", "Not", "Reciprocal"),
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan"),
+    *("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"),
+    *("Round", "Sign", "Sqrt"),
+}
 
 Extent = int | str | None
 Attribute: TypeAlias = (

@@ -74,11 +74,11 @@ _MERGES = {
     "cos": "Dot",
 }
 _DROPPED_1 = (
-    "init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim",
-    "input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer",
-    "beta_regularizer", "dropout", "consume_less", "dropout_W", "dropout_U", "inner_init",
-    "forget_bias_init", "U_regularizer", "input_shape",
-)  # fmt: skip
+    *("init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim"),
+    *("input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer"),
+    *("beta_regularizer", "dropout", "consume_less", "dropout_W", "dropout_U", "inner_init"),
+    *("forget_bias_init", "U_regularizer", "input_shape"),
+)
 
 
 def modern(class_name: str, config: Config, version: int) -> tuple[str, Config]:

@@ -31,13 +31,14 @@ def op(*names: str, **options: Any) -> Callable[[C], C]:
 
 
 _TRAINING = {
-    "name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype", "input_shape",
-    "build_config", "activity_regularizer", "seed", "sparse", "ragged", "optional",
-    "input_dim", "input_length", "momentum", "synchronized", "fused", "virtual_batch_size",
-    "renorm_clipping", "renorm_momentum", "renorm", "embeddings_initializer", "lora_rank",
-    "lora_alpha", "quantization_config", "autocast", "implementation", "unroll", "dropout",
-    "recurrent_dropout", "unit_forget_bias", "use_cudnn", "flash_attention", "rate", "seed_mode",
-}  # fmt: skip
+    *("name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype"),
+    *("input_shape", "input_dim", "input_length", "build_config", "sparse", "ragged", "optional"),
+    *("activity_regularizer", "seed", "seed_mode", "momentum", "synchronized", "fused"),
+    *("virtual_batch_size", "renorm", "renorm_clipping", "renorm_momentum", "autocast"),
+    *("embeddings_initializer", "lora_rank", "lora_alpha", "quantization_config"),
+    *("implementation", "unroll", "dropout", "recurrent_dropout", "rate"),
+    *("unit_forget_bias", "use_cudnn", "flash_attention"),
+}
 _WEIGHTS = (
     *("kernel", "bias", "depthwise", "pointwise", "gamma"),
     *("beta", "moving_mean", "moving_variance"),

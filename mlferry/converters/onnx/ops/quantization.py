@@ -18,9 +18,10 @@ from mlferry.spec.weights import Linear
 _QUANTIZE = ("QuantizeLinear", "com.microsoft.QuantizeLinear")
 _DEQUANTIZE = ("DequantizeLinear", "com.microsoft.DequantizeLinear")
 _BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
-_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0, 15),
-           "int2": (-2, 1), "uint2": (0, 3),
-           "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
+_RANGES = {
+    kind: (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for kind, bits in {**_BITS, "int16": 16, "uint16": 16}.items()
+}
 
 
 def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:

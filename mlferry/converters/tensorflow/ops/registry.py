@@ -69,13 +69,14 @@ def pair_of(x: AnyOperand) -> Complex:
 
 
 # Ops that do the same to the real and to the imaginary part of their operands.
-PARTWISE = frozenset({
-    "Add", "AddN", "AddV2", "BatchToSpaceND", "BroadcastTo", "Concat", "ConcatV2", "Cumsum",
-    "EnsureShape", "ExpandDims", "Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "Mean",
-    "Neg", "Pack", "Pad", "PreventGradient", "Reshape", "ReverseV2", "Roll", "Select", "SelectV2",
-    "Slice", "Snapshot", "SpaceToBatchND", "Split", "SplitV", "Squeeze", "StopGradient",
-    "StridedSlice", "Sub", "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
-})  # fmt: skip
+PARTWISE = {
+    *("Add", "AddN", "AddV2", "Cumsum", "Mean", "Neg", "Sub", "Sum", "ZerosLike"),
+    *("BatchToSpaceND", "SpaceToBatchND", "Reshape", "EnsureShape", "ExpandDims", "Squeeze"),
+    *("BroadcastTo", "Concat", "ConcatV2", "Pack", "Unpack", "Split", "SplitV", "Tile", "Pad"),
+    *("Gather", "GatherNd", "GatherV2", "ReverseV2", "Roll", "Select", "SelectV2", "Transpose"),
+    *("Slice", "StridedSlice"),
+    *("Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradient"),
+}
 
 
 _OF_COMPLEX: dict[str, Converter] = {}
@@ -345,16 +346,14 @@ _NOT_FOLDED = {
 
 # What of their operands they move: the values of one, or of several.
 _MOVING = {
-    **dict.fromkeys(
-        ("Cast", "BroadcastTo", "ExpandDims", "Gather", "GatherV2", "Identity", "Reshape",
-         "Slice", "SplitV", "Squeeze", "StridedSlice", "Tile", "Transpose", "Unpack"),
-        slice(1),
-    ),
+    **dict.fromkeys(("Cast", "ExpandDims", "Identity", "Reshape", "Squeeze"), slice(1)),
+    **dict.fromkeys(("BroadcastTo", "Tile", "Transpose", "Gather", "GatherV2"), slice(1)),
+    **dict.fromkeys(("Slice", "StridedSlice", "SplitV", "Unpack"), slice(1)),
     "Split": slice(1, 2),
     "Concat": slice(1, None),
     "ConcatV2": slice(-1),
     "Pack": slice(None),
-}  # fmt: skip
+}
 
 FRONTEND = Frontend(
     "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable, raw=True
