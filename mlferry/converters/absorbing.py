@@ -39,9 +39,7 @@ def absorbed(
     here only.
 
     Args:
-        context: what adds layers.
         node: that adds or multiplies.
-        x: the blob that it reads.
         factor: broadcasts with the value.
         shift: likewise.
         channels_first: whether the channels of the source's images lie behind the batch.

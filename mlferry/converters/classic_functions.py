@@ -92,9 +92,7 @@ def run(
     """Call a classic function.
 
     Args:
-        function: of the user.
         node: of the source.
-        builder: what it adds layers with.
         inputs: the blobs and constants of the node, as it reads them.
         framework: whose signature it has.
         guarded: calls it, and turns what it raises into an error of ours.

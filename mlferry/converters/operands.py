@@ -182,3 +182,31 @@ def to_nearest(context: Lowering, x: Blob) -> Blob:
 def ints(value: NDArray[Any]) -> tuple[int, ...]:
     """Integers of an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())
+
+
+def inner_product(
+    context: Lowering,
+    x: Blob,
+    weights: NDArray[Any],
+    *,
+    stored: object = None,
+    bias: NDArray[Any] | None = None,
+) -> Blob:
+    """Products with each row of weights [outputs, inputs] along the last axis.
+
+    Args:
+        x: in the source's order, of up to three axes.
+        stored: what to store for the weights, if they are quantized.
+        bias: [outputs].
+    """
+    outputs, inputs = weights.shape
+    shift: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+    return context.layer(
+        "innerProduct",
+        x,
+        layout=SOURCE,
+        inputChannels=inputs,
+        outputChannels=outputs,
+        weights=weights if stored is None else stored,
+        **shift,
+    )

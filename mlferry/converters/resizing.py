@@ -63,7 +63,6 @@ def resize(
     """Resize a blob axis by axis.
 
     Args:
-        context: what adds layers.
         x: the blob; axes are its own.
         target: the new extents.
         factors: the new extents over the old ones, as the source computes them.

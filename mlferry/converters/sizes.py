@@ -94,8 +94,6 @@ def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int])
     """Extents of a blob as a constant that knows from which extents it is made.
 
     Args:
-        log: of the conversion.
-        x: the blob.
         array: its extents along `axes`, in the source's order.
         axes: of the source.
     """
@@ -112,9 +110,6 @@ def folded(
     """The result of a node of constants, which knows from which extents it is made.
 
     Args:
-        log: of the conversion.
-        inputs: the operands.
-        outputs: the outputs.
         moves: evaluates a node that only moves values, on codes in place of values; returns None
             for other nodes, of which every value depends on every operand.
     """

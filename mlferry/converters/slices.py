@@ -62,10 +62,6 @@ def sliced_anywhere(
     means its end. To go backward, a flexible axis is reversed first.
 
     Args:
-        context: of the conversion.
-        x: what is sliced.
-        starts: where each axis starts.
-        ends: where it ends.
         axes: the axes; the first ones by default.
         steps: of each axis; 1 by default.
         starts_within: going backward, a start before the axis is its first place, as in ONNX; in

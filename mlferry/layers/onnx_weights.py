@@ -33,9 +33,6 @@ def weight(
     """A weight of a layer as a float32 value.
 
     Args:
-        emitter: the emitter.
-        params: the layer's parameters, or a part of them.
-        field: which weight.
         shape: its stored shape.
         channel_axis: the axis along which several scales go.
         axes: the order of the axes of the result.

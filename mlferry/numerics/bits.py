@@ -16,7 +16,6 @@ def unpacked(
     Args:
         data: the stream; element i has the bits i * bits to (i + 1) * bits - 1.
         bits: 1 to 7.
-        count: how many.
         signed: whether they are in two's complement.
     """
     groups = -(-count // 8)

@@ -102,9 +102,6 @@ def remaining_boxes(
     Args:
         boxes: [samples, n, 4]; see `suppressed`, as for the others.
         scores: [samples, n, classes].
-        iou_threshold: see `suppressed`.
-        score_threshold: see `suppressed`.
-        per_class: see `suppressed`.
         count: the most boxes that remain of a sample.
     """
     samples, _, classes = scores.shape

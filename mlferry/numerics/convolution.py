@@ -50,7 +50,6 @@ def convolve(
         strides: one per spatial axis.
         dilations: likewise.
         edges: the padding of each spatial axis.
-        groups: of channels.
     """
     if x.ndim == 3:
         y = convolve(
@@ -203,11 +202,9 @@ def transposed(
     Args:
         x: [N, C, *spatial].
         weights: [C, outputs / groups, *kernel].
-        strides: one per spatial axis.
-        dilations: likewise.
+        strides: one per spatial axis, as are dilations.
         cuts: how much of the full result is cut off at the start of each axis.
         size: the extents that remain; beyond the full result there are zeros.
-        groups: of channels.
     """
     count, channels, spatial, kernel = x.shape[0], x.shape[1], x.shape[2:], weights.shape[2:]
     full = [
@@ -252,9 +249,7 @@ def pool(
 
     Args:
         x: [..., *spatial].
-        kernel: the window.
-        strides: one per spatial axis.
-        edges: the padding of each spatial axis.
+        strides: one per spatial axis, as is the padding in `edges`.
         size: the number of windows.
         combine: np.maximum, np.add.
         filler: the value of the padding, and of an empty window.

@@ -14,6 +14,11 @@ from mlferry.numerics.shapes import Extent
 Edges = tuple[int, int]
 
 
+def spans_of(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """How far a kernel with dilations reaches along each axis."""
+    return [(extent - 1) * d + 1 for extent, d in zip(kernel, dilations, strict=True)]
+
+
 def same_edges(size: Extent, span: int, stride: int, mode: str = "BOTTOM_RIGHT_HEAVY") -> Edges:
     """SAME padding of one axis: the output has ``ceil(size / stride)`` entries.
 
@@ -72,8 +77,8 @@ def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
     """
     if all(d == 1 for d in dilations):
         return kernel
-    spatial = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
-    wide = np.zeros((*kernel.shape[:2], *spatial), kernel.dtype)
+    spans = spans_of(kernel.shape[2:], dilations)
+    wide = np.zeros((*kernel.shape[:2], *spans), kernel.dtype)
     place = (slice(None), slice(None), *(slice(None, None, d) for d in dilations))
     wide[place] = kernel
     return wide

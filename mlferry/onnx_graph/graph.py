@@ -96,7 +96,6 @@ class Graph:
 
         Args:
             metadata: what `metadata_props` holds.
-            name: of the graph.
 
         Raises:
             MissingDependencyError: the onnx package is not installed.

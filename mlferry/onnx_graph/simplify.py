@@ -24,7 +24,6 @@ def simplified(graph: Graph, shapes: Mapping[str, Shape | None]) -> Graph:
     """The graph without nodes that compute nothing or that nothing reads; it is changed in place.
 
     Args:
-        graph: the graph.
         shapes: what is known about the shapes of its values.
     """
     ends = {port.name for port in graph.outputs}

@@ -97,7 +97,7 @@ class BlobStore:
         Raises:
             ModelFileError: the scratch file cannot be written.
         """
-        offset = _aligned(self._end)
+        offset = -(-self._end // _ALIGNMENT) * _ALIGNMENT
         if data.nbytes >= mapped.LEAST or mapped.map_of(data) is not None:
             data = self.scratch.keep(data)
         self._blobs[offset] = BlobFileEntry(dtype, data), padding_bits
@@ -122,10 +122,6 @@ class BlobStore:
             for part in mapped.pieces(blob.data):
                 stream.write(part.data)
             position = begin + len(blob.data)
-
-
-def _aligned(position: int) -> int:
-    return -(-position // _ALIGNMENT) * _ALIGNMENT
 
 
 class BlobFile:

@@ -332,7 +332,6 @@ def read(
     """The weight as float32 in `shape`.
 
     Args:
-        source: the stored weight.
         shape: its shape, row-major.
         channel_axis: the axis along which several linear scales apply.
 

@@ -134,8 +134,7 @@ def opened(path: Path, name: object = None) -> Iterator[Group]:
     """The content of an HDF5 file; its arrays can be read inside the block.
 
     Args:
-        path: the file.
-        name: its name in messages, if that is not the path.
+        name: what messages call it, if not by its path.
 
     Raises:
         ModelFileError: the file is damaged, refers to other files, or is not an HDF5 file.

@@ -53,7 +53,6 @@ def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int
     """Derive the mode of a part from its arrays if its own config does not say it.
 
     Args:
-        config: of the part.
         arrays: what it keeps.
         plain: how many arrays it has without quantization.
     """

@@ -739,7 +739,6 @@ def state_shapes(node: Node, batch: int | None = None) -> list[Shape]:
     """The shapes of the states of a stateful recurrent layer.
 
     Args:
-        node: the layer.
         batch: of the model, for files that do not tell the shapes of layers.
 
     Raises:

@@ -30,7 +30,6 @@ def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
     """The graph of a model.
 
     Args:
-        source: the model.
         inputs: the types that the user gives, by the names or in the order of the arguments of
             `call`; a model that was called or built knows its shapes.
 

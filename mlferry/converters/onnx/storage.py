@@ -89,7 +89,6 @@ def arrays_of(
         model: is changed.
         message: that it was parsed from, if it comes from a file.
         folder: of the model.
-        name: for messages.
 
     Returns:
         the large initializers, which are not read.
@@ -320,7 +319,6 @@ def _without_large(stream: BinaryIO, size: int, places: dict[int, tuple[int, int
     """The message of a model without the bytes of its large initializers.
 
     Args:
-        stream: the file.
         size: its bytes.
         places: takes where the bytes are, by the index of the initializer.
 

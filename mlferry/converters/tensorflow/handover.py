@@ -32,7 +32,8 @@ def array_to_json(array: NDArray[Any], parts: Parts) -> dict[str, Any]:
     """Shape and type of an array; its bytes are added to `parts`, strings are in the JSON."""
     shape = list(array.shape)
     if array.dtype == object:
-        texts = [base64.b64encode(_text(item)).decode() for item in array.ravel()]
+        items = (item if isinstance(item, bytes) else item.encode() for item in array.ravel())
+        texts = [base64.b64encode(item).decode() for item in items]
         return {"texts": texts, "shape": shape}
     flat = np.ascontiguousarray(array).reshape(-1)
     parts.append(flat.view(np.uint8).data)
@@ -40,10 +41,6 @@ def array_to_json(array: NDArray[Any], parts: Parts) -> dict[str, Any]:
     if array.dtype.fields is not None:  # a quantized type of TensorFlow
         kind = [list(field) for field in array.dtype.descr]
     return {"part": len(parts) - 1, "dtype": kind, "shape": shape}
-
-
-def _text(item: bytes | str) -> bytes:
-    return item if isinstance(item, bytes) else item.encode()
 
 
 def array_from_json(fields: Mapping[str, Any], parts: Sequence[bytes]) -> NDArray[Any]:

@@ -36,9 +36,6 @@ def add_inputs(
     """Add every input and turn it into a blob.
 
     Args:
-        t: the translation.
-        spec: the model.
-        network: its network.
         shapes: shapes in place of the described ones; a string names an extent that varies.
         pixels: whether image inputs take pixels, which the graph scales and reorders.
 

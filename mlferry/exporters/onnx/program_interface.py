@@ -52,8 +52,6 @@ def export_program(
     """A `ModelProto` that computes what a function computes.
 
     Args:
-        function: the function.
-        described: its inputs, outputs and states.
         model: the model, whose metadata the graph gets.
         weights: the files of its constants.
         options: how it is written.
@@ -203,7 +201,7 @@ def _add_outputs(
 ) -> None:
     for feature in described.output:
         kind = feature.type.WhichOneof("Type")
-        if feature.name == _label(described):
+        if feature.name == getattr(described, "predictedFeatureName", ""):
             continue
         value = t.value(feature.name)
         shape = t.e.shapes.get(value)
@@ -219,11 +217,6 @@ def _add_outputs(
         elif kind == "multiArrayType":
             value, dtype = _described(t, value, dtype, feature.type)
         _show(t, feature.name, value, dtype)
-
-
-def _label(described: model_pb2.ModelDescription) -> str:
-    """Add the output which is the label of a classifier."""
-    return str(getattr(described, "predictedFeatureName", ""))
 
 
 def _described(

@@ -133,9 +133,7 @@ def spread_out(
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
-        emitter: the emitter.
         inputs: maps, weights, and a bias.
-        attributes: of the node.
         full: the sizes before the cut.
         target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.

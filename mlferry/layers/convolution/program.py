@@ -114,8 +114,6 @@ def spread_out(
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
-        builder: what writes.
-        x: the maps.
         options: weight, strides, dilations and groups.
         bias: an array, or None.
         full: the sizes before the cut.

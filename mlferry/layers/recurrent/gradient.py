@@ -96,10 +96,8 @@ class GateMatrices:
         """The gradient of x [Seq, Batch, C]; and, of the weights that are trained, theirs.
 
         Args:
-            run: the run.
             path: the path of the message that holds the weights, with a dot, or nothing.
             sums: the gradients of what goes into the functions, [Seq, gates, Batch, units].
-            x: the input.
             before: for each gate, what its recursion is multiplied with, [Seq, Batch, units].
         """
         for index, (weights, recursion, bias) in enumerate(zip(*self.names, strict=True)):
@@ -362,9 +360,7 @@ def _lstm(
     """One direction: the gradients of x, and of the initial output and cell.
 
     Args:
-        run: of the layer.
-        part: the weights.
-        path: of their message, with a dot.
+        path: of the message of weights, with a dot.
         activations: of gates, block input and output.
         x: [Seq, Batch, C], in the order of the walk, as is its gradient.
         place: of the initial output among the inputs; the cell follows.

@@ -57,7 +57,6 @@ def to_half(
 
     Args:
         block: the block of the function.
-        opset: its number.
         keep: names of values whose operations stay in float32; names of this program, or of the
             half-precision program that it becomes if none are kept.
         wide: names of inputs whose numbers may be beyond the range of float16: they are clipped.
@@ -174,7 +173,6 @@ class _Pass:
         """Rewrite the operations of a block.
 
         Args:
-            block: the block.
             outer: float32 values from around the block, by the float16 values that replace them.
             outer_replaced: those of them that no longer exist.
         """

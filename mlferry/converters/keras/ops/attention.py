@@ -149,10 +149,7 @@ def attend(
     """The values [batch, queries, heads, size] and the weights [batch, heads, queries, keys].
 
     Args:
-        context: what adds layers.
         query: [batch, queries, heads, size]; key and value likewise, with their own length.
-        key: see `query`.
-        value: see `query`.
         mask: broadcasts with the weights; 1 where a place counts.
         scale: what scores are multiplied by.
         zero: whether masked places have no weight where a whole row is masked.

@@ -17,15 +17,12 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Axes, product
 
 
-def _flat(context: Lowering, x: Blob) -> Blob:
-    return context.reshape(x, (product(known(x)),), layout=SOURCE)
-
-
 @function("Argsort")
 def argsort(context: Lowering, node: Node, x: Blob, axis: int | None = None) -> Blob:
     """Equal values keep their order; without an axis, all values count as one row."""
     if axis is None:
-        return context.layer("argSort", _flat(context, x), axis=0)
+        flat = context.reshape(x, (product(known(x)),), layout=SOURCE)
+        return context.layer("argSort", flat, axis=0)
     return context.layer("argSort", x, axis=positive(int(axis), x.rank))
 
 

@@ -86,6 +86,18 @@ def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = 
     return str(value)
 
 
+def count(node: Node, name: str) -> int:
+    """An option that the config must have: how many units or filters there are.
+
+    Raises:
+        ConversionError: it is no whole number.
+    """
+    value = node.attrs[name]
+    if not isinstance(value, int):
+        raise ConversionError(f"{name}={value!r}: a whole number is needed")
+    return value
+
+
 def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:
     """An array of the node in the shape that its config requires; None allows any extent.
 

@@ -77,10 +77,6 @@ def _listed(value: Axes) -> Axes:
     return list(value) if isinstance(value, Sequence) else value
 
 
-def _places(axes: Axes) -> Sequence[int]:
-    return axes if isinstance(axes, Sequence) else (-1 if axes is None else axes,)
-
-
 def _convolved(
     context: Lowering,
     node: Node,
@@ -288,7 +284,8 @@ def layer_norm(
     rms_scaling: bool = False,
 ) -> Results:
     if rms_scaling and gamma is None:  # the layer then always has a scale
-        order = sorted(place % x.rank for place in _places(axis))
+        axes = axis if isinstance(axis, Sequence) else (axis,)
+        order = sorted(place % x.rank for place in axes)
         gamma = np.ones([extent(x, x.axis(place)) for place in order], np.float32)
     bindings = {"gamma": gamma, "beta": beta}
     return _by_layer(

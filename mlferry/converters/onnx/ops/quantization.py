@@ -158,7 +158,8 @@ def remembered(
     scales = scale.floats
     zeros = np.zeros_like(scales) if zero is None else zero.floats
     if block:
-        scales, zeros = (np.repeat(v, block, axis)[_within(codes.shape)] for v in (scales, zeros))
+        within = tuple(map(slice, codes.shape))  # repeated blocks may go beyond the end of an axis
+        scales, zeros = (np.repeat(v, block, axis)[within] for v in (scales, zeros))
         return Constant(x.name, ((codes - zeros) * scales).astype(np.float32))
     if zeros.size > scales.size:
         scales = np.broadcast_to(scales.ravel(), zeros.shape)
@@ -179,11 +180,6 @@ def remembered(
     return Constant(x.name, full.astype(np.float32), quantized)
 
 
-def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Cuts what repeated blocks have beyond the end of each axis."""
-    return tuple(slice(0, extent) for extent in shape)
-
-
 def weights_of(
     constant: Constant,
     array: NDArray[Any],
@@ -195,7 +191,6 @@ def weights_of(
     """What to store for a weight: the source's integers, or the floats.
 
     Args:
-        constant: the weight.
         array: its floats as the layer wants them: reshaped, or transposed if `turned`.
         channel_axis: the axis of the stored weight for which Core ML has scales.
         turned: whether `array` is the transposed matrix.

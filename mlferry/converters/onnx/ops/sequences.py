@@ -158,12 +158,10 @@ def split(
         )
     blobs = context.split(x, parts, axis)
     if drops:
-        blobs = [_without(context, blob, axis) for blob in blobs]
+        blobs = [
+            scalar(x) if x.rank == 1 else context.layer("squeeze", x, axes=(axis,)) for x in blobs
+        ]
     return TensorSequence(tuple(blobs))
-
-
-def _without(context: Lowering, x: Blob, axis: int) -> Blob:
-    return scalar(x) if x.rank == 1 else context.layer("squeeze", x, axes=(axis,))
 
 
 def _place(position: Operand, count: int, at_most: int | None = None) -> int:

@@ -11,6 +11,7 @@ from mlferry.converters import einsums
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import inner_product
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
@@ -55,14 +56,7 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> 
         order = np.moveaxis(np.arange(matrix.shape[1]).reshape(-1, inner[-1]), -1, 0).ravel()
         matrix = matrix[:, order]
         remaining = stored(right, lambda array: rows(array)[:, order], 0)
-    return context.layer(
-        "innerProduct",
-        blob,
-        layout=SOURCE,
-        inputChannels=matrix.shape[1],
-        outputChannels=matrix.shape[0],
-        weights=np.ascontiguousarray(matrix) if remaining is None else remaining,
-    )
+    return inner_product(context, blob, np.ascontiguousarray(matrix), stored=remaining)
 
 
 @op("Einsum", raw=True)

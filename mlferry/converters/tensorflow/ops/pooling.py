@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlferry.converters.convolutions import each, padding, sides
+from mlferry.converters.convolutions import pooled
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, joined, known
@@ -39,28 +39,8 @@ def _pool(
             raise ConversionError(f"{name}={list(values)}: windows over batch or channels")
     kernel, steps = spatial(node, sizes), spatial(node, strides)
     window = windows(node, blob, kernel, steps, [1] * len(kernel))
-    if len(kernel) == 3:
-        return context.layer(
-            "pooling3d",
-            blob,
-            layout=blob.layout,
-            type=kind,
-            paddingType="CUSTOM",
-            countExcludePadding=kind == "AVERAGE",
-            **each("kernel", kernel),
-            **each("stride", steps),
-            **sides(window.pairs),
-        )
-    return context.layer(
-        "pooling",
-        blob,
-        layout=blob.layout,
-        type=kind,
-        kernelSize=kernel,
-        stride=steps,
-        avgPoolExcludePadding=kind == "AVERAGE",
-        **padding(window.pairs, window.same),
-    )
+    is_average = kind == "AVERAGE"
+    return pooled(context, blob, kind, kernel, window, excludes=is_average, layout=blob.layout)
 
 
 @op(*_KINDS, raw=True)

@@ -25,7 +25,6 @@ def stored(
     """What to store for a weight that is quantized, or None for its floats.
 
     Args:
-        constant: the weight.
         turn: from the source's axes to the layer's.
         channel_axis: the layer's axis along which Core ML has scales.
     """
