@@ -14,7 +14,7 @@ from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.threads import run_steps
+from mlferry.runtime.threads import Part as Run, run_steps
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -137,7 +137,7 @@ class Plan:
             for name in dict.fromkeys(step.inputs):
                 self.readers.setdefault(name, []).append(step)
         self.work = Workspace()
-        self._runs: list[Callable[[], None]] = []
+        self._runs: list[Run] = []
         self._maps: dict[str, Map] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._padded: dict[str, dict[tuple[str, Border, float], Map]] = {}
@@ -156,6 +156,10 @@ class Plan:
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
+        if self.compiled:
+            from mlferry.compiled import tasks
+
+            self._runs = list(tasks.joined(self._runs))
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
@@ -163,10 +167,23 @@ class Plan:
 
     # ---- what planners use -------------------------------------------------------------
 
-    def add(self, run: Callable[[], None]) -> None:
+    def add(self, *runs: Run) -> None:
         """Add something to do; its part of the workspace is free for the next one."""
-        self._runs.append(run)
+        self._runs += runs
         self.work.restart()
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Add copying a map."""
+        if self.compiled:
+            from mlferry.compiled import tasks
+
+            self.add(tasks.copied(source, target))
+        else:
+            self.add(lambda: np.copyto(target, source))
+
+    def fill(self, parts: Sequence[Array], value: float) -> None:
+        """Add writing a value to maps."""
+        self.add(self._filling(parts, value))
 
     def size(self, name: str) -> tuple[int, int, int]:
         """Height, width and channels of a blob."""
@@ -197,7 +214,7 @@ class Plan:
         key = (name, border, fill)
         if key not in copies:
             copy = copies[key] = self._new(self.size(name), border, fill)
-            self.add(lambda: np.copyto(copy.inner, unpadded.inner))
+            self.copy(copy.inner, unpadded.inner)
         return copies[key].outer
 
     def finish(self, step: PlannedStep, finish: Finish) -> tuple[Finish, str]:
@@ -272,11 +289,23 @@ class Plan:
             return result
         former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
         if id(former) in self._first and former.border != NO_BORDER:
-            self._runs.insert(0, former.fill_border)
+            self._runs.insert(0, self._filling(former.around, former.fill))
         result = Map.over(former.memory, size, border, fill)
         if border != NO_BORDER:
-            self._runs.append(result.fill_border)
+            self._runs.append(self._filling(result.around, fill))
         return result
+
+    def _filling(self, parts: Sequence[Array], value: float) -> Run:
+        if self.compiled:
+            from mlferry.compiled import tasks
+
+            return tasks.filled(parts, value)
+
+        def run() -> None:
+            for part in parts:
+                part.fill(value)
+
+        return run
 
     def _reserve(self, step: PlannedStep) -> None:
         """Place the parts of a concatenation in it, and in-place results in their inputs."""
