@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
-
 from mlferry import limits
 from mlferry.compiled import is_active
 from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
+from mlferry.runtime.planned import moves
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
 from mlferry.runtime.threads import Part as Run, run_steps
@@ -156,10 +155,15 @@ class Plan:
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
-        if self.compiled:
-            from mlferry.compiled import tasks
+        self._runs = moves.joined(self._runs, self.compiled)
 
-            self._runs = list(tasks.joined(self._runs))
+    def read(self, name: str, planes: Array) -> None:
+        """Take an input [C, H, W]."""
+        moves.to_pixels(planes, self.inputs[name], self.compiled)
+
+    def write(self, name: str, planes: Array) -> None:
+        """Give an output, as [C, H, W]."""
+        moves.to_planes(self.outputs[name], planes, self.compiled)
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
@@ -174,16 +178,11 @@ class Plan:
 
     def copy(self, target: Array, source: Array) -> None:
         """Add copying a map."""
-        if self.compiled:
-            from mlferry.compiled import tasks
-
-            self.add(tasks.copied(source, target))
-        else:
-            self.add(lambda: np.copyto(target, source))
+        self.add(moves.copying(source, target, self.compiled))
 
     def fill(self, parts: Sequence[Array], value: float) -> None:
         """Add writing a value to maps."""
-        self.add(self._filling(parts, value))
+        self.add(moves.filling(parts, value, self.compiled))
 
     def size(self, name: str) -> tuple[int, int, int]:
         """Height, width and channels of a blob."""
@@ -289,23 +288,11 @@ class Plan:
             return result
         former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
         if id(former) in self._first and former.border != NO_BORDER:
-            self._runs.insert(0, self._filling(former.around, former.fill))
+            self._runs.insert(0, moves.filling(former.around, former.fill, self.compiled))
         result = Map.over(former.memory, size, border, fill)
         if border != NO_BORDER:
-            self._runs.append(self._filling(result.around, fill))
+            self._runs.append(moves.filling(result.around, fill, self.compiled))
         return result
-
-    def _filling(self, parts: Sequence[Array], value: float) -> Run:
-        if self.compiled:
-            from mlferry.compiled import tasks
-
-            return tasks.filled(parts, value)
-
-        def run() -> None:
-            for part in parts:
-                part.fill(value)
-
-        return run
 
     def _reserve(self, step: PlannedStep) -> None:
         """Place the parts of a concatenation in it, and in-place results in their inputs."""
