@@ -26,7 +26,7 @@ from mlferry.lanes import Part, Walk, lane_count
 as_strided = np.lib.stride_tricks.as_strided
 _INFINITE = np.float32(np.inf)
 _MOVED = 1 << 14  # values that a task writes, at least
-_PATIENCE = 100_000  # how often a thread asks whether others have ended: some 100 microseconds
+_PATIENCE = 1_000_000  # how often a thread asks whether others have ended: under a millisecond
 _NUMBERS = (
     "function", "x", "line", "step", "offsets", "segments", "run", "weights", "weight_step", "bias",
     "addends", "addend_line", "addend_step", "rounds", "y", "y_line", "y_step", "height", "width",
