@@ -13,6 +13,7 @@ import functools
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -203,6 +204,38 @@ class Shared:
         share(self.lanes)
 
 
+class Walk(ABC):
+    """Steps that threads go through together without Python.
+
+    Args:
+        length: how many there are.
+        threads: the most that can share one of them.
+    """
+
+    def __init__(self, length: int, threads: int) -> None:
+        self.length, self.threads = length, threads
+
+    @abstractmethod
+    def begin(self) -> Callable[[int], int]:
+        """A new way through them.
+
+        Returns:
+            what each thread calls with the step from which it goes on, 0 at first. It returns the
+            step of which other threads have not ended their parts for a while, or `length`.
+        """
+
+    def __call__(self) -> None:
+        """Go through them on this thread."""
+        _follow(self.begin(), self.length, lambda: False)
+
+
+def _follow(way: Callable[[int], int], length: int, failed: Callable[[], bool]) -> None:
+    """Go to the end of a `Walk`, or until another thread has failed."""
+    step = 0
+    while (step := way(step)) < length and not failed():
+        time.sleep(_PAUSE)
+
+
 def run_steps(steps: Sequence[Part]) -> None:
     """Run steps one after another; threads that share the parts of one stay for all of them.
 
@@ -213,7 +246,7 @@ def run_steps(steps: Sequence[Part]) -> None:
     Raises:
         Exception: what a step raises; later ones do not run.
     """
-    most = max((len(step.lanes) for step in steps if isinstance(step, Shared)), default=1)
+    most = max(map(_threads, steps), default=1)
     if min(most, _allowed.get()) == 1:
         for step in steps:
             step()
@@ -223,10 +256,20 @@ def run_steps(steps: Sequence[Part]) -> None:
     share([works] * most)
 
 
+def _threads(step: Part) -> int:
+    """How many may take part in a step."""
+    if isinstance(step, Walk):
+        return step.threads
+    return len(step.lanes) if isinstance(step, Shared) else 1
+
+
 class _Together:
     """Steps that several threads go through together."""
 
     def __init__(self, steps: Sequence[Part], threads: int) -> None:
+        self._ways = [
+            (step.begin(), step.length) if isinstance(step, Walk) else None for step in steps
+        ]
         self._lanes = [step.lanes if isinstance(step, Shared) else [[step]] for step in steps]
         self._claims = [iter(range(len(lanes[0]))) for lanes in self._lanes]
         self._ended = [[0] * len(steps) for _ in range(threads)]  # parts, of each thread
@@ -235,7 +278,12 @@ class _Together:
     def run(self, thread: int) -> None:
         """Take part as one of the threads, until the end."""
         try:
-            for index, lanes in enumerate(self._lanes):
+            for index, (lanes, way) in enumerate(zip(self._lanes, self._ways, strict=True)):
+                if way is not None:
+                    _follow(*way, lambda: self._failed)
+                    if self._failed:
+                        return
+                    continue
                 if thread < len(lanes):
                     for number in self._claims[index]:
                         lanes[thread][number]()

@@ -28,7 +28,7 @@ ALLOWED = {
     "rooms": {"registry"},
     "lanes": set(),
     "numerics": {"errors", "compiled", "numerics"},
-    "compiled": {"errors", "compiled"},
+    "compiled": {"errors", "lanes", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
     "custom": {"errors", "text", "registry", "spec"},

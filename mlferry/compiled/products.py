@@ -7,11 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlferry.compiled.matrices import PackedMatrix
-from mlferry.compiled.vectors import BYTES, Array, tile_for
-from mlferry.compiled.windows import Pair, check_reach, convolve, segments_of
+from mlferry.compiled.tasks import TASK, MapTask, Table
+from mlferry.compiled.vectors import BYTES, WHOLE, Array, address, arrays, kernel, tile_for
+from mlferry.compiled.windows import CONVOLVE, Pair, check_reach, convolve, segments_of
 
-_AT_ITS_PLACE = np.zeros(1, np.int64)
-_INFINITE = np.float32(np.inf)
+
+@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, "C", written=True))
+def _multiply(rows: Array, weights: Array, bias: Array, tile: int, y: Array) -> None:
+    """A product of rows [n, inputs]: [n, outputs]."""
+    at_its_place = np.zeros(1, np.int64)
+    task = np.zeros(1, TASK)[0]
+    task.function, task.tile = CONVOLVE, tile
+    task.x, task.step = address(rows), rows.strides[0]
+    task.offsets, task.segments, task.run = address(at_its_place), 1, rows.shape[1]
+    task.weights, task.bias = address(weights), address(bias)
+    task.y, task.y_step = address(y), y.strides[0]
+    task.height, task.width, task.columns = 1, y.shape[0], y.shape[1]
+    task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
+    convolve(task)
 
 
 @dataclass(frozen=True)
@@ -35,17 +48,13 @@ class PackedProduct:
     def __call__(self, rows: Array) -> Array:
         """For rows [n, inputs] in float32: [n, outputs]."""
         count, columns = len(rows), self.weights.columns
-        y = np.empty((1, count, columns), np.float32)
+        y = np.empty((count, columns), np.float32)
         self.weights.check(rows.shape[1], columns)
-        if not y.size:
-            return y[0]
-        if rows.strides[1] != BYTES:
-            rows = np.ascontiguousarray(rows)
-        convolve(
-            rows[None], 0, rows.strides[0], _AT_ITS_PLACE, self.weights.inner, self.weights.values,
-            self.bias, y, False, False, y, -_INFINITE, _INFINITE, tile_for(count),
-        )  # fmt: skip
-        return y[0]
+        if y.size:
+            if rows.strides[1] != BYTES:
+                rows = np.ascontiguousarray(rows)
+            _multiply(rows, self.weights.values, self.bias, tile_for(count), y)
+        return y
 
 
 def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pair) -> Array:
@@ -70,8 +79,9 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
         check_reach(source, kernel, strides, dilations, target)
         offsets, run = segments_of(source, kernel, dilations)
         packed.check(offsets.size * run, target.shape[2])
-        convolve(
-            source, strides[0] * source.strides[0], strides[1] * source.strides[1], offsets, run,
-            packed.values, nothing, target, False, False, target, -_INFINITE, _INFINITE, tile,
-        )  # fmt: skip
+        steps = strides[0] * source.strides[0], strides[1] * source.strides[1]
+        task = MapTask(
+            CONVOLVE, target, source, steps, offsets, run, packed.values, bias=nothing, tile=tile
+        )
+        Table([[task]])()
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2))

@@ -89,17 +89,17 @@ OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
 
 
 def kernel(
-    *parameters: types.Type, any_order: bool = False
-) -> Callable[[Callable[..., None]], Any]:
+    *parameters: types.Type, returns: types.Type = types.void, any_order: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Compiles a function for arguments of these types; what was compiled is kept on disk.
 
     With `any_order`, sums may be taken in any order, several at a time.
     """
-    signature = types.void(*parameters)
+    signature = returns(*parameters)
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     options["fastmath"] = {"reassoc"} if any_order else False
 
-    def compiled(function: Callable[..., None]) -> Any:
+    def compiled(function: Callable[..., Any]) -> Any:
         with _LOCK:
             former = _config.CACHE_DIR
             _config.CACHE_DIR = former or str(_kept_in())
@@ -170,8 +170,8 @@ class Instructions:
         return self.builder.load(pointer, align=8 if kind is INT else BYTES)
 
     def store(self, value: Value, address: Value) -> None:
-        """Write a vector."""
-        pointer = self.builder.inttoptr(address, self.vector.as_pointer())
+        """Write a vector, or one value."""
+        pointer = self.builder.inttoptr(address, value.type.as_pointer())
         self.builder.store(value, pointer, align=BYTES)
 
     def splat(self, value: Value) -> Value:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mlferry.compiled.vectors import (
@@ -19,18 +20,12 @@ from mlferry.compiled.vectors import (
     FLOAT,
     INT,
     LANES,
-    OFFSETS,
-    REAL,
     TILES,
-    WHOLE,
     WINDOW_TILES,
-    YES,
     Array,
     Instructions,
     Value,
     address,
-    arrays,
-    kernel,
     tile_of,
 )
 from mlferry.errors import PredictionError
@@ -147,80 +142,58 @@ _largest_tile = _window_tile(
 _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd(total, value))
 
 
-@kernel(
-    arrays(3), WHOLE, WHOLE, OFFSETS, WHOLE, arrays(1), arrays(1), arrays(3), YES, YES,
-    arrays(3, written=True), REAL, REAL, WHOLE,
-)  # fmt: skip
-def convolve(
-    x: Array,
-    line: int,
-    step: int,
-    offsets: NDArray[np.int64],
-    run: int,
-    weights: Array,
-    bias: Array,
-    addends: Array,
-    adds: bool,
-    rounds: bool,
-    y: Array,
-    least: np.float32,
-    most: np.float32,
-    tile: int,
-) -> None:
-    """The rows [H, W, M] of a convolution; see `multiply_tile`.
+@tile_of("source", "target", "count", reals=("unused", "unused_too"))
+def _move_tile(code: Instructions, args: SimpleNamespace) -> None:
+    """Copy so many values."""
+    with code.repeated(args.count) as index:
+        value = code.load(code.at(args.source, index, BYTES), FLOAT)
+        code.store(value, code.at(args.target, index, BYTES))
 
-    Args:
-        x: [H', W', C], which starts where the windows of the first pixel start.
-        line: bytes from one row of windows to the next.
-        step: bytes from one window of a row to the next.
-        offsets: where the segments of a window lie, in bytes.
-        run: values of a segment.
-        weights: those of a `PackedMatrix`.
-        bias: [M] of a `PackedMatrix`.
-        addends: [H, W, M] to add, if `adds`.
-        adds: see `addends`.
-        rounds: whether every result is rounded to float16.
-        y: the result, whose channels lie side by side.
-        least: of the results; likewise `most`.
-        most: see `least`.
-        tile: pixels at a time, at most W.
-    """
-    height, width, columns = y.shape
-    whole = columns // LANES * LANES
-    inner = offsets.size * run
+
+@njit
+def convolve(task: SimpleNamespace) -> None:
+    """The rows [H, W, M] of a convolution, a task of `tasks`; see `multiply_tile`."""
+    inner = task.segments * task.run
+    whole = task.columns // LANES * LANES
+    left = task.columns - whole
+    nothing = np.float32(0)
     # what is left of the channels goes through a vector of its own
-    rest = np.zeros((2, tile, LANES), np.float32)
+    rest = np.zeros((2, task.tile, LANES), np.float32)
     first = 0
-    while first < columns:
+    while first < task.columns:
         direct = first < whole
         vectors = 2 if whole - first > LANES else 1
-        panel = address(weights) + first * inner * BYTES
-        for row in range(height):
+        panel = task.weights + first * inner * BYTES
+        place = first * BYTES
+        for row in range(task.height):
             done = 0
-            while done < width:
-                pixel = min(done, width - tile)
-                source = address(x) + row * line + pixel * step
-                result, result_step = address(rest[0]), LANES * BYTES
-                addend, addend_step = address(rest[1]), LANES * BYTES
-                if direct:
-                    result, result_step = address(y[row, pixel, first:]), y.strides[1]
-                    addend, addend_step = address(addends[row, pixel, first:]), addends.strides[1]
-                elif adds:
-                    for p in range(tile):
-                        for m in range(whole, columns):
-                            rest[1, p, m - whole] = addends[row, pixel + p, m]
-                numbers = (
-                    tile, vectors, source, step, address(offsets), offsets.size, run, panel,
-                    address(bias) + first * BYTES, addend if adds else 0, addend_step, int(rounds),
-                    result, result_step,
-                )  # fmt: skip
-                multiply_tile(numbers, least, most)
+            while done < task.width:
+                pixel = min(done, task.width - task.tile)
+                result = task.y + row * task.y_line + pixel * task.y_step + place
+                addend = task.addends + row * task.addend_line + pixel * task.addend_step + place
+                ends = result, task.y_step, addend, task.addend_step
                 if not direct:
-                    for p in range(tile):
-                        for m in range(whole, columns):
-                            y[row, pixel + p, m] = rest[0, p, m - whole]
-                done = pixel + tile
+                    ends = address(rest[0]), LANES * BYTES, address(rest[1]), LANES * BYTES
+                    for p in range(task.tile if task.addends else 0):
+                        moved = addend + p * task.addend_step, address(rest[1, p]), left
+                        _move_tile(moved, nothing, nothing)
+                numbers = (
+                    task.tile, vectors, task.x + row * task.line + pixel * task.step, task.step,
+                    task.offsets, task.segments, task.run, panel, task.bias + place,
+                    ends[2] if task.addends else 0, ends[3], task.rounds, ends[0], ends[1],
+                )  # fmt: skip
+                multiply_tile(numbers, task.least, task.most)
+                for p in range(0 if direct else task.tile):
+                    moved = address(rest[0, p]), result + p * task.y_step, left
+                    _move_tile(moved, nothing, nothing)
+                done = pixel + task.tile
         first += vectors * LANES
+
+
+FILL, COPY, CONVOLVE, SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(8)
+"""What a task does: write `least`; copy; a convolution; of windows the sum, the largest value, and
+the sum of values times weights; or with one weight for each channel the sum of squared differences
+from it, or one value times it."""
 
 
 def _squared(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
@@ -235,70 +208,54 @@ def _scaled(code: Instructions, total: Value, value: Value, factor: Value) -> Va
 
 _squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
 
-SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(5)
 
-
-@kernel(
-    WHOLE, arrays(3), WHOLE, WHOLE, OFFSETS, arrays(2), arrays(1), YES,
-    arrays(3, written=True), REAL, REAL, WHOLE,
-)  # fmt: skip
-def reduce_windows(
-    function: int,
-    x: Array,
-    line: int,
-    step: int,
-    offsets: NDArray[np.int64],
-    weights: Array,
-    bias: Array,
-    rounds: bool,
-    y: Array,
-    least: np.float32,
-    most: np.float32,
-    tile: int,
-) -> None:
-    """The rows [H, W, C] of a function of windows; see `_window_tile`.
-
-    Args:
-        function: `SUM`, `LARGEST`, `WEIGHTED`, the sum of values times weights, or with one weight
-            for each channel `SQUARES`, the sum of squared differences from it, or `SCALED`, one
-            value times it.
-        x: [H', W', C], which starts where the windows of the first pixel start.
-        line: bytes from one row of windows to the next.
-        step: bytes from one window of a row to the next.
-        offsets: where the pixels of a window lie, in bytes.
-        weights: [pixels of a window, C], or [1, C]; any [1, C] for a function without weights.
-        bias: [C], added at the end.
-        rounds: whether the result is rounded to float16.
-        y: the result, at least `LANES` channels that lie side by side.
-        least: of the results; likewise `most`.
-        most: see `least`.
-        tile: pixels at a time, at most W.
-    """
-    height, width, channels = y.shape
-    weight_step = weights.strides[0] if function == WEIGHTED else 0
-    for row in range(height):
+@njit
+def reduce_windows(task: SimpleNamespace) -> None:
+    """The rows [H, W, C] of a function of windows, a task of `tasks`; see `_window_tile`."""
+    for row in range(task.height):
         done = 0
-        while done < width:
-            pixel = min(done, width - tile)
-            source = address(x) + row * line + pixel * step
+        while done < task.width:
+            pixel = min(done, task.width - task.tile)
+            source = task.x + row * task.line + pixel * task.step
+            target = task.y + row * task.y_line + pixel * task.y_step
             ready = 0
-            while ready < channels:
-                channel = min(ready, channels - LANES)
+            while ready < task.columns:
+                channel = min(ready, task.columns - LANES)
                 place = channel * BYTES
                 numbers = (
-                    tile, source + place, step, address(offsets), offsets.size,
-                    address(weights) + place, weight_step, address(bias) + place, int(rounds),
-                    address(y[row, pixel, channel:]), y.strides[1],
+                    task.tile, source + place, task.step, task.offsets, task.segments,
+                    task.weights + place, task.weight_step, task.bias + place, task.rounds,
+                    target + place, task.y_step,
                 )  # fmt: skip
-                if function == WEIGHTED:
-                    _weighted_tile(numbers, least, most)
-                elif function == LARGEST:
-                    _largest_tile(numbers, least, most)
-                elif function == SQUARES:
-                    _squared_tile(numbers, least, most)
-                elif function == SCALED:
-                    _scaled_tile(numbers, least, most)
+                if task.function == WEIGHTED:
+                    _weighted_tile(numbers, task.least, task.most)
+                elif task.function == LARGEST:
+                    _largest_tile(numbers, task.least, task.most)
+                elif task.function == SQUARES:
+                    _squared_tile(numbers, task.least, task.most)
+                elif task.function == SCALED:
+                    _scaled_tile(numbers, task.least, task.most)
                 else:
-                    _summed_tile(numbers, least, most)
+                    _summed_tile(numbers, task.least, task.most)
                 ready = channel + LANES
-            done = pixel + tile
+            done = pixel + task.tile
+
+
+@tile_of("target", "count", reals=("value", "unused"))
+def _fill_tile(code: Instructions, args: SimpleNamespace) -> None:
+    """Write a value so many times."""
+    with code.repeated(args.count) as index:
+        code.store(args.value, code.at(args.target, index, BYTES))
+
+
+@njit
+def copy_pixels(task: SimpleNamespace) -> None:
+    """Copy the pixels [H, W, C] of a map, or with `FILL` write `least` to them."""
+    for row in range(task.height):
+        for pixel in range(task.width):
+            target = task.y + row * task.y_line + pixel * task.y_step
+            if task.function == FILL:
+                _fill_tile((target, task.columns), task.least, task.most)
+            else:
+                source = task.x + row * task.line + pixel * task.step
+                _move_tile((source, target, task.columns), task.least, task.most)

@@ -175,7 +175,7 @@ def test_an_error_of_a_step_ends_all_threads(failing: int) -> None:
         with pytest.raises(PredictionError, match="of a step"):
             lanes.run_steps(steps)
     assert not later
-    shared, ran = counting(9, 3, seconds=0.002)
+    shared, ran = counting(9, 3, seconds=0.01)
     lanes.run_steps([lanes.Shared(shared)])
     assert len({thread for _, _, thread in ran}) == 3
 

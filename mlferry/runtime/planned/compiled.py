@@ -2,20 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import vectors, windows
 from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.tasks import MapTask, Table
 from mlferry.runtime.planned.convolution import Run, Window
-from mlferry.runtime.planned.finish import Finish, TileEnds
+from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, rows_of
-from mlferry.runtime.planned.products import by_rows, shared_blocks
+from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
+from mlferry.runtime.threads import cores
 
 _PIXEL = Window((1, 1), (1, 1), (1, 1))
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
+_LEAST = 150_000  # multiplications of a task: fewer take no longer than sharing them
+_SPARE = 2  # tasks of a step for each core, as a thread may come late
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """How a task of a kernel is cut into smaller ones.
+
+    Attributes:
+        window: its extent, steps and spacing.
+        inner: multiplications for each result.
+        columns: gives a task for some columns of the result.
+        panel: the fewest columns of a task.
+        in_tiles: makes a task ready to run.
+    """
+
+    window: Window
+    inner: int
+    columns: Callable[[MapTask, slice], MapTask]
+    panel: int
+    in_tiles: Callable[[MapTask], MapTask]
+
+    def rows(self, task: MapTask, top: int, number: int) -> MapTask:
+        """The task for some rows of the result."""
+        rows = slice(top, top + number)
+        addends = None if task.addends is None else task.addends[rows]
+        start = top * self.window.stride[0]
+        return replace(task, x=task.x[start:], y=task.y[rows], addends=addends)
+
+    def cut(self, whole: MapTask) -> Table:
+        """Tasks of even size: of rows of the result, or of columns where weights are larger."""
+        height, width, count = whole.y.shape
+        line = 4 * width * (whole.x.shape[2] + count)  # bytes
+        shares = min(_SPARE * cores(), height * width * count * self.inner // _LEAST)
+        fitting = -(-height * line // _CACHE)
+        by_columns = 4 * self.inner * count > height * line or height < shares
+        number = fitting if by_columns else max(fitting, shares)
+        parts = [self.rows(whole, *block) for block in blocks(height, -(-height // number))]
+        if by_columns:
+            panels = max(1, count // self.panel)
+            firsts = [top for top, _ in blocks(panels, -(-panels // max(1, shares)))]
+            ends = [*(self.panel * first for first in firsts[1:]), count]
+            places = [slice(self.panel * a, b) for a, b in zip(firsts, ends, strict=True)]
+            parts = [self.columns(part, place) for part in parts for place in places]
+        return Table([[self.in_tiles(part) for part in parts]])
+
+    def then(self, whole: MapTask, rest: Callable[[Array, int], None]) -> Run:
+        """Tasks of rows, and what Python does to each when it is computed."""
+        height, width, count = whole.y.shape
+
+        def block(top: int, number: int) -> Run:
+            part = self.rows(whole, top, number)
+            table = Table([[self.in_tiles(part)]])
+
+            def run() -> None:
+                table()
+                rest(part.y, top)
+
+            return run
+
+        held = _CACHE // (4 * width * (whole.x.shape[2] + count))
+        return by_rows(shared_blocks(height, width, held), lambda: block)
 
 
 def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish: Finish) -> Run:
@@ -28,59 +92,52 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
         y: [H', W', M].
         finish: what follows.
     """
-    bias = weights.padded(finish.bias)
-    ends, rest = finish.split_for_tiles()
-    height, width, _ = y.shape
-    channels = x.shape[2]
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets, run = windows.segments_of(x, window.size, window.dilation)
-    weights.check(offsets.size * run, y.shape[2])
-    even = shared_blocks(height, width, _CACHE // (4 * width * (channels + weights.columns)))
+    inner = offsets.size * run
+    weights.check(inner, y.shape[2])
+    ends, rest = finish.split_for_tiles()
+    whole = MapTask(
+        windows.CONVOLVE, y, x, _steps(x, window), offsets, run, weights.values, 0,
+        weights.padded(finish.bias), ends.addend, ends.rounds, ends.limits.least, ends.limits.most,
+    )  # fmt: skip
 
-    def block(top: int, number: int) -> Run:
-        target = y[top : top + number]
-        source = x[top * window.stride[0] :]
-        above = ends.addend
-        part = replace(ends, addend=None if above is None else above[top : top + number])
-        product = _product(source, weights, window, offsets, run, bias, part, target)
+    def in_tiles(task: MapTask) -> MapTask:
+        task = _flat(task) if window.size == window.stride == (1, 1) else task
+        return replace(task, tile=vectors.tile_for(task.y.shape[1]))
 
-        def run_block() -> None:
-            product()
-            if rest.steps:
-                rest(target, target, top)
-
-        return run_block
-
-    return by_rows(even, lambda: block)
+    kernel = _Kernel(window, inner, _columns_of_product, 2 * vectors.LANES, in_tiles)
+    if not rest.steps:
+        return kernel.cut(whole)
+    return kernel.then(whole, lambda rows, top: rest(rows, rows, top))
 
 
-def _product(
-    x: Array,
-    weights: PackedMatrix,
-    window: Window,
-    offsets: NDArray[np.int64],
-    run: int,
-    bias: Array,
-    ends: TileEnds,
-    y: Array,
-) -> Run:
-    """The product for some rows; where pixels lie evenly, all of them are one row."""
-    line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
-    addend = y if ends.addend is None else ends.addend
-    if window.size == window.stride == (1, 1):
-        flat = [rows_of(part) for part in (x[: len(y), : y.shape[1]], y, addend)]
-        if all(part is not None for part in flat):
-            x, y, addend = (part[None] for part in flat if part is not None)
-    tile = vectors.tile_for(y.shape[1])
-    limits = ends.limits.least, ends.limits.most
+def _steps(x: Array, window: Window) -> tuple[int, int]:
+    return window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
 
-    def multiply() -> None:
-        windows.convolve(
-            x, line, step, offsets, run, weights.values, bias, addend, ends.addend is not None,
-            ends.rounds, y, *limits, tile,
-        )  # fmt: skip
 
-    return multiply
+def _flat(task: MapTask) -> MapTask:
+    """A product of single pixels: where they lie evenly, they are one row."""
+    height, width, _ = task.y.shape
+    maps = [task.x[:height, :width], task.y, task.y if task.addends is None else task.addends]
+    rows = [flat[None] for flat in map(rows_of, maps) if flat is not None]
+    if len(rows) < len(maps):
+        return task
+    x, y, addends = rows
+    given = None if task.addends is None else addends
+    return replace(task, x=x, y=y, addends=given, steps=(x.strides[0], x.strides[1]))
+
+
+def _columns_of_product(task: MapTask, place: slice) -> MapTask:
+    assert task.weights is not None
+    assert task.bias is not None
+    return replace(
+        task,
+        y=task.y[..., place],
+        addends=None if task.addends is None else task.addends[..., place],
+        weights=task.weights[task.offsets.size * task.run * place.start :],
+        bias=task.bias[place.start :],
+    )
 
 
 def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish) -> Run:
@@ -101,8 +158,8 @@ def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | No
 
 def instance_normalized(
     x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array, finish: Finish
-) -> Run:
-    """Each channel with mean 0 and variance 1, times a factor and plus a shift.
+) -> Sequence[Run]:
+    """Each channel with mean 0 and variance 1, times a factor and plus a shift, in several steps.
 
     Args:
         x: [H, W, C]; C is at least as much as a vector has lanes.
@@ -120,22 +177,24 @@ def instance_normalized(
     def over_rows(function: int, weights: Array) -> Run:
         return _windows(function, x, row, weights, nothing[0], lines, Finish(), None)
 
-    add, add_squares = over_rows(windows.SUM, nothing), over_rows(windows.SQUARES, mean)
-    scale = _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None)
-
     def average() -> Array:
         total: Array = lines.sum(axis=0, dtype=np.float64) / (height * width)
         return total.astype(np.float32)
 
-    def run() -> None:
-        add()
+    def take_mean() -> None:
         mean[:] = average()
-        add_squares()
+
+    def take_variance() -> None:
         factor[:] = gamma / np.sqrt(average() + epsilon)
         shift[:] = beta - mean * factor
-        scale()
 
-    return run
+    return [
+        over_rows(windows.SUM, nothing),
+        take_mean,
+        over_rows(windows.SQUARES, mean),
+        take_variance,
+        _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
+    ]
 
 
 def takes_windows(channels: int) -> bool:
@@ -155,28 +214,37 @@ def _windows(
 ) -> Run:
     ends, rest = finish.split_for_tiles()
     if ends.addend is not None or divisor is not None:
-        ends, rest = TileEnds(), Finish(steps=finish.steps)
-    height, width, channels = y.shape
+        ends, rest = type(ends)(), Finish(steps=finish.steps)
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets = windows.pixels_of(x, window.size, window.dilation).ravel()
-    line, step = window.stride[0] * x.strides[0], window.stride[1] * x.strides[1]
-    tile = vectors.window_tile_for(width)
-    limits = ends.limits.least, ends.limits.most
+    step = weights.strides[0] if function == windows.WEIGHTED else 0
+    whole = MapTask(
+        function, y, x, _steps(x, window), offsets, 1, weights, step, bias,
+        rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most,
+    )  # fmt: skip
 
-    def block(top: int, number: int) -> Run:
-        source, target = x[top * window.stride[0] :], y[top : top + number]
+    def in_tiles(task: MapTask) -> MapTask:
+        return replace(task, tile=vectors.window_tile_for(task.y.shape[1]))
 
-        def run() -> None:
-            windows.reduce_windows(
-                function, source, line, step, offsets, weights, bias, ends.rounds, target,
-                *limits, tile,
-            )  # fmt: skip
-            if divisor is not None:
-                np.divide(target, divisor[top : top + number], out=target)
-            if rest.steps:
-                rest(target, target, top)
+    kernel = _Kernel(window, 4 * offsets.size, _columns_of_windows, vectors.LANES, in_tiles)
+    if not rest.steps and divisor is None:
+        return kernel.cut(whole)
 
-        return run
+    def finished(rows: Array, top: int) -> None:
+        if divisor is not None:
+            np.divide(rows, divisor[top : top + len(rows)], out=rows)
+        rest(rows, rows, top)
 
-    even = shared_blocks(height, width, _CACHE // (8 * width * channels))
-    return by_rows(even, lambda: block)
+    return kernel.then(whole, finished)
+
+
+def _columns_of_windows(task: MapTask, place: slice) -> MapTask:
+    assert task.weights is not None
+    assert task.bias is not None
+    return replace(
+        task,
+        x=task.x[..., place],
+        y=task.y[..., place],
+        weights=task.weights[:, place],
+        bias=task.bias[place],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,8 +139,8 @@ Convolve = Callable[[Array, Array, Window, Array, Finish], Run]
 
 def grouped(
     x: Array, weights: list[Array], window: Window, y: Array, finish: Finish, convolve: Convolve
-) -> Run:
-    """Parts of the channels on their own; what follows, once for all."""
+) -> Sequence[Run]:
+    """Parts of the channels on their own; then what follows, once for all."""
     groups = len(weights)
     inside, outside = x.shape[2] // groups, y.shape[2] // groups
     parts = [
@@ -154,12 +154,7 @@ def grouped(
         for g, matrix in enumerate(weights)
     ]
 
-    def run() -> None:
-        for part in parts:
-            part()
-        finish(y, y, 0)
-
-    return run
+    return [*parts, lambda: finish(y, y, 0)]
 
 
 def depthwise(

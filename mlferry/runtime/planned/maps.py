@@ -67,7 +67,8 @@ class Map:
     def new(cls, shape: tuple[int, int, int], border: Border = NO_BORDER, fill: float = 0.0) -> Map:
         """A map of its own."""
         result = cls.over(aligned(size_of(shape, border)), shape, border, fill)
-        result.fill_border()
+        for part in result.around:
+            part.fill(fill)
         return result
 
     @classmethod
@@ -81,20 +82,25 @@ class Map:
         inner = outer[above : above + height, left : left + width]
         return cls(inner, border, fill, outer, memory)
 
-    def fill_border(self) -> None:
-        """Write the border."""
+    @property
+    def around(self) -> list[Array]:
+        """The parts of the border."""
         above, _, left, _ = self.border
-        height, width, _ = self.inner.shape
-        if self.border != NO_BORDER:
-            self.outer[:above] = self.fill
-            self.outer[above + height :] = self.fill
-            self.outer[:, :left] = self.fill
-            self.outer[:, left + width :] = self.fill
+        return borders_of(self.outer, (above, left), self.inner.shape[:2])
 
     def channels(self, start: int, count: int) -> Map:
         """Some of the channels; without the border."""
         part = self.inner[..., start : start + count]
         return Map(part, NO_BORDER, 0.0, part, self.memory)
+
+
+def borders_of(outer: Array, start: tuple[int, int], size: tuple[int, int]) -> list[Array]:
+    """What lies around an inner part of a map, which has a start and a size."""
+    (above, left), (height, width) = start, size
+    below, right = above + height, left + width
+    lines = outer[above:below]
+    parts = [outer[:above], outer[below:], lines[:, :left], lines[:, right:]]
+    return [part for part in parts if part.size]
 
 
 def size_of(shape: tuple[int, int, int], border: Border) -> int:

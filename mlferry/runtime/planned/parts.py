@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.finish import Combination, Finish, Pointwise
-from mlferry.runtime.planned.maps import Array, Border
+from mlferry.runtime.planned.maps import Array, Border, borders_of
 from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pooling import pool
 from mlferry.runtime.planned.products import Block, by_rows, shared_blocks
@@ -133,7 +133,8 @@ class InstanceNormalization(Part):
             from mlferry.runtime.planned import compiled
 
             if compiled.takes_windows(channels):
-                plan.add(compiled.instance_normalized(x, gamma, beta, self.epsilon, y, finish))
+                arguments = x, gamma, beta, self.epsilon, y, finish
+                plan.add(*compiled.instance_normalized(*arguments))
                 return
         even = shared_blocks(height, width, _ROWS // (width * channels))
         pixels = even[0][1] * width
@@ -272,12 +273,8 @@ class Concatenation(Part):
             count = plan.size(name)[2]
             part, source = target[..., start : start + count], plan.map(name).inner
             if not np.shares_memory(part, source):
-                plan.add(_copying(part, source))
+                plan.copy(part, source)
             start += count
-
-
-def _copying(target: Array, source: Array) -> conv.Run:
-    return lambda: np.copyto(target, source)
 
 
 # ---- windows ---------------------------------------------------------------------------
@@ -390,7 +387,7 @@ class PlannedConvolution(Part):
             return
         matrices = once("matrices", lambda: _matrices(weights(), f.groups))
         if len(matrices) > 1:
-            plan.add(conv.grouped(x, matrices, f.window, y, finish, _convolving(plan)))
+            plan.add(*conv.grouped(x, matrices, f.window, y, finish, _convolving(plan)))
             return
         plan.add(self._product(plan, x, matrices[0], y, finish))
 
@@ -522,7 +519,7 @@ class Transposed(Part):
         axes, corner = self._phases(plan, step), (around[0], around[2])
         stride = f.window.stride
         plan.add(
-            transposed.transposed(
+            *transposed.transposed(
                 x, f.weights(), axes, stride, corner, y, finish, _convolving(plan)
             )
         )
@@ -631,10 +628,5 @@ class Padded(Part):
         (above, _), (left, _) = self.edges
         x, y = plan.map(step.inputs[0]).inner, plan.map(step.outputs[0]).inner
         height, width, _ = x.shape
-
-        def run() -> None:
-            y[:above], y[above + height :] = self.value, self.value
-            y[:, :left], y[:, left + width :] = self.value, self.value
-            y[above : above + height, left : left + width] = x
-
-        plan.add(run)
+        plan.fill(borders_of(y, (above, left), (height, width)), self.value)
+        plan.copy(y[above : above + height, left : left + width], x)

@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
-
 from mlferry import limits
 from mlferry.compiled import is_active
 from mlferry.errors import SpecError, context
 from mlferry.numerics.shapes import Shape as OpenShape
+from mlferry.runtime.planned import moves
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.threads import run_steps
+from mlferry.runtime.threads import Part as Run, run_steps
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -137,7 +136,7 @@ class Plan:
             for name in dict.fromkeys(step.inputs):
                 self.readers.setdefault(name, []).append(step)
         self.work = Workspace()
-        self._runs: list[Callable[[], None]] = []
+        self._runs: list[Run] = []
         self._maps: dict[str, Map] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._padded: dict[str, dict[tuple[str, Border, float], Map]] = {}
@@ -156,6 +155,15 @@ class Plan:
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
+        self._runs = moves.joined(self._runs, self.compiled)
+
+    def read(self, name: str, planes: Array) -> None:
+        """Take an input [C, H, W]."""
+        moves.to_pixels(planes, self.inputs[name], self.compiled)
+
+    def write(self, name: str, planes: Array) -> None:
+        """Give an output, as [C, H, W]."""
+        moves.to_planes(self.outputs[name], planes, self.compiled)
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
@@ -163,10 +171,18 @@ class Plan:
 
     # ---- what planners use -------------------------------------------------------------
 
-    def add(self, run: Callable[[], None]) -> None:
+    def add(self, *runs: Run) -> None:
         """Add something to do; its part of the workspace is free for the next one."""
-        self._runs.append(run)
+        self._runs += runs
         self.work.restart()
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Add copying a map."""
+        self.add(moves.copying(source, target, self.compiled))
+
+    def fill(self, parts: Sequence[Array], value: float) -> None:
+        """Add writing a value to maps."""
+        self.add(moves.filling(parts, value, self.compiled))
 
     def size(self, name: str) -> tuple[int, int, int]:
         """Height, width and channels of a blob."""
@@ -197,7 +213,7 @@ class Plan:
         key = (name, border, fill)
         if key not in copies:
             copy = copies[key] = self._new(self.size(name), border, fill)
-            self.add(lambda: np.copyto(copy.inner, unpadded.inner))
+            self.copy(copy.inner, unpadded.inner)
         return copies[key].outer
 
     def finish(self, step: PlannedStep, finish: Finish) -> tuple[Finish, str]:
@@ -272,10 +288,10 @@ class Plan:
             return result
         former = self._free.pop(min(large, key=lambda index: self._free[index].memory.size))
         if id(former) in self._first and former.border != NO_BORDER:
-            self._runs.insert(0, former.fill_border)
+            self._runs.insert(0, moves.filling(former.around, former.fill, self.compiled))
         result = Map.over(former.memory, size, border, fill)
         if border != NO_BORDER:
-            self._runs.append(result.fill_border)
+            self._runs.append(moves.filling(result.around, fill, self.compiled))
         return result
 
     def _reserve(self, step: PlannedStep) -> None:

@@ -97,10 +97,10 @@ class Region:
         free = self._plans.setdefault(key, [])
         plan = self._free(free) or self._planned(key)
         for name, x in zip(self.reads, maps, strict=True):
-            np.copyto(plan.inputs[name], x[index if len(x) == count else 0].transpose(1, 2, 0))
+            plan.read(name, x[index if len(x) == count else 0])
         plan.run()
-        for name, result in plan.outputs.items():
-            np.copyto(outputs[name][index], result.transpose(2, 0, 1))
+        for name, result in outputs.items():
+            plan.write(name, result[index])
         free.append(plan)
 
     @staticmethod

@@ -6,6 +6,7 @@ each of which writes its own results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +62,8 @@ def transposed(
     y: Array,
     finish: Finish,
     convolve: Convolve,
-) -> Run:
-    """A transposed convolution.
+) -> Sequence[Run]:
+    """A transposed convolution, in several steps.
 
     Args:
         x: [H, W, C], its border included.
@@ -92,11 +93,6 @@ def transposed(
             source = x[around[0] + tall.start :, around[1] + wide.start :]
             part = Finish() if whole else finish.at(places)
             runs.append(convolve(source, matrix, window, y[places], part))
-
-    def run() -> None:
-        for part in runs:
-            part()
-        if whole:
-            finish(y, y, 0)
-
-    return run
+    if whole:
+        runs.append(lambda: finish(y, y, 0))
+    return runs

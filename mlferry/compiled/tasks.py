@@ -1,0 +1,214 @@
+"""Steps of a plan that compiled code goes through by itself, on one or several threads.
+
+A step is a number of tasks, in any order. To call a kernel, or to wait for another thread, takes
+Python as long as a small layer. Here a thread takes the next task, or waits for those of others,
+within nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.core.base import BaseContext
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from mlferry.compiled.vectors import BYTES, INT, WHOLE, Array, Value, address, kernel
+from mlferry.compiled.windows import CONVOLVE, COPY, FILL, convolve, copy_pixels, reduce_windows
+from mlferry.lanes import Part, Walk, lane_count
+
+as_strided = np.lib.stride_tricks.as_strided
+_INFINITE = np.float32(np.inf)
+_MOVED = 1 << 14  # values that a task writes, at least
+_PATIENCE = 1_000_000  # how often a thread asks whether others have ended: under a millisecond
+_NUMBERS = (
+    "function", "x", "line", "step", "offsets", "segments", "run", "weights", "weight_step", "bias",
+    "addends", "addend_line", "addend_step", "rounds", "y", "y_line", "y_step", "height", "width",
+    "columns", "tile",
+)  # fmt: skip
+TASK = np.dtype(
+    [*((name, np.int64) for name in _NUMBERS), ("least", np.float32), ("most", np.float32)]
+)
+_AT_ITS_PLACE = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """What a function of `windows` does for some rows of a map.
+
+    Attributes:
+        function: which one.
+        y: the result, [H, W, C].
+        x: [H', W', C'], which starts where the windows of the first pixel start.
+        steps: bytes from one row of windows to the next, and from one window to the next.
+        offsets: where the segments of a window lie, in bytes.
+        run: values of a segment.
+        weights: those of a `PackedMatrix`, or for functions of windows [pixels of a window, C].
+        weight_step: bytes from one row of weights to the next; 0 for one row.
+        bias: as many values as the weights have columns.
+        addends: [H, W, C] to add, or None.
+        rounds: whether every result is rounded to float16.
+        least: of the results; what `FILL` writes.
+        most: of the results.
+        tile: pixels at a time, at most W.
+    """
+
+    function: int
+    y: Array
+    x: Array
+    steps: tuple[int, int] = (0, 0)
+    offsets: NDArray[np.int64] = field(default_factory=lambda: _AT_ITS_PLACE)
+    run: int = 1
+    weights: Array | None = None
+    weight_step: int = 0
+    bias: Array | None = None
+    addends: Array | None = None
+    rounds: bool = False
+    least: np.float32 = -_INFINITE
+    most: np.float32 = _INFINITE
+    tile: int = 1
+
+    def row(self) -> tuple[Any, ...]:
+        """The row of a table, in the order of its fields."""
+        added = (0, 0) if self.addends is None else self.addends.strides[:2]
+        return (
+            self.function, _start(self.x), *self.steps, _start(self.offsets), self.offsets.size,
+            self.run, _start(self.weights), self.weight_step, _start(self.bias),
+            _start(self.addends), *added, int(self.rounds), _start(self.y), *self.y.strides[:2],
+            *self.y.shape, self.tile, self.least, self.most,
+        )  # fmt: skip
+
+
+def _start(array: NDArray[Any] | None) -> int:
+    return 0 if array is None else array.ctypes.data
+
+
+def _at_place(emit: Callable[[ir.IRBuilder, Value], Value]) -> Any:
+    """A function for compiled code of a number at an address, which other threads change, too."""
+
+    @intrinsic
+    def function(typing: object, place: types.Type) -> Any:
+        def emitted(
+            _: BaseContext, builder: ir.IRBuilder, __: object, arguments: Sequence[Value]
+        ) -> Value:
+            return emit(builder, builder.inttoptr(arguments[0], INT.as_pointer()))
+
+        return types.intp(place), emitted
+
+    return function
+
+
+# counts one up, and gives what it was before; gives what it is
+_take = _at_place(lambda code, place: code.atomic_rmw("add", place, ir.Constant(INT, 1), "acq_rel"))
+_look = _at_place(lambda code, place: code.load_atomic(place, "acquire", 8))
+_whole_numbers = types.Array(types.int64, 1, "C")
+
+
+@kernel(
+    types.Array(from_dtype(TASK), 1, "C"), _whole_numbers, types.Array(types.int64, 2, "C"), WHOLE,
+    WHOLE, returns=WHOLE,
+)  # fmt: skip
+def _go_through(
+    table: NDArray[Any],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    step: int,
+    patience: int,
+) -> int:
+    """One thread's way through the steps.
+
+    Args:
+        table: the tasks of all steps.
+        starts: the first task of each step, and the number of all.
+        counts: [2, steps], how many tasks threads have taken, and how many have ended.
+        step: where to start.
+        patience: how often to ask whether others have ended.
+
+    Returns:
+        the step of which others have not ended their tasks; at the end, the number of steps.
+    """
+    while step < starts.size - 1:
+        count = starts[step + 1] - starts[step]
+        taken, ended = address(counts[0, step:]), address(counts[1, step:])
+        number = _take(taken)
+        while number < count:
+            task = table[starts[step] + number]
+            if task.function == CONVOLVE:
+                convolve(task)
+            elif task.function in (FILL, COPY):
+                copy_pixels(task)
+            else:
+                reduce_windows(task)
+            _take(ended)
+            number = _take(taken)
+        asked = 0
+        while _look(ended) < count:
+            asked += 1
+            if asked > patience:
+                return step
+        step += 1
+    return step
+
+
+class Table(Walk):
+    """Steps of tasks.
+
+    Args:
+        steps: tasks that may run at the same time; the next ones start when all have ended.
+    """
+
+    def __init__(self, steps: Sequence[Sequence[MapTask]]) -> None:
+        self.steps = list(steps)  # whose arrays the addresses are of
+        self._table = np.array([task.row() for task in chain(*steps)], TASK)
+        self._starts = np.array([0, *accumulate(map(len, steps))])
+        super().__init__(len(steps), lane_count(max(map(len, steps), default=0)))
+
+    def begin(self) -> Callable[[int], int]:
+        """See `Walk`."""
+        counts = np.zeros((2, self.length), np.int64)
+        return lambda step: _go_through(self._table, self._starts, counts, step, _PATIENCE)
+
+
+def joined(runs: Iterable[Part]) -> Iterator[Part]:
+    """What a plan does, tables next to each other made one."""
+    steps: list[Sequence[MapTask]] = []
+    for run in runs:
+        if isinstance(run, Table):
+            steps += run.steps
+            continue
+        if steps:
+            yield Table(steps)
+            steps = []
+        yield run
+    if steps:
+        yield Table(steps)
+
+
+def filled(maps: Sequence[Array], value: float) -> Table:
+    """Writes a value to maps [H, W, C]."""
+    return Table([[task for y in maps for task in _moving(FILL, y, y, np.float32(value))]])
+
+
+def copied(x: Array, y: Array) -> Table:
+    """Copies a map [H, W, C]."""
+    return Table([_moving(COPY, x, y)])
+
+
+def _moving(function: int, x: Array, y: Array, value: np.float32 = _INFINITE) -> list[MapTask]:
+    """Tasks for some rows each; lines whose pixels lie side by side are one pixel."""
+    height, width, channels = y.shape
+    if all(pixels.strides[1] == channels * BYTES for pixels in (x, y)):
+        x, y = (
+            as_strided(z, (height, 1, width * channels), (z.strides[0], 0, BYTES)) for z in (x, y)
+        )
+    number = -(-height // lane_count(max(1, y.size // _MOVED)))
+    return [
+        MapTask(function, y[top : top + number], x[top:], (x.strides[0], x.strides[1]), least=value)
+        for top in range(0, height, number)
+    ]

@@ -1,0 +1,133 @@
+"""Steps that compiled code goes through: in order, each task once, on one or several threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba", reason="Numba is not installed")
+
+from mlferry import lanes
+from mlferry.compiled import tasks
+from mlferry.compiled.tasks import MapTask, Table
+from mlferry.compiled.windows import COPY, FILL
+from mlferry.errors import PredictionError
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine of three cores, with helpers of this test's own."""
+    monkeypatch.setattr(lanes, "cores", lambda: 3)
+    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
+    monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).normal(0, 1, shape).astype(np.float32)
+
+
+def relayed(source: np.ndarray, count: int, parts: int) -> tuple[Table, list[np.ndarray]]:
+    """Steps that copy one map to the next, row by row in reverse, and what the last one holds."""
+    maps = [source, *(np.full_like(source, np.nan) for _ in range(count))]
+    height = len(source)
+    cuts = np.linspace(0, height, parts + 1).astype(int)
+
+    def copies(x: np.ndarray, y: np.ndarray) -> list[MapTask]:
+        """Each takes the rows that another thread has probably written."""
+        return [
+            MapTask(COPY, y[a:b], x[::-1][a:b], (-x.strides[0], x.strides[1]))
+            for a, b in itertools.pairwise(cuts)
+        ]
+
+    return Table([copies(x, y) for x, y in itertools.pairwise(maps)]), maps
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 2, 7])
+@pytest.mark.usefixtures("three_threads")
+def test_a_step_begins_when_all_tasks_of_the_one_before_have_ended(
+    parts: int, threads: int
+) -> None:
+    table, maps = relayed(normal(14, 6, 50), 41, parts)
+    right = maps[0][::-1].copy()
+    for _ in range(20):
+        with lanes.at_most(threads):
+            lanes.run_steps([table])
+        np.testing.assert_array_equal(maps[-1], right)
+        for each in maps[1:]:
+            each.fill(np.nan)
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+@pytest.mark.usefixtures("three_threads")
+def test_a_thread_that_has_waited_for_long_goes_on(
+    patience: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_PATIENCE", patience)
+    table, maps = relayed(normal(60, 40, 50), 6, 3)
+    for _ in range(5):
+        lanes.run_steps([table])
+        np.testing.assert_array_equal(maps[-1], maps[0])
+        for each in maps[1:]:
+            each.fill(np.nan)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_tables_and_python_take_turns() -> None:
+    table, maps = relayed(normal(9, 4, 5), 3, 3)
+    doubled = np.zeros_like(maps[0])
+
+    def double() -> None:
+        np.multiply(maps[-1], 2, out=doubled)
+
+    shares = [lambda row=row: doubled[row].__iadd__(1) for row in range(9)]
+    table_again = tasks.copied(doubled, maps[0])
+    for _ in range(10):
+        right = maps[0][::-1] * 2 + 1
+        lanes.run_steps([table, double, lanes.Shared([shares] * 3), table_again])
+        np.testing.assert_array_equal(maps[0], right)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_between_tables_ends_all_threads() -> None:
+    first, _ = relayed(normal(9, 4, 5), 3, 3)
+    after, maps = relayed(normal(9, 4, 5), 3, 3)
+
+    def fail() -> None:
+        raise PredictionError("of a step")
+
+    for _ in range(5):
+        with pytest.raises(PredictionError, match="of a step"):
+            lanes.run_steps([first, fail, after])
+    lanes.run_steps([first, after])
+    np.testing.assert_array_equal(maps[-1], maps[0][::-1])
+
+
+def test_tables_next_to_each_other_become_one() -> None:
+    one, two, three = (relayed(normal(3, 2, 2), count, 1)[0] for count in (1, 2, 3))
+    runs: list[Callable[[], None]] = [one, two, print, three]
+    lengths = [getattr(run, "length", None) for run in tasks.joined(runs)]
+    assert lengths == [3, None, 3]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5), (7, 1, 3), (200, 30, 7)])
+@pytest.mark.parametrize("place", ["whole", "part of the channels", "part of the pixels"])
+@pytest.mark.parametrize("function", [FILL, COPY])
+@pytest.mark.usefixtures("three_threads")
+def test_filled_and_copied(shape: tuple[int, int, int], place: str, function: int) -> None:
+    height, width, channels = shape
+    beyond = {
+        "whole": (0, 0, 0),
+        "part of the channels": (0, 0, 2),
+        "part of the pixels": (1, 2, 0),
+    }
+    outer = np.zeros([n + m for n, m in zip(shape, beyond[place], strict=True)], np.float32)
+    y = outer[:height, :width, :channels]
+    right = np.zeros_like(outer)
+    x = np.full(shape, 7, np.float32) if function == FILL else normal(*shape)
+    right[:height, :width, :channels] = x
+    (tasks.filled([y], 7) if function == FILL else tasks.copied(x, y))()
+    np.testing.assert_array_equal(outer, right)
