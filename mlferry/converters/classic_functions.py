@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
@@ -22,6 +22,9 @@ from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
 from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.spec.proto import neural_network_pb2 as nn
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def is_classic(function: Callable[..., Any], framework: str) -> bool:
@@ -149,7 +152,7 @@ class _Errors:
         self.custom_layer_nodes: list[Any] = []
 
     def unsupported_op_configuration(
-        self, builder: object, node: Any, graph: object, err_message: str
+        self, builder: object, node: onnx.NodeProto, graph: object, err_message: str
     ) -> None:
         """Refuse the node.
 
@@ -158,7 +161,7 @@ class _Errors:
         """
         raise ConversionError(f"{node.op_type} {node.name!r}: {err_message}")
 
-    def missing_initializer(self, node: Any, err_message: str) -> None:
+    def missing_initializer(self, node: onnx.NodeProto, err_message: str) -> None:
         """Refuse the node.
 
         Raises:

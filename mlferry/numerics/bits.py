@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.numerics.shapes import Array
 
-def unpacked(
-    data: NDArray[np.uint8], bits: int, count: int, *, signed: bool = False
-) -> NDArray[Any]:
+
+def unpacked(data: NDArray[np.uint8], bits: int, count: int, *, signed: bool = False) -> Array:
     """`count` integers of `bits` bits each, as bytes.
 
     Args:
@@ -36,7 +34,7 @@ def unpacked(
     return (values << shift).astype(np.uint8).view(np.int8) >> shift
 
 
-def packed(values: NDArray[Any], bits: int) -> bytes:
+def packed(values: Array, bits: int) -> bytes:
     """Integers of `bits` bits each, as the stream that `unpacked` reads."""
     codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
     if bits == 1:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import packs
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges, slide
 
-Array = NDArray[Any]
 _WORTH_PACKING = 32  # pixels of a result from which compiled products pay for packing the weights
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
 from mlferry.compiled.polynomials import ERF
-
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 _HALF = np.float32(0.5)
 _ERF = tuple(map(np.float32, ERF))

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.numerics.convolution import padded, taps_of, transposed
 from mlferry.numerics.functions import erf, sigmoid
 from mlferry.numerics.resizing import Grid
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges
 
-Array = NDArray[Any]
 _BLOCK = 1 << 20  # values of unfolded input held at a time
 _LINES = 1 << 20  # likewise, if several samples go through one product
 _APART = 4  # outputs for each weight of one from which samples are multiplied one by one

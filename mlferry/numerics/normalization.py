@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
-
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 
 def standardized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:

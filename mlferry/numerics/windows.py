@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent
+from mlferry.numerics.shapes import Array, Extent
 
 Edges = tuple[int, int]
 
@@ -65,7 +63,7 @@ def slide_complete(size: Extent, span: int, stride: int, edges: Edges) -> Extent
     return count - 1 if (count - 1) * stride >= size + edges[0] else count
 
 
-def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
+def dilated(kernel: Array, dilations: Sequence[int]) -> Array:
     """A kernel with zeros between its entries, for use with a dilation of 1.
 
     Transposed convolutions need it: according to the format's comments, devices ignore their

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mlferry.numerics.shapes import Shape, axis_of, broadcast, product, runs
+from mlferry.numerics.shapes import Array, Shape, axis_of, broadcast, product, runs
 from mlferry.onnx_graph.graph import BY_VALUE, Attribute, Graph, Node
 from mlferry.refusals import RankHiddenError
 
@@ -91,7 +91,7 @@ class Emitter:
         """How many axes a value has; see `shape`."""
         return len(self.shape(x))
 
-    def known(self, x: str) -> NDArray[Any] | None:
+    def known(self, x: str) -> Array | None:
         """The values of a constant."""
         return self.graph.arrays.get(x)
 

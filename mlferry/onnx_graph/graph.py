@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from google.protobuf.message import EncodeError, Message
-from numpy.typing import NDArray
 
 from mlferry.errors import ExportError, MissingDependencyError
+from mlferry.numerics.shapes import Array
 from mlferry.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ BY_VALUE = {
 
 Extent = int | str | None
 Attribute: TypeAlias = (
-    "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] "
-    "| NDArray[Any] | Body"
+    "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] | Array | Body"
 )
 """The type of a node's attribute."""
 
@@ -89,7 +88,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
 
     def message(self, metadata: Mapping[str, str] | None = None, name: str = "network") -> Any:
         """The `ModelProto`.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attribute
+from mlferry.numerics.shapes import Array
 
 Config = dict[str, Any]
 
@@ -228,7 +228,7 @@ def _of_cudnn(arrays: list[tuple[str, Any]], gates: int) -> list[tuple[str, Any]
     if bias is None or recurrent is None or bias.shape != (2 * gates * recurrent.shape[0],):
         return arrays
 
-    def each(matrix: NDArray[Any], change: Callable[[Any], Any]) -> Any:
+    def each(matrix: Array, change: Callable[[Any], Any]) -> Any:
         return np.concatenate([change(part) for part in np.split(matrix, gates, axis=1)], axis=1)
 
     kernel = each(entries["kernel"], lambda part: part.reshape(part.shape[::-1]).T)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, context
+from mlferry.numerics.shapes import Array
 from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.onnx_graph.graph import Graph, Node
@@ -31,8 +31,6 @@ from mlferry.refusals import CannotExpressError, RankHiddenError, refuse
 from mlferry.registry import Entry
 from mlferry.spec.proto import mil_pb2 as mil
 from mlferry.text import paragraph
-
-Array = NDArray[Any]
 
 NUMBERS = {"fp16": 10, "int8": 3, "int16": 5, "uint8": 2, "uint16": 4}  # of TensorProto
 _ROUNDS = "rounds of loops"  # names of values have no spaces, so none is called this

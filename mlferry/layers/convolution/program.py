@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
@@ -19,7 +18,7 @@ from mlferry.layers.convolution.either import (
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
 
@@ -106,7 +105,7 @@ def spread_out(
     builder: ProgramBuilder,
     x: Value,
     options: dict[str, Any],
-    bias: NDArray[Any] | None,
+    bias: Array | None,
     full: Shape,
     target: Shape,
     edges: Edges | None,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
@@ -16,6 +13,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, extent, inner_product
 from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 # Layers that change images in training, and pass them on in prediction.
@@ -87,7 +85,7 @@ def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _looked_up(
-    context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
+    context: Lowering, x: Blob, table: Array, stored: Linear | Array | None = None
 ) -> Blob:
     """The rows [rows, size] of a table at integers."""
     remaining = np.ascontiguousarray(table.T) if stored is None else stored
@@ -116,7 +114,7 @@ def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int
     scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
     owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
 
-    def spread(table: NDArray[Any]) -> Blob:
+    def spread(table: Array) -> Blob:
         result = _looked_up(context, x, table)
         if table.shape[1] == 1 or owner is None:
             return result

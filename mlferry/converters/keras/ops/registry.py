@@ -20,11 +20,11 @@ from mlferry.registry import Registry
 OPS: Registry[Converter] = Registry("Keras layer")
 
 
-def op(*names: str, **options: Any) -> Callable[[C], C]:
+def op(*names: str, since: int = 1, **options: object) -> Callable[[C], C]:
     """Register a converter; see `mlferry.registry.Registry.register`."""
 
     def decorate(convert: C) -> C:
-        OPS.register(*names, **options)(convert)
+        OPS.register(*names, since=since, **options)(convert)
         return convert
 
     return decorate

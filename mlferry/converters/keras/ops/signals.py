@@ -18,6 +18,7 @@ from mlferry.converters.operands import extent, known
 from mlferry.converters.slices import padded
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import same_edges
 
 _MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
@@ -145,7 +146,7 @@ def _mel(
 ) -> NDArray[np.float32]:
     """[frequencies, count]: triangles on the mel scale of HTK, which leaves out 0 Hz."""
 
-    def mel(hertz: object) -> NDArray[Any]:
+    def mel(hertz: object) -> Array:
         return 1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0)
 
     places = mel(np.linspace(0, rate / 2, frequencies)[1:])[:, None]

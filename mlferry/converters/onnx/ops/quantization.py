@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -13,6 +12,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, extent, known, scalar, shaped, vector
 from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 _QUANTIZE = ("QuantizeLinear", "com.microsoft.QuantizeLinear")
@@ -182,7 +182,7 @@ def remembered(
 
 def weights_of(
     constant: Constant,
-    array: NDArray[Any],
+    array: Array,
     channel_axis: int,
     *,
     turned: bool = False,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import (
     Windows,
@@ -24,6 +22,7 @@ from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import same_edges, spans_of
 
 _SAME = "BOTTOM_RIGHT_HEAVY"
@@ -126,8 +125,8 @@ def depthwise(context: Lowering, node: Node, x: Operand, weights: Operand) -> Bl
         return _with_weights(context, node, blob, context.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, weights)
 
-    def turned(kernel: NDArray[Any]) -> NDArray[Any]:
-        rows: NDArray[Any] = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
+    def turned(kernel: Array) -> Array:
+        rows: Array = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
         return rows
 
     kernels = np.ascontiguousarray(turned(array).astype(np.float32))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
@@ -16,6 +15,7 @@ from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.converters.vectors import cross_product
+from mlferry.numerics.shapes import Array
 
 
 def _is_matrix(x: Operand) -> TypeGuard[Constant]:
@@ -44,7 +44,7 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
 def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> Blob:
     """x @ matrix; a flattening of channels-first data permutes the rows of the matrix."""
 
-    def rows(array: NDArray[Any]) -> NDArray[Any]:
+    def rows(array: Array) -> Array:
         return array if transposed else array.T
 
     flat = x.layout.kind == "flat"

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
@@ -38,6 +37,7 @@ from mlferry.converters.values import (
     blob_of,
 )
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.registry import Registry
 
 OPS: Registry[Converter] = Registry("TensorFlow op")
@@ -132,7 +132,7 @@ def op(
     raw: bool = False,
     takes_complex: bool = False,
     layouts: Accepted = (SOURCE,),
-    **options: Any,
+    sizes: bool = False,
 ) -> Callable[[C], C]:
     """Register a converter; see the module."""
 
@@ -152,7 +152,7 @@ def op(
             return function(context, node, *results)
 
         output = _within_range(function if raw else convert)
-        OPS.register(*names, **options)(output if takes_complex else _by_parts(output))
+        OPS.register(*names, sizes=sizes)(output if takes_complex else _by_parts(output))
         return function
 
     return decorate
@@ -235,7 +235,7 @@ def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
     return list(values[2:]) if is_channels_first(node) else list(values[1:-1])
 
 
-def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
+def permuted(array: Array, x: Blob) -> Array | None:
     """A constant that broadcasts with a blob in the blob's layout; None if that is impossible."""
     if array.size == 1:
         return array.reshape(-1)
