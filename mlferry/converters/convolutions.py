@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known
 from mlferry.converters.values import SOURCE, Blob, Layout
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import dilated, same_edges, spans_of
 from mlferry.spec.weights import Linear
 
@@ -24,10 +25,10 @@ _AXES = ("Depth", "Height", "Width")
 _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
-def edges(pairs: Pairs) -> dict[str, Any]:
+def edges(pairs: Pairs, field: str = "paddingAmounts") -> dict[str, Any]:
     """`BorderAmounts` for height and width."""
     amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
-    return {"paddingAmounts": {"borderAmounts": amounts}}
+    return {field: {"borderAmounts": amounts}}
 
 
 def padding(pairs: Pairs, same: str = "") -> dict[str, Any]:
@@ -86,8 +87,8 @@ def convolved(
     weights: NDArray[np.float32],
     windows: Windows,
     *,
-    stored: Linear | NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
+    stored: Linear | Array | None = None,
+    bias: Array | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
     """A convolution.
@@ -121,15 +122,13 @@ def convolved_by(
     )
 
 
-def channels_first(kernel: NDArray[Any]) -> NDArray[Any]:
+def channels_first(kernel: Array) -> Array:
     """[*kernel, a, b] as [b, a, *kernel]."""
-    moved: NDArray[Any] = np.moveaxis(kernel, (-1, -2), (0, 1))
+    moved: Array = np.moveaxis(kernel, (-1, -2), (0, 1))
     return moved
 
 
-def dilated_kernel(
-    context: Lowering, kernel: NDArray[Any], dilations: Sequence[int]
-) -> NDArray[Any]:
+def dilated_kernel(context: Lowering, kernel: Array, dilations: Sequence[int]) -> Array:
     """A kernel [a, b, *spatial] with zeros between its entries, counted before it is made.
 
     Raises:
@@ -148,8 +147,8 @@ def transposed(
     weights: NDArray[np.float32],
     windows: Windows,
     *,
-    stored: Linear | NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
+    stored: Linear | Array | None = None,
+    bias: Array | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
     """A transposed convolution; `pairs` cut the full result, or add only the bias to it.
@@ -190,8 +189,8 @@ def _layer(
     windows: Windows,
     layout: Layout,
     *,
-    stored: Linear | NDArray[Any] | None,
-    bias: NDArray[Any] | None,
+    stored: Linear | Array | None,
+    bias: Array | None,
     is_transposed: bool = False,
 ) -> Blob:
     """A layer of two or three dimensions; one-dimensional data has a height of 1 inside."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +75,6 @@ def windows_of(
     before = (kernel[0] - 1) * dilations[0] if mode == "causal" else 0
     same = "BOTTOM_RIGHT_HEAVY" if mode == "same" else ""
     return Windows(strides, dilations, [(before, 0)] * axes, groups, same)
-
-
-def edges(height: Pair, width: Pair, field: str = "paddingAmounts") -> dict[str, Any]:
-    """A message with border amounts for height and width."""
-    amounts = [{"startEdgeSize": start, "endEdgeSize": end} for start, end in (height, width)]
-    return {field: {"borderAmounts": amounts}}
 
 
 def _bias(node: Node, channels: int) -> NDArray[np.float32] | None:

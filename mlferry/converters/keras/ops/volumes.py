@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.pooling import kind_of
 from mlferry.converters.keras.ops.registry import op, sizes, spatial
+from mlferry.converters.keras.ops.reshaping import amounts
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.values import SOURCE, Blob
-from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Sizes
 
 _REDUCTIONS = {"MAX": "reduceMax", "AVERAGE": "reduceMean"}
 
@@ -28,24 +25,16 @@ def global_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     )
 
 
-def _amounts(value: int | Sequence[Sizes], option: str) -> list[tuple[int, int]]:
-    """One number, one for each axis, or a pair for each axis."""
-    items = [value] * 3 if isinstance(value, int) else list(value)
-    if len(items) != 3:
-        raise ConversionError(f"{option}={value!r}: three numbers or three pairs are needed")
-    return [(n, n) if isinstance(n, int) else (int(n[0]), int(n[1])) for n in items]
-
-
 @op("ZeroPadding3D", layouts=spatial, rank=5)
 def zero_padding3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    pairs = _amounts(node.attrs.get("padding", 1), "padding")
-    amounts = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
-    return context.relabel(padded(context, x, amounts, "constant", 0.0), x.layout)
+    pairs = amounts(node, "padding", 1)
+    around = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
+    return context.relabel(padded(context, x, around, "constant", 0.0), x.layout)
 
 
 @op("Cropping3D", layouts=spatial, rank=5)
 def cropping3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    pairs = _amounts(node.attrs.get("cropping", 1), "cropping")
+    pairs = amounts(node, "cropping", 1)
     starts, ends = [a for a, _ in pairs], [-b if b else None for _, b in pairs]
     return context.relabel(sliced(context, x, starts, ends, (2, 3, 4), None), x.layout)
 

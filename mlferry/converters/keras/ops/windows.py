@@ -16,7 +16,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob, Results
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Axes, Sizes
+from mlferry.numerics.shapes import Array, Axes, Sizes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _by_layer(
     name: str,
     x: Blob,
     options: Mapping[str, Any],
-    weights: Mapping[str, NDArray[Any]] | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> Results:
     """The result of a layer with these options."""
     entry = OPS.find(name, context.graph.version)
@@ -84,14 +84,14 @@ def _convolved(
     x: Blob,
     window: WindowOptions,
     kernels: Mapping[str, NDArray[np.float32]],
-    **options: Any,
+    **options: Sizes | None,
 ) -> Results:
     """A convolution without a bias; `layer` has {} for the number of axes."""
     first = next(iter(kernels.values()))
     dimensions = first.ndim - 2
     size = list(first.shape[:dimensions])
-    options |= {"kernel_size": size, **window.options, "use_bias": False}
-    return _by_layer(context, node, layer.format(dimensions), x, options, kernels)
+    every = {**options, "kernel_size": size, **window.options, "use_bias": False}
+    return _by_layer(context, node, layer.format(dimensions), x, every, kernels)
 
 
 @function("Conv", layouts=spatial)

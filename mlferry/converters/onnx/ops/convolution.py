@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, as_blob, constant_of, extent, ints, known, shaped
 from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import spans_of
 
 
@@ -185,9 +185,7 @@ def _cuts(
 
 
 @op("Col2Im", constants=(1, 2))
-def col2im(
-    context: Lowering, node: Node, x: Blob, image: NDArray[Any], block: NDArray[Any]
-) -> Blob:
+def col2im(context: Lowering, node: Node, x: Blob, image: Array, block: Array) -> Blob:
     """Sums blocks where they overlap: a transposed convolution whose kernels hold a single 1."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)

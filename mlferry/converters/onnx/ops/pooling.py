@@ -5,23 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlferry import limits
 from mlferry.converters.convolutions import Pairs, pooled
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.convolution import options, pads_of, windows_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import ints, joined, known
-from mlferry.converters.slices import sliced
+from mlferry.converters.slices import shifted
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.convolution import taps_of
-from mlferry.numerics.shapes import show
+from mlferry.numerics.shapes import Array, show
 from mlferry.numerics.windows import spans_of
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
@@ -102,22 +100,7 @@ def _combined(context: Lowering, kind: str, parts: list[Blob]) -> Blob:
 
 
 def _slices(context: Lowering, x: Blob, window: PoolingWindow, filler: float = 0.0) -> list[Blob]:
-    """A slice of the padded input for every entry of the kernel."""
-    amounts = [0, 0, 0, 0, *(n for pair in window.padding for n in pair)]
-    if any(amounts):
-        x = context.layer("constantPad", x, padAmounts=amounts, value=filler)
-    kernel, strides, dilations = window[:3]
-    limits.check("unrolled", math.prod(kernel), "each entry of a window is a slice; there are:")
-    counts = [
-        (n - span) // s + 1
-        for n, span, s in zip(known(x)[2:], spans_of(kernel, dilations), strides, strict=True)
-    ]
-    parts = []
-    for place in np.ndindex(*kernel):
-        begins = [i * d for i, d in zip(place, dilations, strict=True)]
-        ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
-        parts.append(sliced(context, x, begins, ends, range(2, x.rank), strides))
-    return parts
+    return shifted(context, x, *window[:3], window.padding, filler)
 
 
 def _by_slices(
@@ -197,7 +180,7 @@ def _flat(context: Lowering, x: Blob) -> Blob:
 
 @op("MaxUnpool", constants=(2,))
 def max_unpool(
-    context: Lowering, node: Node, x: Blob, indices: Blob, shape: NDArray[Any] | None = None
+    context: Lowering, node: Node, x: Blob, indices: Blob, shape: Array | None = None
 ) -> Blob:
     """Values at their indices, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])
