@@ -25,18 +25,12 @@ from mlferry.compiled.vectors import (
 CHANNELS = (2, 3, 4)
 
 
-def _shuffled(code: Instructions, left: Value, right: Value, places: list[int]) -> Value:
-    """Values of two vectors, at places that count through both."""
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return code.builder.shuffle_vector(left, right, mask)
-
-
 def _side_by_side(code: Instructions, vectors: list[Value]) -> Value:
     """One vector of all."""
     whole, count = vectors[0], LANES
     for vector in vectors[1:]:
-        longer = _shuffled(code, vector, vector, [min(k, LANES - 1) for k in range(count)])
-        whole = _shuffled(code, whole, longer, list(range(count + LANES)))
+        longer = code.shuffled(vector, vector, [min(k, LANES - 1) for k in range(count)])
+        whole = code.shuffled(whole, longer, list(range(count + LANES)))
         count += LANES
     return whole
 
@@ -63,7 +57,7 @@ def _interleave(
     vectors = [code.load(code.at(planes, channel, plane)) for channel in range(channels)]
     places = [channel * LANES + pixel for pixel in range(LANES) for channel in range(channels)]
     whole = _side_by_side(code, vectors)
-    code.store(_shuffled(code, whole, whole, places), pixels)
+    code.store(code.shuffled(whole, whole, places), pixels)
 
 
 def _separate(
@@ -72,7 +66,7 @@ def _separate(
     whole = code.load(pixels, ir.VectorType(FLOAT, channels * LANES))
     for channel in range(channels):
         places = [pixel * channels + channel for pixel in range(LANES)]
-        code.store(_shuffled(code, whole, whole, places), code.at(planes, channel, plane))
+        code.store(code.shuffled(whole, whole, places), code.at(planes, channel, plane))
 
 
 _interleave_tile, _separate_tile = _rows_of_pixels(_interleave), _rows_of_pixels(_separate)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
+from llvmlite import ir
 
 from mlferry.compiled.vectors import (
     BYTES,
+    FLOAT,
     LANES,
     REAL,
     Array,
     Instructions,
+    Value,
     address,
     arrays,
     kernel,
@@ -48,27 +52,40 @@ def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: 
             y[row, column] = (x[row, column] - mean) * scale * gamma[column] + beta[column]
 
 
-@tile_of("x", "count", "largest")
-def _largest_tile(code: Instructions, args: SimpleNamespace) -> None:
-    """The largest value of each lane, over some vectors and the one at `largest`."""
-    total = code.variable(code.load(args.largest))
-    with code.repeated(args.count) as index:
-        value = code.load(code.at(args.x, index, BYTES * LANES))
-        code.builder.store(code.larger(code.builder.load(total), value), total)
-    code.store(code.builder.load(total), args.largest)
+@tile_of("x", "count", "rest", "y", reals=("unused", "unused_too"))
+def _softmax_tile(code: Instructions, args: SimpleNamespace) -> None:
+    """A row of `count` vectors and the one at `rest`, which is written over; NaN makes all NaN."""
+    builder = code.builder
+    rest = code.load(args.rest)
+    largest, total = code.variable(rest), code.variable(code.constant(0.0))
 
+    def vectors(source: Value) -> Iterator[tuple[Value, Value]]:
+        """Each vector, and where it goes; inside of a loop."""
+        with code.repeated(args.count) as index:
+            here = (code.at(place, index, BYTES * LANES) for place in (source, args.y))
+            source, target = here
+            yield code.load(source), target
 
-@tile_of("x", "count", "y", "sums", reals=("shift", "unused"))
-def _exp_tile(code: Instructions, args: SimpleNamespace) -> None:
-    """e to the power of some vectors less `shift`, which are added to the one at `sums`, too."""
-    shift = code.splat(args.shift)
-    total = code.variable(code.load(args.sums))
-    with code.repeated(args.count) as index:
-        value = code.load(code.at(args.x, index, BYTES * LANES))
-        power = code.exp(code.builder.fsub(value, shift))
-        code.store(power, code.at(args.y, index, BYTES * LANES))
-        code.builder.store(code.builder.fadd(code.builder.load(total), power), total)
-    code.store(code.builder.load(total), args.sums)
+    for value, _ in vectors(args.x):
+        before = builder.load(largest)
+        more = builder.fcmp_ordered(">", value, before)
+        builder.store(builder.select(more, value, before), largest)
+    shift = code.splat(code.folded(builder.load(largest), code.larger))
+
+    def power(value: Value) -> Value:
+        result = code.exp_below_zero(builder.fsub(value, shift))
+        builder.store(builder.fadd(builder.load(total), result), total)
+        return result
+
+    for value, target in vectors(args.x):
+        code.store(power(value), target)
+    rest = power(rest)
+    part = code.splat(
+        builder.fdiv(ir.Constant(FLOAT, 1.0), code.folded(builder.load(total), builder.fadd))
+    )
+    for value, target in vectors(args.y):
+        code.store(builder.fmul(value, part), target)
+    code.store(builder.fmul(rest, part), args.rest)
 
 
 @kernel(arrays(2, "C"), arrays(2, "C", written=True))
@@ -83,25 +100,9 @@ def softmax_rows(x: Array, y: Array) -> None:
     count = width // LANES
     whole = count * LANES
     zero = np.float32(0)
-    rest, lanes = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    rest = np.empty(LANES, np.float32)
     for row in range(rows):
-        source, target = address(x[row]), address(y[row])
         rest[:] = -np.inf
         rest[: width - whole] = x[row, whole:]
-        lanes[:] = rest
-        _largest_tile((source, count, address(lanes)), zero, zero)
-        largest = lanes[0]
-        for lane in range(1, LANES):
-            if lanes[lane] > largest or np.isnan(lanes[lane]):
-                largest = lanes[lane]
-        lanes[:] = 0
-        _exp_tile((source, count, target, address(lanes)), largest, zero)
-        if whole < width:
-            _exp_tile((address(rest), 1, address(rest), address(lanes)), largest, zero)
-            y[row, whole:] = rest[: width - whole]
-        total = zero
-        for lane in range(LANES):
-            total += lanes[lane]
-        part = np.float32(1) / total
-        for column in range(width):
-            y[row, column] *= part
+        _softmax_tile((address(x[row]), count, address(rest), address(y[row])), zero, zero)
+        y[row, whole:] = rest[: width - whole]

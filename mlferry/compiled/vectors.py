@@ -34,6 +34,8 @@ _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
 _LN2 = math.log(2)
 _LN2_HIGH = 0.693359375  # eleven bits, so that its products with whole numbers are exact
+_WHOLE = 1.5 * 2**23  # a number with this added has no fraction
+_LEAST_EXPONENT = -87.0  # whose power is a normal number
 _EXP = [1 / math.factorial(k) for k in range(7, 1, -1)]  # of (e**r - 1 - r) / r**2
 BYTES = 4  # of a float32
 FLOAT, INT = ir.FloatType(), ir.IntType(64)
@@ -179,8 +181,12 @@ class Instructions:
         nothing = ir.Constant(self.vector, ir.Undefined)
         first = ir.Constant(ir.IntType(32), 0)
         one = self.builder.insert_element(nothing, value, first)
-        every = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return self.builder.shuffle_vector(one, nothing, every)
+        return self.shuffled(one, nothing, [0] * LANES)
+
+    def shuffled(self, left: Value, right: Value, places: Sequence[int]) -> Value:
+        """Values of two vectors, at places that count through both."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
+        return self.builder.shuffle_vector(left, right, mask)
 
     def multiply_add(self, left: Value, right: Value, total: Value) -> Value:
         """``left * right + total``, rounded once where the processor can."""
@@ -281,6 +287,30 @@ class Instructions:
         scaled = b.fmul(power, self._power_of_two(first))
         return b.fmul(scaled, self._power_of_two(b.fsub(n, first)))
 
+    def exp_below_zero(self, x: Value) -> Value:
+        """e**x of what is at most 0, likewise; 0 below the smallest normal number."""
+        b = self.builder
+        whole = self.constant(_WHOLE)
+        shifted = self.multiply_add(x, self.constant(1 / _LN2), whole)
+        n = b.fsub(shifted, whole)
+        r = self.multiply_add(n, self.constant(-_LN2_HIGH), x)
+        r = self.multiply_add(n, self.constant(_LN2_HIGH - _LN2), r)
+        power = b.fadd(self._expm1_near_zero(r), self.constant(1.0))
+        exponent = b.shl(b.bitcast(shifted, self.bits), self.bits_of(23))  # n, as `whole` has none
+        scaled = b.bitcast(b.add(b.bitcast(power, self.bits), exponent), self.vector)
+        tiny = b.fcmp_ordered("<", x, self.constant(_LEAST_EXPONENT))
+        scaled = b.select(tiny, self.constant(0.0), scaled)
+        return b.select(b.fcmp_unordered("uno", x, x), x, scaled)
+
+    def folded(self, x: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        """All lanes of a vector, two by two, as one value."""
+        lanes = LANES
+        while lanes > 1:
+            lanes //= 2
+            others = [(lane + lanes) % LANES for lane in range(LANES)]
+            x = combine(x, self.shuffled(x, x, others))
+        return self.builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
+
     def floor(self, x: Value) -> Value:
         """The whole numbers below."""
         signature = ir.FunctionType(self.vector, [self.vector])
@@ -342,6 +372,25 @@ class Instructions:
                 place = self.at(self.at(ends.y, p, ends.y_step), v, BYTES * LANES)
                 self.store(self.builder.load(total), place)
 
+    def move(self, source: Value, target: Value, count: Value) -> None:
+        """Copy so many values that lie side by side; the last vectors may overlap."""
+        b = self.builder
+        lanes = self.whole(LANES)
+
+        def move_vector(first: Value) -> None:
+            value = self.load(self.at(source, first, BYTES))
+            self.store(value, self.at(target, first, BYTES))
+
+        with b.if_else(b.icmp_signed(">=", count, lanes)) as (by_vectors, one_by_one):
+            with by_vectors:
+                last = b.sub(count, lanes)
+                with self.repeated(b.udiv(b.add(last, self.whole(LANES - 1)), lanes)) as index:
+                    move_vector(b.mul(index, lanes))
+                move_vector(last)
+            with one_by_one, self.repeated(count) as index:
+                value = self.load(self.at(source, index, BYTES), FLOAT)
+                self.store(value, self.at(target, index, BYTES))
+
     def by_size(self, size: Value, sizes: Sequence[int], emit: Callable[[int], None]) -> None:
         """One of several pieces of code, by a number that is known only when it runs."""
         after = self.builder.append_basic_block("after")
@@ -388,3 +437,9 @@ def tile_of(
         return tile
 
     return made_of
+
+
+@tile_of("source", "target", "count", reals=("unused", "unused_too"))
+def move(code: Instructions, args: SimpleNamespace) -> None:
+    """Copy so many values that lie side by side."""
+    code.move(args.source, args.target, args.count)

@@ -26,6 +26,7 @@ from mlferry.compiled.vectors import (
     Instructions,
     Value,
     address,
+    move,
     tile_of,
 )
 from mlferry.errors import PredictionError
@@ -142,14 +143,6 @@ _largest_tile = _window_tile(
 _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd(total, value))
 
 
-@tile_of("source", "target", "count", reals=("unused", "unused_too"))
-def _move_tile(code: Instructions, args: SimpleNamespace) -> None:
-    """Copy so many values."""
-    with code.repeated(args.count) as index:
-        value = code.load(code.at(args.source, index, BYTES), FLOAT)
-        code.store(value, code.at(args.target, index, BYTES))
-
-
 @njit
 def convolve(task: SimpleNamespace) -> None:
     """The rows [H, W, M] of a convolution, a task of `tasks`; see `multiply_tile`."""
@@ -176,7 +169,7 @@ def convolve(task: SimpleNamespace) -> None:
                     ends = address(rest[0]), LANES * BYTES, address(rest[1]), LANES * BYTES
                     for p in range(task.tile if task.addends else 0):
                         moved = addend + p * task.addend_step, address(rest[1, p]), left
-                        _move_tile(moved, nothing, nothing)
+                        move(moved, nothing, nothing)
                 numbers = (
                     task.tile, vectors, task.x + row * task.line + pixel * task.step, task.step,
                     task.offsets, task.segments, task.run, panel, task.bias + place,
@@ -185,7 +178,7 @@ def convolve(task: SimpleNamespace) -> None:
                 multiply_tile(numbers, task.least, task.most)
                 for p in range(0 if direct else task.tile):
                     moved = address(rest[0, p]), result + p * task.y_step, left
-                    _move_tile(moved, nothing, nothing)
+                    move(moved, nothing, nothing)
                 done = pixel + task.tile
         first += vectors * LANES
 
@@ -258,4 +251,4 @@ def copy_pixels(task: SimpleNamespace) -> None:
                 _fill_tile((target, task.columns), task.least, task.most)
             else:
                 source = task.x + row * task.line + pixel * task.step
-                _move_tile((source, target, task.columns), task.least, task.most)
+                move((source, target, task.columns), task.least, task.most)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.compiled import packs
+from mlferry.compiled import is_active, packs
 from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges, slide
 
@@ -133,12 +133,33 @@ def _unfold(
 def _depthwise(
     x: Array, weights: Array, strides: Sequence[int], dilations: Sequence[int], size: Sequence[int]
 ) -> Array:
+    if x.dtype == weights.dtype == np.float32 and _slides(x, strides):
+        from mlferry.compiled.sliding import WEIGHTED, slide
+
+        result = np.empty((x.shape[0], weights.shape[0], *size), np.float32)
+        matrix = weights.reshape(weights.shape[0], -1)
+        window = weights.shape[2:], strides, dilations, (0, 0)
+        slide(WEIGHTED, _planes(x), matrix, *window, _planes(result))
+        return result
     multiplier = weights.shape[0] // x.shape[1]
     taps = weights.reshape(x.shape[1], multiplier, *weights.shape[2:])
     y = np.zeros((x.shape[0], x.shape[1], multiplier, *size), floats(x, weights))
     for (i, j), (_, lines, cells) in taps_of(taps.shape[2:], dilations, strides, size):
         y += x[:, :, None, lines, cells] * taps[:, :, i, j, None, None]
     return y.reshape(x.shape[0], -1, *size)
+
+
+def _slides(x: Array, strides: Sequence[int]) -> bool:
+    """Whether the compiled functions of windows take a stride of maps [N, C, H, W]."""
+    if not (is_active() and x.dtype == np.float32 and x.size):
+        return False
+    from mlferry.compiled.sliding import STRIDES
+
+    return strides[1] in STRIDES
+
+
+def _planes(x: Array) -> Array:
+    return np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
 
 
 def _deep(
@@ -253,6 +274,15 @@ def pool(
         combine: np.maximum, np.add.
         filler: the value of the padding, and of an empty window.
     """
+    functions: dict[Any, float] = {np.add: 0.0, np.maximum: -np.inf}
+    if len(kernel) == 2 and functions.get(combine) == filler and _slides(x, strides):
+        from mlferry.compiled.sliding import LARGEST, SUM, slide
+
+        result = np.empty((*x.shape[:-2], *size), np.float32)
+        window = kernel, strides, (1, 1), [front for front, _ in edges]
+        function = SUM if combine is np.add else LARGEST
+        slide(function, _planes(x), None, *window, _planes(result))
+        return result
     source = padded(x, edges, filler)
     y = np.full((*x.shape[: x.ndim - len(kernel)], *size), filler, floats(x))
     for _, entries in taps_of(kernel, [1] * len(kernel), strides, size):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -405,26 +402,3 @@ def test_functions_of_vectors(name: str, most: float) -> None:
     error = np.abs(y[np.isfinite(single)] - right[np.isfinite(single)])
     assert (error <= most * space).all()
     np.testing.assert_array_equal(y[~np.isfinite(single)], single[~np.isfinite(single)])
-
-
-@pytest.mark.skipif(
-    os.uname().machine != "x86_64" if hasattr(os, "uname") else False,
-    reason="the other kinds of processors are named as those of x86",
-)
-@pytest.mark.parametrize(
-    ("processor", "features"),
-    [("generic", ""), ("haswell", "+avx,+avx2,+fma,+f16c")],
-)
-def test_other_processors(processor: str, features: str, tmp_path: Any) -> None:
-    """With vectors of four and eight lanes, the same rows pass."""
-    if "NUMBA_CPU_NAME" in os.environ:
-        pytest.skip("it runs inside of this test")
-    environment = {
-        **os.environ,
-        "NUMBA_CPU_NAME": processor,
-        "NUMBA_CPU_FEATURES": features,
-        "NUMBA_CACHE_DIR": str(tmp_path),
-    }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", __file__]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-2000:]

@@ -14,7 +14,7 @@ from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, rows_of
 from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
-from mlferry.runtime.threads import cores
+from mlferry.runtime.threads import lane_count
 
 _PIXEL = Window((1, 1), (1, 1), (1, 1))
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
@@ -51,7 +51,8 @@ class _Kernel:
         """Tasks of even size: of rows of the result, or of columns where weights are larger."""
         height, width, count = whole.y.shape
         line = 4 * width * (whole.x.shape[2] + count)  # bytes
-        shares = min(_SPARE * cores(), height * width * count * self.inner // _LEAST)
+        work = height * width * count * self.inner
+        shares = min(_SPARE * lane_count(work), work // _LEAST)
         fitting = -(-height * line // _CACHE)
         by_columns = 4 * self.inner * count > height * line or height < shares
         number = fitting if by_columns else max(fitting, shares)
