@@ -10,15 +10,7 @@ import click
 import numpy as np
 
 from mlferry.cli import options
-from mlferry.cli.common import (
-    json_option,
-    numbers,
-    pairs,
-    precision_of,
-    run_file,
-    save,
-    several,
-)
+from mlferry.cli.common import json_option, numbers, pairs, precision_of, run_file, save, several
 from mlferry.errors import CustomLayerError, ModelFileError
 
 EPILOG = """\b

@@ -184,12 +184,7 @@ def ints(value: Array) -> tuple[int, ...]:
 
 
 def inner_product(
-    context: Lowering,
-    x: Blob,
-    weights: Array,
-    *,
-    stored: object = None,
-    bias: Array | None = None,
+    context: Lowering, x: Blob, weights: Array, *, stored: object = None, bias: Array | None = None
 ) -> Blob:
     """Products with each row of weights [outputs, inputs] along the last axis.
 

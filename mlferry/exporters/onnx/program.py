@@ -165,9 +165,7 @@ class ProgramTranslation:
     def _constant(self, array: Array) -> str:
         if array.dtype == _HALF and array.size >= _STORED_LEAST:
             with self._outside():
-                name = self.e.node("Cast", self.e.constant(array), to=FLOAT)
-            self.e.shapes[name] = array.shape
-            return name
+                return self.e.node("Cast", self.e.constant(array), to=FLOAT)
         return self.e.constant(array.astype(carrier(_NAMES.get(array.dtype, "fp32"))))
 
     @contextmanager
@@ -181,11 +179,8 @@ class ProgramTranslation:
         """A value of the program, in the type in which the graph computes."""
         if dtype not in NUMBERS or (dtype == "fp16" and not self._half):
             return value
-        shape = self.e.shapes.get(value)
         narrow = self.e.node("Cast", value, to=NUMBERS[dtype])
-        wide = self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
-        self.e.shapes[wide] = shape
-        return wide
+        return self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -477,11 +472,10 @@ class ProgramTranslation:
 
     def output(self, name: str, value: str) -> None:
         """Give a value the name by which it is known outside."""
-        shape = self.e.shapes.get(value)
         self.e.graph.nodes.append(
             Node("Identity", [value], [name], name=self.e.fresh(f"{name}/op"))
         )
-        self.e.shapes[name] = shape
+        self.e.shapes[name] = self.e.shapes.get(value)
 
     def finish(self) -> Graph:
         """The graph without what computes nothing.

@@ -10,12 +10,7 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.convolution.either import (
-    LOWEST,
-    Edges,
-    cut_and_added,
-    within_kernels,
-)
+from mlferry.layers.convolution.either import LOWEST, Edges, cut_and_added, within_kernels
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params

@@ -10,11 +10,7 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.convolution.either import (
-    Edges,
-    cut_and_added,
-    within_kernels,
-)
+from mlferry.layers.convolution.either import Edges, cut_and_added, within_kernels
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program

@@ -7,12 +7,7 @@ from typing import Any
 
 from mlferry.converters.convolutions import edges
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.convolution import (
-    as_image,
-    dimensions_of,
-    from_image,
-    spatial_op,
-)
+from mlferry.converters.keras.ops.convolution import as_image, dimensions_of, from_image, spatial_op
 from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.reshapes import MOST_AXES, reshaped

@@ -14,15 +14,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.indexing import from_front
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.onnx.ops.reshaping import split_at_computed
-from mlferry.converters.operands import (
-    as_blob,
-    extent,
-    ints,
-    joined,
-    positive,
-    scalar,
-    vector,
-)
+from mlferry.converters.operands import as_blob, extent, ints, joined, positive, scalar, vector
 from mlferry.converters.values import Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 

@@ -15,11 +15,7 @@ from mlferry.numerics.shapes import Array
 
 @op("DFT", constants=(1, 2))
 def dft(
-    context: Lowering,
-    node: Node,
-    x: Blob,
-    length: Array | None = None,
-    axis: Array | None = None,
+    context: Lowering, node: Node, x: Blob, length: Array | None = None, axis: Array | None = None
 ) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
     default = 1 if context.graph.version < 20 else -2

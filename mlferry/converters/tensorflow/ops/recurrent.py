@@ -33,12 +33,7 @@ class _Cell:
     """One step of a fused LSTM."""
 
     def __init__(
-        self,
-        context: Lowering,
-        node: Node,
-        matrix: Array,
-        peepholes: Sequence[Any],
-        bias: Array,
+        self, context: Lowering, node: Node, matrix: Array, peepholes: Sequence[Any], bias: Array
     ) -> None:
         self.order = _ORDERS[node.op]
         forget = node.attrs.get("forget_bias", 0.0 if node.op == "BlockLSTMV2" else 1.0)

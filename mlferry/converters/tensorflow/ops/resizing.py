@@ -110,12 +110,7 @@ _KERNELS: dict[str, tuple[Kernel, float]] = {
 
 @op("ScaleAndTranslate", constants=(1, 2, 3), layouts=(CHANNELS_FIRST,))
 def scale_and_translate(
-    context: Lowering,
-    node: Node,
-    x: Blob,
-    size: Array,
-    scale: Array,
-    translation: Array,
+    context: Lowering, node: Node, x: Blob, size: Array, scale: Array, translation: Array
 ) -> Blob:
     """Also the op of `tf.image.resize(antialias=True)`; a matrix for each axis."""
     name = node.attrs.get("kernel_type", "lanczos3")
