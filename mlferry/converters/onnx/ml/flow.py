@@ -162,10 +162,9 @@ class Flow:
         source: Row | Cell,
         name: str,
         cell: str,
-        shape: Sizes = (1, 1),
     ) -> Cell:
         """Add a model from one feature to one value."""
-        result = Cell(self.fresh(name), cell, shape)
+        result = Cell(self.fresh(name), cell)
         self.add(
             kind, params, [source], {result.feature: type_of(result)}, label=_target(kind, result)
         )
