@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
 from mlferry.compiled.polynomials import ERF
+from mlferry.lanes import in_rows
 
 Array = NDArray[Any]
 
@@ -122,7 +123,7 @@ def softmax_along(x: Array, axis: int) -> Array:
 
         rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
         result = np.empty_like(rows)
-        softmax_rows(rows, result)
+        in_rows(lambda part: softmax_rows(rows[part], result[part]), rows)
         return result.reshape(x.shape)
     y = x - x.max(axis=axis, keepdims=True)
     np.exp(y, out=y)
