@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
 from mlferry.lanes import in_rows
-
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 
 def standardized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:

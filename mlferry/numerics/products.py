@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.lanes import WORTH_A_THREAD, in_parts
-
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 
 def matmul(left: Array, right: Array) -> Array:
