@@ -27,7 +27,7 @@ ALLOWED = {
     "refusals": set(),
     "rooms": {"registry"},
     "lanes": set(),
-    "numerics": {"errors", "compiled", "numerics"},
+    "numerics": {"errors", "lanes", "compiled", "numerics"},
     "compiled": {"errors", "lanes", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},

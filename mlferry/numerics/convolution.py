@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.compiled import is_active, packs
+from mlferry.lanes import in_parts
 from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges, slide
 
@@ -174,15 +175,19 @@ def _deep(
     x = x.reshape(batch, groups, -1, *x.shape[2:])
     y = np.empty((batch, groups, outputs // groups, *size), floats(x, weights))
     matrix = weights.reshape(groups, outputs // groups, -1)
-    # the windows of one slice of the result
-    columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), floats(x))
     taps = [n * d for n, d in zip(x.strides[3:], dilations, strict=True)]
     apart = (*x.strides[1:3], *taps, x.strides[4] * strides[1], x.strides[5] * strides[2])
-    for sample, place in np.ndindex(batch, size[0]):
-        source = x[sample, :, :, place * strides[0] :]
-        np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
-        result = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
-        y[sample, :, :, place] = result.reshape(groups, -1, *size[1:])
+
+    def work(part: slice) -> None:
+        # the windows of one slice of the result
+        columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), floats(x))
+        for sample, place in itertools.product(range(batch), range(*part.indices(size[0]))):
+            source = x[sample, :, :, place * strides[0] :]
+            np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
+            result = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
+            y[sample, :, :, place] = result.reshape(groups, -1, *size[1:])
+
+    in_parts(work, size[0], y.size * matrix.shape[-1])
     return y.reshape(batch, outputs, *size)
 
 

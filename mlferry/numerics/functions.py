@@ -9,6 +9,7 @@ import numpy as np
 
 from mlferry.compiled import is_active
 from mlferry.compiled.polynomials import ERF
+from mlferry.lanes import in_rows
 from mlferry.numerics.shapes import Array
 
 _HALF = np.float32(0.5)
@@ -138,7 +139,7 @@ def softmax_along(x: Array, axis: int) -> Array:
 
         rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
         result = np.empty_like(rows)
-        softmax_rows(rows, result)
+        in_rows(lambda part: softmax_rows(rows[part], result[part]), rows)
         return result.reshape(x.shape)
     y = x - x.max(axis=axis, keepdims=True)
     np.exp(y, out=y)
