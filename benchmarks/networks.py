@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -180,8 +181,9 @@ def lstm_tagger(batch: int) -> onnx.ModelProto:
     return n.model(n.put("Softmax", n.dense(y, 2 * hidden, 20), axis=-1))
 
 
-def transformer(batch: int) -> onnx.ModelProto:
-    size, heads, steps = 128, 4, 64
+def transformer(
+    batch: int, size: int = 128, heads: int = 4, steps: int = 64, count: int = 4
+) -> onnx.ModelProto:
     n = Net({"x": (batch, steps, size)})
     split = n.constant(np.array([batch, steps, heads, size // heads]))
     merge = n.constant(np.array([batch, steps, size]))
@@ -195,7 +197,7 @@ def transformer(batch: int) -> onnx.ModelProto:
         return n.put("Transpose", n.put("Reshape", n.dense(x, size, size), split), perm=perm)
 
     x = "x"
-    for _ in range(4):
+    for _ in range(count):
         q, k, v = headed(x, [0, 2, 1, 3]), headed(x, [0, 2, 3, 1]), headed(x, [0, 2, 1, 3])
         chances = n.put("Softmax", n.put("Mul", n.put("MatMul", q, k), scale), axis=-1)
         mixed = n.put("Transpose", n.put("MatMul", chances, v), perm=[0, 2, 1, 3])
@@ -213,4 +215,5 @@ NETWORKS: dict[str, Callable[[int], onnx.ModelProto]] = {
     "U-Net": unet,
     "LSTM tagger": lstm_tagger,
     "transformer encoder": transformer,
+    "wide transformer": partial(transformer, size=768, heads=12, steps=128, count=2),
 }

@@ -27,6 +27,9 @@ Part = Callable[[], None]
 R = TypeVar("R")
 _MOST = 8  # threads: each has memory of its own to work in
 _AT_ONCE = 1 << 16  # elements
+WORTH_A_THREAD = 1 << 22  # multiplications: to wake a thread takes about as long
+_MOST_PARTS = 16
+_PASSES = 32  # multiplications that take as long as a function such as an exponential
 _EAGER, _PAUSE = 300, 5e-5  # how often a thread asks without a pause, and seconds of one
 
 
@@ -319,6 +322,32 @@ def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:
     parts = [part(number) for number in range(len(slices))]
     share([parts] * lane_count(len(parts)))
     return [results[number] for number in range(len(slices))]
+
+
+def in_parts(work: Callable[[slice], None], extent: int, multiplications: int) -> None:
+    """Do work on even parts of an axis, on the threads that are free.
+
+    The parts depend on the arguments alone, so that results are the same on any number of cores.
+
+    Args:
+        work: for some entries of the axis.
+        extent: of the axis.
+        multiplications: of all of it, or what takes as long. There is one part if it is less
+            than twice `WORTH_A_THREAD`.
+    """
+    count = min(extent, _MOST_PARTS, multiplications // WORTH_A_THREAD)
+    if count < 2:
+        work(slice(0, extent))
+        return
+    step = -(-extent // count)
+    slices = [slice(first, first + step) for first in range(0, extent, step)]
+    parts = [functools.partial(work, part) for part in slices]
+    share([parts] * lane_count(len(parts)))
+
+
+def in_rows(work: Callable[[slice], None], array: NDArray[Any]) -> None:
+    """Do some passes over an array on even parts of its first axis; see `in_parts`."""
+    in_parts(work, len(array), array.size * _PASSES)
 
 
 def _taking(parts: Sequence[Part], numbers: Iterator[int], threads: int) -> Part:

@@ -35,7 +35,7 @@ class Registry(Generic[T]):
         self._replace = replace
         self._entries: dict[str, list[Entry[T]]] = {}
 
-    def register(self, *names: str, since: int = 1, **options: Any) -> Callable[[T], T]:
+    def register(self, *names: str, since: int = 1, **options: object) -> Callable[[T], T]:
         """Decorator that registers a function or class under one or more names.
 
         Raises:
@@ -49,7 +49,7 @@ class Registry(Generic[T]):
 
         return decorate
 
-    def add(self, name: str, value: T, *, since: int = 1, **options: Any) -> None:
+    def add(self, name: str, value: T, *, since: int = 1, **options: object) -> None:
         """Register one object under one name; see `register`."""
         entries = self._entries.setdefault(name, [])
         same = [entry for entry in entries if entry.since == since]

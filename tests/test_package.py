@@ -27,7 +27,7 @@ ALLOWED = {
     "refusals": set(),
     "rooms": {"registry"},
     "lanes": set(),
-    "numerics": {"errors", "compiled", "numerics"},
+    "numerics": {"errors", "lanes", "compiled", "numerics"},
     "compiled": {"errors", "lanes", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
@@ -289,7 +289,7 @@ def test_public_names_exist_and_are_documented(name: str) -> None:
 # Parameters that may be anything; lower it with every one that gets a type. What may stay: fields
 # of a message by their names (`**params`), values that a user or a file gives, to be checked
 # inside, and objects of libraries without types.
-MOST_UNTYPED = 58
+MOST_UNTYPED = 43
 
 
 def allows_anything(annotation: ast.expr) -> bool:

@@ -6,28 +6,28 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from mlferry import limits
+from mlferry.cli import options
+from mlferry.cli.options import FILE, F
 from mlferry.errors import CustomLayerError, MlferryError, ModelFileError
 from mlferry.text import readable_json
 
 if TYPE_CHECKING:
     from mlferry.models.model import MLModel
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path)
 model_argument = click.argument("model", type=FILE)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-custom_classes_option = click.option(
-    "--custom", type=FILE, metavar="FILE.py", help="Python file that registers custom classes."
+custom_classes_option = options.file(
+    "--custom", "FILE.py", "Python file that registers custom classes."
 )
 out_option = click.option(
     "-o", "--out", required=True, type=FILE, metavar="FILE", help="The .mlmodel file to write."
@@ -37,29 +37,25 @@ out_option = click.option(
 def run_options(function: F) -> F:
     """What `MLModel` takes that says how a model is run."""
     for option in (
-        click.option(
-            "--function",
-            metavar="NAME",
-            help="The function of an ML Program to run, where it has several.",
+        options.value(
+            "--function", "NAME", "The function of an ML Program to run, where it has several."
         ),
-        click.option(
+        options.choice(
             "--precision",
-            type=click.Choice(["half", "exact"]),
+            ["half", "exact"],
+            "Of ML Programs: whether values of float16 are rounded where the program does.",
             default="half",
-            show_default=True,
-            help="Of ML Programs: whether values of float16 are rounded where the program does.",
         ),
         click.option(
             "--threads",
             type=click.IntRange(1),
             help="Threads that a prediction may use; by default one per core.",
         ),
-        click.option(
+        options.choice(
             "--engine",
-            type=click.Choice(["numpy", "onnxruntime"]),
+            ["numpy", "onnxruntime"],
+            "The library that runs the model.",
             default="numpy",
-            show_default=True,
-            help="The library that runs the model.",
         ),
     ):
         function = option(function)

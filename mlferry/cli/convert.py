@@ -9,16 +9,8 @@ from typing import Any
 import click
 import numpy as np
 
-from mlferry.cli.common import (
-    FILE,
-    json_option,
-    numbers,
-    pairs,
-    precision_of,
-    run_file,
-    save,
-    several,
-)
+from mlferry.cli import options
+from mlferry.cli.common import json_option, numbers, pairs, precision_of, run_file, save, several
 from mlferry.errors import CustomLayerError, ModelFileError
 
 EPILOG = """\b
@@ -34,25 +26,12 @@ examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, required=True, type=FILE, metavar="SOURCE... TARGET")
-@click.option("-o", "--out", type=FILE, metavar="FILE", help="The same as TARGET.")
-@click.option(
-    "--custom",
-    type=FILE,
-    metavar="FILE.py",
-    help="Python file with custom_conversion_functions = {...}.",
-)
-@click.option(
-    "--add-custom-layers",
-    is_flag=True,
-    help="Make a custom layer of every layer without a converter.",
-)
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="NAME",
-    help="Make this input an image; repeat it for another input.",
+@click.argument("paths", nargs=-1, required=True, type=options.FILE, metavar="SOURCE... TARGET")
+@click.option("-o", "--out", type=options.FILE, metavar="FILE", help="The same as TARGET.")
+@options.file("--custom", "FILE.py", "Python file with custom_conversion_functions = {...}.")
+@options.flag("--add-custom-layers", "Make a custom layer of every layer without a converter.")
+@options.repeated(
+    "--image", "images", "NAME", "Make this input an image; repeat it for another input."
 )
 @click.option(
     "--color",
@@ -60,22 +39,19 @@ examples:
     type=click.Choice(["RGB", "BGR", "GRAYSCALE"], case_sensitive=False),
     help="Order of the channels of images: RGB, BGR or GRAYSCALE.",
 )
-@click.option(
-    "--scale",
-    metavar="NUMBERS",
-    help="Multiply pixels by this: 1/255; one number, or one per channel.",
+@options.value(
+    "--scale", "NUMBERS", "Multiply pixels by this: 1/255; one number, or one per channel."
 )
-@click.option(
+@options.value(
     "--bias",
-    metavar="NUMBERS",
-    help="Add this to scaled pixels; one number, or one per channel: -104,-117,-123.",
+    "NUMBERS",
+    "Add this to scaled pixels; one number, or one per channel: -104,-117,-123.",
 )
-@click.option(
+@options.repeated(
     "--shape",
     "shapes",
-    multiple=True,
-    metavar="NAME=SHAPE",
-    help="Shape of an input, batch included: data=1,3,224,224; 1..512 for a range; given again, "
+    "NAME=SHAPE",
+    "Shape of an input, batch included: data=1,3,224,224; 1..512 for a range; given again, "
     "one of a list of shapes.",
 )
 @click.option(
@@ -84,65 +60,51 @@ examples:
     default=None,
     help="How the source takes images; by default as its framework does.",
 )
-@click.option(
+@options.repeated(
     "--type",
     "types",
-    multiple=True,
-    metavar="NAME=TYPE",
-    help="Numbers of an input: float32, float64, int32 or float16; by default the source's.",
+    "NAME=TYPE",
+    "Numbers of an input: float32, float64, int32 or float16; by default the source's.",
 )
-@click.option(
+@options.repeated(
     "--value",
     "values",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Fix an input to a number or an .npy file; the model then has no such input.",
+    "NAME=VALUE",
+    "Fix an input to a number or an .npy file; the model then has no such input.",
 )
-@click.option(
-    "--output", "outputs", multiple=True, metavar="NAME", help="An output to keep; by default all."
-)
-@click.option(
-    "--output-image",
-    "output_images",
-    multiple=True,
-    metavar="NAME",
-    help="Make this output an image.",
-)
-@click.option(
-    "--labels", type=FILE, metavar="FILE", help="Make a classifier of these labels, one per line."
-)
-@click.option(
+@options.repeated("--output", "outputs", "NAME", "An output to keep; by default all.")
+@options.repeated("--output-image", "output_images", "NAME", "Make this output an image.")
+@options.file("--labels", "FILE", "Make a classifier of these labels, one per line.")
+@options.value(
     "--label-output",
-    metavar="NAME",
-    help="A classifier's output with the likeliest label; by default classLabel.",
+    "NAME",
+    "A classifier's output with the likeliest label; by default classLabel.",
 )
-@click.option(
+@options.value(
     "--probabilities",
-    metavar="NAME",
-    help="A classifier's output with the probabilities; by default the only one.",
+    "NAME",
+    "A classifier's output with the probabilities; by default the only one.",
 )
-@click.option(
+@options.choice(
     "--source",
-    type=click.Choice(["keras", "onnx", "tensorflow"]),
-    help="The framework of SOURCE; by default its content decides.",
+    ["keras", "onnx", "tensorflow"],
+    "The framework of SOURCE; by default its content decides.",
 )
-@click.option(
+@options.value(
     "--signature",
-    metavar="NAME",
-    help="The signature of a SavedModel; by default serving_default, or the only one.",
+    "NAME",
+    "The signature of a SavedModel; by default serving_default, or the only one.",
 )
-@click.option(
+@options.flag(
     "--trace",
-    is_flag=True,
-    help="Convert what layers of your own compute; their classes are the custom_objects = {...} "
+    "Convert what layers of your own compute; their classes are the custom_objects = {...} "
     "of --custom.",
 )
-@click.option(
+@options.choice(
     "--activation-quantization",
-    type=click.Choice(["keep", "drop"]),
+    ["keep", "drop"],
+    "What to do with activations that the source rounds to few bits.",
     default="keep",
-    show_default=True,
-    help="What to do with activations that the source rounds to few bits.",
 )
 @click.option(
     "--deployment-target",
@@ -158,10 +120,8 @@ examples:
     type=click.Choice(["neuralnetwork", "mlprogram"]),
     help="What to write; by default an ML Program where TARGET is an .mlpackage.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["float16", "float32"]),
-    help="The precision of an ML Program; by default float16.",
+@options.choice(
+    "--precision", ["float16", "float32"], "The precision of an ML Program; by default float16."
 )
 @click.option(
     "--keep",
@@ -169,11 +129,7 @@ examples:
     metavar="NAME",
     help="A value of an ML Program to keep in float32, as `mlferry precision` lists them.",
 )
-@click.option(
-    "--states",
-    is_flag=True,
-    help="Make states of what stateful layers and caches keep (ML Programs).",
-)
+@options.flag("--states", "Make states of what stateful layers and caches keep (ML Programs).")
 @json_option
 def convert(
     paths: tuple[Path, ...],

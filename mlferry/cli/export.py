@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -27,21 +27,18 @@ examples:
 
 @click.command(epilog=EPILOG)
 @model_argument
-@click.argument("target", type=FILE, metavar="FILE.onnx")
-@click.option(
-    "--pixels", is_flag=True, help="Image inputs take pixels, scaled and ordered in the graph."
-)
-@click.option(
+@click.argument("target", type=options.FILE, metavar="FILE.onnx")
+@options.flag("--pixels", "Image inputs take pixels, scaled and ordered in the graph.")
+@options.repeated(
     "--shape",
     "shapes",
-    multiple=True,
-    metavar="NAME=SHAPE",
-    help="Shape of an input; a word in place of a number names an extent that varies.",
+    "NAME=SHAPE",
+    "Shape of an input; a word in place of a number names an extent that varies.",
 )
-@click.option(
+@options.choice(
     "--precision",
-    type=click.Choice(["half", "exact"]),
-    help="Of ML Programs: whether values of float16 are rounded where the program does.",
+    ["half", "exact"],
+    "Of ML Programs: whether values of float16 are rounded where the program does.",
 )
 @custom_classes_option
 @json_option

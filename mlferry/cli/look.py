@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -42,11 +42,8 @@ examples:
   mlferry precision net.mlpackage photos/ --json | jq .keep_in_float32
 """
 
-against_option = click.option(
-    "--against",
-    type=FILE,
-    metavar="MODEL",
-    help="The model before compression: show how far each weight is from it.",
+against_option = options.file(
+    "--against", "MODEL", "The model before compression: show how far each weight is from it."
 )
 
 VERIFY_EPILOG = """\b
@@ -60,7 +57,7 @@ examples:
 @click.command(epilog=INSPECT_EPILOG)
 @model_argument
 @json_option
-@click.option("--html", type=FILE, metavar="FILE.html", help="Write the facts as a page.")
+@options.file("--html", "FILE.html", "Write the facts as a page.")
 @against_option
 def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None) -> None:
     """Show what MODEL is: interface, dependencies, precision, systems, layers, problems."""
@@ -93,19 +90,15 @@ def inspect(model: Path, as_json: bool, html: Path | None, against: Path | None)
 @click.option(
     "-o",
     "--out",
-    type=FILE,
+    type=options.FILE,
     metavar="FILE.html",
     help="The page to write; by default a temporary file.",
 )
 @click.option("--open/--no-open", "opens", default=True, help="Open it in the browser.")
-@click.option(
-    "--shape",
-    "shapes",
-    multiple=True,
-    metavar="NAME=SHAPE",
-    help="Shape of an input, where it is flexible: image=1,3,512,512.",
+@options.repeated(
+    "--shape", "shapes", "NAME=SHAPE", "Shape of an input, where it is flexible: image=1,3,512,512."
 )
-@click.option("--netron", is_flag=True, help="Open the model in Netron instead.")
+@options.flag("--netron", "Open the model in Netron instead.")
 @against_option
 @custom_classes_option
 def view(
@@ -160,8 +153,8 @@ def validate(model: Path, as_json: bool) -> int:
 
 @click.command(epilog=PRECISION_EPILOG)
 @model_argument
-@click.argument("folder", type=FILE)
-@click.option("--html", type=FILE, metavar="FILE.html", help="Also write the report as a page.")
+@click.argument("folder", type=options.FILE)
+@options.file("--html", "FILE.html", "Also write the report as a page.")
 @json_option
 def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> None:
     """Show where the ML Program MODEL loses accuracy by computing in float16.
@@ -182,14 +175,9 @@ def precision(model: Path, folder: Path, html: Path | None, as_json: bool) -> No
 
 
 @click.command(epilog=VERIFY_EPILOG)
-@click.argument("source", type=FILE)
+@click.argument("source", type=options.FILE)
 @model_argument
-@click.option(
-    "--samples",
-    type=FILE,
-    metavar="FOLDER",
-    help="Pictures or arrays to run both on; by default random values.",
-)
+@options.file("--samples", "FOLDER", "Pictures or arrays to run both on; by default random values.")
 @click.option(
     "--count",
     type=int,

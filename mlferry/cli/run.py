@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     model_argument,
     print_json,
@@ -38,7 +38,7 @@ examples:
 @model_argument
 @click.argument("inputs", nargs=-1, required=True, metavar="NAME=FILE...")
 @custom_classes_option
-@click.option("--out", type=FILE, metavar="FILE.npz", help="Write the outputs to an .npz file.")
+@options.file("--out", "FILE.npz", "Write the outputs to an .npz file.")
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: every class of a classifier.")
 def predict(

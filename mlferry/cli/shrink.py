@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -44,10 +44,8 @@ examples:
   mlferry compare net.mlmodel small.mlmodel photos/ --html report.html --engine onnxruntime
 """
 
-joint_option = click.option(
-    "--joint",
-    is_flag=True,
-    help="Compress an ML Program's compressed weights further, instead of anew.",
+joint_option = options.flag(
+    "--joint", "Compress an ML Program's compressed weights further, instead of anew."
 )
 
 
@@ -67,13 +65,11 @@ joint_option = click.option(
     help="linear, linear_symmetric, linear_lut, kmeans, dequantization, or custom_lut with the "
     "lut_function of --custom.",
 )
-@click.option(
-    "--samples", type=FILE, metavar="FOLDER", help="Pictures on which to keep the outputs close."
-)
-@click.option(
+@options.file("--samples", "FOLDER", "Pictures on which to keep the outputs close.")
+@options.choice(
     "--granularity",
-    type=click.Choice(["per_tensor", "per_channel", "per_block", "per_grouped_channel"]),
-    help="What gets a scale or a table of its own (ML Programs).",
+    ["per_tensor", "per_channel", "per_block", "per_grouped_channel"],
+    "What gets a scale or a table of its own (ML Programs).",
 )
 @click.option(
     "--block-size", default="32", show_default=True,
@@ -84,10 +80,12 @@ joint_option = click.option(
     help="Output channels of a group, or of a block of tables; 0 and several likewise.",
 )  # fmt: skip
 @click.option(
-    "--cluster-dim", default="1", show_default=True,
+    "--cluster-dim",
+    default="1",
+    show_default=True,
     help="Of ML Programs: how many weights an entry of a table stands for; with --mean-bits "
     "several, such as 1,2.",
-)  # fmt: skip
+)
 @joint_option
 @custom_classes_option
 @json_option
@@ -162,7 +160,7 @@ def _size(path: Path) -> int:
 @out_option
 @click.option("--sparsity", type=float, help="The fraction of each weight to set to zero.")
 @click.option("--threshold", type=float, help="Set values up to this magnitude to zero.")
-@click.option("--ratio", metavar="N:M", help="Set N of every M consecutive inputs to zero.")
+@options.value("--ratio", "N:M", "Set N of every M consecutive inputs to zero.")
 @joint_option
 @json_option
 def prune(
@@ -195,11 +193,13 @@ def prune(
 
 
 @click.command(epilog=COMPARE_EPILOG)
-@click.argument("paths", nargs=-1, required=True, type=FILE, metavar="FIRST OTHER... FOLDER")
+@click.argument(
+    "paths", nargs=-1, required=True, type=options.FILE, metavar="FIRST OTHER... FOLDER"
+)
 @custom_classes_option
 @run_options
-@click.option("--nested", is_flag=True, help="Include pictures in the subfolders of FOLDER.")
-@click.option("--html", type=FILE, metavar="FILE.html", help="Also write the report as a page.")
+@options.flag("--nested", "Include pictures in the subfolders of FOLDER.")
+@options.file("--html", "FILE.html", "Also write the report as a page.")
 @json_option
 def compare(
     paths: tuple[Path, ...],

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -34,18 +34,17 @@ of the training inputs.
 
 @click.command(epilog=EPILOG)
 @model_argument
-@click.argument("samples", type=FILE)
+@click.argument("samples", type=options.FILE)
 @out_option
 @click.option("--epochs", type=int, help="How often to go through the samples.")
-@click.option(
+@options.repeated(
     "--set",
     "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set a parameter of the training: learningRate, momentum, beta1, beta2, eps, "
+    "NAME=VALUE",
+    "Set a parameter of the training: learningRate, momentum, beta1, beta2, eps, "
     "miniBatchSize, seed, shuffle, numberOfNeighbors.",
 )
-@click.option("--curve", type=FILE, metavar="FILE.png", help="Draw the loss of each epoch.")
+@options.file("--curve", "FILE.png", "Draw the loss of each epoch.")
 @custom_classes_option
 @json_option
 def update(

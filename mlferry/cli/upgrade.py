@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -27,13 +27,9 @@ examples:
 
 @click.command(epilog=EPILOG)
 @model_argument
-@click.argument("target", type=FILE, metavar="FILE.mlpackage")
-@click.option(
-    "--precision",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="The precision to compute with.",
+@click.argument("target", type=options.FILE, metavar="FILE.mlpackage")
+@options.choice(
+    "--precision", ["float16", "float32"], "The precision to compute with.", default="float16"
 )
 @click.option(
     "--keep",
@@ -48,10 +44,8 @@ examples:
     metavar="SYSTEM",
     help='Fail if the program needs a newer system than this, e.g. "iOS16".',
 )
-@click.option(
-    "--states",
-    is_flag=True,
-    help="Make states of inputs NAME_in and outputs NAME_out, and of past... and present....",
+@options.flag(
+    "--states", "Make states of inputs NAME_in and outputs NAME_out, and of past... and present...."
 )
 @custom_classes_option
 @json_option

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from mlferry.cli import options
 from mlferry.cli.common import (
-    FILE,
     custom_classes_option,
     json_option,
     model_argument,
@@ -36,38 +36,32 @@ example:
     "-o",
     "--out",
     default=Path(),
-    type=FILE,
+    type=options.FILE,
     metavar="FOLDER",
     help="Where to write the files; by default here.",
 )
-@click.option(
-    "--language",
-    type=click.Choice(["swift", "python", "both"]),
-    default="both",
-    show_default=True,
-    help="The language of the classes.",
+@options.choice(
+    "--language", ["swift", "python", "both"], "The language of the classes.", default="both"
 )
-@click.option("--gpu", is_flag=True, help="Add encode(commandBuffer:inputs:outputs:) in Swift.")
-@click.option(
+@options.flag("--gpu", "Add encode(commandBuffer:inputs:outputs:) in Swift.")
+@options.flag(
     "--accelerate",
-    is_flag=True,
-    help="Compute with Accelerate what is written whole: layers of single values, with --custom.",
+    "Compute with Accelerate what is written whole: layers of single values, with --custom.",
 )
-@click.option(
+@options.repeated(
     "--test",
     "sample",
-    multiple=True,
-    metavar="NAME=FILE",
-    help="Also write a unit test in Swift, with what the Python classes give for this input.",
+    "NAME=FILE",
+    "Also write a unit test in Swift, with what the Python classes give for this input.",
 )
-@click.option(
+@options.value(
     "--app",
-    metavar="NAME",
-    help="Write a Swift package around the model instead, with tests that compare with what it "
+    "NAME",
+    "Write a Swift package around the model instead, with tests that compare with what it "
     "gives here for the sample of --test.",
 )
 @custom_classes_option
-@click.option("--force", is_flag=True, help="Overwrite existing files.")
+@options.flag("--force", "Overwrite existing files.")
 @json_option
 def scaffold(
     model: Path,
@@ -125,7 +119,7 @@ def _written(paths: list[Path], as_json: bool) -> None:
 
 
 @click.command(epilog=EXAMPLES_EPILOG)
-@click.argument("folder", type=FILE)
+@click.argument("folder", type=options.FILE)
 @json_option
 def examples(folder: Path, as_json: bool) -> None:
     """Write the files of README and guides into FOLDER: models, samples, pictures, code."""

@@ -18,6 +18,7 @@ from mlferry.compiled.vectors import (
     kernel,
     tile_of,
 )
+from mlferry.lanes import in_rows
 
 _FUNCTIONS = {
     "erf": Instructions.erf,
@@ -65,5 +66,6 @@ def applied(name: str, x: Array, out: Array | None = None) -> Array:
     """
     rows = np.ascontiguousarray(x)
     y: Any = np.empty(x.shape, np.float32) if out is None else out
-    _apply(_PLACES[name], rows.reshape(-1), y.reshape(-1))
+    source, target = rows.reshape(-1), y.reshape(-1)
+    in_rows(lambda part: _apply(_PLACES[name], source[part], target[part]), source)
     return y

@@ -11,6 +11,7 @@ from mlferry.compiled.vectors import LANES
 from mlferry.errors import PredictionError
 
 Array = NDArray[np.float32]
+PANEL = 2 * LANES  # columns that lie side by side
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PackedMatrix:
         inner, columns = matrix.shape
         values = np.zeros(inner * (-(-columns // LANES) * LANES), np.float32)
         first = 0
-        for width in (2 * LANES, LANES):
+        for width in (PANEL, LANES):
             panels = (columns - first) // width
             part = matrix[:, first : first + panels * width]
             target = values[inner * first : inner * (first + panels * width)]

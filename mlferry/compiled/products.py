@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.tasks import TASK, MapTask, Table
 from mlferry.compiled.vectors import BYTES, WHOLE, Array, address, arrays, kernel, tile_for
 from mlferry.compiled.windows import CONVOLVE, Pair, check_reach, convolve, segments_of
+from mlferry.lanes import WORTH_A_THREAD, in_parts
 
 
-@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, "C", written=True))
+@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, written=True))
 def _multiply(rows: Array, weights: Array, bias: Array, tile: int, y: Array) -> None:
     """A product of rows [n, inputs]: [n, outputs]."""
     at_its_place = np.zeros(1, np.int64)
@@ -48,12 +49,30 @@ class PackedProduct:
     def __call__(self, rows: Array) -> Array:
         """For rows [n, inputs] in float32: [n, outputs]."""
         count, columns = len(rows), self.weights.columns
+        inner = self.weights.inner
         y = np.empty((count, columns), np.float32)
         self.weights.check(rows.shape[1], columns)
-        if y.size:
-            if rows.strides[1] != BYTES:
-                rows = np.ascontiguousarray(rows)
-            _multiply(rows, self.weights.values, self.bias, tile_for(count), y)
+        if not y.size:
+            return y
+        if rows.strides[1] != BYTES:
+            rows = np.ascontiguousarray(rows)
+        work, panels = count * inner * columns, columns // PANEL
+
+        def some_rows(part: slice) -> None:
+            target = y[part]
+            tile = tile_for(len(target))
+            _multiply(rows[part], self.weights.values, self.bias, tile, target)
+
+        def some_columns(part: slice) -> None:
+            first, end = part.start * PANEL, part.stop * PANEL
+            target = y[:, first : columns if part.stop >= panels else end]
+            weights, bias = self.weights.values[first * inner :], self.bias[first:]
+            _multiply(rows, weights, bias, tile_for(count), target)
+
+        if work < 2 * WORTH_A_THREAD or panels < 2:
+            in_parts(some_rows, count, work)
+        else:
+            in_parts(some_columns, panels, work)
         return y
 
 
@@ -75,13 +94,20 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
     maps = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     y = np.empty((len(x), *size, len(weights)), np.float32)
     nothing, tile = packed.padded(None), tile_for(size[1])
+    work = y[0].size * packed.inner if len(y) else 0
     for source, target in zip(maps, y, strict=True):
         check_reach(source, kernel, strides, dilations, target)
         offsets, run = segments_of(source, kernel, dilations)
         packed.check(offsets.size * run, target.shape[2])
-        steps = strides[0] * source.strides[0], strides[1] * source.strides[1]
-        task = MapTask(
-            CONVOLVE, target, source, steps, offsets, run, packed.values, bias=nothing, tile=tile
-        )
-        Table([[task]])()
+        whole = MapTask(
+            CONVOLVE, target, source,
+            (strides[0] * source.strides[0], strides[1] * source.strides[1]),
+            offsets, run, packed.values, bias=nothing, tile=tile,
+        )  # fmt: skip
+
+        def convolve_rows(rows: slice, whole: MapTask = whole) -> None:
+            top = rows.start * strides[0]
+            Table([[replace(whole, y=whole.y[rows], x=whole.x[top:])]])()
+
+        in_parts(convolve_rows, size[0], work)
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2))

@@ -166,7 +166,7 @@ class Table(Walk):
     def __init__(self, steps: Sequence[Sequence[MapTask]]) -> None:
         self.steps = list(steps)  # whose arrays the addresses are of
         self._table = np.array([task.row() for task in chain(*steps)], TASK)
-        self._starts = np.array([0, *accumulate(map(len, steps))])
+        self._starts = np.array([0, *accumulate(map(len, steps))], np.int64)
         super().__init__(len(steps), lane_count(max(map(len, steps), default=0)))
 
     def begin(self) -> Callable[[int], int]:

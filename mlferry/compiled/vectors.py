@@ -132,6 +132,7 @@ def address(array: NDArray[Any]) -> int:
     return np.intp(array.ctypes.data)
 
 
+@functools.lru_cache(4096)
 def tile_for(width: int) -> int:
     """The tile that covers so many pixels with the fewest sums, the largest of such.
 
@@ -141,6 +142,7 @@ def tile_for(width: int) -> int:
     return min(fitting, key=lambda tile: -(-width // tile) * (tile + 1))
 
 
+@functools.lru_cache(4096)
 def window_tile_for(width: int) -> int:
     """Likewise for `reduce_windows`."""
     fitting = [tile for tile in WINDOW_TILES if tile <= width]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import CHANNELS_FIRST, Blob
+from mlferry.numerics.shapes import Array
 from mlferry.spec import networks, weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -29,8 +27,8 @@ def absorbed(
     node: Node,
     x: Blob,
     *,
-    factor: NDArray[Any] | None = None,
-    shift: NDArray[Any] | None = None,
+    factor: Array | None = None,
+    shift: Array | None = None,
     channels_first: bool = False,
 ) -> Blob | None:
     """Fold a constant for each channel into the layer that made a blob, if that is possible.
@@ -39,9 +37,7 @@ def absorbed(
     here only.
 
     Args:
-        context: what adds layers.
         node: that adds or multiplies.
-        x: the blob that it reads.
         factor: broadcasts with the value.
         shift: likewise.
         channels_first: whether the channels of the source's images lie behind the batch.
@@ -93,7 +89,7 @@ def _maker(context: Lowering, x: Blob) -> nn.NeuralNetworkLayer | None:
     return None
 
 
-def _a_channel(array: NDArray[Any], x: Blob, channels: int, axis: int) -> NDArray[Any] | None:
+def _a_channel(array: Array, x: Blob, channels: int, axis: int) -> Array | None:
     """One number for each channel, which is an axis from the end, if the constant has no others."""
     if array.size == 1 and (x.shape is None or array.ndim <= x.rank):
         return np.broadcast_to(array.reshape(1), (channels,))
@@ -103,7 +99,7 @@ def _a_channel(array: NDArray[Any], x: Blob, channels: int, axis: int) -> NDArra
     return array.reshape(-1) if fits else None
 
 
-def _scale(params: Weighted, numbers: NDArray[Any]) -> bool:
+def _scale(params: Weighted, numbers: Array) -> bool:
     """Multiply the weights of every output channel; false if that is not possible."""
     encoding = weights.encoding(params.weights)
     if encoding is None or encoding.kind != "float32":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
@@ -22,6 +22,9 @@ from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
 from mlferry.layers.methods import LayerMethods, NewLayer
 from mlferry.spec.proto import neural_network_pb2 as nn
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def is_classic(function: Callable[..., Any], framework: str) -> bool:
@@ -92,9 +95,7 @@ def run(
     """Call a classic function.
 
     Args:
-        function: of the user.
         node: of the source.
-        builder: what it adds layers with.
         inputs: the blobs and constants of the node, as it reads them.
         framework: whose signature it has.
         guarded: calls it, and turns what it raises into an error of ours.
@@ -151,7 +152,7 @@ class _Errors:
         self.custom_layer_nodes: list[Any] = []
 
     def unsupported_op_configuration(
-        self, builder: object, node: Any, graph: object, err_message: str
+        self, builder: object, node: onnx.NodeProto, graph: object, err_message: str
     ) -> None:
         """Refuse the node.
 
@@ -160,7 +161,7 @@ class _Errors:
         """
         raise ConversionError(f"{node.op_type} {node.name!r}: {err_message}")
 
-    def missing_initializer(self, node: Any, err_message: str) -> None:
+    def missing_initializer(self, node: onnx.NodeProto, err_message: str) -> None:
         """Refuse the node.
 
         Raises:

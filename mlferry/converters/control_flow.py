@@ -23,7 +23,6 @@ def branch(context: Lowering, condition: Blob, yes: Body, no: Body) -> list[Blob
     """The results of one of two branches.
 
     Args:
-        context: what adds layers.
         condition: one number, true where it is not 0.
         yes: converts the branch for a true condition, and returns its results.
         no: converts the other branch, with as many results, of the same ranks.
@@ -83,7 +82,6 @@ def loop(
     """The states after all rounds of a body.
 
     Args:
-        context: what adds layers.
         limit: the number of rounds at most; None is no limit.
         condition: whether there is a first round; None if only the limit counts.
         states: blobs or constants; their shapes stay the same.

@@ -226,6 +226,7 @@ def _read_subclassed(source: object, options: Options) -> _Found:
     from mlferry.converters.keras import subclassed
     from mlferry.converters.keras.ops import FRONTEND
 
+    assert subclassed.claims(source)
     graph = subclassed.read(source, options.inputs)
     return graph, FRONTEND, replace(options, trace_custom_layers=True)
 

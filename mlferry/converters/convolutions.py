@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import extent, known
 from mlferry.converters.values import SOURCE, Blob, Layout
-from mlferry.numerics.windows import dilated
+from mlferry.numerics.shapes import Array
+from mlferry.numerics.windows import dilated, same_edges, spans_of
 from mlferry.spec.weights import Linear
 
 Pairs = Sequence[tuple[int, int]]
@@ -23,15 +25,26 @@ _AXES = ("Depth", "Height", "Width")
 _SIDES = (("Front", "Back"), ("Top", "Bottom"), ("Left", "Right"))
 
 
-def edges(pairs: Pairs) -> dict[str, Any]:
+def edges(pairs: Pairs, field: str = "paddingAmounts") -> dict[str, Any]:
     """`BorderAmounts` for height and width."""
     amounts = [{"startEdgeSize": a, "endEdgeSize": b} for a, b in pairs]
-    return {"paddingAmounts": {"borderAmounts": amounts}}
+    return {field: {"borderAmounts": amounts}}
 
 
 def padding(pairs: Pairs, same: str = "") -> dict[str, Any]:
     """Padding of height and width: amounts, or an asymmetry mode of SAME."""
     return {"same": {"asymmetryMode": same}} if same else {"valid": edges(pairs)}
+
+
+def same_pairs(
+    x: Blob, spans: Sequence[int], strides: Sequence[int], mode: str = "BOTTOM_RIGHT_HEAVY"
+) -> list[tuple[int, int]]:
+    """SAME padding of the last axes; with a stride of 1 it does not depend on the extent."""
+    pairs = []
+    for axis, (span, stride) in enumerate(zip(spans, strides, strict=True), -len(spans)):
+        size = 1 if stride == 1 else extent(x, axis)
+        pairs.append(same_edges(size, span, stride, mode))
+    return pairs
 
 
 def sides(pairs: Pairs) -> dict[str, Any]:
@@ -74,27 +87,48 @@ def convolved(
     weights: NDArray[np.float32],
     windows: Windows,
     *,
-    stored: Linear | NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
+    stored: Linear | Array | None = None,
+    bias: Array | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
     """A convolution.
 
     Args:
-        context: what adds layers.
         x: [N, C, *spatial].
         weights: [outputs, C / groups, *kernel].
-        windows: strides, dilations, padding and groups.
         stored: what to store for the weights, if they are quantized.
         bias: [outputs].
-        layout: of the blobs.
     """
     return _layer(context, x, weights, windows, layout, stored=stored, bias=bias)
 
 
-def dilated_kernel(
-    context: Lowering, kernel: NDArray[Any], dilations: Sequence[int]
-) -> NDArray[Any]:
+def convolved_by(
+    context: Lowering, x: Blob, weights: Blob, windows: Windows, *, layout: Layout = SOURCE
+) -> Blob:
+    """A convolution of images with weights [outputs, C / groups, *kernel] that are computed."""
+    outputs, inputs, *kernel = known(weights)
+    return context.layer(
+        "convolution",
+        x,
+        weights,
+        layout=layout,
+        outputChannels=outputs,
+        kernelChannels=inputs,
+        nGroups=windows.groups,
+        kernelSize=kernel,
+        stride=windows.strides,
+        dilationFactor=windows.dilations,
+        **padding(windows.pairs, windows.same),
+    )
+
+
+def channels_first(kernel: Array) -> Array:
+    """[*kernel, a, b] as [b, a, *kernel]."""
+    moved: Array = np.moveaxis(kernel, (-1, -2), (0, 1))
+    return moved
+
+
+def dilated_kernel(context: Lowering, kernel: Array, dilations: Sequence[int]) -> Array:
     """A kernel [a, b, *spatial] with zeros between its entries, counted before it is made.
 
     Raises:
@@ -102,8 +136,8 @@ def dilated_kernel(
     """
     if max(dilations) == 1:
         return kernel
-    wide = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
-    context.compute(4 * math.prod((*kernel.shape[:2], *wide)))
+    spans = spans_of(kernel.shape[2:], dilations)
+    context.compute(4 * math.prod((*kernel.shape[:2], *spans)))
     return dilated(kernel, dilations)
 
 
@@ -113,8 +147,8 @@ def transposed(
     weights: NDArray[np.float32],
     windows: Windows,
     *,
-    stored: Linear | NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
+    stored: Linear | Array | None = None,
+    bias: Array | None = None,
     layout: Layout = SOURCE,
 ) -> Blob:
     """A transposed convolution; `pairs` cut the full result, or add only the bias to it.
@@ -155,8 +189,8 @@ def _layer(
     windows: Windows,
     layout: Layout,
     *,
-    stored: Linear | NDArray[Any] | None,
-    bias: NDArray[Any] | None,
+    stored: Linear | Array | None,
+    bias: Array | None,
     is_transposed: bool = False,
 ) -> Blob:
     """A layer of two or three dimensions; one-dimensional data has a height of 1 inside."""
@@ -184,6 +218,43 @@ def _layer(
         stride=flat.strides,
         **padding(flat.pairs, windows.same),
         **params,
+    )
+    return context.squeeze(output, 2) if len(kernel) == 1 else output
+
+
+def pooled(
+    context: Lowering,
+    x: Blob,
+    kind: str,
+    kernel: Sequence[int],
+    windows: Windows,
+    *,
+    excludes: bool,
+    layout: Layout = SOURCE,
+) -> Blob:
+    """Pooling of [N, C, *spatial].
+
+    Args:
+        kind: Core ML's name of it.
+        kernel: the extents of a window.
+        excludes: whether an average leaves out the padding.
+    """
+    if len(kernel) == 3:
+        options = {**each("kernel", kernel), **each("stride", windows.strides)}
+        options |= {**sides(windows.pairs), "countExcludePadding": excludes}
+        return context.layer(
+            "pooling3d", x, layout=layout, type=kind, paddingType="CUSTOM", **options
+        )
+    maps, flat = _with_height(context, x, windows, len(kernel))
+    output = context.layer(
+        "pooling",
+        maps,
+        layout=layout,
+        type=kind,
+        kernelSize=(1, *kernel)[-2:],
+        stride=flat.strides,
+        avgPoolExcludePadding=excludes,
+        **padding(flat.pairs, flat.same),
     )
     return context.squeeze(output, 2) if len(kernel) == 1 else output
 

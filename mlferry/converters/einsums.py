@@ -26,7 +26,6 @@ def einsum(context: Lowering, equation: str, inputs: Sequence[Blob]) -> Blob:
     """Compute what `numpy.einsum` does, from left to right.
 
     Args:
-        context: what adds layers.
         equation: with or without "->" and "...".
         inputs: the operands, in the source's order of axes.
 

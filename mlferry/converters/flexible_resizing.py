@@ -221,10 +221,6 @@ def resized(
     """One axis of a blob, at computed places.
 
     Args:
-        context: the lowering.
-        x: the blob.
-        along: which axis.
-        axis: its extents.
         places: the positions of the samples.
         sampling: a `Sampling`: its mode and its cubic kernel count.
         rounding: of places, for "nearest": "floor", "ceil", "round_prefer_floor" or

@@ -31,7 +31,6 @@ def rfft(context: Lowering, x: Blob, length: int | None = None) -> Pair:
     """The frequencies 0 to length // 2 along the last axis.
 
     Args:
-        context: what adds layers.
         x: real, in the source's order; the last extent is known.
         length: the signal is cut, or filled with zeros, to this length; by default its own.
     """
@@ -74,7 +73,6 @@ def stft(context: Lowering, x: Blob, window: NDArray[np.float64], step: int, len
     """Transforms of windows of a signal: [..., samples] to [..., frames, length // 2 + 1].
 
     Args:
-        context: what adds layers.
         x: in the source's order; all extents but one of the leading ones are known.
         window: of as many samples as one frame has, at most `length`.
         step: samples from one frame to the next.
@@ -105,7 +103,6 @@ def istft(
     """Signals of frames, which overlap: [..., frames, frequencies] to [..., samples].
 
     Args:
-        context: what adds layers.
         parts: in the source's order, all extents known.
         window: every frame is multiplied with it; at most `length` samples.
         step: samples from one frame to the next.

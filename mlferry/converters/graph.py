@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 from mlferry.registry import did_you_mean
 
 
@@ -142,7 +142,7 @@ class Node:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     attrs: Attributes
-    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    weights: Mapping[str, Array] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     elementwise: bool = False
     layer: Any = None
@@ -164,7 +164,7 @@ class Node:
         arguments = self.arguments.as_dict().items()
         return self.attrs.as_dict() | {f"argument {name}": value for name, value in arguments}
 
-    def get_weights(self) -> list[NDArray[Any]]:
+    def get_weights(self) -> list[Array]:
         """The arrays in the source's order."""
         return [np.asarray(array) for array in self.weights.values()]
 
@@ -258,7 +258,7 @@ class Graph:
     channels_last: bool = True
     release: str = ""
     is_file: bool = True
-    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    constants: Mapping[str, Array] = field(default_factory=dict)
     functions: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, Mask] = field(default_factory=dict)

@@ -38,7 +38,6 @@ def bind_inputs(
     """Add every input of the graph and bind it.
 
     Args:
-        context: what adds layers.
         inputs: the user's types.
         takes_constants: whether the frontend's converters take known values; others receive blobs.
 
@@ -69,8 +68,9 @@ def bind_inputs(
 
 def _fix(context: Lowering, value: Value, number: object, takes_constants: bool) -> None:
     """An input with a constant value."""
+    dtype = value.dtype if value.dtype != "unknown" else "float32"
     try:
-        array = np.asarray(number).astype(_numpy_dtype(value))
+        array = np.asarray(number).astype(dtype)
     except (TypeError, ValueError) as error:
         raise ConversionError(f"value={number!r:.80} of input {value.name!r}: {error}") from error
     shape = value.shape
@@ -88,10 +88,6 @@ def _fix(context: Lowering, value: Value, number: object, takes_constants: bool)
     if not takes_constants:
         context.start(value.name)
         context.bind(value, context.stored(Constant(value.name, array)))
-
-
-def _numpy_dtype(value: Value) -> str:
-    return value.dtype if value.dtype != "unknown" else "float32"
 
 
 def _by_name(graph: Graph, inputs: Sequence[InputType]) -> dict[str, InputType]:
@@ -317,7 +313,6 @@ def finish(
     """Add the outputs, drop layers that none of them needs, and make the model.
 
     Args:
-        context: the lowered graph.
         outputs: the outputs wanted, by name; all by default.
         classifier: labels, to make the model a classifier.
         names: new names for the outputs, in order.

@@ -103,7 +103,6 @@ class Worker:
 
         Args:
             name: what messages call the file.
-            call: the function.
             request: sent as JSON.
             parts: sent as bytes.
             seconds: the processor time that it may take.

@@ -136,7 +136,6 @@ class _Walker:
 
         Args:
             graph: with one input for each blob.
-            frontend: its converters.
             inputs: in the source's order of axes.
             masks: those of the inputs.
 
@@ -262,8 +261,6 @@ def lower(
     """Build the network of a graph.
 
     Args:
-        graph: the source.
-        frontend: its converters.
         bind_inputs: adds the inputs to the builder and binds them.
         choices: how to handle ops without a converter.
         activation_quantization: "keep" or "drop"; see `mlferry.convert`.

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters import layout as layouts, sizes
@@ -31,14 +30,14 @@ from mlferry.converters.values import (
 from mlferry.converters.writer import LayerWriter
 from mlferry.errors import ConversionError
 from mlferry.layers.builder import Builder
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 from mlferry.spec import mapped
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 _EXACT = 2**24  # the largest range in which float32 holds every integer
 
 
-def _digest(array: NDArray[Any]) -> bytes:
+def _digest(array: Array) -> bytes:
     digest = hashlib.sha256()
     for part in mapped.pieces(array):
         digest.update(part.view(np.uint8).data)

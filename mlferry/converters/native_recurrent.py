@@ -51,8 +51,6 @@ def run(
     """One direction.
 
     Args:
-        context: what adds layers.
-        gates: the weights.
         x: [time, batch, inputs].
         states: the first states [batch, units]; none for zeros.
         sequence: whether all outputs are needed, not only the last.
@@ -93,7 +91,6 @@ def run_both(
     """Both directions of an LSTM by one layer.
 
     Args:
-        context: what adds layers.
         ahead: the weights of the forward direction.
         behind: those of the backward direction.
         x: [time, batch, inputs].

@@ -21,7 +21,6 @@ def error(
     """The error for inputs whose shapes must be given.
 
     Args:
-        missing: those inputs.
         graph: whose they are.
         fixed: the shapes of the other inputs.
     """

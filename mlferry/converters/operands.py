@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters import sizes
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SCALAR, SOURCE, AnyOperand, Blob, Constant, Opaque, Operand
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import show
+from mlferry.numerics.shapes import Array, show
 
 
 def prepared(
@@ -56,7 +55,7 @@ def as_blob(context: Lowering, x: Operand | None) -> Blob | None:
     return context.stored(x) if isinstance(x, Constant) else x
 
 
-def array_of(node: Node, place: int, x: AnyOperand) -> NDArray[Any]:
+def array_of(node: Node, place: int, x: AnyOperand) -> Array:
     """The array of a constant operand; see `constant_of`."""
     return constant_of(node, place, x).array
 
@@ -179,6 +178,29 @@ def to_nearest(context: Lowering, x: Blob) -> Blob:
     return context.multiply(context.emit("sign", x), whole)
 
 
-def ints(value: NDArray[Any]) -> tuple[int, ...]:
+def ints(value: Array) -> tuple[int, ...]:
     """Integers of an attribute or an array."""
     return tuple(int(n) for n in np.asarray(value).ravel())
+
+
+def inner_product(
+    context: Lowering, x: Blob, weights: Array, *, stored: object = None, bias: Array | None = None
+) -> Blob:
+    """Products with each row of weights [outputs, inputs] along the last axis.
+
+    Args:
+        x: in the source's order, of up to three axes.
+        stored: what to store for the weights, if they are quantized.
+        bias: [outputs].
+    """
+    outputs, inputs = weights.shape
+    shift: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
+    return context.layer(
+        "innerProduct",
+        x,
+        layout=SOURCE,
+        inputChannels=inputs,
+        outputChannels=outputs,
+        weights=weights if stored is None else stored,
+        **shift,
+    )

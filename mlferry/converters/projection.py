@@ -46,7 +46,6 @@ def projected(
     """[N, H, W, C] as [N, *size, C], by gathering pixels with weights.
 
     Args:
-        context: what adds layers.
         x: in the source's order; its height, width and channels are known.
         transform: [8] or [1, 8], for all images, or [N, 8]: a0, a1, a2, b0, b1, b2, c0, c1.
         size: height and width of the result.

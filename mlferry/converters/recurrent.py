@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters import control_flow
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, extent, joined
+from mlferry.converters.operands import affine, extent, inner_product, joined
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
@@ -92,16 +92,7 @@ class Gates(ABC):
             recurrent_bias = self.rb.copy()
             recurrent_bias[2 * self.units :] = 0
             bias = recurrent_bias if bias is None else bias + recurrent_bias
-        extra: dict[str, Any] = {} if bias is None else {"hasBias": True, "bias": bias}
-        return context.layer(
-            "innerProduct",
-            x,
-            layout=SOURCE,
-            inputChannels=self.w.shape[1],
-            outputChannels=self.w.shape[0],
-            weights=self.w,
-            **extra,
-        )
+        return inner_product(context, x, self.w, bias=bias)
 
     def constant(self, context: Lowering, name: str, array: Matrix) -> Blob:
         """An array that all steps share."""
@@ -216,10 +207,7 @@ def walk(
     """Compute all steps one after the other.
 
     Args:
-        context: what adds layers.
-        cell: what a step computes.
         steps: what the cell's `project` made, one per step.
-        states: the first states.
         reverse: from the last step to the first.
         masks: where 0, the states of a sample stay; [batch, 1] a step, or None.
         zero: whether a masked output is 0, rather than the one before.
@@ -258,17 +246,7 @@ def looped(
 ) -> tuple[Blob, list[Blob]]:
     """As `walk`, with a `loop` layer, for many steps or a number that is not fixed.
 
-    Args:
-        context: what adds layers.
-        cell: what a step computes.
-        steps: what the cell's `project` made, [time, batch, ...].
-        states: the first states.
-        reverse: from the last step to the first.
-        masks: [time, batch, 1], or None.
-        zero: whether a masked output is 0, rather than the one before.
-
-    Returns:
-        the outputs [time, batch, units] in the order of `steps`, and the last states.
+    Steps [time, batch, ...], masks [time, batch, 1] and outputs [time, batch, units] are one blob.
     """
     count = len(states)
     extents = context.layer("getShape", steps, layout=SOURCE)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import known
 from mlferry.converters.sizes import use
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
-Positions = Callable[[int, int, int, float], NDArray[Any]]
+Positions = Callable[[int, int, int, float], Array]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ def resize(
     """Resize a blob axis by axis.
 
     Args:
-        context: what adds layers.
         x: the blob; axes are its own.
         target: the new extents.
         factors: the new extents over the old ones, as the source computes them.
@@ -126,7 +125,7 @@ def by_whole_factors(x: Blob, factors: Sequence[float], sampling: Sampling) -> b
     return nearest or (smooth and None in x.known)
 
 
-def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -> Blob:
+def along(context: Lowering, x: Blob, axis: int, weights: Array | Blob) -> Blob:
     """Multiply one axis by a matrix [new, old]."""
     rank, layout = x.rank, x.layout
     constant = weights if isinstance(weights, Blob) else context.constant(weights)
@@ -141,7 +140,7 @@ def along(context: Lowering, x: Blob, axis: int, weights: NDArray[Any] | Blob) -
     return context.layer("transpose", output, layout=layout, axes=back)
 
 
-def matrix(size: int, positions: NDArray[Any], factor: float, sampling: Sampling) -> NDArray[Any]:
+def matrix(size: int, positions: Array, factor: float, sampling: Sampling) -> Array:
     """[out, size]: the weights of linear or cubic interpolation; edges repeat."""
     if sampling.mode not in ("linear", "cubic"):
         raise ConversionError(f"mode={sampling.mode!r}")
@@ -164,7 +163,7 @@ def matrix(size: int, positions: NDArray[Any], factor: float, sampling: Sampling
     return output.astype(np.float32)
 
 
-def keys(x: NDArray[Any], a: float = -0.5) -> NDArray[Any]:
+def keys(x: Array, a: float = -0.5) -> Array:
     """Keys's cubic kernel of distances, which are not negative."""
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.values import AnyOperand, Blob, Constant
+from mlferry.numerics.shapes import Array
 
 Extent = tuple[str, int]  # a blob and its axis
 Extents = frozenset[Extent]
@@ -90,12 +90,10 @@ def _extent(x: Blob, axis: int) -> Extent:
     return x.name, axis if x.rank <= _MOST_AXES else ANY_AXIS
 
 
-def as_constant(log: SizeLog, x: Blob, array: NDArray[Any], axes: Sequence[int]) -> Constant:
+def as_constant(log: SizeLog, x: Blob, array: Array, axes: Sequence[int]) -> Constant:
     """Extents of a blob as a constant that knows from which extents it is made.
 
     Args:
-        log: of the conversion.
-        x: the blob.
         array: its extents along `axes`, in the source's order.
         axes: of the source.
     """
@@ -112,9 +110,6 @@ def folded(
     """The result of a node of constants, which knows from which extents it is made.
 
     Args:
-        log: of the conversion.
-        inputs: the operands.
-        outputs: the outputs.
         moves: evaluates a node that only moves values, on codes in place of values; returns None
             for other nodes, of which every value depends on every operand.
     """
@@ -131,10 +126,10 @@ def folded(
     ]
 
 
-def codes_of(x: Constant) -> NDArray[Any]:
+def codes_of(x: Constant) -> Array:
     """The codes of a constant, in the type of its values."""
     known = x.origins if x.origins is not None else np.zeros(x.array.shape)
-    codes: NDArray[Any] = np.asarray(known).astype(x.array.dtype)
+    codes: Array = np.asarray(known).astype(x.array.dtype)
     return codes
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlferry import limits
 from mlferry.converters.convolutions import Pairs, edges
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, positive
+from mlferry.converters.operands import extent, known, positive
 from mlferry.converters.sizes import use
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import show
+from mlferry.numerics.windows import spans_of
 
 
 def sliced(
@@ -62,10 +66,6 @@ def sliced_anywhere(
     means its end. To go backward, a flexible axis is reversed first.
 
     Args:
-        context: of the conversion.
-        x: what is sliced.
-        starts: where each axis starts.
-        ends: where it ends.
         axes: the axes; the first ones by default.
         steps: of each axis; 1 by default.
         starts_within: going backward, a start before the axis is its first place, as in ONNX; in
@@ -193,6 +193,35 @@ def entry(context: Lowering, x: Blob, axis: int, index: int) -> Blob:
     return context.layer(
         "squeeze", sliced(context, x, [index], [end], [axis], None), layout=SOURCE, axes=(axis,)
     )
+
+
+def shifted(
+    context: Lowering,
+    x: Blob,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pairs: Pairs,
+    filler: float = 0.0,
+) -> list[Blob]:
+    """A slice of padded data [N, C, *spatial] for each entry of a window.
+
+    Raises:
+        LimitError: the window has too many.
+    """
+    amounts = [0, 0, 0, 0, *(n for pair in pairs for n in pair)]
+    if any(amounts):
+        x = context.layer("constantPad", x, layout=x.layout, padAmounts=amounts, value=filler)
+    limits.check("unrolled", math.prod(kernel), "each entry of a window is a slice; there are:")
+    axes = zip(known(x)[2:], spans_of(kernel, dilations), strides, strict=True)
+    counts = [(size - span) // stride + 1 for size, span, stride in axes]
+    views = []
+    for place in np.ndindex(*kernel):
+        begins = [int(i) * d for i, d in zip(place, dilations, strict=True)]
+        ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
+        view = sliced(context, x, begins, ends, range(2, x.rank), strides)
+        views.append(replace(view, layout=x.layout))
+    return views
 
 
 class _Part(NamedTuple):

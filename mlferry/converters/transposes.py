@@ -14,7 +14,6 @@ def merge(builder: Builder, outputs: Collection[str]) -> None:
     """Look through chains of transposes; `prune` removes those that nothing reads any more.
 
     Args:
-        builder: the network.
         outputs: blobs that are outputs of the model, which keep their makers.
     """
     every = list(networks.layers_of(builder.network))

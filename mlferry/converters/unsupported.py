@@ -29,9 +29,6 @@ def unsupported(
     """One error for all ops that have neither a converter nor a function.
 
     Args:
-        missing: their nodes.
-        graph: the source.
-        frontend: its converters.
         unused: keys of the user's functions that match nothing, with close matches as hints.
         traceable: the ops whose computation mlferry can convert.
     """

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Shape, axis_of
+from mlferry.numerics.shapes import Array, Shape, axis_of
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,10 @@ class Blob:
 class Quantized:
     """Integers of `bits` bits that stand for ``(codes - zero) * scale``, along `axis`."""
 
-    codes: NDArray[Any]
+    codes: Array
     bits: int
-    scale: NDArray[Any]
-    zero: NDArray[Any]
+    scale: Array
+    zero: Array
     axis: int
 
 
@@ -147,7 +146,7 @@ class Constant:
     """
 
     name: str
-    array: NDArray[Any]
+    array: Array
     quantized: Quantized | None = None
     origins: NDArray[np.int64] | None = None
 
@@ -177,7 +176,7 @@ Operand = Blob | Constant
 AnyOperand = Operand | Opaque | None
 
 # What a converter returns: one value, or one for each output of its node.
-Result = Operand | Opaque | NDArray[Any] | np.generic | None
+Result = Operand | Opaque | Array | np.generic | None
 Results = Result | Sequence[Result]
 
 
@@ -193,4 +192,4 @@ def blob_of(result: Results) -> Blob:
 
 
 # What a function of the source is called with: a tensor, or numbers as the source has them.
-Argument = Blob | NDArray[Any] | float | Sequence[float]
+Argument = Blob | Array | float | Sequence[float]

@@ -52,7 +52,6 @@ class LayerWriter:
             inputs: the blobs that it reads.
             name: of the layer; by default the node's, and then the node's followed by the kind.
             layout: of the output; by default that of the node's inputs.
-            params: fields of the layer's parameters.
         """
         return self.outputs(1, kind, *inputs, name=name, layout=layout, **params)[0]
 

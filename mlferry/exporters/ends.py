@@ -64,9 +64,6 @@ def preprocessing(
     """What the network computes with the pixels of an image before its first layer.
 
     Args:
-        network: the network.
-        name: of the input.
-        layout: of its colours.
         shape: of the blob, [1, C, H, W].
 
     Yields:

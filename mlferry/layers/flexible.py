@@ -202,7 +202,6 @@ def acceptance(
     the same extent on all flexible axes of this range.
 
     Args:
-        spec: the model.
         custom: gives the shapes of custom layers.
         most: how many sizes of a range are tried.
         new: axes by input, counted from the end, that the model was not converted for: layers that

@@ -8,13 +8,12 @@ onnxruntime computes these once, when it loads the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
 from mlferry.layers.params import Params
+from mlferry.numerics.shapes import Array
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.spec import weights
 
@@ -33,9 +32,6 @@ def weight(
     """A weight of a layer as a float32 value.
 
     Args:
-        emitter: the emitter.
-        params: the layer's parameters, or a part of them.
-        field: which weight.
         shape: its stored shape.
         channel_axis: the axis along which several scales go.
         axes: the order of the axes of the result.
@@ -66,7 +62,7 @@ def weight(
     return _linear(emitter, parts, indices, order.index(channel_axis % max(1, len(order))), hint)
 
 
-def _moved(array: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
+def _moved(array: Array, order: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(array.transpose(order))
 
 
@@ -88,7 +84,7 @@ def _linear(emitter: Emitter, parts: weights.Linear, indices: str, axis: int, hi
     return emitter.node("Add", y, emitter.constant(spread, f"{hint}.bias"))
 
 
-def _zero_point(parts: weights.Linear) -> NDArray[Any] | None:
+def _zero_point(parts: weights.Linear) -> Array | None:
     """The bias as a whole number of steps, if it is one exactly."""
     kind = parts.indices.dtype
     if not parts.bias.size:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlferry import rooms
 from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Array
 from mlferry.spec import weights
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_repeated
@@ -55,7 +56,7 @@ class Params:
         self.kind = kind
         self.rank5 = rank5
         self._derived: dict[Any, Any] = {}
-        self._given: dict[str, NDArray[Any]] = {}
+        self._given: dict[str, Array] = {}
 
     @classmethod
     def of(cls, layer: nn.NeuralNetworkLayer, *, rank5: bool = False) -> Params:
@@ -135,7 +136,7 @@ class Params:
             error.add_context(f"reading {field} of {self.kind} {self.name!r}")
             raise
 
-    def give(self, path: str, values: NDArray[Any]) -> None:
+    def give(self, path: str, values: Array) -> None:
         """Replace a stored weight by these values from now on.
 
         `weight` returns a view of them if they are contiguous: changing them in place changes the

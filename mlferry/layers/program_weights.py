@@ -31,9 +31,6 @@ def weight(
     of steps; others are decoded.
 
     Args:
-        builder: what writes.
-        params: the layer's parameters, or a part of them.
-        field: which weight.
         shape: its stored shape.
         channel_axis: the axis along which several scales go.
         axes: the order of the axes of the result.

@@ -59,7 +59,6 @@ def trace(
     """The shapes of all blobs for those of the inputs.
 
     Args:
-        network: a neural network.
         inputs: shapes by input; see `blob_shape`.
         custom: gives the output shapes of a custom layer, or None.
         steps: what `steps_of` gives for the network, if it is traced several times.
@@ -161,7 +160,6 @@ def bound_to_sizes(
     """The layers that hold for the described sizes only, though they accept others.
 
     Args:
-        network: a neural network.
         before: shapes of all blobs for the described sizes of the inputs.
         now: for other sizes.
         recorded: whether the model says which sizes it was computed for; see `spec.sizes`.

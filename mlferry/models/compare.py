@@ -23,6 +23,7 @@ from mlferry.models.comparison import LABELS, BlobDifference, Comparison, Energy
 from mlferry.models.model import MLModel, ModelFile
 from mlferry.models.samples import Load, SampleData, Samples, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
+from mlferry.numerics.shapes import Array
 from mlferry.progress import progress
 from mlferry.spec.proto import model_pb2
 from mlferry.text import logger_of
@@ -31,7 +32,7 @@ logger = logger_of(__name__)
 
 Outputs = Mapping[str, Any] | Sequence[Any]
 Sample = Mapping[str, Any]
-SampleFunction = Callable[[Sample], Outputs | NDArray[Any]]
+SampleFunction = Callable[[Sample], Outputs | Array]
 
 
 class OnnxPort(Protocol):
@@ -57,7 +58,7 @@ class InferenceSession(Protocol):
 class KerasModel(Protocol):
     """What is used of a model of Keras."""
 
-    def predict_on_batch(self, x: Any, /) -> Any:
+    def predict_on_batch(self, x: object, /) -> Any:
         """Its outputs."""
 
 
@@ -347,7 +348,7 @@ def _by_name(
     )
 
 
-def _in_order(outputs: Outputs | NDArray[Any]) -> Outputs:
+def _in_order(outputs: Outputs | Array) -> Outputs:
     if isinstance(outputs, Mapping | list | tuple):
         return outputs
     return [outputs]

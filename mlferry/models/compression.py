@@ -216,7 +216,7 @@ def _stored(site: ProgramSite, opset: int, function: str) -> WeightFacts | None:
     maker = site.value.maker
     if maker is None:
         return None
-    bits = sum(map(_bits, _leaves(maker)))
+    bits = sum(DTYPES[v.dtype].bits * int(np.size(v.constant)) for v in _leaves(maker))
     shape = list(site.shape)
     place, each = (function, site.value.name), bits / max(1, site.count)
     if maker.op == "constexpr_cast":
@@ -236,10 +236,6 @@ def _leaves(operation: Operation) -> set[Value]:
         if isinstance(argument, Value) and name not in _FORMS:
             leaves |= {argument} if argument.maker is None else _leaves(argument.maker)
     return leaves
-
-
-def _bits(value: Value) -> int:
-    return DTYPES[value.dtype].bits * int(np.size(value.constant))
 
 
 def _words(parts: CompressedParts, shape: Sequence[int]) -> tuple[str, int | None, list[int]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlferry.numerics.shapes import Array
 
 Pixels = NDArray[np.uint8]
 _SIDE = 112  # pixels of the longer side, at most
@@ -24,7 +25,7 @@ def preview(value: object) -> Pixels | None:
     """
     if isinstance(value, Mapping | str | bytes | list | tuple):
         return None
-    array: NDArray[Any] = np.asarray(value)
+    array: Array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         return None
     array = np.squeeze(array)

@@ -8,19 +8,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import UnsupportedModelError
 from mlferry.models.model import MLModel
 from mlferry.models.precision_html import fragment, page, percent
 from mlferry.models.samples import Load, SampleData, Unreadable, loaded, samples_for
 from mlferry.models.workers import Executors, in_order
+from mlferry.numerics.shapes import Array
 from mlferry.programs.types import TensorType
 from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.spec import networks
 from mlferry.text import paragraph
-
-Array = NDArray[Any]
 
 LARGEST_HALF = 65504.0
 _LOSES_MOST = 4.0  # times the error of its inputs: the operation itself loses digits

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlferry.errors import SpecError
-from mlferry.models.model import MLModel
+from mlferry.models.model import MLModel, ModelFile
 from mlferry.models.programs import to_program
 from mlferry.models.quantization import selectors
 from mlferry.models.quantization.programs import recoded
@@ -22,7 +22,7 @@ Prune = Callable[[ProgramSite], Floats]
 
 
 def prune_weights(
-    model: Any,
+    model: MLModel | ModelFile,
     *,
     sparsity: float | None = None,
     threshold: float | None = None,

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError, MlferryError, PredictionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 from mlferry.text import logger_of
 
 logger = logger_of(__name__)
 
-SampleData = str | os.PathLike[str] | Mapping[str, Any] | NDArray[Any] | Iterable[Any]
+SampleData = str | os.PathLike[str] | Mapping[str, Any] | Array | Iterable[Any]
 """Samples as users give them; see `samples_for`."""
 Load = Callable[[Any], Mapping[str, Any]]
 
@@ -163,7 +163,7 @@ def _only_input(spec: model_pb2.Model | None, form: str) -> Any:
     )
 
 
-def _split(feature: model_pb2.FeatureDescription, array: NDArray[Any]) -> list[NDArray[Any]]:
+def _split(feature: model_pb2.FeatureDescription, array: Array) -> list[Array]:
     """An array of samples, one by one, each with a batch axis of 1 if the model has one."""
     if feature.type.WhichOneof("Type") == "imageType":
         color = feature.type.imageType.colorSpace == ft.ImageFeatureType.GRAYSCALE

@@ -148,8 +148,8 @@ class _Splitter:
         self._check_described()
         self._check_branches()
         models: list[tuple[model_pb2.Model, Weights]] = []
-        for index, part in enumerate(self._parts):
-            model = self._model(part, self._needed_after(index))
+        for part in self._parts:
+            model = self._model(part, {*self._outputs.values(), *self._read_after(part)})
             if part.custom:
                 models.append((model, Weights()))
             else:
@@ -157,10 +157,6 @@ class _Splitter:
                 models.append(to_program(model, replace(options, wide_inputs=inner)))
         specs, weights = joined_weights(models)
         return self._joined(specs), weights
-
-    def _needed_after(self, index: int) -> set[str]:
-        """The blobs that later parts read, and the outputs."""
-        return set(self._outputs.values()) | self._read_after(self._parts[index])
 
     def _read_after(self, part: ModelPart) -> set[str]:
         """The blobs that later parts read."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.numerics.shapes import Array
 
-def unpacked(
-    data: NDArray[np.uint8], bits: int, count: int, *, signed: bool = False
-) -> NDArray[Any]:
+
+def unpacked(data: NDArray[np.uint8], bits: int, count: int, *, signed: bool = False) -> Array:
     """`count` integers of `bits` bits each, as bytes.
 
     Args:
         data: the stream; element i has the bits i * bits to (i + 1) * bits - 1.
         bits: 1 to 7.
-        count: how many.
         signed: whether they are in two's complement.
     """
     groups = -(-count // 8)
@@ -37,7 +34,7 @@ def unpacked(
     return (values << shift).astype(np.uint8).view(np.int8) >> shift
 
 
-def packed(values: NDArray[Any], bits: int) -> bytes:
+def packed(values: Array, bits: int) -> bytes:
     """Integers of `bits` bits each, as the stream that `unpacked` reads."""
     codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
     if bits == 1:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 
 class Boxes(NamedTuple):
@@ -102,9 +102,6 @@ def remaining_boxes(
     Args:
         boxes: [samples, n, 4]; see `suppressed`, as for the others.
         scores: [samples, n, classes].
-        iou_threshold: see `suppressed`.
-        score_threshold: see `suppressed`.
-        per_class: see `suppressed`.
         count: the most boxes that remain of a sample.
     """
     samples, _, classes = scores.shape

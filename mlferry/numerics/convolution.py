@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active, packs
+from mlferry.lanes import in_parts
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges, slide
 
-Array = NDArray[Any]
 _WORTH_PACKING = 32  # pixels of a result from which compiled products pay for packing the weights
 _BLOCK = 1 << 22  # float32 values of unfolded input that are held at a time
 
@@ -50,7 +50,6 @@ def convolve(
         strides: one per spatial axis.
         dilations: likewise.
         edges: the padding of each spatial axis.
-        groups: of channels.
     """
     if x.ndim == 3:
         y = convolve(
@@ -176,15 +175,19 @@ def _deep(
     x = x.reshape(batch, groups, -1, *x.shape[2:])
     y = np.empty((batch, groups, outputs // groups, *size), floats(x, weights))
     matrix = weights.reshape(groups, outputs // groups, -1)
-    # the windows of one slice of the result
-    columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), floats(x))
     taps = [n * d for n, d in zip(x.strides[3:], dilations, strict=True)]
     apart = (*x.strides[1:3], *taps, x.strides[4] * strides[1], x.strides[5] * strides[2])
-    for sample, place in np.ndindex(batch, size[0]):
-        source = x[sample, :, :, place * strides[0] :]
-        np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
-        result = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
-        y[sample, :, :, place] = result.reshape(groups, -1, *size[1:])
+
+    def work(part: slice) -> None:
+        # the windows of one slice of the result
+        columns = np.empty((*x.shape[1:3], *kernel, *size[1:]), floats(x))
+        for sample, place in itertools.product(range(batch), range(*part.indices(size[0]))):
+            source = x[sample, :, :, place * strides[0] :]
+            np.copyto(columns, np.lib.stride_tricks.as_strided(source, columns.shape, apart))
+            result = np.matmul(matrix, columns.reshape(groups, matrix.shape[-1], -1))
+            y[sample, :, :, place] = result.reshape(groups, -1, *size[1:])
+
+    in_parts(work, size[0], y.size * matrix.shape[-1])
     return y.reshape(batch, outputs, *size)
 
 
@@ -224,11 +227,9 @@ def transposed(
     Args:
         x: [N, C, *spatial].
         weights: [C, outputs / groups, *kernel].
-        strides: one per spatial axis.
-        dilations: likewise.
+        strides: one per spatial axis, as are dilations.
         cuts: how much of the full result is cut off at the start of each axis.
         size: the extents that remain; beyond the full result there are zeros.
-        groups: of channels.
     """
     count, channels, spatial, kernel = x.shape[0], x.shape[1], x.shape[2:], weights.shape[2:]
     full = [
@@ -273,9 +274,7 @@ def pool(
 
     Args:
         x: [..., *spatial].
-        kernel: the window.
-        strides: one per spatial axis.
-        edges: the padding of each spatial axis.
+        strides: one per spatial axis, as is the padding in `edges`.
         size: the number of windows.
         combine: np.maximum, np.add.
         filler: the value of the padding, and of an empty window.

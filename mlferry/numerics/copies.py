@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
+
+from mlferry.numerics.shapes import Array
 
 _TILE = 64  # rows and columns whose cache lines are all used before they are evicted
 _LEAST = 1 << 14  # elements from which tiles pay off
 _COLUMNS = 1 << 20  # elements of a matrix up to which its order in memory matters to products
 
 
-def row_major(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+def row_major(values: ArrayLike, dtype: DTypeLike) -> Array:
     """A contiguous array of this type, in the order of its axes; itself if it is that already.
 
     `numpy.ascontiguousarray` does the same, but reads one element of a cache line at a time if the
@@ -39,7 +39,7 @@ def row_major(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     return np.ascontiguousarray(inner.transpose(back))
 
 
-def by_columns(matrix: NDArray[Any]) -> NDArray[Any]:
+def by_columns(matrix: Array) -> Array:
     """The matrix in column-major order, or as it is if it is large.
 
     Products ``x @ matrix.T`` of a few rows are up to twice as fast with it.

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
 from mlferry.compiled.polynomials import ERF
-
-Array = NDArray[Any]
+from mlferry.lanes import in_rows
+from mlferry.numerics.shapes import Array
 
 _HALF = np.float32(0.5)
 _ERF = tuple(map(np.float32, ERF))
+# Functions of single values, by the names that layers and ops have in common.
+OF_ONE: dict[str, Callable[[Array], Array]] = {
+    "acos": np.arccos,
+    "asin": np.arcsin,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "exp2": np.exp2,
+    "floor": np.floor,
+    "round": np.rint,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "tan": np.tan,
+    "tanh": np.tanh,
+}
 _AT_A_TIME = 1 << 14  # how many values stay in the cache from one pass to the next
 
 
@@ -122,7 +139,7 @@ def softmax_along(x: Array, axis: int) -> Array:
 
         rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
         result = np.empty_like(rows)
-        softmax_rows(rows, result)
+        in_rows(lambda part: softmax_rows(rows[part], result[part]), rows)
         return result.reshape(x.shape)
     y = x - x.max(axis=axis, keepdims=True)
     np.exp(y, out=y)

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.numerics.convolution import padded, taps_of, transposed
 from mlferry.numerics.functions import erf, sigmoid
 from mlferry.numerics.resizing import Grid
+from mlferry.numerics.shapes import Array
 from mlferry.numerics.windows import Edges
 
-Array = NDArray[Any]
 _BLOCK = 1 << 20  # values of unfolded input held at a time
 _LINES = 1 << 20  # likewise, if several samples go through one product
 _APART = 4  # outputs for each weight of one from which samples are multiplied one by one
@@ -61,16 +60,11 @@ def convolved_inputs(
     size: Sequence[int],
     groups: int,
 ) -> Array:
-    """The gradient of the input of `convolution.convolve`.
+    """The gradient of the input of `convolution.convolve`, of which most arguments are.
 
     Args:
         gradient: [N, outputs, *spatial].
-        weights: [outputs, C / groups, *kernel].
-        strides: one per spatial axis.
-        dilations: likewise.
-        edges: the padding of each spatial axis.
         size: the spatial extents of the input.
-        groups: of channels.
     """
     cuts = [start for start, _ in edges]
     each = math.prod(gradient.shape[2:]) * math.prod(weights.shape[1:]) * groups
@@ -95,12 +89,7 @@ def convolved_weights(
 
     Args:
         gradient: [N, outputs, *spatial].
-        x: the input [N, C, *spatial].
         kernel: the spatial extents of the weights.
-        strides: one per spatial axis.
-        dilations: likewise.
-        edges: the padding of each spatial axis.
-        groups: of channels.
     """
     source = padded(x, edges)
     channels, outputs, size = x.shape[1], gradient.shape[1], gradient.shape[2:]
@@ -156,13 +145,7 @@ def pooled_maximum(
 ) -> Array:
     """The gradient of a maximum of windows; it goes to the first of equal values.
 
-    Args:
-        gradient: [..., *spatial] of the result.
-        x: the input.
-        y: the result.
-        kernel: the window.
-        strides: one per spatial axis.
-        edges: the padding of each spatial axis.
+    Arguments are those of `convolution.pool`, and the gradient [..., *spatial] of the result.
     """
     inner, size = len(kernel), y.shape[-len(kernel) :]
     outer = x.shape[: x.ndim - inner]

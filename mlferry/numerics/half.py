@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from mlferry.numerics.shapes import Array
 
 LARGEST = 65504.0
 """The largest finite number of float16."""
@@ -46,7 +46,7 @@ def narrow_into(array: NDArray[np.float32], out: NDArray[np.float16]) -> None:
         out[vanished] = np.copysign(_SMALLEST, array[vanished])
 
 
-def rounded(array: NDArray[Any]) -> NDArray[np.float32]:
+def rounded(array: Array) -> NDArray[np.float32]:
     """Numbers rounded to float16, in float32: ties go to even, values beyond `LARGEST` to infinity.
 
     Args:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled import is_active
-
-Array = NDArray[Any]
+from mlferry.lanes import in_rows
+from mlferry.numerics.shapes import Array
 
 
 def standardized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
@@ -34,8 +31,9 @@ def layer_normalized(x: Array, gamma: Array, beta: Array, epsilon: float) -> Arr
 
         rows = np.ascontiguousarray(x).reshape(-1, gamma.size)
         y = np.empty_like(rows)
-        factors, shifts = np.ascontiguousarray(gamma), np.ascontiguousarray(beta)
-        normalize_rows(rows, factors.reshape(-1), shifts.reshape(-1), np.float32(epsilon), y)
+        factors, shifts = (np.ascontiguousarray(each).reshape(-1) for each in (gamma, beta))
+        small = np.float32(epsilon)
+        in_rows(lambda part: normalize_rows(rows[part], factors, shifts, small, y[part]), rows)
         return y.reshape(x.shape)
     result = standardized(x, tuple(range(-gamma.ndim, 0)), epsilon)
     result *= gamma

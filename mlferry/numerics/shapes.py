@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from mlferry.errors import SpecError
 
 T = TypeVar("T")
+Array = NDArray[Any]
 Extent = int | None
 Shape = tuple[Extent, ...]
 Axes = int | Sequence[int] | None  # one axis, several, or all

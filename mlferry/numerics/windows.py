@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import Extent
+from mlferry.numerics.shapes import Array, Extent
 
 Edges = tuple[int, int]
+
+
+def spans_of(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """How far a kernel with dilations reaches along each axis."""
+    return [(extent - 1) * d + 1 for extent, d in zip(kernel, dilations, strict=True)]
 
 
 def same_edges(size: Extent, span: int, stride: int, mode: str = "BOTTOM_RIGHT_HEAVY") -> Edges:
@@ -60,7 +63,7 @@ def slide_complete(size: Extent, span: int, stride: int, edges: Edges) -> Extent
     return count - 1 if (count - 1) * stride >= size + edges[0] else count
 
 
-def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
+def dilated(kernel: Array, dilations: Sequence[int]) -> Array:
     """A kernel with zeros between its entries, for use with a dilation of 1.
 
     Transposed convolutions need it: according to the format's comments, devices ignore their
@@ -72,8 +75,8 @@ def dilated(kernel: NDArray[Any], dilations: Sequence[int]) -> NDArray[Any]:
     """
     if all(d == 1 for d in dilations):
         return kernel
-    spatial = [(n - 1) * d + 1 for n, d in zip(kernel.shape[2:], dilations, strict=True)]
-    wide = np.zeros((*kernel.shape[:2], *spatial), kernel.dtype)
+    spans = spans_of(kernel.shape[2:], dilations)
+    wide = np.zeros((*kernel.shape[:2], *spans), kernel.dtype)
     place = (slice(None), slice(None), *(slice(None, None, d) for d in dilations))
     wide[place] = kernel
     return wide

@@ -30,7 +30,6 @@ def suppressed(
     """The boxes that remain, their scores and indices, and their number; the last two are int64.
 
     Args:
-        emitter: the emitter.
         boxes: [batch, N, 4], each as its centre and its size.
         scores: [batch, N, classes].
         iou: how much boxes may overlap; a vector of one element.

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mlferry.numerics.shapes import Shape, axis_of, broadcast, product, runs
-from mlferry.onnx_graph.graph import Attribute, Graph, Node
+from mlferry.numerics.shapes import Array, Shape, axis_of, broadcast, product, runs
+from mlferry.onnx_graph.graph import BY_VALUE, Attribute, Graph, Node
 from mlferry.refusals import RankHiddenError
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9  # TensorProto's numbers
@@ -18,18 +18,14 @@ FARTHEST = np.iinfo(np.int64).max
 Extents = Sequence[int | str]  # a known extent, or the value of one int64 that holds it
 
 _SHARED_MOST = 64  # constants of up to so many values are shared
-_SAME_SHAPE = {
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Clip", "Cos", "Cosh",
-    "CumSum", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity", "LeakyRelu", "Log", "Neg",
-    "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus",
-    "Softsign", "Sqrt", "Tan", "Tanh", "Trilu",
-}  # fmt: skip
+_SAME_SHAPE = BY_VALUE | {"CumSum", "Identity", "Softmax", "Trilu"}
+_COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+_BOOLEAN = {*_COMPARISONS, "And", "Not", "Or", "Xor"}
 _BROADCAST = {
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
-    "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Where", "Xor",
-}  # fmt: skip
-
-_BOOLEAN = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
+    *("Add", "And", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub"),
+    *("Where", "Xor"),
+    *_COMPARISONS,
+}
 # Functions of two values by their names in ML Programs.
 BINARY_NODES = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "real_div": "Div", "pow": "Pow", "maximum": "Max",
@@ -95,7 +91,7 @@ class Emitter:
         """How many axes a value has; see `shape`."""
         return len(self.shape(x))
 
-    def known(self, x: str) -> NDArray[Any] | None:
+    def known(self, x: str) -> Array | None:
         """The values of a constant."""
         return self.graph.arrays.get(x)
 

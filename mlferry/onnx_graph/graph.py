@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from google.protobuf.message import EncodeError, Message
-from numpy.typing import NDArray
 
 from mlferry.errors import ExportError, MissingDependencyError
+from mlferry.numerics.shapes import Array
 from mlferry.version import VERSION
 
 if TYPE_CHECKING:
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 # What onnxruntime 1.17 and onnx 1.16 read; 18 brought reductions by max and min to the scatters.
 OPSET, IR_VERSION = 18, 8
 CUSTOM_DOMAIN = "ai.mlferry.custom"
+# Operators that compute each value on its own.
+BY_VALUE = {
+    *("Abs", "Cast", "Ceil", "Clip", "Erf", "Exp", "Floor", "Log", "Neg", "Not", "Reciprocal"),
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan"),
+    *("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"),
+    *("Round", "Sign", "Sqrt"),
+}
 
 Extent = int | str | None
 Attribute: TypeAlias = (
-    "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] "
-    "| NDArray[Any] | Body"
+    "int | float | str | bytes | Sequence[int] | Sequence[float] | Sequence[str] | Array | Body"
 )
 """The type of a node's attribute."""
 
@@ -82,14 +88,13 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
 
     def message(self, metadata: Mapping[str, str] | None = None, name: str = "network") -> Any:
         """The `ModelProto`.
 
         Args:
             metadata: what `metadata_props` holds.
-            name: of the graph.
 
         Raises:
             MissingDependencyError: the onnx package is not installed.

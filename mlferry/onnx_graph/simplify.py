@@ -13,14 +13,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mlferry.numerics.shapes import Shape
-from mlferry.onnx_graph.graph import Body, Graph, Node, walk
+from mlferry.onnx_graph.graph import BY_VALUE, Body, Graph, Node, walk
 
 _VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
-_BY_VALUE = {
-    "Abs", "Cast", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "LeakyRelu", "Log",
-    "Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt",
-    "Tanh",
-}  # fmt: skip
 _WITH_NUMBER = {"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"}
 _ROUNDS_MOST = 100
 
@@ -29,7 +24,6 @@ def simplified(graph: Graph, shapes: Mapping[str, Shape | None]) -> Graph:
     """The graph without nodes that compute nothing or that nothing reads; it is changed in place.
 
     Args:
-        graph: the graph.
         shapes: what is known about the shapes of its values.
     """
     ends = {port.name for port in graph.outputs}
@@ -182,7 +176,7 @@ class _Simplifier:
         """The attributes of a node on the other side of a view; None if it cannot move there."""
         if self.whole(view.inputs[0]) is None or self.whole(node.outputs[0]) is None or node.domain:
             return None
-        if node.op in _BY_VALUE:
+        if node.op in BY_VALUE:
             return node.attributes
         if node.op in _WITH_NUMBER:
             others = [self.graph.arrays.get(name) for name in node.inputs[1:]]

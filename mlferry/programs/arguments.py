@@ -44,7 +44,6 @@ def arguments_of(
     """The arguments of an operation by parameter.
 
     Args:
-        message: the operation.
         parameters: those of its op.
         values: the values that are constants, by name.
         decode: reads a constant.

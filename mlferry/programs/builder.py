@@ -143,7 +143,6 @@ class ProgramBuilder:
         """One operation.
 
         Args:
-            op: its name.
             blocks: those of control flow.
             folded: whether it is computed at once if all of its arguments are known.
             operands: values by the names of parameters; anything else becomes a constant of the

@@ -47,7 +47,6 @@ def looked_up(
     """Values of a table.
 
     Args:
-        opset: of the program.
         codes: indices in the shape of the constant, as bytes; with vectors, its extent along their
             axis is divided by their length.
         tables: [2 ** bits], or with leading axes as many as the constant has: a table for each
@@ -90,7 +89,6 @@ def scaled(
     """scale * (code - zero_point).
 
     Args:
-        opset: of the program.
         codes: int8 or uint8, in the shape of the constant.
         scale: of the rank of the constant; the extents of its blocks are those of the constant
             divided by its own.

@@ -217,7 +217,6 @@ def newer(
     """Register the changes that an opset made to ops; the rest stays as in the opset before.
 
     Args:
-        since: the opset.
         names: of ops that are registered already.
         variables: the variables that stand for other types, or are new.
         parameters: the parameters that are different, or new.
@@ -244,7 +243,6 @@ def apart(since: int, *names: str, **parameters: Parameter) -> Callable[[F], F]:
     """As `newer`: parameters of the type of x, T, may be of another float type than x from now on.
 
     Args:
-        since: the opset.
         names: of ops that are registered already.
         parameters: those that are otherwise different, or new.
     """

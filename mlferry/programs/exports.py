@@ -187,10 +187,7 @@ def counted(emitter: Emitter, count: int | str) -> str:
 
 def int32(emitter: Emitter, x: str) -> str:
     """A value of int64 as int32."""
-    shape = emitter.shapes.get(x)
-    y = cast(emitter, x, "int32")
-    emitter.shapes[y] = shape
-    return y
+    return cast(emitter, x, "int32")
 
 
 def body_of(

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import SpecError
+from mlferry.numerics.shapes import Array
 from mlferry.programs import compressed
 from mlferry.programs.compressed import Compressed
 from mlferry.programs.graph import Value, constant
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ def validate_program(spec: model_pb2.Model, weights: Weights) -> list[Problem]:
     """Every problem of a model's program; none for a model of another kind.
 
     Args:
-        spec: the model.
         weights: the files of its constants.
     """
     if spec.WhichOneof("Type") != "mlProgram":

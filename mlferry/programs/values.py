@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mlferry import limits
 from mlferry.errors import ModelFileError, SpecError
 from mlferry.numerics.bits import unpacked
+from mlferry.numerics.shapes import Array
 from mlferry.programs.types import (
     DTYPES,
     DictionaryType,
@@ -30,8 +31,6 @@ from mlferry.spec import networks
 from mlferry.spec.blobs import BlobFile, BlobSource, BlobStore
 from mlferry.spec.package import MODEL_PATH, WEIGHTS, safe_path
 from mlferry.spec.proto import mil_pb2 as mil, model_pb2
-
-Array = NDArray[Any]
 
 # The field of an immediate tensor for each element type; all others are bytes.
 IMMEDIATE_FIELDS = {

@@ -27,11 +27,11 @@ _HEADER = struct.Struct("<II56x")
 _METADATA = struct.Struct("<IIQQQ32x")
 
 # The storage numbers its types in its own way, not as messages do.
-DTYPES = {
-    1: "fp16", 2: "fp32", 3: "uint8", 4: "int8", 5: "bf16", 6: "int16", 7: "uint16", 8: "int4",
-    9: "uint1", 10: "uint2", 11: "uint4", 12: "uint3", 13: "uint6", 14: "int32", 15: "uint32",
-    16: "fp8e4m3fn", 17: "fp8e5m2",
-}  # fmt: skip
+_NAMES = (
+    *("fp16", "fp32", "uint8", "int8", "bf16", "int16", "uint16", "int4", "uint1", "uint2"),
+    *("uint4", "uint3", "uint6", "int32", "uint32", "fp8e4m3fn", "fp8e5m2"),
+)
+DTYPES = dict(enumerate(_NAMES, start=1))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class BlobStore:
         Raises:
             ModelFileError: the scratch file cannot be written.
         """
-        offset = _aligned(self._end)
+        offset = -(-self._end // _ALIGNMENT) * _ALIGNMENT
         if data.nbytes >= mapped.LEAST or mapped.map_of(data) is not None:
             data = self.scratch.keep(data)
         self._blobs[offset] = BlobFileEntry(dtype, data), padding_bits
@@ -122,10 +122,6 @@ class BlobStore:
             for part in mapped.pieces(blob.data):
                 stream.write(part.data)
             position = begin + len(blob.data)
-
-
-def _aligned(position: int) -> int:
-    return -(-position // _ALIGNMENT) * _ALIGNMENT
 
 
 class BlobFile:

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from mlferry.errors import ModelFileError
-
-Array = NDArray[Any]
+from mlferry.numerics.shapes import Array
 
 LEAST = 1 << 20
 """Bytes from which an array is worth a place in a file."""

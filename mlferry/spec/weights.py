@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,7 @@ from mlferry import limits
 from mlferry.errors import SpecError
 from mlferry.numerics.copies import row_major
 from mlferry.numerics.half import narrowed
+from mlferry.numerics.shapes import Array
 from mlferry.spec import mapped
 from mlferry.spec.proto import neural_network_pb2 as nn
 from mlferry.spec.reflection import is_map, is_repeated
@@ -111,7 +112,7 @@ class _Outside:
         self._numbers = itertools.count()
         self._names: list[bytes] = []
 
-    def add(self, target: nn.WeightParams, array: NDArray[Any]) -> None:
+    def add(self, target: nn.WeightParams, array: Array) -> None:
         """Keep an array as it is now, float32 or float16, and write its name."""
         flat = array.reshape(-1)
         if mapped.map_of(array) is None:
@@ -130,7 +131,7 @@ class _Outside:
 
 _OUTSIDE = b"\0mlferry\0outside\0"
 _NAME_BYTES = len(_OUTSIDE) + 24
-_ARRAYS: dict[bytes, NDArray[Any]] = {}
+_ARRAYS: dict[bytes, Array] = {}
 _OPEN: ContextVar[_Outside | None] = ContextVar("outside", default=None)
 
 
@@ -173,7 +174,7 @@ def put_inside(message: Message) -> None:
         _write_inside(target, array)
 
 
-def _outside_of(source: nn.WeightParams) -> NDArray[Any] | None:
+def _outside_of(source: nn.WeightParams) -> Array | None:
     """The array of a weight that lies outside of its message."""
     if not _ARRAYS or not source.rawValue.startswith(_OUTSIDE):
         return None
@@ -195,7 +196,7 @@ def write(target: nn.WeightParams, values: ArrayLike) -> None:
     _write_inside(target, array)
 
 
-def _write_inside(target: nn.WeightParams, array: NDArray[Any]) -> None:
+def _write_inside(target: nn.WeightParams, array: Array) -> None:
     target.Clear()
     if array.dtype == np.float16:
         target.float16Value = np.ascontiguousarray(array, "<f2").tobytes()
@@ -304,7 +305,7 @@ def count(source: nn.WeightParams) -> int:
     return len(source.rawValue or source.int8RawValue) * 8 // kind.bits
 
 
-def stored(source: nn.WeightParams) -> NDArray[Any]:
+def stored(source: nn.WeightParams) -> Array:
     """The stored values as a flat array in their own type; halves and bytes are not copied.
 
     float32, float16, or uint8 for raw and quantized bytes (still packed), int8.
@@ -332,7 +333,6 @@ def read(
     """The weight as float32 in `shape`.
 
     Args:
-        source: the stored weight.
         shape: its shape, row-major.
         channel_axis: the axis along which several linear scales apply.
 
@@ -366,7 +366,7 @@ class Linear:
         bias: likewise.
     """
 
-    indices: NDArray[Any]
+    indices: Array
     bits: int
     scale: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -433,7 +433,7 @@ def half(source: nn.WeightParams, shape: Sequence[int]) -> NDArray[np.float16]:
     return _sized(stored(source), tuple(int(size) for size in shape))
 
 
-def _sized(flat: NDArray[Any], target: tuple[int, ...]) -> NDArray[Any]:
+def _sized(flat: Array, target: tuple[int, ...]) -> Array:
     size = int(np.prod(target, dtype=np.int64))
     if flat.size != size:
         raise SpecError(f"{flat.size} values are stored, {size} are needed for shape {target}")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.keras import quantization
 from mlferry.converters.keras.config import SEQUENTIAL, Layer
@@ -15,9 +14,10 @@ from mlferry.converters.keras.hdf5 import Group
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.errors import ModelFileError
+from mlferry.numerics.shapes import Array
 
 Path = tuple[str, ...]
-Named = list[tuple[str, NDArray[Any]]]
+Named = list[tuple[str, Array]]
 
 
 class Store(Protocol):
@@ -164,7 +164,7 @@ def _share(holders: Sequence[tuple[Path, Layer]], arrays: Named, source: str) ->
             f"{source} holds {len(arrays)} arrays, its layers ask for {len(order)}; "
             "their names do not say which belongs where"
         )
-    places: dict[Path, dict[int, tuple[str, NDArray[Any]]]] = {path: {} for path, _ in holders}
+    places: dict[Path, dict[int, tuple[str, Array]]] = {path: {} for path, _ in holders}
     for (path, index), item in zip(order, arrays, strict=True):
         places[path][index] = item
     return {path: [items[index] for index in sorted(items)] for path, items in places.items()}

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from mlferry.converters.graph import Mask, Node, NodeCall
 from mlferry.errors import ModelFileError
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class LayerCall(NodeCall):
     is_users: bool = False
     lists_masks: bool = False
     function: Any = None
-    stored: Sequence[tuple[str, NDArray[Any]]] = ()
+    stored: Sequence[tuple[str, Array]] = ()
 
     @property
     def tensor_arguments(self) -> int:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.converters import isolated
 from mlferry.converters.keras import hdf5_worker
 from mlferry.errors import MissingDependencyError, ModelFileError
+from mlferry.numerics.shapes import Array
 from mlferry.spec import mapped
 
 _BYTES_A_SECOND = 10_000_000  # bytes of a file that add to its processor time
@@ -48,7 +48,7 @@ class StoredArray:
         """See `Group.stored_bytes`."""
         return int(math.prod(self.shape)) * (4 if self.dtype.kind == "f" else 1)
 
-    def read(self) -> NDArray[Any]:
+    def read(self) -> Array:
         """The values; those of a large array stay in the file until they are used.
 
         Raises:
@@ -111,7 +111,7 @@ class Group(Mapping[str, "Group | StoredArray"]):
                 raise ModelFileError(f"the file has an array {name!r} where a group should be")
         return Group({"attrs": {}, "groups": {}, "arrays": {}}, {}, "")
 
-    def array(self, path: str) -> NDArray[Any]:
+    def array(self, path: str) -> Array:
         """The values of an array.
 
         Raises:
@@ -134,8 +134,7 @@ def opened(path: Path, name: object = None) -> Iterator[Group]:
     """The content of an HDF5 file; its arrays can be read inside the block.
 
     Args:
-        path: the file.
-        name: its name in messages, if that is not the path.
+        name: what messages call it, if not by its path.
 
     Raises:
         ModelFileError: the file is damaged, refers to other files, or is not an HDF5 file.

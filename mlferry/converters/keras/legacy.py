@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attribute
+from mlferry.numerics.shapes import Array
 
 Config = dict[str, Any]
 
@@ -74,11 +74,11 @@ _MERGES = {
     "cos": "Dot",
 }
 _DROPPED_1 = (
-    "init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim",
-    "input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer",
-    "beta_regularizer", "dropout", "consume_less", "dropout_W", "dropout_U", "inner_init",
-    "forget_bias_init", "U_regularizer", "input_shape",
-)  # fmt: skip
+    *("init", "W_regularizer", "b_regularizer", "W_constraint", "b_constraint", "input_dim"),
+    *("input_length", "weights", "beta_init", "gamma_init", "gamma_regularizer"),
+    *("beta_regularizer", "dropout", "consume_less", "dropout_W", "dropout_U", "inner_init"),
+    *("forget_bias_init", "U_regularizer", "input_shape"),
+)
 
 
 def modern(class_name: str, config: Config, version: int) -> tuple[str, Config]:
@@ -228,7 +228,7 @@ def _of_cudnn(arrays: list[tuple[str, Any]], gates: int) -> list[tuple[str, Any]
     if bias is None or recurrent is None or bias.shape != (2 * gates * recurrent.shape[0],):
         return arrays
 
-    def each(matrix: NDArray[Any], change: Callable[[Any], Any]) -> Any:
+    def each(matrix: Array, change: Callable[[Any], Any]) -> Any:
         return np.concatenate([change(part) for part in np.split(matrix, gates, axis=1)], axis=1)
 
     kernel = each(entries["kernel"], lambda part: part.reshape(part.shape[::-1]).T)

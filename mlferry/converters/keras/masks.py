@@ -22,13 +22,13 @@ from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
 _PASS = {
-    "Dense", "BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D",
-    "SpatialDropout3D", "GaussianDropout", "GaussianNoise", "AlphaDropout",
-    "ActivityRegularization", "Identity", "Rescaling", "Normalization", "ReLU", "LeakyReLU", "ELU",
-    "PReLU", "ThresholdedReLU", "Softmax", "LayerNormalization", "GroupNormalization",
-    "UnitNormalization", "MultiHeadAttention", "GroupedQueryAttention", "Attention",
+    *("Dense", "Identity", "Rescaling", "ReLU", "LeakyReLU", "ELU", "PReLU", "ThresholdedReLU"),
+    *("Softmax", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+    *("GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization"),
+    *("BatchNormalization", "Normalization", "LayerNormalization", "GroupNormalization"),
+    *("UnitNormalization", "MultiHeadAttention", "GroupedQueryAttention", "Attention"),
     "AdditiveAttention",
-}  # fmt: skip
+}
 _MERGES = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
 _HEADS = {"MultiHeadAttention", "GroupedQueryAttention"}
 _COMPUTE = {

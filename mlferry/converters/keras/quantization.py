@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.errors import ConversionError, ModelFileError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 _ADDED = {"": (), "int8": ("scale",), "int4": ("scale", "zero", "g_idx")}
@@ -49,11 +50,10 @@ def is_fixed(config: Mapping[str, Any], name: str) -> bool:
     return bool(mode(config)) and name != "bias"
 
 
-def recognize(config: dict[str, Any], arrays: Sequence[NDArray[Any]], plain: int) -> None:
+def recognize(config: dict[str, Any], arrays: Sequence[Array], plain: int) -> None:
     """Derive the mode of a part from its arrays if its own config does not say it.
 
     Args:
-        config: of the part.
         arrays: what it keeps.
         plain: how many arrays it has without quantization.
     """

@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from numpy.typing import NDArray
-
 from mlferry import limits
 from mlferry.converters.graph import Attribute, Attributes, Graph, Mask, Node, Value, distinct_names
 from mlferry.converters.keras import arrays, hdf5, legacy, masks
@@ -25,7 +23,7 @@ from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.ops import OPS, tensorflow_ops
 from mlferry.converters.stored_functions import StoredFunction, functions_of
 from mlferry.errors import ConversionError, MlferryError, ModelFileError
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 from mlferry.spec.weights import check_room
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -570,7 +568,7 @@ class _Walk:
         self.nodes.append(Node("keras.ops.Cast", label, (value,), (out,), attrs, call=call))
         return out
 
-    def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, NDArray[Any]]:
+    def _weights(self, layer: Layer, path: arrays.Path) -> dict[str, Array]:
         """The arrays of a layer and its parts; names of the latter begin with the part's key."""
         items: arrays.Named = []
         own = (*path, layer.name)
@@ -739,7 +737,6 @@ def state_shapes(node: Node, batch: int | None = None) -> list[Shape]:
     """The shapes of the states of a stateful recurrent layer.
 
     Args:
-        node: the layer.
         batch: of the model, for files that do not tell the shapes of layers.
 
     Raises:

@@ -8,17 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from numpy.typing import NDArray
-
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.calls import call_of
 from mlferry.converters.keras.objects import KerasLayer
 from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.keras.tracing import arguments, is_keras_3
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 
-_Arrays = Mapping[str, NDArray[Any]]
+_Arrays = Mapping[str, Array]
 
 
 def layer_of(
@@ -74,7 +72,7 @@ def _own_variables(layer: object) -> list[Any]:
     return [variable for name in names for variable in getattr(layer, name)]
 
 
-def _set(layer: KerasLayer, arrays: Sequence[NDArray[Any]], name: str) -> None:
+def _set(layer: KerasLayer, arrays: Sequence[Array], name: str) -> None:
     """Arrays of an HDF5 file, in the order of the layer's own: trained first."""
     expected = [tuple(weight.shape) for weight in _ordered(layer)]
     results = [array.shape for array in arrays]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeGuard
 
 from mlferry.converters.graph import Graph
 from mlferry.converters.keras import tracing
@@ -15,7 +15,7 @@ from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape
 
 
-def claims(source: object) -> bool:
+def claims(source: object) -> TypeGuard[KerasLayer]:
     """Whether a source is such a model."""
     classes = type(source).__mro__
     names = {cls.__name__ for cls in classes}
@@ -26,11 +26,10 @@ def claims(source: object) -> bool:
     )
 
 
-def read(source: Any, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
+def read(source: KerasLayer, inputs: Sequence[TensorType | ImageType] | None) -> Graph:
     """The graph of a model.
 
     Args:
-        source: the model.
         inputs: the types that the user gives, by the names or in the order of the arguments of
             `call`; a model that was called or built knows its shapes.
 

@@ -76,7 +76,6 @@ def layer_graph(
         use: how it is called.
         inputs: shape and type of each tensor of the call; None in a shape varies.
         mask: the shape of the mask, where the layer gets one; it is the last input of the graph.
-        name: of the layer, for messages.
 
     Raises:
         NotTraceable: the code branches on values, or uses functions of another library.

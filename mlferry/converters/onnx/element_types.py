@@ -13,22 +13,24 @@ if TYPE_CHECKING:
     import onnx
 
 _UINT8, _INT32 = 2, 6
+_LIKE_THE_FIRST = (
+    *("Attention", "BiasGelu", "FastGelu", "Gelu", "GroupQueryAttention", "MultiHeadAttention"),
+    *("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulNBits", "NhwcMaxPool", "QuickGelu"),
+    *("FusedConv", "FusedGemm", "FusedMatMul", "RotaryEmbedding", "TransposeMatMul"),
+    *("QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu"),
+    *("QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
+    *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+)
 # The operands whose type an output has: the first that exists.
 RULES: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(
-        ("Attention", "BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu",
-         "FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "GroupQueryAttention", "MatMulNBits",
-         "MultiHeadAttention",
-         "NhwcMaxPool",
-         "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
-         "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding",
-         "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "TransposeMatMul"),
-        (0,),
-    ),
-    "QuantizeLinear": (2,), "DequantizeLinear": (1,), "QLinearConcat": (1,), "QLinearConv": (7,),
-    "QGemm": (8, 1), "QLinearWhere": (1,), "MatMulIntegerToFloat": (2,), "QAttention": (3,),
-    "EmbedLayerNormalization": (2,), "QEmbedLayerNormalization": (8,),
-}  # fmt: skip
+    **dict.fromkeys(_LIKE_THE_FIRST, (0,)),
+    **dict.fromkeys(("DequantizeLinear", "QLinearConcat", "QLinearWhere"), (1,)),
+    **dict.fromkeys(("QuantizeLinear", "MatMulIntegerToFloat", "EmbedLayerNormalization"), (2,)),
+    "QAttention": (3,),
+    "QLinearConv": (7,),
+    "QGemm": (8, 1),
+    "QEmbedLayerNormalization": (8,),
+}
 _WITHOUT = {"QuantizeLinear": _UINT8}
 # The same for single outputs.
 _OF_OUTPUTS = {("GroupQueryAttention", 1): (3, 0), ("GroupQueryAttention", 2): (4, 0)}

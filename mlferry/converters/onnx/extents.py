@@ -114,8 +114,6 @@ def as_vector(
     """A blob of elements, each of which is known, an extent of a blob, or a blob of its own.
 
     Args:
-        context: the lowering.
-        elements: of the vector.
         whole: the vector from which unknown elements are taken.
     """
     parts: list[Blob] = []

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from mlferry import limits
 from mlferry.converters import expansion
 from mlferry.converters.graph import Attributes, Graph, Node, Value
@@ -19,7 +17,7 @@ from mlferry.converters.isolated import Refused, Worker
 from mlferry.converters.onnx import element_types, native, storage, untyped
 from mlferry.converters.onnx.storage import Arrays
 from mlferry.errors import ConversionError, MissingDependencyError, MlferryError, ModelFileError
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -336,7 +334,7 @@ def _dtype(elem_type: int) -> str:
 _NAMES = {1: "float32", 11: "float64", 10: "float16", 16: "bfloat16", 9: "bool", 8: "string"}
 
 
-def to_array(tensor: onnx.TensorProto, source: str) -> NDArray[Any]:
+def to_array(tensor: onnx.TensorProto, source: str) -> Array:
     """A tensor in ONNX's own type.
 
     Raises:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from mlferry import limits
 from mlferry.errors import ModelFileError
+from mlferry.numerics.shapes import Array
 from mlferry.spec import mapped, weights
 
 if TYPE_CHECKING:
     import onnx
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 """Large initializers that stay in their files, by name."""
 
 # The element types that NumPy has itself, whose bytes in a file are those of an array.
@@ -68,7 +69,7 @@ class Message:
                 pass  # reading all of it says what is wrong
         return cls(limits.read_message(path))
 
-    def initializer(self, index: int, tensor: onnx.TensorProto) -> NDArray[Any] | None:
+    def initializer(self, index: int, tensor: onnx.TensorProto) -> Array | None:
         """The array of a tensor whose bytes were left out; they are put back if it is not plain."""
         if index not in self.places:
             return None
@@ -89,7 +90,6 @@ def arrays_of(
         model: is changed.
         message: that it was parsed from, if it comes from a file.
         folder: of the model.
-        name: for messages.
 
     Returns:
         the large initializers, which are not read.
@@ -172,7 +172,7 @@ class _External:
         if self.offset < 0 or self.length < 0 or self.length > self.size - self.offset:
             raise ModelFileError(f"{self.location} is too short for {tensor.name!r} of {model}")
 
-    def mapped(self) -> NDArray[Any] | None:
+    def mapped(self) -> Array | None:
         """The array, mapped into memory; None if it is small or has other bytes in memory."""
         if self.length < mapped.LEAST or not _is_plain(self.tensor, self.length):
             return None
@@ -320,7 +320,6 @@ def _without_large(stream: BinaryIO, size: int, places: dict[int, tuple[int, int
     """The message of a model without the bytes of its large initializers.
 
     Args:
-        stream: the file.
         size: its bytes.
         places: takes where the bytes are, by the index of the initializer.
 

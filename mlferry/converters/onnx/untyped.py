@@ -23,7 +23,6 @@ def complete(model: onnx.ModelProto, source: str) -> None:
 
     Args:
         model: a `ModelProto`; is changed.
-        source: for messages.
 
     Raises:
         ModelFileError: an attribute holds several values, or nothing gives its type; or a model of

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from mlferry import limits
 from mlferry.converters import isolated
 from mlferry.converters.graph import Graph
@@ -24,6 +22,7 @@ from mlferry.converters.tensorflow import handover
 from mlferry.converters.tensorflow.evaluation import Arrays, Computable, OperationDescription
 from mlferry.converters.tensorflow.subgraphs import FeatureNames
 from mlferry.errors import ConversionError, LimitError, ModelFileError
+from mlferry.numerics.shapes import Array
 
 _SCRIPT = Path(__file__).with_name("reader_worker.py")
 _BYTES_A_SECOND = 100_000  # bytes of a message that add to the processor time
@@ -105,7 +104,7 @@ class _RemoteOperation(Computable):
         size: int | None = fields["size"]
         return size
 
-    def result(self, arrays: Arrays) -> Sequence[NDArray[Any]] | None:
+    def result(self, arrays: Arrays) -> Sequence[Array] | None:
         """See `Computable`."""
         fields, parts = self._asked("compute", arrays)
         if fields["arrays"] is None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.tensorflow.objects import GraphOperation, GraphTensor
+from mlferry.numerics.shapes import Array
 
-Arrays = Sequence[NDArray[Any]]
+Arrays = Sequence[Array]
 
 
 class Computable(ABC):
@@ -29,7 +29,7 @@ class Computable(ABC):
         """The bytes of its result for these operands; None if they depend on the values."""
 
     @abstractmethod
-    def result(self, arrays: Arrays) -> Sequence[NDArray[Any]] | None:
+    def result(self, arrays: Arrays) -> Sequence[Array] | None:
         """Its outputs for these operands, or None if TensorFlow cannot compute them alone."""
 
 
@@ -113,7 +113,7 @@ class LocalOperation(Computable):
             return None  # computing it will fail in the same way
         return _bytes(apart._operation.outputs)
 
-    def result(self, arrays: Arrays) -> Sequence[NDArray[Any]] | None:
+    def result(self, arrays: Arrays) -> Sequence[Array] | None:
         """The outputs of TensorFlow's eager execution on the processor."""
         import tensorflow as tf
         from tensorflow.python.eager import context as eager, execute

@@ -170,7 +170,7 @@ class Frames:
             for t in self._ends(tensor, (name, branch))
         }
         tensors = list(bindings.values())
-        operands = [self._outside(t, name) for t in tensors]
+        operands = [t.op.inputs[0] if _is_switched(t.op, name) else t for t in tensors]
         then, otherwise = (FramePart(tensors, [tensor]) for tensor in ways)
         return Whole(
             "If",
@@ -179,10 +179,6 @@ class Frames:
             [merge.outputs[0]],
             {"then_branch": then, "else_branch": otherwise},
         )
-
-    def _outside(self, tensor: GraphTensor, condition: str) -> Any:
-        """The value of a branch's input before the condition."""
-        return tensor.op.inputs[0] if _is_switched(tensor.op, condition) else tensor
 
     def _ends(self, result: GraphTensor, way: Way) -> list[Any]:
         """The tensors from which a branch starts: switched ones, and those from outside."""

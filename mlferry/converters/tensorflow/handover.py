@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attribute, Attributes, Graph, Node, Value
 from mlferry.converters.tensorflow.evaluation import (
@@ -17,6 +16,7 @@ from mlferry.converters.tensorflow.evaluation import (
     OperationDescription,
 )
 from mlferry.converters.tensorflow.subgraphs import Subgraph
+from mlferry.numerics.shapes import Array
 
 _PLAIN = bool | int | float | str | None
 _Tagged = dict[str, dict[str, Any]]  # an attribute that JSON lacks, by its kind
@@ -28,11 +28,12 @@ Computing = Callable[[OperationDescription], Computable]
 # ---- arrays ----------------------------------------------------------------------------
 
 
-def array_to_json(array: NDArray[Any], parts: Parts) -> dict[str, Any]:
+def array_to_json(array: Array, parts: Parts) -> dict[str, Any]:
     """Shape and type of an array; its bytes are added to `parts`, strings are in the JSON."""
     shape = list(array.shape)
     if array.dtype == object:
-        texts = [base64.b64encode(_text(item)).decode() for item in array.ravel()]
+        items = (item if isinstance(item, bytes) else item.encode() for item in array.ravel())
+        texts = [base64.b64encode(item).decode() for item in items]
         return {"texts": texts, "shape": shape}
     flat = np.ascontiguousarray(array).reshape(-1)
     parts.append(flat.view(np.uint8).data)
@@ -42,11 +43,7 @@ def array_to_json(array: NDArray[Any], parts: Parts) -> dict[str, Any]:
     return {"part": len(parts) - 1, "dtype": kind, "shape": shape}
 
 
-def _text(item: bytes | str) -> bytes:
-    return item if isinstance(item, bytes) else item.encode()
-
-
-def array_from_json(fields: Mapping[str, Any], parts: Sequence[bytes]) -> NDArray[Any]:
+def array_from_json(fields: Mapping[str, Any], parts: Sequence[bytes]) -> Array:
     """The inverse of `array_to_json`."""
     shape = tuple(fields["shape"])
     if "texts" in fields:
@@ -115,7 +112,7 @@ def _value_from_json(fields: Sequence[Any]) -> Value:
     return Value(name, None if shape is None else tuple(shape), dtype)
 
 
-def _constants_to_json(constants: Mapping[str, NDArray[Any]], parts: Parts) -> dict[str, Any]:
+def _constants_to_json(constants: Mapping[str, Array], parts: Parts) -> dict[str, Any]:
     return {name: array_to_json(array, parts) for name, array in constants.items()}
 
 
@@ -169,7 +166,7 @@ class _Reader:
     def __init__(self, parts: Sequence[bytes], computing: Computing) -> None:
         self._parts, self._computing = parts, computing
 
-    def constants(self, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    def constants(self, fields: Mapping[str, Any]) -> dict[str, Array]:
         return {name: array_from_json(item, self._parts) for name, item in fields.items()}
 
     def body(self, fields: Mapping[str, Any]) -> Subgraph:

@@ -74,7 +74,6 @@ def operations(
     Args:
         outputs: the tensors.
         naming: the inputs, and the names of all values.
-        source: for messages.
     """
     import tensorflow as tf
 
@@ -140,7 +139,6 @@ def body_of(function: FunctionBody, source: str) -> Subgraph:
 
     Args:
         function: its graph.
-        source: for messages.
     """
     naming = Naming({t.name: tensor_name(t) for t in function.inputs})
     nodes, constants = operations(function.outputs, naming, source)

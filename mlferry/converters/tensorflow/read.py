@@ -165,7 +165,6 @@ def traced(call: Callable[..., Any], inputs: Sequence[tuple[Shape, str]], name: 
     Args:
         call: takes and gives tensors.
         inputs: shape and type of each; None in a shape varies.
-        name: for messages.
 
     Raises:
         ConversionError: the function branches on values, or cannot be frozen.

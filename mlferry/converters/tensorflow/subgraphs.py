@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Attributes, Node, Value
+from mlferry.numerics.shapes import Array
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Subgraph:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
-    constants: Mapping[str, NDArray[Any]]
+    constants: Mapping[str, Array]
 
     def named(self, prefix: str) -> Subgraph:
         """The same graph with a prefix before all names; options of its nodes count as unread."""

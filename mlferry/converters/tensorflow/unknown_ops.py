@@ -17,7 +17,6 @@ from typing import Any
 from mlferry.converters.tensorflow.objects import (
     GraphDef,
     GraphOperation,
-    MetaGraph,
     NodeDef,
     OpDef,
     SavedModelMessage,
@@ -83,7 +82,8 @@ def readable(folder: Path, message: SavedModelMessage) -> Iterator[Path]:
     changed = False
     for graph in message.meta_graphs:
         options = {op.name: op for op in graph.meta_info_def.stripped_op_list.op}
-        result = replaced(graph.graph_def, _of_signatures(graph), options)
+        ends = [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
+        result = replaced(graph.graph_def, ends, options)
         if result is not graph.graph_def:
             graph.graph_def.CopyFrom(result)
             changed = True
@@ -104,11 +104,6 @@ def _linked(folder: Path, target: Path) -> None:
         target.symlink_to(folder.resolve(), target_is_directory=True)
     except OSError:  # the system does not allow links
         shutil.copytree(folder, target)
-
-
-def _of_signatures(graph: MetaGraph) -> list[str]:
-    """The output tensors of a graph's signatures."""
-    return [t.name for s in graph.signature_def.values() for t in s.outputs.values() if t.name]
 
 
 def _has_unknown(graph: GraphDef, functions: Mapping[str, Any]) -> bool:

@@ -16,19 +16,19 @@ from mlferry.converters.tensorflow.objects import GraphDef, MetaGraph
 from mlferry.errors import ModelFileError
 
 _HARMFUL = {
-    "WriteFile", "ReadFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc",
-    "PrintV2", "WriteSummary", "WriteRawProtoSummary", "WriteGraphSummary", "ImportEvent",
-    "CreateSummaryFileWriter", "CreateSummaryDbWriter", "DebugIdentity", "DebugIdentityV2",
-    "DebugIdentityV3", "DebugNanCount", "DebugNumericSummary", "RegisterDataset",
-    "DataServiceDataset", "DataServiceDatasetV2", "SendTPUEmbeddingGradients", "RpcServerStart",
-    "TFRecordReader", "TFRecordReaderV2", "WholeFileReader", "WholeFileReaderV2",
-    "TextLineReader", "TextLineReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2",
-    "LMDBReader", "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2",
-    "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "SqlDataset", "LMDBDataset",
-    "CacheDataset", "CacheDatasetV2", "SaveDataset", "SaveDatasetV2", "LoadDataset",
-    "SnapshotDataset", "SnapshotDatasetV2", "SymbolicGradient", "RemoteCall",
-    "RemoteFusedGraphExecute", "Abort",
-}  # fmt: skip
+    *("WriteFile", "ReadFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc"),
+    *("PrintV2", "WriteSummary", "WriteRawProtoSummary", "WriteGraphSummary", "ImportEvent"),
+    *("CreateSummaryFileWriter", "CreateSummaryDbWriter", "DebugIdentity", "DebugIdentityV2"),
+    *("DebugIdentityV3", "DebugNanCount", "DebugNumericSummary", "RegisterDataset"),
+    *("DataServiceDataset", "DataServiceDatasetV2", "SendTPUEmbeddingGradients"),
+    *("TFRecordReader", "TFRecordReaderV2", "WholeFileReader", "WholeFileReaderV2"),
+    *("TextLineReader", "TextLineReaderV2", "LMDBReader", "RpcServerStart"),
+    *("FixedLengthRecordReader", "FixedLengthRecordReaderV2", "FixedLengthRecordDataset"),
+    *("FixedLengthRecordDatasetV2", "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2"),
+    *("SqlDataset", "LMDBDataset", "CacheDataset", "CacheDatasetV2", "SaveDataset"),
+    *("SaveDatasetV2", "LoadDataset", "SnapshotDataset", "SnapshotDatasetV2"),
+    *("SymbolicGradient", "RemoteCall", "RemoteFusedGraphExecute", "Abort"),
+}
 # Every SavedModel has an op for saving.
 _SAVING = {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}
 _RUN_AT_LOADING = {"_initialize", "_create_resource", "_destroy_resource", "_gather_saveables_for"}

@@ -19,7 +19,6 @@ from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
 NUMBERS = {"float16": 10, "int8": 3, "int32": 6, "uint8": 2}  # of TensorProto
-STORED = {"float64": "float32"}  # inside a network, Core ML's DOUBLE arrays hold float32
 LABELS, PREDICTED, PROBABILITIES = (
     f"mlferry.{what}" for what in ("class_labels", "predicted_feature", "predicted_probabilities")
 )
@@ -36,9 +35,6 @@ def add_inputs(
     """Add every input and turn it into a blob.
 
     Args:
-        t: the translation.
-        spec: the model.
-        network: its network.
         shapes: shapes in place of the described ones; a string names an extent that varies.
         pixels: whether image inputs take pixels, which the graph scales and reorders.
 
@@ -77,17 +73,21 @@ def open_shape(shape: Sequence[Extent]) -> Shape:
     return tuple(n if isinstance(n, int) else None for n in shape)
 
 
+def stored_dtype(kind: ft.FeatureType) -> str:
+    """The type of an array outside the graph: float32 for Core ML's DOUBLE."""
+    dtype = features.DTYPES.get(kind.multiArrayType.dataType, "float32")
+    return "float32" if dtype == "float64" else dtype
+
+
 def _array_input(
     t: Translation,
     feature: model_pb2.FeatureDescription,
     network: networks.Network,
     shape: list[Extent],
 ) -> None:
-    name, array = feature.name, feature.type.multiArrayType
-    dtype = features.DTYPES.get(array.dataType, "float32")
-    dtype = STORED.get(dtype, dtype)
+    name, dtype = feature.name, stored_dtype(feature.type)
     if not feature.type.HasField("multiArrayType"):
-        shape, dtype = [1], "float32"
+        shape = [1]
     if not shape:
         raise ExportError(
             f"input {name!r} is described without a shape: add input_shapes={{{name!r}: (...)}}"
@@ -136,9 +136,7 @@ def _image_input(
     if pixels:
         value = from_pixels(t.e, name, layout, [height, width])
         for op, operand in preprocessing(network, name, layout, t.e.shape(value)):
-            result = t.e.node(op.capitalize(), value, t.e.constant(operand))
-            t.e.shapes[result] = t.e.shape(value)
-            value = result
+            value = t.e.node(op.capitalize(), value, t.e.constant(operand))
     else:
         value = name
         t.e.graph.inputs.append(Port(name, "float32", [1, channels, height, width]))
@@ -174,7 +172,6 @@ def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple
     pixels = emitter.node(
         "Clip", emitter.node("Round", value), emitter.number(0), emitter.number(255)
     )
-    emitter.shapes[pixels] = shape
     size = emitter.extents(pixels)[-2:]
     if channels == 1:
         pixels = emitter.reshape(pixels, size)
@@ -184,10 +181,7 @@ def picture(emitter: Emitter, value: str, feature: ft.ImageFeatureType) -> tuple
             pixels = emitter.node("Gather", pixels, emitter.integers([2, 1, 0]), axis=0)
             emitter.shapes[pixels] = (channels, *shape[-2:])
         pixels = emitter.transpose(pixels, [1, 2, 0])
-    known = emitter.shapes.get(pixels)
-    pixels = emitter.node("Cast", pixels, to=NUMBERS["uint8"])
-    emitter.shapes[pixels] = known
-    return pixels, "uint8"
+    return emitter.node("Cast", pixels, to=NUMBERS["uint8"]), "uint8"
 
 
 # ---- outputs ------------------------------------------------------------------------------------
@@ -207,18 +201,13 @@ def add_outputs(
             )
         feature = types.get(name, ft.FeatureType())
         kind = feature.WhichOneof("Type")
-        dtype = "float32"
-        if kind == "multiArrayType":
-            array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, dtype)
-            dtype = STORED.get(array_dtype, array_dtype)
+        dtype = stored_dtype(feature)
         if versions.uses_rank5(network):
             value = _as_described(t, value, feature)
         if kind == "imageType" and pixels:
             value, dtype = picture(t.e, value, feature.imageType)
         elif dtype != "float32":
-            shape = t.e.shapes.get(value)
             value = t.e.node("Cast", value, to=NUMBERS[dtype])
-            t.e.shapes[value] = shape
         t.output(name, value, dtype)
 
 

@@ -50,7 +50,6 @@ def split(
     """The parts of a network, in the order in which they run.
 
     Args:
-        network: a neural network.
         inputs: the shapes of its input blobs.
         outputs: the blobs to compute; layers that they do not depend on are in no part.
         stays: whether a layer must stay outside of any graph.

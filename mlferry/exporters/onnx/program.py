@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, SpecError, UnsupportedOperationsError, context
+from mlferry.numerics.shapes import Array
 from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.onnx_graph.graph import Graph, Node
@@ -31,8 +31,6 @@ from mlferry.refusals import CannotExpressError, RankHiddenError, refuse
 from mlferry.registry import Entry
 from mlferry.spec.proto import mil_pb2 as mil
 from mlferry.text import paragraph
-
-Array = NDArray[Any]
 
 NUMBERS = {"fp16": 10, "int8": 3, "int16": 5, "uint8": 2, "uint16": 4}  # of TensorProto
 _ROUNDS = "rounds of loops"  # names of values have no spaces, so none is called this
@@ -167,9 +165,7 @@ class ProgramTranslation:
     def _constant(self, array: Array) -> str:
         if array.dtype == _HALF and array.size >= _STORED_LEAST:
             with self._outside():
-                name = self.e.node("Cast", self.e.constant(array), to=FLOAT)
-            self.e.shapes[name] = array.shape
-            return name
+                return self.e.node("Cast", self.e.constant(array), to=FLOAT)
         return self.e.constant(array.astype(carrier(_NAMES.get(array.dtype, "fp32"))))
 
     @contextmanager
@@ -183,11 +179,8 @@ class ProgramTranslation:
         """A value of the program, in the type in which the graph computes."""
         if dtype not in NUMBERS or (dtype == "fp16" and not self._half):
             return value
-        shape = self.e.shapes.get(value)
         narrow = self.e.node("Cast", value, to=NUMBERS[dtype])
-        wide = self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
-        self.e.shapes[wide] = shape
-        return wide
+        return self.e.node("Cast", narrow, to=FLOAT if dtype == "fp16" else INT32)
 
     # ---- operations --------------------------------------------------------------------------
 
@@ -479,11 +472,10 @@ class ProgramTranslation:
 
     def output(self, name: str, value: str) -> None:
         """Give a value the name by which it is known outside."""
-        shape = self.e.shapes.get(value)
         self.e.graph.nodes.append(
             Node("Identity", [value], [name], name=self.e.fresh(f"{name}/op"))
         )
-        self.e.shapes[name] = shape
+        self.e.shapes[name] = self.e.shapes.get(value)
 
     def finish(self) -> Graph:
         """The graph without what computes nothing.

@@ -12,7 +12,6 @@ import numpy as np
 from mlferry.errors import ExportError
 from mlferry.exporters.onnx import interface
 from mlferry.exporters.onnx.program import ProgramTranslation, block_of
-from mlferry.numerics.shapes import Shape
 from mlferry.onnx_graph.emitter import BOOL, FLOAT, INT32
 from mlferry.onnx_graph.graph import Extent, Port, import_onnx
 from mlferry.programs.arguments import arguments_of
@@ -52,8 +51,6 @@ def export_program(
     """A `ModelProto` that computes what a function computes.
 
     Args:
-        function: the function.
-        described: its inputs, outputs and states.
         model: the model, whose metadata the graph gets.
         weights: the files of its constants.
         options: how it is written.
@@ -145,19 +142,13 @@ def _extents(name: str, kind: TensorType, chosen: Sequence[Extent] | None) -> li
 
 
 def _widened(t: ProgramTranslation, value: str, dtype: str, target: str) -> str:
-    if dtype == target:
-        return value
-    shape = t.e.shapes.get(value)
-    result = t.e.node("Cast", value, to=_CARRIERS[target])
-    t.e.shapes[result] = shape
-    return result
+    return value if dtype == target else t.e.node("Cast", value, to=_CARRIERS[target])
 
 
 def _array(
     t: ProgramTranslation, feature: model_pb2.FeatureDescription, extents: Sequence[Extent]
 ) -> str:
-    array_dtype = features.DTYPES.get(feature.type.multiArrayType.dataType, "float32")
-    dtype = interface.STORED.get(array_dtype, array_dtype)
+    dtype = interface.stored_dtype(feature.type)
     shape: list[Extent] = list(extents) or [1]
     t.e.graph.inputs.append(Port(feature.name, dtype, shape))
     t.e.shapes[feature.name] = interface.open_shape(shape)
@@ -186,11 +177,7 @@ def _carried(t: ProgramTranslation, value: str, kind: TensorType) -> str:
     """Cast a value from its described type to its type in the program."""
     port = t.e.graph.inputs[-1]
     current = "int32" if port.dtype.startswith("int") else "float32"
-    target = carrier_of(kind)
-    if current != target:
-        shape: Shape | None = t.e.shapes.get(value)
-        value = t.e.node("Cast", value, to=_CARRIERS[target])
-        t.e.shapes[value] = shape
+    value = _widened(t, value, current, carrier_of(kind))
     exact = kind.dtype == "fp16" and port.dtype in ("float16", "uint8")
     return value if exact else t.rounded(value, kind.dtype)
 
@@ -203,11 +190,10 @@ def _add_outputs(
 ) -> None:
     for feature in described.output:
         kind = feature.type.WhichOneof("Type")
-        if feature.name == _label(described):
+        if feature.name == getattr(described, "predictedFeatureName", ""):
             continue
         value = t.value(feature.name)
-        shape = t.e.shapes.get(value)
-        if shape is None:
+        if t.e.shapes.get(value) is None:
             raise ExportError(
                 f"the rank of output {feature.name!r} is not known, which ONNX requires: a "
                 "shape that is computed hides it"
@@ -221,23 +207,15 @@ def _add_outputs(
         _show(t, feature.name, value, dtype)
 
 
-def _label(described: model_pb2.ModelDescription) -> str:
-    """Add the output which is the label of a classifier."""
-    return str(getattr(described, "predictedFeatureName", ""))
-
-
 def _described(
     t: ProgramTranslation, value: str, dtype: str, feature: ft.FeatureType
 ) -> tuple[str, str]:
     """An array in its described type and shape; a scalar becomes a vector of one element."""
-    array_dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-    target = interface.STORED.get(array_dtype, array_dtype)
+    target = interface.stored_dtype(feature)
     if t.e.shapes.get(value) == ():
         value = t.e.reshape(value, [1])
     if target != dtype:
-        shape = t.e.shapes.get(value)
         value = t.e.node("Cast", value, to={**interface.NUMBERS, "float32": FLOAT}[target])
-        t.e.shapes[value] = shape
     return value, target
 
 
@@ -253,10 +231,8 @@ def _show(t: ProgramTranslation, name: str, value: str, dtype: str) -> None:
 def _add_state(t: ProgramTranslation, name: str, shown: str, options: Asked) -> None:
     """The new value of a state, in the type in which it came."""
     value, dtype = t.values[name], _state_dtype(t.types[name], options)
-    shape = t.e.shapes.get(value)
     if dtype == "float16":
         value = t.e.node("Cast", value, to=interface.NUMBERS[dtype])
-        t.e.shapes[value] = shape
     _show(t, shown, value, dtype)
 
 

@@ -74,7 +74,6 @@ def split(source: Source, inputs: Types, outputs: Sequence[str]) -> list[Program
     """The parts of a function, in the order in which they run.
 
     Args:
-        source: the function.
         inputs: the types of its inputs and states.
         outputs: the values to compute; operations that they do not depend on are in no part, unless
             they write states.
@@ -106,18 +105,14 @@ def split(source: Source, inputs: Types, outputs: Sequence[str]) -> list[Program
                 _finish(part, t, ports, writes)
             else:
                 outer = sorted(reads - own)
-                types = {n: t.type(n) for n in outer if n in t.values and not _is_made(t, n)}
+                # every graph has its own copies of compressed constants
+                types = {n: t.type(n) for n in outer if n in t.values and n not in t.compressed}
                 inner, names = source.translation(types)
                 inner.known |= {n: t.known[n] for n in outer if n in t.known}
                 inner.run(inside)
                 _finish(part, inner, names, writes)
         later |= reads
     return parts
-
-
-def _is_made(t: ProgramTranslation, name: str) -> bool:
-    """Whether a value is a compressed constant, of which every graph has its own copy."""
-    return name in t.compressed
 
 
 def _needed(operations: Sequence[mil.Operation], outputs: Sequence[str]) -> list[int]:

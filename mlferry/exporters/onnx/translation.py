@@ -215,9 +215,7 @@ class Translation(LayerWalk[str, list[Node]]):
         graph = self.e.graph
         own = {output for node in graph.nodes for output in node.outputs}
         if value not in own or self._names.get(value) in {port.name for port in graph.outputs}:
-            shape = self.e.shapes.get(value)
             value = self.e.node("Identity", value)
-            self.e.shapes[value] = shape
         for other, blob in list(self._names.items()):
             if blob == name:
                 del self._names[other]

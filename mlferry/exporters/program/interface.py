@@ -169,9 +169,6 @@ def add_inputs(
     """Add every input, turn it into a blob, and describe it.
 
     Args:
-        translation: the translation.
-        spec: the model.
-        network: its network.
         names: what inputs are called in the program.
         result: the description of the program's model.
         states: the inputs that become states, each with the output that is its next value.

@@ -84,8 +84,7 @@ def kernel_shape(params: Params) -> tuple[int, ...]:
 
 def spans_of(params: Params) -> list[int]:
     """How far a dilated kernel reaches, along height and width."""
-    pairs = zip(params.kernelSize, params.dilationFactor, strict=True)
-    return [(kernel - 1) * dilation + 1 for kernel, dilation in pairs]
+    return windows.spans_of(params.kernelSize, params.dilationFactor)
 
 
 def full_size(params: Params, sizes: Shape) -> Shape:

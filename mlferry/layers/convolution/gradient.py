@@ -21,12 +21,12 @@ from mlferry.numerics.gradients import (
 )
 
 
-def _reads(params: Params) -> str:
-    """Stored weights are available anyway; weights that are an input have to be kept."""
-    return SHAPES if params.has("weights") else INPUTS
-
-
-@gradient("convolution", keeps=_reads, weights_keep=INPUTS)
+# Stored weights are available anyway; weights that are an input have to be kept.
+@gradient(
+    "convolution",
+    keeps=lambda params: SHAPES if params.has("weights") else INPUTS,
+    weights_keep=INPUTS,
+)
 def convolution(run: LayerRun, dy: Array) -> tuple[Array | None, ...]:
     """Of the input, and of weights and bias, stored or as inputs.
 

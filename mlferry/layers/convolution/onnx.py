@@ -10,12 +10,7 @@ import numpy as np
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.convolution.either import (
-    LOWEST,
-    Edges,
-    cut_and_added,
-    within_kernels,
-)
+from mlferry.layers.convolution.either import LOWEST, Edges, cut_and_added, within_kernels
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
@@ -133,9 +128,7 @@ def spread_out(
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
-        emitter: the emitter.
         inputs: maps, weights, and a bias.
-        attributes: of the node.
         full: the sizes before the cut.
         target: the sizes of the result.
         edges: how much to cut off in front; the rest follows from the sizes.

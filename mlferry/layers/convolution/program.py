@@ -7,19 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.layers.borders import borders
 from mlferry.layers.convolution import definition as sizes
-from mlferry.layers.convolution.either import (
-    Edges,
-    cut_and_added,
-    within_kernels,
-)
+from mlferry.layers.convolution.either import Edges, cut_and_added, within_kernels
 from mlferry.layers.params import Params
 from mlferry.layers.program_weights import weight
 from mlferry.layers.programs import as_program
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Array, Shape
 from mlferry.programs.builder import NewerOpsetError, ProgramBuilder
 from mlferry.programs.graph import Value
 
@@ -106,7 +101,7 @@ def spread_out(
     builder: ProgramBuilder,
     x: Value,
     options: dict[str, Any],
-    bias: NDArray[Any] | None,
+    bias: Array | None,
     full: Shape,
     target: Shape,
     edges: Edges | None,
@@ -114,8 +109,6 @@ def spread_out(
     """A transposed convolution whose full result is cut, or padded with zeros at the end.
 
     Args:
-        builder: what writes.
-        x: the maps.
         options: weight, strides, dilations and groups.
         bias: an array, or None.
         full: the sizes before the cut.

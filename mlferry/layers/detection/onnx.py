@@ -38,7 +38,5 @@ def non_maximum_suppression(
         most=None if len(more) > 2 else params.maxBoxes,
         per_class=params.perClassSuppression,
     )
-    shape = emitter.shape(remaining)
     remaining = emitter.node("Cast", remaining, to=FLOAT)
-    emitter.shapes[remaining] = shape
     return result, best, remaining, emitter.from_whole(numbers)

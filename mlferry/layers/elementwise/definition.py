@@ -18,10 +18,10 @@ from mlferry.spec.problems import Problems, error, warning
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 UNARY = (
-    "clip", "ceil", "floor", "sign", "round", "exp2", "sin", "cos", "tan",
-    "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "gelu",
-    "logicalNot", "clampedReLU",
-)  # fmt: skip
+    *("ceil", "floor", "sign", "round", "clip", "clampedReLU", "exp2", "erf", "gelu"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "logicalNot"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+)
 N_ARY = ("add", "multiply", "average", "max", "min")
 BROADCASTABLE = (
     "addBroadcastable",
@@ -30,9 +30,10 @@ BROADCASTABLE = (
     "minBroadcastable",
 )
 COMPARISONS = ("equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual")
+LOGICAL = ("logicalOr", "logicalXor", "logicalAnd")
 BINARY = (
     *("subtractBroadcastable", "divideBroadcastable", "floorDivBroadcastable"),
-    *("modBroadcastable", "powBroadcastable", "logicalOr", "logicalXor", "logicalAnd"),
+    *("modBroadcastable", "powBroadcastable", *LOGICAL),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mlferry.layers.elementwise.definition import COMPARISONS, LOGICAL
 from mlferry.layers.elementwise.kernel import per_channel
 from mlferry.layers.gradients import (
     BOTH,
@@ -157,10 +158,7 @@ _SLOPES: dict[str, Callable[[Array, Array], Array]] = {
 }
 _OF_RESULT = ("exp2", "tan", "tanh")
 
-no_gradient(
-    "ceil", "floor", "sign", "round", "logicalNot", "logicalOr", "logicalXor", "logicalAnd",
-    "equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual",
-)  # fmt: skip
+no_gradient("ceil", "floor", "sign", "round", "logicalNot", *LOGICAL, *COMPARISONS)
 
 
 @gradient(*_SLOPES, keeps=lambda params: OUTPUTS if params.kind in _OF_RESULT else INPUTS)

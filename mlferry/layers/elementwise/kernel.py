@@ -11,6 +11,7 @@ import numpy as np
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import (
+    OF_ONE,
     elu,
     erf,
     exp,
@@ -105,11 +106,11 @@ def erf_layer(params: Params, x: Array) -> Array:
 
 
 _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "ceil": np.ceil, "floor": np.floor, "sign": np.sign, "round": np.round, "exp2": np.exp2,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
-    "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh,
-    "acosh": np.arccosh, "atanh": np.arctanh, "logicalNot": lambda x: x == 0,
-}  # fmt: skip
+    **OF_ONE,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "logicalNot": lambda x: x == 0,
+}
 _REDUCERS: dict[str, Callable[[Array, Array], Array]] = {
     "max": np.maximum,
     "min": np.minimum,

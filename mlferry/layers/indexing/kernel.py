@@ -30,10 +30,6 @@ def _wrapped(indices: Array, extent: int) -> Index:
     return np.where(whole < 0, whole + extent, whole)
 
 
-def _divide_at(target: Array, index: tuple[NDArray[Any], ...], updates: Array) -> None:
-    np.true_divide.at(target, index, updates)
-
-
 def _set_at(target: Array, index: Sequence[NDArray[Any]], updates: Array) -> None:
     target[index] = updates
 
@@ -45,7 +41,7 @@ _SCATTER: dict[str, Callable[[Array, Any, Array], None]] = {
     "SCATTER_ADD": np.add.at,
     "SCATTER_SUB": np.subtract.at,
     "SCATTER_MUL": np.multiply.at,
-    "SCATTER_DIV": _divide_at,
+    "SCATTER_DIV": np.true_divide.at,
     "SCATTER_MAX": np.maximum.at,
     "SCATTER_MIN": np.minimum.at,
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlferry.errors import SpecError
 from mlferry.layers.definitions import (
     SECOND_INPUT,
@@ -124,7 +122,10 @@ _INT8_FIELD = "int8DynamicQuantize"
 
 
 @stored_weights(*_SIZES)
-def weights_of_matrix(layer: nn.NeuralNetworkLayer, params: Any) -> StoredWeights:
+def weights_of_matrix(
+    layer: nn.NeuralNetworkLayer,
+    params: nn.InnerProductLayerParams | nn.EmbeddingLayerParams | nn.EmbeddingNDLayerParams,
+) -> StoredWeights:
     out, count = (getattr(params, field) for field in _SIZES[layer.WhichOneof("layer") or ""])
     yield StoredWeight("weights", params.weights, (out, count), scales=out)
     yield stored_bias(params, out)

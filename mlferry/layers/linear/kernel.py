@@ -10,6 +10,7 @@ from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.params import Params
 from mlferry.numerics.copies import by_columns
+from mlferry.numerics.products import matmul
 
 
 @kernel("innerProduct")
@@ -35,10 +36,10 @@ def _product(params: Params, rows: Array, inputs: int, outputs: int) -> Array:
 
         return params.once("product", lambda: PackedProduct.of(*_weights(params, shape)))(rows)
     if params.is_given("weights"):
-        y = rows @ params.weight("weights", shape).T
+        y = matmul(rows, params.weight("weights", shape).T)
     else:
         matrix = params.once("matrix", lambda: by_columns(params.decoded("weights", shape)))
-        y = rows @ matrix.T
+        y = matmul(rows, matrix.T)
     if params.hasBias:
         y += params.weight("bias", (outputs,))
     return y
@@ -96,7 +97,7 @@ def batched_matmul(params: Params, left: Array, right: Array | None = None) -> A
         left = left.swapaxes(-1, -2)
     if params.transposeB and right.ndim > 1:
         right = right.swapaxes(-1, -2)
-    return np.matmul(np.atleast_2d(left), right[:, None] if right.ndim == 1 else right)
+    return matmul(np.atleast_2d(left), right[:, None] if right.ndim == 1 else right)
 
 
 @kernel("dot")

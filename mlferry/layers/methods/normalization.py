@@ -97,15 +97,11 @@ for _name, _kind in {
     )(_reduction)
 
 
-def _dropped(keepdims: bool) -> Params:
-    return {"removeDim": not keepdims}
-
-
 for _name, _kind in {"argmax": "argMax", "argmin": "argMin"}.items():
     row(
         f"add_{_name}(name, input_name, output_name, axis, keepdims=True)",
         kind=_kind,
-        keepdims=_dropped,
+        keepdims=lambda keepdims: {"removeDim": not keepdims},
     )
 
 row("add_topk(name, input_names, output_names, k=0, axis=0, use_bottom_k=False)", "topK", k="K")

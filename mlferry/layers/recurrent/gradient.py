@@ -64,6 +64,7 @@ class GateFunction:
 class GateMatrices:
     """The weights of a layer's gates, [gates, units, C], [gates, units, units], [gates, units]."""
 
+    names: Sequence[Sequence[str]]
     weights: Array
     recursions: Array
     biases: Array
@@ -76,6 +77,7 @@ class GateMatrices:
         units, channels = params.outputVectorSize, params.inputVectorSize
         weights, recursions, biases = names
         return cls(
+            names,
             np.stack([part.weight(name, (units, channels)) for name in weights]),
             np.stack([part.weight(name, (units, units)) for name in recursions]),
             np.stack([part.weight(name, (units,)) for name in biases])
@@ -89,20 +91,16 @@ class GateMatrices:
         return result + self.biases[:, None]
 
     def tell(
-        self, run: LayerRun, path: str, names: Sequence[Sequence[str]], sums: Array, x: Array,
-        before: Sequence[Array],
-    ) -> Array:  # fmt: skip
+        self, run: LayerRun, path: str, sums: Array, x: Array, before: Sequence[Array]
+    ) -> Array:
         """The gradient of x [Seq, Batch, C]; and, of the weights that are trained, theirs.
 
         Args:
-            run: the run.
             path: the path of the message that holds the weights, with a dot, or nothing.
-            names: as for `of`.
             sums: the gradients of what goes into the functions, [Seq, gates, Batch, units].
-            x: the input.
             before: for each gate, what its recursion is multiplied with, [Seq, Batch, units].
         """
-        for index, (weights, recursion, bias) in enumerate(zip(*names, strict=True)):
+        for index, (weights, recursion, bias) in enumerate(zip(*self.names, strict=True)):
             of_gate = sums[:, index].reshape(-1, sums.shape[-1])
             run.weight(path + weights, functools.partial(_over_time, of_gate, x))
             run.weight(path + recursion, functools.partial(_over_time, of_gate, before[index]))
@@ -170,7 +168,7 @@ def simple_recurrent(run: LayerRun, dy: Array, dlast: Array | None = None) -> tu
     for t in reversed(range(len(x))):
         sums[t] = (behind[t] + through) * slopes[t]
         through = sums[t] @ recursion
-    dx = gates.tell(run, "", names, sums[:, None], x, [_shifted(start, y)])
+    dx = gates.tell(run, "", sums[:, None], x, [_shifted(start, y)])
     return _results(run, dx, reverse, [through])
 
 
@@ -226,7 +224,7 @@ def gru(run: LayerRun, dy: Array, dlast: Array | None = None) -> tuple[Array, ..
         back[t, 0] = total * (states[t] - o) * early[t, 0]
         back[t, 1] = of_opened * states[t] * early[t, 1]
         through = total * z + of_opened * r + back[t, 0] @ update + back[t, 1] @ reset
-    dx = gates.tell(run, "", names, back, x, [states, states, opened])
+    dx = gates.tell(run, "", back, x, [states, states, opened])
     return _results(run, dx, reverse, [through])
 
 
@@ -252,8 +250,8 @@ class LstmWalk:
         options, units = params.params, params.outputVectorSize
         self.coupled = options.coupledInputAndForgetGate
         self.early = ["inputGate"] if self.coupled else ["inputGate", "forgetGate"]
-        self.names = fields_of([*self.early, "outputGate", "blockInput"])
-        self.gates = GateMatrices.of(params, part, self.names, options.hasBiasVectors)
+        names = fields_of([*self.early, "outputGate", "blockInput"])
+        self.gates = GateMatrices.of(params, part, names, options.hasBiasVectors)
         self.f, self.g = (GateFunction(a, clip=True) for a in activations[:2])
         self.h = GateFunction(activations[2], clip=False)
         self.x, self.limit = x, np.float32(options.cellClipThreshold)
@@ -342,7 +340,7 @@ class LstmWalk:
                 f"{path}{name}PeepholeVector", functools.partial(_summed, back[:, index], factor)
             )
         states = _shifted(self.start, self.y)
-        return self.gates.tell(run, path, self.names, back, self.x, [states] * back.shape[1])
+        return self.gates.tell(run, path, back, self.x, [states] * back.shape[1])
 
 
 def _summed(gradient: Array, factor: Array) -> Array:
@@ -354,42 +352,37 @@ def _lstm(
     part: Params,
     path: str,
     activations: Sequence[Params],
-    reverse: bool,
-    places: tuple[int, int],
+    x: Array,
+    place: int,
     behind: Array,
     last: Sequence[Array],
 ) -> tuple[Array, Array, Array]:
     """One direction: the gradients of x, and of the initial output and cell.
 
     Args:
-        run: the run.
-        part: the weights.
-        path: of their message, with a dot.
+        path: of the message of weights, with a dot.
         activations: of gates, block input and output.
-        reverse: whether the walk starts at the end.
-        places: of initial output and cell among the inputs.
+        x: [Seq, Batch, C], in the order of the walk, as is its gradient.
+        place: of the initial output among the inputs; the cell follows.
         behind: see `LstmWalk.back`.
         last: the gradients of the last output and cell, if they are outputs.
     """
-    x = _walked(run.inputs[0], reverse)
-    initial = (_state_input(run, places[0]), _state_input(run, places[1]))
+    initial = (_state_input(run, place), _state_input(run, place + 1))
     walk = LstmWalk(run.params, part, activations, x, initial)
     shape = walk.start.shape
     ends = [each.reshape(shape) for each in last] or [np.zeros(shape, x.dtype)] * 2
     back, of_start, of_cell = walk.back(behind, *ends)
-    dx = walk.tell(run, path, back)
-    return (dx[::-1] if reverse else dx), of_start, of_cell
+    return walk.tell(run, path, back), of_start, of_cell
 
 
 @gradient("uniDirectionalLSTM", keeps=INPUTS)
 def uni_directional_lstm(run: LayerRun, dy: Array, *dlast: Array) -> tuple[Array, ...]:
-    params = run.params
-    behind = _behind(dy, run.input_shapes[0][0], sequence=params.params.sequenceOutput)
-    dx, *states = _lstm(
-        run, params.weightParams, "weightParams.", params.activations, params.reverseInput,
-        (1, 2), behind, dlast,
-    )  # fmt: skip
-    return _results(run, dx, False, states)
+    params, reverse = run.params, run.params.reverseInput
+    x = _walked(run.inputs[0], reverse)
+    behind = _behind(dy, len(x), sequence=params.params.sequenceOutput)
+    part, activations = params.weightParams, params.activations
+    dx, *states = _lstm(run, part, "weightParams.", activations, x, 1, behind, dlast)
+    return _results(run, dx, reverse, states)
 
 
 @gradient("biDirectionalLSTM", keeps=INPUTS)
@@ -405,10 +398,10 @@ def bi_directional_lstm(run: LayerRun, dy: Array, *dlast: Array) -> tuple[Array,
     for index, (half, activations) in enumerate(zip(halves, functions, strict=True)):
         behind = _behind(half, length, sequence=sequence)
         behind = behind[::-1] if index and sequence else behind
-        dx, *more = _lstm(
-            run, params.weightParams[index], f"weightParams[{index}].", activations, bool(index),
-            (2 * index + 1, 2 * index + 2), behind, dlast[2 * index : 2 * index + 2],
-        )  # fmt: skip
-        total += dx
+        x = _walked(run.inputs[0], bool(index))
+        part, path, place = params.weightParams[index], f"weightParams[{index}].", 2 * index + 1
+        last = dlast[place - 1 : place + 1]
+        dx, *more = _lstm(run, part, path, activations, x, place, behind, last)
+        total += dx[::-1] if index else dx
         states += more
     return _results(run, total, False, states)

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.layers.elementwise.onnx import ACTIVATIONS
 from mlferry.layers.exports import op
 from mlferry.layers.onnx_weights import weight
 from mlferry.layers.params import Params
 from mlferry.numerics.gates import CELL_CLIP, FIXED
+from mlferry.numerics.shapes import Array
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Body, Port
 from mlferry.refusals import refuse
@@ -168,7 +168,7 @@ def _weights(
     emitter: Emitter,
     layer: RecurrentLayer,
     names: tuple[list[str], list[str], list[str]],
-    extra: NDArray[Any] | None = None,
+    extra: Array | None = None,
 ) -> list[str]:
     """Matrices, recursions, and biases if there are some; `extra` is added to these."""
     units, inputs = layer.params.outputVectorSize, layer.params.inputVectorSize

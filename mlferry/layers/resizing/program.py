@@ -107,10 +107,10 @@ def crop_resize(builder: ProgramBuilder, params: Params, x: Value, boxes: Value)
     rows = builder.reshape(boxes, [builder.extent(boxes, 0), values])
     if values == 5:
         which = builder.as_integer(builder.squeeze(builder.sliced(rows, 1, 0, 1), [1]))
+        ends = builder.sliced(rows, 1, 1, 5)
         result = builder.op(
-            "crop_resize", x=images, boxes=builder.sliced(rows, 1, 1, 5), box_indices=which,
-            **_options(params),
-        )  # fmt: skip
+            "crop_resize", x=images, boxes=ends, box_indices=which, **_options(params)
+        )
         return builder.expand(result, [1])
     batch = images.shape[0]
     if batch is None:

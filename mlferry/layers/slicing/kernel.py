@@ -8,12 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array, integer, integers, kernel
 from mlferry.layers.params import Params
-from mlferry.layers.slicing.definition import (
-    AXIS_OF_SLICE,
-    classic_slice,
-    indices,
-    static_indices,
-)
+from mlferry.layers.slicing.definition import AXIS_OF_SLICE, classic_slice, indices, static_indices
 from mlferry.numerics.shapes import axis_of
 
 

@@ -147,7 +147,7 @@ def tensors(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
 
 
 @layer_rule()
-def enum_values(layer: nn.NeuralNetworkLayer, params: Any) -> Problems:
+def enum_values(layer: nn.NeuralNetworkLayer, params: Message) -> Problems:
     """Every enum field holds a value that exists."""
     yield from known_enum_values(params)
 

@@ -127,10 +127,8 @@ def recommender(spec: model_pb2.Model, params: pp.ItemSimilarityRecommender) -> 
     """Its items are listed once, and its inputs and outputs exist."""
     inputs, outputs = spec.description.input, spec.description.output
     if params.itemInputFeatureName or len(inputs) != 1:
-        yield from described(
-            inputs, params.itemInputFeatureName, "itemInputFeatureName",
-            ("dictionaryType", "sequenceType", "multiArrayType"),
-        )  # fmt: skip
+        kinds = ("dictionaryType", "sequenceType", "multiArrayType")
+        yield from described(inputs, params.itemInputFeatureName, "itemInputFeatureName", kinds)
     lists, number = ("sequenceType", "multiArrayType"), ("int64Type",)
     for features, field, types in (
         (inputs, "numRecommendationsInputFeatureName", number),
@@ -199,6 +197,6 @@ def bayesian_inputs(spec: model_pb2.Model, params: pp.BayesianProbitRegressor) -
 def states(spec: model_pb2.Model) -> Problems:
     """What the description lists as a state is one."""
     for feature in spec.description.state:
-        if type_of(feature) != "stateType":
-            yield warning(f"its type is {type_of(feature)}; it must be stateType",
-                          f"state {feature.name!r}")  # fmt: skip
+        kind = type_of(feature)
+        if kind != "stateType":
+            yield warning(f"its type is {kind}; it must be stateType", f"state {feature.name!r}")

@@ -54,8 +54,7 @@ def custom_edges(params: Params) -> list[windows.Edges]:
 
 def spans_of(params: Params) -> tuple[int, ...]:
     """How far a dilated kernel reaches."""
-    pairs = zip(triple(params, "kernel"), triple(params, "dilation"), strict=True)
-    return tuple((kernel - 1) * dilation + 1 for kernel, dilation in pairs)
+    return tuple(windows.spans_of(triple(params, "kernel"), triple(params, "dilation")))
 
 
 def kernel_shape(params: Params) -> tuple[int, ...]:

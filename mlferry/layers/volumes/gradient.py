@@ -7,12 +7,7 @@ import math
 import numpy as np
 
 from mlferry.layers.gradients import BOTH, INPUTS, SHAPES, Array, LayerRun, gradient
-from mlferry.layers.volumes.definition import (
-    edges_of,
-    kernel_shape,
-    spans_of,
-    triple,
-)
+from mlferry.layers.volumes.definition import edges_of, kernel_shape, spans_of, triple
 from mlferry.layers.volumes.kernel import cuts_of, divisor
 from mlferry.numerics.convolution import convolve
 from mlferry.numerics.gradients import (

@@ -22,8 +22,12 @@ _WORDS = re.compile(
 
 KINDS = ("bool", "int", "float", "str", "bytes")
 _DEVICES = {
-    "con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10)),
-}  # fmt: skip
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)),
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import MlferryError, PredictionError, UnsupportedModelError
 from mlferry.models import html_page
@@ -17,12 +16,12 @@ from mlferry.models.comparison import Row
 from mlferry.models.model import MLModel
 from mlferry.models.samples import SampleData, samples_for
 from mlferry.models.verify.sources import RunnableSource, open_source
+from mlferry.numerics.shapes import Array
 from mlferry.programs.contents import blocks_of, operations_of
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, mil_pb2 as mil, model_pb2
 from mlferry.text import paragraph
 
-Array = NDArray[Any]
 Prepare = Callable[[Mapping[str, Any]], dict[str, Array]]
 EXACT, HALF = 1e-3, 2e-2  # tolerances: for float32, and for programs that compute in float16
 _SMALL = 1e-3  # the least peak: below it, no digit need be right

@@ -14,12 +14,11 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError, ModelFileError, PredictionError
+from mlferry.numerics.shapes import Array
 from mlferry.registry import Registry
 
-Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 

@@ -172,8 +172,10 @@ def _listed(values: Sequence[Any]) -> str:
 _TYPE = re.compile(r"(fp|u?int|bool|string)\d*( \(.*\))?$")  # of a value that is not shown
 _USUAL = ("1, 1", "1", "False")
 # What may matter in an operation, in this order.
-_KEYS = ("strides", "kernel_sizes", "pad_type", "groups", "axis", "axes", "perm", "shape", "alpha",
-         "mode", "transpose_y", "dtype", "epsilon", "begin", "end")  # fmt: skip
+_KEYS = (
+    *("strides", "kernel_sizes", "pad_type", "groups", "axis", "axes", "perm", "shape", "alpha"),
+    *("mode", "transpose_y", "dtype", "epsilon", "begin", "end"),
+)
 
 
 def operation_brief(

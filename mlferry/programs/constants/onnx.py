@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.numerics.bits import unpacked
-from mlferry.numerics.shapes import axis_of
+from mlferry.numerics.shapes import Array, axis_of
 from mlferry.onnx_graph.emitter import FLOAT, INT32, Emitter
 from mlferry.programs.exports import Call, export
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import Entries
 
-Array = NDArray[Any]
 _CODES = ("int8", "uint8")
 
 

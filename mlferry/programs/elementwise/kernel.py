@@ -11,12 +11,14 @@ from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.types import DTYPES
 
 _UNARY: dict[str, Callable[[Array], Array]] = {
-    "abs": np.abs, "acos": np.arccos, "asin": np.arcsin, "atan": np.arctan, "atanh": np.arctanh,
-    "ceil": np.ceil, "cos": np.cos, "cosh": np.cosh, "erf": functions.erf, "exp": functions.exp,
-    "exp2": np.exp2, "floor": np.floor, "logical_not": np.logical_not, "round": np.rint,
-    "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square,
-    "tan": np.tan, "tanh": np.tanh,
-}  # fmt: skip
+    **functions.OF_ONE,
+    "abs": np.abs,
+    "erf": functions.erf,
+    "exp": functions.exp,
+    "logical_not": np.logical_not,
+    "sqrt": np.sqrt,
+    "square": np.square,
+}
 _SHIFTED: dict[str, Callable[[Array], Array]] = {
     "inverse": lambda x: 1 / x,
     "log": np.log,

@@ -103,14 +103,6 @@ def not_equal(emitter: Emitter, call: Call, x: str, y: str) -> str:
 Pair = Callable[[Emitter, str, str], str]
 
 
-def _quotient(emitter: Emitter, x: str, y: str) -> str:
-    return emitter.node("Div", x, y)
-
-
-def _floor(emitter: Emitter, x: str, y: str) -> str:
-    return emitter.node("Floor", _quotient(emitter, x, y))
-
-
 def _rest(emitter: Emitter, x: str, y: str) -> str:
     """The remainder has the sign of the divisor, which may be infinite; ONNX takes the other."""
     rest = emitter.node("Mod", x, y, fmod=1)
@@ -119,11 +111,12 @@ def _rest(emitter: Emitter, x: str, y: str) -> str:
     return emitter.node("Where", differ, emitter.node("Add", rest, y), rest)
 
 
-def _power(emitter: Emitter, x: str, y: str) -> str:
-    return emitter.node("Pow", x, y)
-
-
-_REAL: dict[str, Pair] = {"real_div": _quotient, "floor_div": _floor, "mod": _rest, "pow": _power}
+_REAL: dict[str, Pair] = {
+    "real_div": lambda emitter, x, y: emitter.node("Div", x, y),
+    "floor_div": lambda emitter, x, y: emitter.node("Floor", emitter.node("Div", x, y)),
+    "mod": _rest,
+    "pow": lambda emitter, x, y: emitter.node("Pow", x, y),
+}
 
 
 @export(*_REAL)

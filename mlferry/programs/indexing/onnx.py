@@ -205,7 +205,8 @@ def one_hot(
     places = emitter.node("Where", below, emitter.node("Add", places, size), places)
     emitter.shapes[places] = emitter.shape(indices) or (1,)
     marked = emitter.node("Equal", emitter.expand(places, [-1]), counted(emitter, count))
-    on, off = (scalar(emitter, value, _carried(call)) for value in (on_value, off_value))
+    carried = "int32" if call.dtype == "bool" else call.dtype
+    on, off = (scalar(emitter, value, carried) for value in (on_value, off_value))
     y = emitter.node("Where", marked, on, off)
     if call.dtype == "bool":
         y = cast(emitter, y, "bool")
@@ -213,10 +214,6 @@ def one_hot(
     if rank == 1:
         return emitter.reshape(y, [-1])
     return emitter.transpose(y, moved_axis(rank, -1, axis))
-
-
-def _carried(call: Call) -> str:
-    return "int32" if call.dtype == "bool" else call.dtype
 
 
 @export("non_zero")

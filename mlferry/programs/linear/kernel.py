@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from mlferry.compiled import packs
+from mlferry.numerics import products
 from mlferry.numerics.functions import softmax_along
 from mlferry.programs.kernels import Array, Call, kernel
 
@@ -18,7 +19,7 @@ def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
 
         product = call.once("product", lambda: PackedProduct.of(weight.T, bias))
         return product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], len(weight))
-    y = np.matmul(x, weight.T)
+    y = products.matmul(x, weight.T)
     return y if bias is None else y + bias
 
 
@@ -26,7 +27,7 @@ def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
 def matmul(call: Call, x: Array, y: Array, transpose_x: bool, transpose_y: bool) -> Array:
     left = x.swapaxes(-1, -2) if transpose_x and x.ndim > 1 else x
     right = y.swapaxes(-1, -2) if transpose_y and y.ndim > 1 else y
-    return np.matmul(left, right)
+    return products.matmul(left, right)
 
 
 @kernel("einsum")
@@ -37,9 +38,9 @@ def einsum(call: Call, values: list[Array], equation: str) -> Array:
 @kernel("scaled_dot_product_attention")
 def attention(call: Call, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
     """A boolean mask excludes what is false; any other mask is added."""
-    scores = np.matmul(query, key.swapaxes(-1, -2)) / np.float32(math.sqrt(query.shape[-1]))
+    scores = products.matmul(query, key.swapaxes(-1, -2)) / np.float32(math.sqrt(query.shape[-1]))
     if attn_mask is not None and attn_mask.dtype == np.bool_:
         scores = np.where(attn_mask, scores, np.float32(-np.inf))
     elif attn_mask is not None:
         scores = scores + attn_mask
-    return np.matmul(softmax_along(scores, -1), value)
+    return products.matmul(softmax_along(scores, -1), value)

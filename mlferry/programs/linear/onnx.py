@@ -22,10 +22,7 @@ def _side(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
     """An operand in the type of the result, as floats and integers may be mixed."""
     if not x or call.carrier(parameter) == call.dtype:
         return x
-    shape = emitter.shapes.get(x)
-    y = cast(emitter, x, call.dtype)
-    emitter.shapes[y] = shape
-    return y
+    return cast(emitter, x, call.dtype)
 
 
 @export("matmul")

@@ -37,8 +37,10 @@ from mlferry.spec.mapped import Scratch
 from mlferry.text import unused
 
 _LARGEST = float(np.finfo(np.float16).max)
-_STAY = {"cast", "while_loop", "cond", "make_list", "list_length", "list_read", "list_write",
-         "list_gather", "list_scatter", "read_state", "write_state", "classify"}  # fmt: skip
+_STAY = {
+    *("cast", "while_loop", "cond", "read_state", "write_state", "classify"),
+    *("make_list", "list_length", "list_read", "list_write", "list_gather", "list_scatter"),
+}
 
 # Endings of the names of outputs before their cast, and of casts.
 _HALF_OUTPUT, _TO_HALF = "_fp16", "_to_fp16"
@@ -55,7 +57,6 @@ def to_half(
 
     Args:
         block: the block of the function.
-        opset: its number.
         keep: names of values whose operations stay in float32; names of this program, or of the
             half-precision program that it becomes if none are kept.
         wide: names of inputs whose numbers may be beyond the range of float16: they are clipped.
@@ -172,7 +173,6 @@ class _Pass:
         """Rewrite the operations of a block.
 
         Args:
-            block: the block.
             outer: float32 values from around the block, by the float16 values that replace them.
             outer_replaced: those of them that no longer exist.
         """
@@ -332,11 +332,14 @@ class _Pass:
 
 
 # Ops that whole numbers pass on their way to a cast: float16 holds them only up to 2,048.
-_CARRY = {"reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "slice_by_size",
-          "concat", "stack", "split", "gather", "gather_nd", "gather_along_axis", "tile", "pad",
-          "reverse", "select", "identity", "add", "sub", "mul", "real_div", "floor_div", "mod",
-          "floor", "ceil", "round", "clip", "maximum", "minimum", "abs", "relu", "reduce_max",
-          "reduce_min", "reduce_sum", "cumsum", "square"}  # fmt: skip
+_CARRY = {
+    *("reshape", "transpose", "squeeze", "expand_dims", "slice_by_index", "slice_by_size"),
+    *("concat", "stack", "split", "tile", "pad", "reverse"),
+    *("gather", "gather_nd", "gather_along_axis", "select", "identity"),
+    *("add", "sub", "mul", "real_div", "floor_div", "mod", "maximum", "minimum"),
+    *("floor", "ceil", "round", "clip", "abs", "relu", "square"),
+    *("reduce_max", "reduce_min", "reduce_sum", "cumsum"),
+}
 
 
 def _kept_whole(block: Block) -> set[Operation]:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.numerics.gates import FIXED
+from mlferry.numerics.shapes import Array
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import Port
 from mlferry.programs.exports import Call, body_of, export
 
-Array = NDArray[Any]
 # The weights of a direction: its matrix, its recursion, and the biases of input and recursion.
 _Direction = tuple[Array, Array, Array | None, Array | None]
 _BEFORE = int(np.iinfo(np.int64).min)

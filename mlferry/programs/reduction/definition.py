@@ -46,12 +46,7 @@ def reduced(shape: Shape, axes: tuple[int, ...], *, keep: bool) -> Shape:
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
-@newer(
-    7,
-    "reduce_argmax",
-    "reduce_argmin",
-    output_dtype=option(STRING, "int32"),
-)
+@newer(7, "reduce_argmax", "reduce_argmin", output_dtype=option(STRING, "int32"))
 @op_kind(
     "reduce_argmax",
     "reduce_argmin",

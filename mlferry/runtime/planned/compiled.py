@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlferry.compiled import vectors, windows
-from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.tasks import MapTask, Table
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
@@ -107,7 +107,7 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
         task = _flat(task) if window.size == window.stride == (1, 1) else task
         return replace(task, tile=vectors.tile_for(task.y.shape[1]))
 
-    kernel = _Kernel(window, inner, _columns_of_product, 2 * vectors.LANES, in_tiles)
+    kernel = _Kernel(window, inner, _columns_of_product, PANEL, in_tiles)
     if not rest.steps:
         return kernel.cut(whole)
     return kernel.then(whole, lambda rows, top: rest(rows, rows, top))

@@ -19,6 +19,7 @@ from mlferry.converters.keras.ops.functions import (
     operands,
 )
 from mlferry.converters.keras.ops.registry import OPS
+from mlferry.converters.keras.parts import snake_case
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, truncated
 from mlferry.converters.values import UNFLATTENED, Argument, Blob
@@ -423,23 +424,17 @@ def full_like(
 
 # ---- activations and others that are layers, too ---------------------------------------
 
-_ACTIVATIONS = {
-    "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "SparseSigmoid": "sparse_sigmoid",
-    "Softplus": "softplus", "Softsign": "softsign", "SoftShrink": "soft_shrink",
-    "SparsePlus": "sparse_plus", "Silu": "silu", "Squareplus": "squareplus",
-    "LogSigmoid": "log_sigmoid", "LeakyRelu": "leaky_relu", "HardSigmoid": "hard_sigmoid",
-    "HardSilu": "hard_silu", "Elu": "elu", "Selu": "selu", "Gelu": "gelu", "Celu": "celu",
-    "Glu": "glu", "TanhShrink": "tanh_shrink", "HardTanh": "hard_tanh",
-    "HardShrink": "hard_shrink", "Threshold": "threshold", "Softmax": "softmax",
-    "LogSoftmax": "log_softmax", "Sparsemax": "sparsemax",
-}  # fmt: skip
-_TF_ACTIVATIONS = {
-    "nn.relu": "relu", "nn.relu6": "relu6", "nn.sigmoid": "sigmoid", "math.sigmoid": "sigmoid",
-    "sigmoid": "sigmoid", "nn.tanh": "tanh", "tanh": "tanh", "math.tanh": "tanh",
-    "nn.softplus": "softplus", "math.softplus": "softplus", "nn.softsign": "softsign",
-    "nn.silu": "silu", "nn.swish": "silu", "nn.elu": "elu", "nn.selu": "selu", "nn.gelu": "gelu",
-    "nn.leaky_relu": "leaky_relu", "nn.softmax": "softmax", "nn.log_softmax": "log_softmax",
-}  # fmt: skip
+_ACTIVATIONS = (
+    *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Glu", "Silu", "HardSilu"),
+    *("Sigmoid", "SparseSigmoid", "LogSigmoid", "HardSigmoid", "Softplus", "SparsePlus"),
+    *("Softsign", "SoftShrink", "TanhShrink", "HardShrink", "HardTanh", "Squareplus"),
+    *("Threshold", "Softmax", "LogSoftmax", "Sparsemax"),
+)
+_TF_ACTIVATIONS = (
+    *("nn.relu", "nn.relu6", "nn.leaky_relu", "nn.elu", "nn.selu", "nn.gelu", "nn.silu"),
+    *("sigmoid", "nn.sigmoid", "math.sigmoid", "tanh", "nn.tanh", "math.tanh"),
+    *("nn.softplus", "math.softplus", "nn.softsign", "nn.softmax", "nn.log_softmax", "nn.swish"),
+)
 
 
 def _activation(name: str) -> Any:
@@ -460,8 +455,9 @@ def _activation(name: str) -> Any:
 
 _RENAMED = {"features": "x", "logits": "x"}
 
-for _name, _kind in _ACTIVATIONS.items():
-    OPS.register(f"keras.ops.{_name}", layouts=UNFLATTENED)(_activation(_kind))
-for _name, _kind in _TF_ACTIVATIONS.items():
+for _name in _ACTIVATIONS:
+    OPS.register(f"keras.ops.{_name}", layouts=UNFLATTENED)(_activation(snake_case(_name)))
+for _name in _TF_ACTIVATIONS:
     if f"tf.{_name}" not in OPS:
+        _kind = _name.removeprefix("nn.").removeprefix("math.").replace("swish", "silu")
         OPS.register(f"tf.{_name}", layouts=UNFLATTENED)(_activation(_kind))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
@@ -24,7 +23,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, extent, shaped
 from mlferry.converters.values import SOURCE, Argument, Blob, Results, blob_of
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Array, product
 
 _SMALLEST = -1e9
 _Mask = Blob | None
@@ -149,10 +148,7 @@ def attend(
     """The values [batch, queries, heads, size] and the weights [batch, heads, queries, keys].
 
     Args:
-        context: what adds layers.
         query: [batch, queries, heads, size]; key and value likewise, with their own length.
-        key: see `query`.
-        value: see `query`.
         mask: broadcasts with the weights; 1 where a place counts.
         scale: what scores are multiplied by.
         zero: whether masked places have no weight where a whole row is masked.
@@ -341,7 +337,7 @@ def dot_product_attention(
     value: Blob,
     bias: Blob | None = None,
     mask: Argument | None = None,
-    scale: NDArray[Any] | None = None,
+    scale: Array | None = None,
     is_causal: bool = False,
     attn_logits_soft_cap: float | None = None,
 ) -> Blob:

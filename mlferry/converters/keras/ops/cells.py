@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import Windows, convolved
+from mlferry.converters.convolutions import Windows, convolved, convolved_by, same_pairs
 from mlferry.converters.graph import Attribute, Node
-from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import (
     activation_of,
     choice,
@@ -33,6 +32,7 @@ from mlferry.converters.recurrent import (
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.shapes import Shape, product
+from mlferry.numerics.windows import spans_of
 
 Matrix = NDArray[np.float32]
 _ACTIVATIONS = ("recurrent_activation", "activation")
@@ -95,6 +95,9 @@ def _function(context: Lowering, option: Attribute, layer: str) -> Function:
     return activation_of(context, option, layer)
 
 
+_ONE_BY_ONE = Windows((1, 1), (1, 1), [(0, 0), (0, 0)], same="BOTTOM_RIGHT_HEAVY")
+
+
 @dataclass
 class Convolutional:
     """An LSTM over maps [batch, filters, *spatial]; gates i, f, c, o.
@@ -125,13 +128,10 @@ class Convolutional:
         if not self.first:
             order = (0, flat.rank - 1, *range(1, flat.rank - 1))
             flat = context.transpose(flat, order)
-        pairs = self.how.pairs or same_pairs(
-            [extent(flat, axis) for axis in range(2, flat.rank)],
-            self.kernel.shape[2:],
-            self.how.strides,
-            self.how.dilations,
-        )
-        windows = replace(self.how, pairs=pairs)
+        how = self.how
+        spans = spans_of(self.kernel.shape[2:], how.dilations)
+        pairs = how.pairs or same_pairs(flat, spans, how.strides)
+        windows = replace(how, pairs=pairs)
         output = convolved(context, flat, self.kernel, windows, bias=self.bias)
         return context.reshape(output, (time, batch, *output.known[1:]), layout=SOURCE)
 
@@ -142,18 +142,8 @@ class Convolutional:
         if self.shared is None:
             self.shared = context.constant(kernel, layout=SOURCE)
         flat = self.recurrent.ndim == 3
-        result = context.layer(
-            "convolution",
-            context.expand(h, 2) if flat else h,
-            self.shared,
-            layout=SOURCE,
-            outputChannels=kernel.shape[0],
-            kernelChannels=kernel.shape[1],
-            nGroups=1,
-            kernelSize=kernel.shape[2:],
-            stride=(1, 1),
-            same={},
-        )
+        h = context.expand(h, 2) if flat else h
+        result = convolved_by(context, h, self.shared, _ONE_BY_ONE)
         result = context.squeeze(result, 2) if flat else result
         gates, values = self.functions
         i, f, new, o = context.split(context.add(x, result), 4, 1)

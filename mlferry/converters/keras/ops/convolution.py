@@ -1,93 +1,93 @@
-"""Convolutions in one and two dimensions.
-
-One-dimensional data gets a height of 1 on the way: [N, C, T] to [N, C, 1, T].
-"""
+"""Convolutions in one to three dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import dilated_kernel
+from mlferry.converters.convolutions import (
+    Windows,
+    channels_first,
+    convolved,
+    same_pairs,
+    transposed,
+)
+from mlferry.converters.frontend import C
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
+from mlferry.converters.keras.ops.registry import OPS, choice, count, sizes, spatial, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.windows import same_edges
+from mlferry.numerics.windows import spans_of
 
 Pair = tuple[int, int]
+Spatial = tuple[int, ...]
+
+
+def spatial_op(*names: str, dimensions: Sequence[int] = (1, 2, 3)) -> Callable[[C], C]:
+    """Register a converter of channels-first data; ``Conv{}D`` stands for Conv1D and so on."""
+
+    def decorate(convert: C) -> C:
+        for axes in dimensions:
+            layers = (name.format(axes) for name in names)
+            OPS.register(*layers, layouts=spatial, rank=axes + 2)(convert)
+        return convert
+
+    return decorate
 
 
 def dimensions_of(node: Node) -> int:
-    """1 or 2, as the name of the layer says."""
-    return 1 if "1D" in node.op else 2
+    """1, 2 or 3, as the name of the layer says."""
+    return next(int(letter) for letter in node.op if letter.isdigit())
+
+
+def check_rank(x: Blob, dimensions: int) -> None:
+    """Raise a `ConversionError` if an input has other axes than batch, channels and these."""
+    if x.rank != dimensions + 2:
+        raise ConversionError(f"an input of rank {x.rank}; this layer takes {dimensions + 2}")
 
 
 def as_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     """[N, C, T] as [N, C, 1, T]; images stay."""
-    if x.rank != dimensions + 2:
-        raise ConversionError(f"an input of rank {x.rank}; this layer takes {dimensions + 2}")
-    return context.expand(x, -2) if dimensions == 1 else x
+    check_rank(x, dimensions)
+    return context.expand(x, 2) if dimensions == 1 else x
 
 
 def from_image(context: Lowering, x: Blob, dimensions: int) -> Blob:
     """Undo `as_image`."""
-    return context.squeeze(x, -2) if dimensions == 1 else x
+    return context.squeeze(x, 2) if dimensions == 1 else x
 
 
-def pair(value: int | Sequence[int], dimensions: int, option: str, fill: int = 1) -> Pair:
-    """An option of one or two dimensions as (height, width)."""
-    result = sizes(value, dimensions, option)
-    return (fill, result[0]) if dimensions == 1 else (result[0], result[1])
-
-
-def padding(
-    node: Node, dimensions: int, kernel: Pair, stride: Pair, dilation: Pair
-) -> dict[str, Any]:
-    """Core ML's padding for "valid", "same" or "causal" in Keras."""
-    allowed = ("valid", "same", "causal") if dimensions == 1 else ("valid", "same")
+def windows_of(
+    node: Node, x: Blob, kernel: Spatial, strides: Spatial, dilations: Spatial, groups: int = 1
+) -> Windows:
+    """How a kernel moves over [N, C, *spatial], with "valid", "same" or "causal" padding."""
+    axes = len(kernel)
+    check_rank(x, axes)
+    allowed = ("valid", "same", "causal") if axes == 1 else ("valid", "same")
     mode = choice(node, "padding", allowed, "valid")
-    if mode == "same":
-        return {"same": {"asymmetryMode": "BOTTOM_RIGHT_HEAVY"}}
-    left = (kernel[1] - 1) * dilation[1] if mode == "causal" else 0
-    return {"valid": edges((0, 0), (left, 0))}
+    if mode == "same" and axes == 3:
+        pairs = same_pairs(x, spans_of(kernel, dilations), strides)
+        return Windows(strides, dilations, pairs, groups)
+    before = (kernel[0] - 1) * dilations[0] if mode == "causal" else 0
+    same = "BOTTOM_RIGHT_HEAVY" if mode == "same" else ""
+    return Windows(strides, dilations, [(before, 0)] * axes, groups, same)
 
 
-def same_pairs(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> list[tuple[int, int]]:
-    """The padding of "same" before and after each axis."""
-    axes = zip(sizes, kernel, strides, dilations, strict=True)
-    return [same_edges(size, (k - 1) * d + 1, s) for size, k, s, d in axes]
+def _bias(node: Node, channels: int) -> NDArray[np.float32] | None:
+    return weight(node, "bias", channels) if node.attrs.get("use_bias", True) else None
 
 
-def edges(height: Pair, width: Pair, field: str = "paddingAmounts") -> dict[str, Any]:
-    """A message with border amounts for height and width."""
-    amounts = [{"startEdgeSize": start, "endEdgeSize": end} for start, end in (height, width)]
-    return {field: {"borderAmounts": amounts}}
-
-
-def _square(kernel: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """A kernel with a height."""
-    return kernel[None] if dimensions == 1 else kernel
-
-
-def _bias(node: Node, channels: int) -> dict[str, Any]:
-    if not node.attrs.get("use_bias", True):
-        return {}
-    return {"hasBias": True, "bias": weight(node, "bias", channels)}
-
-
-def _window(node: Node, dimensions: int) -> tuple[Pair, Pair, Pair]:
+def _window(node: Node) -> tuple[Spatial, Spatial, Spatial]:
     """The size of the kernel, its strides and its dilations."""
+    axes = dimensions_of(node)
     return (
-        pair(node.attrs["kernel_size"], dimensions, "kernel_size"),
-        pair(node.attrs.get("strides", 1), dimensions, "strides"),
-        pair(node.attrs.get("dilation_rate", 1), dimensions, "dilation_rate"),
+        sizes(node.attrs["kernel_size"], axes, "kernel_size"),
+        sizes(node.attrs.get("strides", 1), axes, "strides"),
+        sizes(node.attrs.get("dilation_rate", 1), axes, "dilation_rate"),
     )
 
 
@@ -96,139 +96,59 @@ def _channels(node: Node, x: Blob, kernel: str = "kernel", *, axis: int = -2) ->
     return x.known[1] or node.weight(kernel).shape[axis]
 
 
-@op("Conv1D", layouts=spatial, rank=3)
-@op("Conv2D", layouts=spatial, rank=4)
+@spatial_op("Conv{}D")
 def convolution(context: Lowering, node: Node, x: Blob) -> Blob:
-    dimensions = dimensions_of(node)
-    x = as_image(context, x, dimensions)
-    attrs = node.attrs
-    kernel_size, stride, dilation = _window(node, dimensions)
-    filters, groups = attrs["filters"], attrs.get("groups", 1)
-    spans = kernel_size[-dimensions:]
+    kernel_size, strides, dilations = _window(node)
+    filters, groups = count(node, "filters"), node.attrs.get("groups", 1)
+    windows = windows_of(node, x, kernel_size, strides, dilations, groups)
     channels = node.weight("kernel").shape[-2] if x.known[1] is None else x.known[1] // groups
-    kernel = weight(node, "kernel", *spans, channels, filters)
-    y = context.layer(
-        "convolution",
-        x,
-        outputChannels=filters,
-        kernelChannels=channels,
-        nGroups=groups,
-        kernelSize=kernel_size,
-        stride=stride,
-        dilationFactor=dilation,
-        weights=_square(kernel, dimensions).transpose(3, 2, 0, 1),
-        **_bias(node, filters),
-        **padding(node, dimensions, kernel_size, stride, dilation),
-    )
-    return from_image(context, y, dimensions)
+    kernel = channels_first(weight(node, "kernel", *kernel_size, channels, filters))
+    return convolved(context, x, kernel, windows, bias=_bias(node, filters), layout=x.layout)
 
 
-def _depthwise(
-    context: Lowering,
-    node: Node,
-    x: Blob,
-    dimensions: int,
-    kernel_name: str,
-    bias: Mapping[str, Any],
-) -> Blob:
-    attrs = node.attrs
-    kernel_size, stride, dilation = _window(node, dimensions)
-    channels, multiplier = _channels(node, x, kernel_name), attrs.get("depth_multiplier", 1)
-    spans = kernel_size[-dimensions:]
-    kernel = _square(weight(node, kernel_name, *spans, channels, multiplier), dimensions)
-    return context.layer(
-        "convolution",
-        x,
-        outputChannels=channels * multiplier,
-        kernelChannels=1,
-        nGroups=channels,
-        kernelSize=kernel_size,
-        stride=stride,
-        dilationFactor=dilation,
-        weights=kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel_size),
-        **bias,
-        **padding(node, dimensions, kernel_size, stride, dilation),
-    )
+def _depthwise(context: Lowering, node: Node, x: Blob, name: str) -> Blob:
+    kernel_size, strides, dilations = _window(node)
+    windows = windows_of(node, x, kernel_size, strides, dilations)
+    channels, multiplier = _channels(node, x, name), node.attrs.get("depth_multiplier", 1)
+    kernel = weight(node, name, *kernel_size, channels, multiplier)
+    kernel = np.moveaxis(kernel, (-2, -1), (0, 1)).reshape(-1, 1, *kernel_size)
+    bias = _bias(node, channels * multiplier) if name == "kernel" else None
+    windows = replace(windows, groups=channels)
+    return convolved(context, x, kernel, windows, bias=bias, layout=x.layout)
 
 
-@op("DepthwiseConv1D", layouts=spatial, rank=3)
-@op("DepthwiseConv2D", layouts=spatial, rank=4)
+@spatial_op("DepthwiseConv{}D", dimensions=(1, 2))
 def depthwise_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
-    dimensions = dimensions_of(node)
-    x = as_image(context, x, dimensions)
-    bias = _bias(node, _channels(node, x) * node.attrs.get("depth_multiplier", 1))
-    return from_image(context, _depthwise(context, node, x, dimensions, "kernel", bias), dimensions)
+    return _depthwise(context, node, x, "kernel")
 
 
-@op("SeparableConv1D", layouts=spatial, rank=3)
-@op("SeparableConv2D", layouts=spatial, rank=4)
+@spatial_op("SeparableConv{}D", dimensions=(1, 2))
 def separable_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
-    dimensions = dimensions_of(node)
-    x = as_image(context, x, dimensions)
-    y = _depthwise(context, node, x, dimensions, "depthwise_kernel", {})
-    filters, channels = node.attrs["filters"], _channels(node, y, "pointwise_kernel")
-    kernel = weight(node, "pointwise_kernel", *(1,) * dimensions, channels, filters)
-    z = context.layer(
-        "convolution",
-        y,
-        outputChannels=filters,
-        kernelChannels=channels,
-        nGroups=1,
-        kernelSize=(1, 1),
-        stride=(1, 1),
-        weights=_square(kernel, dimensions).transpose(3, 2, 0, 1),
-        valid={},
-        **_bias(node, filters),
-    )
-    return from_image(context, z, dimensions)
+    y = _depthwise(context, node, x, "depthwise_kernel")
+    filters, channels = count(node, "filters"), _channels(node, y, "pointwise_kernel")
+    ones = (1,) * dimensions_of(node)
+    kernel = channels_first(weight(node, "pointwise_kernel", *ones, channels, filters))
+    windows = Windows(ones, ones, [(0, 0)] * len(ones))
+    return convolved(context, y, kernel, windows, bias=_bias(node, filters), layout=x.layout)
 
 
-@op("Conv1DTranspose", layouts=spatial, rank=3)
-@op("Conv2DTranspose", layouts=spatial, rank=4)
+@spatial_op("Conv{}DTranspose")
 def transposed_convolution(context: Lowering, node: Node, x: Blob) -> Blob:
     """`cuts` says how much is cut off. Output beyond the full result is only bias."""
-    dimensions = dimensions_of(node)
-    x = as_image(context, x, dimensions)
-    attrs = node.attrs
-    kernel_size, stride, dilation = _window(node, dimensions)
+    kernel_size, strides, dilations = _window(node)
+    axes = len(kernel_size)
+    check_rank(x, axes)
     mode = choice(node, "padding", ("valid", "same"), "valid")
-    option = attrs.get("output_padding")
-    extra = None if option is None else pair(option, dimensions, "output_padding", fill=0)
-    filters, groups = attrs["filters"], attrs.get("groups", 1)
+    option = node.attrs.get("output_padding")
+    extra = [None] * axes if option is None else sizes(option, axes, "output_padding")
+    filters, groups = count(node, "filters"), node.attrs.get("groups", 1)
     if groups != 1:
         raise ConversionError(f"groups={groups}: transposed convolution without groups only")
-    spans = kernel_size[-dimensions:]
-    channels = _channels(node, x, axis=-1)
-    kernel = _square(weight(node, "kernel", *spans, filters, channels), dimensions)
-    crops = [
-        cuts(mode, k, s, d, None if extra is None else extra[axis])
-        if axis >= 2 - dimensions
-        else (0, 0)
-        for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True))
-    ]
-    beyond = [max(0, -end) for _, end in crops]
-    crop_amounts = [(start, max(0, end)) for start, end in crops]
+    kernel = weight(node, "kernel", *kernel_size, filters, _channels(node, x, axis=-1))
+    rows = zip(kernel_size, strides, dilations, extra, strict=True)
+    windows = Windows(strides, dilations, [cuts(mode, *row) for row in rows])
     bias = _bias(node, filters)
-    weights = dilated_kernel(context, kernel.transpose(3, 2, 0, 1), dilation)
-    y = context.layer(
-        "convolution",
-        x,
-        isDeconvolution=True,
-        outputChannels=filters,
-        kernelChannels=channels,
-        nGroups=1,
-        kernelSize=weights.shape[2:],
-        stride=stride,
-        weights=weights,
-        valid=edges(crop_amounts[0], crop_amounts[1]),
-        **({} if any(beyond) else bias),
-    )
-    if any(beyond):
-        amounts = edges((0, beyond[0]), (0, beyond[1]))
-        y = context.layer("padding", y, constant={"value": 0.0}, **amounts)
-        if bias:
-            y = context.layer("bias", y, shape=(filters, 1, 1), bias=bias["bias"])
-    return from_image(context, y, dimensions)
+    return transposed(context, x, channels_first(kernel), windows, bias=bias, layout=x.layout)
 
 
 def cuts(mode: str, kernel: int, stride: int, dilation: int, extra: int | None) -> Pair:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks, quantization
 from mlferry.converters.keras.ops.linear import projected
-from mlferry.converters.keras.ops.registry import op, weight
+from mlferry.converters.keras.ops.registry import count, op, weight
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, extent
+from mlferry.converters.operands import affine, extent, inner_product
 from mlferry.converters.values import ANY, CHANNELS_FIRST, SOURCE, UNFLATTENED, Argument, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 # Layers that change images in training, and pass them on in prediction.
@@ -53,46 +52,27 @@ def masked(context: Lowering, node: Node, *inputs: Blob) -> list[Blob]:
 @op("Dense", layouts=ANY)
 def dense(context: Lowering, node: Node, x: Blob) -> Blob:
     """A matrix product along the last axis; a flattening before it permutes its rows."""
-    units = node.attrs["units"]
+    units = count(node, "units")
+    bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
     if quantization.mode(node.get_config()):
         blob = context.source_order(x)
-        bias = weight(node, "bias", units) if node.attrs.get("use_bias", True) else None
         weights = quantization.matrix(node, extent(blob, -1), units)
         return projected(context, blob, node, weights, bias)
     kernel = weight(node, "kernel", None, units)
-    biased: dict[str, Any] = {}
-    if node.attrs.get("use_bias", True):
-        biased = {"hasBias": True, "bias": weight(node, "bias", units)}
     if x.layout.kind == "flat":
         rows = kernel.reshape(-1, x.layout.inner[-1] or 1, units)
         kernel = rows.swapaxes(0, 1).reshape(-1, units)
     if x.rank == 4 and x.layout == CHANNELS_FIRST:
-        return context.layer(
-            "convolution",
-            x,
-            outputChannels=units,
-            kernelChannels=kernel.shape[0],
-            nGroups=1,
-            kernelSize=(1, 1),
-            stride=(1, 1),
-            valid={},
-            weights=kernel.T[:, :, None, None],
-            **biased,
-        )
+        pixels = kernel.T[:, :, None, None]
+        windows = Windows((1, 1), (1, 1), [(0, 0), (0, 0)])
+        return convolved(context, x, pixels, windows, bias=bias, layout=x.layout)
     x = context.source_order(x) if x.layout != SOURCE and x.layout.kind != "flat" else x
-    params = {
-        "inputChannels": kernel.shape[0],
-        "outputChannels": units,
-        "weights": kernel.T,
-        **biased,
-    }
     if x.rank <= 3:
-        output = context.layer("innerProduct", x, layout=SOURCE, **params)
-        return output
+        return inner_product(context, x, kernel.T, bias=bias)
     outer = x.known[:-1]
-    rows_in = context.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
-    rows_out = context.layer("innerProduct", rows_in, layout=SOURCE, **params)
-    return context.reshape(rows_out, (*outer, units), layout=SOURCE)
+    flat = context.reshape(x, (None, kernel.shape[0]), layout=SOURCE)
+    result = inner_product(context, flat, kernel.T, bias=bias)
+    return context.reshape(result, (*outer, units), layout=SOURCE)
 
 
 @op("Embedding", layouts=(SOURCE,))
@@ -105,7 +85,7 @@ def embedding(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 def _looked_up(
-    context: Lowering, x: Blob, table: NDArray[Any], stored: Linear | NDArray[Any] | None = None
+    context: Lowering, x: Blob, table: Array, stored: Linear | Array | None = None
 ) -> Blob:
     """The rows [rows, size] of a table at integers."""
     remaining = np.ascontiguousarray(table.T) if stored is None else stored
@@ -134,7 +114,7 @@ def _quantized_rows(context: Lowering, node: Node, x: Blob, rows: int, size: int
     scale, zero = scale.reshape(rows, -1), zero.reshape(rows, -1)
     owner = node.weight("g_idx").astype(int) if "g_idx" in node.weights else None
 
-    def spread(table: NDArray[Any]) -> Blob:
+    def spread(table: Array) -> Blob:
         result = _looked_up(context, x, table)
         if table.shape[1] == 1 or owner is None:
             return result

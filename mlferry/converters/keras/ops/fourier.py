@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from mlferry.converters.operands import known
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 
 @function("RFFT")
@@ -28,7 +27,7 @@ def irfft(context: Lowering, node: Node, x: fourier.Pair, fft_length: int | None
     return fourier.irfft(context, x, fft_length)
 
 
-def _window(window: str | NDArray[Any] | None, length: int, size: int) -> NDArray[np.float64]:
+def _window(window: str | Array | None, length: int, size: int) -> NDArray[np.float64]:
     """A window of `length` samples in the middle of `size`; None is ones over the whole transform.
 
     Raises:
@@ -55,7 +54,7 @@ def stft(
     sequence_length: int,
     sequence_stride: int,
     fft_length: int,
-    window: str | NDArray[Any] | None = None,
+    window: str | Array | None = None,
     center: bool = True,
 ) -> fourier.Pair:
     if center:
@@ -75,7 +74,7 @@ def istft(
     sequence_stride: int,
     fft_length: int,
     length: int | None = None,
-    window: str | NDArray[Any] | None = None,
+    window: str | Array | None = None,
     center: bool = True,
 ) -> Blob:
     frame = _window(window, sequence_length, fft_length)

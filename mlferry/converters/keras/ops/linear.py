@@ -26,7 +26,6 @@ def projected(
     """x @ matrix + bias along the last axis, of a blob of any rank.
 
     Args:
-        context: what adds layers.
         x: [..., n], in the source's order of axes.
         node: whose weights these are.
         matrix: [n, m]; if stored in groups of rows, it becomes a sum of products.

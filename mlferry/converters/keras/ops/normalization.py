@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.core import rescaled
@@ -15,7 +13,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Accepted, Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Array, product
 
 
 @op("BatchNormalization", layouts=UNFLATTENED)
@@ -68,8 +66,8 @@ def _affine(
     context: Lowering,
     x: Blob,
     order: list[int],
-    gamma: NDArray[Any] | None,
-    beta: NDArray[Any] | None,
+    gamma: Array | None,
+    beta: Array | None,
     sizes: Sequence[int],
 ) -> Blob:
     """gamma * x + beta, for arrays over some axes of the source."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.functions import function, operands
@@ -14,18 +12,15 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import affine, extent, known, positive
 from mlferry.converters.values import SCALAR, SOURCE, Argument, Blob
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Axes, product
-
-
-def _flat(context: Lowering, x: Blob) -> Blob:
-    return context.reshape(x, (product(known(x)),), layout=SOURCE)
+from mlferry.numerics.shapes import Array, Axes, product
 
 
 @function("Argsort")
 def argsort(context: Lowering, node: Node, x: Blob, axis: int | None = None) -> Blob:
     """Equal values keep their order; without an axis, all values count as one row."""
     if axis is None:
-        return context.layer("argSort", _flat(context, x), axis=0)
+        flat = context.reshape(x, (product(known(x)),), layout=SOURCE)
+        return context.layer("argSort", flat, axis=0)
     return context.layer("argSort", x, axis=positive(int(axis), x.rank))
 
 
@@ -92,7 +87,7 @@ def _lost(context: Lowering, x: Blob, axis: int) -> Blob:
 
 
 @function("Digitize")
-def digitize(context: Lowering, node: Node, x: Blob, bins: NDArray[Any]) -> Blob:
+def digitize(context: Lowering, node: Node, x: Blob, bins: Array) -> Blob:
     """The number of bounds that are not above a value; NaN is above all."""
     if isinstance(bins, Blob):
         raise ConversionError("bins that the model computes: a constant can be converted")

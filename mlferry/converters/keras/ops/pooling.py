@@ -1,17 +1,12 @@
-"""Pooling in one and two dimensions."""
+"""Pooling."""
 
 from __future__ import annotations
 
+from mlferry.converters.convolutions import pooled
 from mlferry.converters.graph import Node
 from mlferry.converters.keras import masks
-from mlferry.converters.keras.ops.convolution import (
-    as_image,
-    dimensions_of,
-    from_image,
-    padding,
-    pair,
-)
-from mlferry.converters.keras.ops.registry import op, spatial
+from mlferry.converters.keras.ops.convolution import dimensions_of, spatial_op, windows_of
+from mlferry.converters.keras.ops.registry import op, sizes, spatial
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SOURCE, Accepted, Blob
 
@@ -21,26 +16,16 @@ def kind_of(node: Node) -> str:
     return "MAX" if "Max" in node.op else "AVERAGE"
 
 
-@op("MaxPooling1D", "AveragePooling1D", layouts=spatial, rank=3)
-@op("MaxPooling2D", "AveragePooling2D", layouts=spatial, rank=4)
+@spatial_op("MaxPooling{}D", "AveragePooling{}D")
 def pooling(context: Lowering, node: Node, x: Blob) -> Blob:
     """Keras averages over values inside the input, not over padding."""
-    dimensions, kind = dimensions_of(node), kind_of(node)
-    x = as_image(context, x, dimensions)
-    default = 2 if dimensions == 1 else (2, 2)
-    size = pair(node.attrs.get("pool_size", default), dimensions, "pool_size")
+    count, kind = dimensions_of(node), kind_of(node)
+    kernel = sizes(node.attrs.get("pool_size", 2), count, "pool_size")
     option = node.attrs.get("strides")
-    stride = size if option is None else pair(option, dimensions, "strides")
-    y = context.layer(
-        "pooling",
-        x,
-        type=kind,
-        kernelSize=size,
-        stride=stride,
-        avgPoolExcludePadding=kind == "AVERAGE",
-        **padding(node, dimensions, size, stride, (1, 1)),
-    )
-    return from_image(context, y, dimensions)
+    strides = kernel if option is None else sizes(option, count, "strides")
+    windows = windows_of(node, x, kernel, strides, (1,) * count)
+    is_average = kind == "AVERAGE"
+    return pooled(context, x, kind, kernel, windows, excludes=is_average, layout=x.layout)
 
 
 def _steps_first(node: Node) -> Accepted:

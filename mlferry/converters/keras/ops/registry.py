@@ -20,24 +20,25 @@ from mlferry.registry import Registry
 OPS: Registry[Converter] = Registry("Keras layer")
 
 
-def op(*names: str, **options: Any) -> Callable[[C], C]:
+def op(*names: str, since: int = 1, **options: object) -> Callable[[C], C]:
     """Register a converter; see `mlferry.registry.Registry.register`."""
 
     def decorate(convert: C) -> C:
-        OPS.register(*names, **options)(convert)
+        OPS.register(*names, since=since, **options)(convert)
         return convert
 
     return decorate
 
 
 _TRAINING = {
-    "name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype", "input_shape",
-    "build_config", "activity_regularizer", "seed", "sparse", "ragged", "optional",
-    "input_dim", "input_length", "momentum", "synchronized", "fused", "virtual_batch_size",
-    "renorm_clipping", "renorm_momentum", "renorm", "embeddings_initializer", "lora_rank",
-    "lora_alpha", "quantization_config", "autocast", "implementation", "unroll", "dropout",
-    "recurrent_dropout", "unit_forget_bias", "use_cudnn", "flash_attention", "rate", "seed_mode",
-}  # fmt: skip
+    *("name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype"),
+    *("input_shape", "input_dim", "input_length", "build_config", "sparse", "ragged", "optional"),
+    *("activity_regularizer", "seed", "seed_mode", "momentum", "synchronized", "fused"),
+    *("virtual_batch_size", "renorm", "renorm_clipping", "renorm_momentum", "autocast"),
+    *("embeddings_initializer", "lora_rank", "lora_alpha", "quantization_config"),
+    *("implementation", "unroll", "dropout", "recurrent_dropout", "rate"),
+    *("unit_forget_bias", "use_cudnn", "flash_attention"),
+}
 _WEIGHTS = (
     *("kernel", "bias", "depthwise", "pointwise", "gamma"),
     *("beta", "moving_mean", "moving_variance"),
@@ -83,6 +84,18 @@ def choice(node: Node, name: str, allowed: Sequence[str], default: str | None = 
     if value not in allowed:
         raise ConversionError(f"{name}={value!r}: one of {', '.join(allowed)} can be converted")
     return str(value)
+
+
+def count(node: Node, name: str) -> int:
+    """An option that the config must have: how many units or filters there are.
+
+    Raises:
+        ConversionError: it is no whole number.
+    """
+    value = node.attrs[name]
+    if not isinstance(value, int):
+        raise ConversionError(f"{name}={value!r}: a whole number is needed")
+    return value
 
 
 def weight(node: Node, name: str, *shape: int | None) -> NDArray[np.float32]:

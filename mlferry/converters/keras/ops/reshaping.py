@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from mlferry.converters.convolutions import edges
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.convolution import as_image, dimensions_of, edges, from_image
-from mlferry.converters.keras.ops.registry import op, spatial
+from mlferry.converters.keras.ops.convolution import as_image, dimensions_of, from_image, spatial_op
+from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.reshapes import MOST_AXES, reshaped
 from mlferry.converters.sizes import use
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Sizes, product
+from mlferry.numerics.shapes import product
 
 
 @op("Flatten", layouts=UNFLATTENED)
@@ -83,60 +84,44 @@ def repeat_vector(context: Lowering, node: Node, x: Blob) -> Blob:
     return context.layer("tile", context.expand(x, 1), reps=(1, node.attrs["n"], 1))
 
 
-def _amounts(
-    node: Node, option: str, default: int | Sequence[Sizes]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What is added to or cut off height and width, before and after."""
-    value = node.attrs.get(option, default)
-    return ((0, 0), _line(value, option)) if dimensions_of(node) == 1 else _pairs(value, option)
+_SIDES = (("top_pad", "bottom_pad"), ("left_pad", "right_pad"))  # where a config names them
 
 
-def _pairs(
-    value: int | Sequence[Sizes] | Mapping[str, int], option: str
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """One number, one for each axis, or a pair for each axis."""
+def amounts(node: Node, option: str, default: int) -> list[tuple[int, int]]:
+    """What is added to or cut off each axis, before and after.
+
+    A config has a number, or one number or pair for each axis; of a line a pair, and of images four
+    numbers or a dict of sides, too.
+
+    Raises:
+        ConversionError: it has something else.
+    """
+    value, axes = node.attrs.get(option, default), dimensions_of(node)
     if isinstance(value, int):
-        return (value, value), (value, value)
+        return [(value, value)] * axes
     if isinstance(value, Mapping):
-        names = ("top_pad", "bottom_pad", "left_pad", "right_pad")
-        top, bottom, left, right = (int(value.get(name, 0)) for name in names)
-        return (top, bottom), (left, right)
-    pairs = [_pair(item) for item in value]
-    if len(pairs) == 4:
-        top, bottom, left, right = (first for first, _ in pairs)
-        return (top, bottom), (left, right)
-    if len(pairs) != 2:
-        raise ConversionError(f"{option}={value!r}: two numbers or two pairs are needed")
-    return pairs[0], pairs[1]
+        items = [[value.get(side, 0) for side in sides] for sides in _SIDES[-axes:]]
+    else:
+        items = [value] if axes == 1 else list(value)
+    if axes == 2 and len(items) == 4:
+        items = [items[:2], items[2:]]
+    pairs = [(n, n) if isinstance(n, int) else tuple(n) for n in items]
+    if [len(pair) for pair in pairs] != [2] * axes:
+        raise ConversionError(f"{option}={value!r}: a number or a pair is needed for each axis")
+    return [(int(before), int(after)) for before, after in pairs]
 
 
-def _pair(value: Sizes) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _line(value: int | Sequence[int] | Mapping[str, int], option: str) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    if isinstance(value, Mapping):
-        return int(value.get("left_pad", 0)), int(value.get("right_pad", 0))
-    if len(value) != 2:
-        raise ConversionError(f"{option}={value!r}: one number or a pair is needed")
-    return value[0], value[1]
-
-
-@op("ZeroPadding1D", layouts=spatial, rank=3)
-@op("ZeroPadding2D", layouts=spatial, rank=4)
+@spatial_op("ZeroPadding{}D", dimensions=(1, 2))
 def zero_padding(context: Lowering, node: Node, x: Blob) -> Blob:
-    amounts = edges(*_amounts(node, "padding", 1))
+    around = edges([(0, 0), *amounts(node, "padding", 1)][-2:])
     x = as_image(context, x, dimensions_of(node))
-    y = context.layer("padding", x, constant={"value": 0.0}, **amounts)
+    y = context.layer("padding", x, constant={"value": 0.0}, **around)
     return from_image(context, y, dimensions_of(node))
 
 
-@op("Cropping1D", layouts=spatial, rank=3)
-@op("Cropping2D", layouts=spatial, rank=4)
+@spatial_op("Cropping{}D", dimensions=(1, 2))
 def cropping(context: Lowering, node: Node, x: Blob) -> Blob:
-    amounts = _amounts(node, "cropping", 1 if dimensions_of(node) == 1 else 0)
+    default = 1 if dimensions_of(node) == 1 else 0
+    around = edges([(0, 0), *amounts(node, "cropping", default)][-2:], "cropAmounts")
     x = as_image(context, x, dimensions_of(node))
-    y = context.layer("crop", x, **edges(*amounts, "cropAmounts"))
-    return from_image(context, y, dimensions_of(node))
+    return from_image(context, context.layer("crop", x, **around), dimensions_of(node))

@@ -61,7 +61,6 @@ def resized(
     """Resize [N, C, H, W] by gathering or by two matrix products.
 
     Args:
-        context: what adds layers.
         x: its height and width are known.
         size: the height and width wanted.
         mode: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5".

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from mlferry.converters.convolutions import Windows, convolved
 from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.arithmetic import arctan2
-from mlferry.converters.keras.ops.convolution import same_pairs
 from mlferry.converters.keras.ops.registry import choice, op, weight
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent, known
 from mlferry.converters.slices import padded
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
+from mlferry.numerics.windows import same_edges
 
 _MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
 
@@ -26,10 +27,6 @@ _MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
 def _squares(context: Lowering, real: Blob, imag: Blob) -> Blob:
     first, second = (context.layer("multiply", part, part, layout=SOURCE) for part in (real, imag))
     return context.layer("add", first, second, layout=SOURCE)
-
-
-def _root(context: Lowering, x: Blob) -> Blob:
-    return context.emit("unary", x, type="SQRT")
 
 
 def _at_least(context: Lowering, x: Blob, least: float) -> Blob:
@@ -51,7 +48,7 @@ def stft_spectrogram(context: Lowering, node: Node, x: Blob) -> Blob:
     signal = context.reshape(x, (batch * channels, 1, time))
     pairs = [(0, 0)]
     if choice(node, "padding", ("valid", "same"), "valid") == "same":
-        pairs = same_pairs([time], [length], [step], [1])
+        pairs = [same_edges(time, length, step)]
 
     def transformed(name: str) -> Blob:
         kernel = weight(node, name, length, 1, None)
@@ -83,7 +80,7 @@ def _shown(context: Lowering, node: Node, mode: str, transformed: Callable[..., 
         twice = np.full((1, 1, extent(power, 2), 1), 2.0)
         twice[:, :, [0, -1]] = 1.0
         return context.layer("multiplyBroadcastable", power, context.constant(twice))
-    size = _root(context, _at_least(context, power, 1e-7))
+    size = context.emit("unary", _at_least(context, power, 1e-7), type="SQRT")
     if mode == "magnitude":
         return size
     return context.layer("unary", _at_least(context, size, 1e-7), type="LOG")
@@ -149,7 +146,7 @@ def _mel(
 ) -> NDArray[np.float32]:
     """[frequencies, count]: triangles on the mel scale of HTK, which leaves out 0 Hz."""
 
-    def mel(hertz: object) -> NDArray[Any]:
+    def mel(hertz: object) -> Array:
         return 1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0)
 
     places = mel(np.linspace(0, rate / 2, frequencies)[1:])[:, None]

@@ -1,104 +1,19 @@
-"""Convolution, pooling, padding and the like in three dimensions."""
+"""Padding and the like in three dimensions, and pooling to a size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from mlferry.converters.convolutions import Pairs, Windows, convolved, each, sides, transposed
 from mlferry.converters.graph import Node
-from mlferry.converters.keras.ops.convolution import cuts, same_pairs
 from mlferry.converters.keras.ops.pooling import kind_of
-from mlferry.converters.keras.ops.registry import choice, op, sizes, spatial, weight
+from mlferry.converters.keras.ops.registry import op, sizes, spatial
+from mlferry.converters.keras.ops.reshaping import amounts
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.slices import padded, sliced
 from mlferry.converters.values import SOURCE, Blob
-from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Sizes
 
-Triple = tuple[int, int, int]
 _REDUCTIONS = {"MAX": "reduceMax", "AVERAGE": "reduceMean"}
-
-
-def _triple(value: Sequence[int], option: str) -> Triple:
-    first, second, third = sizes(value, 3, option)
-    return first, second, third
-
-
-def _window(node: Node) -> tuple[Triple, Triple, Triple]:
-    """The size, the steps and the dilation of a convolution's window."""
-    return (
-        _triple(node.attrs["kernel_size"], "kernel_size"),
-        _triple(node.attrs.get("strides", 1), "strides"),
-        _triple(node.attrs.get("dilation_rate", 1), "dilation_rate"),
-    )
-
-
-def _pairs(node: Node, x: Blob, kernel: Triple, strides: Triple, dilations: Triple) -> Pairs:
-    """The padding of "valid" or "same" in Keras, before and after each axis."""
-    if choice(node, "padding", ("valid", "same"), "valid") == "valid":
-        return [(0, 0)] * 3
-    sizes_in = [extent(x, axis) for axis in (2, 3, 4)]
-    return same_pairs(sizes_in, kernel, strides, dilations)
-
-
-@op("Conv3D", layouts=spatial, rank=5)
-def conv3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    attrs = node.attrs
-    kernel_size, strides, dilations = _window(node)
-    filters, groups = attrs["filters"], attrs.get("groups", 1)
-    kernel = weight(node, "kernel", *kernel_size, extent(x, 1) // groups, filters)
-    bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
-    pairs = _pairs(node, x, kernel_size, strides, dilations)
-    windows = Windows(strides, dilations, pairs, groups)
-    return convolved(
-        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
-    )
-
-
-@op("Conv3DTranspose", layouts=spatial, rank=5)
-def conv3d_transpose(context: Lowering, node: Node, x: Blob) -> Blob:
-    attrs = node.attrs
-    kernel_size, strides, dilations = _window(node)
-    mode = choice(node, "padding", ("valid", "same"), "valid")
-    option = attrs.get("output_padding")
-    extra = None if option is None else _triple(option, "output_padding")
-    if attrs.get("groups", 1) != 1:
-        raise ConversionError("a transposed convolution in groups")
-    filters = attrs["filters"]
-    kernel = weight(node, "kernel", *kernel_size, filters, extent(x, 1))
-    bias = weight(node, "bias", filters) if attrs.get("use_bias", True) else None
-    pairs = [
-        cuts(mode, k, s, d, None if extra is None else extra[axis])
-        for axis, (k, s, d) in enumerate(zip(kernel_size, strides, dilations, strict=True))
-    ]
-    windows = Windows(strides, dilations, pairs)
-    output = transposed(
-        context, x, kernel.transpose(4, 3, 0, 1, 2), windows, bias=bias, layout=x.layout
-    )
-    return context.relabel(output, x.layout)
-
-
-@op("MaxPooling3D", "AveragePooling3D", layouts=spatial, rank=5)
-def pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    kind = kind_of(node)
-    kernel = _triple(node.attrs.get("pool_size", 2), "pool_size")
-    option = node.attrs.get("strides")
-    strides = kernel if option is None else _triple(option, "strides")
-    pairs = _pairs(node, x, kernel, strides, (1, 1, 1))
-    return context.layer(
-        "pooling3d",
-        x,
-        layout=x.layout,
-        type=kind,
-        paddingType="CUSTOM",
-        countExcludePadding=kind == "AVERAGE",
-        **each("kernel", kernel),
-        **each("stride", strides),
-        **sides(pairs),
-    )
 
 
 @op("GlobalMaxPooling3D", "GlobalAveragePooling3D", layouts=spatial, rank=5)
@@ -110,24 +25,16 @@ def global_pooling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     )
 
 
-def _amounts(value: int | Sequence[Sizes], option: str) -> list[tuple[int, int]]:
-    """One number, one for each axis, or a pair for each axis."""
-    items = [value] * 3 if isinstance(value, int) else list(value)
-    if len(items) != 3:
-        raise ConversionError(f"{option}={value!r}: three numbers or three pairs are needed")
-    return [(n, n) if isinstance(n, int) else (int(n[0]), int(n[1])) for n in items]
-
-
 @op("ZeroPadding3D", layouts=spatial, rank=5)
 def zero_padding3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    pairs = _amounts(node.attrs.get("padding", 1), "padding")
-    amounts = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
-    return context.relabel(padded(context, x, amounts, "constant", 0.0), x.layout)
+    pairs = amounts(node, "padding", 1)
+    around = [0, 0, *(a for a, _ in pairs), 0, 0, *(b for _, b in pairs)]
+    return context.relabel(padded(context, x, around, "constant", 0.0), x.layout)
 
 
 @op("Cropping3D", layouts=spatial, rank=5)
 def cropping3d(context: Lowering, node: Node, x: Blob) -> Blob:
-    pairs = _amounts(node.attrs.get("cropping", 1), "cropping")
+    pairs = amounts(node, "cropping", 1)
     starts, ends = [a for a, _ in pairs], [-b if b else None for _, b in pairs]
     return context.relabel(sliced(context, x, starts, ends, (2, 3, 4), None), x.layout)
 
@@ -135,7 +42,7 @@ def cropping3d(context: Lowering, node: Node, x: Blob) -> Blob:
 @op("UpSampling3D", layouts=spatial, rank=5)
 def up_sampling3d(context: Lowering, node: Node, x: Blob) -> Blob:
     """Repeat every entry, by gathering along each axis."""
-    for axis, factor in enumerate(_triple(node.attrs.get("size", 2), "size"), start=2):
+    for axis, factor in enumerate(sizes(node.attrs.get("size", 2), 3, "size"), start=2):
         if factor != 1:
             places = context.constant(np.repeat(np.arange(extent(x, axis)), factor), layout=SOURCE)
             x = context.layer("gather", x, places, layout=x.layout, axis=axis)

@@ -16,7 +16,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import extent
 from mlferry.converters.values import SOURCE, UNFLATTENED, Argument, Blob, Results
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Axes, Sizes
+from mlferry.numerics.shapes import Array, Axes, Sizes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _by_layer(
     name: str,
     x: Blob,
     options: Mapping[str, Any],
-    weights: Mapping[str, NDArray[Any]] | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> Results:
     """The result of a layer with these options."""
     entry = OPS.find(name, context.graph.version)
@@ -77,10 +77,6 @@ def _listed(value: Axes) -> Axes:
     return list(value) if isinstance(value, Sequence) else value
 
 
-def _places(axes: Axes) -> Sequence[int]:
-    return axes if isinstance(axes, Sequence) else (-1 if axes is None else axes,)
-
-
 def _convolved(
     context: Lowering,
     node: Node,
@@ -88,14 +84,14 @@ def _convolved(
     x: Blob,
     window: WindowOptions,
     kernels: Mapping[str, NDArray[np.float32]],
-    **options: Any,
+    **options: Sizes | None,
 ) -> Results:
     """A convolution without a bias; `layer` has {} for the number of axes."""
     first = next(iter(kernels.values()))
     dimensions = first.ndim - 2
     size = list(first.shape[:dimensions])
-    options |= {"kernel_size": size, **window.options, "use_bias": False}
-    return _by_layer(context, node, layer.format(dimensions), x, options, kernels)
+    every = {**options, "kernel_size": size, **window.options, "use_bias": False}
+    return _by_layer(context, node, layer.format(dimensions), x, every, kernels)
 
 
 @function("Conv", layouts=spatial)
@@ -288,7 +284,8 @@ def layer_norm(
     rms_scaling: bool = False,
 ) -> Results:
     if rms_scaling and gamma is None:  # the layer then always has a scale
-        order = sorted(place % x.rank for place in _places(axis))
+        axes = axis if isinstance(axis, Sequence) else (axis,)
+        order = sorted(place % x.rank for place in axes)
         gamma = np.ones([extent(x, x.axis(place)) for place in order], np.float32)
     bindings = {"gamma": gamma, "beta": beta}
     return _by_layer(

@@ -53,7 +53,6 @@ def build(graph: Graph, options: Options) -> model_pb2.Model:
     """The Core ML model of a graph.
 
     Args:
-        graph: the source.
         options: of the conversion, as `mlferry.convert` takes them.
 
     Raises:

@@ -35,7 +35,8 @@ def materialized(flow: Flow, pending: Pending) -> Row:
         for name, row in rows.items()
     ]
     renamed = {
-        name: Value(tensors[name], row.shape, _onnx_type(row.dtype)) for name, row in rows.items()
+        name: Value(tensors[name], row.shape, "int64" if row.dtype == "int32" else "float32")
+        for name, row in rows.items()
     }
     renamed |= {
         name: Value(real, None, flow.dtype_of(Value(real))) for name, real in others.items()
@@ -111,10 +112,6 @@ def _needed(flow: Flow, name: str) -> tuple[list[Node], list[str], dict[str, str
 def _key(node: Node) -> str:
     """The identity of a node, as names may appear twice."""
     return next(value.name for value in node.outputs if value.name)
-
-
-def _onnx_type(dtype: str) -> str:
-    return "int64" if dtype == "int32" else "float32"
 
 
 def _reading(node: Node, names: dict[str, Value]) -> Node:

@@ -12,7 +12,6 @@ from mlferry.converters.onnx.ml.values import (
     Held,
     Known,
     Label,
-    Labels,
     Parts,
     Pending,
     Row,
@@ -101,7 +100,7 @@ def _classified(flow: Flow, selected: Sequence[tuple[str, Value]]) -> dict[str, 
     labels = {n: h for n, v in selected if isinstance(h := flow.values[v.name], Label)}
     scores = {n: h for n, v in selected if isinstance(h := flow.values[v.name], Scores | Zipped)}
     for name, entry in scores.items():
-        keys = _keys(entry)
+        keys = entry.labels if isinstance(entry, Zipped) else entry.classes.labels
         classes = _classes_of(flow, entry)
         same = (classes, classes.origin)
         partner = next((n for n, h in labels.items() if any(h.classes is c for c in same)), "")
@@ -125,10 +124,6 @@ def _classified(flow: Flow, selected: Sequence[tuple[str, Value]]) -> dict[str, 
 
 def _label_type(label: Label) -> ft.FeatureType:
     return features.string() if isinstance(label.classes.labels[0], str) else features.int64()
-
-
-def _keys(entry: Scores | Zipped) -> Labels:
-    return entry.labels if isinstance(entry, Zipped) else entry.classes.labels
 
 
 def _classes_of(flow: Flow, entry: Scores | Zipped) -> Classes:

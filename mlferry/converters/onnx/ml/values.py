@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 Sizes = tuple[int, ...]
 Labels = Sequence[str] | Sequence[int]
@@ -62,7 +61,7 @@ class Table:
 class Known:
     """A constant."""
 
-    array: NDArray[Any]
+    array: Array
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,6 @@ def resolved(size: int, target: Sequence[int], old: Sizes) -> Sizes:
     return tuple(shape)
 
 
-def column(array: NDArray[Any]) -> list[int]:
+def column(array: Array) -> list[int]:
     """The numbers of a constant as integers."""
     return [int(n) for n in np.asarray(array).ravel()]

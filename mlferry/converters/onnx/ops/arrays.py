@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -14,6 +11,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import as_blob, known, vector
 from mlferry.converters.values import Blob, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 
 @op("EyeLike")
@@ -42,6 +40,6 @@ def range_of(context: Lowering, node: Node, start: Blob, limit: Blob, delta: Blo
 
 
 @op("Constant", raw=True)
-def constant(context: Lowering, node: Node) -> NDArray[Any]:
+def constant(context: Lowering, node: Node) -> Array:
     """Constants are folded in ONNX's own types before; only what is no array arrives here."""
     raise ConversionError(f"a constant of {', '.join(node.attrs)}: only arrays can be converted")

@@ -362,7 +362,7 @@ def _attend(
             joined(context, [old, new], 2) for old, new in zip(options.past, (k, v), strict=True)
         )
     scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
-    scores = product(context, affine(context, q, scale), k, transposeB=True)
+    scores = product(context, affine(context, q, scale), k, transpose_y=True)
     filler = node.attrs.get("mask_filter_value", _MASKED)
     if options.mask is not None:
         scores = context.add(scores, _added(context, scores, options.mask, filler))

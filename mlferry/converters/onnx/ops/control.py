@@ -52,10 +52,8 @@ def inlined(
     """Convert the nodes of a subgraph in place and return its outputs.
 
     Args:
-        context: what adds layers.
         body: the `GraphProto`; it sees the values around it.
         prefix: makes the names in it unique.
-        bindings: its inputs.
     """
     results = {v for item in body.node for v in item.output if v}
     local = {v.name for v in body.input} | {t.name for t in body.initializer} | results
@@ -295,10 +293,8 @@ def _gathering(
     """Core ML's loop, with the results of each round as rows of a blob.
 
     Args:
-        context: what adds layers.
         limit: the number of rounds; fixed if there are rows.
         condition: whether there is a first round, if rounds decide on the next one.
-        states: the first states.
         body: takes the number of the round and the states; returns whether there is another
             round, the new states and the rows.
         shapes: of the rows.

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import Pairs, Windows, convolved, edges, transposed
+from mlferry.converters.convolutions import (
+    Pairs,
+    Windows,
+    convolved,
+    convolved_by,
+    edges,
+    same_pairs,
+    transposed,
+)
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.elementwise import activated
@@ -18,7 +25,8 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import array_of, as_blob, constant_of, extent, ints, known, shaped
 from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
-from mlferry.numerics.windows import same_edges
+from mlferry.numerics.shapes import Array
+from mlferry.numerics.windows import spans_of
 
 
 def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
@@ -30,18 +38,14 @@ def pads_of(node: Node, x: Blob, spans: list[int], strides: list[int]) -> Pairs:
         return list(zip(flat[: len(spans)], flat[len(spans) :], strict=True))
     if mode == "VALID":
         return [(0, 0)] * len(spans)
-    pairs = []
-    for axis, (span, stride) in enumerate(zip(spans, strides, strict=True), -len(spans)):
-        size = 1 if stride == 1 else extent(x, axis)  # with a stride of 1 it does not matter
-        pairs.append(same_edges(size, span, stride, _SAME[mode]))
-    return pairs
+    return same_pairs(x, spans, strides, _SAME[mode])
 
 
 def windows_of(
     node: Node, x: Blob, kernel: Sequence[int], strides: list[int], dilations: list[int]
 ) -> Windows:
     """How the node's kernel moves over its input; SAME of two axes holds for any size."""
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    spans = spans_of(kernel, dilations)
     groups = node.attrs.get("group", 1)
     mode = node.attrs.get("auto_pad", "NOTSET")
     if len(spans) <= 2 and mode in _SAME and max(strides) > 1:
@@ -99,24 +103,14 @@ def _dynamic_2d(
     shape = known(weights)
     kernel = shape[3:] if line else shape[2:]
     strides, dilations = options(node, len(kernel), kernel)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    spans = spans_of(kernel, dilations)
     pairs = pads_of(node, x, spans, strides)
     if line:
         strides, dilations, pairs = [1, *strides], [1, *dilations], [(0, 0), *pairs]
     if any(map(any, pairs)):
         x = context.layer("padding", x, constant={"value": 0.0}, **edges(pairs))
-    output = context.layer(
-        "convolution",
-        x,
-        weights,
-        outputChannels=shape[0],
-        kernelChannels=shape[1],
-        nGroups=node.attrs.get("group", 1),
-        kernelSize=shape[2:],
-        stride=strides,
-        dilationFactor=dilations,
-        valid={},
-    )
+    windows = Windows(strides, dilations, [(0, 0), (0, 0)], node.attrs.get("group", 1))
+    output = convolved_by(context, x, weights, windows)
     if bias is None:
         return output
     bias = as_blob(context, bias)
@@ -191,9 +185,7 @@ def _cuts(
 
 
 @op("Col2Im", constants=(1, 2))
-def col2im(
-    context: Lowering, node: Node, x: Blob, image: NDArray[Any], block: NDArray[Any]
-) -> Blob:
+def col2im(context: Lowering, node: Node, x: Blob, image: Array, block: Array) -> Blob:
     """Sums blocks where they overlap: a transposed convolution whose kernels hold a single 1."""
     sizes, kernel = ints(image), ints(block)
     dimensions = len(kernel)

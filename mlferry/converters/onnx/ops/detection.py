@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.detection import centred
 from mlferry.converters.flexible_resizing import Number, numbers, size_along
@@ -16,6 +13,7 @@ from mlferry.converters.operands import affine, ints, joined, known, shaped, to_
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 _LEAST = float(np.finfo(np.float32).min)
 
@@ -26,9 +24,9 @@ def non_max_suppression(
     node: Node,
     boxes: Blob,
     scores: Blob,
-    most: NDArray[Any] | None = None,
-    iou: NDArray[Any] | None = None,
-    least: NDArray[Any] | None = None,
+    most: Array | None = None,
+    iou: Array | None = None,
+    least: Array | None = None,
 ) -> Blob:
     """Rows of (batch, class, box): every class of every image is suppressed on its own.
 

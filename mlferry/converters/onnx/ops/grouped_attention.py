@@ -235,7 +235,7 @@ def _grouped(
         which = context.constant(np.repeat(np.arange(extent(k, 1)), times))
         k, v = (context.gather(x, which, 1) for x in (k, v))
     scale = node.attrs.get("scale", 0.0) or 1 / math.sqrt(extent(q, 3))
-    scores = product(context, affine(context, q, scale), k, transposeB=True)
+    scores = product(context, affine(context, q, scale), k, transpose_y=True)
     cap = node.attrs.get("softcap", 0.0)
     if cap:
         soft = context.emit("activation", affine(context, scores, 1 / cap), tanh={})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -31,6 +29,7 @@ from mlferry.converters.sizes import use
 from mlferry.converters.slices import entry, sliced
 from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 _MODES = {
     "none": "SCATTER_UPDATE",
@@ -65,7 +64,7 @@ def from_front(context: Lowering, indices: Blob, size: int) -> Blob:
     return context.add(indices, affine(context, negative, float(size)))
 
 
-def _check(array: NDArray[Any], size: int) -> None:
+def _check(array: Array, size: int) -> None:
     """Raise a `ConversionError` if an index is out of bounds."""
     if array.size and (array.min() < -size or array.max() >= size):
         raise ConversionError(f"indices {np.min(array)}..{np.max(array)} of an axis of {size}")
@@ -248,7 +247,7 @@ def non_zero(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Compress", constants=(1,))
-def compress(context: Lowering, node: Node, x: Blob, condition: NDArray[Any]) -> Blob:
+def compress(context: Lowering, node: Node, x: Blob, condition: Array) -> Blob:
     axis = node.attrs.get("axis")
     if axis is None:
         x, axis = shaped(context, x, (int(np.prod(known(x))),)), 0

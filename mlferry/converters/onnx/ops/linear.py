@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
@@ -16,6 +15,7 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, array_of, as_blob, shaped
 from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 
@@ -35,11 +35,18 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
     return product(context, left, right)
 
 
-def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
-    """NumPy's matmul for any ranks and sizes; `options` are those of Core ML's layer."""
+def product(
+    context: Lowering,
+    left: Blob,
+    right: Blob,
+    *,
+    transpose_x: bool = False,
+    transpose_y: bool = False,
+) -> Blob:
+    """NumPy's matmul for any ranks and sizes."""
     first = context.expand(left, 0) if left.rank == 1 else left
     second = context.expand(right, -1) if right.rank == 1 else right
-    output = context.layer("batchedMatmul", first, second, **options)
+    output = context.matmul(first, second, transpose_x=transpose_x, transpose_y=transpose_y)
     gone = [output.rank - 2] * (left.rank == 1) + [output.rank - 1] * (right.rank == 1)
     if len(gone) == output.rank:
         return shaped(context, output, ())
@@ -49,9 +56,9 @@ def product(context: Lowering, left: Blob, right: Blob, **options: Any) -> Blob:
 def _inner(
     context: Lowering,
     x: Blob,
-    matrix: NDArray[Any],
-    bias: NDArray[Any] | None,
-    stored: Linear | NDArray[Any] | None = None,
+    matrix: Array,
+    bias: Array | None,
+    stored: Linear | Array | None = None,
 ) -> Blob:
     """x @ matrix + bias; `stored` is the transposed matrix as it is stored.
 
@@ -124,7 +131,7 @@ def fused_matmul(context: Lowering, node: Node, left: Operand, right: Operand) -
             axes = [*range(1, blob.rank - 1), 0, blob.rank - 1]
             blobs[place] = context.transpose(blob, axes)
     flags = [turn and blob.rank > 1 for turn, blob in zip(turns, blobs, strict=True)]
-    output = product(context, *blobs, transposeA=flags[0], transposeB=flags[1])
+    output = product(context, *blobs, transpose_x=flags[0], transpose_y=flags[1])
     return output if alpha == 1 else affine(context, output, alpha)
 
 
@@ -184,7 +191,7 @@ def matmul_n_bits(
     return _inner(context, left, matrix.T, known_bias, stored)
 
 
-def _unpacked(rows: NDArray[Any], bits: int) -> NDArray[Any]:
+def _unpacked(rows: Array, bits: int) -> Array:
     """The values in the bytes of each row, from the lowest bits up."""
     parts = [(rows >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, -1).reshape(len(rows), -1)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlferry import limits
-from mlferry.converters.convolutions import Pairs, each, padding, sides
+from mlferry.converters.convolutions import Pairs, pooled
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.convolution import options, pads_of, windows_of
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import ints, joined, known
-from mlferry.converters.slices import sliced
+from mlferry.converters.slices import shifted
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
 from mlferry.numerics.convolution import taps_of
-from mlferry.numerics.shapes import show
+from mlferry.numerics.shapes import Array, show
+from mlferry.numerics.windows import spans_of
 
 _KINDS = {"MaxPool": "MAX", "AveragePool": "AVERAGE", "LpPool": "L2"}
 
@@ -55,7 +55,7 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     kernel = list(node.attrs["kernel_shape"])
     strides, dilations = options(node, dimensions, tuple(kernel))
     column_major = bool(node.attrs.get("storage_order", 0))
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    spans = spans_of(kernel, dilations)
     if len(node.outputs) > 1 and node.outputs[1].name:
         pairs = pads_of(node, x, spans, strides)
         extra = _ceil(node, x, spans, strides, pairs)
@@ -76,33 +76,14 @@ def pool(context: Lowering, node: Node, x: Blob) -> Blob | tuple[Blob, Blob]:
     if node.op == "LpPool" and (power != 2 or dimensions > 2 or max(dilations) > 1):
         return _power_mean(context, x, window, power)
     is_average = node.op == "AveragePool"
+    excludes = is_average and not counts
     if dimensions > 2 and max(dilations) == 1 and not any(extra):
-        return context.layer(
-            "pooling3d",
-            x,
-            type="AVERAGE" if is_average else "MAX",
-            paddingType="CUSTOM",
-            countExcludePadding=is_average and not counts,
-            **each("kernel", kernel),
-            **each("stride", strides),
-            **sides(pairs),
-        )
+        kind = "AVERAGE" if is_average else "MAX"
+        return pooled(context, x, kind, kernel, replace(windows, pairs=pairs), excludes=excludes)
     if dimensions > 2 or max(dilations) > 1 or (is_average and counts and any(extra)):
         return _by_slices(context, x, window, is_average=is_average, counts=counts)
-    full = window.padding
-    if dimensions == 1:
-        x = context.expand(x, 2)
-        kernel, strides, full = [1, *kernel], [1, *strides], [(0, 0), *full]
-    output = context.layer(
-        "pooling",
-        x,
-        type=_KINDS[node.op],
-        kernelSize=kernel,
-        stride=strides,
-        avgPoolExcludePadding=is_average and not counts,
-        **padding(full, same),
-    )
-    return context.squeeze(output, 2) if dimensions == 1 else output
+    full = replace(windows, pairs=window.padding, same=same)
+    return pooled(context, x, _KINDS[node.op], kernel, full, excludes=excludes)
 
 
 def _power_mean(context: Lowering, x: Blob, window: PoolingWindow, power: int) -> Blob:
@@ -119,22 +100,7 @@ def _combined(context: Lowering, kind: str, parts: list[Blob]) -> Blob:
 
 
 def _slices(context: Lowering, x: Blob, window: PoolingWindow, filler: float = 0.0) -> list[Blob]:
-    """A slice of the padded input for every entry of the kernel."""
-    amounts = [0, 0, 0, 0, *(n for pair in window.padding for n in pair)]
-    if any(amounts):
-        x = context.layer("constantPad", x, padAmounts=amounts, value=filler)
-    kernel, strides, dilations = window[:3]
-    limits.check("unrolled", math.prod(kernel), "each entry of a window is a slice; there are:")
-    counts = [
-        (n - ((k - 1) * d + 1)) // s + 1
-        for n, k, d, s in zip(known(x)[2:], kernel, dilations, strides, strict=True)
-    ]
-    parts = []
-    for place in np.ndindex(*kernel):
-        begins = [i * d for i, d in zip(place, dilations, strict=True)]
-        ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
-        parts.append(sliced(context, x, begins, ends, range(2, x.rank), strides))
-    return parts
+    return shifted(context, x, *window[:3], window.padding, filler)
 
 
 def _by_slices(
@@ -214,7 +180,7 @@ def _flat(context: Lowering, x: Blob) -> Blob:
 
 @op("MaxUnpool", constants=(2,))
 def max_unpool(
-    context: Lowering, node: Node, x: Blob, indices: Blob, shape: NDArray[Any] | None = None
+    context: Lowering, node: Node, x: Blob, indices: Blob, shape: Array | None = None
 ) -> Blob:
     """Values at their indices, which count through the whole result; zeros elsewhere."""
     kernel = list(node.attrs["kernel_shape"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -13,14 +12,16 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import affine, as_blob, extent, known, scalar, shaped, vector
 from mlferry.converters.values import Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 _QUANTIZE = ("QuantizeLinear", "com.microsoft.QuantizeLinear")
 _DEQUANTIZE = ("DequantizeLinear", "com.microsoft.DequantizeLinear")
 _BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
-_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0, 15),
-           "int2": (-2, 1), "uint2": (0, 3),
-           "int16": (-32768, 32767), "uint16": (0, 65535)}  # fmt: skip
+_RANGES = {
+    kind: (0, 2**bits - 1) if kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for kind, bits in {**_BITS, "int16": 16, "uint16": 16}.items()
+}
 
 
 def along(context: Lowering, x: Blob, values: Operand, axis: int) -> Blob:
@@ -157,7 +158,8 @@ def remembered(
     scales = scale.floats
     zeros = np.zeros_like(scales) if zero is None else zero.floats
     if block:
-        scales, zeros = (np.repeat(v, block, axis)[_within(codes.shape)] for v in (scales, zeros))
+        within = tuple(map(slice, codes.shape))  # repeated blocks may go beyond the end of an axis
+        scales, zeros = (np.repeat(v, block, axis)[within] for v in (scales, zeros))
         return Constant(x.name, ((codes - zeros) * scales).astype(np.float32))
     if zeros.size > scales.size:
         scales = np.broadcast_to(scales.ravel(), zeros.shape)
@@ -178,14 +180,9 @@ def remembered(
     return Constant(x.name, full.astype(np.float32), quantized)
 
 
-def _within(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Cuts what repeated blocks have beyond the end of each axis."""
-    return tuple(slice(0, extent) for extent in shape)
-
-
 def weights_of(
     constant: Constant,
-    array: NDArray[Any],
+    array: Array,
     channel_axis: int,
     *,
     turned: bool = False,
@@ -194,7 +191,6 @@ def weights_of(
     """What to store for a weight: the source's integers, or the floats.
 
     Args:
-        constant: the weight.
         array: its floats as the layer wants them: reshaped, or transposed if `turned`.
         channel_axis: the axis of the stored weight for which Core ML has scales.
         turned: whether `array` is the transposed matrix.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters import native_recurrent
 from mlferry.converters.graph import Node
@@ -29,6 +28,7 @@ from mlferry.converters.recurrent import (
 from mlferry.converters.sizes import use
 from mlferry.converters.values import Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 Directed = tuple[Blob, list[Blob]]  # the outputs [time, batch, units] and the last states
 
@@ -71,7 +71,9 @@ def _directions(
     node: Node,
     operands: Sequence[Operand | None],
     names: list[str],
-    **options: Any,
+    *,
+    behind: bool = False,
+    coupled: bool = False,
 ) -> list[Gates]:
     weights, recurrent = (array_of(node, i, operands[i]).astype(np.float32) for i in (1, 2))
     count, hidden = weights.shape[0], recurrent.shape[2]
@@ -105,7 +107,8 @@ def _directions(
             biases[i, gates * hidden :],
             functions[i * size : (i + 1) * size],
             None if peepholes is None else peepholes[i],
-            **options,
+            behind=behind,
+            coupled=coupled,
         )
         for i in range(count)
     ]
@@ -186,7 +189,7 @@ def _one(
     gates: Gates,
     x: Blob,
     first: Sequence[Blob | None],
-    lengths: NDArray[Any] | None,
+    lengths: Array | None,
     *,
     reverse: bool,
 ) -> Directed:
@@ -214,7 +217,7 @@ def _one(
     return stacked(context, outputs), last
 
 
-def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray[Any] | None:
+def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> Array | None:
     if len(operands) < 5 or operands[4] is None:
         return None
     lengths = array_of(node, 4, operands[4])
@@ -222,14 +225,14 @@ def _lengths(node: Node, operands: Sequence[Operand | None], x: Blob) -> NDArray
     return None if (lengths == x.known[0]).all() else lengths
 
 
-def _mask(context: Lowering, lengths: NDArray[Any] | None, place: int) -> Blob | None:
+def _mask(context: Lowering, lengths: Array | None, place: int) -> Blob | None:
     """1 within a sample's length; beyond it, states stay and outputs are 0."""
     if lengths is None or (lengths > place).all():
         return None
     return context.constant((lengths > place).astype(np.float32)[:, None])
 
 
-def _masks(context: Lowering, lengths: NDArray[Any], steps: int) -> Blob:
+def _masks(context: Lowering, lengths: Array, steps: int) -> Blob:
     """The same for all steps, [time, batch, 1]."""
     context.compute(4 * steps * lengths.size)
     within = np.arange(steps)[:, None] < lengths
@@ -323,7 +326,7 @@ def dynamic_quantize_lstm(
     return _run(context, node, values, directions, 2)
 
 
-def _of_integers(node: Node, codes: NDArray[Any], scales: Sequence[Any], place: int) -> Constant:
+def _of_integers(node: Node, codes: Array, scales: Sequence[Any], place: int) -> Constant:
     """[directions, gates, inputs] as floats; scales are per direction or per gate."""
     steps, shifts = (
         array_of(node, 6 + 2 * place + i, v).astype(np.float32) for i, v in enumerate(scales)

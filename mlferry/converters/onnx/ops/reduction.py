@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.extents import size_of
@@ -23,6 +19,7 @@ from mlferry.converters.operands import (
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import Blob, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 _REDUCTIONS = {
     name: f"r{name[1:]}"
@@ -35,7 +32,7 @@ _REDUCTIONS = {
 
 
 @op(*_REDUCTIONS, constants=(1,))
-def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: Array | None = None) -> Blob:
     """The axes are an attribute, or an input from opset 13 or 18 on."""
     option = node.attrs.get("axes") if axes is None else ints(axes)
     keep = bool(node.attrs.get("keepdims", 1))
@@ -98,7 +95,7 @@ def top_k(context: Lowering, node: Node, x: Operand, k: Operand | None = None) -
 
 
 @op("CumSum", constants=(1,))
-def cum_sum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
+def cum_sum(context: Lowering, node: Node, x: Blob, axis: Array) -> Blob:
     return context.layer(
         "cumSum",
         x,
@@ -109,7 +106,7 @@ def cum_sum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
 
 
 @op("CumProd", constants=(1,))
-def cum_prod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
+def cum_prod(context: Lowering, node: Node, x: Blob, axis: Array) -> Blob:
     """Products of 1, 2, 4, ... values: each step multiplies two products of the step before."""
     place = positive(ints(axis)[0], x.rank)
     size = extent(x, place)

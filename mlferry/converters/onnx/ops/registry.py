@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Graph, Node
@@ -17,6 +16,7 @@ from mlferry.converters.onnx import read
 from mlferry.converters.operands import prepared
 from mlferry.converters.slices import first_within
 from mlferry.converters.values import AnyOperand, Results
+from mlferry.numerics.shapes import Array
 from mlferry.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ OPS: Registry[Converter] = Registry("ONNX op")
 
 
 def op(
-    *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False, **options: Any
+    *names: str, since: int = 1, constants: Sequence[int] = (), raw: bool = False, **options: object
 ) -> Callable[[C], C]:
     """Register a converter; see `mlferry.converters.operands`."""
 
@@ -96,9 +96,7 @@ _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
 _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
 
 
-def _sizes(
-    model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], graph: Graph
-) -> list[int | None]:
+def _sizes(model: onnx.ModelProto, feeds: Mapping[str, Array], graph: Graph) -> list[int | None]:
     """The bytes of each output, which onnx infers from the shapes and small integers."""
     import onnx
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -51,7 +50,7 @@ from mlferry.converters.sizes import spelled, use
 from mlferry.converters.slices import can_be_padded, first_within, padded, sliced, sliced_anywhere
 from mlferry.converters.values import Blob, Constant, Operand, Result, Results
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import broadcast
+from mlferry.numerics.shapes import Array, broadcast
 
 
 @op("Reshape", raw=True, sizes=True)
@@ -156,7 +155,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("Squeeze", constants=(1,))
-def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
+def squeeze(context: Lowering, node: Node, x: Blob, axes: Array | None = None) -> Operand:
     option = node.attrs.get("axes") if axes is None else ints(axes)
     if x.is_scalar:
         return x
@@ -176,7 +175,7 @@ def squeeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = 
 
 
 @op("Unsqueeze", constants=(1,))
-def unsqueeze(context: Lowering, node: Node, x: Blob, axes: NDArray[Any] | None = None) -> Operand:
+def unsqueeze(context: Lowering, node: Node, x: Blob, axes: Array | None = None) -> Operand:
     new_axes = ints(node.attrs["axes"] if axes is None else axes)
     total = rank(x) + len(new_axes)
     places = sorted(positive(a, total) for a in new_axes)
@@ -279,7 +278,7 @@ def expand(context: Lowering, node: Node, operand: Operand, shape: Operand) -> B
 
 
 @op("Tile", constants=(1, 2))
-def tile_1(context: Lowering, node: Node, x: Blob, tiles: NDArray[Any], axis: NDArray[Any]) -> Blob:
+def tile_1(context: Lowering, node: Node, x: Blob, tiles: Array, axis: Array) -> Blob:
     reps = [1] * x.rank
     reps[positive(ints(axis)[0], x.rank)] = ints(tiles)[0]
     return context.layer("tile", x, reps=reps)
@@ -459,7 +458,7 @@ def space_to_depth(context: Lowering, node: Node, x: Blob) -> Blob:
 
 
 @op("ReverseSequence", constants=(1,))
-def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[Any]) -> Blob:
+def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Array) -> Blob:
     batch, time = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
     return context.layer(
         "reverseSeq", x, context.constant(lengths), batchAxis=batch, sequenceAxis=time
@@ -467,7 +466,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 
 
 @op("Trilu", constants=(1,))
-def trilu(context: Lowering, node: Node, x: Blob, k: NDArray[Any] | None = None) -> Blob:
+def trilu(context: Lowering, node: Node, x: Blob, k: Array | None = None) -> Blob:
     shift = 0 if k is None else ints(k)[0]
     kind = "upperTriangular" if node.attrs.get("upper", 1) else "lowerTriangular"
     return context.layer(kind, x, k=shift)
@@ -493,7 +492,7 @@ def size(context: Lowering, node: Node, x: Operand) -> Result:
 
 
 @op("CenterCropPad", constants=(1,))
-def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: NDArray[Any]) -> Blob:
+def center_crop_pad(context: Lowering, node: Node, x: Blob, shape: Array) -> Blob:
     """If the number of pixels to cut or pad is odd, the end gets one more."""
     axes = node.attrs.get("axes") or list(range(x.rank))
     starts, ends, pads = [0] * x.rank, list(known(x)), [0] * (2 * x.rank)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.flexible_resizing import Number, ResizedAxis, positions, resized, size_along
 from mlferry.converters.graph import Node
@@ -20,9 +19,10 @@ from mlferry.converters.sizes import use
 from mlferry.converters.slices import sliced
 from mlferry.converters.values import Blob, Constant, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 
-def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
+def _half_pixel_symmetric(i: Array, size: int, out: int, factor: float) -> Array:
     """Rounding decides which entry is nearest: the offset is float32, the rest double."""
     ratio, extent = np.float32(factor), np.float32(size)
     offset = extent / 2 * (1 - np.float32(out) / (ratio * extent))
@@ -30,14 +30,14 @@ def _half_pixel_symmetric(i: NDArray[Any], size: int, out: int, factor: float) -
     return np.asarray(offset + middles - 0.5, i.dtype)
 
 
-def _align_corners(i: NDArray[Any], size: int, out: int, factor: float) -> NDArray[Any]:
+def _align_corners(i: Array, size: int, out: int, factor: float) -> Array:
     whole = size * factor  # not rounded, but where it is the extent but for float32
     whole = out if abs(whole - out) < 1e-3 else whole
     return i * (size - 1) / (whole - 1) if whole != 1 else np.zeros(out)
 
 
 # Where sample i lies, from the extents and their ratio.
-_TRANSFORMS: dict[str, Callable[[NDArray[Any], int, int, float], NDArray[Any]]] = {
+_TRANSFORMS: dict[str, Callable[[Array, int, int, float], Array]] = {
     "half_pixel": lambda i, size, out, factor: (i + 0.5) / factor - 0.5,
     "half_pixel_symmetric": _half_pixel_symmetric,
     "pytorch_half_pixel": lambda i, size, out, factor: (
@@ -46,7 +46,7 @@ _TRANSFORMS: dict[str, Callable[[NDArray[Any], int, int, float], NDArray[Any]]] 
     "align_corners": _align_corners,
     "asymmetric": lambda i, size, out, factor: i / factor,
 }
-_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -69,7 +69,7 @@ def _sampling(mode: str, transform: str, rounding: str = "floor", **more: Any) -
     # which entry is nearest depends on how runtimes round: they compute in float32
     number: Any = np.float32 if mode == "nearest" else np.float64
 
-    def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
+    def positions(axis: int, size: int, out: int, factor: float) -> Array:
         return _TRANSFORMS[transform](np.arange(out, dtype=number), size, out, number(factor))
 
     return Sampling(
@@ -160,7 +160,7 @@ def resize_11(
         return _cropped_at_run_time(context, x, extents, bounds, (sampling, rounding, outside))
     factors, target = _extents(node, x, axes, requested, sizes is not None)
 
-    def positions(axis: int, size: int, out: int, factor: float) -> NDArray[Any]:
+    def positions(axis: int, size: int, out: int, factor: float) -> Array:
         return _cropped(size, out, bounds[:, axis])
 
     output = resize(
@@ -181,7 +181,7 @@ def _cropped_at_run_time(
     context: Lowering,
     x: Blob,
     extents: Mapping[int, int],
-    bounds: NDArray[Any],
+    bounds: Array,
     method: tuple[Sampling, str, float],
 ) -> Blob:
     """Parts of axes that vary, resized to known extents; one value fills what lies beyond."""
@@ -334,7 +334,7 @@ def _extents(
     return factors, target
 
 
-def _cropped(size: int, out: int, bounds: NDArray[Any]) -> NDArray[Any]:
+def _cropped(size: int, out: int, bounds: Array) -> Array:
     """Positions between a start and an end, which are fractions of the axis."""
     start, end = bounds
     if out == 1:

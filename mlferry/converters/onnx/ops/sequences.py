@@ -14,15 +14,7 @@ from mlferry.converters.lowering import Lowering
 from mlferry.converters.onnx.ops.indexing import from_front
 from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.onnx.ops.reshaping import split_at_computed
-from mlferry.converters.operands import (
-    as_blob,
-    extent,
-    ints,
-    joined,
-    positive,
-    scalar,
-    vector,
-)
+from mlferry.converters.operands import as_blob, extent, ints, joined, positive, scalar, vector
 from mlferry.converters.values import Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
 
@@ -158,12 +150,10 @@ def split(
         )
     blobs = context.split(x, parts, axis)
     if drops:
-        blobs = [_without(context, blob, axis) for blob in blobs]
+        blobs = [
+            scalar(x) if x.rank == 1 else context.layer("squeeze", x, axes=(axis,)) for x in blobs
+        ]
     return TensorSequence(tuple(blobs))
-
-
-def _without(context: Lowering, x: Blob, axis: int) -> Blob:
-    return scalar(x) if x.rank == 1 else context.layer("squeeze", x, axes=(axis,))
 
 
 def _place(position: Operand, count: int, at_most: int | None = None) -> int:

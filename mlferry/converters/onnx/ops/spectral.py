@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -13,15 +10,12 @@ from mlferry.converters.onnx.ops.registry import op
 from mlferry.converters.operands import ints, known, positive, shaped
 from mlferry.converters.values import Blob
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 
 @op("DFT", constants=(1, 2))
 def dft(
-    context: Lowering,
-    node: Node,
-    x: Blob,
-    length: NDArray[Any] | None = None,
-    axis: NDArray[Any] | None = None,
+    context: Lowering, node: Node, x: Blob, length: Array | None = None, axis: Array | None = None
 ) -> Blob:
     """Real and imaginary parts lie along the last axis; the matrix has both."""
     default = 1 if context.graph.version < 20 else -2
@@ -48,7 +42,7 @@ def dft(
 
 def _matrix(
     context: Lowering, rows: int, size: int, parts: int, *, inverse: int, onesided: int
-) -> NDArray[Any]:
+) -> Array:
     """[rows * parts, out * 2]: the transform of every unit vector, in double precision."""
     if parts not in (1, 2):
         raise ConversionError(f"the last axis holds real and imaginary parts, not {parts} values")
@@ -68,9 +62,9 @@ def stft(
     context: Lowering,
     node: Node,
     x: Blob,
-    step: NDArray[Any],
-    window: NDArray[Any] | None = None,
-    length: NDArray[Any] | None = None,
+    step: Array,
+    window: Array | None = None,
+    length: Array | None = None,
 ) -> Blob:
     """Frames times the transform's matrix: a convolution with a kernel per part and frequency."""
     onesided = node.attrs.get("onesided", 1)

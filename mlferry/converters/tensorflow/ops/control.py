@@ -29,10 +29,7 @@ def inlined(context: Lowering, body: Subgraph, prefix: str, operands: Sequence[A
     """Convert the nodes of a function in place, and return its outputs.
 
     Args:
-        context: what adds layers.
-        body: the function.
         prefix: makes the names in it unique.
-        operands: its inputs.
     """
     body = body.named(prefix)
     for value, operand in zip(body.inputs, operands, strict=True):
@@ -108,7 +105,8 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     """
     read_all(node)
     condition, body = (_body(context, node.attrs[n]) for n in ("cond", "body"))
-    few = 1 if _has_layers_with_weights(body) else FEW_ROUNDS
+    # unrolling copies the weights of convolutions, which are a part of the layer
+    few = 1 if any("Conv" in each.op for each in body.all_nodes()) else FEW_ROUNDS
     current: list[Any] = list(operands)
     before, context.is_repeated = context.is_repeated, True
     try:
@@ -128,11 +126,6 @@ def while_(context: Lowering, node: Node, *operands: Operand | Opaque) -> list[A
     finally:
         context.is_repeated = before
     return _looped(context, node, condition, body, operands)
-
-
-def _has_layers_with_weights(body: Subgraph) -> bool:
-    """Whether unrolling copies weights, as those of convolutions are a part of the layer."""
-    return any("Conv" in node.op for node in body.all_nodes())
 
 
 def _tried(

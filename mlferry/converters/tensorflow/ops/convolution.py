@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlferry.converters.convolutions import Windows, convolved, padding, transposed
+from mlferry.converters.convolutions import (
+    Windows,
+    channels_first,
+    convolved,
+    convolved_by,
+    same_pairs,
+    transposed,
+)
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, extent, known
@@ -17,7 +22,8 @@ from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import is_channels_first, maps, op, spatial
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
-from mlferry.numerics.windows import same_edges
+from mlferry.numerics.shapes import Array
+from mlferry.numerics.windows import same_edges, spans_of
 
 _SAME = "BOTTOM_RIGHT_HEAVY"
 Pairs = list[tuple[int, int]]
@@ -49,11 +55,7 @@ def same_pads(
     x: Blob, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> Pairs:
     """SAME padding of the last axes: an odd entry goes to the end."""
-    pairs = []
-    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True), -len(kernel)):
-        size = 1 if s == 1 else extent(x, axis)
-        pairs.append(same_edges(size, (k - 1) * d + 1, s))
-    return pairs
+    return same_pairs(x, spans_of(kernel, dilations), strides)
 
 
 def _steps(node: Node) -> tuple[list[int], list[int]]:
@@ -67,22 +69,16 @@ def _steps(node: Node) -> tuple[list[int], list[int]]:
     return strides, results
 
 
-def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
-    """[*kernel, a, b] as [b, a, *kernel]."""
-    moved: NDArray[Any] = np.moveaxis(array, (-1, -2), (0, 1))
-    return moved
-
-
 @op("Conv2D", "Conv3D", raw=True)
 def conv(context: Lowering, node: Node, x: Operand, weights: Operand) -> Blob:
     blob = maps(context, node, x)
     if not isinstance(weights, Constant):
         return _by_computed(context, node, blob, context.source_order(weights))
-    kernels = _channels_first(weights.floats)
+    kernels = channels_first(weights.floats)
     strides, dilations = _steps(node)
     groups = (blob.known[1] or kernels.shape[1]) // kernels.shape[1]
     window = windows(node, blob, kernels.shape[2:], strides, dilations, groups)
-    codes = stored(weights, _channels_first, 0)
+    codes = stored(weights, channels_first, 0)
     return convolved(context, blob, kernels, window, stored=codes, layout=blob.layout)
 
 
@@ -98,22 +94,10 @@ def _with_weights(context: Lowering, node: Node, x: Blob, weights: Blob) -> Blob
     """Core ML takes the weights as a second input, [outputs, inputs / groups, height, width]."""
     strides, dilations = _steps(node)
     weights = _dilated(context, weights, dilations)
-    outputs, inputs, *kernel = known(weights)
+    _, inputs, *kernel = known(weights)
     groups = extent(x, 1) // inputs
     window = windows(node, x, kernel, strides, [1] * len(kernel), groups)
-    return context.layer(
-        "convolution",
-        x,
-        weights,
-        layout=x.layout,
-        outputChannels=outputs,
-        kernelChannels=inputs,
-        nGroups=groups,
-        kernelSize=kernel,
-        stride=window.strides,
-        dilationFactor=window.dilations,
-        **padding(window.pairs, window.same),
-    )
+    return convolved_by(context, x, weights, window, layout=x.layout)
 
 
 def _dilated(context: Lowering, weights: Blob, dilations: Sequence[int]) -> Blob:
@@ -141,8 +125,8 @@ def depthwise(context: Lowering, node: Node, x: Operand, weights: Operand) -> Bl
         return _with_weights(context, node, blob, context.reshape(rows, shape, layout=SOURCE))
     array = array_of(node, 1, weights)
 
-    def turned(kernel: NDArray[Any]) -> NDArray[Any]:
-        rows: NDArray[Any] = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
+    def turned(kernel: Array) -> Array:
+        rows: Array = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
         return rows
 
     kernels = np.ascontiguousarray(turned(array).astype(np.float32))
@@ -158,7 +142,7 @@ def transposed_conv(
 ) -> Blob:
     """The gradient of a convolution; padding cuts the full result to the given size."""
     blob = maps(context, node, x)
-    kernels = _channels_first(array_of(node, 1, weights)).astype(np.float32)
+    kernels = channels_first(array_of(node, 1, weights)).astype(np.float32)
     strides, dilations = _steps(node)
     target = spatial(node, _target(node, sizes))
     mode = node.attrs.get("padding", "VALID")
@@ -185,7 +169,7 @@ def transposed_conv(
         blob,
         kernels,
         window,
-        stored=stored(weights, _channels_first, 1),
+        stored=stored(weights, channels_first, 1),
         layout=blob.layout,
     )
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters import einsums
 from mlferry.converters.graph import Node
 from mlferry.converters.layout import arrange
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import inner_product
 from mlferry.converters.tensorflow.ops.quantization import stored
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Operand
 from mlferry.converters.vectors import cross_product
+from mlferry.numerics.shapes import Array
 
 
 def _is_matrix(x: Operand) -> TypeGuard[Constant]:
@@ -43,7 +44,7 @@ def matmul(context: Lowering, node: Node, left: Operand, right: Operand) -> Blob
 def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> Blob:
     """x @ matrix; a flattening of channels-first data permutes the rows of the matrix."""
 
-    def rows(array: NDArray[Any]) -> NDArray[Any]:
+    def rows(array: Array) -> Array:
         return array if transposed else array.T
 
     flat = x.layout.kind == "flat"
@@ -55,14 +56,7 @@ def _inner(context: Lowering, x: Blob, right: Constant, *, transposed: bool) -> 
         order = np.moveaxis(np.arange(matrix.shape[1]).reshape(-1, inner[-1]), -1, 0).ravel()
         matrix = matrix[:, order]
         remaining = stored(right, lambda array: rows(array)[:, order], 0)
-    return context.layer(
-        "innerProduct",
-        blob,
-        layout=SOURCE,
-        inputChannels=matrix.shape[1],
-        outputChannels=matrix.shape[0],
-        weights=np.ascontiguousarray(matrix) if remaining is None else remaining,
-    )
+    return inner_product(context, blob, np.ascontiguousarray(matrix), stored=remaining)
 
 
 @op("Einsum", raw=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -27,6 +26,7 @@ from mlferry.converters.operands import (
 from mlferry.converters.tensorflow.ops.registry import op, read_all, source
 from mlferry.converters.values import SOURCE, Blob, Constant, Opaque, Operand, Result
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def get_item(
 
 def _entry(
     context: Lowering, node: Node, items: Items | Operand, index: Operand
-) -> Operand | NDArray[Any]:
+) -> Operand | Array:
     if not isinstance(items, Items):
         at = vector(source(context, index))
         output = context.gather(source(context, items), at, 0)
@@ -171,7 +171,7 @@ def push_back(context: Lowering, node: Node, items: Items | Operand, item: Opera
 
 
 @op("TensorListLength", raw=True)
-def length(context: Lowering, node: Node, items: Items | Operand) -> NDArray[Any]:
+def length(context: Lowering, node: Node, items: Items | Operand) -> Array:
     count = len(items.entries) if isinstance(items, Items) else known(as_blob(context, items))[0]
     return np.array(count, np.int32)
 
@@ -278,7 +278,5 @@ def array_concat(
 
 
 @op("TensorArraySizeV3", raw=True)
-def array_size(
-    context: Lowering, node: Node, handle: Operand, flow: Items | Operand
-) -> NDArray[Any]:
+def array_size(context: Lowering, node: Node, handle: Operand, flow: Items | Operand) -> Array:
     return length(context, node, flow)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from mlferry.converters.convolutions import each, padding, sides
+from mlferry.converters.convolutions import pooled
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.operands import array_of, ints, joined, known
-from mlferry.converters.slices import sliced
+from mlferry.converters.slices import shifted
 from mlferry.converters.tensorflow.ops.convolution import Pairs, same_pads, windows
 from mlferry.converters.tensorflow.ops.registry import joint, maps, op, spatial
 from mlferry.converters.values import SOURCE, Blob, Operand
@@ -39,28 +38,8 @@ def _pool(
             raise ConversionError(f"{name}={list(values)}: windows over batch or channels")
     kernel, steps = spatial(node, sizes), spatial(node, strides)
     window = windows(node, blob, kernel, steps, [1] * len(kernel))
-    if len(kernel) == 3:
-        return context.layer(
-            "pooling3d",
-            blob,
-            layout=blob.layout,
-            type=kind,
-            paddingType="CUSTOM",
-            countExcludePadding=kind == "AVERAGE",
-            **each("kernel", kernel),
-            **each("stride", steps),
-            **sides(window.pairs),
-        )
-    return context.layer(
-        "pooling",
-        blob,
-        layout=blob.layout,
-        type=kind,
-        kernelSize=kernel,
-        stride=steps,
-        avgPoolExcludePadding=kind == "AVERAGE",
-        **padding(window.pairs, window.same),
-    )
+    is_average = kind == "AVERAGE"
+    return pooled(context, blob, kind, kernel, window, excludes=is_average, layout=blob.layout)
 
 
 @op(*_KINDS, raw=True)
@@ -82,7 +61,7 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     most = _pool(context, node, x, "MAX", node.attrs["ksize"], node.attrs["strides"])
     blob = maps(context, node, x)
     batch, channels, height, width = known(blob)
-    views, pads = shifted(context, node, blob, sizes, strides, [1, 1])
+    views, pads = _views(context, node, blob, sizes, strides, [1, 1])
     wide = [context.expand(view, 0) for view in views]
     best = context.layer(
         "argMax", joined(context, wide, 0), layout=blob.layout, axis=0, removeDim=True
@@ -103,7 +82,7 @@ def pool_with_places(context: Lowering, node: Node, x: Operand) -> list[Blob]:
     return [most, joint(context, "addBroadcastable", places, start)]
 
 
-def shifted(
+def _views(
     context: Lowering,
     node: Node,
     x: Blob,
@@ -117,21 +96,7 @@ def shifted(
     """
     window = windows(node, x, kernel, strides, rates)
     pairs = same_pads(x, kernel, strides, rates) if window.same else list(window.pairs)
-    if any(map(any, pairs)):
-        amounts = [0, 0, 0, 0, *(n for pair in pairs for n in pair)]
-        x = replace(
-            context.layer("constantPad", x, layout=x.layout, padAmounts=amounts, value=_LOWEST),
-            layout=x.layout,
-        )
-    sizes = known(x)[2:]
-    spans = [(k - 1) * r + 1 for k, r in zip(kernel, rates, strict=True)]
-    counts = [(n - span) // s + 1 for n, span, s in zip(sizes, spans, strides, strict=True)]
-    views = []
-    for index in np.ndindex(*kernel):
-        begins = [int(i) * rate for i, rate in zip(index, rates, strict=True)]
-        ends = [b + (c - 1) * s + 1 for b, c, s in zip(begins, counts, strides, strict=True)]
-        views.append(replace(sliced(context, x, begins, ends, (2, 3), strides), layout=x.layout))
-    return views, pairs
+    return shifted(context, x, kernel, strides, rates, pairs, _LOWEST), pairs
 
 
 @op("Dilation2D", raw=True)
@@ -139,7 +104,7 @@ def dilation(context: Lowering, node: Node, x: Operand, kernel: Operand) -> Blob
     """The maximum of a window plus the kernel [height, width, channels]."""
     array = array_of(node, 1, kernel).astype(np.float32)
     strides, rates = (list(node.attrs[n][1:3]) for n in ("strides", "rates"))
-    views, _ = shifted(context, node, maps(context, node, x), array.shape[:2], strides, rates)
+    views, _ = _views(context, node, maps(context, node, x), array.shape[:2], strides, rates)
     sums = [
         joint(
             context,

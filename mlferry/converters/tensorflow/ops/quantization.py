@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,18 +13,16 @@ from mlferry.converters.operands import affine, array_of, as_blob
 from mlferry.converters.tensorflow.ops.registry import joint, op, refuse
 from mlferry.converters.values import ANY, Blob, Constant, Operand, Quantized
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.spec.weights import Linear
 
 MOST_BITS = 8
 
 
-def stored(
-    constant: Operand, turn: Callable[[NDArray[Any]], NDArray[Any]], channel_axis: int
-) -> Linear | None:
+def stored(constant: Operand, turn: Callable[[Array], Array], channel_axis: int) -> Linear | None:
     """What to store for a weight that is quantized, or None for its floats.
 
     Args:
-        constant: the weight.
         turn: from the source's axes to the layer's.
         channel_axis: the layer's axis along which Core ML has scales.
     """

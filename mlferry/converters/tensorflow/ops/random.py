@@ -28,10 +28,8 @@ def drawn(context: Lowering, kind: str, shape: Operand, **params: Any) -> Blob:
     """Random values of a shape that is known or computed.
 
     Args:
-        context: what adds layers.
         kind: "randomUniform" or "randomNormal".
         shape: an operand.
-        params: of the layer.
     """
     if isinstance(shape, Blob):
         return context.layer(f"{kind}Dynamic", shape, layout=SOURCE, **params)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -15,6 +14,7 @@ from mlferry.converters.recurrent import one_less, stacked, steps_of
 from mlferry.converters.tensorflow.ops.registry import op, source
 from mlferry.converters.values import Blob, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 # The order of the gates in the weights: input, candidate, forget, output.
 _ORDERS = {"LSTMBlockCell": "icfo", "BlockLSTM": "icfo", "BlockLSTMV2": "ifco"}
@@ -33,12 +33,7 @@ class _Cell:
     """One step of a fused LSTM."""
 
     def __init__(
-        self,
-        context: Lowering,
-        node: Node,
-        matrix: NDArray[Any],
-        peepholes: Sequence[Any],
-        bias: NDArray[Any],
+        self, context: Lowering, node: Node, matrix: Array, peepholes: Sequence[Any], bias: Array
     ) -> None:
         self.order = _ORDERS[node.op]
         forget = node.attrs.get("forget_bias", 0.0 if node.op == "BlockLSTMV2" else 1.0)

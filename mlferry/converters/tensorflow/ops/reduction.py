@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
-
-from numpy.typing import NDArray
 
 from mlferry.converters.graph import Node
 from mlferry.converters.lowering import Lowering
@@ -23,6 +20,7 @@ from mlferry.converters.slices import sliced
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 _REDUCTIONS = {
     "Sum": "reduceSum",
@@ -37,7 +35,7 @@ _REDUCTIONS = {
 
 
 @op(*_REDUCTIONS, constants=(1,), layouts=UNFLATTENED)
-def reduce(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
+def reduce(context: Lowering, node: Node, x: Blob, axes: Array) -> Blob:
     """Channels-first data stay so if the channels and the batch are not reduced."""
     keep = bool(node.attrs.get("keep_dims", False))
     if rank(x) == 0 or not axes.size:
@@ -84,7 +82,7 @@ def top_k(context: Lowering, node: Node, x: Operand, k: Operand) -> tuple[Blob, 
 
 
 @op("Cumsum", constants=(1,))
-def cumsum(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
+def cumsum(context: Lowering, node: Node, x: Blob, axis: Array) -> Blob:
     return context.layer(
         "cumSum",
         x,
@@ -110,7 +108,7 @@ def in_top_k(
 
 
 @op("Cumprod", constants=(1,))
-def cumprod(context: Lowering, node: Node, x: Blob, axis: NDArray[Any]) -> Blob:
+def cumprod(context: Lowering, node: Node, x: Blob, axis: Array) -> Blob:
     """Multiplies one entry after another."""
     place = positive(ints(axis)[0], x.rank)
     count = extent(x, place)

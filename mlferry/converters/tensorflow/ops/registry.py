@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.frontend import C, Converter, Frontend
 from mlferry.converters.graph import Node
@@ -38,6 +37,7 @@ from mlferry.converters.values import (
     blob_of,
 )
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 from mlferry.registry import Registry
 
 OPS: Registry[Converter] = Registry("TensorFlow op")
@@ -69,13 +69,14 @@ def pair_of(x: AnyOperand) -> Complex:
 
 
 # Ops that do the same to the real and to the imaginary part of their operands.
-PARTWISE = frozenset({
-    "Add", "AddN", "AddV2", "BatchToSpaceND", "BroadcastTo", "Concat", "ConcatV2", "Cumsum",
-    "EnsureShape", "ExpandDims", "Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "Mean",
-    "Neg", "Pack", "Pad", "PreventGradient", "Reshape", "ReverseV2", "Roll", "Select", "SelectV2",
-    "Slice", "Snapshot", "SpaceToBatchND", "Split", "SplitV", "Squeeze", "StopGradient",
-    "StridedSlice", "Sub", "Sum", "Tile", "Transpose", "Unpack", "ZerosLike",
-})  # fmt: skip
+PARTWISE = {
+    *("Add", "AddN", "AddV2", "Cumsum", "Mean", "Neg", "Sub", "Sum", "ZerosLike"),
+    *("BatchToSpaceND", "SpaceToBatchND", "Reshape", "EnsureShape", "ExpandDims", "Squeeze"),
+    *("BroadcastTo", "Concat", "ConcatV2", "Pack", "Unpack", "Split", "SplitV", "Tile", "Pad"),
+    *("Gather", "GatherNd", "GatherV2", "ReverseV2", "Roll", "Select", "SelectV2", "Transpose"),
+    *("Slice", "StridedSlice"),
+    *("Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradient"),
+}
 
 
 _OF_COMPLEX: dict[str, Converter] = {}
@@ -131,7 +132,7 @@ def op(
     raw: bool = False,
     takes_complex: bool = False,
     layouts: Accepted = (SOURCE,),
-    **options: Any,
+    sizes: bool = False,
 ) -> Callable[[C], C]:
     """Register a converter; see the module."""
 
@@ -151,7 +152,7 @@ def op(
             return function(context, node, *results)
 
         output = _within_range(function if raw else convert)
-        OPS.register(*names, **options)(output if takes_complex else _by_parts(output))
+        OPS.register(*names, sizes=sizes)(output if takes_complex else _by_parts(output))
         return function
 
     return decorate
@@ -234,7 +235,7 @@ def spatial(node: Node, values: Sequence[Any]) -> list[Any]:
     return list(values[2:]) if is_channels_first(node) else list(values[1:-1])
 
 
-def permuted(array: NDArray[Any], x: Blob) -> NDArray[Any] | None:
+def permuted(array: Array, x: Blob) -> Array | None:
     """A constant that broadcasts with a blob in the blob's layout; None if that is impossible."""
     if array.size == 1:
         return array.reshape(-1)
@@ -345,16 +346,14 @@ _NOT_FOLDED = {
 
 # What of their operands they move: the values of one, or of several.
 _MOVING = {
-    **dict.fromkeys(
-        ("Cast", "BroadcastTo", "ExpandDims", "Gather", "GatherV2", "Identity", "Reshape",
-         "Slice", "SplitV", "Squeeze", "StridedSlice", "Tile", "Transpose", "Unpack"),
-        slice(1),
-    ),
+    **dict.fromkeys(("Cast", "ExpandDims", "Identity", "Reshape", "Squeeze"), slice(1)),
+    **dict.fromkeys(("BroadcastTo", "Tile", "Transpose", "Gather", "GatherV2"), slice(1)),
+    **dict.fromkeys(("Slice", "StridedSlice", "SplitV", "Unpack"), slice(1)),
     "Split": slice(1, 2),
     "Concat": slice(1, None),
     "ConcatV2": slice(-1),
     "Pack": slice(None),
-}  # fmt: skip
+}
 
 FRONTEND = Frontend(
     "TensorFlow", OPS, frozenset(), (None,), fold, moving=_MOVING, foldable=foldable, raw=True

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.converters.convolutions import convolved
 from mlferry.converters.graph import Node
@@ -43,7 +42,7 @@ from mlferry.converters.values import (
     Result,
 )
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import product
+from mlferry.numerics.shapes import Array, product
 
 
 @op("Reshape", raw=True, sizes=True)
@@ -194,16 +193,14 @@ def unpack(context: Lowering, node: Node, x: Operand) -> list[Blob]:
 
 
 @op("Split", constants=(0,), layouts=UNFLATTENED)
-def split(context: Lowering, node: Node, axis: NDArray[Any], x: Blob) -> list[Blob]:
+def split(context: Lowering, node: Node, axis: Array, x: Blob) -> list[Blob]:
     count = node.attrs["num_split"]
     place = x.axis(ints(axis)[0])
     return context.split(x, [extent(x, place) // count] * count, place)
 
 
 @op("SplitV", constants=(1, 2), layouts=UNFLATTENED)
-def split_v(
-    context: Lowering, node: Node, x: Blob, sizes: NDArray[Any], axis: NDArray[Any]
-) -> list[Any]:
+def split_v(context: Lowering, node: Node, x: Blob, sizes: Array, axis: Array) -> list[Any]:
     """One size may be -1, the rest; parts without elements are constants."""
     node.attrs.get("num_split")
     place = x.axis(ints(axis)[0])
@@ -420,7 +417,7 @@ def mirror_pad(context: Lowering, node: Node, x: Operand, amounts: Operand) -> B
     return _padded(context, x, array_of(node, 1, amounts), mode, 0.0)
 
 
-def _padded(context: Lowering, x: Operand, amounts: NDArray[Any], mode: str, value: float) -> Blob:
+def _padded(context: Lowering, x: Operand, amounts: Array, mode: str, value: float) -> Blob:
     blob = as_blob(context, x)
     flat = context.source_order(blob) if blob.layout.kind == "flat" else blob
     order = [flat.axis(i) for i in range(flat.rank)]
@@ -456,7 +453,7 @@ def broadcast_to(context: Lowering, node: Node, operand: Operand, shape: Operand
 
 
 @op("ReverseV2", constants=(1,), layouts=UNFLATTENED)
-def reverse(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
+def reverse(context: Lowering, node: Node, x: Blob, axes: Array) -> Blob:
     flipped = {x.axis(a) for a in ints(axes)}
     if not flipped:
         return x
@@ -466,7 +463,7 @@ def reverse(context: Lowering, node: Node, x: Blob, axes: NDArray[Any]) -> Blob:
 
 
 @op("ReverseSequence", constants=(1,))
-def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[Any]) -> Blob:
+def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: Array) -> Blob:
     return context.layer(
         "reverseSeq",
         x,
@@ -478,7 +475,7 @@ def reverse_sequence(context: Lowering, node: Node, x: Blob, lengths: NDArray[An
 
 
 @op("Roll", constants=(1, 2))
-def roll(context: Lowering, node: Node, x: Blob, shifts: NDArray[Any], axes: NDArray[Any]) -> Blob:
+def roll(context: Lowering, node: Node, x: Blob, shifts: Array, axes: Array) -> Blob:
     """Moves the end of each axis to its front."""
     for moved, axis in zip(ints(shifts), ints(axes), strict=True):
         place = positive(axis, x.rank)
@@ -502,9 +499,7 @@ def depth_to_space(context: Lowering, node: Node, x: Operand) -> Blob:
 
 
 @op("SpaceToBatchND", constants=(1, 2))
-def space_to_batch(
-    context: Lowering, node: Node, x: Blob, block: NDArray[Any], amounts: NDArray[Any]
-) -> Blob:
+def space_to_batch(context: Lowering, node: Node, x: Blob, block: Array, amounts: Array) -> Blob:
     """Moves entries of spatial blocks into the batch, one axis at a time."""
     sizes = ints(block)
     pairs = [(0, 0), *((int(a), int(b)) for a, b in amounts)]
@@ -524,9 +519,7 @@ def space_to_batch(
 
 
 @op("BatchToSpaceND", constants=(1, 2))
-def batch_to_space(
-    context: Lowering, node: Node, x: Blob, block: NDArray[Any], crops: NDArray[Any]
-) -> Blob:
+def batch_to_space(context: Lowering, node: Node, x: Blob, block: Array, crops: Array) -> Blob:
     """The inverse of `space_to_batch`."""
     for axis, size in enumerate(ints(block), 1):
         shape = known(x)
@@ -542,9 +535,7 @@ def batch_to_space(
 
 
 @op("MatrixBandPart", constants=(1, 2))
-def matrix_band_part(
-    context: Lowering, node: Node, x: Blob, lower: NDArray[Any], upper: NDArray[Any]
-) -> Blob:
+def matrix_band_part(context: Lowering, node: Node, x: Blob, lower: Array, upper: Array) -> Blob:
     return context.layer(
         "matrixBandPart", x, layout=SOURCE, numLower=ints(lower)[0], numUpper=ints(upper)[0]
     )
@@ -650,10 +641,10 @@ def _shape(context: Lowering, x: Blob) -> Operand:
 
 
 @op("Size", raw=True)
-def size_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
+def size_of(context: Lowering, node: Node, x: Operand) -> Array:
     return np.array(math.prod(known(as_blob(context, x))), np.int32)
 
 
 @op("Rank", raw=True)
-def rank_of(context: Lowering, node: Node, x: Operand) -> NDArray[Any]:
+def rank_of(context: Lowering, node: Node, x: Operand) -> Array:
     return np.array(rank(as_blob(context, x)), np.int32)

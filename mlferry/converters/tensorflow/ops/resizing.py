@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from mlferry.converters.tensorflow.ops.elementwise import is_integer
 from mlferry.converters.tensorflow.ops.registry import joint, op, source
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, Blob, Constant, Operand
 from mlferry.errors import ConversionError
+from mlferry.numerics.shapes import Array
 
 Weights = NDArray[np.float64]
 Kernel = Callable[[Weights], Weights]
@@ -31,13 +31,13 @@ _MODES = {
 
 
 @op(*_MODES, constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
+def resize_images(context: Lowering, node: Node, x: Blob, size: Array) -> Blob:
     """Like TensorFlow: positions are float32, cubic weights are those of 1,024 distances."""
     corners = bool(node.attrs.get("align_corners", False))
     centers = bool(node.attrs.get("half_pixel_centers", False))
     mode = _MODES[node.op]
 
-    def positions(axis: int, before: int, after: int, factor: float) -> NDArray[Any]:
+    def positions(axis: int, before: int, after: int, factor: float) -> Array:
         i = np.arange(after, dtype=np.float32)
         if corners and after > 1:
             return np.asarray(i * np.float32((before - 1) / (after - 1)))
@@ -64,7 +64,7 @@ def resize_images(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) ->
 
 
 @op("ResizeArea", constants=(1,), layouts=(CHANNELS_FIRST,))
-def resize_area(context: Lowering, node: Node, x: Blob, size: NDArray[Any]) -> Blob:
+def resize_area(context: Lowering, node: Node, x: Blob, size: Array) -> Blob:
     """Averages the pixels, and parts of pixels, that a new pixel covers."""
     corners = bool(node.attrs.get("align_corners", False))
     for axis, after in enumerate(ints(size), 2):
@@ -110,12 +110,7 @@ _KERNELS: dict[str, tuple[Kernel, float]] = {
 
 @op("ScaleAndTranslate", constants=(1, 2, 3), layouts=(CHANNELS_FIRST,))
 def scale_and_translate(
-    context: Lowering,
-    node: Node,
-    x: Blob,
-    size: NDArray[Any],
-    scale: NDArray[Any],
-    translation: NDArray[Any],
+    context: Lowering, node: Node, x: Blob, size: Array, scale: Array, translation: Array
 ) -> Blob:
     """Also the op of `tf.image.resize(antialias=True)`; a matrix for each axis."""
     name = node.attrs.get("kernel_type", "lanczos3")
@@ -192,7 +187,7 @@ def image_projective_transform(
 
 @op("CropAndResize", constants=(3,), layouts=(SOURCE,))
 def crop_and_resize(
-    context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: NDArray[Any]
+    context: Lowering, node: Node, x: Blob, boxes: Blob, which: Blob, size: Array
 ) -> Blob:
     """Boxes are fractions of the image; samples outside are `extrapolation_value`.
 

@@ -170,9 +170,10 @@ def _only_axis(operation: Operation) -> int | None:
     return int(np.ravel(axes)[0]) % rank
 
 
-_ONE_BY_ONE = frozenset({"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh",
-                         "softplus", "softsign", "clip", "cast", "abs", "exp", "square",
-                         "sqrt"})  # fmt: skip
+_ONE_BY_ONE = {
+    *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh"),
+    *("softplus", "softsign", "clip", "cast", "abs", "exp", "square", "sqrt"),
+}
 _WINDOWS = {"conv": "weight", "max_pool": "kernel_sizes", "avg_pool": "kernel_sizes"}
 _IMAGES = 4  # the rank of an input whose windows have two axes
 

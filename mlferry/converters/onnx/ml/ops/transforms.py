@@ -52,18 +52,6 @@ def refused_transform(node: Node, transform: str) -> ConversionError:
     )
 
 
-def _unchanged(flow: Flow, scores: Held, size: int) -> Held:
-    return scores
-
-
-def _softmax(flow: Flow, scores: Held, size: int) -> Held:
-    return flow.plain("Softmax", [scores], (1, size), axis=1)
-
-
-def _logistic(flow: Flow, scores: Held, size: int) -> Held:
-    return flow.plain("Sigmoid", [scores], (1, size))
-
-
 def _softmax_of_nonzeros(flow: Flow, scores: Held, size: int) -> Held:
     """A softmax among the scores that are not 0; the others stay 0."""
     calc = _Calculator(flow)
@@ -112,9 +100,9 @@ class _Calculator:
 
 
 TRANSFORMS: dict[str, Transform] = {
-    "NONE": _unchanged,
-    "SOFTMAX": _softmax,
-    "LOGISTIC": _logistic,
+    "NONE": lambda flow, scores, size: scores,
+    "SOFTMAX": lambda flow, scores, size: flow.plain("Softmax", [scores], (1, size), axis=1),
+    "LOGISTIC": lambda flow, scores, size: flow.plain("Sigmoid", [scores], (1, size)),
     "SOFTMAX_ZERO": _softmax_of_nonzeros,
     "PROBIT": probit,
 }
