@@ -112,15 +112,10 @@ def main() -> None:
     rows = []
     for bits in arguments.bits:
         least = 0
-        for name, options in SETTINGS[bits]:
+        for name, setting in SETTINGS[bits]:
             start = time.perf_counter()
-            small = mlferry.quantize_weights(
-                model,
-                quantization_mode="kmeans",
-                sample_data=samples,
-                convert_to="mlprogram",
-                **options,
-            )
+            options = {"sample_data": samples, "convert_to": "mlprogram", **setting}
+            small = mlferry.quantize_weights(model, quantization_mode="kmeans", **options)
             seconds = time.perf_counter() - start
             given = probabilities(small, measured)
             same = (given.argmax(axis=1) == right.argmax(axis=1)).reshape(len(shown), -1).mean(1)
@@ -130,7 +125,7 @@ def main() -> None:
             least = least or size
             rows.append(
                 (
-                    f"{options.get('mean_bits', bits)}", name, f"{size:,}",
+                    f"{setting.get('mean_bits', bits)}", name, f"{size:,}",
                     f"{size / least - 1:+.1%}" if size != least else "",
                     f"{same.mean():.3f} ({same.mean() - wide:.3f} to {same.mean() + wide:.3f})",
                     f"{kl:.3f}",

@@ -599,6 +599,12 @@ row("HSVToRGB of pixels", "HSVToRGB", lambda tf, x: tf.image.hsv_to_rgb(x), COLO
 for _delta in (0.3, -0.7):
     row(f"AdjustHue {_delta}", "AdjustHue", lambda tf, x, d=_delta: tf.image.adjust_hue(x, d),
         COLOURS, tol=3e-5)  # fmt: skip
+BELOW_ZERO = normal(3, 5, 3)  # as colours are behind other layers
+row("AdjustHue of colours below 0", "AdjustHue", lambda tf, x: tf.image.adjust_hue(x, 0.4),
+    BELOW_ZERO, tol=3e-5)  # fmt: skip
+row("RGBToHSV of colours below 0", "RGBToHSV", lambda tf, x: tf.image.rgb_to_hsv(x), BELOW_ZERO)
+row("AdjustSaturation of colours below 0", "AdjustSaturation",
+    lambda tf, x: tf.image.adjust_saturation(x, 0.7), BELOW_ZERO)  # fmt: skip
 row("AdjustHue by a computed angle", "AdjustHue", lambda tf, x, d: tf.image.adjust_hue(x, d),
     COLOURS, np.float32(0.2), tol=3e-5)  # fmt: skip
 for _scale in (0.4, 3.0):

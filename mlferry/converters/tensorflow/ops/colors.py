@@ -15,11 +15,16 @@ _ZERO = Constant("", np.float32(0))
 
 def _to_hsv(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
     """Hue, saturation and value of colours along the last axis; the hue of grey is 0."""
+    hue, value, _, span = _to_ranges(context, x)
+    return hue, _or_zero(context, value, context.divide(span, value)), value
+
+
+def _to_ranges(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob, Blob]:
+    """The hue of colours along the last axis, their largest and least parts, and the difference."""
     red, green, blue = context.split(x, 3, -1)
     value = context.reduce("reduceMax", x, (-1,))
     least = context.reduce("reduceMin", x, (-1,))
     span = context.subtract(value, least)
-    saturation = _or_zero(context, value, context.divide(span, value))
 
     def sector(first: Blob, second: Blob, start: int) -> Blob:
         gap = context.subtract(first, second)
@@ -28,7 +33,7 @@ def _to_hsv(context: Lowering, x: Blob) -> tuple[Blob, Blob, Blob]:
     is_red, is_green = (context.emit("equal", part, value) for part in (red, green))
     hue = context.where(is_green, sector(blue, red, 2), sector(red, green, 4))
     hue = context.where(is_red, sector(green, blue, 0), hue)
-    return _turned(context, _or_zero(context, span, hue)), saturation, value
+    return _turned(context, _or_zero(context, span, hue)), value, least, span
 
 
 def _or_zero(context: Lowering, guard: Blob, x: Blob) -> Blob:
@@ -46,7 +51,11 @@ def _turned(context: Lowering, hue: Blob) -> Blob:
 def _to_rgb(context: Lowering, hue: Blob, saturation: Blob, value: Blob) -> Blob:
     """The inverse of `_to_hsv`."""
     white = context.multiply(affine(context, saturation, -1.0, 1.0), value)
-    colour = context.multiply(saturation, value)
+    return _tinted(context, hue, white, context.multiply(saturation, value))
+
+
+def _tinted(context: Lowering, hue: Blob, white: Blob, colour: Blob) -> Blob:
+    """White with so much of a hue's colour."""
     parts = []
     for middle, scale, shift in ((3, 1.0, -1.0), (2, -1.0, 2.0), (4, -1.0, 2.0)):
         distance = context.emit("unary", affine(context, hue, 6.0, -middle), type="ABS")
@@ -70,11 +79,11 @@ def hsv_to_rgb(context: Lowering, node: Node, x: Blob) -> Blob:
 
 @op("AdjustHue", raw=True)
 def adjust_hue(context: Lowering, node: Node, x: Operand, delta: Operand) -> Blob:
-    """Turns the hue by a fraction of a full turn."""
-    hue, saturation, value = _to_hsv(context, source(context, x))
+    """Turns the hue by a fraction of a full turn; negative colours have one, too."""
+    hue, _, least, span = _to_ranges(context, source(context, x))
     moved = joint(context, "addBroadcastable", hue, delta)
     hue_after = joint(context, "modBroadcastable", moved, Constant("", np.float32(1)))
-    return _to_rgb(context, hue_after, saturation, value)
+    return _tinted(context, hue_after, least, span)
 
 
 @op("AdjustSaturation", raw=True)
