@@ -311,7 +311,10 @@ WRONG: dict[str, tuple[Make, type[Exception], str]] = {
     "blocks in another mode": (
         run((4, 8), "linear", SAMPLES, mean_bits=5, block_size=(4, 8), convert_to="mlprogram",
             granularity="per_block"),
-        SpecError, "mode 'linear' has per_channel"),
+        SpecError, r"block_size is \(4, 8\); several go with .*mode 'kmeans'"),
+    "several blocks without a granularity": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, block_size=(4, 8)),
+        SpecError, r"block_size is \(4, 8\); several go with granularity='per_block'"),
     "blocks of a network": (
         run((2, 4), "kmeans", SAMPLES, mean_bits=3, granularity="per_block"),
         SpecError, "granularity='per_block' is for ML Programs"),

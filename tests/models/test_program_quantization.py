@@ -820,6 +820,10 @@ WRONG: dict[str, tuple[Callable[[mlferry.MLModel], Any], str]] = {
     "blocks of 0 with scales": (
         lambda m: mlferry.quantize_weights(m, 8, granularity="per_block", block_size=0),
         "block_size is 0; it is a positive integer"),
+    "blocks below 0": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_block", group_size=0, block_size=-1),
+        "block_size is -1; it is a positive integer, or 0 for all"),
     "several blocks": (
         lambda m: mlferry.quantize_weights(
             m, 4, "kmeans", granularity="per_block", block_size=(4, 8)),

@@ -173,6 +173,7 @@ def quantize_weights(
     for bits in choice.bits if mean_bits is not None else ():
         _task(bits, quantization_mode, lut_function, selector)
     sizes = _Sizes(granularity, inputs, groups, joint_compression, choice.lengths)
+    _check_several(task.mode, sizes)
     if mean_bits is not None:
         task = _with_code_each(model, task, sample_data, sizes, choice, mean_bits, convert_to)
     if is_program(convert_to) and not has_programs(model.spec):
@@ -247,6 +248,17 @@ class _Sizes(NamedTuple):
             for each in bits
             if not block.outputs % length
         ]
+
+
+def _check_several(mode: str, sizes: _Sizes) -> None:
+    """Raise a `SpecError` for several blocks or groups where nothing chooses among them."""
+    if sizes.granularity == "per_block" and mode == "kmeans":
+        return
+    for name, numbers in (("block_size", sizes.inputs), ("group_size", sizes.groups)):
+        if len(numbers) > 1:
+            raise SpecError(
+                f"{name} is {numbers!r}; several go with granularity='per_block' and mode 'kmeans'"
+            )
 
 
 def _check_no_sizes(sizes: _Sizes) -> None:
@@ -579,11 +591,8 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
     for name, numbers, smallest in known:
         for size in numbers:
             if isinstance(size, bool) or not isinstance(size, int) or size < smallest:
-                raise SpecError(f"{name} is {size!r}; it is a positive integer")
-        if len(numbers) > 1 and name != "cluster_dim" and least:
-            raise SpecError(
-                f"{name} is {numbers!r}; several go with granularity='per_block' and mode 'kmeans'"
-            )
+                zero = "" if smallest else ", or 0 for all"
+                raise SpecError(f"{name} is {size!r}; it is a positive integer{zero}")
 
 
 _OF_PROGRAMS_ONLY = 4  # symmetric bits
