@@ -97,6 +97,10 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python benchmarks/large_models.py --docs
 	$(DEV)/python benchmarks/compress.py --docs
 	$(DEV)/python benchmarks/quantize.py
+	if [ -d "$(MLFERRY_DATA)/photos_imagenet" ]; then $(DEV)/python benchmarks/few_bits.py --docs \
+		"$(MLFERRY_DATA)/squeezenet/squeezenet_v1.1.onnx" "$(MLFERRY_DATA)/photos_calibration" \
+		"$(MLFERRY_DATA)/photos_imagenet"; \
+	else echo "the table of few bits stays: MLFERRY_DATA has no photos"; fi
 
 docs: .venv/ready  ## write the generated tables of docs/, and the site into build/site
 	$(DEV)/python scripts/write_docs.py

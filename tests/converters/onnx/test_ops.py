@@ -66,6 +66,14 @@ CASES: dict[str, Case] = {
     "nms without threshold": Case(
         "NonMaxSuppression", [corners(1, 30), normal(1, 1, 30)], [np.array(100, np.int64), IOU]
     ),
+    "one hot of floats": Case(
+        "OneHot", [np.float32([-1.1, -0.4, 0.6, 1.9, -3.5, 5.2])],
+        [np.array(4, np.float32), np.float32([0.5, 2])],
+    ),
+    "one hot of floats, a computed depth": Case(
+        "OneHot", [np.float32([[-1.1, -0.4], [1.9, -3.5]]), np.array([4], np.float32)],
+        [np.float32([0, 1])], {"axis": 0},
+    ),
     "nms of centres": Case(
         "NonMaxSuppression", [np.abs(corners(1, 20)), normal(1, 2, 20)], [MOST, IOU, LEAST],
         {"center_point_box": 1},

@@ -17,12 +17,14 @@ from mlferry.converters.operands import (
     as_blob,
     extent,
     ints,
+    is_integer,
     joined,
     known,
     positive,
     rank,
     scalar,
     shaped,
+    truncated,
     vector,
 )
 from mlferry.converters.sizes import use
@@ -204,8 +206,10 @@ def tensor_scatter(
 def one_hot(
     context: Lowering, node: Node, indices: Operand, depth: Operand, values: Operand
 ) -> Blob:
-    """The depth may be computed."""
+    """The depth may be computed; indices may have fractions, which count for nothing."""
     indices = as_blob(context, indices)
+    if not is_integer(node):
+        indices = truncated(context, indices)
     off, on = (float(v) for v in array_of(node, 2, values).ravel())
     axis = positive(node.attrs.get("axis", -1), rank(indices) + 1)
     if not isinstance(depth, Constant):

@@ -68,8 +68,8 @@ def fold(context: Lowering, node: Node, arrays: Sequence[Any]) -> Sequence[Any] 
     context.compute(sum(size or 0 for size in sizes))
     try:
         with np.errstate(all="ignore"):
-            starting = _starting_within(node, feeds) if node.op == "Slice" else feeds
-            output = iter(ReferenceEvaluator(built).run(None, dict(starting)))
+            adapted = _ADAPTED[node.op](node, feeds) if node.op in _ADAPTED else feeds
+            output = iter(ReferenceEvaluator(built).run(None, dict(adapted)))
     except Exception:
         return None  # what the evaluator lacks is converted like any other node
     results = [next(output) if value.name else None for value in node.outputs]
@@ -92,6 +92,15 @@ def _starting_within(node: Node, feeds: dict[str, Any]) -> dict[str, Any]:
     return {**feeds, names[1]: np.array(first, starts.dtype)}
 
 
+def _whole_indices(node: Node, feeds: dict[str, Any]) -> dict[str, Any]:
+    """The operands of a one-hot encoding, whose indices the evaluator compares as they are."""
+    name = node.inputs[0].name
+    indices = feeds[name]
+    return {**feeds, name: np.trunc(indices) if indices.dtype.kind == "f" else indices}
+
+
+# what the evaluator takes otherwise than ONNX defines it
+_ADAPTED = {"Slice": _starting_within, "OneHot": _whole_indices}
 _SHAPES = 1024  # integers: what may be a shape, or what an op repeats
 _NO_LARGER = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}  # than what they are given
 
