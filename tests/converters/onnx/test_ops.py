@@ -66,6 +66,9 @@ CASES: dict[str, Case] = {
     "nms without threshold": Case(
         "NonMaxSuppression", [corners(1, 30), normal(1, 1, 30)], [np.array(100, np.int64), IOU]
     ),
+    "a norm of negative values": Case(
+        "LpNormalization", [-np.abs(normal(3, 4))], [], {"p": 1, "axis": 1}
+    ),
     "one hot of floats": Case(
         "OneHot", [np.float32([-1.1, -0.4, 0.6, 1.9, -3.5, 5.2])],
         [np.array(4, np.float32), np.float32([0.5, 2])],

@@ -137,7 +137,8 @@ _NOT_FOLDED = {
     *("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv", "Col2Im"),
     *("AveragePool", "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool"),
     *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LRN", "GRU", "LSTM", "RNN"),
-    *("Attention", "GridSample", "NonMaxSuppression", "Resize", "RoiAlign", "Upsample"),
+    *("Attention", "GridSample", "LpNormalization", "NonMaxSuppression"),
+    *("Resize", "RoiAlign", "Upsample"),
 }
 
 # What of their operands they move: the values of one, or of all.
