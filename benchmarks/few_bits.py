@@ -33,6 +33,8 @@ SETTINGS: dict[int, list[tuple[str, dict[str, Any]]]] = {
     4: [
         ("one per weight", {"nbits": 4}),
         ("one for 4 channels", {"nbits": 4, "granularity": "per_grouped_channel", "group_size": 4}),
+        ("one for 4 inputs",
+         {"nbits": 4, "granularity": "per_block", "group_size": 0, "block_size": 4}),
         ("vectors of 2, 8 bits each", {"nbits": 8, "cluster_dim": 2}),
         ("vectors of 1, 2 or 4, `mean_bits=4.15`",
          {"nbits": MORE, "cluster_dim": (1, 2, 4), "mean_bits": 4.15}),
@@ -40,6 +42,8 @@ SETTINGS: dict[int, list[tuple[str, dict[str, Any]]]] = {
     3: [
         ("one per weight", {"nbits": 3}),
         ("one for 4 channels", {"nbits": 3, "granularity": "per_grouped_channel", "group_size": 4}),
+        ("one for 4 inputs",
+         {"nbits": 3, "granularity": "per_block", "group_size": 0, "block_size": 4}),
         ("vectors of 2, 6 bits each", {"nbits": 6, "cluster_dim": 2}),
         ("vectors of 1, 2 or 4, `mean_bits=3.15`",
          {"nbits": MORE, "cluster_dim": (1, 2, 4), "mean_bits": 3.15}),

@@ -71,8 +71,14 @@ joint_option = options.flag(
     ["per_tensor", "per_channel", "per_block", "per_grouped_channel"],
     "What gets a scale or a table of its own (ML Programs).",
 )
-@click.option("--block-size", type=int, default=32, show_default=True, help="Inputs of a block.")
-@click.option("--group-size", type=int, default=32, show_default=True, help="Channels of a group.")
+@click.option(
+    "--block-size", default="32", show_default=True,
+    help="Inputs of a block; of tables 0 is all, and with --mean-bits several, such as 0,4,16.",
+)  # fmt: skip
+@click.option(
+    "--group-size", default="32", show_default=True,
+    help="Output channels of a group, or of a block of tables; 0 and several likewise.",
+)  # fmt: skip
 @click.option(
     "--cluster-dim",
     default="1",
@@ -91,8 +97,8 @@ def quantize(
     mode: str,
     samples: Path | None,
     granularity: str | None,
-    block_size: int,
-    group_size: int,
+    block_size: str,
+    group_size: str,
     cluster_dim: str,
     joint: bool,
     custom: Path | None,
@@ -102,31 +108,30 @@ def quantize(
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
-    choice = _integers("--bits", bits, "2,3,4,6")
-    lengths = _integers("--cluster-dim", cluster_dim, "1,2")
     defined = run_file(custom)
     table = defined.get("lut_function") if mode == "custom_lut" else None
     small = quantize_weights(
         MLModel(model),
-        choice if len(choice) > 1 else choice[0],
+        _integers("--bits", bits, "2,3,4,6"),
         mode,
         samples,
         mean_bits=mean_bits,
         lut_function=table,
         granularity=granularity,
-        block_size=block_size,
-        group_size=group_size,
-        cluster_dim=lengths if len(lengths) > 1 else lengths[0],
+        block_size=_integers("--block-size", block_size, "0,4,16"),
+        group_size=_integers("--group-size", group_size, "0,4"),
+        cluster_dim=_integers("--cluster-dim", cluster_dim, "1,2"),
         joint_compression=joint,
         convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
     )
     _written(small, model, out, as_json)
 
 
-def _integers(option: str, given: str, several: str) -> list[int]:
+def _integers(option: str, given: str, several: str) -> int | list[int]:
     """One integer, or several with commas between them."""
     try:
-        return [int(each) for each in given.split(",")]
+        numbers = [int(each) for each in given.split(",")]
+        return numbers if len(numbers) > 1 else numbers[0]
     except ValueError:
         raise click.UsageError(f"{option} {given}: write it as 4, or as {several}") from None
 

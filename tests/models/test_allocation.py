@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,50 @@ def test_vectors_that_save_nothing_are_single_values(sample_data: Any) -> None:
     assert lengths == {(96, 24): 1, (96, 96): 4}
 
 
+UNEVEN = np.exp(np.repeat(np.linspace(0, 3, 8), 4)).astype(np.float32)
+
+
+def uneven() -> mlferry.MLModel:
+    """Two products, of which the first one's weights differ much from input to input."""
+    b = Builder()
+    b.input("x", (1, 32))
+    rows = [(32, 128, UNEVEN, "x", "p"), (128, 8, np.ones(128), "h", "q")]
+    for inputs, outputs, sizes, reads, writes in rows:
+        weights = (sizes * RNG.normal(size=(outputs, inputs)) / np.sqrt(inputs)).astype(np.float32)
+        b.layer(
+            "innerProduct", f"d{writes}", [reads], [writes], inputChannels=inputs,
+            outputChannels=outputs, weights=weights,
+        )  # fmt: skip
+        if writes == "p":
+            b.layer("activation", "a", ["p"], ["h"], ReLU={})
+    b.layer("softmaxND", "s", ["q"], ["y"], axis=-1)
+    b.output("y")
+    return mlferry.MLModel(b.model())
+
+
+def test_blocks_where_they_pay() -> None:
+    """Tables for inputs that differ, one table where they do not; bytes are those of one each."""
+    whole = uneven()
+    inputs = [{"x": RNG.normal(size=(1, 32)).astype(np.float32) / UNEVEN} for _ in range(80)]
+    options = {"quantization_mode": "kmeans", "convert_to": "mlprogram", "granularity": "per_block"}
+    result = {
+        blocks: mlferry.quantize_weights(
+            whole, (1, 2, 3), mean_bits=2.1, sample_data=inputs[:40], group_size=0,
+            block_size=blocks, **options,
+        )
+        for blocks in ((0, 4), (0,))
+    }  # fmt: skip
+    counts = [math.prod(op.arguments["lut"].shape[:2]) for op in tables_of(result[0, 4])]
+    assert counts == [8, 1]
+    lost = [
+        mlferry.compare_models(whole, model, inputs[40:]).outputs["y"].numbers["kl"]
+        for model in result.values()
+    ]
+    assert lost[0] < 0.8 * lost[1]
+    weights = 32 * 128 + 128 * 8
+    assert 8 * table_bytes(result[0, 4]) <= 2.1 * weights + 2 * 2**2.1 * 16
+
+
 def test_small_weights_have_tables() -> None:
     small = mlferry.quantize_weights(NETWORK, 4, cluster_dim=2, **PROGRAM)
     assert {op.outputs[0].shape for op in tables_of(small)} == {(96, 24), (96, 96), (8, 96)}
@@ -216,6 +261,12 @@ def test_in_a_shell(tmp_path: Path) -> None:
     assert main([*inputs, *more]) == 0
     schemes = {each.scheme for each in mlferry.MLModel(package).describe().compressed}
     assert "4-bit table of vectors of 2" in schemes
+    blocks = ["--granularity", "per_block", "--group-size", "0,8", "--block-size", "24"]
+    assert main([*inputs[:-1], "2", *blocks[:3], "0", *blocks[4:]]) == 0
+    counts = [op.arguments["lut"].shape[:2] for op in tables_of(mlferry.MLModel(package))]
+    assert counts == [(1, 1), (1, 4)]
+    more = ["--mean-bits", "4.5", "--samples", str(folder)]
+    assert main([*inputs, *blocks, *more]) == 0
 
 
 Make = Callable[[], Any]
@@ -249,6 +300,24 @@ WRONG: dict[str, tuple[Make, type[Exception], str]] = {
     "tables above the mean": (
         run((6, 8), "kmeans", SAMPLES, mean_bits=3, cluster_dim=2, convert_to="mlprogram"),
         SpecError, r"6 bits for 2 values.* take 3\.\d+ bits a weight with their tables"),
+    "no block": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, block_size=(-1, 4), convert_to="mlprogram",
+            granularity="per_block"),
+        SpecError, r"block_size is \(-1, 4\); with mean_bits it is a choice"),
+    "several groups": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, group_size=(4, 8), convert_to="mlprogram",
+            granularity="per_grouped_channel"),
+        SpecError, r"group_size is \(4, 8\); several go with granularity='per_block'"),
+    "blocks in another mode": (
+        run((4, 8), "linear", SAMPLES, mean_bits=5, block_size=(4, 8), convert_to="mlprogram",
+            granularity="per_block"),
+        SpecError, r"block_size is \(4, 8\); several go with .*mode 'kmeans'"),
+    "several blocks without a granularity": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, block_size=(4, 8)),
+        SpecError, r"block_size is \(4, 8\); several go with granularity='per_block'"),
+    "blocks of a network": (
+        run((2, 4), "kmeans", SAMPLES, mean_bits=3, granularity="per_block"),
+        SpecError, "granularity='per_block' is for ML Programs"),
     "words": (run((2, "a"), "kmeans", SAMPLES, mean_bits=3), SpecError, "it is a choice"),
     "below": (run((2, 4), "kmeans", SAMPLES, mean_bits=1), SpecError, "a number from 2 to 4"),
     "no number": (run((2, 4), "kmeans", SAMPLES, mean_bits=True), SpecError, "a number from 2"),

@@ -116,6 +116,12 @@ SCHEMES: dict[str, tuple[dict[str, Any], int, str, float | None]] = {
     "tables of vectors for groups": (
         {"nbits": 6, "quantization_mode": "kmeans", "granularity": "per_grouped_channel",
          "group_size": 4, "cluster_dim": 2}, 9, "constexpr_lut_to_dense", None),
+    "tables for blocks": (
+        {"nbits": 3, "quantization_mode": "kmeans", "granularity": "per_block", "group_size": 4,
+         "block_size": 8}, 9, "constexpr_lut_to_dense", None),
+    "tables of vectors for inputs": (
+        {"nbits": 4, "quantization_mode": "kmeans", "granularity": "per_block", "group_size": 0,
+         "block_size": 8, "cluster_dim": 2}, 9, "constexpr_lut_to_dense", None),
     "tables for channels": (
         {"nbits": 2, "quantization_mode": "kmeans", "granularity": "per_channel"}, 9,
         "constexpr_lut_to_dense", None),
@@ -382,6 +388,60 @@ def test_tables_for_channels_with_samples(granularity: str) -> None:
             assert np.unique(group).size <= 8
 
 
+# Outputs and inputs of a table, 0 for all. The inputs of an embedding are its entries in networks.
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "length"),
+    [(0, 4, 1), (4, 4, 1), (4, 0, 1), (2, 4, 1), (0, 4, 2), (4, 4, 4)],
+)
+@pytest.mark.parametrize("calibrated", [True, False], ids=["samples", "weights"])
+def test_tables_for_blocks(
+    calibrated: bool, outputs: int, inputs: int, length: int, tmp_path: Path
+) -> None:
+    small = checked(
+        mlferry.quantize_weights(
+            NETWORK, 3, "kmeans", samples(4) if calibrated else None, convert_to="mlprogram",
+            granularity="per_block", group_size=outputs, block_size=inputs, cluster_dim=length,
+        )
+    )  # fmt: skip
+    assert kinds(small.spec).count("constexpr_lut_to_dense") == len(MATRICES)
+    actual = weights_of(small)
+    axes = {"c": (0, 1), "t": (1, 0), "d": (0, 1), "e": (1, 0) if calibrated else (0, 1)}
+    for key, array in actual.items():
+        parts = [array]
+        for axis, size in zip(axes[key], (outputs, inputs), strict=True):
+            count = array.shape[axis] // (size or array.shape[axis])
+            parts = [each for part in parts for each in np.split(part, count, axis)]
+        assert len(parts) > 1
+        assert max(np.unique(part).size for part in parts) <= 8 * length
+    assert np.unique(actual["c"]).size > 8 * length
+    _same_by_coremltools(small, actual, tmp_path)
+
+
+def test_tables_for_inputs_of_different_sizes() -> None:
+    """Channels that differ 30-fold share no table; with samples, too, and in another way."""
+    spread = np.exp(np.linspace(0, 3.4, 16)).astype(np.float32)
+    b = Builder()
+    b.input("x", (1, 16, 8, 8))
+    b.layer("convolution", "c", ["x"], ["c"], outputChannels=32, kernelChannels=16, same={},
+            kernelSize=(3, 3), stride=(1, 1), dilationFactor=(1, 1), nGroups=1,
+            weights=normal(32, 16, 3, 3) * spread[:, None, None])  # fmt: skip
+    b.output("c")
+    whole = mlferry.MLModel(b.model())
+    inputs = [{"x": one["x"] / spread[:, None, None]} for one in samples(12)]
+    options = {"quantization_mode": "kmeans", "convert_to": "mlprogram"}
+
+    def snr(outputs: int, size: int, given: Any) -> float:
+        small = mlferry.quantize_weights(
+            whole, 2, sample_data=given, granularity="per_block", group_size=outputs,
+            block_size=size, **options,
+        )  # fmt: skip
+        return mlferry.compare_models(whole, small, inputs[8:]).outputs["c"].numbers["snr"]
+
+    for given in (inputs[:8], None):
+        assert snr(0, 2, given) > snr(4, 0, given) + 3  # dB, both with 8 tables
+    assert snr(0, 2, inputs[:8]) > snr(0, 2, None)
+
+
 @pytest.mark.parametrize("mode", ["kmeans", "linear_lut"])
 @pytest.mark.parametrize(("bits", "version", "kind"), [(2, 7, "uint8"), (3, 9, "uint3")])
 def test_tables_with_samples_take_no_more_bits_than_asked(
@@ -465,6 +525,17 @@ def test_groups_that_do_not_divide_stay(caplog: pytest.LogCaptureFixture) -> Non
     )  # fmt: skip
     assert kinds(small.spec).count("constexpr_lut_to_dense") == 2
     assert "no groups of 64 of its outputs" in caplog.text
+
+
+def test_blocks_that_do_not_divide_stay(caplog: pytest.LogCaptureFixture) -> None:
+    small = mlferry.quantize_weights(
+        NETWORK, 4, "kmeans", samples(2), convert_to="mlprogram", granularity="per_block",
+        group_size=64, block_size=4,
+    )  # fmt: skip
+    assert kinds(small.spec).count("constexpr_lut_to_dense") == 2
+    assert "weights of convolution 'c' stays as it is: no blocks of 64 outputs of 4 inputs" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -736,8 +807,27 @@ WRONG: dict[str, tuple[Callable[[mlferry.MLModel], Any], str]] = {
     "bits": (lambda m: mlferry.quantize_weights(m, 5), "mode 'linear' has 4, 8; mode 'linear_lut'"),
     "bits of tables": (lambda m: mlferry.quantize_weights(m, 5, "kmeans"), "has 1, 2, 3, 4, 6, 8"),
     "granularity of tables": (
-        lambda m: mlferry.quantize_weights(m, 4, "kmeans", granularity="per_block"),
-        "possible are per_tensor, per_channel, per_grouped_channel"),
+        lambda m: mlferry.quantize_weights(m, 4, "kmeans", granularity="per_row"),
+        "possible are per_tensor, per_channel, per_block, per_grouped_channel"),
+    "blocks of tables": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_block", group_size=0, block_size=5),
+        "block_size 5 does not divide its 16 inputs; 4 does"),
+    "groups of 0": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_grouped_channel", group_size=0),
+        "group_size is 0; it is a positive integer"),
+    "blocks of 0 with scales": (
+        lambda m: mlferry.quantize_weights(m, 8, granularity="per_block", block_size=0),
+        "block_size is 0; it is a positive integer"),
+    "blocks below 0": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_block", group_size=0, block_size=-1),
+        "block_size is -1; it is a positive integer, or 0 for all"),
+    "several blocks": (
+        lambda m: mlferry.quantize_weights(
+            m, 4, "kmeans", granularity="per_block", block_size=(4, 8)),
+        r"block_size is \(4, 8\); several go with mean_bits"),
     "granularity of scales": (
         lambda m: mlferry.quantize_weights(m, 8, granularity="per_row"),
         "possible are per_tensor, per_channel, per_block"),

@@ -30,6 +30,7 @@ from mlferry.models.quantization import (
 )
 from mlferry.models.quantization.kmeans import kmeans, kmeans_rows, nearest, nearest_in_rows
 from mlferry.models.quantization.modes import linear
+from mlferry.models.quantization.rounding import Sharing, TableGrid, VectorGrid
 from mlferry.spec import features, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 from tests.layers.broken_layers import LSTM_FUNCTIONS, layer_model, lstm_weights
@@ -836,3 +837,33 @@ def test_squeezenet(shared_data: Path) -> None:
         converted = quantize_weights(model, 8, mode)
         assert converted.get_spec().ByteSize() <= 1_320_000
         assert not severe(converted)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "taps"), [(0, 0, 1), (4, 0, 1), (0, 3, 2), (2, 1, 2), (8, 2, 1)]
+)
+@pytest.mark.parametrize("length", [1, 2])
+def test_grids_of_blocks_beside_loops(length: int, outputs: int, inputs: int, taps: int) -> None:
+    """The nearest entry of the table of each block, for all weights and for those of one input."""
+    rng = np.random.default_rng(4)
+    weights = rng.normal(size=(2, 12, 8))
+    sharing = Sharing(outputs, inputs, taps)
+    if length == 1:
+        grid = TableGrid.fitted(weights, 2, sharing)
+    else:
+        grid = VectorGrid.of_vectors(weights, 2, length, sharing)
+    others = rng.normal(size=weights.shape)
+    expected = np.empty_like(others)
+    rows = inputs * taps or 12
+    for group, row, first in np.ndindex(2, 12, 8 // length):
+        place = slice(first * length, (first + 1) * length)
+        block = (group * 8 + place.start) // (outputs or 16) * (12 // rows) + row // rows
+        entries = grid.tables[block].reshape(-1, length)
+        off = np.square(entries - others[group, row, place]).sum(axis=1)
+        expected[group, row, place] = entries[off.argmin()]
+    np.testing.assert_array_equal(grid.near(others), expected)
+    for row in range(12):
+        np.testing.assert_array_equal(grid.near_row(others[:, row], row), expected[:, row])
+    codes = grid.indices(expected)
+    assert codes.max() < 4
+    assert len(grid.tables) == (16 // (outputs or 16)) * (12 // rows)

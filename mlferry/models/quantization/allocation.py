@@ -18,8 +18,15 @@ from mlferry.errors import PredictionError, SpecError, context
 from mlferry.layers.kernels import Array
 from mlferry.layers.sites import Site, sites
 from mlferry.models import agreement
-from mlferry.models.quantization.calibration import Fit, Job, quantize, store
-from mlferry.models.quantization.codes import Code, table_size
+from mlferry.models.quantization.calibration import (
+    Fit,
+    Job,
+    divides,
+    quantize,
+    store,
+    tables_of,
+)
+from mlferry.models.quantization.codes import Block, Code, table_size
 from mlferry.models.quantization.walks import Features, Streams, alone, later_reads
 from mlferry.progress import progress
 from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
@@ -31,6 +38,7 @@ from mlferry.text import logger_of
 logger = logger_of(__name__)
 
 _MEASURED = 32  # samples at most for each weight
+_TABLES = 0.125  # of the size of indices: more for several tables is never tried
 
 
 def codes_for(
@@ -98,18 +106,32 @@ def _places(spec: model_pb2.Model, job: Job, codes: Sequence[Code]) -> list[_Wei
                 if not job.is_chosen(site):
                     continue
                 fitting = [
-                    job.with_code(code).code_of(site) for code in codes if job.fits(site, code)
+                    job.with_code(code).code_of(site) for code in codes if divides(site, code)
                 ]
-                known = list(dict.fromkeys(fitting))
-                tables = job.tables(site)
-                sizes = [code.size(site.count, tables, job.entry_bits) for code in known]
+                known = _worth(site, list(dict.fromkeys(fitting)), job)
+                sizes = [
+                    code.size(site.count, tables_of(site, code), job.entry_bits) for code in known
+                ]
                 choices.append(_WeightChoices(index, group, place, site, known, sizes))
     return choices
 
 
+def _worth(site: Site, codes: Sequence[Code], job: Job) -> list[Code]:
+    """The codes whose tables take no more than `_TABLES` of the indices, and those with fewest."""
+    least = min((tables_of(site, code) for code in codes), default=0)
+
+    def pays(code: Code) -> bool:
+        tables = tables_of(site, code)
+        indices = site.count * code.rate
+        size = code.size(site.count, tables, job.entry_bits)
+        return tables == least or size <= (1 + _TABLES) * indices
+
+    return [code for code in codes if pays(code)]
+
+
 def _limit(places: Sequence[_WeightChoices], job: Job, codes: Sequence[Code], mean: float) -> float:
     """The bits that all weights may take."""
-    tables = sum(job.tables(place.site) for place in places)
+    tables = sum(min(tables_of(p.site, code) for code in p.codes) for p in places)
     values = sum(place.site.count for place in places)
     limit = values * mean + table_size(mean, tables, job.entry_bits)
     least = sum(min(place.sizes) for place in places)
@@ -129,15 +151,15 @@ def _chosen(places: Sequence[_WeightChoices], indices: Sequence[int]) -> dict[st
 def _same_for_all(
     places: Sequence[_WeightChoices], codes: Sequence[Code], limit: float
 ) -> list[list[int]]:
-    """Of each length of vectors the code with most bits that fits, if all weights may have it."""
-    sites_by_group: dict[int, list[int]] = {}
+    """Of each length of vectors and block the code with most bits that fits, if all may have it."""
+    found: dict[tuple[int, Block], list[int]] = {}
     for code in sorted(codes):
         if not all(code in place.codes for place in places):
             continue
         indices = [place.codes.index(code) for place in places]
         if sum(p.sizes[own] for p, own in zip(places, indices, strict=True)) <= limit * (1 + 1e-9):
-            sites_by_group[code.length] = indices
-    return list(sites_by_group.values())
+            found[code.length, code.block] = indices
+    return list(found.values())
 
 
 def _together(spec: model_pb2.Model, samples: Sequence[Features], job: Job) -> float:

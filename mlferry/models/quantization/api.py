@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -17,12 +18,13 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.allocation import codes_for
-from mlferry.models.quantization.codes import Code
+from mlferry.models.quantization.codes import Block, Code
 from mlferry.models.quantization.programs import (
     GRANULARITIES,
     UNIQUE,
     Encode,
     Scheme,
+    apart,
     half,
     plain,
     recoded,
@@ -84,8 +86,8 @@ def quantize_weights(
     lut_function: Callable[[int, Any], Any] | None = None,
     selector: Any = None,
     granularity: str | None = None,
-    block_size: int = 32,
-    group_size: int = 32,
+    block_size: int | Sequence[int] = 32,
+    group_size: int | Sequence[int] = 32,
     cluster_dim: int | Sequence[int] = 1,
     joint_compression: bool = False,
     convert_to: str | None = None,
@@ -134,10 +136,13 @@ def quantize_weights(
             entries, every weight one index.
         selector: which weights: see `mlferry.models.quantization.selectors`.
         granularity: of programs: for what there is a scale or a table of its own: "per_tensor"
-            (by default for tables), "per_channel" (by default for linear modes), "per_block" of
-            inputs, for linear modes, or "per_grouped_channel" of outputs, for tables.
-        block_size: how many inputs a block has; it divides them.
-        group_size: how many output channels a group has; it divides them.
+            (by default for tables), "per_channel" (by default for linear modes),
+            "per_grouped_channel" of outputs, for tables, or "per_block": for linear modes of
+            inputs, for tables of `group_size` outputs and `block_size` inputs (iOS 18).
+        block_size: how many inputs a block has; it divides them. For tables 0 is all of them, and
+            with `mean_bits` several are possible, such as (0, 4, 16): each weight gets one of them.
+        group_size: how many output channels a group has; it divides them. 0 and several likewise,
+            with granularity "per_block".
         cluster_dim: of programs: how many outputs, one after another, an entry of a table of mode
             "kmeans" stands for (iOS 18), so that a weight takes ``nbits / cluster_dim`` bits and
             its part of the table. It divides the outputs, or those of a group; with `sample_data`,
@@ -162,10 +167,13 @@ def quantize_weights(
     source = full_precision_model
     model = source if isinstance(source, MLModel) else MLModel(source)
     choice = _choice(nbits, cluster_dim, mean_bits)
+    groups = tuple(_several("group_size", group_size, mean_bits, least=0))
+    inputs = tuple(_several("block_size", block_size, mean_bits, least=0))
     task = _task(max(choice.bits), quantization_mode, lut_function, selector)
     for bits in choice.bits if mean_bits is not None else ():
         _task(bits, quantization_mode, lut_function, selector)
-    sizes = _Sizes(granularity, block_size, group_size, joint_compression, choice.lengths)
+    sizes = _Sizes(granularity, inputs, groups, joint_compression, choice.lengths)
+    _check_several(task.mode, sizes)
     if mean_bits is not None:
         task = _with_code_each(model, task, sample_data, sizes, choice, mean_bits, convert_to)
     if is_program(convert_to) and not has_programs(model.spec):
@@ -213,8 +221,8 @@ class _Sizes(NamedTuple):
     """For what there is a scale or table of its own."""
 
     granularity: str | None
-    block: int
-    group: int
+    inputs: tuple[int, ...]  # that a block may have
+    groups: tuple[int, ...]  # the outputs that a group or a block of tables may have
     joint: bool
     lengths: tuple[int, ...]  # that vectors in tables may have
 
@@ -222,6 +230,35 @@ class _Sizes(NamedTuple):
     def have_vectors(self) -> bool:
         """Whether entries of tables may stand for several values."""
         return self.lengths != (1,)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What may share a table."""
+        if self.granularity == "per_block":
+            return [Block(outputs, inputs) for outputs in self.groups for inputs in self.inputs]
+        sizes = {"per_channel": 1, "per_grouped_channel": self.groups[0]}
+        return [Block(sizes.get(self.granularity or "", 0))]
+
+    def codes(self, bits: Sequence[int]) -> list[Code]:
+        """All codes with so many bits."""
+        return [
+            Code(each, length, block)
+            for length in self.lengths
+            for block in self.blocks
+            for each in bits
+            if not block.outputs % length
+        ]
+
+
+def _check_several(mode: str, sizes: _Sizes) -> None:
+    """Raise a `SpecError` for several blocks or groups where nothing chooses among them."""
+    if sizes.granularity == "per_block" and mode == "kmeans":
+        return
+    for name, numbers in (("block_size", sizes.inputs), ("group_size", sizes.groups)):
+        if len(numbers) > 1:
+            raise SpecError(
+                f"{name} is {numbers!r}; several go with granularity='per_block' and mode 'kmeans'"
+            )
 
 
 def _check_no_sizes(sizes: _Sizes) -> None:
@@ -272,8 +309,10 @@ def _calibrated_program(
         scheme = Scheme(
             UNIQUE,
             choice.code.bits,
-            sizes.granularity or "per_tensor",
-            group_size=sizes.group,
+            "per_block" if sizes.granularity else "per_tensor",
+            blocks=tuple(
+                extent // count for extent, count in zip(site.shape, choice.counts, strict=True)
+            ),
             group_axis=choice.axis,
             vector=choice.code.length,
         )
@@ -284,9 +323,10 @@ def _calibrated_program(
 
 
 class _Tables(NamedTuple):
-    """Of a program's weight: the axis along which groups and vectors go, and the code."""
+    """Of a program's weight: the axis along which vectors go, the blocks, and the code."""
 
     axis: int
+    counts: tuple[int, ...]  # of tables along each axis
     code: Code
 
 
@@ -297,29 +337,31 @@ def _tables(site: ProgramSite, task: Task, sizes: _Sizes, job: calibration.Job) 
     """
     fitting: list[tuple[float, _Tables]] = []
     known = site.is_matrix or site.is_of_product
-    single = (*sizes.lengths, 1)  # weights have single values where vectors would save nothing
-    for length in dict.fromkeys(single) if known else ():
-        for axis in (site.axis, site.input_axis):
-            extent = site.shape[axis]
-            if extent % (job.together or length):
+    # weights have single values where vectors would save nothing
+    lengths = dict.fromkeys((*sizes.lengths, 1)) if known else ()
+    for length, block in itertools.product(lengths, sizes.blocks):
+        for axis, inputs in ((site.axis, site.input_axis), (site.input_axis, site.axis)):
+            extents = site.shape[axis], site.shape[inputs]
+            if not block.divides(*extents) or (block.outputs or extents[0]) % length:
                 continue
-            count = 1 if job.together is None else extent // job.together
-            parts = np.split(np.moveaxis(site.array, axis, 0), count)
-            most = max(different(part, length) for part in parts)
+            counts = [1] * len(site.shape)
+            counts[axis], counts[inputs] = block.counts(*extents)
+            parts = apart(site.array, counts)
+            most = max(different(np.moveaxis(part, axis, 0), length) for part in parts)
             if most > 1 << task.bits:
                 continue
             needed = max(1, (most - 1).bit_length()) if task.each else task.bits
             code = Code(next(each for each in TABLE_BITS if each >= needed), length)
-            size = code.size(site.count, count, job.entry_bits)
+            size = code.size(site.count, len(parts), job.entry_bits)
             if site.is_matrix or size < job.entry_bits * site.count:
-                fitting.append((size, _Tables(axis, code)))
+                fitting.append((size, _Tables(axis, tuple(counts), code)))
             break
     return min(fitting, default=(0, None))[1]
 
 
 def _is_in_tables(task: Task, sizes: _Sizes) -> bool:
     """Whether weights get tables that networks do not have."""
-    grouped = sizes.granularity in ("per_channel", GRANULARITIES[3])
+    grouped = sizes.granularity in ("per_channel", "per_block", "per_grouped_channel")
     return task.mode == "kmeans" and (grouped or sizes.have_vectors)
 
 
@@ -333,7 +375,7 @@ def _check_calibrated(task: Task, sizes: _Sizes) -> None:
     elif sizes.granularity not in (None, usual):
         raise SpecError(
             f"granularity={sizes.granularity!r} with sample_data: mode {task.mode!r} has {usual}; "
-            "mode 'kmeans' has per_tensor, per_channel and per_grouped_channel"
+            "mode 'kmeans' has per_tensor, per_channel, per_block and per_grouped_channel"
         )
 
 
@@ -347,24 +389,22 @@ def _job(model: MLModel, task: Task, sizes: _Sizes | None) -> calibration.Job:
             model._classes,
             each=task.each,
         )
-    together = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
-    lengths = sizes.lengths
+    codes = sizes.codes([task.bits])
 
     def chosen(site: Site) -> bool:
-        return _is_chosen(site, task) and _in_groups(site, together, lengths)
+        return _is_chosen(site, task) and _in_groups(site, codes)
 
     return calibration.Job(
-        task.mode,
-        Code(task.bits, max(lengths)),
-        chosen,
-        model._classes,
-        together,
-        as_floats=True,
-        each=task.each,
+        task.mode, codes[-1], chosen, model._classes, as_floats=True, each=task.each
     )
 
 
-_CHOICES = {"nbits": "nbits=(2, 3, 4, 6)", "cluster_dim": "cluster_dim=(1, 2)"}
+_CHOICES = {
+    "nbits": "nbits=(2, 3, 4, 6)",
+    "cluster_dim": "cluster_dim=(1, 2)",
+    "block_size": "block_size=(0, 4, 16)",
+    "group_size": "group_size=(0, 4)",
+}
 
 
 class _Choice(NamedTuple):
@@ -402,7 +442,9 @@ def _choice(
     return choice
 
 
-def _several(name: str, argument: int | Sequence[int], mean: float | None) -> list[Any]:
+def _several(
+    name: str, argument: int | Sequence[int], mean: float | None, *, least: int = 1
+) -> list[Any]:
     """An argument that is one number, or with a mean several; rising."""
     several = isinstance(argument, Sequence) and not isinstance(argument, str)
     if mean is None and not several:
@@ -413,7 +455,7 @@ def _several(name: str, argument: int | Sequence[int], mean: float | None) -> li
             "average"
         )
     numbers = list(argument) if isinstance(argument, Sequence) else [argument]
-    if not numbers or not all(isinstance(each, int) and each >= 1 for each in numbers):
+    if not numbers or not all(isinstance(each, int) and each >= least for each in numbers):
         raise SpecError(
             f"{name} is {argument!r}; with mean_bits it is a choice, such as {_CHOICES[name]}"
         )
@@ -447,7 +489,8 @@ def _with_code_each(
         _check_no_sizes(sizes)
     job = _job(model, task, sizes if _is_in_tables(task, sizes) else None)
     samples = [dict(sample.data) for sample in samples_for(model.get_spec(), sample_data)]
-    each = codes_for(model.get_spec(), samples, job, choice.codes, mean)
+    codes = sizes.codes(choice.bits)
+    each = codes_for(model.get_spec(), samples, job, codes, mean)
     for name, code in each.items():
         logger.info("%s: %s", name, code)
     return replace(task, each=each)
@@ -468,21 +511,24 @@ def _check_vectors(mode: str, sizes: _Sizes) -> None:
             f"cluster_dim={_shown(sizes.lengths)} in mode {mode!r}: write "
             "quantization_mode='kmeans'"
         )
-    size = {"per_channel": 1, GRANULARITIES[3]: sizes.group}.get(sizes.granularity or "")
     for length in sizes.lengths:
-        if size is not None and isinstance(length, int) and length > 0 and size % length:
+        outputs = [block.outputs for block in sizes.blocks]
+        if isinstance(length, int) and length > 0 and all(size % length for size in outputs):
             raise SpecError(
-                f"cluster_dim={length} does not divide groups of {size} channels: group_size="
-                f"{length * max(1, size // length)}, granularity='per_grouped_channel' fit"
+                f"cluster_dim={length} does not divide groups of {outputs[0]} channels: group_size="
+                f"{length * max(1, outputs[0] // length)}, granularity='per_grouped_channel' fit"
             )
 
 
-def _in_groups(site: Site, together: int | None, lengths: Sequence[int]) -> bool:
+def _in_groups(site: Site, codes: Sequence[Code]) -> bool:
     """Whether such tables are possible for a weight; else it stays as it is."""
-    if any(calibration.divides(site, together, length) for length in lengths):
+    if any(calibration.divides(site, code) for code in codes):
         return True
-    least = together or min(lengths)
-    logger.warning("%s stays as it is: no groups of %d of its outputs", site, least)
+    least = codes[0]
+    what = f"groups of {least.block.outputs or least.length} of its outputs"
+    if least.block.inputs:
+        what = f"blocks of {least.block}"
+    logger.warning("%s stays as it is: no %s", site, what)
     return False
 
 
@@ -496,7 +542,7 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         return recoded(model, task.selector, _OF_PROGRAMS[task.mode], task.mode)
     linear = task.mode in ("linear", "linear_symmetric")
     granularity = sizes.granularity or ("per_channel" if linear else "per_tensor")
-    fitting = GRANULARITIES[:3] if linear else ("per_tensor", "per_channel", GRANULARITIES[3])
+    fitting = GRANULARITIES[:3] if linear else GRANULARITIES
     if granularity not in fitting:
         raise SpecError(
             f"granularity={granularity!r}: of mode {task.mode!r} possible are {', '.join(fitting)}"
@@ -509,8 +555,8 @@ def _program(model: MLModel, task: Task, sample_data: SampleData | None, sizes: 
         task.mode,
         task.bits,
         granularity,
-        sizes.block,
-        sizes.group,
+        sizes.inputs[0],
+        sizes.groups[0],
         task.lut_function,
         sizes.joint,
         vector=length,
@@ -535,10 +581,18 @@ def _check_sizes(task: Task, sizes: _Sizes, possible: tuple[int, ...]) -> None:
             f"nbits is {task.bits}; in ML Programs mode {task.mode!r} has "
             f"{', '.join(map(str, possible))}{other}"
         )
-    options = [("block_size", sizes.block), ("group_size", sizes.group)]
-    for name, size in [*options, *(("cluster_dim", length) for length in sizes.lengths)]:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise SpecError(f"{name} is {size!r}; it is a positive integer")
+    linear = task.mode in ("linear", "linear_symmetric")
+    least = 0 if sizes.granularity == "per_block" and not linear else 1
+    known = (
+        ("block_size", sizes.inputs, least),
+        ("group_size", sizes.groups, least),
+        ("cluster_dim", sizes.lengths, 1),
+    )
+    for name, numbers, smallest in known:
+        for size in numbers:
+            if isinstance(size, bool) or not isinstance(size, int) or size < smallest:
+                zero = "" if smallest else ", or 0 for all"
+                raise SpecError(f"{name} is {size!r}; it is a positive integer{zero}")
 
 
 _OF_PROGRAMS_ONLY = 4  # symmetric bits

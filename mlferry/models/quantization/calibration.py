@@ -8,6 +8,7 @@ later layer reads are held; where they would take more than `_BUDGET`, fewer sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -20,13 +21,14 @@ from mlferry.layers.kernels import Array
 from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import modes
-from mlferry.models.quantization.codes import Code
+from mlferry.models.quantization.codes import WHOLE, Code
 from mlferry.models.quantization.moments import PRODUCTS, Product
 from mlferry.models.quantization.rounding import (
     Floats,
     Grid,
     LinearGrid,
     Moments,
+    Sharing,
     TableGrid,
     VectorGrid,
     best_range,
@@ -63,10 +65,9 @@ class Job:
 
     Attributes:
         mode: linear, linear_symmetric, linear_lut or kmeans.
-        code: of every weight; vectors go along its outputs, and only kmeans has them.
+        code: of every weight; vectors go along its outputs, and only kmeans has them and blocks.
         is_chosen: whether a weight is quantized.
         classes: of custom layers and models.
-        together: of kmeans: how many outputs share a table; None for all.
         as_floats: whether the values that tables stand for are stored as floats, for tables that
             networks do not have.
         each: the codes of some weights, by their names in messages.
@@ -76,7 +77,6 @@ class Job:
     code: Code
     is_chosen: Callable[[Site], bool]
     classes: CustomClasses
-    together: int | None = None
     as_floats: bool = False
     each: Mapping[str, Code] = field(default_factory=dict)
 
@@ -92,15 +92,7 @@ class Job:
     def code_of(self, site: Site) -> Code:
         """That of a weight; single values where vectors would save nothing."""
         code = self.each.get(str(site), self.code)
-        return code.or_single(site.count, self.tables(site), self.entry_bits)
-
-    def fits(self, site: Site, code: Code) -> bool:
-        """Whether groups of outputs, and vectors of a code, divide those of a weight."""
-        return divides(site, self.together, code.length)
-
-    def tables(self, site: Site) -> int:
-        """How many tables a weight has."""
-        return 1 if self.together is None else site.shape[site.read_axis] // self.together
+        return code.or_single(site.count, tables_of(site, code), self.entry_bits)
 
     @property
     def entry_bits(self) -> int:
@@ -110,15 +102,26 @@ class Job:
         return _HALF_BITS if self.as_floats else _FLOAT_BITS
 
 
-def divides(site: Site, together: int | None, length: int) -> bool:
-    """Whether a weight may have tables for so many outputs, of vectors of this length."""
-    if together is None and length == 1:
+def divides(site: Site, code: Code) -> bool:
+    """Whether a weight has nothing but whole blocks and vectors of a code."""
+    if code.block == WHOLE and code.length == 1:
         return True
-    outputs = site.shape[site.read_axis]
+    outputs, inputs = channels(site)
     groups = site.layer.convolution.nGroups if site.kind == "convolution" else 1
     if groups > 1 and site.layer.convolution.isDeconvolution:  # stored the other way round
         return False
-    return outputs % (together or 1) == 0 and outputs // max(1, groups) % length == 0
+    return code.block.divides(outputs, inputs) and outputs // max(1, groups) % code.length == 0
+
+
+def channels(site: Site) -> tuple[int, int]:
+    """The outputs and inputs of a weight, as it is stored; the inputs of a vector are one."""
+    shape = (*site.shape, 1)
+    return shape[site.read_axis], shape[1 - site.read_axis]
+
+
+def tables_of(site: Site, code: Code) -> int:
+    """How many tables a weight has."""
+    return 1 if code.block == WHOLE else math.prod(code.block.counts(*channels(site)))
 
 
 def calibrate(
@@ -300,7 +303,7 @@ def store(site: Site, fit: Fit | None, job: Job) -> None:
         return
     if fit is None:
         rows = modes.by_channel(values, site.read_axis).T[None].astype(np.float64)
-        near = _table(rows, job).near(rows)[0].T
+        near = _table(rows, site, job).near(rows)[0].T
         floats = modes.from_channels(near.astype(np.float32), values.shape, site.read_axis)
         stored_weights.write(site.message, floats)
         return
@@ -316,16 +319,18 @@ def store(site: Site, fit: Fit | None, job: Job) -> None:
 
 def _grid(target: Floats, importance: Floats, site: Site, job: Job) -> Grid:
     if job.mode == "kmeans":
-        return _table(target, job)
+        return _table(target, site, job)
     shared = job.mode == "linear_lut" or site.axis is None
     centre = 1 << (job.bits - 1) if job.mode == "linear_symmetric" else None
     return LinearGrid.fitted(target, importance, job.bits, shared=shared, centre=centre)
 
 
-def _table(target: Floats, job: Job) -> TableGrid:
+def _table(target: Floats, site: Site, job: Job) -> TableGrid:
+    block = job.code.block
+    sharing = Sharing(block.outputs, block.inputs, math.prod(site.shape[2:]))
     if job.code.length > 1:
-        return VectorGrid.of_vectors(target, job.bits, job.code.length, job.together)
-    return TableGrid.fitted(target, job.bits, job.together)
+        return VectorGrid.of_vectors(target, job.bits, job.code.length, sharing)
+    return TableGrid.fitted(target, job.bits, sharing)
 
 
 def _stored(indices: NDArray[np.uint8], grid: Grid, job: Job) -> modes.Quantized:

@@ -224,8 +224,8 @@ class Scheme:
         mode: "linear", "linear_symmetric", or one that makes tables.
         bits: of a code.
         granularity: for what there is a scale, or a table, of its own.
-        block_size: inputs of a block.
-        group_size: output channels of a group.
+        block_size: inputs of a block; of tables 0 is all of them.
+        group_size: output channels of a group, or of a block of tables; likewise.
         lut_function: for "custom_lut".
         joint: whether what is stored in fewer bits is compressed further, instead of anew.
         signed: whether codes are; by default those of "linear_symmetric".
@@ -259,10 +259,9 @@ class Scheme:
         """This, or with tables of single values where those of vectors would save nothing."""
         if self.vector == 1:
             return self
-        extent = site.shape[self._axis(site)]
-        size = {"per_tensor": extent, "per_channel": 1}.get(self.granularity, self.group_size)
+        tables = math.prod(self._table_counts(site))
         entry = 8 * DTYPES[site.value.dtype].array.itemsize
-        code = Code(self.bits, self.vector).or_single(site.count, extent // size, entry)
+        code = Code(self.bits, self.vector).or_single(site.count, tables, entry)
         return replace(self, vector=code.length)
 
     def _axis(self, site: ProgramSite) -> int:
@@ -380,28 +379,30 @@ class Scheme:
                 "what is left of pruned weights has neither tables of vectors nor scales beside "
                 "tables: leave out joint_compression, cluster_dim and enable_per_channel_scale"
             )
+        counts = self._table_counts(site)
         if not self.scales:
-            return self._looked_up(values, axis, opset, dtype, mask)
+            return self._looked_up(values, counts, axis, opset, dtype, mask)
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("scales beside tables", compressed.BLOCKS)
         scale = np.abs(values).max(axis=axis, keepdims=True)
         scale[scale == 0] = 1
-        tables = self._looked_up(values / scale, axis, opset, dtype)
+        tables = self._looked_up(values / scale, counts, axis, opset, dtype)
         return compressed.rescaled(opset, tables, scale, dtype)
 
     def _looked_up(
-        self, values: Floats, axis: int, opset: int, dtype: str, mask: NDArray[Any] | None = None
+        self,
+        values: Floats,
+        counts: list[int],
+        axis: int,
+        opset: int,
+        dtype: str,
+        mask: NDArray[Any] | None = None,
     ) -> Compressed:
-        if self.granularity == "per_tensor" and self.vector == 1:
+        """Indices; `counts` are those of tables along each axis, and vectors go along `axis`."""
+        if math.prod(counts) == 1 and self.granularity == "per_tensor" and self.vector == 1:
             codes, table = self._masked(values, mask)
             return compressed.looked_up(opset, codes, table, self.bits, dtype)
-        extent = values.shape[axis]
-        size = {"per_tensor": extent, "per_channel": 1}.get(self.granularity, self.group_size)
-        if extent % size:
-            raise SpecError(
-                f"group_size {size} does not divide its {extent} channels; "
-                f"{_divisor(extent, size)} does"
-            )
+        size = values.shape[axis] // counts[axis]
         if size % self.vector:
             raise SpecError(
                 f"vectors of {self.vector} do not divide groups of {size} channels; those of "
@@ -409,32 +410,26 @@ class Scheme:
             )
         if opset < compressed.BLOCKS:
             raise NewerOpsetError("tables for groups of channels", compressed.BLOCKS)
-        count = extent // size
-        shape = [1] * values.ndim
-        shape[axis] = count
+        parts = apart(values, counts)
         if self.vector > 1:
-            codes, tables = self._vectors(values, axis, count)
-            tables = tables.reshape(*shape, -1, self.vector)
+            codes, tables = self._vectors(parts, axis)
+            tables = tables.reshape(*counts, -1, self.vector)
+            codes = _joined(codes, counts)
             return compressed.looked_up(opset, codes, tables, self.bits, dtype, axis)
         if self.mode == "kmeans" and mask is None:
-            lines = np.moveaxis(values, axis, 0)
-            rows = np.ascontiguousarray(lines).reshape(count, -1)
+            rows = parts.reshape(len(parts), -1)
             tables = kmeans_rows(rows, 1 << self.bits)
-            nearest_codes = nearest_in_rows(rows, tables)
-            codes = np.moveaxis(nearest_codes.reshape(lines.shape), 0, axis)
-            tables = tables.reshape(*shape, -1)
-            return compressed.looked_up(
-                opset, np.ascontiguousarray(codes), tables, self.bits, dtype
-            )
-        parts = np.split(values, count, axis=axis)
-        masks = [None] * count if mask is None else np.split(mask, count, axis=axis)
-        masked = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
-        codes = np.concatenate([codes for codes, _ in masked], axis=axis)
-        tables = np.stack([table for _, table in masked]).reshape(*shape, -1)
-        return compressed.looked_up(opset, codes, tables, self.bits, dtype)
+            codes = nearest_in_rows(rows, tables).reshape(parts.shape)
+        else:
+            masks = [None] * len(parts) if mask is None else apart(mask, counts)
+            masked = [self._masked(part, each) for part, each in zip(parts, masks, strict=True)]
+            codes = np.stack([own for own, _ in masked])
+            tables = np.stack([table for _, table in masked])
+        codes = _joined(codes, counts)
+        return compressed.looked_up(opset, codes, tables.reshape(*counts, -1), self.bits, dtype)
 
-    def _vectors(self, values: Floats, axis: int, count: int) -> tuple[Codes, Floats]:
-        """Indices of vectors along an axis, and the tables of `count` groups of them."""
+    def _vectors(self, parts: Floats, axis: int) -> tuple[Codes, Floats]:
+        """Indices of vectors along an axis of each part, and their tables."""
         find = _VECTORS.get(self.mode)
         if find is None:
             raise SpecError(
@@ -442,12 +437,31 @@ class Scheme:
                 "cluster_dim"
             )
         codes, tables = [], []
-        for part in np.split(np.moveaxis(values, axis, 0), count):
-            table, own_codes = find(as_vectors(part, self.vector), 1 << self.bits)
+        for part in parts:
+            lines = np.moveaxis(part, axis, 0)
+            table, own_codes = find(as_vectors(lines, self.vector), 1 << self.bits)
             tables.append(table)
-            codes.append(own_codes.reshape(-1, *part.shape[1:]))
-        indices = np.ascontiguousarray(np.moveaxis(np.concatenate(codes), 0, axis))
-        return indices, np.stack(tables)
+            codes.append(np.moveaxis(own_codes.reshape(-1, *lines.shape[1:]), 0, axis))
+        return np.stack(codes), np.stack(tables)
+
+    def _table_counts(self, site: ProgramSite) -> list[int]:
+        """How many tables there are along each axis."""
+        counts, axis = [1] * len(site.shape), self._axis(site)
+        if self.granularity == "per_block" and self.blocks is not None:
+            return self._counts(site)
+        sizes = [("group_size", axis, {"per_channel": 1}.get(self.granularity, self.group_size))]
+        if self.granularity == "per_block":
+            sizes.append(("block_size", site.input_axis, self.block_size))
+        for name, along, size in sizes if self.granularity != "per_tensor" else ():
+            extent = site.shape[along]
+            if size and extent % size:
+                what = "channels" if along == axis else "inputs"
+                raise SpecError(
+                    f"{name} {size} does not divide its {extent} {what}; "
+                    f"{_divisor(extent, size)} does"
+                )
+            counts[along] = extent // (size or extent)
+        return counts
 
     def _masked(self, values: Floats, mask: NDArray[Any] | None) -> tuple[Codes, Floats]:
         if mask is None:
@@ -502,6 +516,23 @@ def _in_blocks(values: Floats, counts: list[int]) -> Floats:
     """[count, size] for each axis, one after another."""
     pairs = zip(values.shape, counts, strict=True)
     return values.reshape([n for extent, count in pairs for n in (count, extent // count)])
+
+
+def apart(values: NDArray[Any], counts: list[int]) -> NDArray[Any]:
+    """[blocks, ...]: one after another; `counts` are how many there are along each axis."""
+    blocks = _in_blocks(values, counts)
+    axes = range(blocks.ndim)
+    parts = blocks.transpose(*axes[::2], *axes[1::2])
+    return np.ascontiguousarray(parts).reshape(-1, *blocks.shape[1::2])
+
+
+def _joined(parts: NDArray[Any], counts: list[int]) -> NDArray[Any]:
+    """What `apart` took apart, each part in a shape of its own."""
+    rank = len(counts)
+    blocks = parts.reshape(*counts, *parts.shape[1:])
+    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    shape = [count * size for count, size in zip(counts, parts.shape[1:], strict=True)]
+    return np.ascontiguousarray(blocks.transpose(order)).reshape(shape)
 
 
 def _divisor(extent: int, size: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,7 @@ class Dense(Moments):
     def round(self, target: Floats, grid: Grid) -> Floats:
         """GPTQ: inputs by falling diagonal, errors carried on by the inverse's factor."""
         quantized = [
-            _compensated(h, target[:, block], grid)
+            _compensated(h, target[:, block], grid, block.start)
             for h, block in zip(self.own, self.blocks, strict=True)
         ]
         return self._joined(quantized)
@@ -141,7 +141,7 @@ class Dense(Moments):
         """Coordinate descent over all inputs, `_PASSES` times."""
         moved: Floats = quantized.copy()
         for own, block in zip(self.own, self.blocks, strict=True):
-            _descend(own, target[:, block], moved[:, block], grid)
+            _descend(own, target[:, block], moved[:, block], grid, block.start)
         return moved
 
 
@@ -150,7 +150,8 @@ def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
     moments[:, every, every] += amount[:, None]
 
 
-def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
+def _compensated(moments: Floats, target: Floats, grid: Grid, first: int) -> Floats:
+    """The inputs of a block, of which `first` is the first one of all."""
     order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
     sorted_moments = moments[:, order[:, None], order]
     factor = np.linalg.cholesky(np.linalg.inv(sorted_moments)).swapaxes(1, 2)
@@ -161,7 +162,7 @@ def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
         end = min(start + _BLOCK, size)
         errors = np.empty_like(work[:, start:end])
         for j in range(start, end):
-            quantized[:, j] = grid.near_row(work[:, j])
+            quantized[:, j] = grid.near_row(work[:, j], first + order[j])
             error = (work[:, j] - quantized[:, j]) / factor[:, j, j, None]
             work[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * error[:, None]
             errors[:, j - start] = error
@@ -171,7 +172,7 @@ def _compensated(moments: Floats, target: Floats, grid: Grid) -> Floats:
     return result
 
 
-def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid) -> None:
+def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid, first: int) -> None:
     size = quantized.shape[1]
     for _ in range(_PASSES):
         moved = False
@@ -181,7 +182,7 @@ def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid) -> 
             pull = moments[:, start:end] @ (target - quantized)
             for j in range(end - start):
                 here = quantized[:, start + j]
-                new = grid.near_row(here + pull[:, j] / near[:, j, j, None])
+                new = grid.near_row(here + pull[:, j] / near[:, j, j, None], first + start + j)
                 step = new - here
                 if not step.any():
                     continue
@@ -198,8 +199,8 @@ class Grid(Protocol):
     def near(self, weights: Floats) -> Floats:
         """The nearest values for [groups, inputs, outputs]."""
 
-    def near_row(self, weights: Floats) -> Floats:
-        """The nearest values for [groups, outputs]."""
+    def near_row(self, weights: Floats, row: int) -> Floats:
+        """The nearest values for [groups, outputs] of one input."""
 
     def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
         """Move the grid to its best place for the indices of `quantized`; the new values."""
@@ -264,8 +265,8 @@ class LinearGrid:
         scale, bias = self.scale[:, None], self.bias[:, None]
         return self._steps(weights, scale, bias) * scale + bias
 
-    def near_row(self, weights: Floats) -> Floats:
-        """The nearest values for [groups, outputs]."""
+    def near_row(self, weights: Floats, row: int) -> Floats:
+        """The nearest values for [groups, outputs] of one input."""
         return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
@@ -352,35 +353,64 @@ def best_range(
     return scale.astype(np.float64), bias.astype(np.float64)
 
 
+class Sharing(NamedTuple):
+    """Which outputs and inputs of a weight share a table.
+
+    Attributes:
+        outputs: of a table; 0 for all.
+        inputs: likewise, as channels.
+        taps: how many inputs, one after another, are of one channel.
+    """
+
+    outputs: int = 0
+    inputs: int = 0
+    taps: int = 1
+
+    def tables(self, groups: int, inputs: int, outputs: int) -> NDArray[np.intp] | None:
+        """The table of each output, [groups, blocks of inputs, outputs]; None for one of all."""
+        if not self.outputs and not self.inputs:
+            return None
+        every = np.arange(groups * outputs).reshape(groups, 1, outputs)
+        along = inputs // (self.rows or inputs)
+        return every // (self.outputs or groups * outputs) * along + np.arange(along)[:, None]
+
+    @property
+    def rows(self) -> int:
+        """The inputs of a table, each tap one; 0 for all."""
+        return self.inputs * self.taps
+
+
+ONE_TABLE = Sharing()
+
+
 class TableGrid:
-    """The entries of lookup tables, rising: one table for all outputs, or for each few of them.
+    """The entries of lookup tables, rising: one table for all, or for each block of weights.
 
     Args:
         tables: [tables, entries].
-        which: the table of each output, [groups, outputs]; None for one of all.
+        which: the table of each output, [groups, blocks of inputs, outputs]; None for one of all.
+        rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(self, tables: Floats, which: NDArray[np.intp] | None = None) -> None:
-        self.which = which
+    def __init__(
+        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
+    ) -> None:
+        self.which, self._rows = which, rows
         self._set(tables)
 
     @classmethod
-    def fitted(cls, weights: Floats, bits: int, together: int | None = None) -> TableGrid:
+    def fitted(cls, weights: Floats, bits: int, sharing: Sharing = ONE_TABLE) -> TableGrid:
         """With the tables of k-means.
 
         Args:
             weights: [groups, inputs, outputs].
             bits: of an index.
-            together: how many outputs share a table; None for all.
+            sharing: what shares a table.
         """
-        groups, _, outputs = weights.shape
-        if together is None:
-            rows, which = weights.reshape(1, -1), None
-        else:
-            rows = weights.swapaxes(1, 2).reshape(groups * outputs // together, -1)
-            which = np.arange(groups * outputs).reshape(groups, outputs) // together
+        which = sharing.tables(*weights.shape)
+        rows = _by_table(weights[..., None], which)[..., 0]
         tables = kmeans_rows(rows.astype(np.float32), 1 << bits)
-        return cls(tables.astype(np.float64), which)
+        return cls(tables.astype(np.float64), which, sharing.rows)
 
     def _set(self, tables: Floats) -> None:
         self.tables = np.sort(tables, axis=1)
@@ -392,12 +422,28 @@ class TableGrid:
         table: Floats = self.tables[0]
         return table
 
+    def _of_row(self, row: int) -> NDArray[np.intp] | None:
+        """The table of each output, [groups, outputs], for one input."""
+        return None if self.which is None else self.which[:, row // self._rows if self._rows else 0]
+
     def _places(self, weights: Floats) -> NDArray[np.intp]:
-        """Where the nearest entries are among those of all tables; outputs are the last axis."""
+        """Where the nearest entries are among those of all tables, for [groups, inputs, outputs].
+
+        Outputs are the last axis.
+        """
         if self.which is None:
+            return self._places_in(weights, None)
+        parts = np.split(weights, self.which.shape[1], axis=1)
+        places = [
+            self._places_in(part, self.which[:, block, None]) for block, part in enumerate(parts)
+        ]
+        return np.concatenate(places, axis=1)
+
+    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
+        """Likewise of any axes before the outputs, in tables that spread over them."""
+        if which is None:
             alone: NDArray[np.intp] = np.searchsorted(self._middles[0], weights)
             return alone
-        which = self.which if weights.ndim == 2 else self.which[:, None]
         nearest = np.zeros(weights.shape, np.intp)
         nearest += which * self.tables.shape[1]
         for middles in self._middles.T:
@@ -409,9 +455,11 @@ class TableGrid:
         values: Floats = self.tables.reshape(-1)[self._places(weights)]
         return values
 
-    def near_row(self, weights: Floats) -> Floats:
-        """The nearest values for [groups, outputs]."""
-        return self.near(weights)
+    def near_row(self, weights: Floats, row: int) -> Floats:
+        """The nearest values for [groups, outputs] of one input."""
+        places = self._places_in(weights, self._of_row(row))
+        values: Floats = self.tables.reshape(-1)[places]
+        return values
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -456,53 +504,57 @@ class VectorGrid(TableGrid):
 
     Args:
         tables: [tables, entries, length].
-        which: the table of each vector, [groups, outputs / length]; None for one of all.
+        which: the table of each vector, [groups, blocks of inputs, outputs / length]; None for one
+            of all.
+        rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(self, tables: Floats, which: NDArray[np.intp] | None = None) -> None:
+    def __init__(
+        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
+    ) -> None:
         self.length = tables.shape[2]
-        super().__init__(tables, which)
+        super().__init__(tables, which, rows)
 
     @classmethod
     def of_vectors(
-        cls, weights: Floats, bits: int, length: int, together: int | None = None
+        cls, weights: Floats, bits: int, length: int, sharing: Sharing = ONE_TABLE
     ) -> VectorGrid:
         """With the tables of k-means.
 
         Args:
             weights: [groups, inputs, outputs].
             bits: of an index.
-            length: of a vector; it divides `together`, or the outputs.
-            together: how many outputs share a table; None for all.
+            length: of a vector; it divides the outputs of a table.
+            sharing: what shares a table.
         """
         groups, inputs, outputs = weights.shape
-        apart = weights.reshape(groups, inputs, outputs // length, length).swapaxes(1, 2)
-        count = 1 if together is None else groups * outputs // together
-        rows = np.ascontiguousarray(apart).reshape(count, -1, length)
-        tables = np.stack([kmeans_vectors(row.astype(np.float32), 1 << bits)[0] for row in rows])
-        which = None
-        if together is not None:
-            vectors = groups * outputs // length
-            which = np.arange(vectors).reshape(groups, -1) // (together // length)
-        return cls(tables.astype(np.float64), which)
+        vectors = weights.reshape(groups, inputs, outputs // length, length)
+        which = sharing.tables(*weights.shape)
+        which = None if which is None else which[:, :, ::length]
+        rows = _by_table(vectors, which).astype(np.float32)
+        tables = np.stack([kmeans_vectors(row, 1 << bits)[0] for row in rows])
+        return cls(tables.astype(np.float64), which, sharing.rows)
 
     def _set(self, tables: Floats) -> None:
         self.tables = tables
         self._half_lengths = np.square(tables).sum(axis=2) / 2
 
-    def _places(self, weights: Floats) -> NDArray[np.intp]:
+    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
         """Where the nearest entries are among those of all tables; outputs are the last axis."""
         if weights.ndim == 3:
-            return np.stack([self._places(row) for row in weights.swapaxes(0, 1)], axis=1)
+            own = None if which is None else which[:, 0]
+            rows = [self._places_in(row, own) for row in weights.swapaxes(0, 1)]
+            return np.stack(rows, axis=1)
         vectors = weights.reshape(weights.shape[0], -1, self.length)
-        if self.which is None:
-            near = vectors @ self.tables[0].T - self._half_lengths[0]
+        if which is None or (which == which[0, 0]).all():
+            table = 0 if which is None else which[0, 0]
+            near = vectors @ self.tables[table].T - self._half_lengths[table]
         else:
-            near = np.einsum("gvl,gvel->gve", vectors, self.tables[self.which])
-            near -= self._half_lengths[self.which]
+            near = np.einsum("gvl,gvel->gve", vectors, self.tables[which])
+            near -= self._half_lengths[which]
         nearest = near.argmax(axis=2)
-        if self.which is not None:
-            nearest += self.which * self.tables.shape[1]
+        if which is not None:
+            nearest += which * self.tables.shape[1]
         places: NDArray[np.intp] = nearest[:, :, None] * self.length + np.arange(self.length)
         return places.reshape(weights.shape)
 
@@ -511,6 +563,18 @@ class VectorGrid(TableGrid):
         vectors = self._places(quantized) // self.length
         codes: NDArray[np.uint8] = np.mod(vectors, self.tables.shape[1]).astype(np.uint8)
         return codes
+
+
+def _by_table(values: Floats, which: NDArray[np.intp] | None) -> Floats:
+    """[groups, inputs, outputs, length] as [tables, values of a table, length], in its order."""
+    length = values.shape[3]
+    if which is None:
+        return np.ascontiguousarray(values.swapaxes(1, 2)).reshape(1, -1, length)
+    rows = values.shape[1] // which.shape[1]
+    apart = values.reshape(values.shape[0], which.shape[1], rows, -1, length).swapaxes(2, 3)
+    order = np.argsort(which.reshape(-1), kind="stable")
+    sorted_rows: Floats = apart.reshape(order.size, rows, length)[order]
+    return sorted_rows.reshape(which.max() + 1, -1, length)
 
 
 def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, Floats]:
