@@ -27,6 +27,11 @@ def value(name: str, metavar: str, text: str) -> Callable[[F], F]:
     return click.option(name, metavar=metavar, help=text)
 
 
+def preset(name: str, default: str, text: str) -> Callable[[F], F]:
+    """An option that is text, with a default that is shown."""
+    return click.option(name, default=default, show_default=True, help=text)
+
+
 def repeated(name: str, parameter: str, metavar: str, text: str) -> Callable[[F], F]:
     """An option that is text, given any number of times, for a parameter of another name."""
     return click.option(name, parameter, multiple=True, metavar=metavar, help=text)

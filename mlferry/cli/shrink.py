@@ -58,11 +58,10 @@ joint_option = options.flag(
     help="1 to 8, or 16 for half precision; with --mean-bits several, such as 2,3,4,6.",
 )
 @click.option("--mean-bits", type=float, help="More bits for the weights that need them: the mean.")
-@click.option(
+@options.preset(
     "--mode",
-    default="linear",
-    show_default=True,
-    help="linear, linear_symmetric, linear_lut, kmeans, dequantization, or custom_lut with the "
+    "linear",
+    "linear, linear_symmetric, linear_lut, kmeans, dequantization, or custom_lut with the "
     "lut_function of --custom.",
 )
 @options.file("--samples", "FOLDER", "Pictures on which to keep the outputs close.")
@@ -71,19 +70,20 @@ joint_option = options.flag(
     ["per_tensor", "per_channel", "per_block", "per_grouped_channel"],
     "What gets a scale or a table of its own (ML Programs).",
 )
-@click.option(
-    "--block-size", default="32", show_default=True,
-    help="Inputs of a block; of tables 0 is all, and with --mean-bits several, such as 0,4,16.",
-)  # fmt: skip
-@click.option(
-    "--group-size", default="32", show_default=True,
-    help="Output channels of a group, or of a block of tables; 0 and several likewise.",
-)  # fmt: skip
-@click.option(
+@options.preset(
+    "--block-size",
+    "32",
+    "Inputs of a block; of tables 0 is all, and with --mean-bits several, such as 0,4,16.",
+)
+@options.preset(
+    "--group-size",
+    "32",
+    "Output channels of a group, or of a block of tables; 0 and several likewise.",
+)
+@options.preset(
     "--cluster-dim",
-    default="1",
-    show_default=True,
-    help="Of ML Programs: how many weights an entry of a table stands for; with --mean-bits "
+    "1",
+    "Of ML Programs: how many weights an entry of a table stands for; with --mean-bits "
     "several, such as 1,2.",
 )
 @joint_option

@@ -138,7 +138,7 @@ def _depthwise(
         from mlferry.compiled.sliding import WEIGHTED, slide
 
         result = np.empty((x.shape[0], weights.shape[0], *size), np.float32)
-        matrix = weights.reshape(weights.shape[0], -1)
+        matrix = np.ascontiguousarray(weights.reshape(weights.shape[0], -1))
         window = weights.shape[2:], strides, dilations, (0, 0)
         slide(WEIGHTED, _planes(x), matrix, *window, _planes(result))
         return result
