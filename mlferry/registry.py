@@ -80,10 +80,10 @@ class Registry(Generic[T]):
         return suggest(name, list(self._entries))
 
 
-def suggest(name: str, known: list[str], limit: int = 3) -> list[str]:
+def suggest(name: str, known: list[str]) -> list[str]:
     """The entries of `known` that look like `name`, ignoring case, best first."""
     by_lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=limit, cutoff=0.65)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.65)
     return [by_lower[entry] for entry in close]
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, formats, surrogates, separators
 
@@ -70,12 +70,18 @@ def identifier(text: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
-def unused(hint: str, taken: set[str]) -> str:
-    """A text, or it with a number, that is not taken; then it is."""
+def numbered(hint: str, is_taken: Callable[[str], bool]) -> str:
+    """A text, or it with the first number with which it is not taken."""
     name, number = hint, 0
-    while name in taken:
+    while is_taken(name):
         number += 1
         name = f"{hint}_{number}"
+    return name
+
+
+def unused(hint: str, taken: set[str]) -> str:
+    """A text, or it with a number, that is not taken; then it is."""
+    name = numbered(hint, taken.__contains__)
     taken.add(name)
     return name
 

@@ -13,7 +13,7 @@ from typing import Any
 from mlferry.converters.lowering import Lowering
 from mlferry.converters.values import SCALAR, Blob, Constant
 from mlferry.errors import ConversionError
-from mlferry.numerics.shapes import Shape, show
+from mlferry.numerics.shapes import Shape, in_common, show
 
 Body = Callable[[], Sequence[Blob | Constant]]
 Round = Callable[[Blob, list[Blob]], tuple["Blob | Constant | None", Sequence[Blob | Constant]]]
@@ -68,8 +68,7 @@ def _common(first: Blob, second: Blob) -> Shape | None:
             f"the two branches of a condition make shapes {show(first.source_shape)} and "
             f"{show(second.source_shape)}: Core ML needs one rank"
         )
-    pairs = zip(first.shape, second.shape, strict=True)
-    return tuple(a if a == b else None for a, b in pairs)
+    return in_common(first.shape, second.shape)
 
 
 def loop(

@@ -161,6 +161,16 @@ def joined(context: Lowering, blobs: Sequence[Blob], axis: int) -> Blob:
     return context.concat(blobs, axis)
 
 
+def channels_first(context: Lowering, x: Blob) -> Blob:
+    """[N, *spatial, C] as [N, C, *spatial]."""
+    return context.transpose(x, (0, x.rank - 1, *range(1, x.rank - 1)))
+
+
+def channels_last(context: Lowering, x: Blob) -> Blob:
+    """[N, C, *spatial] as [N, *spatial, C]."""
+    return context.transpose(x, (0, *range(2, x.rank), 1))
+
+
 def affine(context: Lowering, x: Blob, scale: float, shift: float = 0.0) -> Blob:
     """scale * x + shift"""
     return context.emit("activation", x, linear={"alpha": scale, "beta": shift})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import affine, known
+from mlferry.converters.operands import affine, channels_first, channels_last, known
 from mlferry.converters.values import SOURCE, Blob
 
 
@@ -42,16 +42,15 @@ def sampled(context: Lowering, x: Blob, positions: list[Blob], grid: GridSamplin
     """The sum over neighbours of weight times value, as [N, C, ...]."""
     choices = [_neighbours(context, p, grid.mode) for p in positions]
     total: Blob | None = None
-    channels_last = context.transpose(x, (0, *range(2, x.rank), 1))
+    last = channels_last(context, x)
     for corner in itertools.product(*choices):
         places, weights = [c[0] for c in corner], [c[1] for c in corner]
-        value = _values(context, channels_last, places, known(x)[2:], grid)
+        value = _values(context, last, places, known(x)[2:], grid)
         for weight in weights:
             value = value if weight is None else context.multiply(value, weight)
         total = value if total is None else context.add(total, value)
     assert total is not None
-    axes = (0, total.rank - 1, *range(1, total.rank - 1))
-    return context.transpose(total, axes)
+    return channels_first(context, total)
 
 
 def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob | None]]:
@@ -74,9 +73,9 @@ def _neighbours(context: Lowering, p: Blob, mode: str) -> list[tuple[Blob, Blob 
     return results
 
 
-def _cubic(context: Lowering, d: Blob, offset: int, a: float = -0.75) -> Blob:
+def _cubic(context: Lowering, d: Blob, offset: int) -> Blob:
     """Keys's kernel, in Horner's form, of the inner or the outer neighbours."""
-    inner = offset in (0, 1)
+    inner, a = offset in (0, 1), -0.75
     third, second, first, zeroth = (
         (a + 2, -(a + 3), 0.0, 1.0) if inner else (a, -5 * a, 8 * a, -4 * a)
     )

@@ -26,6 +26,7 @@ from mlferry.numerics.shapes import Shape
 from mlferry.registry import did_you_mean
 from mlferry.spec import features, fields, networks, weights
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
+from mlferry.text import numbered
 
 LAYER_KINDS: tuple[str, ...] = tuple(
     field.name for field in nn.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
@@ -186,19 +187,11 @@ class Builder:
 
     def unused_blob(self, name: str) -> str:
         """`name`, or `name` with a number appended, that no blob has."""
-        index, result = 0, name
-        while result in self.shapes or result in self._inner:
-            index += 1
-            result = f"{name}_{index}"
-        return result
+        return numbered(name, lambda each: each in self.shapes or each in self._inner)
 
     def unused_layer(self, name: str) -> str:
         """`name`, or `name` with a number appended, that no layer has."""
-        index, result = 0, name
-        while result in self._names:
-            index += 1
-            result = f"{name}_{index}"
-        return result
+        return numbered(name, self._names.__contains__)
 
     def is_input(self, name: str) -> bool:
         """Whether a blob is an input of the network."""

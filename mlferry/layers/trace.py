@@ -10,7 +10,7 @@ from mlferry.errors import SpecError
 from mlferry.layers import versions
 from mlferry.layers.definitions import SIZE_CHECKS, Change, infer
 from mlferry.layers.params import Params
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Shape, in_common
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
 
@@ -227,14 +227,8 @@ def _walk_bodies(
 
 
 def _agreed(first: Known, second: Known) -> Known:
-    merged = {**first, **second}
-    for name in first.keys() & second.keys():
-        one, other = first[name], second[name]
-        if one is None or other is None or len(one) != len(other):
-            merged[name] = None
-        else:
-            merged[name] = tuple(a if a == b else None for a, b in zip(one, other, strict=True))
-    return merged
+    both = first.keys() & second.keys()
+    return first | second | {name: in_common(first[name], second[name]) for name in both}
 
 
 # ---- inputs -----------------------------------------------------------------------------------

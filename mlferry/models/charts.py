@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_LEFT, _RIGHT, _TOP, _BELOW = 64, 24, 34, 40
+_LEFT, _RIGHT, _TOP, _BELOW, _HEIGHT = 64, 24, 34, 40, 260
 _LETTER = 6.2  # the width of one, about
 
 
@@ -90,7 +90,6 @@ def chart(
     y: ChartAxis,
     *,
     width: int = 640,
-    height: int = 260,
     dot: float = 4,
 ) -> str:
     """Marks in a frame with both axes."""
@@ -99,7 +98,7 @@ def chart(
         return _LEFT + x.part(value) * (width - _LEFT - _RIGHT)
 
     def down(value: float) -> float:
-        return height - _BELOW - y.part(value) * (height - _BELOW - _TOP)
+        return _HEIGHT - _BELOW - y.part(value) * (_HEIGHT - _BELOW - _TOP)
 
     lines = [
         f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{down(at):.1f}" '
@@ -108,12 +107,12 @@ def chart(
         for at, text in y.ticks
     ]
     lines += [
-        f'<text x="{across(at):.1f}" y="{height - _BELOW + 16}" text-anchor="middle">'
+        f'<text x="{across(at):.1f}" y="{_HEIGHT - _BELOW + 16}" text-anchor="middle">'
         f"{escape(text)}</text>"
         for at, text in x.ticks
     ]
     lines.append(
-        f'<text class="title" x="{(width + _LEFT) / 2:.0f}" y="{height - 6}" text-anchor="middle">'
+        f'<text class="title" x="{(width + _LEFT) / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">'
         f"{escape(x.title)}</text>"
         f'<text class="title" x="{_LEFT}" y="12">{escape(y.title)}</text>'
     )
@@ -140,7 +139,7 @@ def chart(
             start, row = _free(mark.label, at, high, width, labels)
             lines.append(f'<text x="{start:.1f}" y="{row:.1f}">{escape(mark.label)}</text>')
     return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {width} {_HEIGHT}" role="img" '
         f'aria-label="{escape(y.title, quote=True)}">{"".join(lines)}</svg>'
     )
 

@@ -145,3 +145,11 @@ def softmax_along(x: Array, axis: int) -> Array:
     np.exp(y, out=y)
     y /= y.sum(axis=axis, keepdims=True)
     return y
+
+
+def log_sum_exp(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    """The logarithm of the sum of powers of e, over some axes or all."""
+    top = x.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is not a number
+    total: Array = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    return total if keepdims else np.squeeze(total, axis=axis)

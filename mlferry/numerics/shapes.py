@@ -99,6 +99,13 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def in_common(one: Shape | None, other: Shape | None) -> Shape | None:
+    """What two shapes of one value have in common; None if not even the rank is."""
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(a if a == b else None for a, b in zip(one, other, strict=True))
+
+
 def replaced(shape: Shape, axis: int, extent: Extent) -> Shape:
     """`shape` with another extent at `axis`."""
     axis = axis_of(axis, len(shape))

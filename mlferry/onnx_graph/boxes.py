@@ -127,6 +127,5 @@ def _filled(
         emitter.shapes[rows] = (batch, most, emitter.shape(table)[2])
         results.append(emitter.node("Where", emitter.expand(real, [2]), rows, emitter.number(0)))
     padded_indices = emitter.node("Where", real, indices, emitter.constant(np.int64(-1)))
-    emitter.shapes[padded_indices] = (batch, most)
     number = emitter.reshape(total, [-1 if batch is None else batch])
     return results[0], results[1], padded_indices, number

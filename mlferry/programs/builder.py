@@ -90,14 +90,10 @@ class ProgramBuilder:
     @contextmanager
     def inside(self) -> Iterator[Block]:
         """Write operations into a block of their own, for control flow."""
-        block = Block()
-        self._blocks.append(block)
-        casts, self._casts = self._casts, dict(self._casts)
-        try:
+        block, known = Block(), dict(self._casts)
+        with self.within(block):
+            self._casts = known
             yield block
-        finally:
-            self._blocks.pop()
-            self._casts = casts
 
     @contextmanager
     def within(self, block: Block) -> Iterator[None]:

@@ -148,10 +148,10 @@ def scalar(emitter: Emitter, value: float, dtype: str) -> str:
     return emitter.constant(np.asarray(value).astype(dtype).reshape(()))
 
 
-def values_of(emitter: Emitter, x: str, dtype: str = "int64") -> tuple[int, ...] | None:
-    """The values of an operand, if they are known."""
+def values_of(emitter: Emitter, x: str) -> tuple[int, ...] | None:
+    """The integers of an operand, if they are known."""
     array = emitter.known(x)
-    return None if array is None else tuple(np.ravel(array).astype(dtype).tolist())
+    return None if array is None else tuple(np.ravel(array).astype(np.int64).tolist())
 
 
 def moved_axis(rank: int, source: int, target: int) -> list[int]:

@@ -162,15 +162,9 @@ def is_users_own(layer: Layer) -> bool:
     return layer.is_users and not layer.layers
 
 
-def entry_of(entry: Mapping[str, Any], name: str, version: int = 3) -> Layer:
-    """One layer or function of a serialized model.
-
-    Args:
-        entry: the object as Keras serializes it.
-        name: where the entry has none.
-        version: the major version of the Keras that wrote it.
-    """
-    return _layer({**entry, "name": name}, version, name)
+def entry_of(entry: Mapping[str, Any], name: str) -> Layer:
+    """One layer or function as Keras 3 serializes it, under a name of its own."""
+    return _layer({**entry, "name": name}, 3, name)
 
 
 def _is_users(entry: Mapping[str, Any]) -> bool:

@@ -271,16 +271,14 @@ def _of_sequences(node: Node, first: Mask | None) -> list[Mask | None]:
     return [first, first] if "merge_mode" in config and config["merge_mode"] is None else [first]
 
 
-def _compare(context: Lowering, x: Blob, name: str, kind: str, alpha: float) -> Blob:
-    return context.layer(kind, x, name=name, layout=SOURCE, alpha=alpha)
+def _differs(context: Lowering, x: Blob, name: str, value: float) -> Blob:
+    return context.layer("notEqual", x, name=name, layout=SOURCE, alpha=value)
 
 
 def _not_zero(node: Node) -> Mask:
     value = node.inputs[0]
     name = f"{node.name}/mask"
-    return Mask(
-        node.name, lambda context: _compare(context, context.blob(value), name, "notEqual", 0.0)
-    )
+    return Mask(node.name, lambda context: _differs(context, context.blob(value), name, 0.0))
 
 
 def _differing(node: Node) -> Mask:
@@ -289,7 +287,7 @@ def _differing(node: Node) -> Mask:
 
     def make(context: Lowering) -> Blob:
         x = context.source_order(context.blob(value))
-        other = _compare(context, x, f"{node.name}/mask", "notEqual", skipped)
+        other = _differs(context, x, f"{node.name}/mask", skipped)
         return context.reduce("reduceMax", other, (-1,), keep=False)
 
     return Mask(node.name, make)

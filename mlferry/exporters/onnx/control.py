@@ -11,9 +11,9 @@ from mlferry.exporters.control import (
     loop_parts,
     rest_of_round,
 )
-from mlferry.exporters.onnx.translation import ROUNDS, Translation, agreed
+from mlferry.exporters.onnx.translation import ROUNDS, Translation
 from mlferry.exporters.walk import Layer
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Shape, in_common
 from mlferry.onnx_graph import rounds
 from mlferry.onnx_graph.graph import Body, Port
 
@@ -47,7 +47,7 @@ def loop(t: Translation, layer: Layer, live: set[str]) -> None:
     while True:  # each round knows fewer extents, until one changes nothing
         round_body, ends = _round(t, layer, parts, states, shapes)
         after = [
-            end if blob not in t.values else agreed(shape, end)
+            end if blob not in t.values else in_common(shape, end)
             for blob, shape, end in zip(states, shapes, ends, strict=True)
         ]
         if after == shapes:
@@ -95,7 +95,7 @@ def _round(
         round_body = t.body(nodes, values, ports)
     known = ends[0]
     for other in ends[1:]:
-        known = [agreed(a, b) for a, b in zip(known, other, strict=True)]
+        known = [in_common(a, b) for a, b in zip(known, other, strict=True)]
     return round_body, known
 
 

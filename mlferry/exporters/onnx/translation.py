@@ -18,7 +18,7 @@ from mlferry.layers.definitions import infer
 from mlferry.layers.exports import OPS
 from mlferry.layers.params import Params
 from mlferry.layers.trace import CustomShapes
-from mlferry.numerics.shapes import Shape
+from mlferry.numerics.shapes import Shape, in_common
 from mlferry.onnx_graph.emitter import Emitter
 from mlferry.onnx_graph.graph import CUSTOM_DOMAIN, Body, Graph, Node, Port, walk
 from mlferry.onnx_graph.simplify import simplified
@@ -122,7 +122,7 @@ class Translation(LayerWalk[str, list[Node]]):
             "If", [condition], len(results[0]), then_branch=branches[0], else_branch=branches[1]
         )
         for output, one, other in zip(outputs, *results, strict=True):
-            self.e.shapes[output] = agreed(self.e.shapes.get(one), self.e.shapes.get(other))
+            self.e.shapes[output] = in_common(self.e.shapes.get(one), self.e.shapes.get(other))
             if self.e.dtype(one) == "bool":
                 self.e.booleans.add(output)
         return outputs
@@ -255,13 +255,6 @@ class Translation(LayerWalk[str, list[Node]]):
             "others with onnxruntime",
         ]
         check_refusals(self.refusals, "ONNX", advice)
-
-
-def agreed(one: Shape | None, other: Shape | None) -> Shape | None:
-    """What two shapes of one value have in common; None if not even the rank is."""
-    if one is None or other is None or len(one) != len(other):
-        return None
-    return tuple(a if a == b else None for a, b in zip(one, other, strict=True))
 
 
 def renamed(port: Port, names: Mapping[str, str]) -> Port:

@@ -15,6 +15,7 @@ from mlferry.exporters.control import (
 )
 from mlferry.exporters.program.translation import Translation
 from mlferry.exporters.walk import Layer
+from mlferry.numerics.shapes import in_common
 from mlferry.programs.graph import Block, Value
 from mlferry.programs.types import TensorType
 from mlferry.refusals import refuse
@@ -65,10 +66,10 @@ def _widened(one: TensorType, two: TensorType) -> TensorType:
     dtype = one.dtype
     if one.dtype != two.dtype:
         dtype = "fp32" if "fp32" in (one.dtype, two.dtype) else "int32"
-    if one.shape is None or two.shape is None or len(one.shape) != len(two.shape):
+    shape = in_common(one.shape, two.shape)
+    if shape is None:
         raise refuse("a blob of its rounds changes the number of its axes")
-    pairs = zip(one.shape, two.shape, strict=True)
-    return TensorType(dtype, tuple(a if a == b else None for a, b in pairs))
+    return TensorType(dtype, shape)
 
 
 def _first(translation: Translation, layer: Layer, blob: str, parts: LoopParts) -> Value:

@@ -17,7 +17,7 @@ from mlferry.programs.graph import Value
 from mlferry.programs.types import StateType, TensorType
 from mlferry.spec import features, networks
 from mlferry.spec.proto import features_pb2 as ft, model_pb2, neural_network_pb2 as nn
-from mlferry.text import logger_of, paragraph
+from mlferry.text import logger_of, paragraph, unused
 
 logger = logger_of(__name__)
 
@@ -41,12 +41,7 @@ def program_names(
         if feature.name in names:
             continue
         original = state_name(feature.name) if feature.name in states else feature.name
-        name, number = sanitized(original), 0
-        while name in used:
-            number += 1
-            name = f"{sanitized(original)}_{number}"
-        used.add(name)
-        names[feature.name] = name
+        name = names[feature.name] = unused(sanitized(original), used)
         if name != original:
             logger.warning(
                 "%r is called %r in the program: names there consist of letters, digits and _",

@@ -200,7 +200,6 @@ def _blobs(
         emitter.shapes[state] = (len(layer.parts), known[1], units)
     if sequence and layer.direction == "reverse":
         y = emitter.sliced(y, 0, -1, np.iinfo(np.int64).min, -1)
-        emitter.shapes[y] = (known[0], 1, known[1], units)
     if sequence:
         turned = emitter.transpose(y, [0, 2, 1, 3]) if both else y
         shown = emitter.reshape(turned, [steps, batch, len(layer.parts) * units, 1, 1])

@@ -10,14 +10,7 @@ import numpy as np
 from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.layers.reduction.definition import AXES_OF_REDUCE, MODES, reduced_axes
-
-
-def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
-    top = x.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)  # the difference of infinities is not a number
-    total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
-    return total if keepdims else np.squeeze(total, axis=axis)
-
+from mlferry.numerics.functions import log_sum_exp
 
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduceL1": lambda x, **k: np.abs(x).sum(**k),
@@ -29,7 +22,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduceMean": np.mean,
     "reduceLogSum": lambda x, **k: np.log(x.sum(**k)),
     "reduceSumSquare": lambda x, **k: np.square(x).sum(**k),
-    "reduceLogSumExp": _log_sum_exp,
+    "reduceLogSumExp": log_sum_exp,
 }
 
 

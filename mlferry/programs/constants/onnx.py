@@ -80,10 +80,7 @@ def _looked_up(emitter: Emitter, call: Call, codes: Array, table: Array) -> str:
 
 def _codes(emitter: Emitter, call: Call, codes: Array) -> str:
     """Stored codes in the type with which nodes compute."""
-    constant = emitter.constant(codes, call.name)
-    y = emitter.node("Cast", constant, to=INT32)
-    emitter.shapes[y] = codes.shape
-    return y
+    return emitter.node("Cast", emitter.constant(codes, call.name), to=INT32)
 
 
 @export("constexpr_lut_to_dense", moves=True)

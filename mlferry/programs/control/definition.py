@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlferry.errors import SpecError
-from mlferry.numerics.shapes import broadcast, product, show
+from mlferry.numerics.shapes import broadcast, in_common, product, show
 from mlferry.programs.definitions import (
     ANY,
     BOOL,
@@ -70,10 +70,7 @@ def _either(one: ValueType, two: ValueType) -> ValueType:
         return one
     if one.dtype != two.dtype:
         raise SpecError(f"a value is {one} in one branch and {two} in the other")
-    if one.shape is None or two.shape is None or len(one.shape) != len(two.shape):
-        return TensorType(one.dtype, None)
-    pairs = zip(one.shape, two.shape, strict=True)
-    return TensorType(one.dtype, tuple(a if a == b else None for a, b in pairs))
+    return TensorType(one.dtype, in_common(one.shape, two.shape))
 
 
 @op_kind(

@@ -26,17 +26,17 @@ def rounded(emitter: Emitter, call: Call, x: str) -> str:
     *("erf", "exp", "sqrt"),
 )
 def of_floats(emitter: Emitter, call: Call, x: str) -> str:
-    y = emitter.node(call.op.capitalize(), _float(emitter, call, "x", x))
+    y = emitter.node(call.op.capitalize(), _float(emitter, call, x))
     return y if call.dtype == "float32" else cast(emitter, y, call.dtype)
 
 
-def _float(emitter: Emitter, call: Call, parameter: str, x: str) -> str:
-    return x if call.carrier(parameter) == "float32" else cast(emitter, x, "float32")
+def _float(emitter: Emitter, call: Call, x: str) -> str:
+    return x if call.carrier("x") == "float32" else cast(emitter, x, "float32")
 
 
 @export("exp2")
 def exp2(emitter: Emitter, call: Call, x: str) -> str:
-    y = emitter.node("Pow", emitter.number(2), _float(emitter, call, "x", x))
+    y = emitter.node("Pow", emitter.number(2), _float(emitter, call, x))
     return y if call.dtype == "float32" else cast(emitter, y, call.dtype)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from mlferry.programs.graph import (
     readers,
 )
 from mlferry.programs.types import Known, TensorType
+from mlferry.text import unused
 
 
 class Rewriter:
@@ -121,9 +122,7 @@ class Rewriter:
         values: list[Value] = []
         used = names(self.root)
         for kind in inferred(op, definition_of(op, self.opset), arguments):
-            name = _fresh(f"{place.outputs[0].name}_{op}", used)
-            values.append(Value(name, kind))
-            used.add(name)
+            values.append(Value(unused(f"{place.outputs[0].name}_{op}", used), kind))
         operation = Operation(op, dict(arguments), tuple(values), source=place.source)
         for value in values:
             value.maker = operation
@@ -183,15 +182,6 @@ class Rewriter:
     def _remember(self, operation: Operation) -> None:
         for value in operation.operands():
             self._readers.setdefault(value, []).append(operation)
-
-
-def _fresh(hint: str, used: Collection[str]) -> str:
-    """A name that no value has."""
-    name, number = hint, 0
-    while name in used:
-        number += 1
-        name = f"{hint}_{number}"
-    return name
 
 
 _SMALL = 64

@@ -104,7 +104,6 @@ def _results(
         return emitter.expand(ends[0], [0]), *ends
     if direction == "reverse":
         y = emitter.sliced(y, 0, -1, _BEFORE, -1)
-        emitter.shapes[y] = (known[0], 1, known[1], units)
     y = emitter.transpose(y, [0, 2, 1, 3])
     return emitter.reshape(y, [steps, batch, count * units]), *ends
 

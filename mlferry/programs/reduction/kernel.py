@@ -7,24 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from mlferry.numerics.functions import log_sum_exp
 from mlferry.programs.kernels import Array, Call, kernel
 from mlferry.programs.reshaping.definition import vector
 
 Axes = tuple[int, ...] | None
 
 
-def _log_sum_exp(x: Array, axis: Axes, keepdims: bool) -> Any:
-    largest = x.max(axis=axis, keepdims=True)
-    shift = np.where(np.isfinite(largest), largest, 0)
-    total = np.log(np.exp(x - shift).sum(axis=axis, keepdims=True)) + shift
-    return total if keepdims else total.reshape(x.max(axis=axis).shape)
-
-
 _REDUCTIONS: dict[str, Callable[[Array, Axes, bool], Any]] = {
     "reduce_l1_norm": lambda x, a, k: np.abs(x).sum(axis=a, keepdims=k),
     "reduce_l2_norm": lambda x, a, k: np.sqrt(np.square(x).sum(axis=a, keepdims=k)),
     "reduce_log_sum": lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)),
-    "reduce_log_sum_exp": _log_sum_exp,
+    "reduce_log_sum_exp": log_sum_exp,
     "reduce_max": lambda x, a, k: x.max(axis=a, keepdims=k),
     "reduce_mean": lambda x, a, k: x.mean(axis=a, keepdims=k),
     "reduce_min": lambda x, a, k: x.min(axis=a, keepdims=k),

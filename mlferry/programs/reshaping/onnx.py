@@ -107,7 +107,6 @@ def reverse_sequence(
         raise refuse("its samples lie along the axis that it turns around")
     order = [*front, *(axis for axis in range(rank) if axis not in front)]
     wide = cast(emitter, x, "int32") if call.dtype == "bool" else x
-    emitter.shapes[wide] = emitter.shape(x)
     y = emitter.node(
         "ReverseSequence",
         emitter.transpose(wide, order),

@@ -306,7 +306,6 @@ def _sides(
     coding = BOX_CODINGS[call.options["box_coordinate_mode"]]
     scale = _double(emitter, call.options["spatial_scale"])
     wide = emitter.node("Mul", cast(emitter, boxes, "float64"), scale)
-    emitter.shapes[wide] = emitter.shape(boxes)
     top, left, bottom, right = (emitter.sliced(wide, 1, place, place + 1) for place in coding.order)
     sides = []
     for extent, (start, end) in zip(size, ((top, bottom), (left, right)), strict=True):
@@ -349,24 +348,18 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
     for (start, end), extent, count in places:
         positions = _POSITIONS[call.options["sampling_mode"]](emitter, start, end, count)
         last, zero = _double(emitter, extent - 1), _double(emitter, 0)
-        known = (emitter.shape(boxes)[0], count)
-        emitter.shapes[positions] = known
         inside = emitter.node(
             "And",
             emitter.node("GreaterOrEqual", positions, zero),
             emitter.node("LessOrEqual", positions, last),
         )
-        emitter.shapes[inside] = known
         insides.append(inside)
         clipped = emitter.node("Min", emitter.node("Max", positions, zero), last)
-        emitter.shapes[clipped] = known
         away = emitter.node(
             "Sub", emitter.expand(clipped, [-1]), _double(emitter, np.arange(extent))
         )
         near = emitter.node("Sub", _double(emitter, 1), emitter.node("Abs", away))
-        weights = emitter.node("Relu", cast(emitter, near, "float32"))
-        emitter.shapes[weights] = (*known, extent)
-        matrices.append(weights)
+        matrices.append(emitter.node("Relu", cast(emitter, near, "float32")))
     rows = emitter.expand(matrices[0], range(1, 1 + lead))
     columns = emitter.expand(emitter.transpose(matrices[1], [0, 2, 1]), range(1, 1 + lead))
     y = emitter.node("MatMul", emitter.node("MatMul", rows, images), columns)
@@ -374,7 +367,6 @@ def _patches(emitter: Emitter, call: Call, images: str, boxes: str, lead: int) -
         return y
     across = emitter.expand(insides[1], [1])
     whole = emitter.node("And", emitter.expand(insides[0], [2]), across)
-    emitter.shapes[whole] = (emitter.shape(boxes)[0], *counts)
     expanded = emitter.expand(whole, range(1, 1 + lead))
     return emitter.node("Where", expanded, y, emitter.number(filler))
 
@@ -407,7 +399,6 @@ def crop_boxes(
     which = box_indices or counted(emitter, emitter.extent(boxes, 0))
     flat = emitter.reshape(which, [-1])
     wide = cast(emitter, boxes, "float32") if call.carrier("boxes") != "float32" else boxes
-    emitter.shapes[wide] = emitter.shape(boxes)
     images = _images(emitter, x, flat, emitter.shape(boxes)[0])
     return _patches(emitter, call, images, wide, 1)
 

@@ -19,7 +19,7 @@ from mlferry.converters.keras.ops.registry import (
     weight,
 )
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent, known
+from mlferry.converters.operands import channels_first, extent, known
 from mlferry.converters.recurrent import (
     GRU,
     LSTM,
@@ -126,8 +126,7 @@ class Convolutional:
             known(x)  # only the batch may vary
         flat = context.reshape(x, (product((time, batch)), *rest), layout=SOURCE)
         if not self.first:
-            order = (0, flat.rank - 1, *range(1, flat.rank - 1))
-            flat = context.transpose(flat, order)
+            flat = channels_first(context, flat)
         how = self.how
         spans = spans_of(self.kernel.shape[2:], how.dilations)
         pairs = how.pairs or same_pairs(flat, spans, how.strides)

@@ -10,7 +10,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import dimensions_of
 from mlferry.converters.keras.ops.registry import choice, op, sizes, weight
 from mlferry.converters.lowering import Lowering
-from mlferry.converters.operands import extent
+from mlferry.converters.operands import channels_first, channels_last, extent
 from mlferry.converters.values import SOURCE, Blob
 from mlferry.errors import ConversionError
 
@@ -27,7 +27,7 @@ def locally_connected(context: Lowering, node: Node, x: Blob) -> Blob:
         )
     first = attrs.get("data_format") == "channels_first"
     if first:
-        x = context.transpose(x, (0, *range(2, x.rank), 1))
+        x = channels_last(context, x)
     *space, channels = (extent(x, axis) for axis in range(1, x.rank))
     kernel = sizes(attrs["kernel_size"], dimensions, "kernel_size")
     strides = sizes(attrs.get("strides", 1), dimensions, "strides")
@@ -55,5 +55,4 @@ def locally_connected(context: Lowering, node: Node, x: Blob) -> Blob:
     if attrs.get("use_bias", True):
         bias = weight(node, "bias", *counts, filters)
         shaped = context.add(shaped, context.constant(bias, layout=SOURCE))
-    axes = (0, shaped.rank - 1, *range(1, shaped.rank - 1))
-    return context.transpose(shaped, axes) if first else shaped
+    return channels_first(context, shaped) if first else shaped

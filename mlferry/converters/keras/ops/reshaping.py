@@ -10,6 +10,7 @@ from mlferry.converters.graph import Node
 from mlferry.converters.keras.ops.convolution import as_image, dimensions_of, from_image, spatial_op
 from mlferry.converters.keras.ops.registry import op
 from mlferry.converters.lowering import Lowering
+from mlferry.converters.operands import channels_last
 from mlferry.converters.reshapes import MOST_AXES, reshaped
 from mlferry.converters.sizes import use
 from mlferry.converters.values import CHANNELS_FIRST, SOURCE, UNFLATTENED, Blob, Layout
@@ -25,7 +26,7 @@ def flatten(context: Lowering, node: Node, x: Blob) -> Blob:
     """
     first = node.attrs.get("data_format") == "channels_first"
     if first and (x.shape is None or x.rank > 2):
-        x = context.transpose(context.source_order(x), (0, *range(2, x.rank), 1))
+        x = channels_last(context, context.source_order(x))
     if x.shape is None:
         return context.layer("flattenTo2D", x, axis=1)
     if x.rank == 2:

@@ -162,10 +162,9 @@ class Flow:
         source: Row | Cell,
         name: str,
         cell: str,
-        shape: Sizes = (1, 1),
     ) -> Cell:
         """Add a model from one feature to one value."""
-        result = Cell(self.fresh(name), cell, shape)
+        result = Cell(self.fresh(name), cell)
         self.add(
             kind, params, [source], {result.feature: type_of(result)}, label=_target(kind, result)
         )
@@ -275,13 +274,13 @@ class Flow:
             "featureVectorizer", {"inputList": [column]}, table, f"{name}_scores", size
         )
 
-    def chosen(self, row: Row, labels: Labels, **options: Any) -> Classes:
-        """The class with the largest score of a row."""
+    def chosen(self, scores: Row | Pending, labels: Labels, **options: Any) -> Classes:
+        """The class with the largest score; a network computes pending ones when needed."""
 
-        def add_both(labels: Labels, label: str, scores: str = "") -> None:
-            self.add_choice(row, labels, label, scores)
+        def add_both(labels: Labels, label: str, shown: str = "") -> None:
+            self.add_choice(self.row(scores), labels, label, shown)
 
-        return Classes(labels, add_both, lambda: row, add_both=add_both, **options)
+        return Classes(labels, add_both, lambda: self.row(scores), add_both=add_both, **options)
 
     def row(self, value: Held | None) -> Row:
         """The numbers of a value as one multi-array.

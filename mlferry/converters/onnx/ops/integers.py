@@ -22,7 +22,14 @@ from mlferry.converters.onnx.ops.normalization import softmax_1, softmax_13
 from mlferry.converters.onnx.ops.pooling import pool
 from mlferry.converters.onnx.ops.quantization import along, quantize_linear, remembered, rounded
 from mlferry.converters.onnx.ops.registry import op
-from mlferry.converters.operands import array_of, as_blob, joined, positive
+from mlferry.converters.operands import (
+    array_of,
+    as_blob,
+    channels_first,
+    channels_last,
+    joined,
+    positive,
+)
 from mlferry.converters.values import Blob, Constant, Operand, blob_of
 from mlferry.errors import ConversionError
 
@@ -236,12 +243,3 @@ def qlinear_where(context: Lowering, node: Node, condition: Operand, *operands: 
     y = as_blob(context, floats(context, node, 4, y_scale, y_zero, 0))
     output = context.where(as_blob(context, condition), x, y)
     return _quantized(context, node, output, z_scale, z_zero)
-
-
-def channels_first(context: Lowering, x: Blob) -> Blob:
-    axes = (0, x.rank - 1, *range(1, x.rank - 1))
-    return context.transpose(x, axes)
-
-
-def channels_last(context: Lowering, x: Blob) -> Blob:
-    return context.transpose(x, (0, *range(2, x.rank), 1))

@@ -148,7 +148,7 @@ def _classes(
         sign = model(weights, offsets)
         return Classes(labels, sign.add_label, lambda: flow.row(both))
     if transform == "NONE":
-        return _chosen_later(flow, raw, labels)
+        return flow.chosen(raw, labels)
 
     def normalized() -> Classes:
         return model(weights, offsets, classEncoding="OneVsRest")
@@ -161,12 +161,3 @@ def _classes(
         is_distribution=transform == "SOFTMAX",
         normalized=normalized if transform == "LOGISTIC" and len(labels) > 2 else None,
     )
-
-
-def _chosen_later(flow: Flow, raw: Pending, labels: Labels) -> Classes:
-    """The class with the largest score; a network computes the scores when they are needed."""
-
-    def add_both(labels: Labels, label: str, scores: str = "") -> None:
-        flow.add_choice(flow.row(raw), labels, label, scores)
-
-    return Classes(labels, add_both, lambda: flow.row(raw), add_both=add_both)
