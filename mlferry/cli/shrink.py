@@ -108,19 +108,23 @@ def quantize(
     from mlferry.models.model import MLModel
     from mlferry.models.quantization import quantize_weights
 
+    choice = _integers("--bits", bits, "2,3,4,6")
+    inputs = _integers("--block-size", block_size, "0,4,16")
+    outputs = _integers("--group-size", group_size, "0,4")
+    lengths = _integers("--cluster-dim", cluster_dim, "1,2")
     defined = run_file(custom)
     table = defined.get("lut_function") if mode == "custom_lut" else None
     small = quantize_weights(
         MLModel(model),
-        _integers("--bits", bits, "2,3,4,6"),
+        choice,
         mode,
         samples,
         mean_bits=mean_bits,
         lut_function=table,
         granularity=granularity,
-        block_size=_integers("--block-size", block_size, "0,4,16"),
-        group_size=_integers("--group-size", group_size, "0,4"),
-        cluster_dim=_integers("--cluster-dim", cluster_dim, "1,2"),
+        block_size=inputs,
+        group_size=outputs,
+        cluster_dim=lengths,
         joint_compression=joint,
         convert_to="mlprogram" if out.suffix == ".mlpackage" else None,
     )

@@ -26,7 +26,7 @@ from mlferry.models.quantization.calibration import (
     store,
     tables_of,
 )
-from mlferry.models.quantization.codes import Block, Code, table_size
+from mlferry.models.quantization.codes import Code, TableBlock, table_size
 from mlferry.models.quantization.walks import Features, Streams, alone, later_reads
 from mlferry.progress import progress
 from mlferry.runtime.evaluators.network import NetworkEvaluator, probability_blob
@@ -152,7 +152,7 @@ def _same_for_all(
     places: Sequence[_WeightChoices], codes: Sequence[Code], limit: float
 ) -> list[list[int]]:
     """Of each length of vectors and block the code with most bits that fits, if all may have it."""
-    found: dict[tuple[int, Block], list[int]] = {}
+    found: dict[tuple[int, TableBlock], list[int]] = {}
     for code in sorted(codes):
         if not all(code in place.codes for place in places):
             continue

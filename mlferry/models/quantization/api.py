@@ -18,7 +18,7 @@ from mlferry.models.problems import has_programs
 from mlferry.models.programs import ProgramOptions, as_program, is_program, to_program
 from mlferry.models.quantization import calibration, modes, selectors
 from mlferry.models.quantization.allocation import codes_for
-from mlferry.models.quantization.codes import Block, Code
+from mlferry.models.quantization.codes import Code, TableBlock
 from mlferry.models.quantization.programs import (
     GRANULARITIES,
     UNIQUE,
@@ -232,12 +232,14 @@ class _Sizes(NamedTuple):
         return self.lengths != (1,)
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[TableBlock]:
         """What may share a table."""
         if self.granularity == "per_block":
-            return [Block(outputs, inputs) for outputs in self.groups for inputs in self.inputs]
+            return [
+                TableBlock(outputs, inputs) for outputs in self.groups for inputs in self.inputs
+            ]
         sizes = {"per_channel": 1, "per_grouped_channel": self.groups[0]}
-        return [Block(sizes.get(self.granularity or "", 0))]
+        return [TableBlock(sizes.get(self.granularity or "", 0))]
 
     def codes(self, bits: Sequence[int]) -> list[Code]:
         """All codes with so many bits."""

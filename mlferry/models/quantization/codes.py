@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 
-class Block(NamedTuple):
+class TableBlock(NamedTuple):
     """The part of a weight that shares a table.
 
     Attributes:
@@ -30,7 +30,7 @@ class Block(NamedTuple):
         return " of ".join(f"{size} {what}" for size, what in parts if size)
 
 
-WHOLE = Block()
+WHOLE = TableBlock()
 
 
 class Code(NamedTuple):
@@ -44,7 +44,7 @@ class Code(NamedTuple):
 
     bits: int
     length: int = 1
-    block: Block = WHOLE
+    block: TableBlock = WHOLE
 
     @property
     def rate(self) -> float:
