@@ -33,11 +33,24 @@ SHOWN = {
     "convolved": "convolutions", "depthwise": "depthwise convolutions",
     "grouped": "grouped convolutions", "transposed": "transposed convolutions", "pool": "pooling",
     "OverSpace": "global pooling", "InstanceNormalization": "instance normalization",
-    "_alone": "value by value", "_windows": "depthwise convolutions and pooling",
-    "instance_normalized": "instance normalization", "Map": "borders", "Plan": "borders",
-    "_copying": "copies",
-    "Joined": "sums of maps", "Repeated": "upsampling", "Padded": "borders",
+    "instance_normalized": "instance normalization", "_alone": "value by value",
+    "_Kernel": "convolutions and pooling", "filling": "borders", "copying": "copies",
+    "Joined": "sums of maps", "Repeated": "upsampling",
 }  # fmt: skip
+
+
+def compiled_steps(run: Any) -> list[tuple[str, Callable[[], Any]]]:
+    """The steps of a table, one by one, with what they are."""
+    from mlferry.compiled import windows
+    from mlferry.compiled.tasks import Table
+
+    names = {
+        windows.CONVOLVE: "convolutions", windows.WEIGHTED: "depthwise convolutions",
+        windows.LARGEST: "pooling", windows.SUM: "sums of windows",
+        windows.SQUARES: "instance normalization", windows.SCALED: "instance normalization",
+        windows.FILL: "borders", windows.COPY: "copies",
+    }  # fmt: skip
+    return [(names[step[0].function], Table([step])) for step in run.steps]
 
 
 def in_turn(works: Sequence[Callable[[], Any]], runs: int) -> list[float]:
@@ -74,7 +87,9 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
             if made is not None and part.region:
                 blobs |= made
                 for plans in part.region._plans.values():
-                    works += [(SHOWN[_function(run)], run) for run in plans[0]._runs]
+                    for run in plans[0]._runs:
+                        is_table = hasattr(run, "steps")
+                        works += compiled_steps(run) if is_table else [(SHOWN[_function(run)], run)]
                 continue
             for step in part.steps:
                 session._run(step, blobs)
