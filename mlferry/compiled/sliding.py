@@ -152,11 +152,12 @@ def slide(
         y: the planes of the result, as many for each of `x`.
 
     Raises:
-        PredictionError: the numbers of planes or weights do not fit.
+        PredictionError: the numbers of planes or weights do not fit, or a window starts inside.
     """
     taps = kernel[0] * kernel[1]
     factors = np.zeros((1, taps), np.float32) if weights is None else weights
-    if len(y) % max(1, len(x)) or factors.shape[1] != taps or strides[1] not in STRIDES:
+    fitting = len(y) % max(1, len(x)) == 0 and factors.shape[1] == taps
+    if not fitting or strides[1] not in STRIDES or min(start) < 0:
         raise PredictionError(f"windows {tuple(kernel)} of {x.shape} do not give {y.shape}")
     if y.size:
         _slide(function, x, factors, *kernel, *strides, *dilations, *start, y)

@@ -104,7 +104,7 @@ def _at_place(emit: Callable[[ir.IRBuilder, Value], Value]) -> Any:
     return function
 
 
-# counts one up, and gives what it was before; gives what it is
+# `_take` adds one and returns the number before; `_look` returns the number now
 _take = _at_place(lambda code, place: code.atomic_rmw("add", place, ir.Constant(INT, 1), "acq_rel"))
 _look = _at_place(lambda code, place: code.load_atomic(place, "acquire", 8))
 _whole_numbers = types.Array(types.int64, 1, "C")

@@ -77,13 +77,15 @@ def test_what_is_no_number_wins_a_maximum(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("planes", "taps", "stride"), [(3, 4, 1), (2, 5, 1), (2, 4, 3)], ids=["planes", "taps", "step"]
+    ("planes", "taps", "stride", "left"),
+    [(3, 4, 1, 0), (2, 5, 1, 0), (2, 4, 3, 0), (2, 4, 1, -1)],
+    ids=["planes", "taps", "step", "start"],
 )
-def test_extents_that_do_not_fit(planes: int, taps: int, stride: int) -> None:
+def test_extents_that_do_not_fit(planes: int, taps: int, stride: int, left: int) -> None:
     x, weights = np.zeros((2, 4, 4), np.float32), np.zeros((2, taps), np.float32)
     with pytest.raises(PredictionError, match="do not give"):
         slide(
-            WEIGHTED, x, weights, (2, 2), (1, stride), (1, 1), (0, 0),
+            WEIGHTED, x, weights, (2, 2), (1, stride), (1, 1), (0, left),
             np.zeros((planes, 3, 1), np.float32),
         )  # fmt: skip
 
