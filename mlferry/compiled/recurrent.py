@@ -28,7 +28,6 @@ from mlferry.compiled.windows import multiply_tile, vectors_for
 from mlferry.lanes import in_parts
 
 _ROWS = 8  # of a batch that go together, so that weights are read once for several
-_LATE = 2  # how much longer a multiplication takes that waits for the step before
 GATES = 4  # input, forget and output gate, and block input, in this order
 
 
@@ -199,4 +198,4 @@ class PackedLSTM:
     def _multiplications(self) -> int:
         """Of a step of one sample, in all directions."""
         inner = sum(product.weights.values.size for product in self.inputs)
-        return inner + _LATE * self.recursions.size
+        return inner + self.recursions.size

@@ -253,6 +253,7 @@ class ProgramSession:
         inputs: names and types of what it takes, states left out.
         states: names and types of its states.
         outputs: the names of what it makes.
+        widened: whether weights of float16 stay in memory as float32.
 
     Raises:
         SpecError: the function breaks the rules of the format.
@@ -292,6 +293,7 @@ class ProgramSession:
         self._weights, self._used = weights, False
         if widened is None:
             widened = half_bytes(block) <= _WIDENED_MOST and decoded_bytes(block) <= _DECODED_MOST
+        self.widened = widened
         planner = _Planner(opset, weights, precision == "half", self._random, widened)
         self._plan = planner.plan(block, {}, types, tuple(types))
         self._half = precision == "half"
