@@ -581,7 +581,7 @@ _EXACT_READS: _Reads = {
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
-    if kind.shape is None:
+    if kind.shape is None or shape == kind.shape:
         return True
     return len(shape) == len(kind.shape) and all(
         described in (extent, None) for extent, described in zip(shape, kind.shape, strict=True)
