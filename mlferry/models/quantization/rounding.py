@@ -15,15 +15,21 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.models.quantization.in_turn import (
+    Entries,
+    Floats,
+    Indices,
+    RowGrid,
+    compensated,
+    descend,
+)
 from mlferry.models.quantization.kmeans import kmeans_rows
 from mlferry.models.quantization.vectors import kmeans_vectors
-
-Floats = NDArray[np.float64]
+from mlferry.numerics.products import matmul
 
 DAMPING = 0.01  # of the mean of H's diagonal
 ROUNDS = 3
-_PASSES = 2
-_BLOCK = 64
+_SMALL = 64  # matrices that are inverted as a whole
 _GRADIENT_STEPS = 12
 _RANGE_COLUMNS = 512
 # Which parts of the full range are tried, by bits: fewer bits gain from narrower ranges.
@@ -98,6 +104,7 @@ class Dense(Moments):
     ) -> None:
         self.blocks = blocks
         self.own, self._cross = own, cross
+        self._factors: list[_Factor] = []
         self._damping: list[Floats] = []
         for moments in own:
             mean = np.trace(moments, axis1=1, axis2=2) / moments.shape[1]
@@ -109,7 +116,8 @@ class Dense(Moments):
 
     def times(self, weights: Floats) -> Floats:
         """``H @ weights``."""
-        return self._joined([h @ weights[:, b] for h, b in zip(self.own, self.blocks, strict=True)])
+        pairs = zip(self.own, self.blocks, strict=True)
+        return self._joined([_product(h, weights[:, block]) for h, block in pairs])
 
     @staticmethod
     def _joined(parts: list[Floats]) -> Floats:
@@ -120,28 +128,33 @@ class Dense(Moments):
         if self._cross is None:
             return weights
         parts: list[Floats] = []
-        for own, cross, damping, block in zip(
-            self.own, self._cross, self._damping, self.blocks, strict=True
-        ):
-            crossed = cross.swapaxes(1, 2) @ weights[:, block]
+        for own, damping, block in zip(self.own, self._damping, self.blocks, strict=True):
+            crossed = _product(self._cross.pop(0).swapaxes(1, 2), weights[:, block])
             crossed += damping[:, None, None] * weights[:, block]
-            parts.append(np.linalg.solve(own, crossed).astype(np.float64, copy=False))
+            self._factors.append(_Factor.of(own))
+            parts.append(self._factors[-1].solved(crossed))
         self._cross = None
         return self._joined(parts)
 
     def round(self, target: Floats, grid: Grid) -> Floats:
         """GPTQ: inputs by falling diagonal, errors carried on by the inverse's factor."""
-        quantized = [
-            _compensated(h, target[:, block], grid, block.start)
-            for h, block in zip(self.own, self.blocks, strict=True)
-        ]
-        return self._joined(quantized)
+        parts = []
+        for own, block in zip(self.own, self.blocks, strict=True):
+            factor = self._factors.pop(0) if self._factors else _Factor.of(own)
+            order = factor.order
+            rounded = np.empty_like(target[:, block])
+            rounded[:, order] = compensated(
+                factor.upper, target[:, block][:, order], grid, block.start + order
+            )
+            parts.append(rounded)
+        return self._joined(parts)
 
     def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """Coordinate descent over all inputs, `_PASSES` times."""
+        """Coordinate descent over all inputs."""
         moved: Floats = quantized.copy()
         for own, block in zip(self.own, self.blocks, strict=True):
-            _descend(own, target[:, block], moved[:, block], grid, block.start)
+            inputs = np.arange(block.start, block.stop)
+            descend(own, target[:, block], moved[:, block], grid, inputs)
         return moved
 
 
@@ -150,57 +163,57 @@ def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
     moments[:, every, every] += amount[:, None]
 
 
-def _compensated(moments: Floats, target: Floats, grid: Grid, first: int) -> Floats:
-    """The inputs of a block, of which `first` is the first one of all."""
-    order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
-    sorted_moments = moments[:, order[:, None], order]
-    factor = np.linalg.cholesky(np.linalg.inv(sorted_moments)).swapaxes(1, 2)
-    work = target[:, order]
-    quantized = np.empty_like(work)
-    size = work.shape[1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        errors = np.empty_like(work[:, start:end])
-        for j in range(start, end):
-            quantized[:, j] = grid.near_row(work[:, j], first + order[j])
-            error = (work[:, j] - quantized[:, j]) / factor[:, j, j, None]
-            work[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * error[:, None]
-            errors[:, j - start] = error
-        work[:, end:] -= factor[:, start:end, end:].swapaxes(1, 2) @ errors
-    result = np.empty_like(quantized)
-    result[:, order] = quantized
+def _product(left: Floats, right: Floats) -> Floats:
+    result: Floats = matmul(left, right)
     return result
 
 
-def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid, first: int) -> None:
-    size = quantized.shape[1]
-    for _ in range(_PASSES):
-        moved = False
-        for start in range(0, size, _BLOCK):
-            end = min(start + _BLOCK, size)
-            near = moments[:, start:end, start:end]
-            pull = moments[:, start:end] @ (target - quantized)
-            for j in range(end - start):
-                here = quantized[:, start + j]
-                new = grid.near_row(here + pull[:, j] / near[:, j, j, None], first + start + j)
-                step = new - here
-                if not step.any():
-                    continue
-                quantized[:, start + j] = new
-                pull[:, j + 1 :] -= near[:, j, j + 1 :, None] * step[:, None]
-                moved = True
-        if not moved:
-            return
+class _Factor(NamedTuple):
+    """The inverse of moments as U'U, their inputs by falling diagonal.
+
+    Attributes:
+        order: the inputs, [inputs].
+        upper: U, upper triangular, [groups, inputs, inputs].
+    """
+
+    order: Indices
+    upper: Floats
+
+    @classmethod
+    def of(cls, moments: Floats) -> _Factor:
+        """Of moments [groups, inputs, inputs]."""
+        order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
+        backward = order[::-1]
+        lower = np.linalg.cholesky(moments[:, backward[:, None], backward])
+        upper = _inverse_of_lower(lower)[:, ::-1, ::-1]
+        return cls(order, np.ascontiguousarray(upper))
+
+    def solved(self, right: Floats) -> Floats:
+        """The moments' inverse times [groups, inputs, outputs]."""
+        result = np.empty_like(right)
+        half = _product(self.upper, right[:, self.order])
+        result[:, self.order] = _product(self.upper.swapaxes(1, 2), half)
+        return result
 
 
-class Grid(Protocol):
+def _inverse_of_lower(lower: Floats) -> Floats:
+    """The inverse of lower triangular matrices [groups, size, size], by halves."""
+    size = lower.shape[1]
+    if size <= _SMALL:
+        return np.tril(np.linalg.inv(lower))
+    half = size // 2
+    result = np.zeros_like(lower)
+    first = result[:, :half, :half] = _inverse_of_lower(lower[:, :half, :half])
+    last = result[:, half:, half:] = _inverse_of_lower(lower[:, half:, half:])
+    result[:, half:, :half] = -_product(_product(last, lower[:, half:, :half]), first)
+    return result
+
+
+class Grid(RowGrid, Protocol):
     """The values that quantized weights may have."""
 
     def near(self, weights: Floats) -> Floats:
         """The nearest values for [groups, inputs, outputs]."""
-
-    def near_row(self, weights: Floats, row: int) -> Floats:
-        """The nearest values for [groups, outputs] of one input."""
 
     def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
         """Move the grid to its best place for the indices of `quantized`; the new values."""
@@ -268,6 +281,14 @@ class LinearGrid:
     def near_row(self, weights: Floats, row: int) -> Floats:
         """The nearest values for [groups, outputs] of one input."""
         return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
+
+    def entries(self, groups: int, outputs: int) -> Entries:
+        """All values, for so many groups of so many outputs."""
+        scale, bias = self.scale.reshape(-1, 1), self.bias.reshape(-1, 1)
+        tables = np.arange(1 << self.bits) * scale + bias
+        own = self.scale.size > 1
+        every = np.arange(groups * outputs) if own else np.zeros(groups * outputs, np.intp)
+        return Entries(tables[:, :, None], every.reshape(groups, 1, outputs))
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -366,7 +387,7 @@ class Sharing(NamedTuple):
     inputs: int = 0
     taps: int = 1
 
-    def tables(self, groups: int, inputs: int, outputs: int) -> NDArray[np.intp] | None:
+    def tables(self, groups: int, inputs: int, outputs: int) -> Indices | None:
         """The table of each output, [groups, blocks of inputs, outputs]; None for one of all."""
         if not self.outputs and not self.inputs:
             return None
@@ -392,9 +413,7 @@ class TableGrid:
         rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(
-        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
-    ) -> None:
+    def __init__(self, tables: Floats, which: Indices | None = None, rows: int = 0) -> None:
         self.which, self._rows = which, rows
         self._set(tables)
 
@@ -422,11 +441,11 @@ class TableGrid:
         table: Floats = self.tables[0]
         return table
 
-    def _of_row(self, row: int) -> NDArray[np.intp] | None:
+    def _of_row(self, row: int) -> Indices | None:
         """The table of each output, [groups, outputs], for one input."""
         return None if self.which is None else self.which[:, row // self._rows if self._rows else 0]
 
-    def _places(self, weights: Floats) -> NDArray[np.intp]:
+    def _places(self, weights: Floats) -> Indices:
         """Where the nearest entries are among those of all tables, for [groups, inputs, outputs].
 
         Outputs are the last axis.
@@ -439,10 +458,10 @@ class TableGrid:
         ]
         return np.concatenate(places, axis=1)
 
-    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    def _places_in(self, weights: Floats, which: Indices | None) -> Indices:
         """Likewise of any axes before the outputs, in tables that spread over them."""
         if which is None:
-            alone: NDArray[np.intp] = np.searchsorted(self._middles[0], weights)
+            alone: Indices = np.searchsorted(self._middles[0], weights)
             return alone
         nearest = np.zeros(weights.shape, np.intp)
         nearest += which * self.tables.shape[1]
@@ -460,6 +479,14 @@ class TableGrid:
         places = self._places_in(weights, self._of_row(row))
         values: Floats = self.tables.reshape(-1)[places]
         return values
+
+    def entries(self, groups: int, outputs: int) -> Entries:
+        """All values, for so many groups of so many outputs."""
+        length = self.tables[0, 0].size
+        which = self.which
+        if which is None:
+            which = np.zeros((groups, 1, outputs // length), np.intp)
+        return Entries(self.tables.reshape(*self.tables.shape[:2], length), which, self._rows)
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -509,9 +536,7 @@ class VectorGrid(TableGrid):
         rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(
-        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
-    ) -> None:
+    def __init__(self, tables: Floats, which: Indices | None = None, rows: int = 0) -> None:
         self.length = tables.shape[2]
         super().__init__(tables, which, rows)
 
@@ -539,7 +564,7 @@ class VectorGrid(TableGrid):
         self.tables = tables
         self._half_lengths = np.square(tables).sum(axis=2) / 2
 
-    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    def _places_in(self, weights: Floats, which: Indices | None) -> Indices:
         """Where the nearest entries are among those of all tables; outputs are the last axis."""
         if weights.ndim == 3:
             own = None if which is None else which[:, 0]
@@ -555,7 +580,7 @@ class VectorGrid(TableGrid):
         nearest = near.argmax(axis=2)
         if which is not None:
             nearest += which * self.tables.shape[1]
-        places: NDArray[np.intp] = nearest[:, :, None] * self.length + np.arange(self.length)
+        places: Indices = nearest[:, :, None] * self.length + np.arange(self.length)
         return places.reshape(weights.shape)
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
@@ -565,7 +590,7 @@ class VectorGrid(TableGrid):
         return codes
 
 
-def _by_table(values: Floats, which: NDArray[np.intp] | None) -> Floats:
+def _by_table(values: Floats, which: Indices | None) -> Floats:
     """[groups, inputs, outputs, length] as [tables, values of a table, length], in its order."""
     length = values.shape[3]
     if which is None:

@@ -1,0 +1,229 @@
+"""Steps of calibrated quantization that go through the inputs of a layer one by one.
+
+Arrays are [groups, inputs, outputs] in float64. What lies between blocks of inputs are products;
+the kernels do what lies inside a block, for some outputs at a time, whose values stay in the cache.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from mlferry.compiled.vectors import WHOLE, kernel
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+_TOGETHER = 64  # outputs
+_INDICES = types.Array(types.intp, 3, "A", readonly=True)
+_ROW, _WRITTEN_ROW = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
+
+
+def _floats(rank: int, *, written: bool = False) -> types.Type:
+    return types.Array(types.float64, rank, "A", readonly=not written)
+
+
+_ENTRIES = types.Array(types.float64, 3, "C", readonly=True)
+_ENDS = types.Array(types.float64, 2, "C", readonly=True)
+
+
+@kernel(
+    _ENTRIES, _ENDS, _INDICES, WHOLE, WHOLE, WHOLE, WHOLE, _ROW,
+    types.Array(types.uint64, 1, "C"), _WRITTEN_ROW,
+)  # fmt: skip
+def _find_nearest(
+    entries: Floats, limits: Floats, which: Indices, group: int, block: int, first: int, count: int,
+    values: Floats, places: Indices, nearest: Floats,
+) -> None:  # fmt: skip
+    """The nearest entries for the `count` values of outputs from `first` on."""
+    _, length, size = entries.shape
+    if length == 1:
+        flat_entries, flat_limits = entries.reshape(-1), limits.reshape(-1)
+        one = np.uint64(1)  # numbers without a sign are no places from the end
+        for at in range(count):
+            places[at] = np.uint64(which[group, block, first + at] * size)
+        half = np.uint64(size) >> one
+        while half:
+            for at in range(count):
+                beyond = places[at] + half
+                places[at] = beyond if values[at] > flat_limits[beyond - one] else places[at]
+            half >>= one
+        for at in range(count):
+            nearest[at] = flat_entries[places[at]]
+        return
+    scores = np.empty(size)
+    for start in range(0, count, length):
+        table = which[group, block, (first + start) // length]
+        for entry in range(size):
+            scores[entry] = values[start] * entries[table, 0, entry] - limits[table, entry]
+        for at in range(1, length):
+            value = values[start + at]
+            for entry in range(size):
+                scores[entry] += value * entries[table, at, entry]
+        found, largest = 0, scores[0]
+        for entry in range(1, size):
+            if scores[entry] > largest:
+                found, largest = entry, scores[entry]
+        for at in range(length):
+            nearest[start + at] = entries[table, at, found]
+
+
+@kernel(
+    _floats(3), _floats(3), _floats(3, written=True), types.Array(types.intp, 1, "C"),
+    _ENTRIES, _ENDS, _INDICES, returns=types.boolean,
+)  # fmt: skip
+def _descend(
+    moments: Floats, pull: Floats, quantized: Floats, blocks: Indices,
+    entries: Floats, limits: Floats, which: Indices,
+) -> bool:  # fmt: skip
+    groups, size, outputs = quantized.shape
+    length = entries.shape[1]
+    most = max(1, _TOGETHER // length) * length
+    pulls = np.empty((size, most))
+    wanted, found, step = np.empty(most), np.empty(most), np.empty(most)
+    places = np.empty(most, np.uint64)
+    has_moved = False
+    for group in range(groups):
+        for first in range(0, outputs, most):
+            count = min(most, outputs - first)
+            for row in range(size):
+                for place in range(count):
+                    pulls[row, place] = pull[group, row, first + place]
+            for row in range(size):
+                own = moments[group, row, row]
+                for place in range(count):
+                    wanted[place] = quantized[group, row, first + place] + pulls[row, place] / own
+                _find_nearest(
+                    entries, limits, which, group, blocks[row], first, count, wanted, places, found
+                )
+                moves = False
+                for place in range(count):
+                    step[place] = found[place] - quantized[group, row, first + place]
+                    quantized[group, row, first + place] = found[place]
+                    moves |= step[place] != 0
+                if not moves:
+                    continue
+                has_moved = True
+                for other in range(row + 1, size):
+                    factor = moments[group, row, other]
+                    for place in range(count):
+                        pulls[other, place] -= factor * step[place]
+    return has_moved
+
+
+@kernel(
+    _floats(3), _floats(3), types.Array(types.intp, 1, "C"), _ENTRIES, _ENDS, _INDICES,
+    _floats(3, written=True), _floats(3, written=True),
+)  # fmt: skip
+def _compensate(
+    factor: Floats, target: Floats, blocks: Indices, entries: Floats, limits: Floats,
+    which: Indices, quantized: Floats, errors: Floats,
+) -> None:  # fmt: skip
+    groups, size, outputs = quantized.shape
+    length = entries.shape[1]
+    most = max(1, _TOGETHER // length) * length
+    left = np.empty((size, most))
+    found, error, places = np.empty(most), np.empty(most), np.empty(most, np.uint64)
+    for group in range(groups):
+        for first in range(0, outputs, most):
+            count = min(most, outputs - first)
+            for row in range(size):
+                for place in range(count):
+                    left[row, place] = target[group, row, first + place]
+            for row in range(size):
+                own = factor[group, row, row]
+                _find_nearest(
+                    entries,
+                    limits,
+                    which,
+                    group,
+                    blocks[row],
+                    first,
+                    count,
+                    left[row],
+                    places,
+                    found,
+                )
+                for place in range(count):
+                    quantized[group, row, first + place] = found[place]
+                    error[place] = (left[row, place] - found[place]) / own
+                    errors[group, row, first + place] = error[place]
+                for other in range(row + 1, size):
+                    share = factor[group, row, other]
+                    for place in range(count):
+                        left[other, place] -= share * error[place]
+
+
+class CompiledSteps:
+    """What is done inside of a block of inputs, whose numbers are `inputs`.
+
+    Args:
+        tables: the values that weights may have, [tables, entries, length]; single values rise, and
+            are a power of two.
+        which: the table of each vector, [groups, blocks of inputs, outputs / length].
+        rows: the inputs of a block; 0 for all.
+    """
+
+    def __init__(self, tables: Floats, which: Indices, rows: int) -> None:
+        self.length = tables.shape[2]
+        self._entries = np.ascontiguousarray(tables.swapaxes(1, 2))
+        if self.length == 1:  # above its limit, the next entry is nearer
+            self._limits = np.full(tables.shape[:2], np.inf)
+            self._limits[:, :-1] = (tables[:, 1:, 0] + tables[:, :-1, 0]) / 2
+        else:
+            self._limits = np.square(tables).sum(axis=2) / 2
+        self._which, self._rows = which, rows
+
+    def of(self, groups: slice, outputs: slice) -> CompiledSteps:
+        """For some of the weights; vectors are whole."""
+        part = copy.copy(self)
+        ends = (
+            None if end is None else end // self.length for end in (outputs.start, outputs.stop)
+        )
+        part._which = self._which[groups, :, slice(*ends)]
+        return part
+
+    def _blocks(self, inputs: Indices) -> Indices:
+        return inputs // self._rows if self._rows else np.zeros_like(inputs)
+
+    def compensate(
+        self, factor: Floats, target: Floats, quantized: Floats, inputs: Indices
+    ) -> Floats:
+        """Round each input, and make up for its error by those that follow.
+
+        Args:
+            factor: how much of an error each input takes, upper triangular, [groups, inputs,
+                inputs].
+            target: [groups, inputs, outputs].
+            quantized: the result, [groups, inputs, outputs].
+            inputs: the numbers of the inputs.
+
+        Returns:
+            the errors, in units of the factor's diagonal, [groups, inputs, outputs].
+        """
+        errors = np.empty(target.shape)
+        _compensate(
+            factor, target, self._blocks(inputs), self._entries, self._limits, self._which,
+            quantized, errors,
+        )  # fmt: skip
+        return errors
+
+    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
+        """Move each weight to its best value while the others stay.
+
+        Args:
+            moments: second moments of these inputs, [groups, inputs, inputs].
+            pull: their moments with all inputs, times what is missing to the target, [groups,
+                inputs, outputs].
+            quantized: is changed, [groups, inputs, outputs].
+            inputs: the numbers of the inputs.
+
+        Returns:
+            whether a weight has moved.
+        """
+        moved: bool = _descend(
+            moments, pull, quantized, self._blocks(inputs), self._entries, self._limits, self._which
+        )
+        return moved

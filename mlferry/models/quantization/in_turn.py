@@ -1,0 +1,195 @@
+"""Choose the weights of a layer one input after another.
+
+Arrays are [groups, inputs, outputs], as in `rounding`. What an input changes for those that follow
+is taken together for blocks of inputs, so that most of the work are products of matrices. Outputs
+do not depend on each other: with the compiled kernels, threads that are free share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.compiled import is_active
+from mlferry.lanes import in_parts
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_PASSES = 2
+_BLOCK = 64  # inputs
+_TOGETHER = 64  # outputs that a thread takes at least
+
+
+class Entries(NamedTuple):
+    """The values of a grid as tables.
+
+    Attributes:
+        tables: [tables, entries, length], 2**bits entries each; single values rise.
+        which: the table of each vector, [groups, blocks of inputs, outputs / length].
+        rows: the inputs of a block; 0 for all.
+    """
+
+    tables: Floats
+    which: Indices
+    rows: int = 0
+
+
+class RowGrid(Protocol):
+    """The values that the weights of an input may have."""
+
+    def near_row(self, weights: Floats, row: int) -> Floats:
+        """The nearest values for [groups, outputs] of one input."""
+
+    def entries(self, groups: int, outputs: int) -> Entries:
+        """All values, for so many groups of so many outputs."""
+
+
+class _Steps(Protocol):
+    """What is done inside of a block of inputs, whose numbers are `inputs`."""
+
+    def compensate(
+        self, factor: Floats, target: Floats, quantized: Floats, inputs: Indices
+    ) -> Floats:
+        """Round each input, and make up for its error by those that follow.
+
+        Args:
+            factor: how much of an error each input takes, upper triangular.
+            target: of this block; it may be changed.
+            quantized: the result.
+            inputs: the numbers of the inputs.
+
+        Returns:
+            the errors, in units of the factor's diagonal.
+        """
+
+    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
+        """Move each weight to its best value while the others stay.
+
+        Args:
+            moments: of this block.
+            pull: the moments of this block with all inputs, times what is missing to the target;
+                it may be changed.
+            quantized: is changed.
+            inputs: the numbers of the inputs.
+
+        Returns:
+            whether a weight has moved.
+        """
+
+
+class _NumPySteps:
+    """The steps with NumPy.
+
+    Args:
+        grid: of all weights.
+    """
+
+    def __init__(self, grid: RowGrid) -> None:
+        self._grid = grid
+
+    def compensate(
+        self, factor: Floats, target: Floats, quantized: Floats, inputs: Indices
+    ) -> Floats:
+        errors = np.empty_like(target)
+        for j, row in enumerate(inputs):
+            quantized[:, j] = self._grid.near_row(target[:, j], int(row))
+            errors[:, j] = (target[:, j] - quantized[:, j]) / factor[:, j, j, None]
+            target[:, j + 1 :] -= factor[:, j, j + 1 :, None] * errors[:, j, None]
+        return errors
+
+    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
+        has_moved = False
+        for j, row in enumerate(inputs):
+            here = quantized[:, j]
+            new = self._grid.near_row(here + pull[:, j] / moments[:, j, j, None], int(row))
+            step = new - here
+            if step.any():
+                quantized[:, j] = new
+                pull[:, j + 1 :] -= moments[:, j, j + 1 :, None] * step[:, None]
+                has_moved = True
+        return has_moved
+
+
+def compensated(factor: Floats, target: Floats, grid: RowGrid, inputs: Indices) -> Floats:
+    """Weights rounded to a grid, each error made up for by the inputs that follow.
+
+    Args:
+        factor: U of the moments' inverse U'U, upper triangular, [groups, inputs, inputs].
+        target: [groups, inputs, outputs].
+        grid: of the weights.
+        inputs: the number of each input, for the grid.
+    """
+    left = target.copy()
+    quantized = np.empty_like(left)
+
+    def work(steps: _Steps, groups: slice, outputs: slice) -> None:
+        own, here, result = factor[groups], left[groups, :, outputs], quantized[groups, :, outputs]
+        for block in _blocks(len(inputs)):
+            errors = steps.compensate(
+                own[:, block, block], here[:, block], result[:, block], inputs[block]
+            )
+            here[:, block.stop :] -= own[:, block, block.stop :].swapaxes(1, 2) @ errors
+
+    _share(work, grid, target.shape)
+    return quantized
+
+
+def descend(
+    moments: Floats, target: Floats, quantized: Floats, grid: RowGrid, inputs: Indices
+) -> None:
+    """Coordinate descent over all inputs, `_PASSES` times.
+
+    Args:
+        moments: [groups, inputs, inputs].
+        target: [groups, inputs, outputs].
+        quantized: is changed.
+        grid: of the weights.
+        inputs: the number of each input, for the grid.
+    """
+
+    def work(steps: _Steps, groups: slice, outputs: slice) -> None:
+        own, goal, here = moments[groups], target[groups, :, outputs], quantized[groups, :, outputs]
+        for _ in range(_PASSES):
+            has_moved = False
+            for block in _blocks(len(inputs)):
+                pull = own[:, block] @ (goal - here)
+                has_moved |= steps.descend(
+                    own[:, block, block], pull, here[:, block], inputs[block]
+                )
+            if not has_moved:
+                return
+
+    _share(work, grid, target.shape)
+
+
+def _blocks(size: int) -> list[slice]:
+    return [slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+
+
+def _share(
+    work: Callable[[_Steps, slice, slice], None], grid: RowGrid, shape: tuple[int, ...]
+) -> None:
+    """Work on weights [groups, inputs, outputs], some groups or outputs at a time."""
+    groups, inputs, outputs = shape
+    every = slice(None)
+    if not is_active():
+        work(_NumPySteps(grid), every, every)
+        return
+    from mlferry.compiled.rounding import CompiledSteps
+
+    steps = CompiledSteps(*grid.entries(groups, outputs))
+    multiplications = groups * outputs * inputs**2
+    if groups > 1:
+        in_parts(lambda part: work(steps.of(part, every), part, every), groups, multiplications)
+        return
+    together = -(-_TOGETHER // steps.length) * steps.length
+
+    def work_on(part: slice) -> None:
+        some = slice(part.start * together, part.stop * together)
+        work(steps.of(every, some), every, some)
+
+    in_parts(work_on, -(-outputs // together), multiplications)
