@@ -12,11 +12,12 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from mlferry.compiled.vectors import WHOLE, kernel
+from mlferry.compiled.vectors import REAL, WHOLE, Array, arrays, kernel
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 _TOGETHER = 64  # outputs
+_ADDED = 256  # values that are added up in float32
 _INDICES = types.Array(types.intp, 3, "A", readonly=True)
 _ROW, _WRITTEN_ROW = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
 
@@ -154,6 +155,43 @@ def _compensate(
                     share = factor[group, row, other]
                     for place in range(count):
                         left[other, place] -= share * error[place]
+
+
+@kernel(*[arrays(2)] * 4, REAL, _floats(2, written=True))
+def range_errors(
+    values: Array, counts: Array, starts: Array, steps: Array, last: np.float32, errors: Floats
+) -> None:
+    """The weighted squared error of rows of values on evenly spaced numbers.
+
+    Args:
+        values: [rows, values].
+        counts: likewise; how much the error of each value counts.
+        starts: the smallest number of each range that is tried, [rows, tries].
+        steps: between its numbers, likewise.
+        last: how many steps there are.
+        errors: the result, [rows, tries].
+    """
+    rows, width = values.shape
+    tries = starts.shape[1]
+    start, step = np.empty(tries, np.float32), np.empty(tries, np.float32)
+    some = np.empty(tries, np.float32)
+    zero = np.float32(0)
+    for row in range(rows):
+        for index in range(tries):
+            start[index], step[index] = starts[row, index], steps[row, index]
+            errors[row, index] = 0
+        for first in range(0, width, _ADDED):
+            some[:] = 0
+            for place in range(first, min(first + _ADDED, width)):
+                value, count = values[row, place], counts[row, place]
+                for index in range(tries):
+                    off = (value - start[index]) / step[index]
+                    off -= min(max(np.rint(off), zero), last)
+                    some[index] += off * off * count
+            for index in range(tries):
+                errors[row, index] += some[index]
+        for index in range(tries):
+            errors[row, index] *= step[index] * step[index]
 
 
 class CompiledSteps:

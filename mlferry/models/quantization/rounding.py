@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled import is_active
+from mlferry.lanes import in_parts
 from mlferry.models.quantization.in_turn import (
     Entries,
     Floats,
@@ -27,11 +29,13 @@ from mlferry.models.quantization.kmeans import kmeans_rows
 from mlferry.models.quantization.vectors import kmeans_vectors
 from mlferry.numerics.products import matmul
 
+Singles = NDArray[np.float32]
 DAMPING = 0.01  # of the mean of H's diagonal
 ROUNDS = 3
 _SMALL = 64  # matrices that are inverted as a whole
 _GRADIENT_STEPS = 12
 _RANGE_COLUMNS = 512
+_PASSES = 2  # how many multiplications take as long as the error of one value
 # Which parts of the full range are tried, by bits: fewer bits gain from narrower ranges.
 _PARTS = {
     1: np.linspace(0.05, 0.8, 16), 2: np.linspace(0.1, 1, 19), 3: np.linspace(0.3, 1, 15),
@@ -345,33 +349,74 @@ def best_range(
     """
     low, high = (limit.astype(np.float32) for limit in limits)
     values, counts = rows.astype(np.float32), share.astype(np.float32)
-    middle = values.mean(axis=1)
-    last = np.float32((1 << bits) - 1)
-    best: NDArray[np.float32] = np.full(len(rows), np.inf, np.float32)
     scale, bias = np.ones_like(low), low.copy()
-    for upper in _PARTS[bits][::-1].astype(np.float32):
-        for lower in _PARTS[bits][::-1].astype(np.float32):
-            if centre is not None:
-                if lower != upper:
-                    continue
-                step = high * upper / np.float32(max(1, centre - 1))
-                start = -np.float32(centre) * step
-            else:
-                start = middle + (low - middle) * lower
-                step = (middle + (high - middle) * upper - start) / last
-            step = np.where(step > 0, step, 1)
-            off = values - start[:, None]
-            off /= step[:, None]
-            steps = np.rint(off)
-            np.clip(steps, 0, last, out=steps)
-            off -= steps
-            off *= off
-            off *= counts
-            error = off.sum(axis=1) * step**2
-            better = error < best
-            best = np.where(better, error, best)
-            scale, bias = np.where(better, step, scale), np.where(better, start, bias)
+    parts = _PARTS[bits][::-1].astype(np.float32)
+    tries = len(parts) if centre is not None else len(parts) ** 2
+
+    def work(part: slice) -> None:
+        middle = values[part].mean(axis=1)
+        starts, steps = _ranges((low[part], middle, high[part]), parts, bits, centre)
+        errors = _range_errors(values[part], counts[part], starts, steps, (1 << bits) - 1)
+        best = np.where(errors < np.inf, errors, np.inf).argmin(axis=1)[:, None]
+        is_better = np.take_along_axis(errors, best, 1)[:, 0] < np.inf
+        for array, tried in ((scale, steps), (bias, starts)):
+            np.copyto(array[part], np.take_along_axis(tried, best, 1)[:, 0], where=is_better)
+
+    in_parts(work, len(values), values.size * tries * _PASSES)
     return scale.astype(np.float64), bias.astype(np.float64)
+
+
+def _ranges(
+    limits: tuple[Singles, Singles, Singles], parts: Singles, bits: int, centre: int | None
+) -> tuple[Singles, Singles]:
+    """The ranges that are tried: their starts and steps, [rows, tries].
+
+    Args:
+        limits: the smallest, mean and largest value of each row.
+        parts: of the range on both sides of the mean.
+        bits: the number of steps is ``2**bits - 1``.
+        centre: where set, the index that stands for 0.
+    """
+    low, middle, high = (limit[:, None] for limit in limits)
+    if centre is not None:
+        steps = high * parts / np.float32(max(1, centre - 1))
+        starts = -np.float32(centre) * steps
+    else:
+        upper, lower = np.repeat(parts, len(parts)), np.tile(parts, len(parts))
+        starts = middle + (low - middle) * lower
+        steps = (middle + (high - middle) * upper - starts) / np.float32((1 << bits) - 1)
+    return starts, np.where(steps > 0, steps, np.float32(1))
+
+
+def _range_errors(
+    values: Singles, counts: Singles, starts: Singles, steps: Singles, last: int
+) -> NDArray[np.floating]:
+    """The weighted squared error of each row with each range, [rows, tries].
+
+    Args:
+        values: [rows, values].
+        counts: likewise; how much the error of each value counts.
+        starts: of the ranges, [rows, tries].
+        steps: likewise.
+        last: how many steps a range has.
+    """
+    if is_active():
+        from mlferry.compiled.rounding import range_errors
+
+        found = np.empty(starts.shape)
+        range_errors(values, counts, starts, steps, np.float32(last), found)
+        return found
+    errors = np.empty_like(starts)
+    for error, start, step in zip(errors.T, starts.T, steps.T, strict=True):
+        off = values - start[:, None]
+        off /= step[:, None]
+        nearest = np.rint(off)
+        np.clip(nearest, 0, last, out=nearest)
+        off -= nearest
+        off *= off
+        off *= counts
+        error[:] = off.sum(axis=1) * step**2
+    return errors
 
 
 class Sharing(NamedTuple):
