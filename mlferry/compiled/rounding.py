@@ -17,6 +17,7 @@ from mlferry.compiled.vectors import REAL, WHOLE, Array, arrays, kernel
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 _TOGETHER = 64  # outputs
+_PANEL = 64  # inputs
 _ADDED = 256  # values that are added up in float32
 _INDICES = types.Array(types.intp, 3, "A", readonly=True)
 _ROW, _WRITTEN_ROW = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
@@ -192,6 +193,44 @@ def range_errors(
                 errors[row, index] += some[index]
         for index in range(tries):
             errors[row, index] *= step[index] * step[index]
+
+
+@kernel(
+    _floats(3), _INDICES, types.Array(types.intp, 2, "A", readonly=True), _floats(3, written=True)
+)
+def add_normal_sums(moments: Floats, codes: Indices, which: Indices, sums: Floats) -> None:
+    """Add up the moments of inputs by the entries that stand for their weights.
+
+    Args:
+        moments: symmetric, [groups, inputs, inputs].
+        codes: the entry of each vector, [groups, inputs, vectors].
+        which: its table, [groups, vectors].
+        sums: is added to, [tables, entries, entries].
+    """
+    groups, size, vectors = codes.shape
+    entries = sums.shape[1]
+    upper, near = np.empty((entries, _PANEL)), np.empty((entries, _PANEL))
+    for group in range(groups):
+        for first in range(0, size, _PANEL):
+            width = min(_PANEL, size - first)
+            panel = np.zeros((first + width, _PANEL))
+            panel[:, :width] = moments[group, : first + width, first : first + width]
+            for vector in range(vectors):
+                upper[:], near[:] = 0, 0
+                for row in range(first):
+                    code = np.uint64(codes[group, row, vector])
+                    for place in range(_PANEL):
+                        upper[code, place] += panel[np.uint64(row), place]
+                for row in range(first, first + width):
+                    code = np.uint64(codes[group, row, vector])
+                    for place in range(_PANEL):
+                        near[code, place] += panel[np.uint64(row), place]
+                table = which[group, vector]
+                for place in range(width):
+                    own = codes[group, first + place, vector]
+                    for entry in range(entries):
+                        sums[table, own, entry] += upper[entry, place] + near[entry, place]
+                        sums[table, entry, own] += upper[entry, place]
 
 
 class CompiledSteps:

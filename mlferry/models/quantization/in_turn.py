@@ -21,7 +21,7 @@ Indices = NDArray[np.intp]
 
 _PASSES = 2
 _BLOCK = 64  # inputs
-_TOGETHER = 64  # outputs that a thread takes at least
+_TOGETHER = 128  # outputs that a thread takes at least: products of few columns are slow
 
 
 class Entries(NamedTuple):
@@ -153,13 +153,15 @@ def descend(
 
     def work(steps: _Steps, groups: slice, outputs: slice) -> None:
         own, goal, here = moments[groups], target[groups, :, outputs], quantized[groups, :, outputs]
+        missing = np.ascontiguousarray(goal - here)
         for _ in range(_PASSES):
             has_moved = False
             for block in _blocks(len(inputs)):
-                pull = own[:, block] @ (goal - here)
+                pull = own[:, block] @ missing
                 has_moved |= steps.descend(
                     own[:, block, block], pull, here[:, block], inputs[block]
                 )
+                np.subtract(goal[:, block], here[:, block], out=missing[:, block])
             if not has_moved:
                 return
 
@@ -182,14 +184,36 @@ def _share(
     from mlferry.compiled.rounding import CompiledSteps
 
     steps = CompiledSteps(*grid.entries(groups, outputs))
-    multiplications = groups * outputs * inputs**2
+    in_parts_of(
+        lambda groups, outputs: work(steps.of(groups, outputs), groups, outputs),
+        shape,
+        groups * outputs * inputs**2,
+        steps.length,
+    )
+
+
+def in_parts_of(
+    work: Callable[[slice, slice], None],
+    shape: tuple[int, ...],
+    multiplications: int,
+    length: int = 1,
+) -> None:
+    """Work on weights on the threads that are free, some groups or outputs at a time.
+
+    Args:
+        work: for some groups, and some of their outputs.
+        shape: of the weights, [groups, inputs, outputs].
+        multiplications: of all of it.
+        length: of the vectors of outputs that stay together.
+    """
+    groups, _, outputs = shape
+    every = slice(None)
     if groups > 1:
-        in_parts(lambda part: work(steps.of(part, every), part, every), groups, multiplications)
+        in_parts(lambda part: work(part, every), groups, multiplications)
         return
-    together = -(-_TOGETHER // steps.length) * steps.length
+    together = -(-_TOGETHER // length) * length
 
-    def work_on(part: slice) -> None:
-        some = slice(part.start * together, part.stop * together)
-        work(steps.of(every, some), every, some)
+    def some_outputs(part: slice) -> None:
+        work(every, slice(part.start * together, min(part.stop * together, outputs)))
 
-    in_parts(work_on, -(-outputs // together), multiplications)
+    in_parts(some_outputs, -(-outputs // together), multiplications)

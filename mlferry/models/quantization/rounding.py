@@ -9,7 +9,7 @@ indices are improved in turn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,16 +24,18 @@ from mlferry.models.quantization.in_turn import (
     RowGrid,
     compensated,
     descend,
+    in_parts_of,
 )
 from mlferry.models.quantization.kmeans import kmeans_rows
 from mlferry.models.quantization.vectors import kmeans_vectors
-from mlferry.numerics.products import matmul
 
 Singles = NDArray[np.float32]
 DAMPING = 0.01  # of the mean of H's diagonal
 ROUNDS = 3
 _SMALL = 64  # matrices that are inverted as a whole
 _GRADIENT_STEPS = 12
+_RIDGE = 1e-4  # of the diagonal, in fits of tables
+_FEW_ENTRIES = 32  # of a table, for which their normal matrix takes less time than these steps
 _RANGE_COLUMNS = 512
 _PASSES = 2  # how many multiplications take as long as the error of one value
 # Which parts of the full range are tried, by bits: fewer bits gain from narrower ranges.
@@ -52,6 +54,19 @@ class Moments(ABC):
     @abstractmethod
     def times(self, weights: Floats) -> Floats:
         """``H @ weights``."""
+
+    @abstractmethod
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """How the entries of each table go together: ``S' H S``, S with a 1 for each code.
+
+        Args:
+            codes: the entry of each vector, [groups, inputs, vectors].
+            which: its table, [groups, vectors].
+            entries: of a table.
+
+        Returns:
+            [tables, entries, entries], the sums over all vectors.
+        """
 
     @abstractmethod
     def target(self, weights: Floats) -> Floats:
@@ -80,6 +95,14 @@ class Diagonal(Moments):
     def times(self, weights: Floats) -> Floats:
         """``H @ weights``."""
         return self.diagonal[:, :, None] * weights
+
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """Diagonal as well."""
+        places = (which[:, None] * entries + codes).reshape(-1)
+        weight = np.broadcast_to(self.diagonal[:, :, None], codes.shape).reshape(-1)
+        sums = np.bincount(places, weight, (which.max() + 1) * entries).reshape(-1, entries)
+        result: Floats = sums[:, :, None] * np.eye(entries)
+        return result
 
     def target(self, weights: Floats) -> Floats:
         """The weights: both models look up the same."""
@@ -113,7 +136,7 @@ class Dense(Moments):
         for moments in own:
             mean = np.trace(moments, axis1=1, axis2=2) / moments.shape[1]
             damping = np.where(mean > 0, DAMPING * mean, 1)
-            _add_to_diagonal(moments, damping)
+            _add_to_diagonal(moments, damping[:, None])
             self._damping.append(damping)
         parts = [np.einsum("gii->gi", moments) for moments in own]
         self.diagonal = np.concatenate(parts, axis=1)
@@ -122,6 +145,13 @@ class Dense(Moments):
         """``H @ weights``."""
         pairs = zip(self.own, self.blocks, strict=True)
         return self._joined([_product(h, weights[:, block]) for h, block in pairs])
+
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """Summed up in compiled code."""
+        total = np.zeros((which.max() + 1, entries, entries))
+        for own, block in zip(self.own, self.blocks, strict=True):
+            _add_normal(own, codes[:, block], which, total)
+        return total
 
     @staticmethod
     def _joined(parts: list[Floats]) -> Floats:
@@ -164,12 +194,38 @@ class Dense(Moments):
 
 def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
     every = np.arange(moments.shape[1])
-    moments[:, every, every] += amount[:, None]
+    moments[:, every, every] += amount
 
 
 def _product(left: Floats, right: Floats) -> Floats:
-    result: Floats = matmul(left, right)
+    """Moments times weights."""
+    result = np.empty(right.shape)
+
+    def work(groups: slice, outputs: slice) -> None:
+        place = (groups, slice(None), outputs)
+        np.matmul(left[groups], right[place], out=result[place])
+
+    in_parts_of(work, right.shape, right.size * right.shape[1])
     return result
+
+
+def _add_normal(moments: Floats, codes: Indices, which: Indices, total: Floats) -> None:
+    """Add what `Moments.normal` gives for a block of inputs."""
+    from mlferry.compiled.rounding import add_normal_sums
+
+    found: dict[int, tuple[slice, Floats]] = {}
+
+    def work(groups: slice, vectors: slice) -> None:
+        tables = which[groups, vectors]
+        some = slice(int(tables.min()), int(tables.max()) + 1)
+        sums = np.zeros((some.stop - some.start, *total.shape[1:]))
+        add_normal_sums(moments[groups], codes[groups, :, vectors], tables - some.start, sums)
+        found[(groups.start or 0) + (vectors.start or 0)] = some, sums
+
+    in_parts_of(work, codes.shape, codes.size * codes.shape[1])
+    for part in sorted(found):  # in the same order, whichever thread is the first
+        some, sums = found[part]
+        total[some] += sums
 
 
 class _Factor(NamedTuple):
@@ -209,7 +265,7 @@ def _inverse_of_lower(lower: Floats) -> Floats:
     result = np.zeros_like(lower)
     first = result[:, :half, :half] = _inverse_of_lower(lower[:, :half, :half])
     last = result[:, half:, half:] = _inverse_of_lower(lower[:, half:, half:])
-    result[:, half:, :half] = -_product(_product(last, lower[:, half:, :half]), first)
+    result[:, half:, :half] = -(last @ lower[:, half:, :half] @ first)
     return result
 
 
@@ -549,26 +605,54 @@ class TableGrid:
             sums = np.bincount(flat, moments.times(array).reshape(-1), size).astype(np.float64)
             return sums
 
-        table = self.tables.reshape(-1).copy()
+        table = self.tables.reshape(-1)
         left = gathered(target - table[where])
-        ready = left / scale
-        direction, power = ready, float(left @ ready)
-        start = power
-        for _ in range(_GRADIENT_STEPS):
-            if power <= 1e-8 * start or power <= 0:
-                break
-            bent = gathered(direction[where]) + 1e-4 * scale * direction
-            curve = float(direction @ bent)
-            if curve <= 0:
-                break
-            table += power / curve * direction
-            left = left - power / curve * bent
-            ready = left / scale
-            grown = float(left @ ready)
-            direction, power = ready + grown / power * direction, grown
+        normal = self._normal_matrices(where, moments)
+        if normal is None:
+            table = table + _gradient_steps(
+                left, scale, lambda change: gathered(change[where]) + _RIDGE * scale * change
+            )
+        else:
+            shape = (*normal.shape[:2], -1)
+            _add_to_diagonal(normal, _RIDGE * scale.reshape(shape)[:, :, 0])
+            table = table + np.linalg.solve(normal, left.reshape(shape)).reshape(-1)
         values: Floats = table[where]
         self._set(table.reshape(self.tables.shape))
         return values
+
+    def _normal_matrices(self, where: Indices, moments: Moments) -> Floats | None:
+        """For each table how its entries go together, [tables, entries, entries].
+
+        None where blocks of inputs have tables of their own, or it takes longer than some steps.
+        """
+        groups, _, outputs = where.shape
+        entries, length = self.tables.shape[1], self.tables[0, 0].size
+        if self._rows or entries > _FEW_ENTRIES * length or not is_active():
+            return None
+        which = self.entries(groups, outputs).which[:, 0]
+        codes = where[:, :, ::length] // length - which[:, None] * entries
+        return moments.normal(codes, which, entries)
+
+
+def _gradient_steps(goal: Floats, scale: Floats, times: Callable[[Floats], Floats]) -> Floats:
+    """Some conjugate gradient steps towards x of ``times(x) = goal``, preconditioned by `scale`."""
+    found = np.zeros_like(goal)
+    left, ready = goal, goal / scale
+    direction, power = ready, float(left @ ready)
+    start = power
+    for _ in range(_GRADIENT_STEPS):
+        if power <= 1e-8 * start or power <= 0:
+            break
+        bent = times(direction)
+        curve = float(direction @ bent)
+        if curve <= 0:
+            break
+        found += power / curve * direction
+        left = left - power / curve * bent
+        ready = left / scale
+        grown = float(left @ ready)
+        direction, power = ready + grown / power * direction, grown
+    return found
 
 
 class VectorGrid(TableGrid):
