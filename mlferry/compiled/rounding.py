@@ -16,6 +16,7 @@ from mlferry.compiled.vectors import REAL, WHOLE, Array, arrays, kernel
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Places = NDArray[np.uint64]
 _TOGETHER = 64  # outputs
 _PANEL = 64  # inputs
 _ADDED = 256  # values that are added up in float32
@@ -28,91 +29,130 @@ def _floats(rank: int, *, written: bool = False) -> types.Type:
 
 
 _ENTRIES = types.Array(types.float64, 3, "C", readonly=True)
+_WRITTEN = types.Array(types.float64, 3, "C")
+_PLACES = types.Array(types.uint64, 1, "C")  # numbers without a sign are none from the end
 _ENDS = types.Array(types.float64, 2, "C", readonly=True)
+
+
+@kernel(_ENDS, _ROW, WHOLE, _PLACES)
+def _find_values(limits: Floats, values: Floats, count: int, places: Places) -> None:
+    """The nearest entries of tables of single values.
+
+    Args:
+        limits: above which the next entry is nearer, [tables, entries].
+        values: [count] or more.
+        count: of the values.
+        places: where the table of each value begins among all entries; where its nearest entry is
+            afterwards.
+    """
+    all_limits, one = limits.reshape(-1), np.uint64(1)
+    half = np.uint64(limits.shape[1]) >> one
+    while half:
+        for at in range(count):
+            beyond = places[at] + half
+            places[at] = beyond if values[at] > all_limits[beyond - one] else places[at]
+        half >>= one
+
+
+@kernel(_ENTRIES, _ENDS, WHOLE, _ROW, _WRITTEN_ROW, returns=WHOLE)
+def _nearest_vector(
+    entries: Floats, limits: Floats, table: int, vector: Floats, scores: Floats
+) -> int:
+    """The nearest entry of a table of vectors, the first of several."""
+    _, length, size = entries.shape
+    for entry in range(size):
+        scores[entry] = vector[0] * entries[table, 0, entry] - limits[table, entry]
+    for at in range(1, length):
+        for entry in range(size):
+            scores[entry] += vector[at] * entries[table, at, entry]
+    found, largest = 0, scores[0]
+    for entry in range(1, size):
+        if scores[entry] > largest:
+            found, largest = entry, scores[entry]
+    return found
 
 
 @kernel(
     _ENTRIES, _ENDS, _INDICES, WHOLE, WHOLE, WHOLE, WHOLE, _ROW,
-    types.Array(types.uint64, 1, "C"), _WRITTEN_ROW,
+    _PLACES, _WRITTEN_ROW,
 )  # fmt: skip
 def _find_nearest(
     entries: Floats, limits: Floats, which: Indices, group: int, block: int, first: int, count: int,
-    values: Floats, places: Indices, nearest: Floats,
+    values: Floats, places: Places, nearest: Floats,
 ) -> None:  # fmt: skip
     """The nearest entries for the `count` values of outputs from `first` on."""
     _, length, size = entries.shape
     if length == 1:
-        flat_entries, flat_limits = entries.reshape(-1), limits.reshape(-1)
-        one = np.uint64(1)  # numbers without a sign are no places from the end
         for at in range(count):
             places[at] = np.uint64(which[group, block, first + at] * size)
-        half = np.uint64(size) >> one
-        while half:
-            for at in range(count):
-                beyond = places[at] + half
-                places[at] = beyond if values[at] > flat_limits[beyond - one] else places[at]
-            half >>= one
+        _find_values(limits, values, count, places)
+        all_entries = entries.reshape(-1)
         for at in range(count):
-            nearest[at] = flat_entries[places[at]]
+            nearest[at] = all_entries[places[at]]
         return
     scores = np.empty(size)
     for start in range(0, count, length):
         table = which[group, block, (first + start) // length]
-        for entry in range(size):
-            scores[entry] = values[start] * entries[table, 0, entry] - limits[table, entry]
-        for at in range(1, length):
-            value = values[start + at]
-            for entry in range(size):
-                scores[entry] += value * entries[table, at, entry]
-        found, largest = 0, scores[0]
-        for entry in range(1, size):
-            if scores[entry] > largest:
-                found, largest = entry, scores[entry]
+        found = _nearest_vector(entries, limits, table, values[start : start + length], scores)
         for at in range(length):
             nearest[start + at] = entries[table, at, found]
 
 
 @kernel(
-    _floats(3), _floats(3), _floats(3, written=True), types.Array(types.intp, 1, "C"),
-    _ENTRIES, _ENDS, _INDICES, returns=types.boolean,
+    _ENTRIES, _floats(2), _WRITTEN, _WRITTEN, types.Array(types.intp, 1, "C"), _ENTRIES, _ENDS,
+    _INDICES, WHOLE,
 )  # fmt: skip
 def _descend(
-    moments: Floats, pull: Floats, quantized: Floats, blocks: Indices,
-    entries: Floats, limits: Floats, which: Indices,
-) -> bool:  # fmt: skip
-    groups, size, outputs = quantized.shape
-    length = entries.shape[1]
-    most = max(1, _TOGETHER // length) * length
-    pulls = np.empty((size, most))
-    wanted, found, step = np.empty(most), np.empty(most), np.empty(most)
-    places = np.empty(most, np.uint64)
-    has_moved = False
+    moments: Floats, diagonal: Floats, pull: Floats, quantized: Floats, blocks: Indices,
+    entries: Floats, limits: Floats, which: Indices, passes: int,
+) -> None:  # fmt: skip
+    """Here outputs come before inputs: pull and quantized are [groups, outputs, inputs]."""
+    groups, outputs, size = quantized.shape
+    _, length, count = entries.shape
+    low, high = np.full(size, np.inf), np.full(size, np.inf)  # between these a value stays
+    places = np.empty(size, np.uint64)
+    all_limits = limits.reshape(-1)
+    wanted, scores = np.empty(length), np.empty(count)
     for group in range(groups):
-        for first in range(0, outputs, most):
-            count = min(most, outputs - first)
-            for row in range(size):
-                for place in range(count):
-                    pulls[row, place] = pull[group, row, first + place]
-            for row in range(size):
-                own = moments[group, row, row]
-                for place in range(count):
-                    wanted[place] = quantized[group, row, first + place] + pulls[row, place] / own
-                _find_nearest(
-                    entries, limits, which, group, blocks[row], first, count, wanted, places, found
-                )
-                moves = False
-                for place in range(count):
-                    step[place] = found[place] - quantized[group, row, first + place]
-                    quantized[group, row, first + place] = found[place]
-                    moves |= step[place] != 0
-                if not moves:
-                    continue
-                has_moved = True
-                for other in range(row + 1, size):
-                    factor = moments[group, row, other]
-                    for place in range(count):
-                        pulls[other, place] -= factor * step[place]
-    return has_moved
+        for first in range(0, outputs, length):
+            if length == 1:
+                for row in range(size):
+                    places[row] = np.uint64(which[group, blocks[row], first] * count)
+                _find_values(limits, quantized[group, first], size, places)
+                for row in range(size):
+                    here = np.intp(places[row])
+                    low[row] = all_limits[here - 1] if here % count else -np.inf
+                    high[row] = all_limits[here]
+            has_moved, done = True, 0
+            while has_moved and done < passes:
+                has_moved, done = False, done + 1
+                for row in range(size):
+                    for place in range(length):
+                        gain = pull[group, first + place, row] / diagonal[group, row]
+                        wanted[place] = quantized[group, first + place, row] + gain
+                    if low[row] < wanted[0] <= high[row]:
+                        continue
+                    table = which[group, blocks[row], first // length]
+                    if length == 1:
+                        place = table * count
+                        half = count >> 1
+                        while half:
+                            place += half if wanted[0] > all_limits[place + half - 1] else 0
+                            half >>= 1
+                        found = place - table * count
+                        low[row] = all_limits[place - 1] if found else -np.inf
+                        high[row] = all_limits[place]
+                    else:
+                        found = _nearest_vector(entries, limits, table, wanted, scores)
+                    for place in range(length):
+                        value = entries[table, place, found]
+                        step = value - quantized[group, first + place, row]
+                        if step == 0:
+                            continue
+                        has_moved = True
+                        quantized[group, first + place, row] = value
+                        for other in range(size):
+                            pull[group, first + place, other] -= moments[group, row, other] * step
 
 
 @kernel(
@@ -287,20 +327,22 @@ class CompiledSteps:
         )  # fmt: skip
         return errors
 
-    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
-        """Move each weight to its best value while the others stay.
+    def descend(
+        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+    ) -> None:
+        """Move each weight to its best value while the others stay, in turn.
 
         Args:
-            moments: second moments of these inputs, [groups, inputs, inputs].
-            pull: their moments with all inputs, times what is missing to the target, [groups,
-                inputs, outputs].
+            moments: second moments of the inputs, symmetric, [groups, inputs, inputs].
+            target: [groups, inputs, outputs].
             quantized: is changed, [groups, inputs, outputs].
             inputs: the numbers of the inputs.
-
-        Returns:
-            whether a weight has moved.
+            passes: through all inputs, at most.
         """
-        moved: bool = _descend(
-            moments, pull, quantized, self._blocks(inputs), self._entries, self._limits, self._which
-        )
-        return moved
+        moved = np.ascontiguousarray(quantized.swapaxes(1, 2))
+        pull = (target.swapaxes(1, 2) - moved) @ moments
+        _descend(
+            np.ascontiguousarray(moments), np.einsum("gii->gi", moments), pull, moved, self._blocks(inputs),
+            self._entries, self._limits, self._which, passes,
+        )  # fmt: skip
+        quantized[:] = moved.swapaxes(1, 2)

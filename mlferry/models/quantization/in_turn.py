@@ -66,18 +66,17 @@ class _Steps(Protocol):
             the errors, in units of the factor's diagonal.
         """
 
-    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
-        """Move each weight to its best value while the others stay.
+    def descend(
+        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+    ) -> None:
+        """Move each weight to its best value while the others stay, in turn.
 
         Args:
-            moments: of this block.
-            pull: the moments of this block with all inputs, times what is missing to the target;
-                it may be changed.
+            moments: of these inputs, symmetric.
+            target: of all of them.
             quantized: is changed.
             inputs: the numbers of the inputs.
-
-        Returns:
-            whether a weight has moved.
+            passes: through all inputs, at most.
         """
 
 
@@ -101,7 +100,22 @@ class _NumPySteps:
             target[:, j + 1 :] -= factor[:, j, j + 1 :, None] * errors[:, j, None]
         return errors
 
-    def descend(self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices) -> bool:
+    def descend(
+        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+    ) -> None:
+        for _ in range(passes):
+            has_moved = False
+            for block in _blocks(len(inputs)):
+                pull = moments[:, block] @ (target - quantized)
+                near = moments[:, block, block]
+                has_moved |= self._descend_in_block(near, pull, quantized[:, block], inputs[block])
+            if not has_moved:
+                return
+
+    def _descend_in_block(
+        self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices
+    ) -> bool:
+        """The same for a block; `pull` is all moments times what is missing to the target."""
         has_moved = False
         for j, row in enumerate(inputs):
             here = quantized[:, j]
@@ -152,18 +166,8 @@ def descend(
     """
 
     def work(steps: _Steps, groups: slice, outputs: slice) -> None:
-        own, goal, here = moments[groups], target[groups, :, outputs], quantized[groups, :, outputs]
-        missing = np.ascontiguousarray(goal - here)
-        for _ in range(_PASSES):
-            has_moved = False
-            for block in _blocks(len(inputs)):
-                pull = own[:, block] @ missing
-                has_moved |= steps.descend(
-                    own[:, block, block], pull, here[:, block], inputs[block]
-                )
-                np.subtract(goal[:, block], here[:, block], out=missing[:, block])
-            if not has_moved:
-                return
+        here = quantized[groups, :, outputs]
+        steps.descend(moments[groups], target[groups, :, outputs], here, inputs, _PASSES)
 
     _share(work, grid, target.shape)
 
