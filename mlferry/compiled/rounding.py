@@ -99,30 +99,78 @@ def _find_nearest(
 
 
 @kernel(
+    _ENTRIES, _WRITTEN, _WRITTEN, WHOLE, WHOLE, WHOLE, types.float64, returns=types.boolean
+)  # fmt: skip
+def _set_weight(
+    moments: Floats, pull: Floats, quantized: Floats, group: int, output: int, row: int,
+    value: float,
+) -> bool:  # fmt: skip
+    """Move a weight and what pulls at the others of its output; whether it has moved."""
+    step = value - quantized[group, output, row]
+    if step == 0:
+        return False
+    quantized[group, output, row] = value
+    for other in range(quantized.shape[2]):
+        pull[group, output, other] -= moments[group, row, other] * step
+    return True
+
+
+_DESCENT = (
     _ENTRIES, _floats(2), _WRITTEN, _WRITTEN, types.Array(types.intp, 1, "C"), _ENTRIES, _ENDS,
     _INDICES, WHOLE,
 )  # fmt: skip
-def _descend(
+
+
+@kernel(*_DESCENT)
+def _descend_values(
     moments: Floats, diagonal: Floats, pull: Floats, quantized: Floats, blocks: Indices,
     entries: Floats, limits: Floats, which: Indices, passes: int,
 ) -> None:  # fmt: skip
-    """Here outputs come before inputs: pull and quantized are [groups, outputs, inputs]."""
+    """With tables of single values; here [groups, outputs, inputs]."""
+    groups, outputs, size = quantized.shape
+    count = entries.shape[2]
+    all_entries, all_limits = entries.reshape(-1), limits.reshape(-1)
+    low, high = np.empty(size), np.empty(size)  # between these a weight stays
+    places = np.empty(size, np.uint64)
+    for group in range(groups):
+        for output in range(outputs):
+            for row in range(size):
+                places[row] = np.uint64(which[group, blocks[row], output] * count)
+            _find_values(limits, quantized[group, output], size, places)
+            for row in range(size):
+                place = np.intp(places[row])
+                low[row] = all_limits[place - 1] if place % count else -np.inf
+                high[row] = all_limits[place]
+            has_moved, done = True, 0
+            while has_moved and done < passes:
+                has_moved, done = False, done + 1
+                for row in range(size):
+                    gain = pull[group, output, row] / diagonal[group, row]
+                    wanted = quantized[group, output, row] + gain
+                    if low[row] < wanted <= high[row]:
+                        continue
+                    place, half = which[group, blocks[row], output] * count, count >> 1
+                    while half:
+                        place += half if wanted > all_limits[place + half - 1] else 0
+                        half >>= 1
+                    low[row] = all_limits[place - 1] if place % count else -np.inf
+                    high[row] = all_limits[place]
+                    has_moved |= _set_weight(
+                        moments, pull, quantized, group, output, row, all_entries[place]
+                    )
+
+
+@kernel(*_DESCENT)
+def _descend_vectors(
+    moments: Floats, diagonal: Floats, pull: Floats, quantized: Floats, blocks: Indices,
+    entries: Floats, limits: Floats, which: Indices, passes: int,
+) -> None:  # fmt: skip
+    """With tables of vectors; here [groups, outputs, inputs]."""
     groups, outputs, size = quantized.shape
     _, length, count = entries.shape
-    low, high = np.full(size, np.inf), np.full(size, np.inf)  # between these a value stays
-    places = np.empty(size, np.uint64)
-    all_limits = limits.reshape(-1)
     wanted, scores = np.empty(length), np.empty(count)
     for group in range(groups):
         for first in range(0, outputs, length):
-            if length == 1:
-                for row in range(size):
-                    places[row] = np.uint64(which[group, blocks[row], first] * count)
-                _find_values(limits, quantized[group, first], size, places)
-                for row in range(size):
-                    here = np.intp(places[row])
-                    low[row] = all_limits[here - 1] if here % count else -np.inf
-                    high[row] = all_limits[here]
             has_moved, done = True, 0
             while has_moved and done < passes:
                 has_moved, done = False, done + 1
@@ -130,29 +178,13 @@ def _descend(
                     for place in range(length):
                         gain = pull[group, first + place, row] / diagonal[group, row]
                         wanted[place] = quantized[group, first + place, row] + gain
-                    if low[row] < wanted[0] <= high[row]:
-                        continue
                     table = which[group, blocks[row], first // length]
-                    if length == 1:
-                        place = table * count
-                        half = count >> 1
-                        while half:
-                            place += half if wanted[0] > all_limits[place + half - 1] else 0
-                            half >>= 1
-                        found = place - table * count
-                        low[row] = all_limits[place - 1] if found else -np.inf
-                        high[row] = all_limits[place]
-                    else:
-                        found = _nearest_vector(entries, limits, table, wanted, scores)
+                    found = _nearest_vector(entries, limits, table, wanted, scores)
                     for place in range(length):
-                        value = entries[table, place, found]
-                        step = value - quantized[group, first + place, row]
-                        if step == 0:
-                            continue
-                        has_moved = True
-                        quantized[group, first + place, row] = value
-                        for other in range(size):
-                            pull[group, first + place, other] -= moments[group, row, other] * step
+                        has_moved |= _set_weight(
+                            moments, pull, quantized, group, first + place, row,
+                            entries[table, place, found],
+                        )  # fmt: skip
 
 
 @kernel(
@@ -341,8 +373,10 @@ class CompiledSteps:
         """
         moved = np.ascontiguousarray(quantized.swapaxes(1, 2))
         pull = (target.swapaxes(1, 2) - moved) @ moments
-        _descend(
-            np.ascontiguousarray(moments), np.einsum("gii->gi", moments), pull, moved, self._blocks(inputs),
+        diagonal = np.einsum("gii->gi", moments)
+        walk = _descend_values if self.length == 1 else _descend_vectors
+        walk(
+            np.ascontiguousarray(moments), diagonal, pull, moved, self._blocks(inputs),
             self._entries, self._limits, self._which, passes,
         )  # fmt: skip
         quantized[:] = moved.swapaxes(1, 2)

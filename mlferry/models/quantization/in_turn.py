@@ -137,8 +137,8 @@ def compensated(factor: Floats, target: Floats, grid: RowGrid, inputs: Indices) 
         grid: of the weights.
         inputs: the number of each input, for the grid.
     """
-    left = target.copy()
-    quantized = np.empty_like(left)
+    left: Floats = target.copy()
+    quantized: Floats = np.empty_like(left)
 
     def work(steps: _Steps, groups: slice, outputs: slice) -> None:
         own, here, result = factor[groups], left[groups, :, outputs], quantized[groups, :, outputs]

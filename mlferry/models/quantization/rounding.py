@@ -244,7 +244,8 @@ class _Factor(NamedTuple):
         """Of moments [groups, inputs, inputs]."""
         order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
         backward = order[::-1]
-        lower = np.linalg.cholesky(moments[:, backward[:, None], backward])
+        sorted_moments = moments[:, backward[:, None], backward]
+        lower = np.linalg.cholesky(sorted_moments).astype(np.float64, copy=False)
         upper = _inverse_of_lower(lower)[:, ::-1, ::-1]
         return cls(order, np.ascontiguousarray(upper))
 
@@ -594,11 +595,11 @@ class TableGrid:
         return np.mod(self._places(quantized), self.tables.shape[1]).astype(np.uint8)
 
     def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
-        """Least squares for the entries, by a few preconditioned conjugate gradient steps."""
+        """Least squares for the entries; by a few steps, where they are many."""
         where = self._places(quantized)
         size, flat = self.tables.size, where.reshape(-1)
         weight = np.broadcast_to(moments.diagonal[:, :, None], quantized.shape).reshape(-1)
-        scale = np.bincount(flat, weight, size)
+        scale: Floats = np.bincount(flat, weight, size).astype(np.float64)
         scale += 1e-5 * scale.mean() + 1e-30
 
         def gathered(array: Floats) -> Floats:
