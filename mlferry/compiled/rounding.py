@@ -360,23 +360,23 @@ class CompiledSteps:
         return errors
 
     def descend(
-        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+        self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices, passes: int
     ) -> None:
         """Move each weight to its best value while the others stay, in turn.
 
         Args:
             moments: second moments of the inputs, symmetric, [groups, inputs, inputs].
-            target: [groups, inputs, outputs].
-            quantized: is changed, [groups, inputs, outputs].
+            pull: the moments times what is missing to the target, [groups, inputs, outputs]; it
+                follows what moves.
+            quantized: is changed, likewise.
             inputs: the numbers of the inputs.
             passes: through all inputs, at most.
         """
-        moved = np.ascontiguousarray(quantized.swapaxes(1, 2))
-        pull = (target.swapaxes(1, 2) - moved) @ moments
+        moved, pulled = (np.ascontiguousarray(each.swapaxes(1, 2)) for each in (quantized, pull))
         diagonal = np.einsum("gii->gi", moments)
         walk = _descend_values if self.length == 1 else _descend_vectors
         walk(
-            np.ascontiguousarray(moments), diagonal, pull, moved, self._blocks(inputs),
+            np.ascontiguousarray(moments), diagonal, pulled, moved, self._blocks(inputs),
             self._entries, self._limits, self._which, passes,
         )  # fmt: skip
-        quantized[:] = moved.swapaxes(1, 2)
+        quantized[:], pull[:] = moved.swapaxes(1, 2), pulled.swapaxes(1, 2)

@@ -67,13 +67,13 @@ class _Steps(Protocol):
         """
 
     def descend(
-        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+        self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices, passes: int
     ) -> None:
         """Move each weight to its best value while the others stay, in turn.
 
         Args:
             moments: of these inputs, symmetric.
-            target: of all of them.
+            pull: the moments times what is missing to the target; it follows what moves.
             quantized: is changed.
             inputs: the numbers of the inputs.
             passes: through all inputs, at most.
@@ -101,21 +101,23 @@ class _NumPySteps:
         return errors
 
     def descend(
-        self, moments: Floats, target: Floats, quantized: Floats, inputs: Indices, passes: int
+        self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices, passes: int
     ) -> None:
         for _ in range(passes):
             has_moved = False
             for block in _blocks(len(inputs)):
-                pull = moments[:, block] @ (target - quantized)
-                near = moments[:, block, block]
-                has_moved |= self._descend_in_block(near, pull, quantized[:, block], inputs[block])
+                here, near = quantized[:, block], moments[:, block, block]
+                before = here.copy()
+                if self._descend_in_block(near, pull[:, block].copy(), here, inputs[block]):
+                    pull -= moments[:, :, block] @ (here - before)
+                    has_moved = True
             if not has_moved:
                 return
 
     def _descend_in_block(
         self, moments: Floats, pull: Floats, quantized: Floats, inputs: Indices
     ) -> bool:
-        """The same for a block; `pull` is all moments times what is missing to the target."""
+        """The same once, for a block of inputs."""
         has_moved = False
         for j, row in enumerate(inputs):
             here = quantized[:, j]
@@ -153,23 +155,24 @@ def compensated(factor: Floats, target: Floats, grid: RowGrid, inputs: Indices) 
 
 
 def descend(
-    moments: Floats, target: Floats, quantized: Floats, grid: RowGrid, inputs: Indices
+    moments: Floats, pull: Floats, quantized: Floats, grid: RowGrid, inputs: Indices
 ) -> None:
     """Coordinate descent over all inputs, `_PASSES` times.
 
     Args:
         moments: [groups, inputs, inputs].
-        target: [groups, inputs, outputs].
-        quantized: is changed.
+        pull: the moments times what is missing to the target, [groups, inputs, outputs]; it follows
+            what moves.
+        quantized: is changed, likewise.
         grid: of the weights.
         inputs: the number of each input, for the grid.
     """
 
     def work(steps: _Steps, groups: slice, outputs: slice) -> None:
         here = quantized[groups, :, outputs]
-        steps.descend(moments[groups], target[groups, :, outputs], here, inputs, _PASSES)
+        steps.descend(moments[groups], pull[groups, :, outputs], here, inputs, _PASSES)
 
-    _share(work, grid, target.shape)
+    _share(work, grid, pull.shape)
 
 
 def _blocks(size: int) -> list[slice]:

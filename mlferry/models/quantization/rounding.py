@@ -46,6 +46,32 @@ _PARTS = {
 }  # fmt: skip
 
 
+class Course:
+    """Weights on their way to a target: how they are quantized now, and what pulls at them.
+
+    Args:
+        target: [groups, inputs, outputs].
+        quantized: likewise.
+        moments: of the inputs.
+    """
+
+    def __init__(self, target: Floats, quantized: Floats, moments: Moments) -> None:
+        self.target, self.quantized, self.moments = target, quantized, moments
+        self.goal = moments.times(target)
+        self._pull: Floats | None = None
+
+    @property
+    def pull(self) -> Floats:
+        """``H @ (target - quantized)``."""
+        if self._pull is None:
+            self._pull = self.goal - self.moments.times(self.quantized)
+        return self._pull
+
+    def take(self, quantized: Floats, pull: Floats | None = None) -> None:
+        """Go on with other weights, and their pull where it is known."""
+        self.quantized, self._pull = quantized, pull
+
+
 class Moments(ABC):
     """The damped second moments of a layer's inputs."""
 
@@ -77,8 +103,8 @@ class Moments(ABC):
         """The target rounded to the grid, each error made up for by the inputs that follow."""
 
     @abstractmethod
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """`quantized` with every weight moved to its best value while the others stay."""
+    def descend(self, course: Course, grid: Grid) -> None:
+        """Move every weight to its best value while the others stay."""
 
 
 class Diagonal(Moments):
@@ -112,9 +138,9 @@ class Diagonal(Moments):
         """The nearest values."""
         return grid.near(target)
 
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """The nearest values."""
-        return grid.near(target)
+    def descend(self, course: Course, grid: Grid) -> None:
+        """Take the nearest values."""
+        course.take(grid.near(course.target))
 
 
 class Dense(Moments):
@@ -183,13 +209,13 @@ class Dense(Moments):
             parts.append(rounded)
         return self._joined(parts)
 
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
+    def descend(self, course: Course, grid: Grid) -> None:
         """Coordinate descent over all inputs."""
-        moved: Floats = quantized.copy()
+        moved, pull = course.quantized.copy(), course.pull.copy()
         for own, block in zip(self.own, self.blocks, strict=True):
             inputs = np.arange(block.start, block.stop)
-            descend(own, target[:, block], moved[:, block], grid, inputs)
-        return moved
+            descend(own, pull[:, block], moved[:, block], grid, inputs)
+        course.take(moved, pull)
 
 
 def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
@@ -276,8 +302,8 @@ class Grid(RowGrid, Protocol):
     def near(self, weights: Floats) -> Floats:
         """The nearest values for [groups, inputs, outputs]."""
 
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
-        """Move the grid to its best place for the indices of `quantized`; the new values."""
+    def refit(self, course: Course) -> None:
+        """Move the grid to its best place for the indices of the weights, and them with it."""
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -355,28 +381,40 @@ class LinearGrid:
         """The indices of values of this grid."""
         return self._steps(quantized, self.scale[:, None], self.bias[:, None]).astype(np.uint8)
 
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
+    def refit(self, course: Course) -> None:
         """Least squares for scale and bias of every output, or of all."""
-        steps = self._steps(quantized, self.scale[:, None], self.bias[:, None])
+        steps = self._steps(course.quantized, self.scale[:, None], self.bias[:, None])
+        ones = np.ones((*steps.shape[:2], 1))
+        even = course.moments.times(ones)
+        pulled = course.goal - course.pull  # by the weights, and by the steps alone:
         if self.centre is not None:
             steps -= self.centre
-        ones = np.ones((*steps.shape[:2], 1))
-        pulled, even = moments.times(steps), moments.times(ones)
+        else:
+            pulled -= even * self.bias[:, None]
+        pulled /= self.scale[:, None]
         sums = [
             (pulled * steps).sum(axis=1),
             (even * steps).sum(axis=1),
             np.broadcast_to((even * ones).sum(axis=1), self._full(steps)),
-            (pulled * target).sum(axis=1),
-            (even * target).sum(axis=1),
+            (pulled * course.target).sum(axis=1),
+            (even * course.target).sum(axis=1),
         ]
         if self.scale.size == 1:
             sums = [each.sum().reshape(1, 1) for each in sums]
-        a, b, c, r1, r2 = sums
+        bias = self._fit(*sums)
+        quantized, pull = steps * self.scale[:, None], course.goal - pulled * self.scale[:, None]
+        if bias is not None:
+            quantized += bias[:, None]
+            pull -= even * bias[:, None]
+        course.take(quantized, pull)
+
+    def _fit(self, a: Floats, b: Floats, c: Floats, r1: Floats, r2: Floats) -> Floats | None:
+        """Solve the normal equations; the new bias, None where it follows the scale."""
         if self.centre is not None:
             scale = r1 / np.where(a > 0, a, 1)
             self.scale = np.where(scale > 0, scale, self.scale)
             self.bias = -self.centre * self.scale
-            return steps * self.scale[:, None]
+            return None
         a = a * (1 + 1e-6) + 1e-12
         c = c * (1 + 1e-6) + 1e-12
         determinant = a * c - b * b
@@ -385,7 +423,7 @@ class LinearGrid:
         good = scale > 0
         self.scale = np.where(good, scale, self.scale)
         self.bias = np.where(good, bias, self.bias)
-        return steps * self.scale[:, None] + self.bias[:, None]
+        return self.bias
 
     @staticmethod
     def _full(steps: Floats) -> tuple[int, int]:
@@ -594,32 +632,33 @@ class TableGrid:
         """The indices of values of this grid."""
         return np.mod(self._places(quantized), self.tables.shape[1]).astype(np.uint8)
 
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
+    def refit(self, course: Course) -> None:
         """Least squares for the entries; by a few steps, where they are many."""
-        where = self._places(quantized)
+        where, moments = self._places(course.quantized), course.moments
         size, flat = self.tables.size, where.reshape(-1)
-        weight = np.broadcast_to(moments.diagonal[:, :, None], quantized.shape).reshape(-1)
+        weight = np.broadcast_to(moments.diagonal[:, :, None], where.shape).reshape(-1)
         scale: Floats = np.bincount(flat, weight, size).astype(np.float64)
         scale += 1e-5 * scale.mean() + 1e-30
 
         def gathered(array: Floats) -> Floats:
-            sums = np.bincount(flat, moments.times(array).reshape(-1), size).astype(np.float64)
+            sums = np.bincount(flat, array.reshape(-1), size).astype(np.float64)
             return sums
 
         table = self.tables.reshape(-1)
-        left = gathered(target - table[where])
+        left = gathered(course.pull)
         normal = self._normal_matrices(where, moments)
         if normal is None:
             table = table + _gradient_steps(
-                left, scale, lambda change: gathered(change[where]) + _RIDGE * scale * change
+                left,
+                scale,
+                lambda change: gathered(moments.times(change[where])) + _RIDGE * scale * change,
             )
         else:
             shape = (*normal.shape[:2], -1)
             _add_to_diagonal(normal, _RIDGE * scale.reshape(shape)[:, :, 0])
             table = table + np.linalg.solve(normal, left.reshape(shape)).reshape(-1)
-        values: Floats = table[where]
+        course.take(table[where])
         self._set(table.reshape(self.tables.shape))
-        return values
 
     def _normal_matrices(self, where: Indices, moments: Moments) -> Floats | None:
         """For each table how its entries go together, [tables, entries, entries].
@@ -736,11 +775,12 @@ def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, 
     """The grid and the values on it for a layer's weights, [groups, inputs, outputs]."""
     target = moments.target(weights)
     grid = grid_for(target, moments.diagonal)
-    quantized = moments.round(target, grid)
+    course = Course(target, moments.round(target, grid), moments)
     for _ in range(ROUNDS):
-        quantized = grid.refit(target, quantized, moments)
-        quantized = moments.descend(target, quantized, grid)
-    return grid, grid.refit(target, quantized, moments)
+        grid.refit(course)
+        moments.descend(course, grid)
+    grid.refit(course)
+    return grid, course.quantized
 
 
 class GridFor(Protocol):
