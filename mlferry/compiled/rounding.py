@@ -80,7 +80,12 @@ def _find_nearest(
     entries: Floats, limits: Floats, which: Indices, group: int, block: int, first: int, count: int,
     values: Floats, places: Places, nearest: Floats,
 ) -> None:  # fmt: skip
-    """The nearest entries for the `count` values of outputs from `first` on."""
+    """The nearest entries for the `count` values of outputs from `first` on.
+
+    Args:
+        places: where the entry of each vector is among all.
+        nearest: its values.
+    """
     _, length, size = entries.shape
     if length == 1:
         for at in range(count):
@@ -94,8 +99,34 @@ def _find_nearest(
     for start in range(0, count, length):
         table = which[group, block, (first + start) // length]
         found = _nearest_vector(entries, limits, table, values[start : start + length], scores)
+        places[start // length] = np.uint64(table * size + found)
         for at in range(length):
             nearest[start + at] = entries[table, at, found]
+
+
+@kernel(
+    _floats(3), types.Array(types.intp, 1, "C"), _ENTRIES, _ENDS, _INDICES,
+    types.Array(types.intp, 3, "C"),
+)  # fmt: skip
+def _find_places(
+    weights: Floats, blocks: Indices, entries: Floats, limits: Floats, which: Indices,
+    places: Indices,
+) -> None:  # fmt: skip
+    groups, size, outputs = weights.shape
+    length = entries.shape[1]
+    most = max(1, _TOGETHER // length) * length
+    values, nearest, found = np.empty(most), np.empty(most), np.empty(most, np.uint64)
+    for group in range(groups):
+        for row in range(size):
+            for first in range(0, outputs, most):
+                count = min(most, outputs - first)
+                for place in range(count):
+                    values[place] = weights[group, row, first + place]
+                _find_nearest(
+                    entries, limits, which, group, blocks[row], first, count, values, found, nearest
+                )
+                for vector in range(count // length):
+                    places[group, row, first // length + vector] = np.intp(found[vector])
 
 
 @kernel(
@@ -333,6 +364,21 @@ class CompiledSteps:
         )
         part._which = self._which[groups, :, slice(*ends)]
         return part
+
+    def places(self, weights: Floats) -> Indices:
+        """Where the nearest entries are among those of all tables.
+
+        Args:
+            weights: [groups, inputs, outputs].
+
+        Returns:
+            one for each vector, [groups, inputs, outputs / length].
+        """
+        groups, inputs, outputs = weights.shape
+        places = np.empty((groups, inputs, outputs // self.length), np.intp)
+        blocks = self._blocks(np.arange(inputs))
+        _find_places(weights, blocks, self._entries, self._limits, self._which, places)
+        return places
 
     def _blocks(self, inputs: Indices) -> Indices:
         return inputs // self._rows if self._rows else np.zeros_like(inputs)

@@ -590,6 +590,8 @@ class TableGrid:
 
         Outputs are the last axis.
         """
+        if is_active():
+            return self._compiled_places(weights)
         if self.which is None:
             return self._places_in(weights, None)
         parts = np.split(weights, self.which.shape[1], axis=1)
@@ -597,6 +599,13 @@ class TableGrid:
             self._places_in(part, self.which[:, block, None]) for block, part in enumerate(parts)
         ]
         return np.concatenate(places, axis=1)
+
+    def _compiled_places(self, weights: Floats) -> Indices:
+        from mlferry.compiled.rounding import CompiledSteps
+
+        steps = CompiledSteps(*self.entries(weights.shape[0], weights.shape[2]))
+        places: Indices = steps.places(weights)[..., None] * steps.length + np.arange(steps.length)
+        return places.reshape(weights.shape)
 
     def _places_in(self, weights: Floats, which: Indices | None) -> Indices:
         """Likewise of any axes before the outputs, in tables that spread over them."""
