@@ -164,6 +164,50 @@ def test_the_target_solves_for_the_quantized_inputs(shape: str) -> None:
     np.testing.assert_allclose(actual, right, rtol=1e-6, atol=1e-8 * np.abs(right).max())
 
 
+def least_error(target: Floats, codes: Floats, grid: LinearGrid, whole: Floats) -> float:
+    """Of all scales and biases for some indices, by the square root of the moments."""
+    root = np.linalg.cholesky(whole).swapaxes(1, 2)
+    goals = root @ target
+    if grid.centre is not None:
+        columns = [root @ (codes.astype(float) - grid.centre)]
+    else:
+        columns = [root @ codes.astype(float), root @ np.ones(target.shape)]
+    alone = [(group, slice(n, n + 1)) for group, n in np.ndindex(len(target), target.shape[2])]
+    total = 0.0
+    for group, some in [(slice(None), slice(None))] if grid.scale.size == 1 else alone:
+        basis = np.stack([column[group, ..., some].reshape(-1) for column in columns], axis=1)
+        goal = goals[group, ..., some].reshape(-1)
+        total += np.square(goal - basis @ np.linalg.lstsq(basis, goal, rcond=None)[0]).sum()
+    return total
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_is_fitted_to_its_weights(name: str, shape: str, compiled: bool) -> None:
+    """To the least error; what pulls at the weights of an entry together all but vanishes."""
+    target, moments, whole = case(*SHAPES[shape])
+    grid = GRIDS[name](target, moments.diagonal)
+    with using(compiled):
+        course = Course(target, grid.near(target), moments)
+        start, before = course.quantized, course.pull
+        codes = start.round(9)
+        grid.refit(course)
+    after = whole @ (target - course.quantized)
+    np.testing.assert_allclose(course.pull, after, rtol=0, atol=1e-9 * np.abs(course.goal).max())
+    assert error_of(target, course.quantized, whole) < error_of(target, start, whole)
+    if isinstance(grid, LinearGrid):
+        least = least_error(target, grid.indices(course.quantized), grid, whole)
+        gain = error_of(target, start, whole) - error_of(target, course.quantized, whole)
+        assert gain > 0.8 * (error_of(target, start, whole) - least)  # the fit is damped a little
+        return
+    part = [
+        np.abs([pull[codes == code].sum() for code in np.unique(codes)]).sum()
+        for pull in (after, before)
+    ]
+    assert part[0] < 0.2 * part[1]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", GRIDS)
 def test_both_ways_choose_about_as_well(name: str, shape: str) -> None:
