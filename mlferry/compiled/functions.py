@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "erf": Instructions.erf,
     "exp": Instructions.exp,
     "gelu": Instructions.gelu,
+    "half": Instructions.half,
     "sigmoid": Instructions.sigmoid,
 }
 _PLACES = {name: place for place, name in enumerate(_FUNCTIONS)}
@@ -60,7 +61,7 @@ def applied(name: str, x: Array, out: Array | None = None) -> Array:
     """A function of each value.
 
     Args:
-        name: "erf", "exp", "gelu" or "sigmoid".
+        name: "erf", "exp", "gelu", "sigmoid", or "half", which rounds to float16.
         x: float32, of any shape.
         out: where to write the result, row by row; it may be `x`.
     """

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlferry.compiled.matrices import PackedMatrix
 from mlferry.compiled.products import PackedProduct
 from mlferry.compiled.vectors import (
     BYTES,
-    FLAGS,
     LANES,
     REAL,
     WHOLE,
+    YES,
     Array,
     Instructions,
     address,
@@ -25,8 +24,10 @@ from mlferry.compiled.vectors import (
     tile_for,
     tile_of,
 )
-from mlferry.compiled.windows import multiply_tile
+from mlferry.compiled.windows import multiply_tile, vectors_for
+from mlferry.lanes import in_parts
 
+_ROWS = 8  # of a batch that go together, so that weights are read once for several
 GATES = 4  # input, forget and output gate, and block input, in this order
 
 
@@ -49,61 +50,65 @@ def _cell_tile(code: Instructions, args: SimpleNamespace) -> None:
 
 
 @kernel(
-    arrays(4, "C"), arrays(2, "C"), FLAGS,
-    arrays(3, "C"), arrays(3, "C", written=True), REAL, WHOLE, arrays(4, "C", written=True),
+    arrays(3, "C"), arrays(1, "C"), YES, arrays(2, "C"), arrays(2, "C", written=True), REAL, WHOLE,
+    arrays(3, written=True),
 )  # fmt: skip
 def walk(
     entries: Array,
     recursion: Array,
-    backward: NDArray[np.bool_],
+    backward: bool,
     before: Array,
     cell: Array,
     limit: np.float32,
     tile: int,
     outputs: Array,
 ) -> None:
-    """All steps, in one or both directions.
+    """All steps in one direction.
 
     Args:
-        entries: what the input adds to the sums, [directions, Seq, Batch, gates * units], in the
-            order of the input.
-        recursion: the values of a `PackedMatrix` [units, gates * units] for each direction.
-        backward: whether each direction walks from the end.
-        before: the first states, [directions, Batch, units].
-        cell: the first cells, [directions, Batch, units]; the last ones afterwards.
+        entries: what the input adds to the sums, [Seq, Batch, gates * units], in the order of the
+            input.
+        recursion: the values of a `PackedMatrix` [units, gates * units].
+        backward: whether it walks from the end.
+        before: the first states, [Batch, units].
+        cell: the first cells, [Batch, units]; the last ones afterwards.
         limit: of the magnitude of a cell.
         tile: rows at a time, at most Batch.
-        outputs: [Seq, directions, Batch, units], in the order of the walk.
+        outputs: [Seq, Batch, units], in the order of the walk; units lie side by side.
     """
-    steps, directions, batch, units = outputs.shape
+    steps, batch, units = outputs.shape
     columns = GATES * units
     sums = np.empty((batch, columns), np.float32)
-    zeros, place = np.zeros(2 * LANES, np.float32), np.zeros(1, np.int64)
+    zeros = np.zeros(columns, np.float32)
+    place = np.zeros(1, np.int64)
     infinite = np.float32(np.inf)
-    for direction in range(directions):
-        for step in range(steps):
-            entry = entries[direction, steps - 1 - step if backward[direction] else step]
-            state = before[direction] if step == 0 else outputs[step - 1, direction]
-            for first in range(0, columns, 2 * LANES):
-                panel = address(recursion[direction]) + first * units * BYTES
-                done = 0
-                while done < batch:
-                    row = min(done, batch - tile)
-                    numbers = (
-                        tile, 2, address(state[row]), units * BYTES, address(place), 1, units,
-                        panel, address(zeros), address(entry[row, first:]), columns * BYTES, 0,
-                        address(sums[row, first:]), columns * BYTES,
-                    )  # fmt: skip
-                    multiply_tile(numbers, -infinite, infinite)
-                    done = row + tile
-            for row in range(batch):
-                for unit in range(0, units, LANES):
-                    places = (
-                        address(sums[row, unit:]), units * BYTES,
-                        address(cell[direction, row, unit:]),
-                        address(outputs[step, direction, row, unit:]),
-                    )  # fmt: skip
-                    _cell_tile(places, -limit, limit)
+    for step in range(steps):
+        entry = entries[steps - 1 - step if backward else step]
+        state, line = address(before), units * BYTES
+        if step > 0:
+            state, line = address(outputs[step - 1]), outputs.strides[1]
+        first = 0
+        while first < columns:
+            vectors = vectors_for(tile, columns - first)
+            panel = address(recursion) + first * units * BYTES
+            done = 0
+            while done < batch:
+                row = min(done, batch - tile)
+                numbers = (
+                    tile, vectors, state + row * line, line, address(place), 1, units, panel,
+                    address(zeros), address(entry[row, first:]), columns * BYTES, 0,
+                    address(sums[row, first:]), columns * BYTES,
+                )  # fmt: skip
+                multiply_tile(numbers, -infinite, infinite)
+                done = row + tile
+            first += vectors * LANES
+        for row in range(batch):
+            for unit in range(0, units, LANES):
+                places = (
+                    address(sums[row, unit:]), units * BYTES, address(cell[row, unit:]),
+                    address(outputs[step, row, unit:]),
+                )  # fmt: skip
+                _cell_tile(places, -limit, limit)
 
 
 @dataclass(frozen=True)
@@ -163,12 +168,34 @@ class PackedLSTM:
             [Seq, directions, Batch, units] in the order of the walk, [directions, Batch, units].
         """
         steps, batch, _ = x.shape
-        more = ((0, 0), (0, 0), (0, -self.units % LANES))
-        before, cell = (np.pad(state, more).astype(np.float32) for state in (before, cell))
-        entries = np.stack([product(x.reshape(steps * batch, -1)) for product in self.inputs])
+        directions = len(self.inputs)
+        before, cell = map(self._filled, (before, cell))
         outputs = np.empty((steps, *cell.shape), np.float32)
-        walk(
-            entries.reshape(len(self.inputs), steps, batch, -1), self.recursions,
-            np.array(backward), before, cell, limit, tile_for(batch), outputs,
-        )  # fmt: skip
+        blocks = -(-batch // _ROWS)
+
+        def some(part: slice) -> None:
+            for number in range(part.start, min(part.stop, directions * blocks)):
+                direction, block = divmod(number, blocks)
+                rows = slice(block * _ROWS, min(batch, (block + 1) * _ROWS))
+                mine = np.ascontiguousarray(x[:, rows])
+                entries = self.inputs[direction](mine.reshape(-1, x.shape[2]))
+                walk(
+                    entries.reshape(*mine.shape[:2], -1), self.recursions[direction],
+                    backward[direction], before[direction, rows], cell[direction, rows], limit,
+                    tile_for(mine.shape[1]), outputs[:, direction, rows],
+                )  # fmt: skip
+
+        in_parts(some, directions * blocks, steps * batch * self._multiplications)
         return outputs[..., : self.units], cell[..., : self.units]
+
+    def _filled(self, states: Array) -> Array:
+        """A copy, its units filled up to whole vectors."""
+        filled = np.zeros((*states.shape[:2], self.units + -self.units % LANES), np.float32)
+        filled[..., : self.units] = states
+        return filled
+
+    @property
+    def _multiplications(self) -> int:
+        """Of a step of one sample, in all directions."""
+        inner = sum(product.weights.values.size for product in self.inputs)
+        return inner + self.recursions.size

@@ -222,10 +222,10 @@ class Instructions:
         b = self.builder
         with b.if_then(b.icmp_signed("!=", rounds, self.whole(0))):
             for total in itertools.chain(*sums):
-                b.store(self._rounded(b.load(total)), total)
+                b.store(self.half(b.load(total)), total)
 
-    def _rounded(self, x: Value) -> Value:
-        """As `mlferry.numerics.half.round_into`; not all processors convert to float16."""
+    def half(self, x: Value) -> Value:
+        """Rounded to float16, as by `mlferry.numerics.half`; not all processors convert to it."""
         b = self.builder
         sign, size = self._apart(x)
         exponent = b.and_(b.bitcast(x, self.bits), self.bits_of(0x7F800000))

@@ -21,11 +21,13 @@ from mlferry.compiled.vectors import (
     INT,
     LANES,
     TILES,
+    WHOLE,
     WINDOW_TILES,
     Array,
     Instructions,
     Value,
     address,
+    kernel,
     move,
     tile_of,
 )
@@ -63,10 +65,22 @@ def segments_of(x: Array, size: Pair, dilation: Pair) -> tuple[NDArray[np.int64]
     return places.ravel(), channels
 
 
+_SUMS = 8  # that a processor adds to at the same time; each waits for the one before
+
+
+@kernel(WHOLE, WHOLE, returns=WHOLE)
+def vectors_for(pixels: int, columns: int) -> int:
+    """Of how many vectors a tile of `multiply_tile` is, where so many whole columns follow."""
+    most = max(2, _SUMS // pixels)
+    if columns >= most * LANES:
+        return most
+    return 2 if columns >= 2 * LANES else 1
+
+
 @tile_of("pixels", "vectors", "x", "x_step", "offsets", "segments", "run", "weights", "bias",
        "addends", "addend_step", "rounds", "y", "y_step")  # fmt: skip
 def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
-    """A tile of a product: some pixels, and one or two vectors of the result's channels.
+    """A tile of a product: some pixels, and as many vectors of channels as `vectors_for` says.
 
     For pixel p and channel m, y[p, m] is the sum over segments s and values t < `run` of
     x[p, offsets[s] + t] * weights[s * run + t, m], plus bias[m], plus addends[p, m] unless
@@ -78,16 +92,21 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     def tile(pixels: int, vectors: int) -> None:
         sums = code.sums(pixels, vectors)
         starts = [code.at(args.x, p, args.x_step) for p in range(pixels)]
+        row = min(vectors, 2) * vector  # of a panel
+        panel = builder.mul(builder.mul(args.segments, args.run), code.whole(row))
+        firsts = [
+            code.at(code.at(args.weights, v // 2, panel), v % 2, vector) for v in range(vectors)
+        ]
         with code.repeated(args.segments) as segment:
             offset = code.load(code.at(args.offsets, segment, 8), INT)
             places = [builder.add(start, offset) for start in starts]
-            begin = code.at(args.weights, builder.mul(segment, args.run), vectors * vector)
+            begin = builder.mul(segment, args.run)
             with code.repeated(args.run) as t:
-                here = code.at(begin, t, vectors * vector)
-                factors = [code.load(code.at(here, v, vector)) for v in range(vectors)]
-                for place, row in zip(places, sums, strict=True):
+                distance = code.at(code.whole(0), builder.add(begin, t), row)
+                factors = [code.load(builder.add(first, distance)) for first in firsts]
+                for place, totals in zip(places, sums, strict=True):
                     value = code.splat(code.load(code.at(place, t, BYTES), FLOAT))
-                    for factor, total in zip(factors, row, strict=True):
+                    for factor, total in zip(factors, totals, strict=True):
                         added = code.multiply_add(value, factor, builder.load(total))
                         builder.store(added, total)
         code.add(sums, args.bias, 0)
@@ -97,7 +116,8 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
         code.finish(sums, args)
 
     def of_pixels(pixels: int) -> None:
-        code.by_size(args.vectors, (1, 2), lambda vectors: tile(pixels, vectors))
+        sizes = sorted({1, 2, max(2, _SUMS // pixels)})
+        code.by_size(args.vectors, sizes, lambda vectors: tile(pixels, vectors))
 
     code.by_size(args.pixels, TILES, of_pixels)
 
@@ -155,7 +175,7 @@ def convolve(task: SimpleNamespace) -> None:
     first = 0
     while first < task.columns:
         direct = first < whole
-        vectors = 2 if whole - first > LANES else 1
+        vectors = vectors_for(task.tile, whole - first)
         panel = task.weights + first * inner * BYTES
         place = first * BYTES
         for row in range(task.height):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +31,11 @@ from mlferry.runtime import pictures
 from mlferry.runtime.engines import engine_named
 from mlferry.runtime.evaluators import Evaluator, prepare
 from mlferry.runtime.evaluators.network import NetworkEvaluator
+from mlferry.runtime.evaluators.parallel import Parallel
 from mlferry.runtime.evaluators.program import ProgramEvaluator, check_options
 from mlferry.runtime.evaluators.registry import CustomClasses, RunOptions, Transparent
 from mlferry.runtime.program_session import State
 from mlferry.runtime.session import Session
-from mlferry.runtime.threads import lane_count
 from mlferry.spec import io, networks, package
 from mlferry.spec.problems import Problem
 from mlferry.spec.proto import model_pb2
@@ -45,7 +44,6 @@ from mlferry.training.options import Progress
 from mlferry.training.tape import Tape
 
 _SIDE_BY_SIDE = 16  # samples of a classic network that are evaluated at once
-_WORTH_A_THREAD = 2e-3  # seconds that a sample takes
 
 
 def _bytes_of_program(spec: model_pb2.Model) -> bytes | None:
@@ -560,9 +558,8 @@ class MLModel:
             come as PIL images, or, with ``MLModel(..., images="array")`` and where Pillow is not
             installed, as uint8 arrays [H, W, 3] or [H, W]; class probabilities as a dict from
             labels. For an iterator or
-            a folder, an iterator: as many samples as there are cores are in memory at a time,
-            sixteen of a classic network, or as many as the executor works on; pictures in the
-            order of their names.
+            a folder, an iterator: four samples for each core are in memory at a time, at most
+            sixteen, or as many as the executor works on; pictures in the order of their names.
 
         Raises:
             PredictionError: a name, shape or value does not fit.
@@ -684,14 +681,7 @@ class MLModel:
         if several is None:
             yield from in_order(_predicted, self, data, executor)
             return
-        for sample in data if several.least else ():
-            start = time.perf_counter()
-            outputs = evaluate(sample)
-            seconds = time.perf_counter() - start
-            yield self._shown(outputs)
-            if seconds >= several.least:
-                break
-        while samples := list(itertools.islice(data, several.count)):
+        while samples := list(itertools.islice(data, several.count())):
             try:
                 results = several.evaluate(samples)
             except MlferryError:  # one sample is wrong: those before it have results
@@ -720,24 +710,19 @@ class _Several:
 
     Attributes:
         evaluate: gives their outputs, or None if they have to run one by one.
-        count: how many.
-        least: the seconds per sample below which it does not pay.
+        count: says how many come next.
     """
 
     evaluate: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]] | None]
-    count: int
-    least: float = 0.0
+    count: Callable[[], int]
 
 
 def _several(evaluate: Evaluator) -> _Several | None:
     """None if samples have to run one by one."""
-    if not isinstance(evaluate, NetworkEvaluator):
-        return None
-    if evaluate.joins:
-        return _Several(evaluate.many, _SIDE_BY_SIDE)
-    threads = lane_count(_SIDE_BY_SIDE)
-    if evaluate.shares and threads > 1:
-        return _Several(evaluate.apart, threads, least=_WORTH_A_THREAD)
+    if isinstance(evaluate, NetworkEvaluator) and evaluate.joins:
+        return _Several(evaluate.many, lambda: _SIDE_BY_SIDE)
+    if isinstance(evaluate, Parallel):
+        return _Several(evaluate.several, evaluate.next_count)
     return None
 
 

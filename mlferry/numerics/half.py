@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled import is_active
 from mlferry.numerics.shapes import Array
 
 LARGEST = 65504.0
@@ -55,6 +56,10 @@ def rounded(array: Array) -> NDArray[np.float32]:
     wide = np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
     if wide.size <= _FEW:
         return wide.astype(np.float16).astype(np.float32)
+    if is_active():
+        from mlferry.compiled.functions import applied
+
+        return applied("half", wide)
     result = np.empty_like(wide)
     round_into(wide.reshape(-1), result.reshape(-1))
     return result

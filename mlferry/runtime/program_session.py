@@ -253,6 +253,7 @@ class ProgramSession:
         inputs: names and types of what it takes, states left out.
         states: names and types of its states.
         outputs: the names of what it makes.
+        widened: whether weights of float16 stay in memory as float32.
 
     Raises:
         SpecError: the function breaks the rules of the format.
@@ -292,6 +293,7 @@ class ProgramSession:
         self._weights, self._used = weights, False
         if widened is None:
             widened = half_bytes(block) <= _WIDENED_MOST and decoded_bytes(block) <= _DECODED_MOST
+        self.widened = widened
         planner = _Planner(opset, weights, precision == "half", self._random, widened)
         self._plan = planner.plan(block, {}, types, tuple(types))
         self._half = precision == "half"
@@ -579,7 +581,7 @@ _EXACT_READS: _Reads = {
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
-    if kind.shape is None:
+    if kind.shape is None or shape == kind.shape:
         return True
     return len(shape) == len(kind.shape) and all(
         described in (extent, None) for extent, described in zip(shape, kind.shape, strict=True)

@@ -341,8 +341,11 @@ def test_functions_of_infinities(name: str, limits: tuple[float, float]) -> None
 @pytest.mark.parametrize("backward", [[False], [True], [False, True]])
 @pytest.mark.parametrize(
     ("steps", "batch", "width", "units", "limit"),
-    [(1, 1, 1, 1, 50), (5, 3, 4, LANES, 50), (9, 17, 7, LANES + 3, 0.4), (3, 2, 1, 2 * LANES, 9)],
-)
+    [
+        (1, 1, 1, 1, 50), (5, 3, 4, LANES, 50), (9, 17, 7, LANES + 3, 0.4), (3, 2, 1, 2 * LANES, 9),
+        (3, 1, 5, 5 * LANES, 50), (4, 2, 3, 3 * LANES, 50), (20, 18, 64, 128, 50),
+    ],
+)  # fmt: skip
 def test_lstm(
     steps: int, batch: int, width: int, units: int, limit: float, backward: list[bool]
 ) -> None:

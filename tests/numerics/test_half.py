@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlferry.compiled import using
 from mlferry.numerics import half
 
 EDGES = np.float32([
@@ -28,13 +29,15 @@ def bits(kind: str) -> np.ndarray:
     return between + np.tile(np.uint32([0, 1, 2**32 - 1]), len(halves))
 
 
+@pytest.mark.parametrize("compiled", [False, None])
 @pytest.mark.parametrize("kind", ["any bits", "edges", "few", "ties"])
-def test_rounding_is_that_of_casts(kind: str) -> None:
+def test_rounding_is_that_of_casts(kind: str, compiled: bool | None) -> None:
     inputs = bits(kind).view(np.float32)
     before = inputs.copy()
     with np.errstate(all="ignore"):
         right = inputs.astype(np.float16).astype(np.float32)
-        got = half.rounded(inputs)
+        with using(compiled):
+            got = half.rounded(inputs)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, right)
     numbers = ~np.isnan(right)
@@ -42,11 +45,13 @@ def test_rounding_is_that_of_casts(kind: str) -> None:
     np.testing.assert_array_equal(inputs, before)
 
 
+@pytest.mark.parametrize("compiled", [False, None])
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (40, 1, 30)])
-def test_shapes_and_orders(shape: tuple[int, ...]) -> None:
+def test_shapes_and_orders(shape: tuple[int, ...], compiled: bool | None) -> None:
     inputs = np.random.default_rng(0).standard_normal(shape)
     for array in (inputs, inputs.T, inputs.astype(np.float32)):
-        got = half.rounded(np.asarray(array))
+        with using(compiled):
+            got = half.rounded(np.asarray(array))
         assert got.shape == np.shape(array)
         np.testing.assert_array_equal(got, np.float32(array).astype(np.float16))
 

@@ -19,6 +19,8 @@ from mlferry import lanes, limits
 from mlferry.errors import PredictionError
 from mlferry.models.neural_network import NeuralNetworkBuilder, datatypes
 from mlferry.models.workers import in_order
+from mlferry.runtime.evaluators import parallel
+from mlferry.runtime.evaluators.parallel import Parallel
 from mlferry.runtime.threads import blas
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -324,10 +326,7 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_an_error_of_one_sample_comes_behind_the_results_before_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(mlferry.models.model, "_WORTH_A_THREAD", 1e-9)
+def test_an_error_of_one_sample_comes_behind_the_results_before_it() -> None:
     model = photo_network(16)
     good = {"x": np.zeros((1, 8, 16, 16), np.float32)}
     outputs = model.predict(iter([good, good, good, {"x": np.zeros(3, np.float32)}, good]))
@@ -343,15 +342,12 @@ def test_an_error_of_one_sample_comes_behind_the_results_before_it(
     + [("network", None, 2), ("program", None, 2)],
 )
 @pytest.mark.usefixtures("three_threads")
-def test_threads_of_a_model(
-    kind: str, threads: int | None, helpers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(mlferry.models.model, "_WORTH_A_THREAD", 1e-9)
+def test_threads_of_a_model(kind: str, threads: int | None, helpers: int, tmp_path: Path) -> None:
     model = photo_network(24)
     path = tmp_path / ("m.mlpackage" if kind == "program" else "m.mlmodel")
     (mlferry.to_program(model) if kind == "program" else model).save(path)
     sample = {"x": np.ones((1, 8, 24, 24), np.float32)}
-    mlferry.MLModel(path, threads=threads).predict([sample] * 4)
+    mlferry.MLModel(path, threads=threads).predict([sample] * 8)
     assert lanes._helpers._count == helpers
 
 
@@ -365,3 +361,50 @@ def _helpers_after(model: mlferry.MLModel, _: int) -> int:
     lanes.cores, lanes.free_cores = lambda: 3, lambda: 2  # in the worker
     model.predict([{"x": np.ones((1, 8, 40, 40), np.float32)}] * 4)
     return lanes._helpers._count
+
+
+class Timed(Parallel):
+    """Takes as long as it is told, on a clock of its own."""
+
+    def __init__(self, alone: float, together: float) -> None:
+        super().__init__(2, shares=True)
+        self.seconds = {"alone": alone, "together": together}
+        self.now = 0.0
+
+    def __call__(self, data: Any) -> dict[str, Any]:
+        self.now += self.seconds[data["way"]]
+        return {}
+
+    def makers(self) -> dict[str, tuple[str, str]]:
+        return {}
+
+    def inside(self, data: Any, names: Any) -> dict[str, Any]:
+        return {}
+
+    def counts(self, rounds: int) -> list[int]:
+        """How many samples are evaluated at a time, and what follows from it."""
+        found = []
+        for _ in range(rounds):
+            found.append(self.next_count())
+            way = "alone" if found[-1] == 1 else "together"
+            self.several([{"way": way}] * found[-1])
+        return found
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "faster", "slower"), [(1.0, 0.6, 8, 1), (1.0, 1.2, 1, 8)]
+)
+@pytest.mark.usefixtures("three_threads")
+def test_samples_share_threads_where_that_is_faster(
+    alone: float, together: float, faster: int, slower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = Timed(alone, together)
+    monkeypatch.setattr(parallel.time, "perf_counter", lambda: timed.now)
+    rounds = 64 // faster + 4
+    assert timed.counts(4) == [1, 1, 8, 8]  # of each way, the first one does not count
+    found = timed.counts(rounds)
+    assert found[:3] == [faster] * 3
+    assert found.count(slower) == 1  # it is timed again
+    timed.seconds = {"alone": together, "together": alone}  # as other samples take
+    timed.counts(rounds)
+    assert timed.counts(3) == [slower] * 3

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mlferry.compiled import is_active
 from mlferry.numerics import functions
 from mlferry.numerics.gates import FIXED
 from mlferry.programs.kernels import Array, Call, kernel
+
+if TYPE_CHECKING:
+    from mlferry.compiled.recurrent import PackedLSTM
 
 Function = Callable[[Array], Array]
 
@@ -115,63 +120,127 @@ def lstm(
     clip: float | None,
 ) -> tuple[Array, Array, Array]:
     names = (recurrent_activation, cell_activation, activation)
-    applied = tuple(_ACTIVATIONS[name] for name in names)
-    first = (weight_ih, weight_hh, bias, peephole)
-    if direction != "bidirectional":
-        steps, h, c = _lstm(x, initial_h, initial_c, first, applied, clip, direction == "reverse")
-        return _results(steps, output_sequence), h, c
-    assert weight_ih_back is not None
-    assert weight_hh_back is not None
-    second = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
-    units = weight_hh.shape[1]
-    states = [
-        (initial_h[:, :units], initial_c[:, :units]),
-        (initial_h[:, units:], initial_c[:, units:]),
-    ]
-    results = [
-        _lstm(x, *state, weights, applied, clip, backwards)
-        for state, weights, backwards in zip(states, (first, second), (False, True), strict=True)
-    ]
+    parts = [_Gates(weight_ih, weight_hh, bias, peephole)]
+    if direction == "bidirectional":
+        assert weight_ih_back is not None
+        assert weight_hh_back is not None
+        parts.append(_Gates(weight_ih_back, weight_hh_back, bias_back, peephole_back))
+    backwards = [direction == "reverse", True][: len(parts)]
+    before, cells = (
+        np.stack(np.split(state, len(parts), axis=-1)) for state in (initial_h, initial_c)
+    )
+    limit = np.float32(np.inf if clip is None else clip)
+    if _is_compiled(call, x, parts, names):
+        outputs, cells = _compiled(call, parts)(x, before, cells, limit, backwards)
+    else:
+        outputs, cells = _step_by_step(x, before, cells, parts, names, limit, backwards)
     # both directions have a step of x at the same place
-    there, back = results[0][0], results[1][0]
-    shown = [
-        _results(there, output_sequence),
-        _results(back[::-1] if output_sequence else back, output_sequence),
-    ]
+    shown = outputs if output_sequence else outputs[-1:]
     return (
-        np.concatenate(shown, -1),
-        np.concatenate([h for _, h, _ in results], -1),
-        np.concatenate([c for _, _, c in results], -1),
+        np.concatenate([shown[:: -1 if d else 1, d] for d in range(len(parts))], axis=-1),
+        np.concatenate(list(outputs[-1]), axis=-1),
+        np.concatenate(list(cells), axis=-1),
     )
 
 
-Weights = tuple[Array, Array, "Array | None", "Array | None"]
+class _Gates(NamedTuple):
+    """The weights of one direction of an LSTM: input, forget and output gate, and block input.
+
+    Attributes:
+        inputs: [4 * units, C].
+        recursion: [4 * units, units].
+        bias: [4 * units], or None.
+        peephole: [3 * units], or None.
+    """
+
+    inputs: Array
+    recursion: Array
+    bias: Array | None
+    peephole: Array | None
 
 
-def _lstm(
+def _is_compiled(call: Call, x: Array, parts: Sequence[_Gates], names: tuple[str, ...]) -> bool:
+    """Whether the compiled kernel computes it, with weights that stay in memory."""
+    constants = [
+        name + end
+        for end, part in zip(("", "_back"), parts, strict=False)
+        for name, value in zip(("weight_ih", "weight_hh", "bias"), part, strict=False)
+        if value is not None
+    ]
+    return (
+        is_active()
+        and names == ("sigmoid", "tanh", "tanh")
+        and call.stays.issuperset(constants)
+        and all(part.peephole is None for part in parts)
+        and {x.dtype, *(part.inputs.dtype for part in parts)} == {np.dtype(np.float32)}
+        and x.size > 0
+    )
+
+
+def _compiled(call: Call, parts: Sequence[_Gates]) -> PackedLSTM:
+    from mlferry.compiled.recurrent import GATES, PackedLSTM
+
+    def packed() -> PackedLSTM:
+        inputs, recursions = (
+            np.stack([matrix.reshape(GATES, -1, matrix.shape[1]) for matrix in each])
+            for each in ([part.inputs for part in parts], [part.recursion for part in parts])
+        )
+        biases = np.zeros(recursions.shape[:3], np.float32)
+        for target, part in zip(biases, parts, strict=True):
+            if part.bias is not None:
+                target[:] = part.bias.reshape(target.shape)
+        return PackedLSTM.of(inputs, recursions, biases)
+
+    return call.once("gates", packed)
+
+
+def _step_by_step(
     x: Array,
-    h: Array,
-    c: Array,
-    weights: Weights,
-    applied: tuple[Function, ...],
-    clip: float | None,
-    backwards: bool,
-) -> tuple[list[Array], Array, Array]:
-    """The outputs of all steps in the order of computation, and the last states.
+    before: Array,
+    cells: Array,
+    parts: Sequence[_Gates],
+    names: tuple[str, ...],
+    limit: np.float32,
+    backwards: Sequence[bool],
+) -> tuple[Array, Array]:
+    """The outputs of all steps in the order of computation, and the last cells.
 
     Peepholes add the previous state, and for the output gate the new one, to the gates.
+
+    Args:
+        x: [Seq, Batch, C].
+        before: the first states, [directions, Batch, units].
+        cells: the first cells, likewise.
+        parts: the weights of each direction.
+        names: the functions of the gates, of the block input and of the cell.
+        limit: of the magnitude of a cell.
+        backwards: whether each direction walks from the end.
+
+    Returns:
+        [Seq, directions, Batch, units] and [directions, Batch, units].
     """
-    gate, cell, last = applied
-    matrix, recurrent, bias, peephole = weights
-    entries = _entries(x, matrix, bias)
-    zeros = np.zeros(3 * recurrent.shape[1], np.float32)
-    to_input, to_forget, to_output = np.split(zeros if peephole is None else peephole, 3)
+    applied = tuple(_ACTIVATIONS[name] for name in names)
+    results = [
+        _one_direction(x[::-1] if reverse else x, h, c, part, applied, limit)
+        for h, c, part, reverse in zip(before, cells, parts, backwards, strict=True)
+    ]
+    steps, ends = zip(*results, strict=True)
+    return np.stack(steps, axis=1), np.stack(ends)
+
+
+def _one_direction(
+    x: Array, h: Array, c: Array, part: _Gates, applied: tuple[Function, ...], limit: np.float32
+) -> tuple[Array, Array]:
+    """The outputs of all steps in the order of `x`, and the last cell."""
+    gate, inner, last = applied
+    entries = _entries(x, part.inputs, part.bias)
+    zeros = np.zeros(3 * h.shape[-1], np.float32)
+    to_input, to_forget, to_output = np.split(zeros if part.peephole is None else part.peephole, 3)
     steps = []
-    for entry in entries[::-1] if backwards else entries:
-        i, f, o, z = np.split(entry + np.matmul(h, recurrent.T), 4, axis=-1)
-        c = gate(f + to_forget * c) * c + gate(i + to_input * c) * cell(z)
-        if clip is not None:
-            c = np.clip(c, -np.float32(clip), np.float32(clip))
+    for entry in entries:
+        i, f, o, z = np.split(entry + np.matmul(h, part.recursion.T), 4, axis=-1)
+        c = gate(f + to_forget * c) * c + gate(i + to_input * c) * inner(z)
+        c = np.clip(c, -limit, limit)
         h = gate(o + to_output * c) * last(c)
         steps.append(h)
-    return steps, h, c
+    return np.stack(steps), c

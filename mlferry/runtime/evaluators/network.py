@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array
 from mlferry.runtime import inputs
+from mlferry.runtime.evaluators.parallel import Parallel
 from mlferry.runtime.evaluators.registry import (
     CustomClasses,
     Evaluator,
     Features,
-    Transparent,
     evaluator,
 )
 from mlferry.runtime.session import Session
-from mlferry.runtime.threads import Part, at_most, lane_count, share
 from mlferry.spec import features, networks
 from mlferry.spec.proto import model_pb2, neural_network_pb2 as nn
 
 
-class NetworkEvaluator(Transparent):
+class NetworkEvaluator(Parallel):
     """A network with its inputs and outputs.
 
     Attributes:
@@ -32,9 +31,6 @@ class NetworkEvaluator(Transparent):
         joins: whether samples can run side by side along the batch axis of the classic mapping: no
             layer mixes samples, and none takes them one at a time anyway. The exact mapping has no
             such axis.
-        shares: whether each thread may take a sample: NumPy computes, no class of yours runs, no
-            random values depend on the order of samples, and there are convolutions. Without these,
-            arrays are so small that threads mostly wait for the interpreter.
     """
 
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
@@ -59,8 +55,9 @@ class NetworkEvaluator(Transparent):
         layers = list(networks.layers_of(network))
         large = any(layer.WhichOneof("layer") in _ONE_BY_ONE for layer in layers)
         self.joins = self.session.rank5 and not large and all(map(_is_apart, layers))
-        apart = large and not any(map(_is_in_order, layers))
-        self.shares = type(self.session) is Session and apart
+        in_order = any(map(_is_in_order, layers))
+        shares = type(self.session) is Session and not in_order
+        super().__init__(self.session.threads, shares=shares)
         plain = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*plain, *([self._chances] if special else [])]))
 
@@ -110,25 +107,6 @@ class NetworkEvaluator(Transparent):
             return None
         apart = ({name: x[:, i : i + 1] for name, x in outputs.items()} for i in range(len(inputs)))
         return [self._features(blobs) for blobs in apart]
-
-    def apart(self, samples: Sequence[Features]) -> list[dict[str, Any]]:
-        """The outputs for several samples, each by one of the threads that are free.
-
-        Raises:
-            PredictionError: one of the samples does not fit.
-        """
-        results: list[dict[str, Any]] = [{} for _ in samples]
-
-        def part(index: int) -> Part:
-            def run() -> None:
-                results[index] = self(samples[index])
-
-            return run
-
-        parts = [part(index) for index in range(len(samples))]
-        with at_most(self.session.threads):
-            share([parts] * lane_count(len(samples)))
-        return results
 
     def _features(self, outputs: dict[str, Array]) -> dict[str, Any]:
         """The outputs as their features have them."""

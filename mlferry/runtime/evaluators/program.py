@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
+from mlferry.programs.contents import operations_of
 from mlferry.programs.types import TensorType, ValueType
 from mlferry.registry import did_you_mean
 from mlferry.runtime import features as values, images, inputs
+from mlferry.runtime.evaluators.parallel import Parallel
 from mlferry.runtime.evaluators.registry import (
     CustomClasses,
     Evaluator,
     Features,
     RunOptions,
-    Transparent,
     evaluator,
 )
-from mlferry.runtime.program_session import State
+from mlferry.runtime.program_session import ProgramSession, State
 from mlferry.spec import features
 from mlferry.spec.proto import features_pb2 as ft, model_pb2
 
@@ -52,7 +53,7 @@ def description_of(model: model_pb2.Model, function: str | None) -> tuple[str, A
     return name, functions[name]
 
 
-class ProgramEvaluator(Transparent):
+class ProgramEvaluator(Parallel):
     """A function with its inputs and outputs.
 
     Attributes:
@@ -62,9 +63,14 @@ class ProgramEvaluator(Transparent):
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
         options = classes.program
         name, self._described = description_of(model, options.function)
-        self.session = classes.engine.for_program(
-            model.mlProgram.functions[name], options.weights, options.precision
-        )
+        function = model.mlProgram.functions[name]
+        self.session = classes.engine.for_program(function, options.weights, options.precision)
+        kinds = [
+            each.type for each in operations_of(function.block_specializations[function.opset])
+        ]
+        in_order = bool(self.session.states) or any(kind.startswith("random_") for kind in kinds)
+        keeps = type(self.session) is ProgramSession and self.session.widened
+        super().__init__(self.session.threads, shares=keeps and not in_order)
         self._inputs = {feature.name: feature.type for feature in self._described.input}
         self._outputs = {feature.name: feature.type for feature in self._described.output}
 
