@@ -317,9 +317,12 @@ def add_normal_sums(moments: Floats, codes: Indices, which: Indices, sums: Float
         for first in range(0, size, _PANEL):
             width = min(_PANEL, size - first)
             panel = np.zeros((first + width, _PANEL))
-            panel[:, :width] = moments[group, : first + width, first : first + width]
+            for row in range(first + width):
+                for place in range(width):
+                    panel[row, place] = moments[group, row, first + place]
             for vector in range(vectors):
-                upper[:], near[:] = 0, 0
+                upper.fill(0.0)
+                near.fill(0.0)
                 for row in range(first):
                     code = np.uint64(codes[group, row, vector])
                     for place in range(_PANEL):
