@@ -24,7 +24,7 @@ _BLOCK = 64  # inputs
 _TOGETHER = 128  # outputs that a thread takes at least: products of few columns are slow
 
 
-class Entries(NamedTuple):
+class GridTables(NamedTuple):
     """The values of a grid as tables.
 
     Attributes:
@@ -44,7 +44,7 @@ class RowGrid(Protocol):
     def near_row(self, weights: Floats, row: int) -> Floats:
         """The nearest values for [groups, outputs] of one input."""
 
-    def entries(self, groups: int, outputs: int) -> Entries:
+    def as_tables(self, groups: int, outputs: int) -> GridTables:
         """All values, for so many groups of so many outputs."""
 
 
@@ -190,7 +190,7 @@ def _share(
         return
     from mlferry.compiled.rounding import CompiledSteps
 
-    steps = CompiledSteps(*grid.entries(groups, outputs))
+    steps = CompiledSteps(*grid.as_tables(groups, outputs))
     in_parts_of(
         lambda groups, outputs: work(steps.of(groups, outputs), groups, outputs),
         shape,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from mlferry.compiled import is_active
 from mlferry.lanes import in_parts
 from mlferry.models.quantization.in_turn import (
-    Entries,
     Floats,
+    GridTables,
     Indices,
     RowGrid,
     compensated,
@@ -369,13 +369,13 @@ class LinearGrid:
         """The nearest values for [groups, outputs] of one input."""
         return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
 
-    def entries(self, groups: int, outputs: int) -> Entries:
+    def as_tables(self, groups: int, outputs: int) -> GridTables:
         """All values, for so many groups of so many outputs."""
         scale, bias = self.scale.reshape(-1, 1), self.bias.reshape(-1, 1)
         tables = np.arange(1 << self.bits) * scale + bias
         own = self.scale.size > 1
         every = np.arange(groups * outputs) if own else np.zeros(groups * outputs, np.intp)
-        return Entries(tables[:, :, None], every.reshape(groups, 1, outputs))
+        return GridTables(tables[:, :, None], every.reshape(groups, 1, outputs))
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -603,7 +603,7 @@ class TableGrid:
     def _compiled_places(self, weights: Floats) -> Indices:
         from mlferry.compiled.rounding import CompiledSteps
 
-        steps = CompiledSteps(*self.entries(weights.shape[0], weights.shape[2]))
+        steps = CompiledSteps(*self.as_tables(weights.shape[0], weights.shape[2]))
         places: Indices = steps.places(weights)[..., None] * steps.length + np.arange(steps.length)
         return places.reshape(weights.shape)
 
@@ -629,13 +629,13 @@ class TableGrid:
         values: Floats = self.tables.reshape(-1)[places]
         return values
 
-    def entries(self, groups: int, outputs: int) -> Entries:
+    def as_tables(self, groups: int, outputs: int) -> GridTables:
         """All values, for so many groups of so many outputs."""
         length = self.tables[0, 0].size
         which = self.which
         if which is None:
             which = np.zeros((groups, 1, outputs // length), np.intp)
-        return Entries(self.tables.reshape(*self.tables.shape[:2], length), which, self._rows)
+        return GridTables(self.tables.reshape(*self.tables.shape[:2], length), which, self._rows)
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -678,7 +678,7 @@ class TableGrid:
         entries, length = self.tables.shape[1], self.tables[0, 0].size
         if self._rows or entries > _FEW_ENTRIES * length or not is_active():
             return None
-        which = self.entries(groups, outputs).which[:, 0]
+        which = self.as_tables(groups, outputs).which[:, 0]
         codes = where[:, :, ::length] // length - which[:, None] * entries
         return moments.normal(codes, which, entries)
 
