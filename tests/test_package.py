@@ -54,8 +54,9 @@ ALLOWED = {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",
     },
     "models": {
-        "errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec", "custom",
-        "onnx_graph", "layers", "programs", "exporters", "runtime", "training", "models",
+        "errors", "text", "lanes", "lazy", "limits", "numerics", "compiled", "progress", "registry",
+        "spec", "custom", "onnx_graph", "layers", "programs", "exporters", "runtime", "training",
+        "models",
     },
     "proto": {"spec", "proto"},
     "utils": {"models"},

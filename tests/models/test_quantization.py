@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 import mlferry
+from mlferry.compiled import is_available, using
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError
 from mlferry.layers import versions
 from mlferry.layers.builder import Builder
@@ -708,6 +709,20 @@ def test_data_lowers_the_error(name: str, mode: str) -> None:
     unseen = together(shape, 8)
     part = 0.8 if name in ("depthwise", "grouped up") else 0.5
     assert noise(original, model, unseen) < part * noise(original, plain, unseen)
+
+
+@pytest.mark.skipif(not is_available(), reason="Numba is not installed")
+@pytest.mark.parametrize("mode", ["linear", "kmeans", "linear_lut"])
+@pytest.mark.parametrize("name", ["innerProduct", "plain", "depthwise", "grouped up"])
+def test_data_with_and_without_compiled_kernels(name: str, mode: str) -> None:
+    spec, shape = layer_case(name)
+    original, data, unseen = mlferry.MLModel(spec), together(shape, 24), together(shape, 8)
+    errors = []
+    for choice in (False, True):
+        with using(choice):
+            model = quantize_weights(original, 4, mode, data)
+        errors.append(noise(original, model, unseen))
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
 
 def test_data_and_symmetric_scales() -> None:

@@ -22,9 +22,9 @@ from mlferry.layers.sites import Site, sites
 from mlferry.models.model import MLModel
 from mlferry.models.quantization import modes
 from mlferry.models.quantization.codes import WHOLE, Code
+from mlferry.models.quantization.in_turn import Floats
 from mlferry.models.quantization.moments import PRODUCTS, Product
 from mlferry.models.quantization.rounding import (
-    Floats,
     Grid,
     LinearGrid,
     Moments,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from mlferry.layers.borders import borders
 from mlferry.layers.kernels import Array
 from mlferry.layers.params import Params
 from mlferry.layers.sites import Site
-from mlferry.models.quantization.rounding import Dense, Diagonal, Floats, Moments
+from mlferry.models.quantization.in_turn import Floats
+from mlferry.models.quantization.rounding import Dense, Diagonal, Moments
 from mlferry.numerics import windows
 
 Weights = Any  # arrays: of the weights, or of their indices
@@ -27,7 +29,7 @@ _BATCH = 4096  # rows in one product
 
 
 class Sums(NamedTuple):
-    """What a `Product` adds up, over some of the samples.
+    """What a `Product` adds up, over some of the samples; as it is sent, with few digits.
 
     Attributes:
         own: for each block of inputs, of what goes in in the quantized model.
@@ -35,8 +37,8 @@ class Sums(NamedTuple):
         rows: how many there are.
     """
 
-    own: list[Floats]
-    cross: list[Floats] | None
+    own: Sequence[NDArray[np.floating]]
+    cross: Sequence[NDArray[np.floating]] | None
     rows: int
 
 
@@ -107,7 +109,8 @@ class Product(ABC):
     def sums(self) -> Sums:
         """The sums over what was added; nothing can be added after it."""
         self._flush()
-        return Sums(self._own, self._cross, self._rows)
+        own, cross = (_shortened(sums) for sums in (self._own, self._cross or []))
+        return Sums(own, cross or None, self._rows)
 
     def take(self, part: Sums) -> None:
         """Add the sums over other samples."""
@@ -131,6 +134,10 @@ class Product(ABC):
         if count <= self.quota:
             return np.arange(count)
         return np.sort(self.random.choice(count, self.quota, replace=False))
+
+
+def _shortened(sums: Sequence[Floats]) -> list[NDArray[np.float32]]:
+    return [each.astype(np.float32) for each in sums]
 
 
 class Matrix(Product):

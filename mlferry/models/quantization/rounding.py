@@ -9,29 +9,67 @@ indices are improved in turn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled import is_active
+from mlferry.lanes import in_parts
+from mlferry.models.quantization.in_turn import (
+    Floats,
+    GridTables,
+    Indices,
+    RowGrid,
+    compensated,
+    descend,
+    in_parts_of,
+)
 from mlferry.models.quantization.kmeans import kmeans_rows
 from mlferry.models.quantization.vectors import kmeans_vectors
 
-Floats = NDArray[np.float64]
-
+Singles = NDArray[np.float32]
 DAMPING = 0.01  # of the mean of H's diagonal
 ROUNDS = 3
-_PASSES = 2
-_BLOCK = 64
+_SMALL = 64  # matrices that are inverted as a whole
 _GRADIENT_STEPS = 12
+_RIDGE = 1e-4  # of the diagonal, in fits of tables
+_FEW_ENTRIES = 32  # of a table, for which their normal matrix takes less time than these steps
 _RANGE_COLUMNS = 512
+_PASSES = 2  # how many multiplications take as long as the error of one value
 # Which parts of the full range are tried, by bits: fewer bits gain from narrower ranges.
 _PARTS = {
     1: np.linspace(0.05, 0.8, 16), 2: np.linspace(0.1, 1, 19), 3: np.linspace(0.3, 1, 15),
     4: np.linspace(0.4, 1, 13), 5: np.linspace(0.55, 1, 10), 6: np.linspace(0.7, 1, 7),
     7: np.linspace(0.8, 1, 5), 8: np.linspace(0.88, 1, 4),
 }  # fmt: skip
+
+
+class Course:
+    """Weights on their way to a target: how they are quantized now, and what pulls at them.
+
+    Args:
+        target: [groups, inputs, outputs].
+        quantized: likewise.
+        moments: of the inputs.
+    """
+
+    def __init__(self, target: Floats, quantized: Floats, moments: Moments) -> None:
+        self.target, self.quantized, self.moments = target, quantized, moments
+        self.goal = moments.times(target)
+        self._pull: Floats | None = None
+
+    @property
+    def pull(self) -> Floats:
+        """``H @ (target - quantized)``."""
+        if self._pull is None:
+            self._pull = self.goal - self.moments.times(self.quantized)
+        return self._pull
+
+    def take(self, quantized: Floats, pull: Floats | None = None) -> None:
+        """Go on with other weights, and their pull where it is known."""
+        self.quantized, self._pull = quantized, pull
 
 
 class Moments(ABC):
@@ -44,6 +82,19 @@ class Moments(ABC):
         """``H @ weights``."""
 
     @abstractmethod
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """How the entries of each table go together: ``S' H S``, S with a 1 for each code.
+
+        Args:
+            codes: the entry of each vector, [groups, inputs, vectors].
+            which: its table, [groups, vectors].
+            entries: of a table.
+
+        Returns:
+            [tables, entries, entries], the sums over all vectors.
+        """
+
+    @abstractmethod
     def target(self, weights: Floats) -> Floats:
         """The weights that, on the quantized model's inputs, come nearest to the float outputs."""
 
@@ -52,8 +103,8 @@ class Moments(ABC):
         """The target rounded to the grid, each error made up for by the inputs that follow."""
 
     @abstractmethod
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """`quantized` with every weight moved to its best value while the others stay."""
+    def descend(self, course: Course, grid: Grid) -> None:
+        """Move every weight to its best value while the others stay."""
 
 
 class Diagonal(Moments):
@@ -71,6 +122,14 @@ class Diagonal(Moments):
         """``H @ weights``."""
         return self.diagonal[:, :, None] * weights
 
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """Diagonal as well."""
+        places = (which[:, None] * entries + codes).reshape(-1)
+        weight = np.broadcast_to(self.diagonal[:, :, None], codes.shape).reshape(-1)
+        sums = np.bincount(places, weight, (which.max() + 1) * entries).reshape(-1, entries)
+        result: Floats = sums[:, :, None] * np.eye(entries)
+        return result
+
     def target(self, weights: Floats) -> Floats:
         """The weights: both models look up the same."""
         return weights
@@ -79,9 +138,9 @@ class Diagonal(Moments):
         """The nearest values."""
         return grid.near(target)
 
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """The nearest values."""
-        return grid.near(target)
+    def descend(self, course: Course, grid: Grid) -> None:
+        """Take the nearest values."""
+        course.take(grid.near(course.target))
 
 
 class Dense(Moments):
@@ -98,18 +157,27 @@ class Dense(Moments):
     ) -> None:
         self.blocks = blocks
         self.own, self._cross = own, cross
+        self._factors: list[_Factor] = []
         self._damping: list[Floats] = []
         for moments in own:
             mean = np.trace(moments, axis1=1, axis2=2) / moments.shape[1]
             damping = np.where(mean > 0, DAMPING * mean, 1)
-            _add_to_diagonal(moments, damping)
+            _add_to_diagonal(moments, damping[:, None])
             self._damping.append(damping)
         parts = [np.einsum("gii->gi", moments) for moments in own]
         self.diagonal = np.concatenate(parts, axis=1)
 
     def times(self, weights: Floats) -> Floats:
         """``H @ weights``."""
-        return self._joined([h @ weights[:, b] for h, b in zip(self.own, self.blocks, strict=True)])
+        pairs = zip(self.own, self.blocks, strict=True)
+        return self._joined([_product(h, weights[:, block]) for h, block in pairs])
+
+    def normal(self, codes: Indices, which: Indices, entries: int) -> Floats:
+        """Summed up in compiled code."""
+        total = np.zeros((which.max() + 1, entries, entries))
+        for own, block in zip(self.own, self.blocks, strict=True):
+            _add_normal(own, codes[:, block], which, total)
+        return total
 
     @staticmethod
     def _joined(parts: list[Floats]) -> Floats:
@@ -120,90 +188,122 @@ class Dense(Moments):
         if self._cross is None:
             return weights
         parts: list[Floats] = []
-        for own, cross, damping, block in zip(
-            self.own, self._cross, self._damping, self.blocks, strict=True
-        ):
-            crossed = cross.swapaxes(1, 2) @ weights[:, block]
+        for own, damping, block in zip(self.own, self._damping, self.blocks, strict=True):
+            crossed = _product(self._cross.pop(0).swapaxes(1, 2), weights[:, block])
             crossed += damping[:, None, None] * weights[:, block]
-            parts.append(np.linalg.solve(own, crossed).astype(np.float64, copy=False))
+            self._factors.append(_Factor.of(own))
+            parts.append(self._factors[-1].solved(crossed))
         self._cross = None
         return self._joined(parts)
 
     def round(self, target: Floats, grid: Grid) -> Floats:
         """GPTQ: inputs by falling diagonal, errors carried on by the inverse's factor."""
-        quantized = [
-            _compensated(h, target[:, block], grid, block.start)
-            for h, block in zip(self.own, self.blocks, strict=True)
-        ]
-        return self._joined(quantized)
-
-    def descend(self, target: Floats, quantized: Floats, grid: Grid) -> Floats:
-        """Coordinate descent over all inputs, `_PASSES` times."""
-        moved: Floats = quantized.copy()
+        parts = []
         for own, block in zip(self.own, self.blocks, strict=True):
-            _descend(own, target[:, block], moved[:, block], grid, block.start)
-        return moved
+            factor = self._factors.pop(0) if self._factors else _Factor.of(own)
+            order = factor.order
+            rounded = np.empty_like(target[:, block])
+            rounded[:, order] = compensated(
+                factor.upper, target[:, block][:, order], grid, block.start + order
+            )
+            parts.append(rounded)
+        return self._joined(parts)
+
+    def descend(self, course: Course, grid: Grid) -> None:
+        """Coordinate descent over all inputs."""
+        moved, pull = course.quantized.copy(), course.pull.copy()
+        for own, block in zip(self.own, self.blocks, strict=True):
+            inputs = np.arange(block.start, block.stop)
+            descend(own, pull[:, block], moved[:, block], grid, inputs)
+        course.take(moved, pull)
 
 
 def _add_to_diagonal(moments: Floats, amount: Floats) -> None:
     every = np.arange(moments.shape[1])
-    moments[:, every, every] += amount[:, None]
+    moments[:, every, every] += amount
 
 
-def _compensated(moments: Floats, target: Floats, grid: Grid, first: int) -> Floats:
-    """The inputs of a block, of which `first` is the first one of all."""
-    order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
-    sorted_moments = moments[:, order[:, None], order]
-    factor = np.linalg.cholesky(np.linalg.inv(sorted_moments)).swapaxes(1, 2)
-    work = target[:, order]
-    quantized = np.empty_like(work)
-    size = work.shape[1]
-    for start in range(0, size, _BLOCK):
-        end = min(start + _BLOCK, size)
-        errors = np.empty_like(work[:, start:end])
-        for j in range(start, end):
-            quantized[:, j] = grid.near_row(work[:, j], first + order[j])
-            error = (work[:, j] - quantized[:, j]) / factor[:, j, j, None]
-            work[:, j + 1 : end] -= factor[:, j, j + 1 : end, None] * error[:, None]
-            errors[:, j - start] = error
-        work[:, end:] -= factor[:, start:end, end:].swapaxes(1, 2) @ errors
-    result = np.empty_like(quantized)
-    result[:, order] = quantized
+def _product(left: Floats, right: Floats) -> Floats:
+    """Moments times weights."""
+    result = np.empty(right.shape)
+
+    def work(groups: slice, outputs: slice) -> None:
+        place = (groups, slice(None), outputs)
+        np.matmul(left[groups], right[place], out=result[place])
+
+    in_parts_of(work, right.shape, right.size * right.shape[1])
     return result
 
 
-def _descend(moments: Floats, target: Floats, quantized: Floats, grid: Grid, first: int) -> None:
-    size = quantized.shape[1]
-    for _ in range(_PASSES):
-        moved = False
-        for start in range(0, size, _BLOCK):
-            end = min(start + _BLOCK, size)
-            near = moments[:, start:end, start:end]
-            pull = moments[:, start:end] @ (target - quantized)
-            for j in range(end - start):
-                here = quantized[:, start + j]
-                new = grid.near_row(here + pull[:, j] / near[:, j, j, None], first + start + j)
-                step = new - here
-                if not step.any():
-                    continue
-                quantized[:, start + j] = new
-                pull[:, j + 1 :] -= near[:, j, j + 1 :, None] * step[:, None]
-                moved = True
-        if not moved:
-            return
+def _add_normal(moments: Floats, codes: Indices, which: Indices, total: Floats) -> None:
+    """Add what `Moments.normal` gives for a block of inputs."""
+    from mlferry.compiled.rounding import add_normal_sums
+
+    found: dict[int, tuple[slice, Floats]] = {}
+
+    def work(groups: slice, vectors: slice) -> None:
+        tables = which[groups, vectors]
+        some = slice(int(tables.min()), int(tables.max()) + 1)
+        sums = np.zeros((some.stop - some.start, *total.shape[1:]))
+        add_normal_sums(moments[groups], codes[groups, :, vectors], tables - some.start, sums)
+        found[(groups.start or 0) + (vectors.start or 0)] = some, sums
+
+    in_parts_of(work, codes.shape, codes.size * codes.shape[1])
+    for part in sorted(found):  # in the same order, whichever thread is the first
+        some, sums = found[part]
+        total[some] += sums
 
 
-class Grid(Protocol):
+class _Factor(NamedTuple):
+    """The inverse of moments as U'U, their inputs by falling diagonal.
+
+    Attributes:
+        order: the inputs, [inputs].
+        upper: U, upper triangular, [groups, inputs, inputs].
+    """
+
+    order: Indices
+    upper: Floats
+
+    @classmethod
+    def of(cls, moments: Floats) -> _Factor:
+        """Of moments [groups, inputs, inputs]."""
+        order = np.argsort(-np.einsum("gii->i", moments), kind="stable")
+        backward = order[::-1]
+        sorted_moments = moments[:, backward[:, None], backward]
+        lower = np.linalg.cholesky(sorted_moments).astype(np.float64, copy=False)
+        upper = _inverse_of_lower(lower)[:, ::-1, ::-1]
+        return cls(order, np.ascontiguousarray(upper))
+
+    def solved(self, right: Floats) -> Floats:
+        """The moments' inverse times [groups, inputs, outputs]."""
+        result = np.empty_like(right)
+        half = _product(self.upper, right[:, self.order])
+        result[:, self.order] = _product(self.upper.swapaxes(1, 2), half)
+        return result
+
+
+def _inverse_of_lower(lower: Floats) -> Floats:
+    """The inverse of lower triangular matrices [groups, size, size], by halves."""
+    size = lower.shape[1]
+    if size <= _SMALL:
+        return np.tril(np.linalg.inv(lower))
+    half = size // 2
+    result = np.zeros_like(lower)
+    first = result[:, :half, :half] = _inverse_of_lower(lower[:, :half, :half])
+    last = result[:, half:, half:] = _inverse_of_lower(lower[:, half:, half:])
+    result[:, half:, :half] = -(last @ lower[:, half:, :half] @ first)
+    return result
+
+
+class Grid(RowGrid, Protocol):
     """The values that quantized weights may have."""
 
     def near(self, weights: Floats) -> Floats:
         """The nearest values for [groups, inputs, outputs]."""
 
-    def near_row(self, weights: Floats, row: int) -> Floats:
-        """The nearest values for [groups, outputs] of one input."""
-
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
-        """Move the grid to its best place for the indices of `quantized`; the new values."""
+    def refit(self, course: Course) -> None:
+        """Move the grid to its best place for the indices of the weights, and them with it."""
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
@@ -269,32 +369,52 @@ class LinearGrid:
         """The nearest values for [groups, outputs] of one input."""
         return self._steps(weights, self.scale, self.bias) * self.scale + self.bias
 
+    def as_tables(self, groups: int, outputs: int) -> GridTables:
+        """All values, for so many groups of so many outputs."""
+        scale, bias = self.scale.reshape(-1, 1), self.bias.reshape(-1, 1)
+        tables = np.arange(1 << self.bits) * scale + bias
+        own = self.scale.size > 1
+        every = np.arange(groups * outputs) if own else np.zeros(groups * outputs, np.intp)
+        return GridTables(tables[:, :, None], every.reshape(groups, 1, outputs))
+
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
         return self._steps(quantized, self.scale[:, None], self.bias[:, None]).astype(np.uint8)
 
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
+    def refit(self, course: Course) -> None:
         """Least squares for scale and bias of every output, or of all."""
-        steps = self._steps(quantized, self.scale[:, None], self.bias[:, None])
+        steps = self._steps(course.quantized, self.scale[:, None], self.bias[:, None])
+        ones = np.ones((*steps.shape[:2], 1))
+        even = course.moments.times(ones)
+        pulled = course.goal - course.pull  # by the weights, and by the steps alone:
         if self.centre is not None:
             steps -= self.centre
-        ones = np.ones((*steps.shape[:2], 1))
-        pulled, even = moments.times(steps), moments.times(ones)
+        else:
+            pulled -= even * self.bias[:, None]
+        pulled /= self.scale[:, None]
         sums = [
             (pulled * steps).sum(axis=1),
             (even * steps).sum(axis=1),
             np.broadcast_to((even * ones).sum(axis=1), self._full(steps)),
-            (pulled * target).sum(axis=1),
-            (even * target).sum(axis=1),
+            (pulled * course.target).sum(axis=1),
+            (even * course.target).sum(axis=1),
         ]
         if self.scale.size == 1:
             sums = [each.sum().reshape(1, 1) for each in sums]
-        a, b, c, r1, r2 = sums
+        bias = self._fit(*sums)
+        quantized, pull = steps * self.scale[:, None], course.goal - pulled * self.scale[:, None]
+        if bias is not None:
+            quantized += bias[:, None]
+            pull -= even * bias[:, None]
+        course.take(quantized, pull)
+
+    def _fit(self, a: Floats, b: Floats, c: Floats, r1: Floats, r2: Floats) -> Floats | None:
+        """Solve the normal equations; the new bias, None where it follows the scale."""
         if self.centre is not None:
             scale = r1 / np.where(a > 0, a, 1)
             self.scale = np.where(scale > 0, scale, self.scale)
             self.bias = -self.centre * self.scale
-            return steps * self.scale[:, None]
+            return None
         a = a * (1 + 1e-6) + 1e-12
         c = c * (1 + 1e-6) + 1e-12
         determinant = a * c - b * b
@@ -303,7 +423,7 @@ class LinearGrid:
         good = scale > 0
         self.scale = np.where(good, scale, self.scale)
         self.bias = np.where(good, bias, self.bias)
-        return steps * self.scale[:, None] + self.bias[:, None]
+        return self.bias
 
     @staticmethod
     def _full(steps: Floats) -> tuple[int, int]:
@@ -324,33 +444,74 @@ def best_range(
     """
     low, high = (limit.astype(np.float32) for limit in limits)
     values, counts = rows.astype(np.float32), share.astype(np.float32)
-    middle = values.mean(axis=1)
-    last = np.float32((1 << bits) - 1)
-    best: NDArray[np.float32] = np.full(len(rows), np.inf, np.float32)
     scale, bias = np.ones_like(low), low.copy()
-    for upper in _PARTS[bits][::-1].astype(np.float32):
-        for lower in _PARTS[bits][::-1].astype(np.float32):
-            if centre is not None:
-                if lower != upper:
-                    continue
-                step = high * upper / np.float32(max(1, centre - 1))
-                start = -np.float32(centre) * step
-            else:
-                start = middle + (low - middle) * lower
-                step = (middle + (high - middle) * upper - start) / last
-            step = np.where(step > 0, step, 1)
-            off = values - start[:, None]
-            off /= step[:, None]
-            steps = np.rint(off)
-            np.clip(steps, 0, last, out=steps)
-            off -= steps
-            off *= off
-            off *= counts
-            error = off.sum(axis=1) * step**2
-            better = error < best
-            best = np.where(better, error, best)
-            scale, bias = np.where(better, step, scale), np.where(better, start, bias)
+    parts = _PARTS[bits][::-1].astype(np.float32)
+    tries = len(parts) if centre is not None else len(parts) ** 2
+
+    def work(part: slice) -> None:
+        middle = values[part].mean(axis=1)
+        starts, steps = _ranges((low[part], middle, high[part]), parts, bits, centre)
+        errors = _range_errors(values[part], counts[part], starts, steps, (1 << bits) - 1)
+        best = np.where(errors < np.inf, errors, np.inf).argmin(axis=1)[:, None]
+        is_better = np.take_along_axis(errors, best, 1)[:, 0] < np.inf
+        for array, tried in ((scale, steps), (bias, starts)):
+            np.copyto(array[part], np.take_along_axis(tried, best, 1)[:, 0], where=is_better)
+
+    in_parts(work, len(values), values.size * tries * _PASSES)
     return scale.astype(np.float64), bias.astype(np.float64)
+
+
+def _ranges(
+    limits: tuple[Singles, Singles, Singles], parts: Singles, bits: int, centre: int | None
+) -> tuple[Singles, Singles]:
+    """The ranges that are tried: their starts and steps, [rows, tries].
+
+    Args:
+        limits: the smallest, mean and largest value of each row.
+        parts: of the range on both sides of the mean.
+        bits: the number of steps is ``2**bits - 1``.
+        centre: where set, the index that stands for 0.
+    """
+    low, middle, high = (limit[:, None] for limit in limits)
+    if centre is not None:
+        steps = high * parts / np.float32(max(1, centre - 1))
+        starts = -np.float32(centre) * steps
+    else:
+        upper, lower = np.repeat(parts, len(parts)), np.tile(parts, len(parts))
+        starts = middle + (low - middle) * lower
+        steps = (middle + (high - middle) * upper - starts) / np.float32((1 << bits) - 1)
+    return starts, np.where(steps > 0, steps, np.float32(1))
+
+
+def _range_errors(
+    values: Singles, counts: Singles, starts: Singles, steps: Singles, last: int
+) -> NDArray[np.floating]:
+    """The weighted squared error of each row with each range, [rows, tries].
+
+    Args:
+        values: [rows, values].
+        counts: likewise; how much the error of each value counts.
+        starts: of the ranges, [rows, tries].
+        steps: likewise.
+        last: how many steps a range has.
+    """
+    if is_active():
+        from mlferry.compiled.rounding import range_errors
+
+        found = np.empty(starts.shape)
+        range_errors(values, counts, starts, steps, np.float32(last), found)
+        return found
+    errors = np.empty_like(starts)
+    for error, start, step in zip(errors.T, starts.T, steps.T, strict=True):
+        off = values - start[:, None]
+        off /= step[:, None]
+        nearest = np.rint(off)
+        np.clip(nearest, 0, last, out=nearest)
+        off -= nearest
+        off *= off
+        off *= counts
+        error[:] = off.sum(axis=1) * step**2
+    return errors
 
 
 class Sharing(NamedTuple):
@@ -366,7 +527,7 @@ class Sharing(NamedTuple):
     inputs: int = 0
     taps: int = 1
 
-    def tables(self, groups: int, inputs: int, outputs: int) -> NDArray[np.intp] | None:
+    def tables(self, groups: int, inputs: int, outputs: int) -> Indices | None:
         """The table of each output, [groups, blocks of inputs, outputs]; None for one of all."""
         if not self.outputs and not self.inputs:
             return None
@@ -392,9 +553,7 @@ class TableGrid:
         rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(
-        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
-    ) -> None:
+    def __init__(self, tables: Floats, which: Indices | None = None, rows: int = 0) -> None:
         self.which, self._rows = which, rows
         self._set(tables)
 
@@ -422,15 +581,17 @@ class TableGrid:
         table: Floats = self.tables[0]
         return table
 
-    def _of_row(self, row: int) -> NDArray[np.intp] | None:
+    def _of_row(self, row: int) -> Indices | None:
         """The table of each output, [groups, outputs], for one input."""
         return None if self.which is None else self.which[:, row // self._rows if self._rows else 0]
 
-    def _places(self, weights: Floats) -> NDArray[np.intp]:
+    def _places(self, weights: Floats) -> Indices:
         """Where the nearest entries are among those of all tables, for [groups, inputs, outputs].
 
         Outputs are the last axis.
         """
+        if is_active():
+            return self._compiled_places(weights)
         if self.which is None:
             return self._places_in(weights, None)
         parts = np.split(weights, self.which.shape[1], axis=1)
@@ -439,10 +600,17 @@ class TableGrid:
         ]
         return np.concatenate(places, axis=1)
 
-    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    def _compiled_places(self, weights: Floats) -> Indices:
+        from mlferry.compiled.rounding import CompiledSteps
+
+        steps = CompiledSteps(*self.as_tables(weights.shape[0], weights.shape[2]))
+        places: Indices = steps.places(weights)[..., None] * steps.length + np.arange(steps.length)
+        return places.reshape(weights.shape)
+
+    def _places_in(self, weights: Floats, which: Indices | None) -> Indices:
         """Likewise of any axes before the outputs, in tables that spread over them."""
         if which is None:
-            alone: NDArray[np.intp] = np.searchsorted(self._middles[0], weights)
+            alone: Indices = np.searchsorted(self._middles[0], weights)
             return alone
         nearest = np.zeros(weights.shape, np.intp)
         nearest += which * self.tables.shape[1]
@@ -461,42 +629,79 @@ class TableGrid:
         values: Floats = self.tables.reshape(-1)[places]
         return values
 
+    def as_tables(self, groups: int, outputs: int) -> GridTables:
+        """All values, for so many groups of so many outputs."""
+        length = self.tables[0, 0].size
+        which = self.which
+        if which is None:
+            which = np.zeros((groups, 1, outputs // length), np.intp)
+        return GridTables(self.tables.reshape(*self.tables.shape[:2], length), which, self._rows)
+
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
         """The indices of values of this grid."""
         return np.mod(self._places(quantized), self.tables.shape[1]).astype(np.uint8)
 
-    def refit(self, target: Floats, quantized: Floats, moments: Moments) -> Floats:
-        """Least squares for the entries, by a few preconditioned conjugate gradient steps."""
-        where = self._places(quantized)
+    def refit(self, course: Course) -> None:
+        """Least squares for the entries; by a few steps, where they are many."""
+        where, moments = self._places(course.quantized), course.moments
         size, flat = self.tables.size, where.reshape(-1)
-        weight = np.broadcast_to(moments.diagonal[:, :, None], quantized.shape).reshape(-1)
-        scale = np.bincount(flat, weight, size)
+        weight = np.broadcast_to(moments.diagonal[:, :, None], where.shape).reshape(-1)
+        scale: Floats = np.bincount(flat, weight, size).astype(np.float64)
         scale += 1e-5 * scale.mean() + 1e-30
 
         def gathered(array: Floats) -> Floats:
-            sums = np.bincount(flat, moments.times(array).reshape(-1), size).astype(np.float64)
+            sums = np.bincount(flat, array.reshape(-1), size).astype(np.float64)
             return sums
 
-        table = self.tables.reshape(-1).copy()
-        left = gathered(target - table[where])
-        ready = left / scale
-        direction, power = ready, float(left @ ready)
-        start = power
-        for _ in range(_GRADIENT_STEPS):
-            if power <= 1e-8 * start or power <= 0:
-                break
-            bent = gathered(direction[where]) + 1e-4 * scale * direction
-            curve = float(direction @ bent)
-            if curve <= 0:
-                break
-            table += power / curve * direction
-            left = left - power / curve * bent
-            ready = left / scale
-            grown = float(left @ ready)
-            direction, power = ready + grown / power * direction, grown
-        values: Floats = table[where]
+        table = self.tables.reshape(-1)
+        left = gathered(course.pull)
+        normal = self._normal_matrices(where, moments)
+        if normal is None:
+            table = table + _gradient_steps(
+                left,
+                scale,
+                lambda change: gathered(moments.times(change[where])) + _RIDGE * scale * change,
+            )
+        else:
+            shape = (*normal.shape[:2], -1)
+            _add_to_diagonal(normal, _RIDGE * scale.reshape(shape)[:, :, 0])
+            table = table + np.linalg.solve(normal, left.reshape(shape)).reshape(-1)
+        course.take(table[where])
         self._set(table.reshape(self.tables.shape))
-        return values
+
+    def _normal_matrices(self, where: Indices, moments: Moments) -> Floats | None:
+        """For each table how its entries go together, [tables, entries, entries].
+
+        None where blocks of inputs have tables of their own, or it takes longer than some steps.
+        """
+        groups, _, outputs = where.shape
+        entries, length = self.tables.shape[1], self.tables[0, 0].size
+        if self._rows or entries > _FEW_ENTRIES * length or not is_active():
+            return None
+        which = self.as_tables(groups, outputs).which[:, 0]
+        codes = where[:, :, ::length] // length - which[:, None] * entries
+        return moments.normal(codes, which, entries)
+
+
+def _gradient_steps(goal: Floats, scale: Floats, times: Callable[[Floats], Floats]) -> Floats:
+    """Some conjugate gradient steps towards x of ``times(x) = goal``, preconditioned by `scale`."""
+    found = np.zeros_like(goal)
+    left, ready = goal, goal / scale
+    direction, power = ready, float(left @ ready)
+    start = power
+    for _ in range(_GRADIENT_STEPS):
+        if power <= 1e-8 * start or power <= 0:
+            break
+        bent = times(direction)
+        curve = float(direction @ bent)
+        if curve <= 0:
+            break
+        found += power / curve * direction
+        left = left - power / curve * bent
+        ready = left / scale
+        grown = float(left @ ready)
+        direction, power = ready + grown / power * direction, grown
+    return found
 
 
 class VectorGrid(TableGrid):
@@ -509,9 +714,7 @@ class VectorGrid(TableGrid):
         rows: the inputs of a block; 0 for all.
     """
 
-    def __init__(
-        self, tables: Floats, which: NDArray[np.intp] | None = None, rows: int = 0
-    ) -> None:
+    def __init__(self, tables: Floats, which: Indices | None = None, rows: int = 0) -> None:
         self.length = tables.shape[2]
         super().__init__(tables, which, rows)
 
@@ -539,7 +742,7 @@ class VectorGrid(TableGrid):
         self.tables = tables
         self._half_lengths = np.square(tables).sum(axis=2) / 2
 
-    def _places_in(self, weights: Floats, which: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    def _places_in(self, weights: Floats, which: Indices | None) -> Indices:
         """Where the nearest entries are among those of all tables; outputs are the last axis."""
         if weights.ndim == 3:
             own = None if which is None else which[:, 0]
@@ -555,7 +758,7 @@ class VectorGrid(TableGrid):
         nearest = near.argmax(axis=2)
         if which is not None:
             nearest += which * self.tables.shape[1]
-        places: NDArray[np.intp] = nearest[:, :, None] * self.length + np.arange(self.length)
+        places: Indices = nearest[:, :, None] * self.length + np.arange(self.length)
         return places.reshape(weights.shape)
 
     def indices(self, quantized: Floats) -> NDArray[np.uint8]:
@@ -565,7 +768,7 @@ class VectorGrid(TableGrid):
         return codes
 
 
-def _by_table(values: Floats, which: NDArray[np.intp] | None) -> Floats:
+def _by_table(values: Floats, which: Indices | None) -> Floats:
     """[groups, inputs, outputs, length] as [tables, values of a table, length], in its order."""
     length = values.shape[3]
     if which is None:
@@ -581,11 +784,12 @@ def choose(weights: Floats, moments: Moments, grid_for: GridFor) -> tuple[Grid, 
     """The grid and the values on it for a layer's weights, [groups, inputs, outputs]."""
     target = moments.target(weights)
     grid = grid_for(target, moments.diagonal)
-    quantized = moments.round(target, grid)
+    course = Course(target, moments.round(target, grid), moments)
     for _ in range(ROUNDS):
-        quantized = grid.refit(target, quantized, moments)
-        quantized = moments.descend(target, quantized, grid)
-    return grid, grid.refit(target, quantized, moments)
+        grid.refit(course)
+        moments.descend(course, grid)
+    grid.refit(course)
+    return grid, course.quantized
 
 
 class GridFor(Protocol):
