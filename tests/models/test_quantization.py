@@ -711,6 +711,33 @@ def test_data_lowers_the_error(name: str, mode: str) -> None:
     assert noise(original, model, unseen) < part * noise(original, plain, unseen)
 
 
+@pytest.mark.parametrize("compiled", [False, None])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_data_that_is_not_finite(value: float, compiled: bool | None) -> None:
+    spec, shape = layer_case("plain")
+    data = together(shape, 3)
+    (name,) = data[0]
+    data[1][name][...] = value
+    with using(compiled), pytest.raises(PredictionError, match="infinite or no numbers") as raised:
+        mlferry.quantize_weights(mlferry.MLModel(spec), 4, "kmeans", data)
+    assert "quantizing weights of convolution" in str(raised.value)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_data_of_any_scale_chooses_the_same(scale: float) -> None:
+    """The sums of squares keep their digits where float32 would lose them."""
+    spec, shape = layer_case("plain")
+    data = together(shape, 8)
+    (name,) = data[0]
+    scaled = [{name: (sample[name] * np.float32(scale)).astype(np.float32)} for sample in data]
+    outputs = [
+        mlferry.quantize_weights(mlferry.MLModel(spec), 3, "kmeans", each).predict(data[0])
+        for each in (data, scaled)
+    ]
+    for output, right in zip(*(each.values() for each in outputs), strict=True):
+        np.testing.assert_allclose(output, right, atol=0.02 * np.abs(right).max())
+
+
 @pytest.mark.skipif(not is_available(), reason="Numba is not installed")
 @pytest.mark.parametrize("mode", ["linear", "kmeans", "linear_lut"])
 @pytest.mark.parametrize("name", ["innerProduct", "plain", "depthwise", "grouped up"])

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.errors import PredictionError
 from mlferry.layers.borders import borders
 from mlferry.layers.kernels import Array
 from mlferry.layers.params import Params
@@ -26,6 +27,7 @@ Weights = Any  # arrays: of the weights, or of their indices
 _LARGEST_BLOCK = 4608  # inputs whose moments are held in one matrix
 _ROWS = (24576, 65536)  # at least and at most so many rows of inputs are added up
 _BATCH = 4096  # rows in one product
+_SHORTENED = (1e-25, 1e38)  # between these, sums are sent as float32
 
 
 class Sums(NamedTuple):
@@ -98,11 +100,12 @@ class Product(ABC):
         if not self._waiting:
             return
         x, quantized = (np.concatenate(each, axis=2) for each in zip(*self._waiting, strict=True))
-        for index, block in enumerate(self.blocks):
-            part = quantized[:, block]
-            self._own[index] += part @ part.swapaxes(1, 2)
-            if self._cross is not None:
-                self._cross[index] += x[:, block] @ part.swapaxes(1, 2)
+        with np.errstate(over="ignore", invalid="ignore"):  # `moments` says so
+            for index, block in enumerate(self.blocks):
+                part = quantized[:, block]
+                self._own[index] += part @ part.swapaxes(1, 2)
+                if self._cross is not None:
+                    self._cross[index] += x[:, block] @ part.swapaxes(1, 2)
         self._rows += self._waits
         self._waiting, self._waits = [], 0
 
@@ -124,8 +127,17 @@ class Product(ABC):
         self._rows += part.rows
 
     def moments(self) -> Moments:
-        """The moments of all that was added; nothing can be added after it."""
+        """The moments of all that was added; nothing can be added after it.
+
+        Raises:
+            PredictionError: a value, or its square, was infinite or no number.
+        """
         self._flush()
+        if not all(np.isfinite(sums).all() for sums in (*self._own, *(self._cross or ()))):
+            raise PredictionError(
+                "with the sample data, its inputs or their squares are infinite or no numbers "
+                "(NaN), which tells nothing about its weights: leave out such samples"
+            )
         for sums in (*self._own, *(self._cross or ())):
             np.divide(sums, max(1, self._rows), out=sums)
         return Dense(self._own, self._cross, self.blocks)
@@ -136,8 +148,14 @@ class Product(ABC):
         return np.sort(self.random.choice(count, self.quota, replace=False))
 
 
-def _shortened(sums: Sequence[Floats]) -> list[NDArray[np.float32]]:
-    return [each.astype(np.float32) for each in sums]
+def _shortened(sums: Sequence[Floats]) -> list[NDArray[np.floating]]:
+    return [each.astype(np.float32) if _fits_float32(each) else each for each in sums]
+
+
+def _fits_float32(sums: Floats) -> bool:
+    """Whether the squares of inputs, added up, keep their digits in float32."""
+    largest = np.abs(sums).max(initial=0)
+    return bool(largest == 0 or _SHORTENED[0] < largest < _SHORTENED[1])
 
 
 class Matrix(Product):
