@@ -41,14 +41,14 @@ SHOWN = {
 
 def compiled_steps(run: Any) -> list[tuple[str, Callable[[], Any]]]:
     """The steps of a table, one by one, with what they are."""
-    from mlferry.compiled import windows
+    from mlferry.compiled import record
     from mlferry.compiled.tasks import Table
 
     names = {
-        windows.CONVOLVE: "convolutions", windows.WEIGHTED: "depthwise convolutions",
-        windows.LARGEST: "pooling", windows.SUM: "sums of windows",
-        windows.SQUARES: "instance normalization", windows.SCALED: "instance normalization",
-        windows.FILL: "borders", windows.COPY: "copies",
+        record.CONVOLVE: "convolutions", record.WEIGHTED: "depthwise convolutions",
+        record.LARGEST: "pooling", record.SUM: "sums of windows",
+        record.SQUARES: "instance normalization", record.SCALED: "instance normalization",
+        record.FILL: "borders", record.COPY: "copies",
     }  # fmt: skip
     return [(names[step[0].function], Table([step])) for step in run.steps]
 
@@ -86,7 +86,7 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
             made = part.region.run(blobs) if part.region else None
             if made is not None and part.region:
                 blobs |= made
-                for plans in part.region._plans.values():
+                for plans in part.region.pool.plans.values():
                     for run in plans[0]._runs:
                         is_table = hasattr(run, "steps")
                         works += compiled_steps(run) if is_table else [(SHOWN[_function(run)], run)]

@@ -57,12 +57,12 @@ def using(choice: bool | None) -> Iterator[None]:
         _choice.reset(token)
 
 
-_PACKED_MOST = 1 << 22  # weights; packed ones are copies
+PACKED_MOST = 1 << 22  # weights of a product; packed ones are copies
 
 
 def packs(rows: NDArray[Any], weights: int) -> bool:
     """Whether a product of rows with so many weights goes by the compiled kernels now."""
-    return is_active() and rows.dtype == np.float32 and weights <= _PACKED_MOST
+    return is_active() and rows.dtype == np.float32 and weights <= PACKED_MOST
 
 
 def is_active() -> bool:

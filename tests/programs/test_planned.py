@@ -269,7 +269,7 @@ def test_whole_nets_are_one_region(name: str) -> None:
     session.run({"x": normal(1, 6, *SIZE)})
     ((item,),) = session._plan.schedules.values()
     assert item.region is not None
-    assert not item.region._refused
+    assert not item.region.pool.refused
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -13,7 +13,7 @@ from mlferry.numerics.gates import FIXED
 from mlferry.programs.kernels import Array, Call, kernel
 
 if TYPE_CHECKING:
-    from mlferry.compiled.recurrent import PackedLSTM
+    from mlferry.compiled.lstm import PackedLSTM
 
 Function = Callable[[Array], Array]
 
@@ -178,7 +178,8 @@ def _is_compiled(call: Call, x: Array, parts: Sequence[_Gates], names: tuple[str
 
 
 def _compiled(call: Call, parts: Sequence[_Gates]) -> PackedLSTM:
-    from mlferry.compiled.recurrent import GATES, PackedLSTM
+    from mlferry.compiled.lstm import PackedLSTM
+    from mlferry.compiled.recurrent import GATES
 
     def packed() -> PackedLSTM:
         inputs, recursions = (
