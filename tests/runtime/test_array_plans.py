@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: nothing on arrays is planned")
 
+import mlferry
+from mlferry import lanes
+from mlferry.errors import PredictionError, SpecError
 from mlferry.layers.builder import Builder
+from mlferry.runtime.planned import worth
 from mlferry.runtime.planned.arrays.region import ArrayRegion
 from mlferry.runtime.session import Session
 
@@ -193,3 +198,241 @@ def test_planned_and_plain_agree(name: str, batch: int) -> None:
     assert all(map(is_planned, agree(network.network, sample, [last])))
     every = [name for layer in network.network.layers for name in layer.output]
     agree(network.network, sample, every)
+
+
+def lstm(n: int, units: int, directions: int, place: int = 0, **how: Any) -> dict[str, Any]:
+    """The parameters of an LSTM with sigmoid and tanh."""
+    gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
+    weights = [
+        {
+            f"{gate}{what}": normal(*shape, seed=place + 7 * number + d)
+            for number, gate in enumerate(gates)
+            for what, shape in (
+                ("WeightMatrix", (units, n)),
+                ("RecursionMatrix", (units, units)),
+                ("BiasVector", (units,)),
+            )
+        }
+        for d in range(directions)
+    ]
+    kinds = [{"sigmoid": {}}, {"tanh": {}}, {"tanh": {}}]
+    options = {"hasBiasVectors": True, "cellClipThreshold": 2.0, "sequenceOutput": True} | how
+    names = ("activationsForwardLSTM", "activationsBackwardLSTM")[:directions]
+    activations = dict.fromkeys(names if directions > 1 else ("activations",), kinds)
+    return {
+        "inputVectorSize": n, "outputVectorSize": units, "params": options, **activations,
+        "weightParams": weights if directions > 1 else weights[0],
+    }  # fmt: skip
+
+
+RECURRENT = {
+    "forward": {"directions": 1},
+    "backward": {"directions": 1, "reverseInput": True},
+    "both": {"directions": 2},
+    "the last step of both": {"directions": 2, "sequenceOutput": False},
+    "the last step": {"directions": 1, "sequenceOutput": False},
+}
+
+
+@pytest.mark.parametrize("units", [3, 16])
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("given", [False, True], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("name", list(RECURRENT))
+def test_lstm(name: str, given: bool, batch: int, units: int) -> None:
+    """Two of them, the second with the last states of the first where states are given."""
+    how = dict(RECURRENT[name])
+    directions = how.pop("directions")
+    back = {"reverseInput": how.pop("reverseInput")} if "reverseInput" in how else {}
+    kind = "biDirectionalLSTM" if directions > 1 else "uniDirectionalLSTM"
+    network = Network((STEPS, batch, SIZE, 1, 1))
+    inputs, sizes, states = ["x"], SIZE, 2 * directions
+    every = []
+    for number in range(2):
+        outputs = [f"y{number}", *(f"s{number}_{state}" for state in range(states))]
+        whole = {**how, "sequenceOutput": True} if number == 0 else how
+        params = lstm(sizes, units, directions, number, **whole)
+        network.layer(kind, f"l{number}", inputs, outputs, **params, **back)
+        sizes, every = units * directions, [*every, *outputs]
+        inputs = outputs if given else outputs[:1]
+    sample = {"x": normal(STEPS, batch, SIZE, 1, 1)}
+    assert all(map(is_planned, agree(network.network, sample, every)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_networks_put_together_at_random(seed: int) -> None:
+    """Layers that take any of the blobs before, several of which are shown."""
+    rng = np.random.default_rng(seed)
+    n = Network()
+    names = ["x"]
+    for number in range(int(rng.integers(4, 16))):
+        one, other = (names[int(rng.integers(max(0, len(names) - 4), len(names)))] for _ in "ab")
+        choices: list[Callable[[], str]] = [
+            lambda x=one, odd=bool(number % 2): n.dense(x, SIZE, bias=odd),
+            lambda x=one: n.relu(n.dense(x, SIZE)),
+            lambda x=one, y=other: n.put("addBroadcastable", n.dense(x, SIZE), y),
+            lambda x=one, y=other: n.put("multiplyBroadcastable", x, y),
+            lambda x=one: n.norm(x),
+            lambda x=one: n.put("softmaxND", x, axis=int(rng.integers(-3, 0))),
+            lambda x=one: n.put("tanh", x),
+            lambda x=one: n.put("sliceStatic", x, beginIds=[0] * 3, endIds=[-1] * 3,
+                                strides=[1, -1, 1], beginMasks=[True] * 3, endMasks=[True] * 3),
+            lambda x=one, y=other: n.put(
+                "batchedMatmul", n.put("batchedMatmul", x, y, transposeB=True), y
+            ),
+            lambda x=one: n.put("transpose", n.put("batchedMatmul", x, x, transposeA=True),
+                                axes=[0, 2, 1]),
+            lambda x=one: n.put("reverse", x, reverseDim=[False, True, False]),
+        ]  # fmt: skip
+        made = choices[int(rng.integers(len(choices)))]()
+        if n.shapes[made] == (1, STEPS, SIZE):
+            names.append(made)
+    every = [name for layer in n.network.layers for name in layer.output]
+    shown = sorted({every[-1], *rng.choice(every, 3)})
+    agree(n.network, {"x": normal(1, STEPS, SIZE, seed=seed)}, shown)
+
+
+@pytest.fixture
+def as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made where they are for users, not everywhere."""
+    for name, value in (("PLANNED_AT", 2), ("LEAST_STEPS", 3), ("LEAST_WORTH", 2)):
+        monkeypatch.setattr(worth, name, value)
+
+
+@pytest.mark.usefixtures("as_usual")
+def test_shapes_are_planned_when_they_come_again() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    (part,) = session._program(frozenset([last])).parts
+    assert isinstance(part.region, ArrayRegion)
+    planned = part.region.pool.plans
+    for batch, count in ((1, 0), (2, 0), (1, 1), (2, 2), (3, 2), (1, 2)):
+        session.run({"x": normal(batch, STEPS, SIZE)}, [last])
+        assert len(planned) == count
+
+
+@pytest.mark.usefixtures("as_usual")
+def test_a_few_cheap_layers_are_not_planned() -> None:
+    network = Network()
+    last = network.put("softmaxND", network.relu(network.dense("x", 5)), axis=-1)
+    one, two = Network(), Network()
+    regions = [
+        [part.region is not None for part in Session(n.network)._program(frozenset([end])).parts]
+        for n, end in (
+            (network, last),
+            (one, one.norm(one.dense("x", 5))),
+            (two, two.relu(two.put("tanh", two.relu("x")))),
+        )
+    ]
+    assert regions == [[True], [False, False], [False, False, False]]
+
+
+def test_without_numba_nothing_is_planned() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network, compiled=False)
+    session.run({"x": normal(1, STEPS, SIZE)}, [last])
+    assert not any(part.region for part in session._program(frozenset([last])).parts)
+
+
+def test_memory_is_reused() -> None:
+    """A chain needs memory to read and to write, however long it is."""
+    sizes = []
+    for count in (4, 24):
+        network, x = Network(), "x"
+        for _ in range(count):
+            x = network.norm(network.put("tanh", network.dense(x, SIZE)))
+        session = Session(network.network)
+        session.run({"x": normal(1, STEPS, SIZE)}, [x])
+        (part,) = session._program(frozenset([x])).parts
+        ((plan,),) = part.region.pool.plans.values()
+        memories = {id(m): m.values.size for each in plan._memory.values() for m in each}
+        sizes.append(sum(memories.values()))
+    assert sizes[0] == sizes[1] <= 4 * STEPS * SIZE
+
+
+def test_results_are_not_overwritten_by_the_next_run() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    samples = [normal(1, STEPS, SIZE, seed=seed) for seed in range(3)]
+    kept = [session.run({"x": x}, [last])[last] for x in samples]
+    before = [x.copy() for x in kept]
+    session.run({"x": samples[0] * 9}, [last])
+    for one, other in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_session_in_many_threads() -> None:
+    network = Network()
+    last = encoder(network)
+    session, plain = Session(network.network), Session(network.network, planned=False)
+    samples = [normal(1, STEPS, SIZE, seed=seed) for seed in range(24)]
+    results: dict[int, Array] = {}
+
+    def work(start: int) -> None:
+        for index in range(start, len(samples), 4):
+            results[index] = session.run({"x": samples[index]}, [last])[last]
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, x in enumerate(samples):
+        right = plain.run({"x": x}, [last])[last]
+        np.testing.assert_allclose(results[index], right, rtol=0, atol=1e-5 * np.ptp(right))
+
+
+@pytest.mark.parametrize("name", ["encoder", "functions"])
+def test_the_bits_are_the_same_on_any_number_of_cores(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the tasks, and however they are cut."""
+    network = Network()
+    last = NETWORKS[name](network)
+    sample = {"x": normal(5, STEPS, SIZE)}
+    right = Session(network.network, threads=1).run(sample, [last])[last]
+    monkeypatch.setattr("mlferry.compiled.tasks._LEAST", 100)
+    monkeypatch.setattr("mlferry.runtime.planned.arrays.plan.WORTH_A_THREAD", 0)
+    for cores in (1, 3):
+        monkeypatch.setattr(lanes, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(lanes, "free_cores", lambda cores=cores: cores - 1)
+        monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+        session = Session(network.network)
+        for _ in range(20):
+            np.testing.assert_array_equal(session.run(sample, [last])[last], right)
+
+
+def test_an_error_of_a_layer_names_it_and_leaves_the_plan_usable() -> None:
+    network = Network((1, 4))
+    table = network.constant(7, SIZE)
+    network.layer("gather", "look up", [table, "x"], ["rows"], axis=0)
+    last = network.norm(network.dense("rows", SIZE))
+    session = Session(network.network)
+    right = session.run({"x": np.array([[0, 1, 2, 6]], np.float32)}, [last])[last]
+    for index in (7, -8, 1e9):
+        with pytest.raises(PredictionError, match=r"running gather 'look up'"):
+            session.run({"x": np.array([[0, 1, 2, index]], np.float32)}, [last])
+    again = session.run({"x": np.array([[0, 1, 2, 6]], np.float32)}, [last])[last]
+    np.testing.assert_array_equal(right, again)
+
+
+def test_shapes_that_do_not_fit_are_refused_as_layer_by_layer() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    for _ in range(2):
+        with pytest.raises(SpecError, match=r"running innerProduct 'innerProduct_0'"):
+            session.run({"x": normal(1, STEPS, SIZE + 1)}, [last])
+
+
+def test_lists_share_threads() -> None:
+    network = Network()
+    last = encoder(network)
+    network.output(last)
+    model = mlferry.MLModel(network.model())
+    samples = [{"x": normal(1, STEPS, SIZE, seed=seed)} for seed in range(40)]
+    together = model.predict(samples)
+    for sample, actual in zip(samples, together, strict=True):
+        np.testing.assert_array_equal(actual[last], model.predict(sample)[last])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def _lstm(
     backward: list[bool],
     inputs: int,
 ) -> ArrayPart | None:
-    if inputs > 1 or not is_standard(params, directions, kinds):
+    if inputs not in (1, 1 + 2 * len(directions)) or not is_standard(params, directions, kinds):
         return None
     options = params.params
     return parts.LongShortTermMemory(
@@ -127,8 +127,24 @@ def _lstm(
         np.float32(options.cellClipThreshold),
         backward,
         sequence=options.sequenceOutput,
-        joined=len(directions) > 1,
+        entering=_entering,
+        leaving=_leaving,
     )
+
+
+def _entering(given: Sequence[Array], states: Array, cells: Array) -> parts.Moves:
+    """From states and cells, [1, Batch, units, 1, 1], of one direction after the other."""
+    targets = [x for pair in zip(states, cells, strict=True) for x in pair]
+    return [
+        (np.broadcast_to(x.reshape(-1, y.shape[1]), y.shape), y)
+        for x, y in zip(given, targets, strict=False)
+    ]
+
+
+def _leaving(states: Array, cells: Array, targets: Sequence[Array]) -> parts.Moves:
+    """To states and cells likewise."""
+    sources = [x for pair in zip(states, cells, strict=True) for x in pair]
+    return [(x, y.reshape(x.shape)) for x, y in zip(sources, targets, strict=False)]
 
 
 # ---- value by value --------------------------------------------------------------------

@@ -5,7 +5,7 @@ This holds for float32, and for float16 whose results are rounded one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from mlferry.compiled import PACKED_MOST
 from mlferry.compiled.products import PackedProduct
 from mlferry.numerics import half
 from mlferry.programs.linear.kernel import packed_product
+from mlferry.programs.recurrent import kernel as recurrent
 from mlferry.programs.reshaping.definition import vector
 from mlferry.programs.types import FLOATS, TensorType
 from mlferry.registry import Registry
@@ -147,6 +148,40 @@ def layer_norm(operation: Given) -> ArrayPart | None:
 @planned("softmax")
 def softmax(operation: Given) -> ArrayPart:
     return parts.Softmax(int(operation.fixed["axis"]), _kernel(operation))
+
+
+@planned("lstm", moving=(("x",), ("x", "initial_h", "initial_c")))
+def lstm(operation: Given) -> ArrayPart | None:
+    fixed = operation.fixed
+    packed = recurrent.packed_lstm(operation.call, fixed)
+    if packed is None:
+        return None
+    states = [_constant(operation, name) for name in ("initial_h", "initial_c")]
+    two = fixed["direction"] == "bidirectional"
+    clip = fixed["clip"]
+
+    def entering(given: Sequence[Array], *targets: Array) -> parts.Moves:
+        """From states of [Batch, directions * units]."""
+        sources = given or [x for x in states if x is not None]
+        return [
+            (x.reshape(len(x), len(y), -1).transpose(1, 0, 2), y)
+            for x, y in zip(sources, targets, strict=True)
+        ]
+
+    def leaving(last: Array, cells: Array, targets: Sequence[Array]) -> parts.Moves:
+        return [
+            (x.transpose(1, 0, 2), y.reshape(x.shape[1], len(x), -1))
+            for x, y in zip((last, cells), targets, strict=True)
+        ]
+
+    return parts.LongShortTermMemory(
+        packed,
+        np.float32(np.inf if clip is None else clip),
+        [fixed["direction"] == "reverse", True][: 1 + two],
+        sequence=bool(fixed["output_sequence"]),
+        entering=entering,
+        leaving=leaving,
+    )
 
 
 # ---- value by value --------------------------------------------------------------------

@@ -271,16 +271,21 @@ class Combined(ArrayPart):
         return None if other is None else replace(ends, addends=other)
 
 
+Moves = Sequence[tuple[Array, Array]]  # from the first of each pair to the second
+
+
 class LongShortTermMemory(ArrayPart):
-    """A long short-term memory in one or both directions, whose first states are zeros.
+    """A long short-term memory in one or both directions.
 
     Args:
         packed: gives its weights.
         limit: of the magnitude of a cell.
-        backward: whether each direction walks from the end.
+        backward: whether each direction walks from the end. With two directions, the output of
+            either is in the order of the input, with one in the order of the walk.
         sequence: whether the output has all steps, not only the last one.
-        joined: whether the output of each direction is in the order of the input, as that of a
-            layer in both directions is.
+        entering: tells what is moved from further inputs to the first states and cells,
+            [directions, Batch, units] each; others are zeros.
+        leaving: tells what is moved from the last states and cells to further outputs.
     """
 
     worth = 3
@@ -292,10 +297,11 @@ class LongShortTermMemory(ArrayPart):
         backward: Sequence[bool],
         *,
         sequence: bool,
-        joined: bool,
+        entering: Callable[[Sequence[Array], Array, Array], Moves],
+        leaving: Callable[[Array, Array, Sequence[Array]], Moves],
     ) -> None:
         self.packed, self.limit, self.backward = packed, limit, backward
-        self.sequence, self.joined = sequence, joined
+        self.sequence, self.entering, self.leaving = sequence, entering, leaving
 
     def plan(self, plan: ArrayPlan, step: ArrayStep) -> None:
         lstm = self.packed()
@@ -306,36 +312,37 @@ class LongShortTermMemory(ArrayPart):
         entries = []
         for product in lstm.inputs:
             target = plan.scratch(length * batch, product.weights.columns)
-            ends = tasks.Ends()
-            plan.add(
-                tasks.product(rows, product.weights, product.bias, target, ends), [x], [target]
-            )
+            made = tasks.product(rows, product.weights, product.bias, target, tasks.Ends())
+            plan.add(made, [x], [target])
             entries.append(target.reshape(length, batch, -1))
         states = plan.scratch(2, directions, batch, lstm.padded)
+        before, cell = states
         outputs = plan.scratch(length, directions, batch, lstm.padded)
         plan.add(tasks.moved(_ZERO, states), [], [states])
-        before, cell = states
+        given = [plan.array(name) for name in step.inputs[1:]]
+        self._move(plan, self.entering(given, *states[..., : lstm.units]))
         walks = lstm.walks(entries, before, cell, self.limit, self.backward, outputs)
         plan.add(walks, [*entries, states], [states, outputs])
         self._show(plan, step, outputs[..., : lstm.units], cell[..., : lstm.units])
 
     def _show(self, plan: ArrayPlan, step: ArrayStep, outputs: Array, cells: Array) -> None:
-        """Copy the wanted parts of all [Seq, directions, Batch, units]."""
-        units = outputs.shape[3]
-        name, *states = step.outputs
+        """Move the wanted parts of all [Seq, directions, Batch, units]."""
+        targets = [plan.new(name) for name in step.outputs]
         shown = outputs if self.sequence else outputs[-1:]
-        y = plan.new(name)
-        whole = y.reshape(len(shown), outputs.shape[2], -1)
-        for direction, back in enumerate(self.backward):
+        whole = targets[0].reshape(len(shown), outputs.shape[2], -1)
+        moves = []
+        for direction, target in enumerate(np.split(whole, len(self.backward), axis=-1)):
             part = shown[:, direction]
-            target = whole[..., direction * units : (direction + 1) * units]
-            plan.add(
-                tasks.moved(part[::-1] if back and self.joined else part, target), [outputs], [y]
-            )
-        last = [z[d] for d in range(len(self.backward)) for z in (outputs[-1], cells)]
-        for state, values in zip(states, last, strict=False):
-            result = plan.new(state)
-            plan.add(tasks.moved(values, result.reshape(values.shape)), [outputs, cells], [result])
+            turns = self.backward[direction] and len(self.backward) > 1
+            moves.append((part[::-1] if turns else part, target))
+        self._move(plan, [*moves, *self.leaving(outputs[-1], cells, targets[1:])])
+        for target in targets:
+            plan.round(step, target)
+
+    @staticmethod
+    def _move(plan: ArrayPlan, moves: Moves) -> None:
+        for source, target in moves:
+            plan.add(tasks.moved(source, target), [source], [target])
 
 
 class KernelCall(ArrayPart):
