@@ -4,8 +4,9 @@ NumPy's products pack their weights again in every call, and what lies between p
 memory once for each function. The kernels here keep weights packed and sums in registers, and
 apply bias, sums, limits and rounding before a value is written.
 
-`vectors` writes instructions, `matrices` packs weights, the other modules hold what is compiled.
-Every kernel has a counterpart in NumPy, with which the tests compare it.
+`vectors` writes instructions, `matrices` packs weights, `tasks` holds tables of what is to do, and
+the other modules what is compiled. Every kernel has a counterpart in NumPy, with which the tests
+compare it.
 """
 
 from __future__ import annotations

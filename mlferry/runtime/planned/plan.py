@@ -92,10 +92,6 @@ class PlannedStep(Protocol):
         """What a plan knows of it; None where no plan may take it."""
 
     @property
-    def array_part(self) -> Any:
-        """What a plan on arrays knows of it, which only such plans look at."""
-
-    @property
     def is_flow(self) -> bool:
         """Whether it is a branch, a loop, or anything else that must keep its place."""
 

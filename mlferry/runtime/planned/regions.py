@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from mlferry.compiled import is_active
 from mlferry.runtime.planned.map_region import MapRegion
@@ -12,7 +12,14 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import PlannedStep
 from mlferry.runtime.planned.region import Region
 
-S = TypeVar("S", bound=PlannedStep)
+if TYPE_CHECKING:  # plans on arrays need Numba
+    from mlferry.runtime.planned.arrays.plan import ArrayStep
+
+    class ScheduledStep(PlannedStep, ArrayStep, Protocol):
+        """A step as both kinds of plans see it."""
+
+
+S = TypeVar("S", bound="ScheduledStep")
 
 
 @dataclass(frozen=True)
