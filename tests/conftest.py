@@ -144,9 +144,9 @@ def _planned_as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test runs: the first results of a planned network are those layer by layer.
 
     Where Numba has compiled them, those of NumPy alone, planned and not. Parts on arrays are
-    planned however small they are, when shapes come for the first time.
+    planned however small they are.
     """
-    for name in ("PLANNED_AT", "LEAST_STEPS", "LEAST_WORTH"):
+    for name in ("LEAST_STEPS", "LEAST_WORTH"):
         monkeypatch.setattr(f"mlferry.runtime.planned.worth.{name}", 0)
     run, compared = Session.run, set()
 

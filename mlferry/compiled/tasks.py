@@ -125,7 +125,7 @@ Number: TypeAlias = NDArray[Any] | np.float32 | float | None
 def _number(value: Number) -> float:
     """A number, or where an array starts; 0 for None."""
     if isinstance(value, np.ndarray):
-        return value.ctypes.data
+        return value.__array_interface__["data"][0]  # faster than its `ctypes`
     return 0 if value is None else float(value) if isinstance(value, np.float32) else value
 
 

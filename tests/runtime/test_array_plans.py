@@ -294,21 +294,30 @@ def test_networks_put_together_at_random(seed: int) -> None:
 @pytest.fixture
 def as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are made where they are for users, not everywhere."""
-    for name, value in (("PLANNED_AT", 2), ("LEAST_STEPS", 3), ("LEAST_WORTH", 2)):
+    for name, value in (("LEAST_STEPS", 3), ("LEAST_WORTH", 2)):
         monkeypatch.setattr(worth, name, value)
 
 
-@pytest.mark.usefixtures("as_usual")
-def test_shapes_are_planned_when_they_come_again() -> None:
+def test_rare_shapes_do_not_displace_others() -> None:
+    """Sixteen sets of shapes are planned at once; later ones only when they have come often."""
     network = Network()
     last = attention(network)
     session = Session(network.network)
     (part,) = session._program(frozenset([last])).parts
     assert isinstance(part.region, ArrayRegion)
     planned = part.region.pool.plans
-    for batch, count in ((1, 0), (2, 0), (1, 1), (2, 2), (3, 2), (1, 2)):
+
+    def run(batch: int) -> None:
         session.run({"x": normal(batch, STEPS, SIZE)}, [last])
-        assert len(planned) == count
+
+    for batch in range(1, 20):
+        run(batch)
+        assert [shape[0] for (shape,) in planned] == list(range(1, 1 + min(batch, 16)))
+    for _ in range(worth.OFTEN - 2):
+        run(18)
+    assert ((18, STEPS, SIZE),) not in planned
+    run(18)
+    assert [shape[0] for (shape,) in planned] == [*range(2, 17), 18]
 
 
 @pytest.mark.usefixtures("as_usual")

@@ -29,20 +29,25 @@ class Pool(Generic[P]):
         self.plans: dict[Shapes, list[P]] = {}
         self.refused: set[Shapes] = set()
 
+    def would_displace(self, shapes: Shapes) -> bool:
+        """Whether plans for other shapes would be given up for these."""
+        return shapes not in self.plans and len(self.plans) >= _REMEMBERED
+
     def take(self, shapes: Shapes) -> P | None:
         """A plan that no other thread uses, or None where no plan takes these shapes."""
         if shapes in self.refused:
             return None
+        if self.would_displace(shapes):
+            self.plans.pop(next(iter(self.plans)), None)
         try:
             return self.plans.setdefault(shapes, []).pop()
         except IndexError:  # threads may race for the last one
             pass
-        if len(self.plans) > _REMEMBERED:
-            self.plans = {shapes: []}
         try:
             return self._make(shapes)
         except NotPlannedError:
             self.refused.add(shapes)
+            self.plans.pop(shapes, None)
             return None
 
     def give_back(self, shapes: Shapes, plan: P) -> None:

@@ -12,7 +12,7 @@ from mlferry.runtime.planned.arrays.plan import ArrayPlan, ArrayStep, part_of
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.pool import Pool, Shapes
 from mlferry.runtime.planned.region import Region
-from mlferry.runtime.planned.worth import Due
+from mlferry.runtime.planned.worth import Visits
 
 
 class ArrayRegion(Region):
@@ -36,7 +36,7 @@ class ArrayRegion(Region):
         self._constants = {name: constants[name] for name in read if name in constants}
         self.reads = [name for name in read if name not in written and name not in constants]
         self.pool = Pool(self._planned)
-        self._due = Due()
+        self._visits = Visits()
 
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
@@ -44,7 +44,7 @@ class ArrayRegion(Region):
             return None
         inputs = [blobs[name] for name in self.reads]
         shapes = tuple(x.shape for x in inputs)
-        if shapes not in self.pool.plans and not self._due.is_due(shapes):
+        if self.pool.would_displace(shapes) and not self._visits.are_many(shapes):
             return None
         plan = self.pool.take(shapes)
         if plan is None:
