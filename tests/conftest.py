@@ -49,6 +49,24 @@ def pytest_configure(config: pytest.Config) -> None:
     CustomClasses.__init__.__defaults__ = (*others, engine_named(name, 1))
 
 
+# What takes long: two processes that began with it end at about the same time.
+_FIRST = (
+    "fuzz/test_differential.py", "fuzz/test_fuzz.py", "converters/keras/test_layers.py",
+    "converters/onnx/test_suite.py", "converters/keras/test_recurrent.py",
+    "exporters/onnx/test_light_networks.py", "compiled/test_processors.py",
+    "test_docs.py", "test_notebooks.py", "test_examples.py", "test_reproducible.py",
+    "test_talk.py", "test_cli.py", "test_classic_scripts.py", "platforms/test_bare.py",
+    "models/test_concurrency.py", "models/test_workers.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the processes of pytest-xdist, which takes files in this order, long ones come first."""
+    if hasattr(config, "workerinput"):
+        first = {Path(__file__).parent / name: place for place, name in enumerate(_FIRST)}
+        items.sort(key=lambda item: first.get(item.path, len(first)))
+
+
 def pytest_collection_finish() -> None:
     _keep()
 
