@@ -51,12 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # What takes long: two processes that began with it end at about the same time.
 _FIRST = (
-    "fuzz/test_differential.py", "fuzz/test_fuzz.py", "converters/keras/test_layers.py",
-    "converters/onnx/test_suite.py", "converters/keras/test_recurrent.py",
-    "exporters/onnx/test_light_networks.py", "compiled/test_processors.py",
-    "test_docs.py", "test_notebooks.py", "test_examples.py", "test_reproducible.py",
-    "test_talk.py", "test_cli.py", "test_classic_scripts.py", "platforms/test_bare.py",
-    "models/test_concurrency.py", "models/test_workers.py",
+    "converters/keras/test_layers.py", "test_docs.py", "fuzz/test_fuzz.py",
+    "fuzz/test_differential.py", "converters/onnx/test_suite.py",
+    "exporters/onnx/test_light_networks.py", "converters/keras/test_recurrent.py",
+    "exporters/onnx/test_round_trip.py", "compiled/test_processors.py",
+    "spec/test_interrupted_writes.py", "models/test_concurrency.py", "platforms/test_bare.py",
+    "models/test_workers.py", "test_notebooks.py", "runtime/test_apple_models.py",
+    "test_reproducible.py", "test_talk.py",
 )  # fmt: skip
 
 
