@@ -35,7 +35,8 @@ type: .venv/ready
 	$(DEV)/mypy
 
 unit: .venv/ready chromium  # in two processes, whose threads of BLAS would wait for each other
-	OPENBLAS_NUM_THREADS=1 PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 PATH="$(CURDIR)/$(DEV):$$PATH" $(DEV)/pytest -n 2 --dist loadfile \
+	  --no-loadscope-reorder
 
 chromium:  ## Debian's browser, for the tests of pages; without it they skip
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || \

@@ -49,6 +49,25 @@ def pytest_configure(config: pytest.Config) -> None:
     CustomClasses.__init__.__defaults__ = (*others, engine_named(name, 1))
 
 
+# What takes long: two processes that began with it end at about the same time.
+_FIRST = (
+    "converters/keras/test_layers.py", "test_docs.py", "fuzz/test_fuzz.py",
+    "fuzz/test_differential.py", "converters/onnx/test_suite.py",
+    "exporters/onnx/test_light_networks.py", "converters/keras/test_recurrent.py",
+    "exporters/onnx/test_round_trip.py", "compiled/test_processors.py",
+    "spec/test_interrupted_writes.py", "models/test_concurrency.py", "platforms/test_bare.py",
+    "models/test_workers.py", "test_notebooks.py", "runtime/test_apple_models.py",
+    "test_reproducible.py", "test_talk.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the processes of pytest-xdist, which takes files in this order, long ones come first."""
+    if hasattr(config, "workerinput"):
+        first = {Path(__file__).parent / name: place for place, name in enumerate(_FIRST)}
+        items.sort(key=lambda item: first.get(item.path, len(first)))
+
+
 def pytest_collection_finish() -> None:
     _keep()
 

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
@@ -72,19 +73,20 @@ def outcome(name: str, data: bytes, seconds: float | None = None) -> str:
     return "read"
 
 
-def seeds_of(name: str) -> list[bytes]:
-    """The seeds of a reader, made by a process of its own: what made them is not loaded here."""
+def seeds_of(names: Iterable[str]) -> dict[str, list[bytes]]:
+    """The seeds of readers, made by a process of its own: what made them is not loaded here."""
     program = "import sys, pickle; from tests.fuzz.readers import READERS as r; " \
-        "sys.stdout.buffer.write(pickle.dumps(r[sys.argv[1]].seeds()))"  # fmt: skip
-    command = [sys.executable, "-c", program, name]
+        "seeds = {name: r[name].seeds() for name in sys.argv[1:]}; " \
+        "sys.stdout.buffer.write(pickle.dumps(seeds))"  # fmt: skip
+    command = [sys.executable, "-c", program, *names]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    seeds: list[bytes] = pickle.loads(done.stdout)
+    seeds: dict[str, list[bytes]] = pickle.loads(done.stdout)
     return seeds
 
 
-def child(name: str, seed: int, start: int, end: int) -> None:
+def child(name: str, seed: int, start: int, end: int, kept: str) -> None:
     """Read the inputs of some numbers; one line an input, before and after."""
-    seeds = seeds_of(name)
+    seeds = pickle.loads(Path(kept).read_bytes()) if kept else seeds_of([name])[name]
     for data in seeds:
         actual = outcome(name, data, seconds=60)
         assert not actual.startswith("FAULT"), f"a seed of {name}: {actual}"
@@ -98,15 +100,24 @@ def child(name: str, seed: int, start: int, end: int) -> None:
         print(f"{index} {outcome(name, data)}", flush=True)
 
 
-def run(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
-    """Outcomes and faults of many inputs; how far it is goes to standard error."""
+def run(
+    name: str, seed: int, count: int, kept: Path | None = None
+) -> tuple[Counter[str], list[str]]:
+    """Outcomes and faults of many inputs; how far it is goes to standard error.
+
+    Args:
+        name: of the reader.
+        seed: of the random numbers.
+        count: how many inputs.
+        kept: a file with the seeds of the reader, pickled; by default they are made.
+    """
     actual: Counter[str] = Counter()
     faults: list[str] = []
     start, patience = 0, READERS[name].seconds + GRACE
     while start < count:
         begun, last, hangs = start, "", False
         command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, str(seed), str(start),
-                   str(count)]  # fmt: skip
+                   str(count), str(kept or "")]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True, errors="replace") as process:  # fmt: skip
             assert process.stdout is not None
@@ -147,11 +158,11 @@ def main() -> None:
     parser.add_argument("readers", nargs="*", help=f"of {', '.join(READERS)}; all by default")
     parser.add_argument("--count", type=int, help="inputs a reader")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        name, *numbers = arguments.child
-        child(name, *map(int, numbers))
+        name, *numbers, kept = arguments.child
+        child(name, *map(int, numbers), kept)
         return
     bad = 0
     for name in arguments.readers or READERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,26 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.readers import READERS
-from tests.fuzz.run import FAULTS, outcome, run
+from tests.fuzz.run import FAULTS, outcome, run, seeds_of
 
 SLICE = 25  # inputs a reader
 KEPT = sorted(FAULTS.iterdir())
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file with the seeds of each reader; one process makes all, as it loads TensorFlow."""
+    folder = tmp_path_factory.mktemp("seeds")
+    result = {}
+    for name, seeds in seeds_of(READERS).items():
+        result[name] = folder / name
+        result[name].write_bytes(pickle.dumps(seeds))
+    return result
+
+
 @pytest.mark.parametrize("name", READERS)
-def test_a_slice(name: str) -> None:
-    actual, faults = run(name, seed=1, count=SLICE)
+def test_a_slice(name: str, kept: dict[str, Path]) -> None:
+    actual, faults = run(name, seed=1, count=SLICE, kept=kept[name])
     assert faults == []
     assert sum(actual.values()) == SLICE
     assert actual["read"] < SLICE, "nothing was broken"
@@ -35,7 +47,7 @@ MUTANTS = """
 import hashlib, sys
 from tests.fuzz.run import mutant, seeds_of
 name = sys.argv[1]
-seeds = seeds_of(name)
+seeds = seeds_of([name])[name]
 made = [mutant(name, seeds, 1, index) for index in range(50)]
 print(len(set(made)), hashlib.sha256(b"".join(made)).hexdigest())
 """

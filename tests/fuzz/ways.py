@@ -127,6 +127,9 @@ class Subject:
     folder: Path
     source: Source | None = None
     _amplified: dict[float, float] = field(default_factory=dict)
+    _compressed: dict[int, Any] = field(default_factory=dict)
+    _programs: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _spreads: dict[Callable[[Subject], float], float] = field(default_factory=dict)
 
     def run(self, data: Data) -> dict[str, Array]:
         """The outputs of the model itself."""
@@ -158,6 +161,48 @@ class Subject:
                 worst = max(worst, distance / (abs(factor) * change))
             self._amplified[unit] = worst
         return self._amplified[unit]
+
+    def compressed(self, bits: int) -> Any:
+        """The model with weights of so many bits; 0 for the model itself."""
+        if not bits:
+            return self.model
+        if bits not in self._compressed:
+            self._compressed[bits] = mlferry.quantize_weights(self.model, bits)
+        return self._compressed[bits]
+
+    def program(self, precision: str, bits: int = 0) -> Any:
+        """The model as an ML Program without faults; None where it cannot be one."""
+        key = precision, bits
+        if key not in self._programs:
+            self._programs[key] = _checked_program(self.compressed(bits), precision)
+        return self._programs[key]
+
+    @cached_property
+    def exactly(self) -> Any:
+        """The half-precision program, whose constants are rounded, without rounding its values."""
+        return self.program("float16").with_precision("exact")
+
+
+def _once(measure: Callable[[Subject], float]) -> Callable[[Subject], float]:
+    """The measure, taken once of each subject."""
+
+    def measured(subject: Subject) -> float:
+        if measure not in subject._spreads:
+            subject._spreads[measure] = measure(subject)
+        return subject._spreads[measure]
+
+    return measured
+
+
+def _checked_program(model: Any, precision: str) -> Any:
+    try:
+        program = mlferry.to_program(model, compute_precision=precision)
+    except ExportError:
+        return None
+    problems = validate(program.spec, program.program_weights)
+    errors = [str(p) for p in problems if p.severity == "error"]
+    assert not errors, errors[0]
+    return program
 
 
 def _terms(layer: Any) -> int:
@@ -219,7 +264,8 @@ class Way:
         if not self.unit:
             return 0.0
         if self.measured is not None:
-            return max(4 * self.unit, 2 * self.measured(subject))
+            least = 4 * self.unit
+            return least if distance <= least else max(least, 2 * self.measured(subject))
         most = self.unit * (subject.roundings + 1)
         return most if distance <= most else most * subject.amplified(self.unit)
 
@@ -366,7 +412,7 @@ def _session(**options: bool) -> Callable[[Subject], Run]:
 
 def _compressed(bits: int) -> Callable[[Subject], Run]:
     def walk(subject: Subject) -> Run:
-        small = mlferry.quantize_weights(subject.model, bits)
+        small = subject.compressed(bits)
         return small.predict
 
     return walk
@@ -374,7 +420,7 @@ def _compressed(bits: int) -> Callable[[Subject], Run]:
 
 def _dequantized(bits: int) -> Callable[[Subject], Run]:
     def walk(subject: Subject) -> Run:
-        small = mlferry.quantize_weights(subject.model, bits)
+        small = subject.compressed(bits)
         back = mlferry.quantize_weights(small, 32, "dequantization")
         return back.predict
 
@@ -385,33 +431,23 @@ def _dequantized(bits: int) -> Callable[[Subject], Run]:
 
 
 def _program(
-    precision: str = "float32", engine: str = "numpy", bits: int = 0, runs_exactly: bool = False
+    precision: str = "float32", engine: str = "numpy", bits: int = 0
 ) -> Callable[[Subject], Run | None]:
     def walk(subject: Subject) -> Run | None:
-        source = mlferry.quantize_weights(subject.model, bits) if bits else subject.model
-        try:
-            program = mlferry.to_program(source, compute_precision=precision)
-        except ExportError:
+        program = subject.program(precision, bits)
+        if program is None:
             return None
-        problems = validate(program.spec, program.program_weights)
-        errors = [str(p) for p in problems if p.severity == "error"]
-        assert not errors, errors[0]
         names = _renaming(subject.spec, program.spec)
         if engine != "numpy":
             path = program.save(subject.folder / "model.mlpackage")
             program = mlferry.MLModel(path, engine=engine, threads=1)
-        if runs_exactly:
-            program = program.with_precision("exact")
         return _under(program, names)
 
     return walk
 
 
 def _half_exactly(subject: Subject) -> Run:
-    """The half-precision program, whose constants are rounded, without rounding its values."""
-    run = _program("float16", runs_exactly=True)(subject)
-    assert run is not None
-    return run
+    return _under(subject.exactly, _renaming(subject.spec, subject.exactly.spec))
 
 
 # ---- beside the source in half precision ---------------------------------------------------------
@@ -434,6 +470,7 @@ def _as_halves(data: Data) -> Data:
 _BROKEN = 0.2  # beyond it, a framework's half is wrong: TensorFlow's einsum of halves mixes rows
 
 
+@_once
 def _own_spread(subject: Subject) -> float:
     """How far the half of the source is from the source; infinite where it has none."""
     if subject.source is None or subject.source.half is None:
@@ -464,7 +501,7 @@ def _converted_half(subject: Subject, **options: Any) -> Run:
 
 def _converted_half_to_network(subject: Subject) -> Run | None:
     """None where there is no program to tell how far roundings move its outputs."""
-    return None if _program("float16")(subject) is None else _converted_half(subject)
+    return None if subject.program("float16") is None else _converted_half(subject)
 
 
 def _converted_half_to_program(subject: Subject) -> Run | None:
@@ -486,6 +523,7 @@ def _spread_beside_source(subject: Subject) -> float:
 _DRAWS = 5
 
 
+@_once
 def _spread_in_half(subject: Subject) -> float:
     """How far outputs of a half-precision program go with roundings up or down at random."""
     run, exactly = _program("float16")(subject), _half_exactly(subject)
@@ -518,8 +556,7 @@ _STEPS = {
 
 def _jumps_in_half(subject: Subject, most: float) -> bool:
     """Whether rounding to half makes an operation jump before any other is further apart."""
-    rounding = mlferry.to_program(subject.model, compute_precision="float16")
-    exact = rounding.with_precision("exact")
+    rounding, exact = subject.program("float16"), subject.exactly
     makers = rounding.makers()
     data = dict(
         zip(

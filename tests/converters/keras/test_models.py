@@ -196,6 +196,24 @@ def same_outputs(converted: mlferry.MLModel, source: Any, data: list[np.ndarray]
         np.testing.assert_allclose(ours, reference, atol=1e-4 * max(1, np.abs(reference).max()))
 
 
+MANY_STEPS = 100
+
+
+def oracle(model: Any, shape: tuple[int, ...]) -> Callable[..., Any]:
+    """The model of one input of the shape, without samples; of many steps as a TensorFlow graph.
+
+    Keras alone calls Python for each step, a graph has traced it once.
+    """
+    if len(shape) < 2 or shape[0] <= MANY_STEPS:
+        return model
+    import tensorflow as tf
+
+    graph = tf.function(
+        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, *shape))]
+    )
+    return lambda x, training: graph(x)
+
+
 def quietly(action: Callable[[], Any]) -> Any:
     """Keras warns of its own legacy formats."""
     with warnings.catch_warnings():

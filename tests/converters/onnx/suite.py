@@ -105,27 +105,47 @@ def frozen(case: Any) -> tuple[onnx.ModelProto, list[np.ndarray], list[str]]:
     return model, [named[name] for name in names if name in named], names
 
 
-def run(case: Any, *, freeze: bool = True) -> Outcome:
+@dataclass
+class Attempt:
+    """A case that was tried.
+
+    Attributes:
+        case: of the suite.
+        outcome: what became of it.
+        model: what runs, if it converts.
+        inputs: by name.
+    """
+
+    case: Any
+    outcome: Outcome
+    model: mlferry.MLModel | None
+    inputs: dict[str, Any]
+
+
+def attempt(case: Any, *, freeze: bool = True) -> Attempt:
     """Convert, run and compare one case."""
     if freeze:
         model, inputs, names = frozen(case)
     else:
         model, inputs = case.model, arrays(case, 0)
         names = [v.name for v in model.graph.input]
+    data = dict(zip(names, inputs, strict=False))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             converted = mlferry.convert(model)
-            actual = converted.predict(dict(zip(names, inputs, strict=False)))
+            actual = converted.predict(data)
     except MlferryError as error:
-        return Outcome(case.name, "refused", str(error).split("\n")[0][:200])
+        reason = str(error).split("\n")[0][:200]
+        return Attempt(case, Outcome(case.name, "refused", reason), None, data)
     except Exception as error:
-        return Outcome(case.name, "crashed", f"{type(error).__name__}: {error}"[:300])
+        reason = f"{type(error).__name__}: {error}"[:300]
+        return Attempt(case, Outcome(case.name, "crashed", reason), None, data)
     for expected, got in zip(arrays(case, 1), actual.values(), strict=True):
         problem = difference(np.asarray(expected), np.asarray(got), case)
         if problem:
-            return Outcome(case.name, "differs", problem)
-    return Outcome(case.name, "agrees")
+            return Attempt(case, Outcome(case.name, "differs", problem), converted, data)
+    return Attempt(case, Outcome(case.name, "agrees"), converted, data)
 
 
 def difference(expected: np.ndarray, got: np.ndarray, case: Any) -> str:
@@ -143,11 +163,11 @@ def difference(expected: np.ndarray, got: np.ndarray, case: Any) -> str:
     return "" if close.all() else f"values differ, by {np.nanmax(np.abs(left - right)):g}"
 
 
-def outcomes(*, freeze: bool = True) -> Iterator[Outcome]:
+def attempts(*, freeze: bool = True) -> Iterator[Attempt]:
     """Every case of numbers."""
     for case in cases():
         if is_numeric(case):
-            yield run(case, freeze=freeze)
+            yield attempt(case, freeze=freeze)
 
 
 def as_program(case: Any) -> Outcome | None:
@@ -202,12 +222,12 @@ def main() -> None:
     if parser.parse_args().programs:
         programs()
         return
-    frozen_cases = list(outcomes())
+    frozen_cases = [tried.outcome for tried in attempts()]
     LEDGER.write_text(ledger(frozen_cases), encoding="utf-8")
     print(
         len(frozen_cases), "cases, constants frozen:", dict(Counter(o.result for o in frozen_cases))
     )
-    plain = Counter(o.result for o in outcomes(freeze=False))
+    plain = Counter(tried.outcome.result for tried in attempts(freeze=False))
     print("the same as stored:", dict(plain))
 
 

@@ -1,8 +1,7 @@
-"""Models that the onnx package ships with stored outputs, and its light networks."""
+"""Models that the onnx package ships with stored outputs, and real ones."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,68 +64,6 @@ def test_stored_outputs(path: Path) -> None:
     for got, expected in zip(actual.values(), tensors(folder, "output"), strict=True):
         assert got.shape == (expected.shape or (1,))
         np.testing.assert_allclose(got, expected.reshape(got.shape), rtol=1e-3, atol=1e-4)
-
-
-LIGHT = sorted((DATA / "light").glob("*.onnx"))
-
-
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_light_networks(path: Path, library: Callable[[str], Any]) -> None:
-    """As stored their weights are constant, which tests nothing: they are replaced."""
-    ort = library("onnxruntime")
-    rng = np.random.default_rng(3)
-    model = randomized(onnx.load(path), rng)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        session = ort.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-    inputs = {
-        i.name: rng.normal(size=[1 if not isinstance(n, int) else n for n in i.shape]).astype(
-            np.float32
-        )
-        for i in session.get_inputs()
-    }
-    expected = session.run(None, inputs)
-    actual = mlferry.convert(model).predict(inputs)
-    for got, reference in zip(actual.values(), expected, strict=True):
-        assert got.shape == reference.shape
-        assert np.abs(got - reference).max() <= 1e-4 * max(np.ptp(reference), 1e-6)
-
-
-def randomized(model: onnx.ModelProto, rng: np.random.Generator) -> onnx.ModelProto:
-    """Weights of the size that keeps activations in range; statistics stay positive."""
-    roles: dict[str, tuple[str, int]] = {}
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            roles[name] = (node.op_type, place)
-    result = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in list(model.graph.node):
-        if node.op_type == "ConstantOfShape":
-            (shape,) = (result[name] for name in node.input)
-            result[node.output[0]] = np.zeros(shape, np.float32)
-            model.graph.node.remove(node)
-    del model.graph.initializer[:]
-    for name, array in result.items():
-        op, place = roles.get(name, ("", 0))
-        if array.dtype != np.float32:
-            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-            continue
-        if op == "BatchNormalization" and place in (1, 4):
-            values = rng.uniform(0.5, 1.5, array.shape)
-        elif array.ndim > 1:
-            fan = float(np.prod(array.shape[1:])) if op != "MatMul" else array.shape[0]
-            values = rng.normal(0, np.sqrt(2 / fan), array.shape)
-        else:
-            values = rng.normal(0, 0.1, array.shape)
-        model.graph.initializer.append(
-            onnx.numpy_helper.from_array(values.astype(np.float32), name)
-        )
-    model.ir_version = 8  # from 4 on, initializers need not be inputs
-    kept = [v for v in model.graph.input if v.name not in result]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    return model
 
 
 REAL = [

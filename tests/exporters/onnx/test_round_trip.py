@@ -17,9 +17,8 @@ import pytest
 
 import mlferry
 from mlferry.errors import MlferryError
-from mlferry.spec import networks
-from tests.converters.onnx import suite, test_ops as ops, test_stored_models as stored
-from tests.converters.onnx.test_stored_models import LIGHT, REAL, STORED
+from tests.converters.onnx import test_ops as ops, test_stored_models as stored
+from tests.converters.onnx.test_stored_models import REAL, STORED
 from tests.exporters.onnx.support import Array, run
 
 CLOSE = 1e-4  # of the range of an output
@@ -51,29 +50,6 @@ def agree(got: Array, expected: Any, part: float = CLOSE) -> None:
     np.testing.assert_allclose(got, right, rtol=0, atol=part * size)
 
 
-def test_the_node_suite() -> None:
-    """Every other case that converts comes back and agrees with the outputs of the suite; that all
-    of them convert is tested with the converter.
-    """
-    done, problems = 0, []
-    for case in [case for case in suite.cases() if suite.is_numeric(case)][::2]:
-        source, inputs, names = suite.frozen(case)
-        try:
-            model = mlferry.convert(source)
-            model.predict(dict(zip(names, inputs, strict=False)))
-        except MlferryError:
-            continue
-        if networks.network_of(model.spec) is None:  # trees and the like have no ONNX ops here
-            continue
-        for actual in both(model, dict(zip(names, inputs, strict=True))):
-            for got, expected in zip(actual, suite.arrays(case, 1), strict=True):
-                problem = suite.difference(np.asarray(expected), got, case)
-                problems += [f"{case.name}: {problem}"] if problem else []
-        done += 1
-    assert problems == []
-    assert done > 750
-
-
 @pytest.mark.parametrize("name", list(ops.CASES))
 def test_ops(name: str, library: Callable[[str], Any]) -> None:
     source, inputs = ops.model(ops.CASES[name])
@@ -99,23 +75,6 @@ def test_stored_models(path: Path) -> None:
     for actual in both(model, inputs):
         for got, expected in zip(actual, stored.tensors(folder, "output"), strict=True):
             agree(got, expected)
-
-
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_light_networks(path: Path, library: Callable[[str], Any]) -> None:
-    rng = np.random.default_rng(3)
-    source = stored.randomized(onnx.load(path), rng)
-    session = library("onnxruntime").InferenceSession(source.SerializeToString())
-    inputs = {
-        i.name: rng.normal(size=[1 if not isinstance(n, int) else n for n in i.shape]).astype(
-            np.float32
-        )
-        for i in session.get_inputs()
-    }
-    expected = session.run(None, inputs)
-    for actual in both(mlferry.convert(source), inputs):
-        for got, right in zip(actual, expected, strict=True):
-            agree(got, right)
 
 
 @pytest.mark.parametrize("name", REAL)
