@@ -52,37 +52,35 @@ class Streams:
         self.floats, self.quantized = floats, quantized
         self.ahead: list[Blobs] | None = None  # what the next layer makes in the float network
 
-    def look_ahead(
-        self, session: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
-    ) -> None:
+    def look_ahead(self, session: Session, layer: nn.NeuralNetworkLayer, keep: set[str]) -> None:
         """Run the next layer as it was, before it is known how it will be."""
-        reads, writes = networks.touched(layer)
-        shown = sorted(writes & keep)
-        self.ahead = [session.run(_those(one, reads | writes), shown) for one in self.floats]
+        self.ahead = [_made(session, one, layer, keep) for one in self.floats]
 
     def step(
         self, before: Session, after: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
     ) -> None:
         """Run a layer, as it was and as it is, and drop what no later layer reads."""
-        reads, writes = networks.touched(layer)
-        shown = sorted(writes & keep)
-        known, self.ahead = self.ahead, None
+        names = set().union(*networks.touched(layer))
+        ahead, self.ahead = self.ahead, None
         for place, (one, other) in enumerate(zip(self.floats, self.quantized, strict=True)):
-            inputs, moved = _those(one, reads | writes), _those(other, reads | writes)
-            same = before is after and all(inputs[name] is moved.get(name) for name in inputs)
-            if known is not None:
-                results = known[place]
-            else:
-                results = before.run(inputs, shown) if shown else {}
+            same = before is after and all(
+                one[name] is other.get(name) for name in names if name in one
+            )
+            results = _made(before, one, layer, keep) if ahead is None else ahead[place]
+            moved = results if same else _made(after, other, layer, keep)
             one.update(results)
-            other.update(results if same or not shown else after.run(moved, shown))
+            other.update(moved)
             for blobs in (one, other):
                 for name in blobs.keys() - keep:
                     del blobs[name]
 
 
-def _those(blobs: Blobs, names: set[str]) -> Blobs:
-    return {name: blobs[name] for name in names if name in blobs}
+def _made(session: Session, blobs: Blobs, layer: nn.NeuralNetworkLayer, keep: set[str]) -> Blobs:
+    """What a layer makes of blobs, as far as it is kept."""
+    reads, writes = networks.touched(layer)
+    shown = sorted(writes & keep)
+    inputs = {name: blobs[name] for name in reads | writes if name in blobs}
+    return session.run(inputs, shown) if shown else {}
 
 
 def later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
@@ -118,9 +116,7 @@ class WalkedNetwork:
         count: how many samples there are.
     """
 
-    def __init__(
-        self, spec: model_pb2.Model, classes: CustomClasses, end: int, count: int
-    ) -> None:
+    def __init__(self, spec: model_pb2.Model, classes: CustomClasses, end: int, count: int) -> None:
         self.spec = model_pb2.Model()
         self.spec.CopyFrom(spec)
         self.classes, self.end, self.count = classes, end, count
