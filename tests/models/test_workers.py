@@ -338,6 +338,25 @@ def test_quantizing_with_samples(
     same_model(calibrated(row, count, opened(name)), calibrated(row, count))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_quantize_again(count: int) -> None:
+    """The same network, with the same and with other samples; nothing of before is left."""
+    model, inputs = mlferry.MLModel(two_layers()), samples(30)
+    submitted = 0
+
+    class Patient(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal submitted
+            submitted += 1
+            assert submitted < 1000, "nobody answers"
+            return super().submit(*arguments, **options)
+
+    with Patient(count) as executor:
+        for some in (inputs, inputs, inputs[7:], inputs):
+            actual = mlferry.quantize_weights(model, 4, sample_data=some, executor=executor)
+            same_model(actual, mlferry.quantize_weights(model, 4, sample_data=some))
+
+
 def test_workers_run_a_layer_while_its_weights_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is stored until every group of samples has looked ahead."""
     groups, ahead = 4, threading.Semaphore(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -114,12 +115,22 @@ class WalkedNetwork:
         classes: of custom layers.
         end: how many layers are walked through.
         count: how many samples there are.
+        token: tells it from others of the same network, so that a process which has walked before
+            does not go on with what it held then; by default a new one.
     """
 
-    def __init__(self, spec: model_pb2.Model, classes: CustomClasses, end: int, count: int) -> None:
+    def __init__(
+        self,
+        spec: model_pb2.Model,
+        classes: CustomClasses,
+        end: int,
+        count: int,
+        token: str | None = None,
+    ) -> None:
         self.spec = model_pb2.Model()
         self.spec.CopyFrom(spec)
         self.classes, self.end, self.count = classes, end, count
+        self._token = token or uuid.uuid4().hex
         self._walks: dict[int, _SampleGroup] = {}
         self._lock = threading.Lock()
         self._until = 0
@@ -128,7 +139,7 @@ class WalkedNetwork:
     def __reduce__(self) -> tuple[Any, ...]:
         """What it was made of; not how far anybody has walked."""
         data = self.spec.SerializeToString()
-        return _source, (data, self.classes, self.end, self.count)
+        return _source, (data, self.classes, self.end, self.count, self._token)
 
     @cached_property
     def network(self) -> networks.Network:
@@ -236,8 +247,8 @@ class WalkedNetwork:
         return results
 
 
-def _source(data: bytes, classes: CustomClasses, end: int, count: int) -> WalkedNetwork:
-    return WalkedNetwork(model_pb2.Model.FromString(data), classes, end, count)
+def _source(data: bytes, classes: CustomClasses, end: int, count: int, token: str) -> WalkedNetwork:
+    return WalkedNetwork(model_pb2.Model.FromString(data), classes, end, count, token)
 
 
 @dataclass
