@@ -36,7 +36,7 @@ from mlferry.models.quantization.rounding import (
 )
 from mlferry.models.quantization.walks import (
     Features,
-    Sample,
+    SampleInputs,
     Streams,
     WalkedNetwork,
     Walks,
@@ -225,7 +225,7 @@ def _quantize_network(
     end = 1 + max(index for index, sites_of_layer in enumerate(chosen) if sites_of_layer)
     places = _as_many_as_fit(spec, floats, end, job)
     source = WalkedNetwork(spec, job.classes, end, len(places))
-    samples = [Sample(floats[place], quantized[place]) for place in places]
+    samples = [SampleInputs(floats[place], quantized[place]) for place in places]
     stops = [
         index
         for index, (layer, own) in enumerate(zip(layers, chosen, strict=True))

@@ -36,7 +36,7 @@ _NOBODY = 3  # rounds without an answer after which a group is lost
 _PAUSE = 2e-3  # seconds for which who has no group leaves the question to others
 
 
-class Sample(NamedTuple):
+class SampleInputs(NamedTuple):
     """The inputs of a sample in both networks; one object where they are the same."""
 
     floats: Features
@@ -161,7 +161,7 @@ class WalkedNetwork:
     def _evaluator(self) -> NetworkEvaluator:
         return NetworkEvaluator(self.spec, self.classes)
 
-    def begin(self, group: int, samples: Sequence[Sample]) -> _SampleGroup:
+    def begin(self, group: int, samples: Sequence[SampleInputs]) -> _SampleGroup:
         """Begin, or begin anew, with a group of samples."""
         floats = [self._evaluator.blobs(sample.floats) for sample in samples]
         moved = [
@@ -280,7 +280,7 @@ class _Ask:
     wanted: tuple[str, ...]
     changed: Mapping[int, bytes] = field(default_factory=dict)
     group: int | None = None
-    samples: Sequence[Sample] = ()
+    samples: Sequence[SampleInputs] = ()
     most: int = GROUPS
 
 
@@ -345,7 +345,7 @@ class Walks:
     def __init__(
         self,
         source: WalkedNetwork,
-        samples: Sequence[Sample],
+        samples: Sequence[SampleInputs],
         stops: Sequence[int],
         executor: Executors | None,
     ) -> None:
