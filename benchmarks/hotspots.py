@@ -35,22 +35,24 @@ SHOWN = {
     "OverSpace": "global pooling", "InstanceNormalization": "instance normalization",
     "instance_normalized": "instance normalization", "_alone": "value by value",
     "_Kernel": "convolutions and pooling", "filling": "borders", "copying": "copies",
-    "Joined": "sums of maps", "Repeated": "upsampling",
+    "Joined": "sums of maps", "Repeated": "upsampling", "ArrayPlan": "kernels of NumPy",
 }  # fmt: skip
 
 
-def compiled_steps(run: Any) -> list[tuple[str, Callable[[], Any]]]:
-    """The steps of a table, one by one, with what they are."""
-    from mlferry.compiled import windows
+def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]]:
+    """The steps of a table, one by one, with what they are; `product` is what multiplies."""
+    from mlferry.compiled import record
     from mlferry.compiled.tasks import Table
 
     names = {
-        windows.CONVOLVE: "convolutions", windows.WEIGHTED: "depthwise convolutions",
-        windows.LARGEST: "pooling", windows.SUM: "sums of windows",
-        windows.SQUARES: "instance normalization", windows.SCALED: "instance normalization",
-        windows.FILL: "borders", windows.COPY: "copies",
+        record.CONVOLVE: product, record.WEIGHTED: "depthwise convolutions",
+        record.LARGEST: "pooling", record.SUM: "sums of windows",
+        record.SQUARES: "instance normalization", record.SCALED: "instance normalization",
+        record.FILL: "borders", record.COPY: "copies", record.NORMALIZED: "layer normalization",
+        record.SOFTMAX: "softmax", record.FUNCTION: "value by value",
+        record.COMBINED: "value by value", record.MOVED: "copies", record.RECURRENT: "LSTM steps",
     }  # fmt: skip
-    return [(names[step[0].function], Table([step])) for step in run.steps]
+    return [(names[int(step[0].row()[0])], Table([step])) for step in run.steps]
 
 
 def in_turn(works: Sequence[Callable[[], Any]], runs: int) -> list[float]:
@@ -67,6 +69,7 @@ def in_turn(works: Sequence[Callable[[], Any]], runs: int) -> list[float]:
 def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
     """Seconds of a prediction, and of each kind of work in it."""
     import mlferry
+    from mlferry.runtime.planned.arrays.region import ArrayRegion
     from mlferry.runtime.threads import at_most
 
     spec = mlferry.convert(NETWORKS[name](1).SerializeToString()).get_spec()
@@ -86,10 +89,13 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
             made = part.region.run(blobs) if part.region else None
             if made is not None and part.region:
                 blobs |= made
-                for plans in part.region._plans.values():
+                product = "products" if isinstance(part.region, ArrayRegion) else "convolutions"
+                for plans in part.region.pool.plans.values():
                     for run in plans[0]._runs:
-                        is_table = hasattr(run, "steps")
-                        works += compiled_steps(run) if is_table else [(SHOWN[_function(run)], run)]
+                        if hasattr(run, "steps"):
+                            works += compiled_steps(run, product)
+                        else:
+                            works.append((SHOWN[_function(run)], run))
                 continue
             for step in part.steps:
                 session._run(step, blobs)

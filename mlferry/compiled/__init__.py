@@ -4,8 +4,9 @@ NumPy's products pack their weights again in every call, and what lies between p
 memory once for each function. The kernels here keep weights packed and sums in registers, and
 apply bias, sums, limits and rounding before a value is written.
 
-`vectors` writes instructions, `matrices` packs weights, the other modules hold what is compiled.
-Every kernel has a counterpart in NumPy, with which the tests compare it.
+`vectors` writes instructions, `matrices` packs weights, `tasks` holds tables of what is to do, and
+the other modules what is compiled. Every kernel has a counterpart in NumPy, with which the tests
+compare it.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def using(choice: bool | None) -> Iterator[None]:
         _choice.reset(token)
 
 
-_PACKED_MOST = 1 << 22  # weights; packed ones are copies
+PACKED_MOST = 1 << 22  # weights of a product; packed ones are copies
 
 
 def packs(rows: NDArray[Any], weights: int) -> bool:
     """Whether a product of rows with so many weights goes by the compiled kernels now."""
-    return is_active() and rows.dtype == np.float32 and weights <= _PACKED_MOST
+    return is_active() and rows.dtype == np.float32 and weights <= PACKED_MOST
 
 
 def is_active() -> bool:

@@ -2,71 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlferry.compiled.record import TABLE, one_task
 from mlferry.compiled.vectors import (
     BYTES,
     LANES,
+    SCRATCH,
     WHOLE,
     Array,
     Instructions,
+    Value,
     address,
     arrays,
+    called,
     kernel,
+    move,
+    scratch,
     tile_of,
 )
 from mlferry.lanes import in_rows
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Instructions, Value], Value]] = {
     "erf": Instructions.erf,
     "exp": Instructions.exp,
     "gelu": Instructions.gelu,
     "half": Instructions.half,
+    "identity": lambda code, x: x,
     "sigmoid": Instructions.sigmoid,
+    "tanh": Instructions.tanh,
 }
-_PLACES = {name: place for place, name in enumerate(_FUNCTIONS)}
+PLACES = {name: place for place, name in enumerate(_FUNCTIONS)}
+"""The numbers of the functions, by their names."""
 
 
 @tile_of("function", "x", "y", "count")
 def _tile(code: Instructions, args: SimpleNamespace) -> None:
-    """Some vectors, one after another."""
+    """Some vectors, one after another; the results are limited to `least` and `most`."""
     functions = list(_FUNCTIONS.values())
+    least, most = code.splat(args.least), code.splat(args.most)
 
     def of_function(place: int) -> None:
         with code.repeated(args.count) as index:
             value = code.load(code.at(args.x, index, BYTES * LANES))
-            result = functions[place](code, value)
+            result = code.within(functions[place](code, value), least, most)
             code.store(result, code.at(args.y, index, BYTES * LANES))
 
     code.by_size(args.function, range(len(functions)), of_function)
 
 
-@kernel(WHOLE, arrays(1, "C"), arrays(1, "C", written=True))
-def _apply(function: int, x: Array, y: Array) -> None:
-    zero = np.float32(0)
-    count = x.size // LANES
-    _tile((function, address(x), address(y), count), zero, zero)
-    done = count * LANES
-    if done < x.size:
-        rest = np.zeros(LANES, np.float32)
-        rest[: x.size - done] = x[done:]
-        _tile((function, address(rest), address(rest), 1), zero, zero)
-        y[done:] = rest[: x.size - done]
+@called
+def apply(task: SimpleNamespace, rest: Array) -> None:
+    """A function, `segments`, of each of `columns` values that lie side by side.
+
+    There is room for a vector in `rest`.
+    """
+    count = task.columns // LANES
+    left = task.columns - count * LANES
+    place = count * LANES * BYTES
+    _tile((task.segments, task.x, task.y, count), task.least, task.most)
+    if left:
+        nothing = np.float32(0)
+        move((task.x + place, address(rest), left), nothing, nothing)
+        _tile((task.segments, address(rest), address(rest), 1), task.least, task.most)
+        move((address(rest), task.y + place, left), nothing, nothing)
+
+
+@kernel(WHOLE, arrays(1, "C"), arrays(1, "C", written=True), TABLE, SCRATCH)
+def _apply(function: int, x: Array, y: Array, table: NDArray[np.void], scratch: Array) -> None:
+    task = table[0]
+    task.segments, task.x, task.y, task.columns = function, address(x), address(y), x.size
+    task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
+    apply(task, scratch)
 
 
 def applied(name: str, x: Array, out: Array | None = None) -> Array:
     """A function of each value.
 
     Args:
-        name: "erf", "exp", "gelu", "sigmoid", or "half", which rounds to float16.
+        name: one of `PLACES`; "half" rounds to float16.
         x: float32, of any shape.
         out: where to write the result, row by row; it may be `x`.
     """
     rows = np.ascontiguousarray(x)
     y: Any = np.empty(x.shape, np.float32) if out is None else out
     source, target = rows.reshape(-1), y.reshape(-1)
-    in_rows(lambda part: _apply(_PLACES[name], source[part], target[part]), source)
+    place = PLACES[name]
+    in_rows(lambda part: _apply(place, source[part], target[part], one_task(), scratch()), source)
     return y

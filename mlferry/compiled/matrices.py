@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,23 +31,39 @@ class PackedMatrix:
     columns: int
 
     @classmethod
+    def empty(cls, inner: int, columns: int) -> PackedMatrix:
+        """Zeros, for a matrix [inner, columns]."""
+        return cls(np.zeros(cls.size(inner, columns), np.float32), inner, columns)
+
+    @staticmethod
+    def size(inner: int, columns: int) -> int:
+        """How many values a matrix [inner, columns] takes."""
+        return inner * (-(-columns // LANES) * LANES)
+
+    @classmethod
     def of(cls, matrix: Array) -> PackedMatrix:
         """Pack a matrix [inner, columns]."""
-        inner, columns = matrix.shape
-        values = np.zeros(inner * (-(-columns // LANES) * LANES), np.float32)
+        result = cls.empty(*matrix.shape)
+        for columns, panels in result.parts():
+            part = matrix[:, columns].reshape(len(matrix), len(panels), -1).transpose(1, 0, 2)
+            np.copyto(panels[..., : part.shape[2]], part)
+        return result
+
+    def parts(self) -> Iterator[tuple[slice, Array]]:
+        """Some columns, and the panels [n, inner, width] in which they lie."""
         first = 0
         for width in (PANEL, LANES):
-            panels = (columns - first) // width
-            part = matrix[:, first : first + panels * width]
-            target = values[inner * first : inner * (first + panels * width)]
-            np.copyto(
-                target.reshape(panels, inner, width),
-                part.reshape(inner, panels, width).transpose(1, 0, 2),
+            panels = (self.columns - first) // width
+            if panels:
+                end = first + panels * width
+                values = self.values[self.inner * first : self.inner * end]
+                yield slice(first, end), values.reshape(panels, self.inner, width)
+                first = end
+        if first < self.columns:
+            yield (
+                slice(first, self.columns),
+                self.values[self.inner * first :].reshape(1, self.inner, LANES),
             )
-            first += panels * width
-        rest = values[inner * first :].reshape(inner, -1)
-        rest[:, : columns - first] = matrix[:, first:]
-        return cls(values, inner, columns)
 
     def check(self, inner: int, columns: int) -> None:
         """Raise a `PredictionError` unless a product has these extents."""

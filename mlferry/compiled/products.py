@@ -5,19 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlferry.compiled.matrices import PANEL, PackedMatrix
-from mlferry.compiled.tasks import TASK, MapTask, Table
-from mlferry.compiled.vectors import BYTES, WHOLE, Array, address, arrays, kernel, tile_for
-from mlferry.compiled.windows import CONVOLVE, Pair, check_reach, convolve, segments_of
+from mlferry.compiled.record import AT_ITS_PLACE, CONVOLVE, TABLE, one_task
+from mlferry.compiled.tasks import MapTask, Table
+from mlferry.compiled.vectors import BYTES, OFFSETS, WHOLE, Array, address, arrays, kernel, tile_for
+from mlferry.compiled.windows import Pair, check_reach, convolve, segments_of
 from mlferry.lanes import WORTH_A_THREAD, in_parts
 
 
-@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, written=True))
-def _multiply(rows: Array, weights: Array, bias: Array, tile: int, y: Array) -> None:
-    """A product of rows [n, inputs]: [n, outputs]."""
-    at_its_place = np.zeros(1, np.int64)
-    task = np.zeros(1, TASK)[0]
+@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, written=True), TABLE, OFFSETS)
+def _multiply(
+    rows: Array,
+    weights: Array,
+    bias: Array,
+    tile: int,
+    y: Array,
+    table: NDArray[np.void],
+    at_its_place: NDArray[np.int64],
+) -> None:
+    task = table[0]
     task.function, task.tile = CONVOLVE, tile
     task.x, task.step = address(rows), rows.strides[0]
     task.offsets, task.segments, task.run = address(at_its_place), 1, rows.shape[1]
@@ -26,6 +34,11 @@ def _multiply(rows: Array, weights: Array, bias: Array, tile: int, y: Array) -> 
     task.height, task.width, task.columns = 1, y.shape[0], y.shape[1]
     task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
     convolve(task)
+
+
+def _product(rows: Array, weights: Array, bias: Array, y: Array) -> None:
+    """A product of rows [n, inputs]: [n, outputs]."""
+    _multiply(rows, weights, bias, tile_for(len(y)), y, one_task(), AT_ITS_PLACE)
 
 
 @dataclass(frozen=True)
@@ -59,15 +72,13 @@ class PackedProduct:
         work, panels = count * inner * columns, columns // PANEL
 
         def some_rows(part: slice) -> None:
-            target = y[part]
-            tile = tile_for(len(target))
-            _multiply(rows[part], self.weights.values, self.bias, tile, target)
+            _product(rows[part], self.weights.values, self.bias, y[part])
 
         def some_columns(part: slice) -> None:
             first, end = part.start * PANEL, part.stop * PANEL
             target = y[:, first : columns if part.stop >= panels else end]
             weights, bias = self.weights.values[first * inner :], self.bias[first:]
-            _multiply(rows, weights, bias, tile_for(count), target)
+            _product(rows, weights, bias, target)
 
         if work < 2 * WORTH_A_THREAD or panels < 2:
             in_parts(some_rows, count, work)

@@ -2,54 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
+from mlferry.compiled.record import TABLE, one_task
 from mlferry.compiled.vectors import (
     BYTES,
     FLOAT,
     LANES,
     REAL,
+    SCRATCH,
     Array,
     Instructions,
     Value,
     address,
     arrays,
+    called,
     kernel,
+    move,
+    scratch,
     tile_of,
 )
 
+_VECTOR = BYTES * LANES
+_SUMS = 4  # that are added to at the same time; each waits for the addition before
 
-@kernel(
-    arrays(2, "C"), arrays(1, "C"), arrays(1, "C"), REAL, arrays(2, "C", written=True),
-    any_order=True,
-)  # fmt: skip
-def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array) -> None:
-    """Each row with mean 0 and variance 1, times a factor and plus a shift for each column.
 
-    Args:
-        x: [n, m].
-        gamma: the factors, [m].
-        beta: the shifts, [m].
-        epsilon: what is added to variances.
-        y: the result, [n, m].
+def _added(code: Instructions, count: Value, value_at: Callable[[Value], Value]) -> Value:
+    """The sum, in every lane apart, of the vectors that lie at so many places."""
+    b = code.builder
+    sums = [code.variable(code.constant(0.0)) for _ in range(_SUMS)]
+
+    def add(total: Value, index: Value) -> None:
+        b.store(b.fadd(b.load(total), value_at(index)), total)
+
+    whole = b.udiv(count, code.whole(_SUMS))
+    with code.repeated(whole) as block:
+        first = b.mul(block, code.whole(_SUMS))
+        for number, total in enumerate(sums):
+            add(total, b.add(first, code.whole(number)))
+    done = b.mul(whole, code.whole(_SUMS))
+    with code.repeated(b.sub(count, done)) as index:
+        add(sums[0], b.add(done, index))
+    one, two, three, four = map(b.load, sums)
+    return b.fadd(b.fadd(one, two), b.fadd(three, four))
+
+
+@tile_of("x", "count", "left", "rest", "gamma", "beta", "y", reals=("epsilon", "unused"))
+def _normalize_tile(code: Instructions, args: SimpleNamespace) -> None:
+    """A row of `count` vectors and of `left` values more.
+
+    These lie at `rest`, where they are written over; behind them lie their factors and shifts.
     """
-    count, width = x.shape
-    for row in range(count):
-        total = np.float32(0)
-        for column in range(width):
-            total += x[row, column]
-        mean = total / np.float32(width)
-        squares = np.float32(0)
-        for column in range(width):
-            centered = x[row, column] - mean
-            squares += centered * centered
-        scale = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
-        for column in range(width):
-            y[row, column] = (x[row, column] - mean) * scale * gamma[column] + beta[column]
+    b = code.builder
+    valid = b.fcmp_ordered(
+        "<",
+        ir.Constant(code.vector, [float(lane) for lane in range(LANES)]),
+        code.splat(b.sitofp(args.left, FLOAT)),
+    )
+    columns = b.add(b.mul(args.count, code.whole(LANES)), args.left)
+    size = code.splat(b.sitofp(columns, FLOAT))
+    rest = b.select(valid, code.load(args.rest), code.constant(0.0))
+
+    def average(of: Callable[[Value], Value], last: Value) -> Value:
+        total = _added(code, args.count, lambda i: of(code.load(code.at(args.x, i, _VECTOR))))
+        return b.fdiv(code.splat(code.folded(b.fadd(total, last), b.fadd)), size)
+
+    def squared(value: Value) -> Value:
+        centered = b.fsub(value, mean)
+        return b.fmul(centered, centered)
+
+    mean = average(lambda value: value, rest)
+    variance = average(squared, b.select(valid, squared(rest), code.constant(0.0)))
+    deviation = code.square_root(b.fadd(variance, code.splat(args.epsilon)))
+    scale = b.fdiv(code.constant(1.0), deviation)
+
+    def normalized(value: Value, gamma: Value, beta: Value) -> Value:
+        return b.fadd(b.fmul(b.fmul(b.fsub(value, mean), scale), gamma), beta)
+
+    with code.repeated(args.count) as index:
+        given = (code.load(code.at(p, index, _VECTOR)) for p in (args.x, args.gamma, args.beta))
+        code.store(normalized(*given), code.at(args.y, index, _VECTOR))
+    gamma, beta = (code.load(code.at(args.rest, place, _VECTOR)) for place in (1, 2))
+    code.store(normalized(rest, gamma, beta), args.rest)
+
+
+@called
+def normalize(task: SimpleNamespace, rest: Array) -> None:
+    """Rows [width, columns], each with mean 0 and variance 1, times factors and plus shifts.
+
+    The factors are `weights`, the shifts `bias`; `least` is added to variances. There is room for
+    three vectors in `rest`.
+    """
+    count = task.columns // LANES
+    left = task.columns - count * LANES
+    place = count * LANES * BYTES
+    nothing = np.float32(0)
+    move((task.weights + place, address(rest[1]), left), nothing, nothing)
+    move((task.bias + place, address(rest[2]), left), nothing, nothing)
+    for row in range(task.width):
+        source, target = task.x + row * task.step, task.y + row * task.y_step
+        move((source + place, address(rest[0]), left), nothing, nothing)
+        numbers = source, count, left, address(rest[0]), task.weights, task.bias, target
+        _normalize_tile(numbers, task.least, nothing)
+        move((address(rest[0]), target + place, left), nothing, nothing)
 
 
 @tile_of("x", "count", "rest", "y", reals=("unused", "unused_too"))
@@ -62,7 +122,7 @@ def _softmax_tile(code: Instructions, args: SimpleNamespace) -> None:
     def vectors(source: Value) -> Iterator[tuple[Value, Value]]:
         """Each vector, and where it goes; inside of a loop."""
         with code.repeated(args.count) as index:
-            here = (code.at(place, index, BYTES * LANES) for place in (source, args.y))
+            here = (code.at(place, index, _VECTOR) for place in (source, args.y))
             source, target = here
             yield code.load(source), target
 
@@ -88,7 +148,62 @@ def _softmax_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.store(builder.fmul(rest, part), args.rest)
 
 
-@kernel(arrays(2, "C"), arrays(2, "C", written=True))
+@called
+def softmax(task: SimpleNamespace, rest: Array) -> None:
+    """Of rows [width, columns] e**x over its sum in each; there is room for a vector in `rest`."""
+    count = task.columns // LANES
+    left = task.columns - count * LANES
+    place = count * LANES * BYTES
+    nothing = np.float32(0)
+    for row in range(task.width):
+        source, target = task.x + row * task.step, task.y + row * task.y_step
+        rest[0] = -np.inf
+        move((source + place, address(rest[0]), left), nothing, nothing)
+        _softmax_tile((source, count, address(rest[0]), target), nothing, nothing)
+        move((address(rest[0]), target + place, left), nothing, nothing)
+
+
+@kernel(
+    arrays(2, "C"), arrays(1, "C"), arrays(1, "C"), REAL, arrays(2, "C", written=True), TABLE,
+    SCRATCH,
+)  # fmt: skip
+def _normalize(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    epsilon: np.float32,
+    y: Array,
+    table: NDArray[np.void],
+    scratch: Array,
+) -> None:
+    task = table[0]
+    task.x, task.step, task.y, task.y_step = address(x), x.strides[0], address(y), y.strides[0]
+    task.width, task.columns = x.shape
+    task.weights, task.bias, task.least = address(gamma), address(beta), epsilon
+    normalize(task, scratch)
+
+
+def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array) -> None:
+    """Each row with mean 0 and variance 1, times a factor and plus a shift for each column.
+
+    Args:
+        x: [n, m].
+        gamma: the factors, [m].
+        beta: the shifts, [m].
+        epsilon: what is added to variances.
+        y: the result, [n, m].
+    """
+    _normalize(x, gamma, beta, epsilon, y, one_task(), scratch())
+
+
+@kernel(arrays(2, "C"), arrays(2, "C", written=True), TABLE, SCRATCH)
+def _softmax(x: Array, y: Array, table: NDArray[np.void], scratch: Array) -> None:
+    task = table[0]
+    task.x, task.step, task.y, task.y_step = address(x), x.strides[0], address(y), y.strides[0]
+    task.width, task.columns = x.shape
+    softmax(task, scratch)
+
+
 def softmax_rows(x: Array, y: Array) -> None:
     """e**x over its sum in each row, without overflow.
 
@@ -96,13 +211,4 @@ def softmax_rows(x: Array, y: Array) -> None:
         x: [n, m].
         y: the result, [n, m].
     """
-    rows, width = x.shape
-    count = width // LANES
-    whole = count * LANES
-    zero = np.float32(0)
-    rest = np.empty(LANES, np.float32)
-    for row in range(rows):
-        rest[:] = -np.inf
-        rest[: width - whole] = x[row, whole:]
-        _softmax_tile((address(x[row]), count, address(rest), address(y[row])), zero, zero)
-        y[row, whole:] = rest[: width - whole]
+    _softmax(x, y, one_task(), scratch())

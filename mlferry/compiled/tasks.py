@@ -7,35 +7,66 @@ within nanoseconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.core.base import BaseContext
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from mlferry.compiled.vectors import BYTES, INT, WHOLE, Array, Value, address, kernel
-from mlferry.compiled.windows import CONVOLVE, COPY, FILL, convolve, copy_pixels, reduce_windows
+from mlferry.compiled.arithmetic import combine, move_apart
+from mlferry.compiled.functions import apply
+from mlferry.compiled.record import (
+    AT_ITS_PLACE,
+    COMBINED,
+    CONVOLVE,
+    COPY,
+    FILL,
+    FUNCTION,
+    MOVED,
+    NORMALIZED,
+    RECURRENT,
+    SOFTMAX,
+    TABLE,
+    TASK,
+)
+from mlferry.compiled.recurrent import walk
+from mlferry.compiled.rows import normalize, softmax
+from mlferry.compiled.vectors import (
+    BYTES,
+    INT,
+    SCRATCH,
+    WHOLE,
+    Array,
+    Value,
+    address,
+    called,
+    kernel,
+    scratch,
+)
+from mlferry.compiled.windows import convolve, copy_pixels, reduce_windows
 from mlferry.lanes import Part, Walk, lane_count
 
 as_strided = np.lib.stride_tricks.as_strided
 _INFINITE = np.float32(np.inf)
+_LEAST = 150_000  # multiplications of a task: fewer take no longer than sharing them
+_SPARE = 2  # tasks of a step for each core, as a thread may come late
 _MOVED = 1 << 14  # values that a task writes, at least
 _PATIENCE = 1_000_000  # how often a thread asks whether others have ended: under a millisecond
-_NUMBERS = (
-    "function", "x", "line", "step", "offsets", "segments", "run", "weights", "weight_step", "bias",
-    "addends", "addend_line", "addend_step", "rounds", "y", "y_line", "y_step", "height", "width",
-    "columns", "tile",
-)  # fmt: skip
-TASK = np.dtype(
-    [*((name, np.int64) for name in _NUMBERS), ("least", np.float32), ("most", np.float32)]
-)
-_AT_ITS_PLACE = np.zeros(1, np.int64)
+
+
+class TableTask(Protocol):
+    """Something that compiled code does, on one thread."""
+
+    def row(self) -> tuple[float, ...]:
+        """The row of a table; see `numbers_of`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +94,7 @@ class MapTask:
     y: Array
     x: Array
     steps: tuple[int, int] = (0, 0)
-    offsets: NDArray[np.int64] = field(default_factory=lambda: _AT_ITS_PLACE)
+    offsets: NDArray[np.int64] = field(default_factory=lambda: AT_ITS_PLACE)
     run: int = 1
     weights: Array | None = None
     weight_step: int = 0
@@ -74,19 +105,44 @@ class MapTask:
     most: np.float32 = _INFINITE
     tile: int = 1
 
-    def row(self) -> tuple[Any, ...]:
-        """The row of a table, in the order of its fields."""
+    def row(self) -> tuple[float, ...]:
+        """See `TableTask`."""
         added = (0, 0) if self.addends is None else self.addends.strides[:2]
-        return (
-            self.function, _start(self.x), *self.steps, _start(self.offsets), self.offsets.size,
-            self.run, _start(self.weights), self.weight_step, _start(self.bias),
-            _start(self.addends), *added, int(self.rounds), _start(self.y), *self.y.strides[:2],
-            *self.y.shape, self.tile, self.least, self.most,
+        height, width, columns = self.y.shape
+        return numbers_of(
+            function=self.function, x=self.x, line=self.steps[0], step=self.steps[1],
+            offsets=self.offsets, segments=self.offsets.size, run=self.run, weights=self.weights,
+            weight_step=self.weight_step, bias=self.bias, addends=self.addends,
+            addend_line=added[0], addend_step=added[1], rounds=int(self.rounds), y=self.y,
+            y_line=self.y.strides[0], y_step=self.y.strides[1], height=height, width=width,
+            columns=columns, tile=self.tile, least=self.least, most=self.most,
         )  # fmt: skip
 
 
-def _start(array: NDArray[Any] | None) -> int:
-    return 0 if array is None else array.ctypes.data
+Number: TypeAlias = NDArray[Any] | np.float32 | float | None
+
+
+def _number(value: Number) -> float:
+    """A number, or where an array starts; 0 for None."""
+    if isinstance(value, np.ndarray):
+        return value.__array_interface__["data"][0]  # faster than its `ctypes`
+    return 0 if value is None else float(value) if isinstance(value, np.float32) else value
+
+
+_DEFAULTS: dict[str, float] = {
+    **dict.fromkeys(TASK.names or (), 0), "least": -math.inf, "most": math.inf
+}  # fmt: skip
+
+
+def numbers_of(**values: Number) -> tuple[float, ...]:
+    """The row of a table, of numbers and arrays by their names in `record.TASK`."""
+    given = {name: _number(value) for name, value in values.items()}
+    return tuple({**_DEFAULTS, **given}.values())
+
+
+def shares_of(multiplications: int) -> int:
+    """How many tasks are worth it for work that takes as long as so many multiplications."""
+    return max(1, min(_SPARE * lane_count(multiplications), multiplications // _LEAST))
 
 
 def _at_place(emit: Callable[[ir.IRBuilder, Value], Value]) -> Any:
@@ -107,12 +163,31 @@ def _at_place(emit: Callable[[ir.IRBuilder, Value], Value]) -> Any:
 # `_take` adds one and returns the number before; `_look` returns the number now
 _take = _at_place(lambda code, place: code.atomic_rmw("add", place, ir.Constant(INT, 1), "acq_rel"))
 _look = _at_place(lambda code, place: code.load_atomic(place, "acquire", 8))
+
+
+@called
+def _work_on_arrays(task: SimpleNamespace, scratch: Array) -> None:
+    """What `record` names of rows."""
+    if task.function == NORMALIZED:
+        normalize(task, scratch)
+    elif task.function == SOFTMAX:
+        softmax(task, scratch)
+    elif task.function == FUNCTION:
+        apply(task, scratch)
+    elif task.function == COMBINED:
+        combine(task, scratch)
+    elif task.function == MOVED:
+        move_apart(task)
+    elif task.function == RECURRENT:
+        walk(task)
+
+
 _whole_numbers = types.Array(types.int64, 1, "C")
 
 
 @kernel(
-    types.Array(from_dtype(TASK), 1, "C"), _whole_numbers, types.Array(types.int64, 2, "C"), WHOLE,
-    WHOLE, returns=WHOLE,
+    TABLE, _whole_numbers, types.Array(types.int64, 2, "C"), WHOLE,
+    WHOLE, SCRATCH, returns=WHOLE,
 )  # fmt: skip
 def _go_through(
     table: NDArray[Any],
@@ -120,6 +195,7 @@ def _go_through(
     counts: NDArray[np.int64],
     step: int,
     patience: int,
+    scratch: Array,
 ) -> int:
     """One thread's way through the steps.
 
@@ -129,6 +205,7 @@ def _go_through(
         counts: [2, steps], how many tasks threads have taken, and how many have ended.
         step: where to start.
         patience: how often to ask whether others have ended.
+        scratch: room for what is left of a row.
 
     Returns:
         the step of which others have not ended their tasks; at the end, the number of steps.
@@ -143,6 +220,8 @@ def _go_through(
                 convolve(task)
             elif task.function in (FILL, COPY):
                 copy_pixels(task)
+            elif task.function >= NORMALIZED:
+                _work_on_arrays(task, scratch)
             else:
                 reduce_windows(task)
             _take(ended)
@@ -163,7 +242,7 @@ class Table(Walk):
         steps: tasks that may run at the same time; the next ones start when all have ended.
     """
 
-    def __init__(self, steps: Sequence[Sequence[MapTask]]) -> None:
+    def __init__(self, steps: Sequence[Sequence[TableTask]]) -> None:
         self.steps = list(steps)  # whose arrays the addresses are of
         self._table = np.array([task.row() for task in chain(*steps)], TASK)
         self._starts = np.array([0, *accumulate(map(len, steps))], np.int64)
@@ -172,12 +251,14 @@ class Table(Walk):
     def begin(self) -> Callable[[int], int]:
         """See `Walk`."""
         counts = np.zeros((2, self.length), np.int64)
-        return lambda step: _go_through(self._table, self._starts, counts, step, _PATIENCE)
+        return lambda step: _go_through(
+            self._table, self._starts, counts, step, _PATIENCE, scratch()
+        )
 
 
 def joined(runs: Iterable[Part]) -> Iterator[Part]:
     """What a plan does, tables next to each other made one."""
-    steps: list[Sequence[MapTask]] = []
+    steps: list[Sequence[TableTask]] = []
     for run in runs:
         if isinstance(run, Table):
             steps += run.steps

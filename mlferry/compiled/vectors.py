@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from llvmlite import binding, ir
@@ -90,6 +90,15 @@ FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
 
 
+SCRATCH = arrays(2, "C", written=True)
+"""What is left of a row, as `scratch`; compiled code that allocates is slower."""
+
+
+def scratch() -> Array:
+    """Room for some vectors, [4, LANES]."""
+    return np.zeros((4, LANES), np.float32)
+
+
 def kernel(
     *parameters: types.Type, returns: types.Type = types.void, any_order: bool = False
 ) -> Callable[[Callable[..., Any]], Any]:
@@ -126,7 +135,20 @@ def _kept_in() -> Path:
     return folder / "__pycache__" / hashlib.sha256(sources).hexdigest()[:16]
 
 
-@njit
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def called(function: F) -> F:
+    """Compiles a function for compiled code that calls it.
+
+    An array lives until its name is used for the last time, also where its address is still used.
+    So compiled code takes addresses of what it was given, or of what it uses again.
+    """
+    result: F = njit(function)
+    return result
+
+
+@called
 def address(array: NDArray[Any]) -> int:
     """Where an array starts; of a signed type, as sums with an unsigned one would be floats."""
     return np.intp(array.ctypes.data)
@@ -210,6 +232,14 @@ class Instructions:
         lower, upper = self.splat(least), self.splat(most)
         for total in itertools.chain(*sums):
             self.builder.store(self.within(self.builder.load(total), lower, upper), total)
+
+    def smaller(self, total: Value, value: Value) -> Value:
+        """The smaller of two; NaN if one is."""
+        taken = self.builder.or_(
+            self.builder.fcmp_ordered(">", total, value),
+            self.builder.fcmp_unordered("uno", value, value),
+        )
+        return self.builder.select(taken, value, total)
 
     def within(self, value: Value, least: Value, most: Value) -> Value:
         """A vector limited on both sides; NaN stays."""
@@ -315,8 +345,16 @@ class Instructions:
 
     def floor(self, x: Value) -> Value:
         """The whole numbers below."""
+        return self._of_llvm("floor", x)
+
+    def square_root(self, x: Value) -> Value:
+        """The square root."""
+        return self._of_llvm("sqrt", x)
+
+    def _of_llvm(self, name: str, x: Value) -> Value:
+        """A function that LLVM knows."""
         signature = ir.FunctionType(self.vector, [self.vector])
-        name = f"llvm.floor.v{LANES}f32"
+        name = f"llvm.{name}.v{LANES}f32"
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, [x])
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mlferry.compiled.record import FILL, LARGEST, SCALED, SQUARES, WEIGHTED
 from mlferry.compiled.vectors import (
     BYTES,
     FLOAT,
@@ -27,6 +27,7 @@ from mlferry.compiled.vectors import (
     Instructions,
     Value,
     address,
+    called,
     kernel,
     move,
     tile_of,
@@ -163,7 +164,7 @@ _largest_tile = _window_tile(
 _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd(total, value))
 
 
-@njit
+@called
 def convolve(task: SimpleNamespace) -> None:
     """The rows [H, W, M] of a convolution, a task of `tasks`; see `multiply_tile`."""
     inner = task.segments * task.run
@@ -203,12 +204,6 @@ def convolve(task: SimpleNamespace) -> None:
         first += vectors * LANES
 
 
-FILL, COPY, CONVOLVE, SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(8)
-"""What a task does: write `least`; copy; a convolution; of windows the sum, the largest value, and
-the sum of values times weights; or with one weight for each channel the sum of squared differences
-from it, or one value times it."""
-
-
 def _squared(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
     deviation = code.builder.fsub(value, factor)
     return code.multiply_add(deviation, deviation, total)
@@ -222,7 +217,7 @@ def _scaled(code: Instructions, total: Value, value: Value, factor: Value) -> Va
 _squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
 
 
-@njit
+@called
 def reduce_windows(task: SimpleNamespace) -> None:
     """The rows [H, W, C] of a function of windows, a task of `tasks`; see `_window_tile`."""
     for row in range(task.height):
@@ -261,7 +256,7 @@ def _fill_tile(code: Instructions, args: SimpleNamespace) -> None:
         code.store(args.value, code.at(args.target, index, BYTES))
 
 
-@njit
+@called
 def copy_pixels(task: SimpleNamespace) -> None:
     """Copy the pixels [H, W, C] of a map, or with `FILL` write `least` to them."""
     for row in range(task.height):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ from mlferry.runtime.threads import computing
 from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
 
+if TYPE_CHECKING:
+    from mlferry.runtime.planned.arrays.plan import ArrayPart
+
+T = TypeVar("T")
 Array = NDArray[Any]
 Values = dict[str, Any]
 
@@ -159,10 +163,20 @@ class PlannedOperation:
     @cached_property
     def part(self) -> Part | None:
         """What a plan of a convolutional part knows of it; None where no plan may take it."""
+        return self._described(ops.part_of)
+
+    @cached_property
+    def array_part(self) -> ArrayPart | None:
+        """What a plan on arrays knows of it; None where no such plan may take it."""
+        from mlferry.runtime.planned.arrays.ops import part_of
+
+        return self._described(part_of)
+
+    def _described(self, part_of: Callable[[ops.Given], T | None]) -> T | None:
         if not self.floats:
             return None
         try:
-            return ops.part_of(
+            return part_of(
                 ops.Given(
                     self.call, self.kernel, self.fixed, self.moving, self.widened, self.release
                 )
@@ -427,7 +441,7 @@ class ProgramSession:
         """The operations of a block in an order in which those that run as one stand together."""
         if outputs not in plan.schedules:
             plan.schedules[outputs] = regions.scheduled(
-                plan.operations, outputs, planned=self.planned, winograd=self.winograd
+                plan.operations, outputs, {}, planned=self.planned, winograd=self.winograd
             )
         return plan.schedules[outputs]
 
@@ -447,8 +461,11 @@ class ProgramSession:
         if outputs is None:
             return None
         values: dict[str, Any] = dict(outputs)
-        for operation in planned.steps:
-            name, kind = operation.outputs[0], operation.call.outputs[0]
+        for name, kind in (
+            made
+            for operation in planned.steps
+            for made in zip(operation.outputs, operation.call.outputs, strict=True)
+        ):
             if name in outputs and isinstance(kind, TensorType):
                 if not _fits(outputs[name].shape, kind):
                     return None

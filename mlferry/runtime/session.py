@@ -266,7 +266,9 @@ class Session:
             steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
-            parts = regions.scheduled(left, outputs, planned=self.planned, winograd=self.winograd)
+            parts = regions.scheduled(
+                left, outputs, constants, planned=self.planned, winograd=self.winograd
+            )
             self._programs[outputs] = Program(constants, parts)
         return self._programs[outputs]
 

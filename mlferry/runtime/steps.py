@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mlferry.custom import Instance
 from mlferry.layers.definitions import infer
@@ -13,6 +14,9 @@ from mlferry.layers.params import Params
 from mlferry.numerics.shapes import Shape
 from mlferry.runtime.planned import layers
 from mlferry.runtime.planned.plan import Part
+
+if TYPE_CHECKING:
+    from mlferry.runtime.planned.arrays.plan import ArrayPart
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ class Step:
     def part(self) -> Part | None:
         """What a plan knows of it; None where no plan may take it."""
         return layers.part_of(self.params, len(self.inputs), len(self.outputs))
+
+    @cached_property
+    def array_part(self) -> ArrayPart | None:
+        """What a plan on arrays knows of it; None where no such plan may take it."""
+        from mlferry.runtime.planned.arrays.layers import part_of
+
+        return part_of(self.params, len(self.inputs))
 
     @property
     def is_flow(self) -> bool:

@@ -115,7 +115,7 @@ class Tape(Session):
         blobs = Recording(inputs, sources, trained or {})
         steps = self.needed(frozenset(names), frozenset(inputs))
         with np.errstate(all="ignore"):
-            parts = regions.scheduled(steps, frozenset(names), planned=False, winograd=False)
+            parts = regions.scheduled(steps, frozenset(names), {}, planned=False, winograd=False)
             for part in parts:
                 self.run_body(part.steps, blobs)
                 for name in part.frees:

@@ -13,9 +13,9 @@ import pytest
 numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry.compiled import using, vectors
+from mlferry.compiled.lstm import PackedLSTM
 from mlferry.compiled.matrices import PackedMatrix
 from mlferry.compiled.products import PackedProduct, convolved
-from mlferry.compiled.recurrent import PackedLSTM
 from mlferry.compiled.rows import normalize_rows
 from mlferry.errors import PredictionError
 from mlferry.numerics import functions

@@ -12,8 +12,8 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry import lanes
 from mlferry.compiled import tasks
+from mlferry.compiled.record import COPY, FILL
 from mlferry.compiled.tasks import MapTask, Table
-from mlferry.compiled.windows import COPY, FILL
 from mlferry.errors import PredictionError
 
 

@@ -75,9 +75,13 @@ class Net:
             for key, p in definition.parameters.items()
         }
         known |= {key: self._operand(value) for key, value in inputs.items()}
-        actual = definition.rule(Operands(known))
-        self.shapes[name] = actual.shape
-        result = by_hand.operation(kind, {name: by_hand.tensor(actual.dtype, actual.shape)})
+        types = definition.rule(Operands(known))
+        several = types if isinstance(types, tuple) else (types,)
+        outputs = {name if not n else f"{name}_{n}": each for n, each in enumerate(several)}
+        self.shapes |= {output: each.shape for output, each in outputs.items()}
+        result = by_hand.operation(
+            kind, {output: by_hand.tensor(t.dtype, t.shape) for output, t in outputs.items()}
+        )
         for key, value in inputs.items():
             for each in value if isinstance(value, list) and isinstance(value[0], str) else [value]:
                 binding = result.inputs[key].arguments.add()
@@ -269,7 +273,7 @@ def test_whole_nets_are_one_region(name: str) -> None:
     session.run({"x": normal(1, 6, *SIZE)})
     ((item,),) = session._plan.schedules.values()
     assert item.region is not None
-    assert not item.region._refused
+    assert not item.region.pool.refused
 
 
 @pytest.mark.parametrize("seed", range(60))

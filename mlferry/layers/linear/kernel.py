@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mlferry.compiled import packs
@@ -11,6 +13,9 @@ from mlferry.layers.linear.definition import matrix_shape
 from mlferry.layers.params import Params
 from mlferry.numerics.copies import by_columns
 from mlferry.numerics.products import matmul
+
+if TYPE_CHECKING:
+    from mlferry.compiled.products import PackedProduct
 
 
 @kernel("innerProduct")
@@ -32,9 +37,7 @@ def _product(params: Params, rows: Array, inputs: int, outputs: int) -> Array:
     """Rows [n, inputs] times the weights, [outputs, inputs], plus the bias, if there is one."""
     shape = (outputs, inputs)
     if not params.has_given and packs(rows, inputs * outputs):
-        from mlferry.compiled.products import PackedProduct
-
-        return params.once("product", lambda: PackedProduct.of(*_weights(params, shape)))(rows)
+        return packed_product(params, shape)(rows)
     if params.is_given("weights"):
         y = matmul(rows, params.weight("weights", shape).T)
     else:
@@ -43,6 +46,13 @@ def _product(params: Params, rows: Array, inputs: int, outputs: int) -> Array:
     if params.hasBias:
         y += params.weight("bias", (outputs,))
     return y
+
+
+def packed_product(params: Params, shape: tuple[int, int]) -> PackedProduct:
+    """The weights [outputs, inputs] and the bias, as compiled products take them."""
+    from mlferry.compiled.products import PackedProduct
+
+    return params.once("product", lambda: PackedProduct.of(*_weights(params, shape)))
 
 
 def _weights(params: Params, shape: tuple[int, int]) -> tuple[Array, Array | None]:

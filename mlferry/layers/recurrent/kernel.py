@@ -13,7 +13,7 @@ Batch, units], are one product.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from mlferry.layers.kernels import Array, kernel
 from mlferry.layers.params import Params
 from mlferry.numerics.functions import hard_sigmoid, scaled_tanh, sigmoid
 from mlferry.numerics.gates import CELL_CLIP, FIXED, fields_of
+
+if TYPE_CHECKING:
+    from mlferry.compiled.lstm import PackedLSTM
 
 _CLIP, _ONE, _HALF = np.float32(CELL_CLIP), np.float32(1), np.float32(0.5)
 
@@ -227,7 +230,8 @@ def _lstm(
     names = [*early, "outputGate", "blockInput"]
     weights, recursions, biases = fields_of(names)
     kinds = [a.which("NonlinearityType") for a in activations]
-    if is_active() and _is_standard(params, parts, kinds, x):
+    is_plain = x.dtype == np.float32 and x.size > 0
+    if is_active() and is_plain and is_standard(params, parts, kinds):
         return _compiled_lstm(params, parts, x, states, reverse)
     usual = kinds[:2] == ["sigmoid", "tanh"] and not options.hasPeepholeVectors
     gates = _gates(
@@ -291,30 +295,20 @@ def _lstm(
     return _walk(step, entries, (before, cell))
 
 
-def _is_standard(
-    params: Params, parts: Sequence[Params], kinds: Sequence[str | None], x: Array
-) -> bool:
-    """Whether it is the LSTM that the compiled kernel computes."""
+def is_standard(params: Params, parts: Sequence[Params], kinds: Sequence[str | None]) -> bool:
+    """Whether it is the LSTM that the compiled kernel computes, with activations of such kinds."""
     options = params.params
     return (
         kinds == ["sigmoid", "tanh", "tanh"]
         and not options.hasPeepholeVectors
         and not options.coupledInputAndForgetGate
         and not any(part.has_given for part in parts)
-        and x.dtype == np.float32
-        and x.size > 0
     )
 
 
-def _compiled_lstm(
-    params: Params,
-    parts: Sequence[Params],
-    x: Array,
-    states: Sequence[Array],
-    reverse: Sequence[bool],
-) -> tuple[Array, States]:
-    """As `_lstm`, by the compiled kernel."""
-    from mlferry.compiled.recurrent import PackedLSTM
+def packed_lstm(params: Params, parts: Sequence[Params]) -> PackedLSTM:
+    """The weights of an LSTM that `is_standard`, in one or both directions."""
+    from mlferry.compiled.lstm import PackedLSTM
 
     units, options = params.outputVectorSize, params.params
 
@@ -334,11 +328,22 @@ def _compiled_lstm(
             biases[:, 1] += _ONE
         return PackedLSTM.of(inputs, recursions, biases)
 
-    packed = parts[0].once(f"compiled gates of {len(parts)}", read)
-    shape = (x.shape[1], units)
+    return parts[0].once(f"compiled gates of {len(parts)}", read)
+
+
+def _compiled_lstm(
+    params: Params,
+    parts: Sequence[Params],
+    x: Array,
+    states: Sequence[Array],
+    reverse: Sequence[bool],
+) -> tuple[Array, States]:
+    """As `_lstm`, by the compiled kernel."""
+    shape = (x.shape[1], params.outputVectorSize)
     before, cell = _initial(states, 2, len(parts), shape, x.dtype)
     rows = x.reshape(*x.shape[:2], -1)
-    outputs, cell = packed(rows, before, cell, np.float32(options.cellClipThreshold), reverse)
+    limit = np.float32(params.params.cellClipThreshold)
+    outputs, cell = packed_lstm(params, parts)(rows, before, cell, limit, reverse)
     return outputs, (outputs[-1], cell)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,16 +12,24 @@ from mlferry.numerics import products
 from mlferry.numerics.functions import softmax_along
 from mlferry.programs.kernels import Array, Call, kernel
 
+if TYPE_CHECKING:
+    from mlferry.compiled.products import PackedProduct
+
 
 @kernel("linear", columns=("weight",))
 def linear(call: Call, x: Array, weight: Array, bias: Array | None) -> Array:
     if {"weight", "bias"} <= call.stays and weight.dtype == x.dtype and packs(x, weight.size):
-        from mlferry.compiled.products import PackedProduct
-
-        product = call.once("product", lambda: PackedProduct.of(weight.T, bias))
+        product = packed_product(call, weight, bias)
         return product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], len(weight))
     y = products.matmul(x, weight.T)
     return y if bias is None else y + bias
+
+
+def packed_product(call: Call, weight: Array, bias: Array | None) -> PackedProduct:
+    """Weights [outputs, inputs] and a bias that stay, as compiled products take them."""
+    from mlferry.compiled.products import PackedProduct
+
+    return call.once("product", lambda: PackedProduct.of(weight.T, bias))
 
 
 @kernel("matmul")

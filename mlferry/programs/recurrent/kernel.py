@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlferry.compiled import is_active
-from mlferry.numerics import functions
+from mlferry.numerics import functions, half
 from mlferry.numerics.gates import FIXED
 from mlferry.programs.kernels import Array, Call, kernel
 
 if TYPE_CHECKING:
-    from mlferry.compiled.recurrent import PackedLSTM
+    from mlferry.compiled.lstm import PackedLSTM
 
 Function = Callable[[Array], Array]
 
@@ -130,7 +130,9 @@ def lstm(
         np.stack(np.split(state, len(parts), axis=-1)) for state in (initial_h, initial_c)
     )
     limit = np.float32(np.inf if clip is None else clip)
-    if _is_compiled(call, x, parts, names):
+    dtypes = {x.dtype, *(part.inputs.dtype for part in parts)}
+    is_plain = dtypes == {np.dtype(np.float32)} and x.size > 0
+    if is_active() and is_plain and _takes(call, parts, names):
         outputs, cells = _compiled(call, parts)(x, before, cells, limit, backwards)
     else:
         outputs, cells = _step_by_step(x, before, cells, parts, names, limit, backwards)
@@ -159,8 +161,34 @@ class _Gates(NamedTuple):
     peephole: Array | None
 
 
-def _is_compiled(call: Call, x: Array, parts: Sequence[_Gates], names: tuple[str, ...]) -> bool:
-    """Whether the compiled kernel computes it, with weights that stay in memory."""
+def packed_lstm(call: Call, constants: Mapping[str, Any]) -> Callable[[], PackedLSTM] | None:
+    """What gives the weights of an operation to the compiled kernel; None if it does not take it.
+
+    Args:
+        call: the operation.
+        constants: its arguments that are constants; weights of float16 are widened.
+    """
+    names = tuple(constants[f"{n}activation"] for n in ("recurrent_", "cell_", ""))
+    fields = ("weight_ih", "weight_hh", "bias", "peephole")
+    directions = ("", "_back")[: 1 + (constants["direction"] == "bidirectional")]
+    parts = [_Gates(*(constants[name + end] for name in fields)) for end in directions]
+    if not _takes(call, parts, names):
+        return None
+    return lambda: _compiled(call, [_widened(part) for part in parts])
+
+
+def _widened(gates: _Gates) -> _Gates:
+    """The same in float32."""
+    values = {
+        name: half.wide(value)
+        for name, value in gates._asdict().items()
+        if value is not None and value.dtype == np.float16
+    }
+    return gates._replace(**values)
+
+
+def _takes(call: Call, parts: Sequence[_Gates], names: tuple[str, ...]) -> bool:
+    """Whether it is what the compiled kernel computes, with weights that stay in memory."""
     constants = [
         name + end
         for end, part in zip(("", "_back"), parts, strict=False)
@@ -168,17 +196,15 @@ def _is_compiled(call: Call, x: Array, parts: Sequence[_Gates], names: tuple[str
         if value is not None
     ]
     return (
-        is_active()
-        and names == ("sigmoid", "tanh", "tanh")
+        names == ("sigmoid", "tanh", "tanh")
         and call.stays.issuperset(constants)
         and all(part.peephole is None for part in parts)
-        and {x.dtype, *(part.inputs.dtype for part in parts)} == {np.dtype(np.float32)}
-        and x.size > 0
     )
 
 
 def _compiled(call: Call, parts: Sequence[_Gates]) -> PackedLSTM:
-    from mlferry.compiled.recurrent import GATES, PackedLSTM
+    from mlferry.compiled.lstm import PackedLSTM
+    from mlferry.compiled.recurrent import GATES
 
     def packed() -> PackedLSTM:
         inputs, recursions = (

@@ -7,19 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlferry.compiled import vectors, windows
+from mlferry.compiled import record, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedMatrix
-from mlferry.compiled.tasks import MapTask, Table
+from mlferry.compiled.tasks import MapTask, Table, shares_of
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, rows_of
 from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
-from mlferry.runtime.threads import lane_count
 
 _PIXEL = Window((1, 1), (1, 1), (1, 1))
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
-_LEAST = 150_000  # multiplications of a task: fewer take no longer than sharing them
-_SPARE = 2  # tasks of a step for each core, as a thread may come late
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,14 @@ class _Kernel:
         height, width, count = whole.y.shape
         line = 4 * width * (whole.x.shape[2] + count)  # bytes
         work = height * width * count * self.inner
-        shares = min(_SPARE * lane_count(work), work // _LEAST)
+        shares = shares_of(work)
         fitting = -(-height * line // _CACHE)
         by_columns = 4 * self.inner * count > height * line or height < shares
         number = fitting if by_columns else max(fitting, shares)
         parts = [self.rows(whole, *block) for block in blocks(height, -(-height // number))]
         if by_columns:
             panels = max(1, count // self.panel)
-            firsts = [top for top, _ in blocks(panels, -(-panels // max(1, shares)))]
+            firsts = [top for top, _ in blocks(panels, -(-panels // shares))]
             ends = [*(self.panel * first for first in firsts[1:]), count]
             places = [slice(self.panel * a, b) for a, b in zip(firsts, ends, strict=True)]
             parts = [self.columns(part, place) for part in parts for place in places]
@@ -99,7 +96,7 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
     weights.check(inner, y.shape[2])
     ends, rest = finish.split_for_tiles()
     whole = MapTask(
-        windows.CONVOLVE, y, x, _steps(x, window), offsets, run, weights.values, 0,
+        record.CONVOLVE, y, x, _steps(x, window), offsets, run, weights.values, 0,
         weights.padded(finish.bias), ends.addend, ends.rounds, ends.limits.least, ends.limits.most,
     )  # fmt: skip
 
@@ -146,13 +143,13 @@ def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish
     channels = y.shape[2]
     bias = np.zeros(channels, np.float32) if finish.bias is None else finish.bias
     matrix = np.ascontiguousarray(weights.reshape(-1, channels))
-    return _windows(windows.WEIGHTED, x, window, matrix, bias, y, finish, None)
+    return _windows(record.WEIGHTED, x, window, matrix, bias, y, finish, None)
 
 
 def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | None) -> Run:
     """The largest value of windows, or with a divisor, [H', W', 1], their mean."""
     channels = y.shape[2]
-    function = windows.LARGEST if divisor is None else windows.SUM
+    function = record.LARGEST if divisor is None else record.SUM
     nothing = np.zeros(channels, np.float32)
     return _windows(function, x, window, nothing[None], nothing, y, finish, divisor)
 
@@ -190,11 +187,11 @@ def instance_normalized(
         shift[:] = beta - mean * factor
 
     return [
-        over_rows(windows.SUM, nothing),
+        over_rows(record.SUM, nothing),
         take_mean,
-        over_rows(windows.SQUARES, mean),
+        over_rows(record.SQUARES, mean),
         take_variance,
-        _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
+        _windows(record.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
     ]
 
 
@@ -218,7 +215,7 @@ def _windows(
         ends, rest = type(ends)(), Finish(steps=finish.steps)
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets = windows.pixels_of(x, window.size, window.dilation).ravel()
-    step = weights.strides[0] if function == windows.WEIGHTED else 0
+    step = weights.strides[0] if function == record.WEIGHTED else 0
     whole = MapTask(
         function, y, x, _steps(x, window), offsets, 1, weights, step, bias,
         rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most,

@@ -1,0 +1,316 @@
+"""Steps of a table that work on arrays: products, normalization, functions and moves.
+
+Each function returns the tasks of one step, which may run at the same time. The arrays lie where
+they are when a task is made; a `Table` keeps them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlferry.compiled import arithmetic, functions
+from mlferry.compiled.matrices import PANEL, PackedMatrix
+from mlferry.compiled.record import (
+    AT_ITS_PLACE,
+    COMBINED,
+    CONVOLVE,
+    FUNCTION,
+    MOVED,
+    NORMALIZED,
+    RECURRENT,
+    SOFTMAX,
+)
+from mlferry.compiled.tasks import Number, numbers_of, shares_of
+from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
+from mlferry.errors import PredictionError
+
+_INFINITE = np.float32(np.inf)
+_PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6}
+"""Multiplications that take about as long as one value."""
+
+
+@dataclass(frozen=True)
+class ArrayTask:
+    """A task whose numbers are known.
+
+    Attributes:
+        numbers: see `numbers_of`.
+        arrays: what they are the addresses of.
+        work: the multiplications that take as long.
+    """
+
+    numbers: tuple[float, ...]
+    arrays: tuple[NDArray[Any], ...]
+    work: int
+
+    def row(self) -> tuple[float, ...]:
+        """See `TableTask`."""
+        return self.numbers
+
+
+def _task(work: int, **values: Number) -> ArrayTask:
+    arrays = tuple(value for value in values.values() if isinstance(value, np.ndarray))
+    return ArrayTask(numbers_of(**values), arrays, work)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a product does to its sums before it writes them, in this order.
+
+    Attributes:
+        rounds: whether each result is rounded to float16.
+        addends: what to add, of the shape of the result, or None.
+        least: of the results.
+        most: of the results.
+    """
+
+    rounds: bool = False
+    addends: Array | None = None
+    least: np.float32 = -_INFINITE
+    most: np.float32 = _INFINITE
+
+
+def product(x: Array, weights: PackedMatrix, bias: Array, y: Array, ends: Ends) -> list[ArrayTask]:
+    """Rows times weights, plus a bias.
+
+    Args:
+        x: [n, inner].
+        weights: [inner, m].
+        bias: as many values as the columns of the weights, filled up as they are.
+        y: [n, m].
+        ends: what follows.
+    """
+    _check_rows(x, y, *([] if ends.addends is None else [ends.addends]))
+    weights.check(x.shape[1], y.shape[1])
+    if len(x) != len(y) or (ends.addends is not None and ends.addends.shape != y.shape):
+        raise PredictionError(f"a product of {x.shape} gives no {y.shape}")
+    inner, (count, columns) = x.shape[1], y.shape
+    panels = max(1, columns // PANEL)
+    shares = shares_of(y.size * inner)
+    by_columns = columns > count
+    rows = [slice(0, count)] if by_columns else _cut(count, shares)
+    parts = _cut(panels, shares) if by_columns else [slice(0, panels)]
+    tasks: list[ArrayTask] = []
+    for row, part in itertools.product(rows, parts):
+        first = part.start * PANEL
+        place = slice(first, columns if part.stop == panels else part.stop * PANEL)
+        added = None if ends.addends is None else ends.addends[row, place]
+        tasks.append(
+            _task(
+                y[row, place].size * inner, function=CONVOLVE, x=x[row], step=x.strides[0],
+                offsets=AT_ITS_PLACE, segments=1,
+                run=inner, weights=weights.values[first * inner :], bias=bias[first:],
+                addends=added, addend_step=0 if added is None else added.strides[0],
+                rounds=int(ends.rounds), y=y[row, place], y_step=y.strides[0], height=1,
+                width=row.stop - row.start, columns=place.stop - place.start,
+                tile=tile_for(row.stop - row.start), least=ends.least, most=ends.most,
+            )
+        )  # fmt: skip
+    return tasks
+
+
+def packed(x: Array, weights: PackedMatrix) -> list[ArrayTask]:
+    """Writes a matrix [inner, m], in any order, into the values of weights."""
+    inner, columns = x.shape
+    weights.check(inner, columns)
+    tasks: list[ArrayTask] = []
+    for place, panels in weights.parts():
+        part = _apart(x[:, place], len(panels))
+        tasks += moved(part, panels[..., : part.shape[2]])
+    return tasks
+
+
+def normalized(x: Array, gamma: Array, beta: Array, epsilon: float, y: Array) -> list[ArrayTask]:
+    """Rows [n, m] with mean 0 and variance 1 each, times factors [m] and plus shifts [m]."""
+    _check_rows(x, y)
+    if not x.shape == y.shape == (len(x), gamma.size) == (len(x), beta.size):
+        raise PredictionError(f"{gamma.size} factors for rows {x.shape}")
+    return _over_rows(NORMALIZED, x, y, weights=gamma, bias=beta, least=epsilon)
+
+
+def softmax(x: Array, y: Array) -> list[ArrayTask]:
+    """e**x over its sum in each row [n, m]."""
+    _check_rows(x, y)
+    if x.shape != y.shape:
+        raise PredictionError(f"softmax of {x.shape} gives no {y.shape}")
+    return _over_rows(SOFTMAX, x, y)
+
+
+def _over_rows(function: int, x: Array, y: Array, **others: Array | float) -> list[ArrayTask]:
+    return [
+        _task(
+            x[part].size * _PASSES[function], function=function, x=x[part], step=x.strides[0],
+            y=y[part], y_step=y.strides[0],
+            width=part.stop - part.start, columns=x.shape[1], **others,
+        )
+        for part in _cut(len(x), shares_of(x.size * _PASSES[function]))
+    ]  # fmt: skip
+
+
+def applied(
+    name: str,
+    x: Array,
+    y: Array,
+    least: np.float32 = -_INFINITE,
+    most: np.float32 = _INFINITE,
+) -> list[ArrayTask]:
+    """A function of each value; see `functions.PLACES`. Then limits.
+
+    Both arrays lie in one piece, in the same order.
+    """
+    if x.shape != y.shape or not (x.flags.c_contiguous and y.flags.c_contiguous):
+        raise PredictionError(f"a function of {x.shape} gives no {y.shape}")
+    source, target = x.reshape(-1), y.reshape(-1)
+    return [
+        _task(
+            target[part].size * _PASSES[FUNCTION], function=FUNCTION,
+            segments=functions.PLACES[name], x=source[part], y=target[part],
+            columns=part.stop - part.start, least=least, most=most,
+        )
+        for part in _cut(x.size, shares_of(x.size * _PASSES[FUNCTION]), LANES)
+    ]  # fmt: skip
+
+
+def combined(name: str, x: Array, other: Array, y: Array, ends: Ends) -> list[ArrayTask]:
+    """A function of two values, of arrays of one shape; see `arithmetic.PLACES`.
+
+    Raises:
+        PredictionError: values of a row of an operand neither lie side by side nor are one.
+    """
+    tasks: list[ArrayTask] = []
+    for one, two, result in _in_three_axes(x, other, y):
+        if one.strides[2] not in (0, BYTES) or two.strides[2] not in (0, BYTES):
+            raise PredictionError("the values of a row lie apart")
+        for part in _parts(result.shape, COMBINED):
+            a, b, c = one[part], two[part], result[part]
+            tasks.append(
+                _task(
+                    c.size * _PASSES[COMBINED], function=COMBINED,
+                    segments=arithmetic.PLACES[name], x=a, line=a.strides[0],
+                    step=a.strides[1], spread=a.strides[2], addends=b, addend_line=b.strides[0],
+                    addend_step=b.strides[1], addend_spread=b.strides[2], y=c,
+                    rounds=int(ends.rounds), least=ends.least, most=ends.most, **_extents(c),
+                )
+            )  # fmt: skip
+    return tasks
+
+
+def moved(x: Array, y: Array) -> list[ArrayTask]:
+    """Copies an array that lies in any order to one whose last axis lies in one piece."""
+    tasks: list[ArrayTask] = []
+    for source, target in _in_three_axes(np.broadcast_to(x, y.shape), y):
+        for part in _parts(target.shape, MOVED):
+            a, b = source[part], target[part]
+            tasks.append(
+                _task(
+                    b.size * _PASSES[MOVED], function=MOVED, x=a, line=a.strides[0],
+                    step=a.strides[1], spread=a.strides[2],
+                    y=b, **_extents(b),
+                )
+            )  # fmt: skip
+    return tasks
+
+
+def walked(
+    entries: Array, recursion: Array, before: Array, cell: Array, limit: np.float32, outputs: Array
+) -> ArrayTask:
+    """A long short-term memory in one direction; see `recurrent.walk`.
+
+    Args:
+        entries: what the input adds to the sums, [Seq, Batch, gates * units], in the order of the
+            walk.
+        recursion: the values of a `PackedMatrix` [units, gates * units].
+        before: the first states, [Batch, units].
+        cell: the first cells, [Batch, units]; the last ones afterwards.
+        limit: of the magnitude of a cell.
+        outputs: [Seq, Batch, units], in the order of the walk.
+    """
+    return _task(
+        outputs.shape[0] * outputs.shape[1] * recursion.size, function=RECURRENT, x=entries,
+        line=entries.strides[0], step=entries.strides[1],
+        weights=recursion, bias=before, addends=cell, most=limit, y=outputs,
+        tile=tile_for(outputs.shape[1]), **_extents(outputs),
+    )  # fmt: skip
+
+
+def _extents(y: Array) -> dict[str, int]:
+    height, width, columns = y.shape
+    return {
+        "y_line": y.strides[0], "y_step": y.strides[1],
+        "height": height, "width": width, "columns": columns,
+    }  # fmt: skip
+
+
+def _check_rows(*matrices: Array) -> None:
+    """Compiled code checks nothing, so this does."""
+    for x in matrices:
+        if x.ndim != 2 or (x.shape[1] > 1 and x.strides[1] != BYTES) or x.dtype != np.float32:
+            raise PredictionError(f"rows {x.shape} do not lie in one piece")
+
+
+def _cut(extent: int, shares: int, least: int = 1) -> list[slice]:
+    """Even parts of an axis, whole multiples of a number but the last."""
+    step = max(1, -(-extent // (shares * least))) * least
+    return [slice(first, min(extent, first + step)) for first in range(0, extent, step)]
+
+
+def _parts(shape: Sequence[int], function: int) -> Iterator[tuple[slice, ...]]:
+    """Even parts of arrays in three axes, of the first that is long enough."""
+    shares = shares_of(math.prod(shape) * _PASSES[function])
+    axis = next((axis for axis in (0, 1) if shape[axis] >= shares), int(np.argmax(shape)))
+    for part in _cut(shape[axis], shares, LANES if axis == 2 else 1):
+        yield (*(slice(None),) * axis, part)
+
+
+def _in_three_axes(*arrays: Array) -> Iterator[list[Array]]:
+    """Arrays of one shape as some in three axes: axes that lie evenly in all become one.
+
+    The last axis of the last array, the result, lies in one piece, or has one value.
+    """
+    shape, result = arrays[0].shape, arrays[-1]
+    groups: list[list[int]] = []
+    for axis in (axis for axis, extent in enumerate(shape) if extent != 1):
+        previous = groups[-1][-1] if groups else None
+        if previous is not None and all(
+            x.strides[previous] == x.strides[axis] * shape[axis] for x in arrays
+        ):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    behind = [1] if groups and result.strides[groups[-1][-1]] != BYTES else []
+    before = [1] * (3 - len(groups) - len(behind))
+    middle = [math.prod(shape[axis] for axis in group) for group in groups]
+    extents = [*before, *middle, *behind]
+    flat = [
+        _strided(
+            x,
+            extents,
+            [
+                *(0 for _ in before),
+                *(x.strides[group[-1]] for group in groups),
+                *(0 for _ in behind),
+            ],
+        )
+        for x in arrays
+    ]
+    for place in np.ndindex(*extents[:-3]):
+        yield [x[place] for x in flat]
+
+
+def _strided(x: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
+    return np.lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def _apart(x: Array, panels: int) -> Array:
+    """The columns of a matrix [inner, m] as those of panels, [panels, inner, m / panels]."""
+    inner, columns = x.shape
+    width = columns // panels
+    down, across = x.strides
+    return _strided(x, (panels, inner, width), (width * across, down, across))

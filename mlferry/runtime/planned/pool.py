@@ -1,0 +1,55 @@
+"""Plans for sets of shapes, each of which one thread uses at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mlferry.runtime.planned.plan import NotPlannedError
+
+P = TypeVar("P")
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
+_REMEMBERED = 16  # sets of shapes whose plans are kept
+
+
+class Pool(Generic[P]):
+    """The plans of a part of a network.
+
+    Args:
+        make: a plan for the shapes of the inputs; it may raise a `NotPlannedError`.
+
+    Attributes:
+        plans: those that no thread uses now.
+        refused: the shapes that no plan takes.
+    """
+
+    def __init__(self, make: Callable[[Shapes], P]) -> None:
+        self._make = make
+        self.plans: dict[Shapes, list[P]] = {}
+        self.refused: set[Shapes] = set()
+
+    def would_displace(self, shapes: Shapes) -> bool:
+        """Whether plans for other shapes would be given up for these."""
+        return shapes not in self.plans and len(self.plans) >= _REMEMBERED
+
+    def take(self, shapes: Shapes) -> P | None:
+        """A plan that no other thread uses, or None where no plan takes these shapes."""
+        if shapes in self.refused:
+            return None
+        if self.would_displace(shapes):
+            self.plans.pop(next(iter(self.plans)), None)
+        try:
+            return self.plans.setdefault(shapes, []).pop()
+        except IndexError:  # threads may race for the last one
+            pass
+        try:
+            return self._make(shapes)
+        except NotPlannedError:
+            self.refused.add(shapes)
+            self.plans.pop(shapes, None)
+            return None
+
+    def give_back(self, shapes: Shapes, plan: P) -> None:
+        """Let other threads use a plan."""
+        self.plans.setdefault(shapes, []).append(plan)

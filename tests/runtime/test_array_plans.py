@@ -1,0 +1,447 @@
+"""Planned parts on arrays: the same numbers as layer by layer, whatever the network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed: nothing on arrays is planned")
+
+import mlferry
+from mlferry import lanes
+from mlferry.errors import PredictionError, SpecError
+from mlferry.layers.builder import Builder
+from mlferry.runtime.planned import worth
+from mlferry.runtime.planned.arrays.region import ArrayRegion
+from mlferry.runtime.session import Session
+
+STEPS, SIZE = 6, 20
+Array = np.ndarray
+
+
+def normal(*shape: int, seed: int = 17) -> Array:
+    return np.random.default_rng((seed, *shape)).normal(0, 0.4, shape).astype(np.float32)
+
+
+class Network(Builder):
+    """A builder whose layers are named by number; every method returns a blob."""
+
+    def __init__(self, shape: tuple[int, ...] = (1, STEPS, SIZE)) -> None:
+        super().__init__()
+        self.input("x", shape)
+
+    def put(self, kind: str, *inputs: str, **params: Any) -> str:
+        name = f"{kind}_{len(self.network.layers)}"
+        self.layer(kind, name, inputs, [name], **params)
+        return name
+
+    def extent(self, x: str) -> int:
+        return (self.shapes[x] or ())[-1] or 0
+
+    def dense(self, x: str, count: int, *, bias: bool = True) -> str:
+        inside, place = self.extent(x), len(self.network.layers)
+        given = {"hasBias": True, "bias": normal(count, seed=place)} if bias else {}
+        return self.put(
+            "innerProduct", x, inputChannels=inside, outputChannels=count,
+            weights=normal(count, inside, seed=place), **given,
+        )  # fmt: skip
+
+    def norm(self, x: str) -> str:
+        n = self.extent(x)
+        return self.put(
+            "layerNormalization", x, normalizedShape=[n], eps=1e-3, gamma=normal(n),
+            beta=normal(n, seed=3),
+        )  # fmt: skip
+
+    def relu(self, x: str) -> str:
+        return self.put("activation", x, ReLU={})
+
+    def heads(self, x: str, axes: tuple[int, ...]) -> str:
+        apart = self.put("reshapeStatic", x, targetShape=[-1, STEPS, 4, SIZE // 4])
+        return self.put("transpose", apart, axes=axes)
+
+    def constant(self, *shape: int) -> str:
+        return self.put("loadConstantND", shape=shape, data=normal(*shape))
+
+
+def attention(n: Network, x: str = "x") -> str:
+    q = n.heads(n.dense(x, SIZE), (0, 2, 1, 3))
+    k = n.heads(n.dense(x, SIZE), (0, 2, 3, 1))
+    v = n.heads(n.dense(x, SIZE), (0, 2, 1, 3))
+    chances = n.put(
+        "softmaxND", n.put("multiply", n.put("batchedMatmul", q, k), alpha=0.5), axis=-1
+    )
+    mixed = n.put("transpose", n.put("batchedMatmul", chances, v), axes=(0, 2, 1, 3))
+    merged = n.put("reshapeStatic", mixed, targetShape=[-1, STEPS, SIZE])
+    return n.norm(n.put("addBroadcastable", x, n.dense(merged, SIZE)))
+
+
+def encoder(n: Network) -> str:
+    x = "x"
+    for _ in range(2):
+        y = attention(n, x)
+        wide = n.relu(n.dense(y, 3 * SIZE))
+        x = n.norm(n.put("addBroadcastable", y, n.dense(wide, SIZE)))
+    return x
+
+
+def transposed_products(n: Network) -> str:
+    """Either operand transposed, with weights that are constants, and a batch of one for many."""
+    square = n.put("batchedMatmul", "x", "x", transposeB=True)
+    other = n.put("batchedMatmul", square, n.constant(STEPS, SIZE), transposeA=True)
+    again = n.put("batchedMatmul", n.constant(2, 1, STEPS, SIZE), other, transposeB=True)
+    return n.put("batchedMatmul", again, n.put("batchedMatmul", square, "x"), transposeA=True)
+
+
+def merged_ends(n: Network) -> str:
+    """A sum and limits behind a product; one of them, the other way round, or read twice."""
+    a = n.relu(n.put("add", n.dense("x", SIZE), "x"))
+    b = n.put("add", n.relu(n.dense(a, SIZE)), a)
+    c = n.put("clip", n.relu(n.dense(b, SIZE)), minVal=0.1, maxVal=0.5)
+    d = n.dense(c, SIZE)
+    e = n.put("add", d, n.relu(d))
+    return n.put("add", n.put("add", n.dense(e, SIZE), a), b)
+
+
+def late_operand(n: Network) -> str:
+    """The other operand of a sum is made after the product."""
+    a = n.dense("x", SIZE)
+    return n.norm(n.put("add", a, n.dense("x", SIZE)))
+
+
+def twice(n: Network) -> str:
+    a = n.dense("x", SIZE)
+    return n.norm(n.put("multiply", a, a))
+
+
+def pieces(n: Network) -> str:
+    """Parts of an array, and what lies backwards."""
+    n.layer("splitND", "split", ["x"], ["one", "two", "three"], axis=-1, splitSizes=[4, 9, 7])
+    n.layer("splitND", "rows", ["x"], ["above", "below"], axis=1, numSplits=2)
+    a = n.put("batchedMatmul", "one", "one", transposeB=True)
+    b = n.put("batchedMatmul", a, "two")
+    c = n.put("softmaxND", "three", axis=-1)
+    d = n.put(
+        "sliceStatic", b, beginIds=[0, 0, 8], endIds=[1, STEPS, 0], strides=[1, 1, -2],
+        beginMasks=[True, True, False], endMasks=[True, True, True],
+    )  # fmt: skip
+    e = n.put("addBroadcastable", n.put("subtractBroadcastable", "above", "below"), n.constant(1))
+    f = n.put("batchedMatmul", d, c, transposeA=True)
+    return n.put("concatND", f, n.put("softmaxND", n.dense(e, 7), axis=-1), axis=1)
+
+
+def softmax_of_other_axes(n: Network) -> str:
+    a = n.put("softmaxND", n.dense("x", SIZE), axis=1)
+    return n.put("softmaxND", n.dense(a, 5), axis=0)
+
+
+def functions(n: Network) -> str:
+    a = n.dense("x", SIZE)
+    for kind, params in (
+        ("gelu", {"mode": "EXACT"}), ("gelu", {"mode": "TANH_APPROXIMATION"}), ("tanh", {}),
+        ("erf", {}), ("unary", {"type": "ABS", "scale": 1.0}), ("activation", {"sigmoid": {}}),
+        ("activation", {"leakyReLU": {"alpha": 0.2}}), ("sign", {}),
+    ):  # fmt: skip
+        a = n.put("add", n.put(kind, a, **params), "x")
+    return n.put("lessThan", n.dense(a, 4), alpha=0.2)
+
+
+def joins(n: Network) -> str:
+    a, b = n.dense("x", SIZE), n.constant(STEPS, 1)
+    c = n.put("maxBroadcastable", a, b, n.constant(SIZE))
+    d = n.put("minBroadcastable", c, a, n.constant(1, 1, 1))
+    e = n.put("divideBroadcastable", d, n.put("add", n.put("activation", b, sigmoid={}), alpha=1.0))
+    return n.norm(n.put("max", e, a, n.put("multiply", c, alpha=-1.0)))
+
+
+NETWORKS: dict[str, Callable[[Network], str]] = {
+    "attention": attention,
+    "encoder": encoder,
+    "transposed products": transposed_products,
+    "merged ends": merged_ends,
+    "late operand": late_operand,
+    "twice": twice,
+    "pieces": pieces,
+    "softmax of other axes": softmax_of_other_axes,
+    "functions": functions,
+    "joins": joins,
+}
+
+
+def agree(network: Any, inputs: dict[str, Array], expected: list[str]) -> list[Any]:
+    """Run both ways; returns what the plan runs as one."""
+    planned, plain = Session(network), Session(network, planned=False, compiled=False)
+    for change in (1, 1, -2):  # later times on memory that is full
+        given = {name: np.float32(change) * x for name, x in inputs.items()}
+        actual, right = planned.run(given, expected), plain.run(given, expected)
+        for name in expected:
+            assert actual[name].shape == right[name].shape
+            span = max(float(np.ptp(right[name])), 1e-3)
+            assert np.abs(actual[name] - right[name]).max() <= 1e-5 * span, name
+    return [part.region for part in planned._program(frozenset(expected)).parts]
+
+
+def is_planned(region: Any) -> bool:
+    return isinstance(region, ArrayRegion) and bool(region.pool.plans) and not region.pool.refused
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_planned_and_plain_agree(name: str, batch: int) -> None:
+    network = Network()
+    last = NETWORKS[name](network)
+    sample = {"x": normal(batch, STEPS, SIZE)}
+    assert all(map(is_planned, agree(network.network, sample, [last])))
+    every = [name for layer in network.network.layers for name in layer.output]
+    agree(network.network, sample, every)
+
+
+def lstm(n: int, units: int, directions: int, place: int = 0, **how: Any) -> dict[str, Any]:
+    """The parameters of an LSTM with sigmoid and tanh."""
+    gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
+    weights = [
+        {
+            f"{gate}{what}": normal(*shape, seed=place + 7 * number + d)
+            for number, gate in enumerate(gates)
+            for what, shape in (
+                ("WeightMatrix", (units, n)),
+                ("RecursionMatrix", (units, units)),
+                ("BiasVector", (units,)),
+            )
+        }
+        for d in range(directions)
+    ]
+    kinds = [{"sigmoid": {}}, {"tanh": {}}, {"tanh": {}}]
+    options = {"hasBiasVectors": True, "cellClipThreshold": 2.0, "sequenceOutput": True} | how
+    names = ("activationsForwardLSTM", "activationsBackwardLSTM")[:directions]
+    activations = dict.fromkeys(names if directions > 1 else ("activations",), kinds)
+    return {
+        "inputVectorSize": n, "outputVectorSize": units, "params": options, **activations,
+        "weightParams": weights if directions > 1 else weights[0],
+    }  # fmt: skip
+
+
+RECURRENT = {
+    "forward": {"directions": 1},
+    "backward": {"directions": 1, "reverseInput": True},
+    "both": {"directions": 2},
+    "the last step of both": {"directions": 2, "sequenceOutput": False},
+    "the last step": {"directions": 1, "sequenceOutput": False},
+}
+
+
+@pytest.mark.parametrize("units", [3, 16])
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("given", [False, True], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("name", list(RECURRENT))
+def test_lstm(name: str, given: bool, batch: int, units: int) -> None:
+    """Two of them, the second with the last states of the first where states are given."""
+    how = dict(RECURRENT[name])
+    directions = how.pop("directions")
+    back = {"reverseInput": how.pop("reverseInput")} if "reverseInput" in how else {}
+    kind = "biDirectionalLSTM" if directions > 1 else "uniDirectionalLSTM"
+    network = Network((STEPS, batch, SIZE, 1, 1))
+    inputs, sizes, states = ["x"], SIZE, 2 * directions
+    every = []
+    for number in range(2):
+        outputs = [f"y{number}", *(f"s{number}_{state}" for state in range(states))]
+        whole = {**how, "sequenceOutput": True} if number == 0 else how
+        params = lstm(sizes, units, directions, number, **whole)
+        network.layer(kind, f"l{number}", inputs, outputs, **params, **back)
+        sizes, every = units * directions, [*every, *outputs]
+        inputs = outputs if given else outputs[:1]
+    sample = {"x": normal(STEPS, batch, SIZE, 1, 1)}
+    assert all(map(is_planned, agree(network.network, sample, every)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_networks_put_together_at_random(seed: int) -> None:
+    """Layers that take any of the blobs before, several of which are shown."""
+    rng = np.random.default_rng(seed)
+    n = Network()
+    names = ["x"]
+    for number in range(int(rng.integers(4, 16))):
+        one, other = (names[int(rng.integers(max(0, len(names) - 4), len(names)))] for _ in "ab")
+        choices: list[Callable[[], str]] = [
+            lambda x=one, odd=bool(number % 2): n.dense(x, SIZE, bias=odd),
+            lambda x=one: n.relu(n.dense(x, SIZE)),
+            lambda x=one, y=other: n.put("addBroadcastable", n.dense(x, SIZE), y),
+            lambda x=one, y=other: n.put("multiplyBroadcastable", x, y),
+            lambda x=one: n.norm(x),
+            lambda x=one: n.put("softmaxND", x, axis=int(rng.integers(-3, 0))),
+            lambda x=one: n.put("tanh", x),
+            lambda x=one: n.put("sliceStatic", x, beginIds=[0] * 3, endIds=[-1] * 3,
+                                strides=[1, -1, 1], beginMasks=[True] * 3, endMasks=[True] * 3),
+            lambda x=one, y=other: n.put(
+                "batchedMatmul", n.put("batchedMatmul", x, y, transposeB=True), y
+            ),
+            lambda x=one: n.put("transpose", n.put("batchedMatmul", x, x, transposeA=True),
+                                axes=[0, 2, 1]),
+            lambda x=one: n.put("reverse", x, reverseDim=[False, True, False]),
+        ]  # fmt: skip
+        made = choices[int(rng.integers(len(choices)))]()
+        if n.shapes[made] == (1, STEPS, SIZE):
+            names.append(made)
+    every = [name for layer in n.network.layers for name in layer.output]
+    shown = sorted({every[-1], *rng.choice(every, 3)})
+    agree(n.network, {"x": normal(1, STEPS, SIZE, seed=seed)}, shown)
+
+
+@pytest.fixture
+def as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made where they are for users, not everywhere."""
+    for name, value in (("LEAST_STEPS", 3), ("LEAST_WORTH", 2)):
+        monkeypatch.setattr(worth, name, value)
+
+
+def test_rare_shapes_do_not_displace_others() -> None:
+    """Sixteen sets of shapes are planned at once; later ones only when they have come often."""
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    (part,) = session._program(frozenset([last])).parts
+    assert isinstance(part.region, ArrayRegion)
+    planned = part.region.pool.plans
+
+    def run(batch: int) -> None:
+        session.run({"x": normal(batch, STEPS, SIZE)}, [last])
+
+    for batch in range(1, 20):
+        run(batch)
+        assert [shape[0] for (shape,) in planned] == list(range(1, 1 + min(batch, 16)))
+    for _ in range(worth.OFTEN - 2):
+        run(18)
+    assert ((18, STEPS, SIZE),) not in planned
+    run(18)
+    assert [shape[0] for (shape,) in planned] == [*range(2, 17), 18]
+
+
+@pytest.mark.usefixtures("as_usual")
+def test_a_few_cheap_layers_are_not_planned() -> None:
+    network = Network()
+    last = network.put("softmaxND", network.relu(network.dense("x", 5)), axis=-1)
+    one, two = Network(), Network()
+    regions = [
+        [part.region is not None for part in Session(n.network)._program(frozenset([end])).parts]
+        for n, end in (
+            (network, last),
+            (one, one.norm(one.dense("x", 5))),
+            (two, two.relu(two.put("tanh", two.relu("x")))),
+        )
+    ]
+    assert regions == [[True], [False, False], [False, False, False]]
+
+
+def test_without_numba_nothing_is_planned() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network, compiled=False)
+    session.run({"x": normal(1, STEPS, SIZE)}, [last])
+    assert not any(part.region for part in session._program(frozenset([last])).parts)
+
+
+def test_memory_is_reused() -> None:
+    """A chain needs memory to read and to write, however long it is."""
+    sizes = []
+    for count in (4, 24):
+        network, x = Network(), "x"
+        for _ in range(count):
+            x = network.norm(network.put("tanh", network.dense(x, SIZE)))
+        session = Session(network.network)
+        session.run({"x": normal(1, STEPS, SIZE)}, [x])
+        (part,) = session._program(frozenset([x])).parts
+        ((plan,),) = part.region.pool.plans.values()
+        memories = {id(m): m.values.size for each in plan._memory.values() for m in each}
+        sizes.append(sum(memories.values()))
+    assert sizes[0] == sizes[1] <= 4 * STEPS * SIZE
+
+
+def test_results_are_not_overwritten_by_the_next_run() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    samples = [normal(1, STEPS, SIZE, seed=seed) for seed in range(3)]
+    kept = [session.run({"x": x}, [last])[last] for x in samples]
+    before = [x.copy() for x in kept]
+    session.run({"x": samples[0] * 9}, [last])
+    for one, other in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_session_in_many_threads() -> None:
+    network = Network()
+    last = encoder(network)
+    session, plain = Session(network.network), Session(network.network, planned=False)
+    samples = [normal(1, STEPS, SIZE, seed=seed) for seed in range(24)]
+    results: dict[int, Array] = {}
+
+    def work(start: int) -> None:
+        for index in range(start, len(samples), 4):
+            results[index] = session.run({"x": samples[index]}, [last])[last]
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, x in enumerate(samples):
+        right = plain.run({"x": x}, [last])[last]
+        np.testing.assert_allclose(results[index], right, rtol=0, atol=1e-5 * np.ptp(right))
+
+
+@pytest.mark.parametrize("name", ["encoder", "functions"])
+def test_the_bits_are_the_same_on_any_number_of_cores(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the tasks, and however they are cut."""
+    network = Network()
+    last = NETWORKS[name](network)
+    sample = {"x": normal(5, STEPS, SIZE)}
+    right = Session(network.network, threads=1).run(sample, [last])[last]
+    monkeypatch.setattr("mlferry.compiled.tasks._LEAST", 100)
+    monkeypatch.setattr("mlferry.runtime.planned.arrays.plan.WORTH_A_THREAD", 0)
+    for cores in (1, 3):
+        monkeypatch.setattr(lanes, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(lanes, "free_cores", lambda cores=cores: cores - 1)
+        monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+        session = Session(network.network)
+        for _ in range(20):
+            np.testing.assert_array_equal(session.run(sample, [last])[last], right)
+
+
+def test_an_error_of_a_layer_names_it_and_leaves_the_plan_usable() -> None:
+    network = Network((1, 4))
+    table = network.constant(7, SIZE)
+    network.layer("gather", "look up", [table, "x"], ["rows"], axis=0)
+    last = network.norm(network.dense("rows", SIZE))
+    session = Session(network.network)
+    right = session.run({"x": np.array([[0, 1, 2, 6]], np.float32)}, [last])[last]
+    for index in (7, -8, 1e9):
+        with pytest.raises(PredictionError, match=r"running gather 'look up'"):
+            session.run({"x": np.array([[0, 1, 2, index]], np.float32)}, [last])
+    again = session.run({"x": np.array([[0, 1, 2, 6]], np.float32)}, [last])[last]
+    np.testing.assert_array_equal(right, again)
+
+
+def test_shapes_that_do_not_fit_are_refused_as_layer_by_layer() -> None:
+    network = Network()
+    last = attention(network)
+    session = Session(network.network)
+    for _ in range(2):
+        with pytest.raises(SpecError, match=r"running innerProduct 'innerProduct_0'"):
+            session.run({"x": normal(1, STEPS, SIZE + 1)}, [last])
+
+
+def test_lists_share_threads() -> None:
+    network = Network()
+    last = encoder(network)
+    network.output(last)
+    model = mlferry.MLModel(network.model())
+    samples = [{"x": normal(1, STEPS, SIZE, seed=seed)} for seed in range(40)]
+    together = model.predict(samples)
+    for sample, actual in zip(samples, together, strict=True):
+        np.testing.assert_array_equal(actual[last], model.predict(sample)[last])
