@@ -7,11 +7,13 @@ workers that hold their libraries. Counted are processor seconds: those of this 
 out the work and does what cannot be shared, and those of the workers. They do not depend on what
 else a machine does, so that the times for more workers are worked out with them:
 
-    seconds(workers) = of this process + of the workers / min(workers, shares)
+    seconds(workers) = of this process, alone + of the workers / min(workers, shares)
 
-where `shares` is into how many pieces the work can be cut. Where samples go one by one and there
-are many, the longer of both counts, as both go on at once. The ratio that is measured by the clock
-needs two cores that do nothing else: `--idle` says that they do.
+where `shares` is into how many pieces the work can be cut, and "alone" is while no worker has
+anything to do. What this process does while one of the two has is added for more workers than two:
+they may be ready earlier. Where samples go one by one and there are many, the longer of both
+counts, as both go on at once. The ratio that is measured by the clock needs cores for this process
+and two workers that do nothing else: `--idle` says that they do.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,9 +40,59 @@ from benchmarks.networks import NETWORKS
 from benchmarks.pages import PAGE, write_table
 from mlferry.models.quantization.walks import GROUPS
 
+R = TypeVar("R")
 PAGE_HERE = PAGE.with_name("many-samples.md")
 CORES = 16  # of a machine
+MEASURED = 2  # workers
 BITS = (8, 4)
+
+
+class Spent(NamedTuple):
+    """Processor seconds.
+
+    Attributes:
+        alone: of this process, while no worker has anything to do.
+        beside: of this process, while one has.
+        there: of all workers together.
+    """
+
+    alone: float
+    beside: float
+    there: float
+
+
+class Watched(Executor):
+    """A pool, and how long this process works while none of its workers has anything to do.
+
+    Attributes:
+        alone: processor seconds until the workers last had something to do.
+    """
+
+    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
+        self._pool, self._max_workers = pool, workers
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._idle_since = time.process_time()
+        self.alone = 0.0
+
+    def submit(self, work: Callable[..., R], /, *arguments: Any, **options: Any) -> Future[R]:
+        """Hand out something."""
+        with self._lock:
+            if not self._pending:
+                self.alone += time.process_time() - self._idle_since
+            self._pending += 1
+        future = self._pool.submit(work, *arguments, **options)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._pending -= 1
+            self._idle_since = time.process_time()
+
+    def ended(self) -> float:
+        """All seconds alone, at the end of the work."""
+        return self.alone + time.process_time() - self._idle_since
 
 
 @dataclass
@@ -49,17 +103,21 @@ class Task:
         name: of it.
         run: does it.
         shares: into how many pieces the work can be cut; None for as many as there are samples.
+        runs: of which the least counts: in the first one, each process plans.
     """
 
     name: str
     run: Callable[[Executor | None], object]
     shares: int | None = None
+    runs: int = 4
 
-    def seconds(self, here: float, there: float, workers: int) -> float:
-        """With so many workers, of the processor seconds here and in all workers together."""
+    def seconds(self, spent: Spent, workers: int) -> float:
+        """With so many workers."""
         if self.shares is None:
-            return max(here, there / workers)
-        return here + there / min(workers, self.shares)
+            return spent.alone + max(spent.beside, spent.there / workers)
+        at_once = min(workers, self.shares)
+        here = spent.alone if at_once <= MEASURED else spent.alone + spent.beside
+        return here + spent.there / at_once
 
 
 def tasks(count: int) -> list[Task]:
@@ -88,11 +146,13 @@ def tasks(count: int) -> list[Task]:
                 model, few, "cosine", -2.0, bits=BITS, executor=e
             ),
             pieces,
+            runs=1,
         ),
         Task(
             "quantize_weights, with samples",
             lambda e: mlferry.quantize_weights(model, 4, sample_data=samples, executor=e),
             GROUPS,
+            runs=3,
         ),
     ]
 
@@ -125,11 +185,13 @@ def _timed(task: Task, executor: Executor | None) -> tuple[float, float]:
     return time.process_time() - start, time.perf_counter() - clock
 
 
-def _shared(task: Task, executor: Executor) -> tuple[float, float, float]:
-    """Processor seconds of this process, those of the clock, and those of two workers."""
-    before = sum(_of_workers(executor, 2).values())
+def _shared(task: Task, pool: ProcessPoolExecutor) -> tuple[Spent, float]:
+    """The processor seconds with the workers of a pool, and those of the clock."""
+    before = sum(_of_workers(pool, MEASURED).values())
+    executor = Watched(pool, MEASURED)
     here, clock = _timed(task, executor)
-    return here, clock, sum(_of_workers(executor, 2).values()) - before
+    alone = executor.ended()
+    return Spent(alone, here - alone, sum(_of_workers(pool, MEASURED).values()) - before), clock
 
 
 def main() -> None:
@@ -140,23 +202,26 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[list[str]] = []
     for task in tasks(arguments.samples):
-        runs = 4 if task.shares is None else 1  # the least of several, as the first plans, too
-        alone, alone_clock = map(min, zip(*(_timed(task, None) for _ in range(runs)), strict=True))
-        with workers(2) as executor:
-            found = [_shared(task, executor) for _ in range(runs)]
-        here, clock, there = map(min, zip(*found, strict=True))
-        measured = [f"{alone_clock / clock:.2f}"] if arguments.idle else []
+        alone = [_timed(task, None)]
+        with workers(MEASURED) as pool:
+            found = [_shared(task, pool)]
+            for _ in range(task.runs - 1):  # by turns, as other work comes and goes
+                alone.append(_timed(task, None))
+                found.append(_shared(task, pool))
+        one, one_clock = map(min, zip(*alone, strict=True))
+        spent = Spent(*map(min, zip(*(each for each, _ in found), strict=True)))
+        measured = [f"{one_clock / min(clock for _, clock in found):.2f}"] if arguments.idle else []
         ratios = [
-            f"{alone / task.seconds(here, there, count):.2f}"
-            for count in (1, 2, 10 * CORES, 100 * CORES)
+            f"{one / task.seconds(spent, count):.2f}" for count in (1, 2, 10 * CORES, 100 * CORES)
         ]
         rows.append([
-            task.name, f"{alone:.1f} s", f"{here:.2f} s", f"{there:.1f} s", *measured, *ratios,
+            task.name, f"{one:.1f} s", f"{spent.alone + spent.beside:.2f} s",
+            f"{spent.alone:.2f} s", f"{spent.there:.1f} s", *measured, *ratios,
         ])  # fmt: skip
         print("  ".join(rows[-1]), flush=True)
     if arguments.docs:
         header = [
-            "Of SqueezeNet", "One process", "Hands out", "Workers",
+            "Of SqueezeNet", "One process", "Hands out", "Of it, alone", "Workers",
             *(["By the clock, two"] if arguments.idle else []),
             "One worker", "Two", "10 machines", "100 machines",
         ]  # fmt: skip

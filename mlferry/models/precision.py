@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from mlferry.errors import UnsupportedModelError
+from mlferry.lanes import in_slices
 from mlferry.models.model import MLModel
 from mlferry.models.precision_html import fragment, page, percent
 from mlferry.models.samples import Load, SampleData, Unreadable, loaded, samples_for
@@ -296,33 +297,51 @@ def _is_half(kind: object) -> bool:
     return isinstance(kind, TensorType) and kind.dtype == "fp16"
 
 
-def _floats(value: object) -> Array | None:
-    array = np.asarray(value) if isinstance(value, np.ndarray) else None
-    return array.astype(np.float64) if array is not None and array.dtype.kind == "f" else None
-
-
-def _error(half: object, exact: object) -> float:
-    """The largest difference, divided by the largest exact value; infinite after an overflow."""
-    one, two = _floats(half), _floats(exact)
-    if one is None or two is None or one.shape != two.shape or not one.size:
-        return 0.0
-    sound = np.isfinite(two)
-    if (sound & ~np.isfinite(one)).any():
-        return math.inf
-    largest = float(np.abs(two[sound]).max(initial=0))
-    apart = float(np.abs(one - two)[sound].max(initial=0))
-    return apart / largest if largest else (math.inf if apart else 0.0)
-
-
 def _statistics(half: object, exact: object) -> _Statistics:
-    error, one, two = _error(half, exact), _floats(half), _floats(exact)
-    if one is None or two is None or one.shape != two.shape:
-        return _Statistics(error)
-    sound = np.isfinite(two)
-    return _Statistics(
-        error,
-        one.size,
-        int((sound & ~np.isfinite(one)).sum()),
-        int(((two != 0) & (one == 0)).sum()),
-        float(np.abs(two[sound]).max(initial=0)),
+    """What half precision does to a value; nothing if it is not of floats."""
+    if not (_is_floats(half) and _is_floats(exact)) or half.shape != exact.shape:
+        return _Statistics(0.0)
+    one, two = half.reshape(-1), exact.reshape(-1)
+    parts = in_slices(lambda part: _differences(one[part], two[part]), one)
+    overflows = sum(part.overflows for part in parts)
+    vanishes = sum(part.vanishes for part in parts)
+    largest = max((part.largest for part in parts), default=0.0)
+    apart = max((part.apart for part in parts), default=0.0)
+    if overflows:
+        error = math.inf
+    elif largest:
+        error = apart / largest
+    else:
+        error = math.inf if apart else 0.0
+    return _Statistics(error, one.size, overflows, vanishes, largest)
+
+
+def _is_floats(value: object) -> TypeGuard[Array]:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+class _Differences(NamedTuple):
+    """Of some values in both precisions.
+
+    Attributes:
+        overflows: how many finite values are not finite in half precision.
+        vanishes: how many become 0 there.
+        largest: the largest finite magnitude.
+        apart: the largest difference from a finite value; 0 or more.
+    """
+
+    overflows: int
+    vanishes: int
+    largest: float
+    apart: float
+
+
+def _differences(half: Array, exact: Array) -> _Differences:
+    """Of as many values as stay in the cache."""
+    sound = np.isfinite(exact)
+    overflows = int(np.count_nonzero(sound & ~np.isfinite(half)))
+    vanishes = int(np.count_nonzero((exact != 0) & (half == 0)))
+    one, two = (np.where(sound, each.astype(np.float64), 0) for each in (half, exact))
+    return _Differences(
+        overflows, vanishes, float(np.abs(two).max()), float(np.abs(one - two).max())
     )

@@ -99,7 +99,10 @@ class Team(Generic[S, T, R]):
         return 1 if self._dispatcher is None else self._dispatcher.workers
 
     def run(self, items: Iterable[T]) -> Generator[R, None, None]:
-        """The results of items, in their order; see `in_order`."""
+        """The results of items, in their order; see `in_order`.
+
+        Workers begin before the first result is asked for.
+        """
         if self._dispatcher is None:
             return (self._work(self._shared, item) for item in items)
         return self._dispatcher.run(items)
@@ -214,17 +217,22 @@ class _Dispatcher(Generic[S, T, R]):
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def run(self, items: Iterable[T]) -> Generator[R, None, None]:
-        """The results, in order."""
+        """The results, in order; the first chunks are on their way when this returns."""
         chunks = self._chunks(iter(items))
         waiting: deque[_Chunk] = deque()
         ahead = _AHEAD * workers_of(self._executor)
+        for chunk in itertools.islice(chunks, ahead):
+            # one for each worker, which has nothing yet
+            fresh = not self._is_known and len(waiting) < ahead // _AHEAD
+            self._submit(chunk, self._payload if fresh else None, waiting)
+            waiting.append(chunk)
+        self._is_known = True
+        return self._results(chunks, waiting)
+
+    def _results(
+        self, chunks: Iterator[_Chunk], waiting: deque[_Chunk]
+    ) -> Generator[R, None, None]:
         try:
-            for chunk in itertools.islice(chunks, ahead):
-                # one for each worker, which has nothing yet
-                fresh = not self._is_known and len(waiting) < ahead // _AHEAD
-                self._submit(chunk, self._payload if fresh else None, waiting)
-                waiting.append(chunk)
-            self._is_known = True
             while waiting:
                 done = self._finished(waiting)
                 waiting.popleft()

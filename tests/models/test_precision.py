@@ -14,6 +14,7 @@ import mlferry
 from mlferry.cli import main
 from mlferry.errors import PredictionError, SpecError, UnsupportedModelError
 from mlferry.layers.builder import Builder
+from mlferry.models import precision
 from mlferry.models.utils import make_pipeline, rename_feature
 
 ct = pytest.importorskip("coremltools")
@@ -96,6 +97,43 @@ def test_numbers_are_those_of_numpy(tmp_path: Path) -> None:
     assert grown.largest == pytest.approx(max(value.max() for value in exact), rel=1e-3)
     assert grown.overflows == pytest.approx(sum((value > 65519).sum() for value in exact), abs=1)
     assert grown.count == sum(value.size for value in exact)
+
+
+NUMBERS: dict[str, tuple[list[float], list[float], dict[str, float]]] = {
+    "rounded": ([1, -3.5, 2], [1, -4, 2.5], {"error": 0.125, "largest": 4}),
+    "beyond float16": (
+        [1, np.inf, np.nan], [1, 1e5, 7e4],
+        {"error": np.inf, "largest": 1e5, "overflows": 2},
+    ),
+    "beyond float32 as well": ([1, np.inf], [2, np.inf], {"error": 0.5, "largest": 2}),
+    "vanished": ([0, 0, 2], [0, 1e-8, 2], {"error": 5e-9, "largest": 2, "vanishes": 1}),
+    "nothing but zeros": ([0, 0], [0, 0], {"error": 0}),
+    "zeros that become something": ([0, 1], [0, 0], {"error": np.inf}),
+    "none": ([], [], {"error": 0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("times", [1, 50_000])
+@pytest.mark.parametrize("row", NUMBERS)
+def test_numbers_of_one_value(row: str, times: int) -> None:
+    """However many slices its entries are looked at in."""
+    half, exact, expected = NUMBERS[row]
+    one, two = (np.tile(np.float32(each), (times, 1)) for each in (half, exact))
+    actual = precision._statistics(one, two)
+    counts = {name: times * expected.get(name, 0) for name in ("overflows", "vanishes")}
+    assert actual.error == pytest.approx(expected["error"], rel=1e-6)
+    assert actual.largest == np.float32(expected.get("largest", 0))
+    assert {name: getattr(actual, name) for name in counts} == counts
+    assert actual.count == one.size
+    json.dumps(vars(actual))
+
+
+@pytest.mark.parametrize(
+    ("half", "exact"),
+    [(np.arange(3), np.arange(3)), (np.zeros(3), np.zeros(4)), ("a", "a"), ([1.0], [2.0])],
+)
+def test_values_without_precision_tell_nothing(half: object, exact: object) -> None:
+    assert precision._statistics(half, exact) == precision._Statistics(0.0)
 
 
 def test_what_has_one_precision_is_refused(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from mlferry import errors
 from mlferry.errors import MissingCustomLayerError, PredictionError, SpecError, WorkerError
 from mlferry.layers.builder import Builder
 from mlferry.models import workers
-from mlferry.models.quantization import calibration, search as search_module
+from mlferry.models.quantization import calibration, search as search_module, walks
 from mlferry.models.workers import in_order
+from mlferry.runtime.evaluators.registry import CustomClasses
 from mlferry.spec.proto import model_pb2
 
 
@@ -128,6 +129,22 @@ def test_an_error_comes_at_its_place(name: str, opened: Callable[[str], Any]) ->
     assert [next(result) for _ in range(21)] == list(range(21))
     with pytest.raises(PredictionError, match="21 does not fit"):
         next(result)
+
+
+BEGUN = threading.Event()
+
+
+def begin(shared: int, item: int) -> int:
+    BEGUN.set()
+    return shared + item
+
+
+def test_a_team_begins_before_a_result_is_asked_for() -> None:
+    BEGUN.clear()
+    with ThreadPoolExecutor(2) as executor, workers.Team(begin, 1, executor) as team:
+        results = team.run([2, 3])
+        assert BEGUN.wait(timeout=30)
+        assert list(results) == [3, 4]
 
 
 def test_samples_are_read_when_they_are_needed() -> None:
@@ -319,6 +336,106 @@ def test_quantizing_with_samples(
 ) -> None:
     """The bytes are the same, however many share the samples."""
     same_model(calibrated(row, count, opened(name)), calibrated(row, count))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_quantize_again(count: int) -> None:
+    """The same network, with the same and with other samples; nothing of before is left."""
+    model, inputs = mlferry.MLModel(two_layers()), samples(30)
+    submitted = 0
+
+    class Patient(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal submitted
+            submitted += 1
+            assert submitted < 1000, "nobody answers"
+            return super().submit(*arguments, **options)
+
+    with Patient(count) as executor:
+        for some in (inputs, inputs, inputs[7:], inputs):
+            actual = mlferry.quantize_weights(model, 4, sample_data=some, executor=executor)
+            same_model(actual, mlferry.quantize_weights(model, 4, sample_data=some))
+
+
+def test_workers_run_a_layer_while_its_weights_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is stored until every group of samples has looked ahead."""
+    groups, ahead = 4, threading.Semaphore(0)
+    look, store, stored = walks.WalkedNetwork.look_ahead, calibration.store, []
+
+    def looking(*arguments: Any) -> None:
+        look(*arguments)
+        ahead.release()
+
+    def waiting(site: Any, *arguments: Any) -> None:
+        if len(stored) < 2:  # no layer follows the last one
+            assert all(ahead.acquire(timeout=30) for _ in range(groups))
+        stored.append(site)
+        store(site, *arguments)
+
+    expected = calibrated("linear", 30)
+    monkeypatch.setattr(walks.WalkedNetwork, "look_ahead", looking)
+    monkeypatch.setattr(calibration, "store", waiting)
+    with ThreadPoolExecutor(2) as executor:
+        model = calibrated("linear", 30, executor)
+    assert len(stored) == 3
+    assert not ahead.acquire(blocking=False)
+    same_model(model, expected)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_a_layer_made_ahead_is_used(looks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float layer runs once for each sample, and the blobs are the same."""
+    network = two_layers().neuralNetwork
+    first, second, *_ = network.layers
+    classes = CustomClasses({}, {})
+    session, count = walks.alone(network, [first], classes), 0
+    run = session.run
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        return run(*arguments)
+
+    monkeypatch.setattr(session, "run", counted)
+    changed = type(first)()
+    changed.CopyFrom(first)
+    changed.innerProduct.weights.floatValue[:] = [1.0] * len(first.innerProduct.weights.floatValue)
+    after = walks.alone(network, [changed], classes)
+    blobs = [{name: np.float32(x).reshape(1, 4) for name, x in each.items()} for each in samples(5)]
+    streams = walks.Streams([dict(each) for each in blobs], [dict(each) for each in blobs])
+    if looks:
+        streams.look_ahead(session, first, {"h0"})
+    assert count == (5 if looks else 0)
+    streams.step(session, after, first, {"h0"})
+    assert count == 5
+    for one, other, sample in zip(streams.floats, streams.quantized, blobs, strict=True):
+        np.testing.assert_array_equal(one["h0"], run(sample, ["h0"])["h0"])
+        np.testing.assert_allclose(other["h0"], [[sample["x"].sum()] * 6], rtol=1e-5)
+        assert one.keys() == other.keys() == {"h0"}
+    following = walks.alone(network, [second], classes)
+    streams.step(following, following, second, {"r0"})
+    assert [*streams.floats[0]] == ["r0"]
+
+
+def test_samples_travel_to_the_workers_that_use_them() -> None:
+    """None is part of what every worker gets."""
+    inputs = samples(30)
+    marks = [np.float32(each["x"]).tobytes() for each in inputs]
+    sent: list[tuple[bytes | None, bytes]] = []
+
+    class Seeing(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            sent.append(arguments[2:4])
+            return super().submit(*arguments, **options)
+
+    with Seeing(2) as executor:
+        model = mlferry.MLModel(two_layers())
+        mlferry.quantize_weights(model, 4, sample_data=inputs, executor=executor)
+    assert any(payload for payload, _ in sent)
+    for mark in marks:
+        assert not any(mark in payload for payload, _ in sent if payload)
+        assert any(mark in chunk for _, chunk in sent)
+    assert max(sum(mark in chunk for mark in marks) for _, chunk in sent) == 8  # of four groups
 
 
 class Deadly(mlferry.CustomLayer):

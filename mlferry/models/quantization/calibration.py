@@ -36,6 +36,7 @@ from mlferry.models.quantization.rounding import (
 )
 from mlferry.models.quantization.walks import (
     Features,
+    SampleInputs,
     Streams,
     WalkedNetwork,
     Walks,
@@ -223,10 +224,14 @@ def _quantize_network(
         return
     end = 1 + max(index for index, sites_of_layer in enumerate(chosen) if sites_of_layer)
     places = _as_many_as_fit(spec, floats, end, job)
-    source = WalkedNetwork(
-        spec, [floats[i] for i in places], [quantized[i] for i in places], job.classes, end
-    )
-    with Walks(source, executor) as walks:
+    source = WalkedNetwork(spec, job.classes, end, len(places))
+    samples = [SampleInputs(floats[place], quantized[place]) for place in places]
+    stops = [
+        index
+        for index, (layer, own) in enumerate(zip(layers, chosen, strict=True))
+        if any(_is_of_product(site, layer) for site in own)
+    ]
+    with Walks(source, samples, stops, executor) as walks:
         work = list(enumerate(zip(layers[:end], chosen[:end], strict=True)))
         for index, (layer, sites_of_layer) in progress(
             work, f"{job.mode}, {job.bits} bits", len(work)

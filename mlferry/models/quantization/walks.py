@@ -8,12 +8,14 @@ groups, in their order, so that they are the same however many work.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlferry.errors import PredictionError
 from mlferry.layers import versions
@@ -34,6 +36,13 @@ _NOBODY = 3  # rounds without an answer after which a group is lost
 _PAUSE = 2e-3  # seconds for which who has no group leaves the question to others
 
 
+class SampleInputs(NamedTuple):
+    """The inputs of a sample in both networks; one object where they are the same."""
+
+    floats: Features
+    quantized: Features
+
+
 class Streams:
     """The blobs of every sample in the float and in the quantized network.
 
@@ -42,23 +51,37 @@ class Streams:
 
     def __init__(self, floats: list[Blobs], quantized: list[Blobs]) -> None:
         self.floats, self.quantized = floats, quantized
+        self.ahead: list[Blobs] | None = None  # what the next layer makes in the float network
+
+    def look_ahead(self, session: Session, layer: nn.NeuralNetworkLayer, keep: set[str]) -> None:
+        """Run the next layer as it was, before it is known how it will be."""
+        self.ahead = [_made(session, one, layer, keep) for one in self.floats]
 
     def step(
         self, before: Session, after: Session, layer: nn.NeuralNetworkLayer, keep: set[str]
     ) -> None:
         """Run a layer, as it was and as it is, and drop what no later layer reads."""
-        reads, writes = networks.touched(layer)
-        for one, other in zip(self.floats, self.quantized, strict=True):
-            inputs = {name: one[name] for name in reads | writes if name in one}
-            moved = {name: other[name] for name in reads | writes if name in other}
-            shown = [name for name in sorted(writes) if name in keep]
-            same = before is after and all(inputs[name] is moved.get(name) for name in inputs)
-            results = before.run(inputs, shown) if shown else {}
+        names = set().union(*networks.touched(layer))
+        ahead, self.ahead = self.ahead, None
+        for place, (one, other) in enumerate(zip(self.floats, self.quantized, strict=True)):
+            same = before is after and all(
+                one[name] is other.get(name) for name in names if name in one
+            )
+            results = _made(before, one, layer, keep) if ahead is None else ahead[place]
+            moved = results if same else _made(after, other, layer, keep)
             one.update(results)
-            other.update(results if same or not shown else after.run(moved, shown))
+            other.update(moved)
             for blobs in (one, other):
                 for name in blobs.keys() - keep:
                     del blobs[name]
+
+
+def _made(session: Session, blobs: Blobs, layer: nn.NeuralNetworkLayer, keep: set[str]) -> Blobs:
+    """What a layer makes of blobs, as far as it is kept."""
+    reads, writes = networks.touched(layer)
+    shown = sorted(writes & keep)
+    inputs = {name: blobs[name] for name in reads | writes if name in blobs}
+    return session.run(inputs, shown) if shown else {}
 
 
 def later_reads(layers: Sequence[nn.NeuralNetworkLayer]) -> list[set[str]]:
@@ -89,24 +112,25 @@ class WalkedNetwork:
 
     Args:
         spec: of the float model; it is copied.
-        floats: inputs of the samples in the float model.
-        quantized: in the quantized one; the same objects where they are the same.
         classes: of custom layers.
         end: how many layers are walked through.
+        count: how many samples there are.
+        token: tells it from others of the same network, so that a process which has walked before
+            does not go on with what it held then; by default a new one.
     """
 
     def __init__(
         self,
         spec: model_pb2.Model,
-        floats: list[Features],
-        quantized: list[Features],
         classes: CustomClasses,
         end: int,
+        count: int,
+        token: str | None = None,
     ) -> None:
         self.spec = model_pb2.Model()
         self.spec.CopyFrom(spec)
-        self.floats, self.quantized, self.classes, self.end = floats, quantized, classes, end
-        self.count = len(floats)
+        self.classes, self.end, self.count = classes, end, count
+        self._token = token or uuid.uuid4().hex
         self._walks: dict[int, _SampleGroup] = {}
         self._lock = threading.Lock()
         self._until = 0
@@ -115,7 +139,7 @@ class WalkedNetwork:
     def __reduce__(self) -> tuple[Any, ...]:
         """What it was made of; not how far anybody has walked."""
         data = self.spec.SerializeToString()
-        return _source, (data, self.floats, self.quantized, self.classes, self.end)
+        return _source, (data, self.classes, self.end, self.count, self._token)
 
     @cached_property
     def network(self) -> networks.Network:
@@ -137,15 +161,12 @@ class WalkedNetwork:
     def _evaluator(self) -> NetworkEvaluator:
         return NetworkEvaluator(self.spec, self.classes)
 
-    def begin(self, group: int) -> _SampleGroup:
+    def begin(self, group: int, samples: Sequence[SampleInputs]) -> _SampleGroup:
         """Begin, or begin anew, with a group of samples."""
-        members = range(group, self.count, GROUPS)
-        floats = [self._evaluator.blobs(self.floats[index]) for index in members]
+        floats = [self._evaluator.blobs(sample.floats) for sample in samples]
         moved = [
-            one
-            if self.floats[index] is self.quantized[index]
-            else self._evaluator.blobs(self.quantized[index])
-            for index, one in zip(members, floats, strict=True)
+            one if sample.floats is sample.quantized else self._evaluator.blobs(sample.quantized)
+            for sample, one in zip(samples, floats, strict=True)
         ]
         streams = Streams(floats, [dict(blobs) for blobs in moved])
         walk = _SampleGroup(streams, threading.get_ident(), busy=True)
@@ -159,11 +180,18 @@ class WalkedNetwork:
             owners = [walk.owner for walk in self._walks.values()]
         return owners.count(threading.get_ident()) < most
 
-    def claimed(self, position: int) -> tuple[int, _SampleGroup] | None:
-        """A group that is here, at a position, with nobody working on it."""
+    def claimed(self, position: int, *, ahead: bool = False) -> tuple[int, _SampleGroup] | None:
+        """A group that is here, at a position, with nobody working on it.
+
+        Args:
+            position: in front of which layer.
+            ahead: whether it has not looked ahead.
+        """
         with self._lock:
             for group, walk in self._walks.items():
-                if walk.position == position and not walk.busy:
+                if walk.position != position or walk.busy:
+                    continue
+                if not ahead or walk.streams.ahead is None:
                     walk.busy = True
                     return group, walk
         return None
@@ -182,6 +210,12 @@ class WalkedNetwork:
                 after = self._session(until, index, changed[index])
             walk.streams.step(before, after, self._layers[index], self._later[index])
         walk.position = until
+
+    def look_ahead(self, walk: _SampleGroup, until: int) -> None:
+        """Run the next layer as it was, for the round that goes on to layer `until`."""
+        index = walk.position
+        session = self._session(until, index, None)
+        walk.streams.look_ahead(session, self._layers[index], self._later[index])
 
     def _session(self, until: int, index: int, changed: bytes | None) -> Session:
         with self._lock:
@@ -213,10 +247,8 @@ class WalkedNetwork:
         return results
 
 
-def _source(
-    data: bytes, floats: list[Features], quantized: list[Features], classes: CustomClasses, end: int
-) -> WalkedNetwork:
-    return WalkedNetwork(model_pb2.Model.FromString(data), floats, quantized, classes, end)
+def _source(data: bytes, classes: CustomClasses, end: int, count: int, token: str) -> WalkedNetwork:
+    return WalkedNetwork(model_pb2.Model.FromString(data), classes, end, count, token)
 
 
 @dataclass
@@ -239,6 +271,7 @@ class _Ask:
         wanted: the fields of its weights that are asked about.
         changed: quantized layers on the way.
         group: to begin with; None for one that is there.
+        samples: of this group.
         most: groups that one who is asked to begin may have, so that all have as many.
     """
 
@@ -247,16 +280,33 @@ class _Ask:
     wanted: tuple[str, ...]
     changed: Mapping[int, bytes] = field(default_factory=dict)
     group: int | None = None
+    samples: Sequence[SampleInputs] = ()
     most: int = GROUPS
 
 
-def _answered(source: WalkedNetwork, ask: _Ask) -> tuple[int, list[Sums]] | None:
+@dataclass(frozen=True)
+class _LookAhead:
+    """Run the next layer as it was, for a group that waits for the layer as it will be.
+
+    Attributes:
+        position: where the group is.
+        until: where it goes on to in the next round.
+    """
+
+    position: int
+    until: int
+
+
+def _answered(source: WalkedNetwork, ask: _Ask | _LookAhead) -> tuple[int, list[Sums]] | None:
     """The sums over one group; None where none is that could be asked."""
+    if isinstance(ask, _LookAhead):
+        _look_ahead(source, ask)
+        return None
     if ask.group is not None and not source.may_begin(ask.most):
         time.sleep(_PAUSE)
         return None
     if ask.group is not None:
-        group, walk = ask.group, source.begin(ask.group)
+        group, walk = ask.group, source.begin(ask.group, ask.samples)
     else:
         claimed = source.claimed(ask.position)
         if claimed is None:
@@ -270,16 +320,39 @@ def _answered(source: WalkedNetwork, ask: _Ask) -> tuple[int, list[Sums]] | None
         walk.busy = False
 
 
+def _look_ahead(source: WalkedNetwork, ask: _LookAhead) -> None:
+    claimed = source.claimed(ask.position, ahead=True)
+    if claimed is None:
+        time.sleep(_PAUSE)
+        return
+    _, walk = claimed
+    try:
+        source.look_ahead(walk, ask.until)
+    finally:
+        walk.busy = False
+
+
 class Walks:
     """All groups, walking through a network together.
 
     Args:
-        source: the network and its samples.
+        source: the network.
+        samples: all of them.
+        stops: the numbers of the layers whose products are wanted, in order.
         executor: whose workers walk; None for this process.
     """
 
-    def __init__(self, source: WalkedNetwork, executor: Executors | None) -> None:
-        self._source, self._position = source, -1
+    def __init__(
+        self,
+        source: WalkedNetwork,
+        samples: Sequence[SampleInputs],
+        stops: Sequence[int],
+        executor: Executors | None,
+    ) -> None:
+        self._source, self._samples, self._position = source, samples, -1
+        self._following = dict(itertools.pairwise(stops))
+        self._looks: Iterable[object] = ()
+        self._has_workers = executor is not None
         self._changed: dict[int, bytes] = {}
         self._groups = [*range(min(GROUPS, source.count))]
         self._team = Team(_answered, source, executor, chunk_size=1)
@@ -319,15 +392,23 @@ class Walks:
                     product.take(part)
                 following += 1
         self._position = index
+        if self._has_workers and index in self._following:
+            look = _LookAhead(index, self._following[index])
+            self._looks = self._team.run([look] * len(self._groups))
         return dict(zip(names, products, strict=True))
 
     def _round(
         self, index: int, weight_fields: tuple[str, ...]
     ) -> Iterator[tuple[int, list[Sums]]]:
+        for _ in self._looks:
+            pass
         missing = set(self._groups)
         recent = {at: data for at, data in self._changed.items() if at >= self._position}
         here = _Ask(self._position, index, weight_fields, recent)
-        anew = [_Ask(0, index, weight_fields, self._changed, group) for group in self._groups]
+        anew = [
+            _Ask(0, index, weight_fields, self._changed, group, self._samples[group::GROUPS])
+            for group in self._groups
+        ]
         share = -(-len(self._groups) // self._team.workers)
         first = [replace(ask, most=share) for ask in anew]
         is_first = self._position < 0
