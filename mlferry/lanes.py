@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 import os
 import threading
 import time
@@ -30,6 +31,7 @@ _AT_ONCE = 1 << 16  # elements
 WORTH_A_THREAD = 1 << 22  # multiplications: to wake a thread takes about as long
 _MOST_PARTS = 16
 _PASSES = 32  # multiplications that take as long as a function such as an exponential
+_TRIES, _TRIED_AGAIN = 3, 64  # how often each way is timed, in so many runs
 _EAGER, _PAUSE = 300, 5e-5  # how often a thread asks without a pause, and seconds of one
 
 
@@ -82,9 +84,9 @@ class _Request:
         finally:
             self._ended.release()
 
-    def close(self) -> None:
-        """Wait if the helper has started; otherwise cancel."""
-        if not self._begun.acquire(blocking=False):
+    def close(self, wait: bool) -> None:
+        """Cancel it; if the helper has started already, wait for it, or let it go on."""
+        if not self._begun.acquire(blocking=False) and wait:
             self._ended.acquire()
 
 
@@ -158,11 +160,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.forget)
 
 
-def share(lanes: Sequence[Sequence[Part]]) -> None:
+def share(lanes: Sequence[Sequence[Part]], is_done: Callable[[], bool] = lambda: False) -> None:
     """Run every part once, on the threads that are free.
 
     Args:
         lanes: for each thread the same parts, in memory of its own to work in.
+        is_done: whether all is done although a part runs still; asked when this thread finds no
+            other part. A thread that woke late is slow, as its core was asleep.
 
     Raises:
         Exception: what a part raises; others may have run.
@@ -184,8 +188,9 @@ def share(lanes: Sequence[Sequence[Part]]) -> None:
     try:
         _taking(lanes[0], numbers, inside)()
     finally:
+        waits = not is_done()
         for helper, request in requests:
-            request.close()
+            request.close(waits)
             _helpers.give_back(helper)
     for _, request in requests:
         if request.error is not None:
@@ -239,6 +244,11 @@ def _follow(way: Callable[[int], int], length: int, failed: Callable[[], bool]) 
         time.sleep(_PAUSE)
 
 
+def may_share() -> bool:
+    """Whether several threads may share anything now."""
+    return min(cores(), _allowed.get()) > 1
+
+
 def run_steps(steps: Sequence[Part]) -> None:
     """Run steps one after another; threads that share the parts of one stay for all of them.
 
@@ -256,7 +266,7 @@ def run_steps(steps: Sequence[Part]) -> None:
         return
     together = _Together(steps, most)
     works = [functools.partial(together.run, thread) for thread in range(most)]
-    share([works] * most)
+    share([works] * most, lambda: together.is_done)
 
 
 def _threads(step: Part) -> int:
@@ -267,7 +277,11 @@ def _threads(step: Part) -> int:
 
 
 class _Together:
-    """Steps that several threads go through together."""
+    """Steps that several threads go through together.
+
+    Attributes:
+        is_done: whether a thread has come to the end, and so all steps have ended.
+    """
 
     def __init__(self, steps: Sequence[Part], threads: int) -> None:
         self._ways = [
@@ -277,6 +291,7 @@ class _Together:
         self._claims = [iter(range(len(lanes[0]))) for lanes in self._lanes]
         self._ended = [[0] * len(steps) for _ in range(threads)]  # parts, of each thread
         self._failed = False
+        self.is_done = False
 
     def run(self, thread: int) -> None:
         """Take part as one of the threads, until the end."""
@@ -297,9 +312,40 @@ class _Together:
                         return
                     time.sleep(0 if asked < _EAGER else _PAUSE)
                     asked += 1
+            self.is_done = True
         except BaseException:
             self._failed = True
             raise
+
+
+class Trial:
+    """Does something short on several threads or on one, whichever takes less time.
+
+    A core that sleeps takes up to half a millisecond to wake, and begins with empty caches. So both
+    ways are timed by turns, a few times each, and again now and then.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._seconds = {False: math.inf, True: math.inf}  # the least, by whether threads share
+
+    def run(self, alone: Part, shared: Part) -> None:
+        """Do it in one of two ways that give the same.
+
+        Args:
+            alone: on this thread.
+            shared: on all that are free.
+        """
+        place = self._count % _TRIED_AGAIN
+        self._count += 1
+        if place == 0:
+            self._seconds = {False: math.inf, True: math.inf}
+        tries = place < 2 * _TRIES
+        shares = place % 2 == 0 if tries else self._seconds[True] < self._seconds[False]
+        start = time.perf_counter()
+        (shared if shares else alone)()
+        if tries:
+            self._seconds[shares] = min(self._seconds[shares], time.perf_counter() - start)
 
 
 def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:

@@ -408,3 +408,53 @@ def test_samples_share_threads_where_that_is_faster(
     timed.seconds = {"alone": together, "together": alone}  # as other samples take
     timed.counts(rounds)
     assert timed.counts(3) == [slower] * 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_nobody_waits_for_a_thread_that_comes_when_all_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finds nothing left, whatever has begun meanwhile."""
+    me, late = threading.get_ident(), threading.Semaphore(0)
+    run = lanes._Together.run
+
+    def slow(self: lanes._Together, thread: int) -> None:
+        if threading.get_ident() != me:
+            time.sleep(0.5)
+        run(self, thread)
+        if threading.get_ident() != me:
+            late.release()
+
+    monkeypatch.setattr(lanes._Together, "run", slow)
+    first, ran = counting(4, 3)
+    start = time.perf_counter()
+    lanes.run_steps([lanes.Shared(first), lanes.Shared(first)])
+    assert time.perf_counter() - start < 0.4
+    before = list(ran)
+    assert sorted(number for number, _, _ in before) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert late.acquire(timeout=10)
+    assert ran == before
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_a_trial_takes_the_faster_way_and_asks_again(
+    is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, ways = 0.0, []
+
+    def work(shares: bool) -> None:
+        nonlocal clock
+        ways.append(shares)
+        clock += 1.0 if shares == is_faster else 2.0
+
+    monkeypatch.setattr(lanes.time, "perf_counter", lambda: clock)
+    trial = lanes.Trial()
+    for _ in range(lanes._TRIED_AGAIN):
+        trial.run(lambda: work(False), lambda: work(True))
+    tries = 2 * lanes._TRIES
+    assert Counter(ways[:tries]) == {False: lanes._TRIES, True: lanes._TRIES}
+    assert set(ways[tries:]) == {is_faster}
+    is_faster = not is_faster  # what else runs on the machine has changed
+    for _ in range(lanes._TRIED_AGAIN):
+        trial.run(lambda: work(False), lambda: work(True))
+    assert ways[-1] == is_faster

@@ -14,7 +14,7 @@ from mlferry import limits
 from mlferry.compiled import arrays as tasks
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.lanes import WORTH_A_THREAD
+from mlferry.lanes import WORTH_A_THREAD, Trial, may_share
 from mlferry.numerics import half
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.maps import Array, aligned
@@ -23,6 +23,7 @@ from mlferry.runtime.threads import Part as Run, run_steps
 
 Shape = tuple[int, ...]
 Kernel = Callable[..., Any]
+_LONG = 1 << 27  # multiplications, for which it always pays to wake a thread
 _ROOMY = 4  # how many times as large as needed free memory may be
 
 
@@ -147,13 +148,18 @@ class ArrayPlan:
         self._runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
-        self._alone = self._work < WORTH_A_THREAD
+        self._trial = Trial()
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
-        if not self._alone:
+        if self._work < WORTH_A_THREAD or not may_share():
+            self._run_alone()
+        elif self._work < _LONG:
+            self._trial.run(self._run_alone, lambda: run_steps(self._runs))
+        else:
             run_steps(self._runs)
-            return
+
+    def _run_alone(self) -> None:
         for run in self._runs:
             run()
 
