@@ -318,7 +318,7 @@ class _Together:
             raise
 
 
-class Trial:
+class SharingTrial:
     """Does something short on several threads or on one, whichever takes less time.
 
     A core that sleeps takes up to half a millisecond to wake, and begins with empty caches. So both

@@ -66,6 +66,21 @@ def packs(rows: NDArray[Any], weights: int) -> bool:
     return is_active() and rows.dtype == np.float32 and weights <= PACKED_MOST
 
 
+_LEAST_ROWS = 16  # of a product whose weights are packed for it alone
+
+
+def packs_once(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Whether a product of matrices goes by the compiled kernels now, packed for it alone."""
+    return (
+        is_active()
+        and left.dtype == right.dtype == np.float32
+        and min(left.ndim, right.ndim) >= 2
+        and left.shape[-1] == right.shape[-2]
+        and left.shape[-2] >= _LEAST_ROWS
+        and 0 < right.shape[-2] * right.shape[-1] <= PACKED_MOST
+    )
+
+
 def is_active() -> bool:
     """Whether the compiled kernels are to be used now."""
     choice = _choice.get()

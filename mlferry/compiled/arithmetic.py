@@ -60,7 +60,7 @@ def _spread_tile(code: Instructions, args: SimpleNamespace) -> None:
 
 
 @called
-def _spread(source: int, spread: int, target: int, count: int) -> None:
+def copy_spread(source: int, spread: int, target: int, count: int) -> None:
     """Copy values that lie so many bytes apart; 0 repeats one."""
     nothing = np.float32(0)
     if spread == BYTES:
@@ -76,7 +76,7 @@ def move_apart(task: SimpleNamespace) -> None:
         for pixel in range(task.width):
             source = task.x + row * task.line + pixel * task.step
             target = task.y + row * task.y_line + pixel * task.y_step
-            _spread(source, task.spread, target, task.columns)
+            copy_spread(source, task.spread, target, task.columns)
 
 
 @called
@@ -97,22 +97,22 @@ def combine(task: SimpleNamespace, scratch: Array) -> None:
             y = task.y + row * task.y_line + pixel * task.y_step
             x_vectors, other_vectors, x_step, other_step = x, other, _VECTOR, _VECTOR
             if task.spread == 0:
-                _spread(x, 0, address(held[0]), LANES)
+                copy_spread(x, 0, address(held[0]), LANES)
                 x_vectors, x_step = address(held[0]), 0
             if task.addend_spread == 0:
-                _spread(other, 0, address(held[1]), LANES)
+                copy_spread(other, 0, address(held[1]), LANES)
                 other_vectors, other_step = address(held[1]), 0
             numbers = (
                 task.segments, x_vectors, x_step, other_vectors, other_step, y, count, task.rounds,
             )  # fmt: skip
             _tile(numbers, task.least, task.most)
             if left:
-                _spread(x + place * task.spread, task.spread, address(rest[0]), left)
+                copy_spread(x + place * task.spread, task.spread, address(rest[0]), left)
                 after = other + place * task.addend_spread
-                _spread(after, task.addend_spread, address(rest[1]), left)
+                copy_spread(after, task.addend_spread, address(rest[1]), left)
                 result = address(rest[0])
                 numbers = (
                     task.segments, result, 0, address(rest[1]), 0, result, 1, task.rounds,
                 )  # fmt: skip
                 _tile(numbers, task.least, task.most)
-                _spread(result, BYTES, y + place * BYTES, left)
+                copy_spread(result, BYTES, y + place * BYTES, left)

@@ -75,7 +75,12 @@ class PackedMatrix:
 
     def padded(self, bias: Array | None) -> Array:
         """One value for each column, zeros for None, filled up as the columns are."""
-        padded = np.zeros(-(-self.columns // LANES) * LANES, np.float32)
+        padded = self.zeros(self.columns)
         if bias is not None:
             padded[: self.columns] = bias
         return padded
+
+    @staticmethod
+    def zeros(columns: int) -> Array:
+        """No bias for so many columns."""
+        return np.zeros(-(-columns // LANES) * LANES, np.float32)

@@ -7,10 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled.arithmetic import copy_spread
 from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.record import AT_ITS_PLACE, CONVOLVE, TABLE, one_task
 from mlferry.compiled.tasks import MapTask, Table
-from mlferry.compiled.vectors import BYTES, OFFSETS, WHOLE, Array, address, arrays, kernel, tile_for
+from mlferry.compiled.vectors import (
+    BYTES,
+    LANES,
+    OFFSETS,
+    WHOLE,
+    Array,
+    address,
+    arrays,
+    kernel,
+    tile_for,
+)
 from mlferry.compiled.windows import Pair, check_reach, convolve, segments_of
 from mlferry.lanes import WORTH_A_THREAD, in_parts
 
@@ -85,6 +96,76 @@ class PackedProduct:
         else:
             in_parts(some_columns, panels, work)
         return y
+
+
+@kernel(
+    arrays(3), arrays(3), arrays(1, "C", written=True), arrays(1, "C"), WHOLE,
+    arrays(3, written=True), TABLE, OFFSETS,
+)  # fmt: skip
+def _multiply_each(
+    left: Array,
+    right: Array,
+    packed: Array,
+    nothing: Array,
+    tile: int,
+    y: Array,
+    table: NDArray[np.void],
+    at_its_place: NDArray[np.int64],
+) -> None:
+    """Matrix by matrix; those on the right are packed one after another."""
+    inner, columns = right.shape[1], right.shape[2]
+    task = table[0]
+    task.function, task.tile, task.step, task.y_step = CONVOLVE, tile, left.strides[1], y.strides[1]
+    task.offsets, task.segments, task.run = address(at_its_place), 1, inner
+    task.weights, task.bias = address(packed), address(nothing)
+    task.height, task.width, task.columns = 1, y.shape[1], columns
+    task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
+    for number in range(len(y)):
+        first = 0
+        while first < columns:
+            width = PANEL if columns - first >= PANEL else LANES
+            count = min(width, columns - first)
+            for row in range(inner):
+                source = address(right[number, row, first:])
+                target = address(packed[first * inner + row * width :])
+                copy_spread(source, right.strides[2], target, count)
+            first += width
+        task.x, task.y = address(left[number]), address(y[number])
+        convolve(task)
+
+
+def multiplied(left: Array, right: Array) -> Array:
+    """``left @ right``; see `mlferry.compiled.packs_once`.
+
+    Args:
+        left: [..., n, inner].
+        right: [..., inner, m].
+    """
+    columns = right.shape[-1]
+    outer = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    y = np.empty((*outer, left.shape[-2], columns), np.float32)
+    if not y.size:
+        return y
+    if left.strides[-1] != BYTES:
+        left = np.ascontiguousarray(left)
+    if right.ndim == 2:
+        rows = left.reshape(-1, left.shape[-1])
+        return PackedProduct.of(right, None)(rows).reshape(y.shape)
+    lefts, rights = (
+        np.broadcast_to(x, (*outer, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
+        for x in (left, right)
+    )
+    results = y.reshape(-1, *y.shape[-2:])
+    nothing, size = PackedMatrix.zeros(columns), PackedMatrix.size(*right.shape[-2:])
+
+    def some(part: slice) -> None:
+        _multiply_each(
+            lefts[part], rights[part], np.zeros(size, np.float32), nothing, tile_for(y.shape[-2]),
+            results[part], one_task(), AT_ITS_PLACE,
+        )  # fmt: skip
+
+    in_parts(some, len(results), y.size * left.shape[-1])
+    return y
 
 
 def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pair) -> Array:

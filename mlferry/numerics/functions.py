@@ -14,24 +14,6 @@ from mlferry.numerics.shapes import Array
 
 _HALF = np.float32(0.5)
 _ERF = tuple(map(np.float32, ERF))
-# Functions of single values, by the names that layers and ops have in common.
-OF_ONE: dict[str, Callable[[Array], Array]] = {
-    "acos": np.arccos,
-    "asin": np.arcsin,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
-    "ceil": np.ceil,
-    "cos": np.cos,
-    "cosh": np.cosh,
-    "exp2": np.exp2,
-    "floor": np.floor,
-    "round": np.rint,
-    "sign": np.sign,
-    "sin": np.sin,
-    "sinh": np.sinh,
-    "tan": np.tan,
-    "tanh": np.tanh,
-}
 _AT_A_TIME = 1 << 14  # how many values stay in the cache from one pass to the next
 
 
@@ -54,6 +36,33 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     np.tanh(y, out=y)
     np.multiply(y, _HALF, out=y)
     return np.add(y, _HALF, out=y)
+
+
+def tanh(x: Array, out: Array | None = None) -> Array:
+    """The hyperbolic tangent."""
+    if _is_compiled(x) and (out is None or out.flags.c_contiguous):
+        return _applied("tanh", x, out)
+    return np.tanh(x, out=out)
+
+
+# Functions of single values, by the names that layers and ops have in common.
+OF_ONE: dict[str, Callable[[Array], Array]] = {
+    "acos": np.arccos,
+    "asin": np.arcsin,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "exp2": np.exp2,
+    "floor": np.floor,
+    "round": np.rint,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "tan": np.tan,
+    "tanh": tanh,
+}
 
 
 def exp(x: Array) -> Array:
@@ -134,10 +143,11 @@ def gelu(x: Array, mode: str) -> Array:
 
 def softmax_along(x: Array, axis: int) -> Array:
     """exp(x) over its sum along an axis, without overflow."""
-    if axis in (-1, x.ndim - 1) and _is_compiled(x):
+    columns = x.shape[axis]
+    if _is_compiled(x) and math.prod(x.shape[axis % x.ndim :]) == columns:
         from mlferry.compiled.rows import softmax_rows
 
-        rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        rows = np.ascontiguousarray(x).reshape(-1, columns)
         result = np.empty_like(rows)
         in_rows(lambda part: softmax_rows(rows[part], result[part]), rows)
         return result.reshape(x.shape)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mlferry.compiled import packs_once
 from mlferry.lanes import WORTH_A_THREAD, in_parts
 from mlferry.numerics.shapes import Array
 
@@ -17,6 +18,10 @@ def matmul(left: Array, right: Array) -> Array:
         left: [..., n, inner].
         right: [..., inner, m].
     """
+    if packs_once(left, right):
+        from mlferry.compiled.products import multiplied
+
+        return multiplied(left, right)
     if left.ndim > 2 and right.ndim == 2 and left.flags.c_contiguous:
         flat = matmul(left.reshape(-1, left.shape[-1]), right)
         return flat.reshape(*left.shape[:-1], right.shape[-1])

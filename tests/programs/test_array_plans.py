@@ -13,7 +13,7 @@ pytest.importorskip("numba", reason="Numba is not installed: nothing on arrays i
 from mlferry.runtime.planned.arrays.region import ArrayRegion
 from tests.programs.test_planned import Net
 
-STEPS, SIZE = 6, 20
+STEPS, SIZE = 18, 20
 
 
 def normal(*shape: int, seed: int = 5) -> np.ndarray:

@@ -19,7 +19,7 @@ from mlferry.runtime.planned import worth
 from mlferry.runtime.planned.arrays.region import ArrayRegion
 from mlferry.runtime.session import Session
 
-STEPS, SIZE = 6, 20
+STEPS, SIZE = 18, 20
 Array = np.ndarray
 
 

@@ -448,7 +448,7 @@ def test_a_trial_takes_the_faster_way_and_asks_again(
         clock += 1.0 if shares == is_faster else 2.0
 
     monkeypatch.setattr(lanes.time, "perf_counter", lambda: clock)
-    trial = lanes.Trial()
+    trial = lanes.SharingTrial()
     for _ in range(lanes._TRIED_AGAIN):
         trial.run(lambda: work(False), lambda: work(True))
     tries = 2 * lanes._TRIES

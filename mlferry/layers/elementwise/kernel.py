@@ -21,6 +21,7 @@ from mlferry.numerics.functions import (
     scaled_tanh,
     sigmoid,
     softplus,
+    tanh,
 )
 from mlferry.spec import weights
 
@@ -35,7 +36,7 @@ _ACTIVATIONS: dict[str, Callable[[Params, Array], Array]] = {
     "leakyReLU": lambda a, x: leaky(x, a.alpha),
     "thresholdedReLU": lambda a, x: np.where(x >= a.alpha, x, 0),
     "PReLU": lambda a, x: np.where(x >= 0, x, per_channel(a, "alpha", x) * x),
-    "tanh": lambda a, x: np.tanh(x),
+    "tanh": lambda a, x: tanh(x),
     "scaledTanh": lambda a, x: scaled_tanh(x, a.alpha, a.beta),
     "sigmoid": lambda a, x: sigmoid(x),
     "sigmoidHard": lambda a, x: hard_sigmoid(x, a.alpha, a.beta),

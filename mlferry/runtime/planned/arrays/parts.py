@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlferry.compiled import PACKED_MOST, arrays as tasks
+from mlferry.compiled import PACKED_MOST, arrays as tasks, packs_once
 from mlferry.compiled.lstm import PackedLSTM
 from mlferry.compiled.matrices import PackedMatrix
 from mlferry.compiled.products import PackedProduct
@@ -99,16 +99,16 @@ class MatrixProduct(ArrayPart):
         names = iter(step.inputs)
         operands = [plan.array(next(names)) if x is None else x for x in self.constants]
         outer = plan.shapes[step.outputs[0]][:-2]
-        if min(x.ndim for x in operands) < 2:
-            plan.evaluate(step, self.kernel)
-            return
-        if math.prod(outer) > _MOST_MATRICES or math.prod(operands[1].shape[-2:]) > PACKED_MOST:
-            raise NotPlannedError(f"{step} multiplies {[x.shape for x in operands]}")
-        ends, name = plan.ends(step)
         left, right = (
-            x.swapaxes(-1, -2) if back else x
+            x.swapaxes(-1, -2) if back and x.ndim > 1 else x
             for x, back in zip(operands, self.transposed, strict=True)
         )
+        if not packs_once(left, right):
+            self._evaluate(plan, step, operands)
+            return
+        if math.prod(outer) > _MOST_MATRICES:
+            raise NotPlannedError(f"{step} multiplies {math.prod(outer)} matrices")
+        ends, name = plan.ends(step)
         is_constant = self.constants[1] is not None or step.inputs[-1] in plan.constants
         if left.shape[-1] > 1 and left.strides[-1] != left.itemsize:
             copy = plan.scratch(*left.shape)
@@ -130,6 +130,12 @@ class MatrixProduct(ArrayPart):
             step_tasks += tasks.product(lefts[place], matrix, nothing, y[place], each)
         read = [left, *(matrix.values for matrix in packed)]
         plan.add(step_tasks, [*read, *([] if ends.addends is None else [ends.addends])], [y])
+
+    def _evaluate(self, plan: ArrayPlan, step: ArrayStep, operands: Sequence[Array]) -> None:
+        """Vectors, or few rows, by the kernel, unless it takes long."""
+        if max(x.size for x in operands) > PACKED_MOST:
+            raise NotPlannedError(f"{step} multiplies {[x.shape for x in operands]}")
+        plan.evaluate(step, self.kernel)
 
     @staticmethod
     def _packed(plan: ArrayPlan, right: Array, is_constant: bool) -> list[PackedMatrix]:

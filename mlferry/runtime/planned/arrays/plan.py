@@ -14,7 +14,7 @@ from mlferry import limits
 from mlferry.compiled import arrays as tasks
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.lanes import WORTH_A_THREAD, Trial, may_share
+from mlferry.lanes import WORTH_A_THREAD, SharingTrial, may_share
 from mlferry.numerics import half
 from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.maps import Array, aligned
@@ -148,7 +148,7 @@ class ArrayPlan:
         self._runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
-        self._trial = Trial()
+        self._trial = SharingTrial()
 
     def run(self) -> None:
         """Compute the outputs of what `inputs` hold."""
