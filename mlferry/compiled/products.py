@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,9 +149,9 @@ def multiplied(left: Array, right: Array) -> Array:
         return y
     if left.strides[-1] != BYTES:
         left = np.ascontiguousarray(left)
-    if right.ndim == 2:
-        rows = left.reshape(-1, left.shape[-1])
-        return PackedProduct.of(right, None)(rows).reshape(y.shape)
+    if math.prod(right.shape[:-2]) == 1:
+        rows, matrix = left.reshape(-1, left.shape[-1]), right.reshape(right.shape[-2:])
+        return PackedProduct.of(matrix, None)(rows).reshape(y.shape)
     lefts, rights = (
         np.broadcast_to(x, (*outer, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
         for x in (left, right)

@@ -62,9 +62,31 @@ PRODUCTS: dict[str, tuple[np.ndarray, np.ndarray, bool]] = {
 }
 
 
+# what only the compiled kernels share
+SHARED_IF_COMPILED = ("rows that do not lie side by side", "one for several")
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(not is_available(), reason="Numba is not installed"),
+        ),
+    ],
+)
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_matmul(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matmul(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right, shares = PRODUCTS[name]
+    shares |= compiled and name in SHARED_IF_COMPILED
+    with using(compiled):
+        _check_matmul(left, right, shares, monkeypatch)
+
+
+def _check_matmul(
+    left: np.ndarray, right: np.ndarray, shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result, counts = shared_parts(lambda: matmul(left, right), monkeypatch)
     exact = np.matmul(left.astype(np.float64), right.astype(np.float64))
     assert result.dtype == np.result_type(left, right)
