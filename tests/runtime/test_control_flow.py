@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.compiled import using
 from mlferry.errors import PredictionError, SpecError
 from mlferry.runtime.session import Session
 from mlferry.spec import fields
@@ -202,8 +203,8 @@ def test_inner_blobs_can_be_asked_for() -> None:
 
 def test_plan_frees_what_nothing_reads_any_more() -> None:
     rows = [add("x", 1, "a"), add("a", 1, "b"), branch("b", [add("a", 1, "c")]), copy("b", "y")]
-    session = Session(network(*rows), compiled=False)  # which would run the first two as one
-    plan = session._program(frozenset(["y"])).parts
+    with using(False):  # compiled code would run the first two as one
+        plan = Session(network(*rows))._program(frozenset(["y"])).parts
     assert [item.steps[0].outputs for item in plan] == [("a",), ("b",), ("y",)]
     plan = Session(network(*rows))._program(frozenset(["c"])).parts
     assert [item.frees for item in plan] == [("x",), (), ("a", "b")]
