@@ -34,7 +34,7 @@ class MapRegion(Region):
             if name not in written
         ]
         self._broadcast = _broadcast_only(steps, self.reads)
-        self.pool = Pool(self._planned)
+        self.pool: Pool[Plan] = Pool()
 
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
@@ -61,7 +61,7 @@ class MapRegion(Region):
         """All samples [N, C, H, W], one after another; `outer` are the axes that N stands for."""
         count = math.prod(outer)
         key = tuple(x.shape[1:] for x in maps)
-        plan = self.pool.take(key)
+        plan = self.pool.take(key, self._planned)
         if plan is None:
             return None
         outputs = {
@@ -85,7 +85,7 @@ class MapRegion(Region):
         outputs: Mapping[str, Array],
     ) -> None:
         """Run one of `count` samples, in the memory of a plan that no other thread uses."""
-        plan = self.pool.take(key)
+        plan = self.pool.take(key, self._planned)
         assert plan is not None  # one was made for these shapes
         for name, x in zip(self.reads, maps, strict=True):
             plan.read(name, x[index if len(x) == count else 0])

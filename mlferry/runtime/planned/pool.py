@@ -16,16 +16,12 @@ _REMEMBERED = 16  # sets of shapes whose plans are kept
 class Pool(Generic[P]):
     """The plans of a part of a network.
 
-    Args:
-        make: a plan for the shapes of the inputs; it may raise a `NotPlannedError`.
-
     Attributes:
         plans: those that no thread uses now.
         refused: the shapes that no plan takes.
     """
 
-    def __init__(self, make: Callable[[Shapes], P]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self.plans: dict[Shapes, list[P]] = {}
         self.refused: set[Shapes] = set()
 
@@ -33,8 +29,13 @@ class Pool(Generic[P]):
         """Whether plans for other shapes would be given up for these."""
         return shapes not in self.plans and len(self.plans) >= _REMEMBERED
 
-    def take(self, shapes: Shapes) -> P | None:
-        """A plan that no other thread uses, or None where no plan takes these shapes."""
+    def take(self, shapes: Shapes, make: Callable[[Shapes], P]) -> P | None:
+        """A plan that no other thread uses, or None where no plan takes these shapes.
+
+        Args:
+            shapes: of the inputs.
+            make: gives a plan for them, or raises a `NotPlannedError`.
+        """
         if shapes in self.refused:
             return None
         if self.would_displace(shapes):
@@ -44,7 +45,7 @@ class Pool(Generic[P]):
         except IndexError:  # threads may race for the last one
             pass
         try:
-            return self._make(shapes)
+            return make(shapes)
         except NotPlannedError:
             self.refused.add(shapes)
             self.plans.pop(shapes, None)

@@ -35,7 +35,7 @@ class ArrayRegion(Region):
         read = dict.fromkeys(name for step in steps for name in step.inputs)
         self._constants = {name: constants[name] for name in read if name in constants}
         self.reads = [name for name in read if name not in written and name not in constants]
-        self.pool = Pool(self._planned)
+        self.pool: Pool[ArrayPlan] = Pool()
         self._visits = Visits()
 
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
@@ -46,7 +46,7 @@ class ArrayRegion(Region):
         shapes = tuple(x.shape for x in inputs)
         if self.pool.would_displace(shapes) and not self._visits.are_many(shapes):
             return None
-        plan = self.pool.take(shapes)
+        plan = self.pool.take(shapes, self._planned)
         if plan is None:
             return None
         try:
