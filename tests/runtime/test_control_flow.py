@@ -204,10 +204,11 @@ def test_inner_blobs_can_be_asked_for() -> None:
 def test_plan_frees_what_nothing_reads_any_more() -> None:
     rows = [add("x", 1, "a"), add("a", 1, "b"), branch("b", [add("a", 1, "c")]), copy("b", "y")]
     with using(False):  # compiled code would run the first two as one
-        plan = Session(network(*rows))._program(frozenset(["y"])).parts
-    assert [item.steps[0].outputs for item in plan] == [("a",), ("b",), ("y",)]
-    plan = Session(network(*rows))._program(frozenset(["c"])).parts
-    assert [item.frees for item in plan] == [("x",), (), ("a", "b")]
+        one, other = (
+            Session(network(*rows))._program(frozenset([name])).parts for name in ("y", "c")
+        )
+    assert [item.steps[0].outputs for item in one] == [("a",), ("b",), ("y",)]
+    assert [item.frees for item in other] == [("x",), (), ("a", "b")]
 
 
 def test_custom_layer_in_a_loop() -> None:
