@@ -38,19 +38,19 @@ class Pool(Generic[P]):
         """
         if shapes in self.refused:
             return None
-        if self.would_displace(shapes):
-            self.plans.pop(next(iter(self.plans)), None)
         try:
-            return self.plans.setdefault(shapes, []).pop()
-        except IndexError:  # threads may race for the last one
+            return self.plans[shapes].pop()
+        except LookupError:  # none is there, or threads raced for the last one
             pass
         try:
             return make(shapes)
         except NotPlannedError:
             self.refused.add(shapes)
-            self.plans.pop(shapes, None)
             return None
 
     def give_back(self, shapes: Shapes, plan: P) -> None:
-        """Let other threads use a plan."""
+        """Let other threads use a plan; the oldest shapes may have to go for it."""
+        if self.would_displace(shapes):
+            for oldest in list(self.plans)[:1]:
+                self.plans.pop(oldest, None)
         self.plans.setdefault(shapes, []).append(plan)

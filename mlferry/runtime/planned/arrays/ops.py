@@ -24,6 +24,7 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.ops import Given
 
 Describe = Callable[[Given], "ArrayPart | None"]
+_FEW = 1 << 12  # values of a constant, which may be held twice
 
 OPS: Registry[Describe] = Registry("op on arrays")
 planned = OPS.register
@@ -103,13 +104,32 @@ def linear(operation: Given) -> ArrayPart | None:
 
 
 @planned("matmul", moving=(("x", "y"), ("x",), ("y",)))
-def matmul(operation: Given) -> ArrayPart:
+def matmul(operation: Given) -> ArrayPart | None:
+    """Constants only where they stay in memory."""
     fixed = operation.fixed
+    constants = [name for name in ("x", "y") if fixed.get(name) is not None]
+    if not operation.call.stays.issuperset(constants):
+        return None
+
+    def constant(name: str) -> parts.Constant | None:
+        return (lambda: _read(operation, name)) if name in constants else None
+
     return parts.MatrixProduct(
         (bool(fixed["transpose_x"]), bool(fixed["transpose_y"])),
-        _kernel(operation),
-        (_constant(operation, "x"), _constant(operation, "y")),
+        lambda *moving: operation.kernel(
+            operation.call,
+            transpose_x=fixed["transpose_x"],
+            transpose_y=fixed["transpose_y"],
+            **dict(zip(operation.moving, moving, strict=True)),
+        ),
+        (constant("x"), constant("y")),
     )
+
+
+def _read(operation: Given, name: str) -> Array:
+    array = operation.array(name)
+    assert array is not None  # it is a constant
+    return array
 
 
 def _constant(operation: Given, name: str) -> Array | None:
@@ -197,7 +217,11 @@ _JOINED = {
 
 
 @planned(*_JOINED, moving=(("x", "y"), ("x",), ("y",)))
-def joined(operation: Given) -> ArrayPart:
+def joined(operation: Given) -> ArrayPart | None:
+    """Large constants only where they stay in memory."""
+    large = [name for name in ("x", "y") if np.asarray(operation.fixed.get(name)).size > _FEW]
+    if not operation.call.stays.issuperset(large):
+        return None
     numbers = _constant(operation, "x"), _constant(operation, "y")
     return parts.Combined(_JOINED[operation.call.op], numbers)
 

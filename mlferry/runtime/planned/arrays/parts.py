@@ -21,6 +21,7 @@ from mlferry.runtime.planned.plan import NotPlannedError
 
 _MOST_MATRICES = 128  # of a batch of products
 _INFINITE = np.float32(np.inf)
+Constant = Callable[[], Array]
 _ZERO = np.zeros(1, np.float32)
 
 
@@ -36,7 +37,7 @@ class Viewed(ArrayPart):
     """The same values looked at in another way, such as another order of axes, or some of them.
 
     Args:
-        views: gives a view of an array for each output.
+        views: gives a view of an array for each output. Where it copies, it runs like a kernel.
     """
 
     def __init__(self, views: Callable[[Array], Sequence[Array]]) -> None:
@@ -44,7 +45,12 @@ class Viewed(ArrayPart):
 
     def plan(self, plan: ArrayPlan, step: ArrayStep) -> None:
         source = step.inputs[0]
-        for name, view in zip(step.outputs, self.views(plan.array(source)), strict=False):
+        x = plan.array(source)
+        views = self.views(x)
+        if not all(np.may_share_memory(view, x) for view in views):
+            plan.evaluate(step, self.views)
+            return
+        for name, view in zip(step.outputs, views, strict=False):
             if view.shape != plan.shapes[name]:
                 raise NotPlannedError(f"{step} makes {view.shape}, not {plan.shapes[name]}")
             plan.place(name, view, source)
@@ -81,8 +87,9 @@ class MatrixProduct(ArrayPart):
 
     Args:
         transposed: whether the last two axes of each operand change places.
-        kernel: of the operands that are not constants, for vectors.
-        constants: the operands, where they are the same in every run.
+        kernel: of the operands, for vectors and few rows.
+        constants: give the operands that are the same in every run. Then no kernel is needed: with
+            few rows, nothing is planned.
     """
 
     worth = 1
@@ -91,13 +98,14 @@ class MatrixProduct(ArrayPart):
         self,
         transposed: tuple[bool, bool],
         kernel: Kernel,
-        constants: tuple[Array | None, Array | None] = (None, None),
+        constants: tuple[Constant | None, Constant | None] = (None, None),
     ) -> None:
         self.transposed, self.kernel, self.constants = transposed, kernel, constants
+        self._kept: list[PackedMatrix] | None = None
 
     def plan(self, plan: ArrayPlan, step: ArrayStep) -> None:
         names = iter(step.inputs)
-        operands = [plan.array(next(names)) if x is None else x for x in self.constants]
+        operands = [plan.array(next(names)) if x is None else x() for x in self.constants]
         outer = plan.shapes[step.outputs[0]][:-2]
         left, right = (
             x.swapaxes(-1, -2) if back and x.ndim > 1 else x
@@ -133,16 +141,18 @@ class MatrixProduct(ArrayPart):
 
     def _evaluate(self, plan: ArrayPlan, step: ArrayStep, operands: Sequence[Array]) -> None:
         """Vectors, or few rows, by the kernel, unless it takes long."""
-        if max(x.size for x in operands) > PACKED_MOST:
+        constant = any(x is not None for x in self.constants)
+        if constant or max(x.size for x in operands) > PACKED_MOST:
             raise NotPlannedError(f"{step} multiplies {[x.shape for x in operands]}")
         plan.evaluate(step, self.kernel)
 
-    @staticmethod
-    def _packed(plan: ArrayPlan, right: Array, is_constant: bool) -> list[PackedMatrix]:
-        """The matrices on the right, packed now or in each run."""
+    def _packed(self, plan: ArrayPlan, right: Array, is_constant: bool) -> list[PackedMatrix]:
+        """The matrices on the right, packed once for all plans, or in each run."""
         matrices = [right[place] for place in np.ndindex(*right.shape[:-2])]
         if is_constant:
-            return [PackedMatrix.of(matrix) for matrix in matrices]
+            if self._kept is None:
+                self._kept = [PackedMatrix.of(matrix) for matrix in matrices]
+            return self._kept
         size = PackedMatrix.size(*right.shape[-2:])
         memory = plan.scratch(len(matrices), size)
         packed = [PackedMatrix(values, *right.shape[-2:]) for values in memory]
