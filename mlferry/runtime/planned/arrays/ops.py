@@ -24,7 +24,6 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.ops import Given
 
 Describe = Callable[[Given], "ArrayPart | None"]
-_FEW = 1 << 12  # values of a constant, which may be held twice
 
 OPS: Registry[Describe] = Registry("op on arrays")
 planned = OPS.register
@@ -120,6 +119,7 @@ def matmul(operation: Given) -> ArrayPart | None:
             operation.call,
             transpose_x=fixed["transpose_x"],
             transpose_y=fixed["transpose_y"],
+            **{name: _read(operation, name) for name in constants},
             **dict(zip(operation.moving, moving, strict=True)),
         ),
         (constant("x"), constant("y")),
@@ -219,7 +219,7 @@ _JOINED = {
 @planned(*_JOINED, moving=(("x", "y"), ("x",), ("y",)))
 def joined(operation: Given) -> ArrayPart | None:
     """Large constants only where they stay in memory."""
-    large = [name for name in ("x", "y") if np.asarray(operation.fixed.get(name)).size > _FEW]
+    large = [name for name in ("x", "y") if np.asarray(operation.fixed.get(name)).size > parts.FEW]
     if not operation.call.stays.issuperset(large):
         return None
     numbers = _constant(operation, "x"), _constant(operation, "y")

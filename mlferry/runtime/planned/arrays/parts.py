@@ -20,6 +20,7 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import NotPlannedError
 
 _MOST_MATRICES = 128  # of a batch of products
+FEW = 1 << 12  # values of a constant, which may be read in each run, or held twice
 _INFINITE = np.float32(np.inf)
 Constant = Callable[[], Array]
 _ZERO = np.zeros(1, np.float32)
@@ -88,8 +89,7 @@ class MatrixProduct(ArrayPart):
     Args:
         transposed: whether the last two axes of each operand change places.
         kernel: of the operands, for vectors and few rows.
-        constants: give the operands that are the same in every run. Then no kernel is needed: with
-            few rows, nothing is planned.
+        constants: give the operands that are the same in every run.
     """
 
     worth = 1
@@ -141,8 +141,8 @@ class MatrixProduct(ArrayPart):
 
     def _evaluate(self, plan: ArrayPlan, step: ArrayStep, operands: Sequence[Array]) -> None:
         """Vectors, or few rows, by the kernel, unless it takes long."""
-        constant = any(x is not None for x in self.constants)
-        if constant or max(x.size for x in operands) > PACKED_MOST:
+        fixed = [x.size for x, of in zip(operands, self.constants, strict=True) if of is not None]
+        if max(fixed, default=0) > FEW or max(x.size for x in operands) > PACKED_MOST:
             raise NotPlannedError(f"{step} multiplies {[x.shape for x in operands]}")
         plan.evaluate(step, self.kernel)
 
