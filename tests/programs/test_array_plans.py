@@ -186,3 +186,28 @@ def test_every_value_is_rounded_where_the_program_rounds_it() -> None:
     actual = net.session([last]).run({"x": normal(1, STEPS, SIZE)})[last].astype(np.float32)
     assert set(np.unique(actual % 1)) <= {0.0}
     assert len(np.unique(actual)) > 2
+
+
+def test_a_constant_is_packed_once_for_all_shapes() -> None:
+    net = Rows(half=True)
+    last = net.op("matmul", x="x", y=normal(SIZE, 64), transpose_x=False, transpose_y=False)
+    session = net.session([last])
+    session.run({"x": normal(1, STEPS, SIZE)})
+    ((part,),) = session._plan.schedules.values()
+    (step,) = part.steps
+    first = step.array_part._kept
+    part.region.pool.plans.clear()
+    session.run({"x": normal(1, STEPS, SIZE)})
+    assert first is not None
+    assert step.array_part._kept is first
+
+
+def test_constants_that_do_not_stay_widened_are_not_kept() -> None:
+    net = Rows(half=True)
+    table = normal(SIZE, 400)
+    last = net.op("matmul", x="x", y=table, transpose_x=False, transpose_y=False)
+    last = net.op("add", x=last, y=normal(1, STEPS, 400))
+    session = net.session([last], widened=False)
+    session.run({"x": normal(1, STEPS, SIZE)})
+    (parts,) = session._plan.schedules.values()
+    assert [part.region for part in parts] == [None, None]

@@ -16,6 +16,7 @@ from mlferry import lanes
 from mlferry.errors import PredictionError, SpecError
 from mlferry.layers.builder import Builder
 from mlferry.runtime.planned import worth
+from mlferry.runtime.planned.arrays import parts
 from mlferry.runtime.planned.arrays.region import ArrayRegion
 from mlferry.runtime.session import Session
 
@@ -289,6 +290,21 @@ def test_networks_put_together_at_random(seed: int) -> None:
     every = [name for layer in n.network.layers for name in layer.output]
     shown = sorted({every[-1], *rng.choice(every, 3)})
     agree(n.network, {"x": normal(1, STEPS, SIZE, seed=seed)}, shown)
+
+
+def test_a_copy_in_the_place_of_a_view_is_made_in_each_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would hold what was there when the plan was made."""
+    start = parts.Viewed.__init__
+
+    def copying(part: parts.Viewed, views: Any) -> None:
+        start(part, lambda x: tuple(view.copy() for view in views(x)))
+
+    monkeypatch.setattr(parts.Viewed, "__init__", copying)
+    network = Network()
+    last = pieces(network)
+    assert all(map(is_planned, agree(network.network, {"x": normal(1, STEPS, SIZE)}, [last])))
 
 
 @pytest.fixture

@@ -68,8 +68,8 @@ class Part(ABC):
         return self._derived[key]  # type: ignore[no-any-return]
 
 
-class PlannedStep(Protocol):
-    """A layer of a network, or an operation of a program, as the plans see it."""
+class AnyStep(Protocol):
+    """A layer of a network, or an operation of a program, as all plans see it."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -78,6 +78,21 @@ class PlannedStep(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]:
         """The blobs that it makes."""
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its result is rounded to float16."""
+
+    def infer(self, shapes: Sequence[Shape]) -> Sequence[OpenShape] | None:
+        """The shapes of its outputs for those of its inputs.
+
+        Raises:
+            SpecError: they do not fit.
+        """
+
+
+class PlannedStep(AnyStep, Protocol):
+    """The same as plans of convolutional parts see it."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -94,17 +109,6 @@ class PlannedStep(Protocol):
     @property
     def is_flow(self) -> bool:
         """Whether it is a branch, a loop, or anything else that must keep its place."""
-
-    @property
-    def rounds(self) -> bool:
-        """Whether its result is rounded to float16."""
-
-    def infer(self, shapes: Sequence[Shape]) -> Sequence[OpenShape] | None:
-        """The shapes of its outputs for those of its inputs.
-
-        Raises:
-            SpecError: they do not fit.
-        """
 
 
 class Plan:

@@ -16,9 +16,8 @@ from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.lanes import WORTH_A_THREAD, SharingTrial, may_share
 from mlferry.numerics import half
-from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned.maps import Array, aligned
-from mlferry.runtime.planned.plan import NotPlannedError
+from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
 from mlferry.runtime.threads import Part as Run, run_steps
 
 Shape = tuple[int, ...]
@@ -53,31 +52,12 @@ class ArrayPart(ABC):
         return None
 
 
-class ArrayStep(Protocol):
-    """A layer of a network, or an operation of a program, as the plans see it."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The blobs that it takes."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The blobs that it makes."""
+class ArrayStep(AnyStep, Protocol):
+    """A layer of a network, or an operation of a program, as plans on arrays see it."""
 
     @property
     def array_part(self) -> ArrayPart | None:
         """What a plan knows of it; None where no plan may take it."""
-
-    @property
-    def rounds(self) -> bool:
-        """Whether its result is rounded to float16."""
-
-    def infer(self, shapes: Sequence[Shape]) -> Sequence[OpenShape] | None:
-        """The shapes of its outputs for those of its inputs.
-
-        Raises:
-            SpecError: they do not fit.
-        """
 
 
 @dataclass(eq=False)
