@@ -75,7 +75,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         # An open pipe: when it closes, the worker knows that this process has ended.
         self._line = -1
-        self._first = 0  # bytes that it took after starting
+        self._first = self._taken = 0  # bytes that it took after starting, and after an answer
         # Those of the parent of a fork, kept as they are.
         self._left: list[subprocess.Popen[bytes]] = []
         if hasattr(os, "register_at_fork"):
@@ -124,7 +124,7 @@ class Worker:
         idle = _IDLE * limits.current().seconds
         with self._lock:
             process = self._started(name)
-            watch = watching.Watch(process, seconds * PATIENCE, idle, allowed)
+            watch = watching.Watch(process, seconds * PATIENCE, idle, allowed + self._taken)
             try:
                 with watch:
                     answer, result = _exchange(process, header, parts)
@@ -152,8 +152,8 @@ class Worker:
 
     def _has_grown(self, process: subprocess.Popen[bytes]) -> bool:
         """Whether requests left more memory in use than one may take."""
-        left = watching.resident(process.pid) - self._first
-        return left > limits.current().reader_memory
+        self._taken = watching.resident(process.pid)
+        return self._taken - self._first > limits.current().reader_memory
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         line, self._line = os.pipe()
@@ -190,7 +190,7 @@ class Worker:
                 f"(exit {self._stop()}). If you trust the file: with "
                 "mlferry.limits.changed(isolated=False): ..."
             )
-        self._first = watching.resident(process.pid)
+        self._first = self._taken = watching.resident(process.pid)
         return process
 
     def _end(self) -> None:
