@@ -213,6 +213,18 @@ def test_planned_and_plain_agree(name: str, batch: int) -> None:
     agree(network.network, sample, every)
 
 
+def test_views_that_are_shown_lie_as_without_a_plan() -> None:
+    """NumPy sums in the order of the memory: what follows has the same bits either way."""
+    network = Network()
+    view = network.put("transpose", network.dense("x", SIZE), axes=(2, 1, 0))
+    sample = {"x": normal(1, STEPS, SIZE)}
+    planned, plain = (Session(network.network, planned=each) for each in (True, False))
+    one, other = (session.run(sample, [view])[view] for session in (planned, plain))
+    assert all(is_planned(part.region) for part in planned._program(frozenset([view])).parts)
+    assert one.strides == other.strides
+    assert not one.flags.c_contiguous
+
+
 def lstm(n: int, units: int, directions: int, place: int = 0, **how: Any) -> dict[str, Any]:
     """The parameters of an LSTM with sigmoid and tanh."""
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
