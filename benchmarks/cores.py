@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 ROUNDS = 4
 SAMPLES = 16
+LEAST = 0.1  # seconds
 
 
 def prepared(name: str, threads: int | None) -> tuple[Any, dict[str, Any]]:
@@ -46,10 +47,10 @@ def prepared(name: str, threads: int | None) -> tuple[Any, dict[str, Any]]:
 
 
 def seconds(work: Callable[[], Any], runs: int) -> list[float]:
-    """Of each run, after one that counts for nothing."""
+    """Of each run, after one that counts for nothing; more of them where they are short."""
     work()
-    found = []
-    for _ in range(runs):
+    found: list[float] = []
+    while len(found) < runs or sum(found) < LEAST:
         start = time.perf_counter()
         work()
         found.append(time.perf_counter() - start)
@@ -66,7 +67,7 @@ def alone(name: str, runs: int) -> dict[str, float]:
     samples = [data] * SAMPLES
     for _ in range(2):
         for key, model in (("one list", one), ("all list", all_cores)):
-            found.setdefault(key, []).extend(seconds(lambda m=model: m.predict(samples), 1))
+            found.setdefault(key, []).extend(seconds(lambda m=model: m.predict(samples), 2))
     return {key: statistics.median(times) for key, times in found.items()}
 
 

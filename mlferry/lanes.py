@@ -90,31 +90,92 @@ class _Request:
             self._ended.acquire()
 
 
+class Mailbox(ABC):
+    """Where a helper looks for another `Walk` for a moment, before it sleeps.
+
+    A core that sleeps takes up to half a millisecond to wake, longer than a small network takes.
+    One thread at a time posts.
+    """
+
+    @abstractmethod
+    def open(self) -> bool:
+        """Let `attend` begin; false if the helper has not come back from the last time."""
+
+    @abstractmethod
+    def attend(self) -> None:
+        """Take part in what is posted, until nothing is for a moment, or until `close`."""
+
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether something may be posted."""
+
+    @abstractmethod
+    def is_in_use(self) -> bool:
+        """Whether the helper takes part in what was posted."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the helper come back to its other requests."""
+
+    @abstractmethod
+    def keep(self, *posted: object) -> int:
+        """Keep what is about to be posted, in place of what was; returns where to post it."""
+
+
 class _Helper:
-    """A thread that waits for requests."""
+    """A thread that waits for requests.
+
+    Attributes:
+        mailbox: where it waits for a moment; None until `attending`.
+    """
 
     def __init__(self) -> None:
-        self.requests: SimpleQueue[_Request] = SimpleQueue()
+        self._requests: SimpleQueue[Part] = SimpleQueue()
+        self.mailbox: Mailbox | None = None
         threading.Thread(target=self._work, name="mlferry helper", daemon=True).start()
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it looks at its mailbox, or is about to."""
+        return self.mailbox is not None and self.mailbox.is_open()
+
+    def ask(self, request: Part) -> None:
+        """Let it do something as soon as it can."""
+        self._requests.put(request)
+        if self.mailbox is not None:
+            self.mailbox.close()
+
+    def attending(self, make: Callable[[], Mailbox]) -> Mailbox | None:
+        """Its mailbox, to which it goes if it is not there; None if it is about to leave it."""
+        self.mailbox = self.mailbox or make()
+        if not self.mailbox.is_open():
+            if not self.mailbox.open():
+                return None
+            self._requests.put(self.mailbox.attend)
+        return self.mailbox
 
     def _work(self) -> None:
         with np.errstate(all="ignore"):  # NumPy 1 has these settings for each thread
             while True:
-                self.requests.get().run()
+                self._requests.get()()
 
 
 _STATISTICS = Path("/proc/stat")
 _FRESH = 0.05  # seconds
 
 
-def free_cores() -> int:
-    """How many cores are idle now; if the system does not say, all but this thread's."""
+def free_cores(awake: int = 0) -> int:
+    """How many cores are idle now; if the system does not say, all but this thread's.
+
+    Args:
+        awake: how many threads of this process run without any work.
+    """
     try:
         text = _STATISTICS.read_text(encoding="ascii")
-        running = int(text.split("procs_running", 1)[1].split(None, 1)[0])
+        running = int(text.split("procs_running", 1)[1].split(None, 1)[0]) - awake
     except (OSError, ValueError, IndexError):
         running = 1
-    return max(0, (os.cpu_count() or 1) - running)
+    return max(0, (os.cpu_count() or 1) - max(1, running))
 
 
 class _Helpers:
@@ -136,19 +197,24 @@ class _Helpers:
     def take(self) -> _Helper | None:
         """An idle helper; None if all of them work, or other processes use the cores."""
         with self._lock:
-            working = self._count - len(self._idle)
-            now = time.monotonic()
-            if not working and now - self._looked > _FRESH:
-                self._looked = now
-                self._free.append(free_cores())
-            if working >= max(self._free):
+            if not self._left():
                 return None
             if self._idle:
-                return self._idle.pop()
+                awake = (place for place, helper in enumerate(self._idle) if helper.is_awake)
+                return self._idle.pop(next(awake, -1))
             if self._count >= cores() - 1:
                 return None
             self._count += 1
         return _Helper()
+
+    def _left(self) -> int:
+        """How many more may work, as far as other processes use no core."""
+        working = self._count - len(self._idle)
+        now = time.monotonic()
+        if not working and now - self._looked > _FRESH:
+            self._looked = now
+            self._free.append(free_cores(sum(helper.is_awake for helper in self._idle)))
+        return max(0, max(self._free) - working)
 
     def give_back(self, helper: _Helper) -> None:
         with self._lock:
@@ -183,7 +249,7 @@ def share(lanes: Sequence[Sequence[Part]], is_done: Callable[[], bool] = lambda:
         if helper is None:
             break
         request = _Request(_taking(parts, numbers, inside))
-        helper.requests.put(request)
+        helper.ask(request.run)
         requests.append((helper, request))
     try:
         _taking(lanes[0], numbers, inside)()
@@ -224,8 +290,15 @@ class Walk(ABC):
         self.length, self.threads = length, threads
 
     @abstractmethod
-    def begin(self) -> Callable[[int], int]:
+    def mailbox(self) -> Mailbox:
+        """Makes one for such steps."""
+
+    @abstractmethod
+    def begin(self, mailboxes: Sequence[Mailbox] = ()) -> Callable[[int], int]:
         """A new way through them.
+
+        Args:
+            mailboxes: of helpers that take part, if they are still there.
 
         Returns:
             what each thread calls with the step from which it goes on, 0 at first. It returns the
@@ -267,6 +340,40 @@ def run_steps(steps: Sequence[Part]) -> None:
     together = _Together(steps, most)
     works = [functools.partial(together.run, thread) for thread in range(most)]
     share([works] * most, lambda: together.is_done)
+
+
+def lead(steps: Sequence[Part]) -> None:
+    """Run steps one after another, for which the threads that share each `Walk` stay awake.
+
+    As `run_steps`, for short steps: threads look for the next ones for a moment, in this call and
+    the next one. Other steps than a `Walk` run on this thread.
+
+    Raises:
+        Exception: what a step raises; later ones do not run.
+    """
+    walks = [step for step in steps if isinstance(step, Walk)]
+    most = min(max((walk.threads for walk in walks), default=1), _allowed.get())
+    helpers: list[_Helper] = []
+    while len(helpers) < most - 1 and (helper := _helpers.take()) is not None:
+        helpers.append(helper)
+    try:
+        made = [helper.attending(walks[0].mailbox) for helper in helpers]
+        mailboxes = [mailbox for mailbox in made if mailbox is not None]
+        try:
+            for step in steps:
+                if isinstance(step, Walk):
+                    opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
+                    _follow(step.begin(opened), step.length, lambda: False)
+                else:
+                    step()
+        except BaseException:
+            # a helper may still write to what the caller uses again
+            while any(mailbox.is_in_use() for mailbox in mailboxes):
+                time.sleep(0)
+            raise
+    finally:
+        for helper in helpers:
+            _helpers.give_back(helper)
 
 
 def _threads(step: Part) -> int:
@@ -341,7 +448,7 @@ class SharingTrial:
         if place == 0:
             self._seconds = {False: math.inf, True: math.inf}
         tries = place < 2 * _TRIES
-        shares = place % 2 == 0 if tries else self._seconds[True] < self._seconds[False]
+        shares = place < _TRIES if tries else self._seconds[True] < self._seconds[False]
         start = time.perf_counter()
         (shared if shares else alone)()
         if tries:

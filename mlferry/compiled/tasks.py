@@ -17,10 +17,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
+from mlferry import lanes
 from mlferry.compiled.arithmetic import combine, move_apart
 from mlferry.compiled.functions import apply
 from mlferry.compiled.record import (
@@ -42,6 +45,7 @@ from mlferry.compiled.rows import normalize, softmax
 from mlferry.compiled.vectors import (
     BYTES,
     INT,
+    MACHINE,
     SCRATCH,
     WHOLE,
     Array,
@@ -59,6 +63,7 @@ _INFINITE = np.float32(np.inf)
 _LEAST = 150_000  # multiplications of a task: fewer take no longer than sharing them
 _SPARE = 2  # tasks of a step for each core, as a thread may come late
 _MOVED = 1 << 14  # values that a task writes, at least
+_MOMENT = 40_000  # how often a helper asks for more, in some milliseconds
 _PATIENCE = 1_000_000  # how often a thread asks whether others have ended: under a millisecond
 
 
@@ -145,24 +150,70 @@ def shares_of(multiplications: int) -> int:
     return max(1, min(_SPARE * lane_count(multiplications), multiplications // _LEAST))
 
 
-def _at_place(emit: Callable[[ir.IRBuilder, Value], Value]) -> Any:
-    """A function for compiled code of a number at an address, which other threads change, too."""
-
-    @intrinsic
-    def function(typing: object, place: types.Type) -> Any:
-        def emitted(
-            _: BaseContext, builder: ir.IRBuilder, __: object, arguments: Sequence[Value]
-        ) -> Value:
-            return emit(builder, builder.inttoptr(arguments[0], INT.as_pointer()))
-
-        return types.intp(place), emitted
-
-    return function
+_instruction: Callable[..., Callable[..., Any]] = intrinsic
 
 
-# `_take` adds one and returns the number before; `_look` returns the number now
-_take = _at_place(lambda code, place: code.atomic_rmw("add", place, ir.Constant(INT, 1), "acq_rel"))
-_look = _at_place(lambda code, place: code.load_atomic(place, "acquire", 8))
+def _pointer(code: ir.IRBuilder, place: Value) -> Value:
+    """To a number that other threads change, too."""
+    return code.inttoptr(place, INT.as_pointer())
+
+
+@_instruction
+def _take(typing: object, place: types.Type) -> Any:
+    """Add one to the number at an address; gives the one before."""
+
+    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
+        pointer = _pointer(code, *arguments)
+        return code.atomic_rmw("add", pointer, ir.Constant(INT, 1), "acq_rel")
+
+    return types.intp(place), emit
+
+
+@_instruction
+def _look(typing: object, place: types.Type) -> Any:
+    """The number at an address."""
+
+    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
+        return code.load_atomic(_pointer(code, *arguments), "acquire", 8)
+
+    return types.intp(place), emit
+
+
+@_instruction
+def _change(typing: object, place: types.Type, old: types.Type, new: types.Type) -> Any:
+    """Write a number at an address where another one is; gives whether that was so."""
+
+    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
+        place, *numbers = arguments
+        result = code.cmpxchg(_pointer(code, place), *numbers, "acq_rel", "acquire")
+        return code.extract_value(result, 1)
+
+    return types.boolean(place, types.intp, types.intp), emit
+
+
+@_instruction
+def _pause(typing: object) -> Any:
+    """Let the other thread of the core go first for some nanoseconds."""
+
+    def emit(
+        context: BaseContext, code: ir.IRBuilder, _: object, arguments: Sequence[Value]
+    ) -> Value:
+        if MACHINE.pause:
+            instruction = ir.FunctionType(ir.VoidType(), [])
+            code.call(cgutils.get_or_insert_function(code.module, instruction, MACHINE.pause), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@_instruction
+def _memory(typing: object, place: types.Type) -> Any:
+    """What `carray` makes an array of."""
+
+    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
+        return code.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(place), emit
 
 
 @called
@@ -182,14 +233,8 @@ def _work_on_arrays(task: SimpleNamespace, scratch: Array) -> None:
         walk(task)
 
 
-_whole_numbers = types.Array(types.int64, 1, "C")
-
-
-@kernel(
-    TABLE, _whole_numbers, types.Array(types.int64, 2, "C"), WHOLE,
-    WHOLE, SCRATCH, returns=WHOLE,
-)  # fmt: skip
-def _go_through(
+@called
+def _walk(
     table: NDArray[Any],
     starts: NDArray[np.int64],
     counts: NDArray[np.int64],
@@ -197,19 +242,7 @@ def _go_through(
     patience: int,
     scratch: Array,
 ) -> int:
-    """One thread's way through the steps.
-
-    Args:
-        table: the tasks of all steps.
-        starts: the first task of each step, and the number of all.
-        counts: [2, steps], how many tasks threads have taken, and how many have ended.
-        step: where to start.
-        patience: how often to ask whether others have ended.
-        scratch: room for what is left of a row.
-
-    Returns:
-        the step of which others have not ended their tasks; at the end, the number of steps.
-    """
+    """One thread's way through the steps; see `_go_through`."""
     while step < starts.size - 1:
         count = starts[step + 1] - starts[step]
         taken, ended = address(counts[0, step:]), address(counts[1, step:])
@@ -235,6 +268,115 @@ def _go_through(
     return step
 
 
+_NUMBERS, _PAIRS = (types.Array(types.int64, rank, "C") for rank in (1, 2))
+# What a mailbox holds: the state of its helper, and where the table is that is posted. A helper
+# goes to and comes from work, and goes away; who leads it posts, and withdraws at the end.
+_STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS = range(6)
+_FIELDS = 6
+_AWAY, _WAITS, _POSTED, _WORKS = range(4)
+_NOBODY = np.zeros(0, np.int64)
+
+
+@kernel(TABLE, _NUMBERS, _PAIRS, WHOLE, WHOLE, SCRATCH, _NUMBERS, returns=WHOLE)
+def _go_through(
+    table: NDArray[Any],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    step: int,
+    patience: int,
+    scratch: Array,
+    mailboxes: NDArray[np.int64],
+) -> int:
+    """One thread's way through the steps.
+
+    Args:
+        table: the tasks of all steps.
+        starts: the first task of each step, and the number of all.
+        counts: [2, steps], how many tasks threads have taken, and how many have ended.
+        step: where to start.
+        patience: how often to ask whether others have ended.
+        scratch: room for what is left of a row.
+        mailboxes: where those of helpers are that may take part.
+
+    Returns:
+        the step of which others have not ended their tasks; at the end, the number of steps.
+    """
+    for place in mailboxes:
+        mailbox = carray(_memory(place), _FIELDS, np.int64)
+        mailbox[_TABLE], mailbox[_STARTS] = address(table), address(starts)
+        mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
+        mailbox[_TASKS] = table.size
+        _change(place, _WAITS, _POSTED)
+    step = _walk(table, starts, counts, step, patience, scratch)
+    for place in mailboxes:
+        _change(place, _POSTED, _WAITS)
+    return step
+
+
+@kernel(_NUMBERS, WHOLE, WHOLE, SCRATCH)
+def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Array) -> None:
+    """A helper's work on what is posted, until nothing is for a moment, or it is called away."""
+    place, asked = address(mailbox), 0
+    state = _look(place)
+    while state != _AWAY:
+        if state == _POSTED and _change(place, _POSTED, _WORKS):
+            steps = mailbox[_STEPS]
+            _walk(
+                carray(_memory(mailbox[_TABLE]), mailbox[_TASKS], TASK),
+                carray(_memory(mailbox[_STARTS]), steps + 1, np.int64),
+                carray(_memory(mailbox[_COUNTS]), (2, steps), np.int64),
+                0, patience, scratch,
+            )  # fmt: skip
+            _change(place, _WORKS, _WAITS)
+            asked = 0
+        asked += 1
+        if asked > moment:
+            _change(place, _WAITS, _AWAY)
+        _pause()
+        state = _look(place)
+
+
+class Mailbox(lanes.Mailbox):
+    """Where a helper looks for the next `Table`; all of its work is in compiled code."""
+
+    def __init__(self) -> None:
+        self._numbers = np.zeros(_FIELDS, np.int64)
+        self._kept: object = None
+        self._is_attended = False  # until `attend` has ended, whatever the state is
+
+    def open(self) -> bool:
+        """See `lanes.Mailbox`."""
+        if self._is_attended:
+            return False
+        self._is_attended = True
+        self._numbers[_STATE] = _WAITS
+        return True
+
+    def attend(self) -> None:
+        """See `lanes.Mailbox`."""
+        try:
+            _attend(self._numbers, _MOMENT, _PATIENCE, scratch())
+        finally:
+            self._is_attended = False
+
+    def is_open(self) -> bool:
+        """See `lanes.Mailbox`."""
+        return bool(self._numbers[_STATE] == _WAITS)
+
+    def is_in_use(self) -> bool:
+        """See `lanes.Mailbox`."""
+        return bool(self._numbers[_STATE] == _WORKS)
+
+    def close(self) -> None:
+        """See `lanes.Mailbox`."""
+        self._numbers[_STATE] = _AWAY
+
+    def keep(self, *posted: object) -> int:
+        """Keep what is about to be posted, in place of what was; returns where the numbers are."""
+        self._kept = posted
+        return self._numbers.__array_interface__["data"][0]
+
+
 class Table(Walk):
     """Steps of tasks.
 
@@ -248,12 +390,19 @@ class Table(Walk):
         self._starts = np.array([0, *accumulate(map(len, steps))], np.int64)
         super().__init__(len(steps), lane_count(max(map(len, steps), default=0)))
 
-    def begin(self) -> Callable[[int], int]:
+    def begin(self, mailboxes: Sequence[lanes.Mailbox] = ()) -> Callable[[int], int]:
         """See `Walk`."""
         counts = np.zeros((2, self.length), np.int64)
+        posted = _NOBODY
+        if mailboxes:
+            posted = np.array([each.keep(self, counts) for each in mailboxes], np.int64)
         return lambda step: _go_through(
-            self._table, self._starts, counts, step, _PATIENCE, scratch()
+            self._table, self._starts, counts, step, _PATIENCE, scratch(), posted
         )
+
+    def mailbox(self) -> lanes.Mailbox:
+        """See `Walk`."""
+        return Mailbox()
 
 
 def joined(runs: Iterable[Part]) -> Iterator[Part]:

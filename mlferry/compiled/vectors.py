@@ -50,10 +50,12 @@ class Machine:
     Attributes:
         lanes: float32 values in a vector.
         registers: how many vectors it holds.
+        pause: the instruction of LLVM for a thread that waits, or nothing.
     """
 
     lanes: int
     registers: int
+    pause: str = ""
 
     @property
     def most_pixels(self) -> int:
@@ -69,9 +71,10 @@ def _this_machine() -> Machine:
     features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
     if platform.machine().lower() in ("arm64", "aarch64"):
         return Machine(4, 32)
+    pause = "llvm.x86.sse2.pause" if "sse2" in features else ""
     if "avx512f" in features:
-        return Machine(16, 32)
-    return Machine(8 if "avx" in features else 4, 16)
+        return Machine(16, 32, pause)
+    return Machine(8 if "avx" in features else 4, 16, pause)
 
 
 MACHINE = _this_machine()

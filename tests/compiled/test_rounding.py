@@ -295,7 +295,7 @@ def test_threads_change_nothing(
     results = []
     for threads in (1, 4):
         monkeypatch.setattr(lanes, "cores", lambda threads=threads: threads)
-        monkeypatch.setattr(lanes, "free_cores", lambda threads=threads: threads - 1)
+        monkeypatch.setattr(lanes, "free_cores", lambda awake, threads=threads: threads - 1)
         moments = case(groups, inputs, outputs, [])[1]
         with lanes.at_most(threads):
             results.append(choose(weights, moments, GRIDS[name])[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +23,7 @@ from mlferry.errors import PredictionError
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine of three cores, with helpers of this test's own."""
     monkeypatch.setattr(lanes, "cores", lambda: 3)
-    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
+    monkeypatch.setattr(lanes, "free_cores", lambda awake=0: 2)
     monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
 
 
@@ -73,6 +75,139 @@ def test_a_thread_that_has_waited_for_long_goes_on(
         np.testing.assert_array_equal(maps[-1], maps[0])
         for each in maps[1:]:
             each.fill(np.nan)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helpers stay awake until they are called away."""
+    monkeypatch.setattr(tasks, "_MOMENT", 1 << 60)
+
+
+def is_awake(helpers: int) -> bool:
+    """Whether so many helpers wait for more, after they have had time to."""
+    idle, end = lanes._helpers._idle, time.monotonic() + 10
+    while sum(helper.is_awake for helper in idle) < helpers and time.monotonic() < end:
+        time.sleep(1e-4)
+    return len(idle) == helpers and all(helper.is_awake for helper in idle)
+
+
+@pytest.mark.parametrize("parts", [2, 7])
+@pytest.mark.usefixtures("three_threads", "patient")
+def test_helpers_that_are_awake_take_part(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wake for the first table; then nobody is asked."""
+    made = [relayed(normal(14, 60, 50), 9, parts) for _ in range(3)]
+    lanes.lead([made[0][0]])
+    helpers = min(parts, 3) - 1
+    assert is_awake(helpers)
+    monkeypatch.setattr(lanes, "share", pytest.fail)
+    for turn in range(300):
+        table, maps = made[turn % 3]
+        doubled = np.zeros_like(maps[-1])
+        steps = [table, lambda maps=maps, y=doubled: np.multiply(maps[-1], 2, out=y), table]
+        lanes.lead(steps)
+        np.testing.assert_array_equal(doubled, maps[0][::-1] * 2)
+        np.testing.assert_array_equal(maps[-1], maps[0][::-1])
+        for each in maps[1:]:
+            each.fill(np.nan)
+        assert is_awake(helpers)
+    for helper in lanes._helpers._idle:
+        helper.mailbox.close()
+
+
+@pytest.mark.usefixtures("three_threads", "patient")
+def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
+    table, maps = relayed(normal(14, 6, 50), 3, 2)
+    lanes.lead([table])
+    assert is_awake(1)
+    (helper,) = lanes._helpers._idle
+    mailbox, counts = helper.mailbox, np.zeros((2, table.length), np.int64)
+    assert isinstance(mailbox, tasks.Mailbox)
+    mailbox.keep(table, counts)
+    for each in maps[1:]:
+        each.fill(np.nan)
+    places = [tasks._number(each) for each in (table._table, table._starts, counts)]
+    mailbox._numbers[1:] = *places, table.length, table._table.size
+    mailbox._numbers[tasks._STATE] = tasks._POSTED
+    assert is_awake(1)
+    np.testing.assert_array_equal(maps[-1], maps[0][::-1])
+    np.testing.assert_array_equal(counts[1], [2, 2, 2])
+    mailbox.close()
+
+
+@pytest.mark.usefixtures("three_threads", "patient")
+def test_helpers_that_are_awake_do_what_else_is_asked_of_them() -> None:
+    table, _ = relayed(normal(14, 6, 50), 3, 3)
+    lanes.lead([table])
+    assert is_awake(2)
+    who: set[int] = set()
+    all_there = threading.Barrier(3, timeout=10)
+
+    def part() -> None:
+        who.add(threading.get_ident())
+        all_there.wait()
+
+    lanes.share([[part] * 3] * 3)
+    assert len(who) == 3
+    assert not any(helper.is_awake for helper in lanes._helpers._idle)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_helpers_go_to_sleep_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MOMENT", 10)
+    table, maps = relayed(normal(14, 6, 50), 3, 3)
+    for _ in range(20):
+        lanes.lead([table])
+        np.testing.assert_array_equal(maps[-1], maps[0][::-1])
+        for each in maps[1:]:
+            each.fill(np.nan)
+    end = time.monotonic() + 10
+    while any(helper.is_awake for helper in lanes._helpers._idle) and time.monotonic() < end:
+        time.sleep(1e-3)
+    assert not any(helper.is_awake for helper in lanes._helpers._idle)
+
+
+@pytest.mark.usefixtures("three_threads", "patient")
+def test_an_error_while_helpers_are_awake() -> None:
+    table, maps = relayed(normal(14, 6, 50), 3, 3)
+    lanes.lead([table])
+    assert is_awake(2)
+
+    def fail() -> None:
+        raise PredictionError("of a step")
+
+    for _ in range(5):
+        with pytest.raises(PredictionError, match="of a step"):
+            lanes.lead([table, fail, table])
+        assert not any(helper.mailbox.is_in_use() for helper in lanes._helpers._idle)
+    lanes.lead([table])
+    np.testing.assert_array_equal(maps[-1], maps[0][::-1])
+    for helper in lanes._helpers._idle:
+        helper.mailbox.close()
+
+
+@pytest.mark.usefixtures("three_threads", "patient")
+def test_threads_that_lead_the_same_helpers() -> None:
+    """Each of four threads runs tables of its own; two helpers go from one to the other."""
+    made = [relayed(normal(14, 6, 50), 9, 3) for _ in range(4)]
+    wrong: list[int] = []
+
+    def lead(number: int) -> None:
+        table, maps = made[number]
+        for _ in range(200):
+            lanes.lead([table])
+            if not np.array_equal(maps[-1], maps[0][::-1]):
+                wrong.append(number)
+            for each in maps[1:]:
+                each.fill(np.nan)
+
+    threads = [threading.Thread(target=lead, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    for helper in lanes._helpers._idle:
+        helper.mailbox.close()
 
 
 @pytest.mark.usefixtures("three_threads")

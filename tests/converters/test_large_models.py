@@ -136,7 +136,7 @@ def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
     # three threads take a few numbers at a time
     monkeypatch.setattr(lanes, "_AT_ONCE", 16)
     monkeypatch.setattr(lanes, "cores", lambda: 3)
-    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
+    monkeypatch.setattr(lanes, "free_cores", lambda awake=0: 2)
     monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
 
 

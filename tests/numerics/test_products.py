@@ -130,7 +130,7 @@ def test_any_number_of_threads_gives_the_same_bits(
         alone = LARGE[name]()
     for number in (2, 3):
         monkeypatch.setattr(lanes, "cores", lambda number=number: number)
-        monkeypatch.setattr(lanes, "free_cores", lambda number=number: number - 1)
+        monkeypatch.setattr(lanes, "free_cores", lambda awake, number=number: number - 1)
         monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
         with monkeypatch.context() as patch:
             together, counts = shared_parts(LARGE[name], patch)

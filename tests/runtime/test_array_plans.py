@@ -446,7 +446,7 @@ def test_the_bits_are_the_same_on_any_number_of_cores(
     monkeypatch.setattr("mlferry.runtime.planned.arrays.plan.WORTH_A_THREAD", 0)
     for cores in (1, 3):
         monkeypatch.setattr(lanes, "cores", lambda cores=cores: cores)
-        monkeypatch.setattr(lanes, "free_cores", lambda cores=cores: cores - 1)
+        monkeypatch.setattr(lanes, "free_cores", lambda awake, cores=cores: cores - 1)
         monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
         session = Session(network.network)
         for _ in range(20):

@@ -29,7 +29,7 @@ from mlferry.spec.proto import neural_network_pb2 as nn
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine of three cores, with helpers of this test's own."""
     monkeypatch.setattr(lanes, "cores", lambda: 3)
-    monkeypatch.setattr(lanes, "free_cores", lambda: 2)
+    monkeypatch.setattr(lanes, "free_cores", lambda awake=0: 2)
     monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
 
 
@@ -314,7 +314,7 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
     result = []
     for number in (1, 2, 3):
         monkeypatch.setattr(lanes, "cores", lambda number=number: number)
-        monkeypatch.setattr(lanes, "free_cores", lambda number=number: number - 1)
+        monkeypatch.setattr(lanes, "free_cores", lambda awake, number=number: number - 1)
         monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
         model = photo_network(size)
         alone = [model.predict(sample)["y"] for sample in data]

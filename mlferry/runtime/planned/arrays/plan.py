@@ -14,7 +14,7 @@ from mlferry import limits
 from mlferry.compiled import arrays as tasks
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.lanes import WORTH_A_THREAD, SharingTrial, may_share
+from mlferry.lanes import WORTH_A_THREAD, SharingTrial, lead, may_share
 from mlferry.numerics import half
 from mlferry.runtime.planned.maps import Array, aligned
 from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
@@ -135,7 +135,7 @@ class ArrayPlan:
         if self._work < WORTH_A_THREAD or not may_share():
             self._run_alone()
         elif self._work < _LONG:
-            self._trial.run(self._run_alone, lambda: run_steps(self._runs))
+            self._trial.run(self._run_alone, lambda: lead(self._runs))
         else:
             run_steps(self._runs)
 
