@@ -336,7 +336,7 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
         state = _look(place)
 
 
-class Mailbox(lanes.Mailbox):
+class TableMailbox(lanes.Mailbox):
     """Where a helper looks for the next `Table`; all of its work is in compiled code."""
 
     def __init__(self) -> None:
@@ -402,7 +402,7 @@ class Table(Walk):
 
     def mailbox(self) -> lanes.Mailbox:
         """See `Walk`."""
-        return Mailbox()
+        return TableMailbox()
 
 
 def joined(runs: Iterable[Part]) -> Iterator[Part]:

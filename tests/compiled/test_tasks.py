@@ -121,7 +121,7 @@ def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
     assert is_awake(1)
     (helper,) = lanes._helpers._idle
     mailbox, counts = helper.mailbox, np.zeros((2, table.length), np.int64)
-    assert isinstance(mailbox, tasks.Mailbox)
+    assert isinstance(mailbox, tasks.TableMailbox)
     mailbox.keep(table, counts)
     for each in maps[1:]:
         each.fill(np.nan)
