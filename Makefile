@@ -89,7 +89,7 @@ bench: .venv/ready  ## the published figures, us and a peer in one run (Python 3
 	$(DEV)/python benchmarks/memory.py --docs
 	$(DEV)/python benchmarks/layers.py --docs
 	$(DEV)/python benchmarks/workers.py --docs
-	$(DEV)/python benchmarks/many_samples.py --docs
+	$(DEV)/python benchmarks/many_samples.py --docs --idle
 	$(DEV)/python benchmarks/training.py --docs
 	$(DEV)/python benchmarks/converting.py --docs
 	$(DEV)/python benchmarks/converting.py --programs --docs
