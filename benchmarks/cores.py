@@ -1,10 +1,11 @@
 """One thread beside all cores, and two processes at once.
 
-    python benchmarks/cores.py [--runs 12] [--seconds 3] [--json FILE] [--docs]
+    python benchmarks/cores.py [--runs 12] [--seconds 2] [--json FILE] [--docs]
 
-Alone: the default beside `threads=1`, rounds of both by turns in one process; the ratio is that of
-the medians, at batch 1, and for a list of sixteen samples. Two at once: the seconds of a prediction
-in two processes that run together, by default and with `threads=1` each, by turns.
+Alone: the default beside `threads=1`, rounds of both by turns in one process, at batch 1, and for a
+list of sixteen samples. Two at once: the seconds of a prediction in two processes that run
+together, by default and with `threads=1` each, by turns. A ratio is the median of those of the
+rounds, as a processor's clock changes from one to the next.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-ROUNDS = 4
+ROUNDS = 5
 SAMPLES = 16
 LEAST = 0.1  # seconds
 
@@ -57,18 +58,23 @@ def seconds(work: Callable[[], Any], runs: int) -> list[float]:
     return found
 
 
-def alone(name: str, runs: int) -> dict[str, float]:
+def alone(name: str, runs: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds on one thread, and the ratios of all cores to it, of samples and of lists."""
     one, data = prepared(name, 1)
     all_cores, _ = prepared(name, None)
-    found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for key, model in (("one", one), ("all", all_cores)):
-            found.setdefault(key, []).extend(seconds(lambda m=model: m.predict(data), runs))
     samples = [data] * SAMPLES
-    for _ in range(2):
-        for key, model in (("one list", one), ("all list", all_cores)):
-            found.setdefault(key, []).extend(seconds(lambda m=model: m.predict(samples), 2))
-    return {key: statistics.median(times) for key, times in found.items()}
+    times: list[float] = []
+    ratios: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for given, count, found in zip((data, samples), (runs, 2), ratios, strict=True):
+            single, shared = (
+                statistics.median(seconds(lambda m=model, x=given: m.predict(x), count))
+                for model in (one, all_cores)
+            )
+            found.append(shared / single)
+            if given is data:
+                times.append(single)
+    return times, *ratios
 
 
 def one_of_two(name: str, threads: int | None, length: float) -> None:
@@ -104,25 +110,25 @@ def two_at_once(name: str, threads: str, length: float) -> float:
 
 
 def measured(name: str, runs: int, length: float) -> dict[str, Any]:
-    found = alone(name, runs)
-    default, single = [], []
-    for _ in range(2):
-        default.append(two_at_once(name, "default", length))
-        single.append(two_at_once(name, "1", length))
+    times, ratios, of_lists = alone(name, runs)
+    both = [
+        (two_at_once(name, "1", length), two_at_once(name, "default", length))
+        for _ in range(ROUNDS)
+    ]
     return {
         "network": name,
-        "milliseconds": 1e3 * found["one"],
-        "ratio": found["all"] / found["one"],
-        "ratio of lists": found["all list"] / found["one list"],
-        "two milliseconds": 1e3 * statistics.mean(single),
-        "two ratio": statistics.mean(default) / statistics.mean(single),
+        "milliseconds": 1e3 * statistics.median(times),
+        "ratio": statistics.median(ratios),
+        "ratio of lists": statistics.median(of_lists),
+        "two milliseconds": 1e3 * statistics.median(single for single, _ in both),
+        "two ratio": statistics.median(default / single for single, default in both),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--docs", action="store_true", help="write the table of docs/speed.md")
     parser.add_argument("--one-of-two", nargs=2, help=argparse.SUPPRESS)
