@@ -121,12 +121,16 @@ class _Watches:
     def _look(self) -> None:
         while True:
             time.sleep(_TICK)
-            with self._changed:
+            with self._changed, contextlib.ExitStack() as ending:
+                ending.callback(self._end)
                 if not self._changed.wait_for(lambda: self._all, _REST):
-                    self._is_watched = False
                     return
                 for watch in self._all:
                     watch.look()
+                ending.pop_all()  # it goes on: there was no error
+
+    def _end(self) -> None:
+        self._is_watched = False
 
 
 _WATCHES = _Watches()

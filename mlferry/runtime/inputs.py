@@ -70,6 +70,9 @@ def to_blob(
     raise PredictionError(f"a network cannot take the {features.show(feature)} input {name!r}")
 
 
+_HELD = frozenset(map(np.dtype, ("f2", "f4", *"?bBhHiIlLqQ")))  # float32 holds their ranges
+
+
 def fixed_shapes(
     description: model_pb2.ModelDescription, network: networks.Network
 ) -> dict[str, tuple[int, ...]] | None:
@@ -90,10 +93,7 @@ def fit(data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
         isinstance(data, dict)
         and data.keys() == shapes.keys()
         and all(
-            type(value) is np.ndarray
-            and value.shape == shapes[name]
-            and value.dtype.kind in "fiub"
-            and value.dtype.itemsize <= 4
+            type(value) is np.ndarray and value.shape == shapes[name] and value.dtype in _HELD
             for name, value in data.items()
         )
     )

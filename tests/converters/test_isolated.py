@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlferry import limits
+from mlferry.converters import watching
 from mlferry.converters.isolated import Worker
 from mlferry.errors import LimitError, MlferryError, ModelFileError
 
@@ -116,6 +118,23 @@ def test_what_earlier_files_left_is_not_counted(tmp_path: Path) -> None:
     worker = Worker(script(tmp_path, statement, "LEFT = []\n"), "the library")
     processes = [ask(worker, 10) for _ in range(6)]
     assert len(set(map(str, processes))) == 3
+    worker._stop()
+
+
+@linux
+def test_after_a_watch_that_failed_others_are_watched(
+    tmp_path: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread watches all requests; an error has ended it."""
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    worker = Worker(script(tmp_path, "time.sleep(float(told[0])); return []"), "the library")
+    with monkeypatch.context() as patched:
+        patched.setattr(watching.Watch, "look", lambda _: 1 // 0)
+        assert worker.ask("f.x", "answer", ["0.2"], [], 10) == []
+    assert {error.exc_type for error in errors} == {ZeroDivisionError}
+    with pytest.raises(LimitError):
+        worker.ask("f.x", "answer", ["20"], [], 0.1)
     worker._stop()
 
 

@@ -35,6 +35,8 @@ from mlferry.errors import ExportError, UnsupportedLayersError
 from mlferry.models.problems import validate
 from mlferry.models.utils import change_input_output_types, rename_feature
 from mlferry.numerics import half
+from mlferry.runtime.evaluators.pipeline import PipelineEvaluator
+from mlferry.runtime.evaluators.program import ProgramEvaluator
 from mlferry.runtime.program_session import ProgramSession
 from mlferry.runtime.session import Session
 from mlferry.spec import networks
@@ -553,9 +555,18 @@ def _half_by_operations(subject: Subject) -> Run:
         ProgramSession.__init__.__kwdefaults__, {"planned": False, "compiled": False}
     ):
         program = program.with_precision("half")
-        session = program.evaluator.session
-    assert (session.planned, session.compiled) == (False, False)
+        sessions = list(_program_sessions(program.evaluator))
+    assert {(session.planned, session.compiled) for session in sessions} == {(False, False)}
     return _under(program, _renaming(subject.spec, program.spec))
+
+
+def _program_sessions(evaluator: object) -> Iterator[ProgramSession]:
+    """That of a program, or those of the programs of a pipeline."""
+    if isinstance(evaluator, PipelineEvaluator):
+        for member in evaluator._members:
+            yield from _program_sessions(member.evaluate)
+    elif isinstance(evaluator, ProgramEvaluator):
+        yield evaluator.session
 
 
 _STEPS = {
