@@ -7,7 +7,6 @@ core that another process uses.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import math
@@ -23,6 +22,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlferry.settings import Setting
 
 Part = Callable[[], None]
 R = TypeVar("R")
@@ -50,17 +51,10 @@ def lane_count(parts: int) -> int:
 _allowed: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=_MOST)
 
 
-@contextlib.contextmanager
-def at_most(threads: int | None) -> Iterator[None]:
+def at_most(threads: int | None) -> Setting[int]:
     """Limit the threads that share parts inside; None changes nothing."""
-    if threads is None:
-        yield
-        return
-    token = _allowed.set(min(threads, _allowed.get()))
-    try:
-        yield
-    finally:
-        _allowed.reset(token)
+    allowed = _allowed.get()
+    return Setting(_allowed, allowed if threads is None else min(threads, allowed))
 
 
 class _Request:
@@ -361,7 +355,7 @@ def lead(steps: Sequence[Part]) -> None:
         mailboxes = [mailbox for mailbox in made if mailbox is not None]
         try:
             for step in steps:
-                if isinstance(step, Walk):
+                if isinstance(step, Walk) and step.threads > 1:
                     opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
                     _follow(step.begin(opened), step.length, lambda: False)
                 else:

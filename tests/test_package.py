@@ -26,9 +26,10 @@ ALLOWED = {
     "registry": {"errors"},
     "refusals": set(),
     "rooms": {"registry"},
-    "lanes": set(),
+    "settings": set(),
+    "lanes": {"settings"},
     "numerics": {"errors", "lanes", "compiled", "numerics"},
-    "compiled": {"errors", "lanes", "compiled"},
+    "compiled": {"errors", "lanes", "settings", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
     "custom": {"errors", "text", "registry", "spec"},
@@ -66,7 +67,7 @@ ALLOWED = {
     "frontends": {"converters", "layers", "spec", "registry"},
     "converters": {
         "errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec", "custom",
-        "layers", "converters", "version",
+        "settings", "layers", "converters", "version",
     },
 }  # fmt: skip
 # Documented addresses of what lies elsewhere.

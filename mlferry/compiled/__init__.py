@@ -11,16 +11,15 @@ compare it.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.errors import MissingDependencyError
+from mlferry.settings import Setting
 
 _choice: contextvars.ContextVar[bool | None] = contextvars.ContextVar("compiled", default=None)
 
@@ -48,14 +47,9 @@ def checked(choice: bool | None) -> bool | None:
     return choice
 
 
-@contextlib.contextmanager
-def using(choice: bool | None) -> Iterator[None]:
+def using(choice: bool | None) -> Setting[bool | None]:
     """Use the compiled kernels inside, or do not; see `checked`."""
-    token = _choice.set(choice)
-    try:
-        yield
-    finally:
-        _choice.reset(token)
+    return Setting(_choice, choice)
 
 
 PACKED_MOST = 1 << 22  # weights of a product; packed ones are copies

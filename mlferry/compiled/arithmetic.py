@@ -28,9 +28,15 @@ _FUNCTIONS: dict[str, Callable[[Instructions, Value, Value], Value]] = {
     "divide": lambda code, x, y: code.builder.fdiv(x, y),
     "maximum": Instructions.larger,
     "minimum": Instructions.smaller,
+    "equal": lambda code, x, y: code.truth(code.builder.fcmp_ordered("==", x, y)),
+    "not_equal": lambda code, x, y: code.truth(code.builder.fcmp_unordered("!=", x, y)),
+    "less": lambda code, x, y: code.truth(code.builder.fcmp_ordered("<", x, y)),
+    "less_equal": lambda code, x, y: code.truth(code.builder.fcmp_ordered("<=", x, y)),
+    "greater": lambda code, x, y: code.truth(code.builder.fcmp_ordered(">", x, y)),
+    "greater_equal": lambda code, x, y: code.truth(code.builder.fcmp_ordered(">=", x, y)),
 }
 PLACES = {name: place for place, name in enumerate(_FUNCTIONS)}
-"""The numbers of the functions, by the names of NumPy's."""
+"""The numbers of the functions, by the names of NumPy's; comparisons give 1 or 0."""
 
 
 @tile_of("function", "x", "x_step", "addends", "addend_step", "y", "count", "rounds")

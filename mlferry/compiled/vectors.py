@@ -244,6 +244,10 @@ class Instructions:
         )
         return self.builder.select(taken, value, total)
 
+    def truth(self, holds: Value) -> Value:
+        """1 in every lane where a comparison holds, and 0 elsewhere."""
+        return self.builder.select(holds, self.constant(1), self.constant(0))
+
     def within(self, value: Value, least: Value, most: Value) -> Value:
         """A vector limited on both sides; NaN stays."""
         b = self.builder

@@ -8,8 +8,7 @@ do not ask for extents, so nothing is logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from mlferry.converters.values import AnyOperand, Blob, Constant
 from mlferry.numerics.shapes import Array
+from mlferry.settings import Setting
 
 Extent = tuple[str, int]  # a blob and its axis
 Extents = frozenset[Extent]
@@ -63,14 +63,9 @@ class SizeLog:
 _LOG: ContextVar[SizeLog | None] = ContextVar("sizes", default=None)
 
 
-@contextmanager
-def logged(log: SizeLog) -> Iterator[None]:
+def logged(log: SizeLog) -> Setting[SizeLog | None]:
     """Log the extents used in the block."""
-    token = _LOG.set(log)
-    try:
-        yield
-    finally:
-        _LOG.reset(token)
+    return Setting(_LOG, log)
 
 
 def use(x: Blob, axes: Iterable[int] | None = None) -> None:

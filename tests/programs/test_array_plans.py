@@ -59,7 +59,8 @@ def feed_forward(n: Rows) -> str:
     inner = n.relu(n.dense("x", 3 * SIZE))
     a = n.op("add", x="x", y=n.dense(inner, SIZE))
     b = n.op("clip", x=n.dense(a, SIZE), alpha=-0.3, beta=0.6)
-    return n.op("gelu", x=n.op("sub", x=b, y=a), mode="EXACT")
+    c = n.op("linear_activation", x=b, alpha=-1.7, beta=0.3)
+    return n.op("gelu", x=n.op("sub", x=c, y=a), mode="EXACT")
 
 
 def constants(n: Rows) -> str:

@@ -159,6 +159,17 @@ def joins(n: Network) -> str:
     return n.norm(n.put("max", e, a, n.put("multiply", c, alpha=-1.0)))
 
 
+def comparisons(n: Network) -> str:
+    """Of whole numbers, some of which are the same, and of what broadcasts."""
+    line = {"linear": {"alpha": -2.5, "beta": 0.5}}
+    whole = n.put("round", n.put("activation", n.dense("x", SIZE), **line))
+    row, total = n.put("round", n.dense("x", 1)), whole
+    for kind in ("equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual"):
+        with_number = n.put(kind, whole, alpha=1.0)
+        total = n.put("add", total, with_number, n.put(kind, row, total))
+    return total
+
+
 def one_entry(n: Network) -> str:
     """NumPy copies a single entry, where it looks at several."""
     x = n.dense("x", SIZE)
@@ -180,6 +191,7 @@ NETWORKS: dict[str, Callable[[Network], str]] = {
     "softmax of other axes": softmax_of_other_axes,
     "functions": functions,
     "joins": joins,
+    "comparisons": comparisons,
     "one entry": one_entry,
 }
 

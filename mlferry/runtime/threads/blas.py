@@ -15,7 +15,9 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +76,7 @@ def _libraries() -> Iterator[str]:
             yield from (str(path) for path in sorted(folder.iterdir()))
 
 
-class _Holders:
+class _Holders(AbstractContextManager[None]):
     """The predictions that currently want one thread.
 
     Attributes:
@@ -86,6 +88,27 @@ class _Holders:
         self.count, self.before = 0, 1
         self.lock = threading.Lock()
 
+    def __enter__(self) -> None:
+        with self.lock:
+            threads = control()
+            if self.count == 0 and threads is not None:
+                self.before = threads.get()
+                if self.before > 1:
+                    threads.set(1)
+            self.count += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self.lock:
+            threads = control()
+            self.count -= 1
+            if self.count == 0 and self.before > 1 and threads is not None:
+                threads.set(self.before)
+
     def unlock(self) -> None:
         """In a process that was forked while another thread held the lock."""
         self.lock = threading.Lock()
@@ -96,23 +119,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_holders.unlock)
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Inside, products use one BLAS thread, in all threads of this process."""
-    threads = control()
-    if threads is None:
-        yield
-        return
-    with _holders.lock:
-        if _holders.count == 0:
-            _holders.before = threads.get()
-            if _holders.before > 1:
-                threads.set(1)
-        _holders.count += 1
-    try:
-        yield
-    finally:
-        with _holders.lock:
-            _holders.count -= 1
-            if _holders.count == 0 and _holders.before > 1:
-                threads.set(_holders.before)
+    return _holders

@@ -160,7 +160,15 @@ _JOINED = {
     "minBroadcastable": "minimum",
     "max": "maximum",
     "min": "minimum",
+    "equal": "equal",
+    "notEqual": "not_equal",
+    "lessThan": "less",
+    "lessEqual": "less_equal",
+    "greaterThan": "greater",
+    "greaterEqual": "greater_equal",
 }
+_WITH_ALPHA = {"add", "multiply", "equal", "notEqual", "lessThan", "lessEqual", "greaterThan",
+               "greaterEqual"}  # fmt: skip
 
 
 @planned("activation")
@@ -168,6 +176,8 @@ def activation(params: Params, inputs: int) -> ArrayPart | None:
     kind = params.which("NonlinearityType")
     if kind == "ReLU":
         return _function("identity", 0.0)
+    if kind == "linear":
+        return parts.Linear(params.linear.alpha, params.linear.beta)
     return _function(kind) if kind in ("sigmoid", "tanh") else called(params, inputs)
 
 
@@ -193,14 +203,13 @@ def _function(name: str, least: float = -np.inf, most: float = np.inf) -> ArrayP
 @planned(*_JOINED)
 def joined(params: Params, inputs: int) -> ArrayPart:
     name = _JOINED[params.kind]
-    if inputs == 1 and params.kind in ("add", "multiply"):
+    if inputs == 1 and params.kind in _WITH_ALPHA:
         return parts.Combined(name, (None, np.full(1, params.alpha, np.float32)))
     return parts.Combined(name)
 
 
 @planned("unary", "clampedReLU", "sin", "cos", "tan", "asin", "acos", "atan",
          "sinh", "cosh", "asinh", "acosh", "atanh", "exp2", "floor", "ceil", "round", "sign",
-         "equal", "notEqual", "lessThan", "lessEqual", "greaterThan", "greaterEqual",
          "logicalNot", "logicalOr", "logicalXor", "logicalAnd", "floorDivBroadcastable",
          "modBroadcastable", "powBroadcastable", "average", "gather",
          "embeddingND", "batchnorm", "scale", "bias", "l2normalize", "concat", "concatND", "stack",

@@ -253,6 +253,11 @@ def clip(operation: Given) -> ArrayPart | None:
     return _within(least, most) if least <= most else None
 
 
+@planned("linear_activation")
+def linear_activation(operation: Given) -> ArrayPart:
+    return parts.Linear(float(operation.fixed["alpha"]), float(operation.fixed["beta"]))
+
+
 @planned("identity", "cast")
 def unchanged(operation: Given) -> ArrayPart:
     return _within(-np.inf, np.inf)
@@ -263,7 +268,7 @@ def _within(least: float, most: float) -> ArrayPart:
 
 
 @planned("silu", "softplus", "softsign", "elu", "leaky_relu", "thresholded_relu", "clamped_relu",
-         "linear_activation", "scaled_tanh", "sigmoid_hard", "abs", "acos", "asin", "atan",
+         "scaled_tanh", "sigmoid_hard", "abs", "acos", "asin", "atan",
          "atanh", "ceil", "cos", "cosh", "exp2", "floor", "round", "sign", "sin", "sinh", "sqrt",
          "square", "tan", "inverse", "log", "rsqrt", "threshold")  # fmt: skip
 def called(operation: Given) -> ArrayPart:

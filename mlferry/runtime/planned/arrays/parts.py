@@ -247,6 +247,20 @@ class ValueFunction(ArrayPart):
         return replace(ends, least=self.least, most=self.most)
 
 
+class Linear(ArrayPart):
+    """alpha * x + beta."""
+
+    def __init__(self, alpha: float, beta: float) -> None:
+        self.alpha, self.beta = np.full(1, alpha, np.float32), np.full(1, beta, np.float32)
+
+    def plan(self, plan: ArrayPlan, step: ArrayStep) -> None:
+        shape = plan.shapes[step.outputs[0]]
+        x, y = plan.even(step.inputs[0], shape), plan.new(step.outputs[0])
+        alpha, beta = (np.broadcast_to(each, shape) for each in (self.alpha, self.beta))
+        plan.add(tasks.combined("multiply", x, alpha, y, tasks.Ends()), [x], [y])
+        plan.add(tasks.combined("add", y, beta, y, tasks.Ends(rounds=step.rounds)), [y], [y])
+
+
 class Combined(ArrayPart):
     """A function of arrays that broadcast, two at a time.
 
