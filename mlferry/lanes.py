@@ -272,6 +272,12 @@ class Shared:
         share(self.lanes)
 
 
+Way = Callable[[int, int], int]
+"""What a thread calls with the step from which it goes on, 0 at first, and its number; only one is
+0. It returns the step of which others have not ended their parts for a while, or the number of
+steps."""
+
+
 class Walk(ABC):
     """Steps that threads go through together without Python.
 
@@ -288,26 +294,24 @@ class Walk(ABC):
         """Makes one for such steps."""
 
     @abstractmethod
-    def begin(self, mailboxes: Sequence[Mailbox] = ()) -> Callable[[int], int]:
+    def begin(self, mailboxes: Sequence[Mailbox] = ()) -> Way:
         """A new way through them.
 
         Args:
             mailboxes: of helpers that take part, if they are still there.
-
-        Returns:
-            what each thread calls with the step from which it goes on, 0 at first. It returns the
-            step of which other threads have not ended their parts for a while, or `length`.
         """
 
     def __call__(self) -> None:
         """Go through them on this thread."""
-        _follow(self.begin(), self.length, lambda: False)
+        _follow(self.begin(), self.length)
 
 
-def _follow(way: Callable[[int], int], length: int, failed: Callable[[], bool]) -> None:
+def _follow(
+    way: Way, length: int, thread: int = 0, failed: Callable[[], bool] = lambda: False
+) -> None:
     """Go to the end of a `Walk`, or until another thread has failed."""
     step = 0
-    while (step := way(step)) < length and not failed():
+    while (step := way(step, thread)) < length and not failed():
         time.sleep(_PAUSE)
 
 
@@ -336,38 +340,56 @@ def run_steps(steps: Sequence[Part]) -> None:
     share([works] * most, lambda: together.is_done)
 
 
-def lead(steps: Sequence[Part]) -> None:
-    """Run steps one after another, for which the threads that share each `Walk` stay awake.
+class AwakeSteps:
+    """Steps that run one after another, for which the threads that share each `Walk` stay awake.
 
-    As `run_steps`, for short steps: threads look for the next ones for a moment, in this call and
-    the next one. Other steps than a `Walk` run on this thread.
+    As `run_steps`, for short steps: threads look for the next ones for a moment, in one call and
+    the next one. Other steps than a `Walk` run on the thread that calls.
 
-    Raises:
-        Exception: what a step raises; later ones do not run.
+    Args:
+        steps: what is done.
     """
-    walks = [step for step in steps if isinstance(step, Walk)]
-    most = min(max((walk.threads for walk in walks), default=1), _allowed.get())
-    helpers: list[_Helper] = []
-    while len(helpers) < most - 1 and (helper := _helpers.take()) is not None:
-        helpers.append(helper)
-    try:
-        made = [helper.attending(walks[0].mailbox) for helper in helpers]
-        mailboxes = [mailbox for mailbox in made if mailbox is not None]
+
+    def __init__(self, steps: Sequence[Part]) -> None:
+        self._steps = [(step, _shared_walk(step)) for step in steps]
+        self._walks = [walk for _, walk in self._steps if walk is not None]
+        self._helpers = max((walk.threads for walk in self._walks), default=1) - 1
+
+    def __call__(self) -> None:
+        """Do all of it.
+
+        Raises:
+            Exception: what a step raises; later ones do not run.
+        """
+        most = min(self._helpers, _allowed.get() - 1)
+        helpers: list[_Helper] = []
+        while len(helpers) < most and (helper := _helpers.take()) is not None:
+            helpers.append(helper)
         try:
-            for step in steps:
-                if isinstance(step, Walk) and step.threads > 1:
-                    opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
-                    _follow(step.begin(opened), step.length, lambda: False)
-                else:
+            made = [helper.attending(self._walks[0].mailbox) for helper in helpers]
+            self._go([mailbox for mailbox in made if mailbox is not None])
+        finally:
+            for helper in helpers:
+                _helpers.give_back(helper)
+
+    def _go(self, mailboxes: Sequence[Mailbox]) -> None:
+        try:
+            for step, walk in self._steps:
+                if walk is None:
                     step()
+                    continue
+                opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
+                _follow(walk.begin(opened), walk.length)
         except BaseException:
             # a helper may still write to what the caller uses again
             while any(mailbox.is_in_use() for mailbox in mailboxes):
                 time.sleep(0)
             raise
-    finally:
-        for helper in helpers:
-            _helpers.give_back(helper)
+
+
+def _shared_walk(step: Part) -> Walk | None:
+    """A step, if several threads can go through it."""
+    return step if isinstance(step, Walk) and step.threads > 1 else None
 
 
 def _threads(step: Part) -> int:
@@ -399,7 +421,7 @@ class _Together:
         try:
             for index, (lanes, way) in enumerate(zip(self._lanes, self._ways, strict=True)):
                 if way is not None:
-                    _follow(*way, lambda: self._failed)
+                    _follow(*way, thread, lambda: self._failed)
                     if self._failed:
                         return
                     continue

@@ -74,16 +74,31 @@ class PackedLSTM:
             [Seq, directions, Batch, units] in the order of the walk, [directions, Batch, units].
         """
         steps, batch, channels = x.shape
-        before, cell = map(self._filled, (before, cell))
-        outputs = np.empty((steps, *cell.shape), np.float32)
+        memory = np.zeros(self.memory(steps, batch), np.float32)
+        first, last, outputs = self.parts_of(memory)
+        first[..., : self.units], last[..., : self.units] = before, cell
         rows = np.ascontiguousarray(x).reshape(-1, channels)
         entries = [product(rows).reshape(steps, batch, -1) for product in self.inputs]
-        table = Table([self.walks(entries, before, cell, limit, backward, outputs)])
+        table = Table([self.walks(entries, first, last, limit, backward, outputs)])
         if steps * batch * self.recursions.size < 2 * WORTH_A_THREAD:
             table()
         else:
             run_steps([table])
-        return outputs[..., : self.units], cell[..., : self.units]
+        return outputs[..., : self.units], last[..., : self.units]
+
+    def memory(self, steps: int, batch: int) -> tuple[int, ...]:
+        """The shape of the memory that walks need; see `parts_of`."""
+        padded = self.units + -self.units % LANES
+        return len(self.inputs), steps + 2, batch, padded
+
+    def parts_of(self, memory: Array) -> tuple[Array, Array, Array]:
+        """The first states, the cells, and the outputs, as `walks` takes them.
+
+        What belongs to one direction lies together: a processor reads ahead, so that a thread slows
+        down another one that writes nearby.
+        """
+        by_kind = memory.swapaxes(0, 1)
+        return by_kind[0], by_kind[1], by_kind[2:]
 
     def walks(
         self,
@@ -116,14 +131,3 @@ class PackedLSTM:
             )
             for first in blocks
         ]  # fmt: skip
-
-    @property
-    def padded(self) -> int:
-        """The units, filled up to whole vectors."""
-        return self.units + -self.units % LANES
-
-    def _filled(self, states: Array) -> Array:
-        """A copy, its units filled up to whole vectors."""
-        filled = np.zeros((*states.shape[:2], self.padded), np.float32)
-        filled[..., : self.units] = states
-        return filled

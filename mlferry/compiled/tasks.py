@@ -240,15 +240,21 @@ def _walk(
     counts: NDArray[np.int64],
     step: int,
     patience: int,
+    backward: int,
     scratch: Array,
 ) -> int:
     """One thread's way through the steps; see `_go_through`."""
     while step < starts.size - 1:
         count = starts[step + 1] - starts[step]
-        taken, ended = address(counts[0, step:]), address(counts[1, step:])
-        number = _take(taken)
-        while number < count:
-            task = table[starts[step] + number]
+        taken, ended = address(counts[_TAKEN, step:]), address(counts[_ENDED, step:])
+        from_end = address(counts[_FROM_END, step:])
+        number = 0
+        while _take(taken) < count:
+            place = starts[step] + number
+            if backward:
+                place = starts[step + 1] - 1 - _take(from_end)
+            number += 1
+            task = table[place]
             if task.function == CONVOLVE:
                 convolve(task)
             elif task.function in (FILL, COPY):
@@ -258,7 +264,6 @@ def _walk(
             else:
                 reduce_windows(task)
             _take(ended)
-            number = _take(taken)
         asked = 0
         while _look(ended) < count:
             asked += 1
@@ -274,27 +279,35 @@ _NUMBERS, _PAIRS = (types.Array(types.int64, rank, "C") for rank in (1, 2))
 _STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS = range(6)
 _FIELDS = 6
 _AWAY, _WAITS, _POSTED, _WORKS = range(4)
+_TAKEN, _FROM_END, _ENDED = range(3)  # what is counted of the tasks of a step
+_COUNTED = 3
 _NOBODY = np.zeros(0, np.int64)
 
 
-@kernel(TABLE, _NUMBERS, _PAIRS, WHOLE, WHOLE, SCRATCH, _NUMBERS, returns=WHOLE)
+@kernel(TABLE, _NUMBERS, _PAIRS, WHOLE, WHOLE, WHOLE, SCRATCH, _NUMBERS, returns=WHOLE)
 def _go_through(
     table: NDArray[Any],
     starts: NDArray[np.int64],
     counts: NDArray[np.int64],
     step: int,
     patience: int,
+    backward: int,
     scratch: Array,
     mailboxes: NDArray[np.int64],
 ) -> int:
     """One thread's way through the steps.
 
+    One thread takes the first tasks of each step, and others the last ones. So a thread mostly
+    reads what it has written, and the weights that it has read before, which are in its cache.
+
     Args:
         table: the tasks of all steps.
         starts: the first task of each step, and the number of all.
-        counts: [2, steps], how many tasks threads have taken, and how many have ended.
+        counts: [3, steps], how many tasks threads have taken, from the end and in all, and how many
+            have ended.
         step: where to start.
         patience: how often to ask whether others have ended.
+        backward: whether it is not the one thread that takes the first tasks.
         scratch: room for what is left of a row.
         mailboxes: where those of helpers are that may take part.
 
@@ -307,7 +320,7 @@ def _go_through(
         mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
         mailbox[_TASKS] = table.size
         _change(place, _WAITS, _POSTED)
-    step = _walk(table, starts, counts, step, patience, scratch)
+    step = _walk(table, starts, counts, step, patience, backward, scratch)
     for place in mailboxes:
         _change(place, _POSTED, _WAITS)
     return step
@@ -324,8 +337,8 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
             _walk(
                 carray(_memory(mailbox[_TABLE]), mailbox[_TASKS], TASK),
                 carray(_memory(mailbox[_STARTS]), steps + 1, np.int64),
-                carray(_memory(mailbox[_COUNTS]), (2, steps), np.int64),
-                0, patience, scratch,
+                carray(_memory(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
+                0, patience, 1, scratch,
             )  # fmt: skip
             _change(place, _WORKS, _WAITS)
             asked = 0
@@ -390,14 +403,14 @@ class Table(Walk):
         self._starts = np.array([0, *accumulate(map(len, steps))], np.int64)
         super().__init__(len(steps), lane_count(max(map(len, steps), default=0)))
 
-    def begin(self, mailboxes: Sequence[lanes.Mailbox] = ()) -> Callable[[int], int]:
+    def begin(self, mailboxes: Sequence[lanes.Mailbox] = ()) -> lanes.Way:
         """See `Walk`."""
-        counts = np.zeros((2, self.length), np.int64)
+        counts = np.zeros((_COUNTED, self.length), np.int64)
         posted = _NOBODY
         if mailboxes:
             posted = np.array([each.keep(self, counts) for each in mailboxes], np.int64)
-        return lambda step: _go_through(
-            self._table, self._starts, counts, step, _PATIENCE, scratch(), posted
+        return lambda step, thread: _go_through(
+            self._table, self._starts, counts, step, _PATIENCE, thread > 0, scratch(), posted
         )
 
     def mailbox(self) -> lanes.Mailbox:

@@ -96,7 +96,7 @@ def is_awake(helpers: int) -> bool:
 def test_helpers_that_are_awake_take_part(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """They wake for the first table; then nobody is asked."""
     made = [relayed(normal(14, 60, 50), 9, parts) for _ in range(3)]
-    lanes.lead([made[0][0]])
+    lanes.AwakeSteps([made[0][0]])()
     helpers = min(parts, 3) - 1
     assert is_awake(helpers)
     monkeypatch.setattr(lanes, "share", pytest.fail)
@@ -104,7 +104,7 @@ def test_helpers_that_are_awake_take_part(parts: int, monkeypatch: pytest.Monkey
         table, maps = made[turn % 3]
         doubled = np.zeros_like(maps[-1])
         steps = [table, lambda maps=maps, y=doubled: np.multiply(maps[-1], 2, out=y), table]
-        lanes.lead(steps)
+        lanes.AwakeSteps(steps)()
         np.testing.assert_array_equal(doubled, maps[0][::-1] * 2)
         np.testing.assert_array_equal(maps[-1], maps[0][::-1])
         for each in maps[1:]:
@@ -117,10 +117,10 @@ def test_helpers_that_are_awake_take_part(parts: int, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("three_threads", "patient")
 def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
     table, maps = relayed(normal(14, 6, 50), 3, 2)
-    lanes.lead([table])
+    lanes.AwakeSteps([table])()
     assert is_awake(1)
     (helper,) = lanes._helpers._idle
-    mailbox, counts = helper.mailbox, np.zeros((2, table.length), np.int64)
+    mailbox, counts = helper.mailbox, np.zeros((tasks._COUNTED, table.length), np.int64)
     assert isinstance(mailbox, tasks.TableMailbox)
     mailbox.keep(table, counts)
     for each in maps[1:]:
@@ -130,14 +130,14 @@ def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
     mailbox._numbers[tasks._STATE] = tasks._POSTED
     assert is_awake(1)
     np.testing.assert_array_equal(maps[-1], maps[0][::-1])
-    np.testing.assert_array_equal(counts[1], [2, 2, 2])
+    np.testing.assert_array_equal(counts[tasks._ENDED], [2, 2, 2])
     mailbox.close()
 
 
 @pytest.mark.usefixtures("three_threads", "patient")
 def test_helpers_that_are_awake_do_what_else_is_asked_of_them() -> None:
     table, _ = relayed(normal(14, 6, 50), 3, 3)
-    lanes.lead([table])
+    lanes.AwakeSteps([table])()
     assert is_awake(2)
     who: set[int] = set()
     all_there = threading.Barrier(3, timeout=10)
@@ -156,7 +156,7 @@ def test_helpers_go_to_sleep_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tasks, "_MOMENT", 10)
     table, maps = relayed(normal(14, 6, 50), 3, 3)
     for _ in range(20):
-        lanes.lead([table])
+        lanes.AwakeSteps([table])()
         np.testing.assert_array_equal(maps[-1], maps[0][::-1])
         for each in maps[1:]:
             each.fill(np.nan)
@@ -169,7 +169,7 @@ def test_helpers_go_to_sleep_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("three_threads", "patient")
 def test_an_error_while_helpers_are_awake() -> None:
     table, maps = relayed(normal(14, 6, 50), 3, 3)
-    lanes.lead([table])
+    lanes.AwakeSteps([table])()
     assert is_awake(2)
 
     def fail() -> None:
@@ -177,9 +177,9 @@ def test_an_error_while_helpers_are_awake() -> None:
 
     for _ in range(5):
         with pytest.raises(PredictionError, match="of a step"):
-            lanes.lead([table, fail, table])
+            lanes.AwakeSteps([table, fail, table])()
         assert not any(helper.mailbox.is_in_use() for helper in lanes._helpers._idle)
-    lanes.lead([table])
+    lanes.AwakeSteps([table])()
     np.testing.assert_array_equal(maps[-1], maps[0][::-1])
     for helper in lanes._helpers._idle:
         helper.mailbox.close()
@@ -194,7 +194,7 @@ def test_threads_that_lead_the_same_helpers() -> None:
     def lead(number: int) -> None:
         table, maps = made[number]
         for _ in range(200):
-            lanes.lead([table])
+            lanes.AwakeSteps([table])()
             if not np.array_equal(maps[-1], maps[0][::-1]):
                 wrong.append(number)
             for each in maps[1:]:

@@ -338,21 +338,19 @@ class LongShortTermMemory(ArrayPart):
         x = plan.whole(step.inputs[0])
         length, batch = x.shape[:2]
         rows = x.reshape(length * batch, -1)
-        directions = len(self.backward)
         entries = []
         for product in lstm.inputs:
             target = plan.scratch(length * batch, product.weights.columns)
             made = tasks.product(rows, product.weights, product.bias, target, tasks.Ends())
             plan.add(made, [x], [target])
             entries.append(target.reshape(length, batch, -1))
-        states = plan.scratch(2, directions, batch, lstm.padded)
-        before, cell = states
-        outputs = plan.scratch(length, directions, batch, lstm.padded)
-        plan.add(tasks.moved(_ZERO, states), [], [states])
+        memory = plan.scratch(*lstm.memory(length, batch))
+        before, cell, outputs = lstm.parts_of(memory)
+        plan.add(tasks.moved(_ZERO, before) + tasks.moved(_ZERO, cell), [], [memory])
         given = [plan.array(name) for name in step.inputs[1:]]
-        self._move(plan, self.entering(given, *states[..., : lstm.units]))
+        self._move(plan, self.entering(given, before[..., : lstm.units], cell[..., : lstm.units]))
         walks = lstm.walks(entries, before, cell, self.limit, self.backward, outputs)
-        plan.add(walks, [*entries, states], [states, outputs])
+        plan.add(walks, [*entries, memory], [memory])
         self._show(plan, step, outputs[..., : lstm.units], cell[..., : lstm.units])
 
     def _show(self, plan: ArrayPlan, step: ArrayStep, outputs: Array, cells: Array) -> None:

@@ -14,7 +14,7 @@ from mlferry import limits
 from mlferry.compiled import arrays as tasks
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
-from mlferry.lanes import WORTH_A_THREAD, SharingTrial, lead, may_share
+from mlferry.lanes import WORTH_A_THREAD, AwakeSteps, SharingTrial, may_share
 from mlferry.numerics import half
 from mlferry.runtime.planned.maps import Array, aligned
 from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
@@ -128,6 +128,7 @@ class ArrayPlan:
         self._runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
+        self._awake = AwakeSteps(self._runs)
         self._trial = SharingTrial()
 
     def run(self) -> None:
@@ -135,7 +136,7 @@ class ArrayPlan:
         if self._work < WORTH_A_THREAD or not may_share():
             self._run_alone()
         elif self._work < _LONG:
-            self._trial.run(self._run_alone, lambda: lead(self._runs))
+            self._trial.run(self._run_alone, self._awake)
         else:
             run_steps(self._runs)
 
