@@ -1,4 +1,4 @@
-"""Functions of two values, and values that lie apart."""
+"""Functions of two values, values that lie apart, and rows by their indices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
+from numba.np.numpy_support import carray
 
 from mlferry.compiled.vectors import (
     BYTES,
@@ -16,6 +17,7 @@ from mlferry.compiled.vectors import (
     Value,
     address,
     called,
+    memory_at,
     move,
     tile_of,
 )
@@ -83,6 +85,26 @@ def move_apart(task: SimpleNamespace) -> None:
             source = task.x + row * task.line + pixel * task.step
             target = task.y + row * task.y_line + pixel * task.y_step
             copy_spread(source, task.spread, target, task.columns)
+
+
+@called
+def gather_rows(task: SimpleNamespace) -> None:
+    """Copy the rows of `columns` values at `x` that `width` indices at `addends` name.
+
+    There are `height` rows; negative indices count from the end. Fractions are cut off. Where an
+    index names no row, 1 is written to the whole number at `bias`, and no row.
+    """
+    indices = carray(memory_at(task.addends), task.width, np.float32)
+    nothing = np.float32(0)
+    for place in range(task.width):
+        index = indices[place]
+        if index > -task.height - 1 and index < task.height:
+            row = int(index)
+            row += task.height if row < 0 else 0
+            source, target = task.x + row * task.step, task.y + place * task.y_step
+            move((source, target, task.columns), nothing, nothing)
+        else:
+            carray(memory_at(task.bias), 1, np.int64)[0] = 1
 
 
 @called

@@ -22,6 +22,7 @@ from mlferry.compiled.record import (
     COMBINED,
     CONVOLVE,
     FUNCTION,
+    GATHERED,
     MOVED,
     NORMALIZED,
     RECURRENT,
@@ -32,7 +33,7 @@ from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
 from mlferry.errors import PredictionError
 
 _INFINITE = np.float32(np.inf)
-_PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6}
+_PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6, GATHERED: 6}
 """Multiplications that take about as long as one value."""
 
 
@@ -216,6 +217,28 @@ def moved(x: Array, y: Array) -> list[ArrayTask]:
                 )
             )  # fmt: skip
     return tasks
+
+
+def gathered(x: Array, indices: Array, y: Array, wrong: NDArray[np.int64]) -> list[ArrayTask]:
+    """Rows by their indices; negative ones count from the end, and fractions are cut off.
+
+    Args:
+        x: [n, m].
+        indices: [k].
+        y: [k, m].
+        wrong: gets a 1 where an index names no row.
+    """
+    _check_rows(x, y)
+    if y.shape != (indices.size, x.shape[1]) or not indices.flags.c_contiguous:
+        raise PredictionError(f"{indices.shape} rows of {x.shape} give no {y.shape}")
+    return [
+        _task(
+            y[part].size * _PASSES[GATHERED], function=GATHERED, x=x, step=x.strides[0],
+            height=len(x), addends=indices[part], bias=wrong, y=y[part], y_step=y.strides[0],
+            width=part.stop - part.start, columns=x.shape[1],
+        )
+        for part in _cut(indices.size, shares_of(y.size * _PASSES[GATHERED]))
+    ]  # fmt: skip
 
 
 def walked(

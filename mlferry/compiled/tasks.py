@@ -8,7 +8,7 @@ within nanoseconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from types import SimpleNamespace
@@ -19,12 +19,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.base import BaseContext
-from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
 from mlferry import lanes
-from mlferry.compiled.arithmetic import combine, move_apart
+from mlferry.compiled.arithmetic import combine, gather_rows, move_apart
 from mlferry.compiled.functions import apply
 from mlferry.compiled.record import (
     AT_ITS_PLACE,
@@ -33,6 +32,7 @@ from mlferry.compiled.record import (
     COPY,
     FILL,
     FUNCTION,
+    GATHERED,
     MOVED,
     NORMALIZED,
     RECURRENT,
@@ -52,7 +52,9 @@ from mlferry.compiled.vectors import (
     Value,
     address,
     called,
+    instruction,
     kernel,
+    memory_at,
     scratch,
 )
 from mlferry.compiled.windows import convolve, copy_pixels, reduce_windows
@@ -150,15 +152,12 @@ def shares_of(multiplications: int) -> int:
     return max(1, min(_SPARE * lane_count(multiplications), multiplications // _LEAST))
 
 
-_instruction: Callable[..., Callable[..., Any]] = intrinsic
-
-
 def _pointer(code: ir.IRBuilder, place: Value) -> Value:
     """To a number that other threads change, too."""
     return code.inttoptr(place, INT.as_pointer())
 
 
-@_instruction
+@instruction
 def _take(typing: object, place: types.Type) -> Any:
     """Add one to the number at an address; gives the one before."""
 
@@ -169,7 +168,7 @@ def _take(typing: object, place: types.Type) -> Any:
     return types.intp(place), emit
 
 
-@_instruction
+@instruction
 def _look(typing: object, place: types.Type) -> Any:
     """The number at an address."""
 
@@ -179,7 +178,7 @@ def _look(typing: object, place: types.Type) -> Any:
     return types.intp(place), emit
 
 
-@_instruction
+@instruction
 def _change(typing: object, place: types.Type, old: types.Type, new: types.Type) -> Any:
     """Write a number at an address where another one is; gives whether that was so."""
 
@@ -191,7 +190,7 @@ def _change(typing: object, place: types.Type, old: types.Type, new: types.Type)
     return types.boolean(place, types.intp, types.intp), emit
 
 
-@_instruction
+@instruction
 def _pause(typing: object) -> Any:
     """Let the other thread of the core go first for some nanoseconds."""
 
@@ -204,16 +203,6 @@ def _pause(typing: object) -> Any:
         return context.get_dummy_value()
 
     return types.void(), emit
-
-
-@_instruction
-def _memory(typing: object, place: types.Type) -> Any:
-    """What `carray` makes an array of."""
-
-    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
-        return code.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(place), emit
 
 
 @called
@@ -229,6 +218,8 @@ def _work_on_arrays(task: SimpleNamespace, scratch: Array) -> None:
         combine(task, scratch)
     elif task.function == MOVED:
         move_apart(task)
+    elif task.function == GATHERED:
+        gather_rows(task)
     elif task.function == RECURRENT:
         walk(task)
 
@@ -315,7 +306,7 @@ def _go_through(
         the step of which others have not ended their tasks; at the end, the number of steps.
     """
     for place in mailboxes:
-        mailbox = carray(_memory(place), _FIELDS, np.int64)
+        mailbox = carray(memory_at(place), _FIELDS, np.int64)
         mailbox[_TABLE], mailbox[_STARTS] = address(table), address(starts)
         mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
         mailbox[_TASKS] = table.size
@@ -335,9 +326,9 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
         if state == _POSTED and _change(place, _POSTED, _WORKS):
             steps = mailbox[_STEPS]
             _walk(
-                carray(_memory(mailbox[_TABLE]), mailbox[_TASKS], TASK),
-                carray(_memory(mailbox[_STARTS]), steps + 1, np.int64),
-                carray(_memory(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
+                carray(memory_at(mailbox[_TABLE]), mailbox[_TASKS], TASK),
+                carray(memory_at(mailbox[_STARTS]), steps + 1, np.int64),
+                carray(memory_at(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
                 0, patience, 1, scratch,
             )  # fmt: skip
             _change(place, _WORKS, _WAITS)

@@ -157,6 +157,19 @@ def address(array: NDArray[Any]) -> int:
     return np.intp(array.ctypes.data)
 
 
+instruction: Callable[..., Callable[..., Any]] = intrinsic
+
+
+@instruction
+def memory_at(typing: object, place: types.Type) -> Any:
+    """What `carray` makes an array of, by its address."""
+
+    def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
+        return code.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(place), emit
+
+
 @functools.lru_cache(4096)
 def tile_for(width: int) -> int:
     """The tile that covers so many pixels with the fewest sums, the largest of such.

@@ -209,6 +209,29 @@ def test_what_is_no_number_stays() -> None:
             np.testing.assert_array_equal(y, np.clip(COMBINED[name](x, z), -9, 9))
 
 
+@pytest.mark.parametrize("count", [1, 5, 400])
+@pytest.mark.parametrize("columns", [1, L + 3, 300])
+@pytest.mark.usefixtures("cores")
+def test_gathered(columns: int, count: int) -> None:
+    x, wrong = among_others(9, columns), np.zeros(1, np.int64)
+    indices = np.random.default_rng(3).uniform(-9.9, 8.9, count).astype(np.float32)
+    y = np.full((count, columns + 1), np.nan, np.float32)
+    run(arrays.gathered(x, indices, y[:, :columns], wrong))
+    np.testing.assert_array_equal(y[:, :columns], x[np.trunc(indices).astype(int)])
+    assert np.isnan(y[:, columns:]).all()
+    assert not wrong[0]
+
+
+@pytest.mark.parametrize("index", [9, -10, np.nan, np.inf, -np.inf, 2.0**31, 2.0**32, -(2.0**63)])
+def test_an_index_that_names_no_row(index: float) -> None:
+    x, wrong = normal(9, 5), np.zeros(1, np.int64)
+    indices = np.array([1, index, 2], np.float32)
+    y = np.full((3, 5), 7, np.float32)
+    run(arrays.gathered(x, indices, y, wrong))
+    np.testing.assert_array_equal(y, [x[1], np.full(5, 7), x[2]])
+    assert wrong[0] == 1
+
+
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("shape", [*SHAPES, (4, 3, 2 * L, 5)], ids=str)
 @pytest.mark.usefixtures("cores")
@@ -252,6 +275,9 @@ REFUSED: dict[str, Callable[[], object]] = {
     ),
     "a function into another shape": lambda: arrays.applied("exp", flat(2, 4), flat(4, 2)),
     "a function of what lies apart": lambda: arrays.applied("exp", flat(4, 2).T, flat(2, 4)),
+    "fewer rows than indices": lambda: arrays.gathered(
+        normal(4, 5), normal(3), normal(2, 5), np.zeros(1, np.int64)
+    ),
     "a sum of what lies apart": lambda: arrays.combined(
         "add", flat(4, 2).T, flat(2, 4), flat(2, 4), Ends()
     ),

@@ -170,6 +170,18 @@ def comparisons(n: Network) -> str:
     return total
 
 
+def gathered(n: Network) -> str:
+    """Of a constant and of what is computed, by places of any shape, backwards, with fractions."""
+    places = n.put("clip", n.put("activation", n.dense("x", 3), linear={"alpha": 40.0}),
+                   minVal=-6.9, maxVal=6.9)  # fmt: skip
+    a = n.put("gather", n.constant(7, 5), places)
+    b = n.put("gather", n.put("transpose", n.dense("x", 4), axes=(1, 0, 2)), places)
+    c = n.put("reduceSum", b, axes=[-2, -1], keepDims=False)
+    few = n.put("clip", n.put("reduceMax", places, axes=[0, 1]), minVal=-4.9, maxVal=4.9)
+    d = n.put("gather", a, few, axis=-1)
+    return n.put("addBroadcastable", n.put("reduceSum", d, axes=[-1], keepDims=False), c)
+
+
 def one_entry(n: Network) -> str:
     """NumPy copies a single entry, where it looks at several."""
     x = n.dense("x", SIZE)
@@ -192,6 +204,7 @@ NETWORKS: dict[str, Callable[[Network], str]] = {
     "functions": functions,
     "joins": joins,
     "comparisons": comparisons,
+    "gathered": gathered,
     "one entry": one_entry,
 }
 

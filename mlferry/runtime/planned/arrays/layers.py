@@ -208,10 +208,15 @@ def joined(params: Params, inputs: int) -> ArrayPart:
     return parts.Combined(name)
 
 
+@planned("gather")
+def gathered(params: Params, inputs: int) -> ArrayPart:
+    return parts.Gathered(params.axis, _kernel(params))
+
+
 @planned("unary", "clampedReLU", "sin", "cos", "tan", "asin", "acos", "atan",
          "sinh", "cosh", "asinh", "acosh", "atanh", "exp2", "floor", "ceil", "round", "sign",
          "logicalNot", "logicalOr", "logicalXor", "logicalAnd", "floorDivBroadcastable",
-         "modBroadcastable", "powBroadcastable", "average", "gather",
+         "modBroadcastable", "powBroadcastable", "average",
          "embeddingND", "batchnorm", "scale", "bias", "l2normalize", "concat", "concatND", "stack",
          "sequenceRepeat", "whereBroadcastable", "reduce", "reduceSum",
          "reduceMean", "reduceMax", "reduceMin", "reduceProd", "reduceL1", "reduceL2",

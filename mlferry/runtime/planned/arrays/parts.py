@@ -301,6 +301,29 @@ class Combined(ArrayPart):
         return None if other is None else replace(ends, addends=other)
 
 
+class Gathered(ArrayPart):
+    """Entries of an array along an axis, by their indices, the second input.
+
+    Args:
+        axis: which one.
+        kernel: of the inputs, for other axes than the first.
+    """
+
+    def __init__(self, axis: int, kernel: Kernel) -> None:
+        self.axis, self.kernel = axis, kernel
+
+    def plan(self, plan: ArrayPlan, step: ArrayStep) -> None:
+        source, places = step.inputs
+        if self.axis not in (0, -len(plan.shapes[source])):
+            plan.evaluate(step, self.kernel)
+            return
+        x, indices, y = plan.whole(source), plan.whole(places), plan.new(step.outputs[0])
+        rows, results = x.reshape(len(x), -1), y.reshape(indices.size, -1)
+        made = tasks.gathered(rows, indices.reshape(-1), results, plan.wrong)
+        plan.add(made, [x, indices], [y])
+        plan.round(step, y)
+
+
 Moves = Sequence[tuple[Array, Array]]  # from the first of each pair to the second
 
 

@@ -84,6 +84,9 @@ class ArrayPlan:
         constants: blobs that are the same in every run.
         shown: the blobs that are wanted outside.
 
+    Attributes:
+        wrong: where tasks write a 1 for an index that names nothing.
+
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
     """
@@ -113,6 +116,7 @@ class ArrayPlan:
         self._steps: list[list[TableTask] | Run] = []
         self._touched: tuple[set[int], set[int]] | None = None
         self._work = 0
+        self.wrong = np.zeros(1, np.int64)
         for name in constants:
             self._arrays[name] = constants[name]
         self.inputs = {name: self.new(name) for name in inputs}
@@ -131,14 +135,20 @@ class ArrayPlan:
         self._awake = AwakeSteps(self._runs)
         self._trial = SharingTrial()
 
-    def run(self) -> None:
-        """Compute the outputs of what `inputs` hold."""
+    def run(self) -> bool:
+        """Compute the outputs of what `inputs` hold.
+
+        Returns:
+            false where an index is wrong: the layer that reads it says which.
+        """
+        self.wrong[0] = 0
         if self._work < WORTH_A_THREAD or not may_share():
             self._run_alone()
         elif self._work < _LONG:
             self._trial.run(self._run_alone, self._awake)
         else:
             run_steps(self._runs)
+        return not self.wrong[0]
 
     def _run_alone(self) -> None:
         for run in self._runs:
