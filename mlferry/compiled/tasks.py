@@ -62,8 +62,8 @@ from mlferry.lanes import Part, Walk, lane_count
 
 as_strided = np.lib.stride_tricks.as_strided
 _INFINITE = np.float32(np.inf)
-_LEAST = 150_000  # multiplications of a task: fewer take no longer than sharing them
-_SPARE = 2  # tasks of a step for each core, as a thread may come late
+_LEAST = 100_000  # multiplications of a task: fewer take no longer than sharing them
+_SPARE = 4  # tasks of a step for each core, as threads are not equally fast
 _MOVED = 1 << 14  # values that a task writes, at least
 _MOMENT = 40_000  # how often a helper asks for more, in some milliseconds
 _PATIENCE = 1_000_000  # how often a thread asks whether others have ended: under a millisecond
