@@ -50,7 +50,8 @@ def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]
         record.SQUARES: "instance normalization", record.SCALED: "instance normalization",
         record.FILL: "borders", record.COPY: "copies", record.NORMALIZED: "layer normalization",
         record.SOFTMAX: "softmax", record.FUNCTION: "value by value",
-        record.COMBINED: "value by value", record.MOVED: "copies", record.RECURRENT: "LSTM steps",
+        record.COMBINED: "value by value", record.MOVED: "copies",
+        record.GATHERED: "copies", record.RECURRENT: "LSTM steps",
     }  # fmt: skip
     return [(names[int(step[0].row()[0])], Table([step])) for step in run.steps]
 
