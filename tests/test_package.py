@@ -27,9 +27,10 @@ ALLOWED = {
     "refusals": set(),
     "rooms": {"registry"},
     "settings": set(),
+    "memory": set(),
     "lanes": {"settings"},
     "numerics": {"errors", "lanes", "compiled", "numerics"},
-    "compiled": {"errors", "lanes", "settings", "compiled"},
+    "compiled": {"errors", "lanes", "memory", "settings", "compiled"},
     "progress": {"text"},
     "spec": {"errors", "text", "lazy", "limits", "numerics", "progress", "registry", "spec"},
     "custom": {"errors", "text", "registry", "spec"},
@@ -48,8 +49,8 @@ ALLOWED = {
         "onnx_graph", "layers", "programs", "exporters", "version",
     },
     "runtime": {
-        "errors", "text", "lanes", "lazy", "limits", "numerics", "compiled", "registry", "spec",
-        "custom", "onnx_graph", "layers", "programs", "exporters", "runtime",
+        "errors", "text", "lanes", "lazy", "limits", "memory", "numerics", "compiled", "registry",
+        "spec", "custom", "onnx_graph", "layers", "programs", "exporters", "runtime",
     },
     "training": {
         "errors", "limits", "registry", "spec", "custom", "layers", "runtime", "training",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlferry.compiled.vectors import LANES
 from mlferry.errors import PredictionError
+from mlferry.memory import aligned
 
 Array = NDArray[np.float32]
 PANEL = 2 * LANES  # columns that lie side by side
@@ -33,7 +34,7 @@ class PackedMatrix:
     @classmethod
     def empty(cls, inner: int, columns: int) -> PackedMatrix:
         """Zeros, for a matrix [inner, columns]."""
-        return cls(np.zeros(cls.size(inner, columns), np.float32), inner, columns)
+        return cls(aligned(cls.size(inner, columns), fill=0), inner, columns)
 
     @staticmethod
     def size(inner: int, columns: int) -> int:

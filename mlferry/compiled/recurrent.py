@@ -57,9 +57,10 @@ def walk(task: SimpleNamespace) -> None:
             while done < task.width:
                 row = min(done, task.width - task.tile)
                 numbers = (
-                    task.tile, vectors, state + row * line, line, address(place), 1, units, panel,
-                    address(zeros), entry + row * task.step + first * BYTES, task.step, 0,
-                    address(sums[row, first:]), columns * BYTES,
+                    task.tile, vectors, task.tile, state + row * line, line, 0,
+                    address(place), 1, units, panel, panel, 0, address(zeros),
+                    entry + row * task.step + first * BYTES, task.step, 0, 0,
+                    address(sums[row, first:]), columns * BYTES, 0,
                 )  # fmt: skip
                 multiply_tile(numbers, -infinite, infinite)
                 done = row + task.tile

@@ -41,6 +41,7 @@ BYTES = 4  # of a float32
 FLOAT, INT = ir.FloatType(), ir.IntType(64)
 Value: TypeAlias = ir.Value
 Sums: TypeAlias = list[list[Value]]  # variables [pixels][vectors]
+Places: TypeAlias = list[Value]  # addresses of pixels
 
 
 @dataclass(frozen=True)
@@ -171,20 +172,24 @@ def memory_at(typing: object, place: types.Type) -> Any:
 
 
 @functools.lru_cache(4096)
-def tile_for(width: int) -> int:
-    """The tile that covers so many pixels with the fewest sums, the largest of such.
+def tile_for(width: int, height: int = 1) -> int:
+    """The tile that covers the pixels of a map with the fewest sums, the largest of such.
 
-    The last tile of a row starts earlier, where it would reach beyond the row.
+    A tile may reach from one line into the next one. The last tile starts earlier, where it would
+    reach beyond the map.
     """
-    fitting = [tile for tile in TILES if tile <= width]
-    return min(fitting, key=lambda tile: -(-width // tile) * (tile + 1))
+    return _tile_of(TILES, width, height)
 
 
 @functools.lru_cache(4096)
-def window_tile_for(width: int) -> int:
+def window_tile_for(width: int, height: int) -> int:
     """Likewise for `reduce_windows`."""
-    fitting = [tile for tile in WINDOW_TILES if tile <= width]
-    return min(fitting, key=lambda tile: -(-width // tile) * (tile + 1))
+    return _tile_of(WINDOW_TILES, width, height)
+
+
+def _tile_of(sizes: Sequence[int], width: int, height: int) -> int:
+    fitting = [tile for tile in sizes if tile <= width]
+    return min(fitting, key=lambda tile: -(-width * height // tile) * (tile + 1))
 
 
 class Instructions:
@@ -210,6 +215,16 @@ class Instructions:
         kind = self.vector if kind is None else kind
         pointer = self.builder.inttoptr(address, kind.as_pointer())
         return self.builder.load(pointer, align=8 if kind is INT else BYTES)
+
+    def prefetch(self, place: Value, *, written: bool = False, nearest: bool = True) -> None:
+        """Ask for the line at an address without waiting, into the nearest cache or the next."""
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        signature = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        name = "llvm.prefetch.p0i8"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        kinds = int(written), 3 if nearest else 2, 1  # of the data, not of instructions
+        given = [ir.Constant(number, kind) for kind in kinds]
+        self.builder.call(function, [self.builder.inttoptr(place, pointer), *given])
 
     def store(self, value: Value, address: Value) -> None:
         """Write a vector, or one value."""
@@ -416,21 +431,29 @@ class Instructions:
         first = self.constant(initial)
         return [[self.variable(first) for _ in range(vectors)] for _ in range(pixels)]
 
-    def add(self, sums: Sums, addends: Value, step: Value | int) -> None:
-        """Add the vectors at an address, in so many bytes for each pixel."""
-        for p, row in enumerate(sums):
-            for v, total in enumerate(row):
-                addend = self.load(self.at(self.at(addends, p, step), v, BYTES * LANES))
-                self.builder.store(self.builder.fadd(self.builder.load(total), addend), total)
+    def pixels(self, count: int, first: Value, step: Value, until: Value, jump: Value) -> Places:
+        """Where pixels of a map lie: from one line into the next, before which `until` lie."""
+        b, places = self.builder, []
+        for p in range(count):
+            beyond = b.icmp_signed(">=", self.whole(p), until)
+            place = self.at(first, p, step)
+            places.append(b.add(place, b.select(beyond, jump, self.whole(0))))
+        return places
 
-    def finish(self, sums: Sums, ends: SimpleNamespace) -> None:
-        """Limit every variable, round it, and write it to the result."""
+    def add(self, sums: Sums, addends: Places) -> None:
+        """Add the vectors at an address for each pixel."""
+        for addend, row in zip(addends, sums, strict=True):
+            for v, total in enumerate(row):
+                value = self.load(self.at(addend, v, BYTES * LANES))
+                self.builder.store(self.builder.fadd(self.builder.load(total), value), total)
+
+    def finish(self, sums: Sums, ends: SimpleNamespace, places: Places) -> None:
+        """Limit every variable, round it, and write it to the address of its pixel."""
         self._limit(sums, ends.least, ends.most)
         self.round(sums, ends.rounds)
-        for p, row in enumerate(sums):
+        for place, row in zip(places, sums, strict=True):
             for v, total in enumerate(row):
-                place = self.at(self.at(ends.y, p, ends.y_step), v, BYTES * LANES)
-                self.store(self.builder.load(total), place)
+                self.store(self.builder.load(total), self.at(place, v, BYTES * LANES))
 
     def move(self, source: Value, target: Value, count: Value) -> None:
         """Copy so many values that lie side by side; the last vectors may overlap."""

@@ -33,6 +33,7 @@ from mlferry.compiled.vectors import (
     tile_of,
 )
 from mlferry.errors import PredictionError
+from mlferry.memory import CACHE_LINE
 
 Pair = Sequence[int]  # of height and width
 
@@ -78,21 +79,35 @@ def vectors_for(pixels: int, columns: int) -> int:
     return 2 if columns >= 2 * LANES else 1
 
 
-@tile_of("pixels", "vectors", "x", "x_step", "offsets", "segments", "run", "weights", "bias",
-       "addends", "addend_step", "rounds", "y", "y_step")  # fmt: skip
+@tile_of("pixels", "vectors", "until", "x", "x_step", "x_jump", "offsets", "segments", "run",
+       "weights", "ahead", "ahead_step", "bias", "addends", "addend_step", "addend_jump", "rounds",
+       "y", "y_step", "y_jump")  # fmt: skip
 def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     """A tile of a product: some pixels, and as many vectors of channels as `vectors_for` says.
 
     For pixel p and channel m, y[p, m] is the sum over segments s and values t < `run` of
     x[p, offsets[s] + t] * weights[s * run + t, m], plus bias[m], plus addends[p, m] unless
     that address is 0, limited to `least` and `most`; if `rounds`, every result is rounded to
-    float16.
+    float16. From pixel `until` on, pixels lie a jump further, as in the next line of a map.
+
+    What is written, or read once, is asked for before the sums are taken, and what later tiles
+    read, which lies at `ahead`, with each value: to wait for it takes as long as many sums.
     """
     builder, vector = code.builder, BYTES * LANES
 
     def tile(pixels: int, vectors: int) -> None:
+        many = pixels > 1  # of one, weights are all that is read, in their order
         sums = code.sums(pixels, vectors)
-        starts = [code.at(args.x, p, args.x_step) for p in range(pixels)]
+        starts = code.pixels(pixels, args.x, args.x_step, args.until, args.x_jump)
+        y = code.pixels(pixels, args.y, args.y_step, args.until, args.y_jump)
+        addends = code.pixels(pixels, args.addends, args.addend_step, args.until, args.addend_jump)
+        adds = builder.icmp_signed("!=", args.addends, code.whole(0))
+        if many:
+            for place in y:
+                code.prefetch(place, written=True)
+            with builder.if_then(adds):
+                for place in addends:
+                    code.prefetch(place)
         row = min(vectors, 2) * vector  # of a panel
         panel = builder.mul(builder.mul(args.segments, args.run), code.whole(row))
         firsts = [
@@ -105,16 +120,19 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
             with code.repeated(args.run) as t:
                 distance = code.at(code.whole(0), builder.add(begin, t), row)
                 factors = [code.load(builder.add(first, distance)) for first in firsts]
+                if many:
+                    reached = code.at(args.ahead, builder.add(begin, t), args.ahead_step)
+                    code.prefetch(reached, nearest=False)
                 for place, totals in zip(places, sums, strict=True):
                     value = code.splat(code.load(code.at(place, t, BYTES), FLOAT))
                     for factor, total in zip(factors, totals, strict=True):
                         added = code.multiply_add(value, factor, builder.load(total))
                         builder.store(added, total)
-        code.add(sums, args.bias, 0)
+        code.add(sums, [args.bias] * pixels)
         code.round(sums, args.rounds)
-        with builder.if_then(builder.icmp_signed("!=", args.addends, code.whole(0))):
-            code.add(sums, args.addends, args.addend_step)
-        code.finish(sums, args)
+        with builder.if_then(adds):
+            code.add(sums, addends)
+        code.finish(sums, args, y)
 
     def of_pixels(pixels: int) -> None:
         sizes = sorted({1, 2, max(2, _SUMS // pixels)})
@@ -130,25 +148,26 @@ def _window_tile(
 
     For pixel p, y[p] starts with `neutral` and takes x[p, offsets[s]] in, segment by segment, with
     weights[s]; then `bias` is added, and it is limited to `least` and `most`, and rounded to
-    float16 if `rounds`.
+    float16 if `rounds`. Pixels lie as those of `multiply_tile` do.
     """
 
-    @tile_of("pixels", "x", "x_step", "offsets", "segments", "weights", "weight_step", "bias",
-           "rounds", "y", "y_step")  # fmt: skip
+    @tile_of("pixels", "until", "x", "x_step", "x_jump", "offsets", "segments", "weights",
+           "weight_step", "bias", "rounds", "y", "y_step", "y_jump")  # fmt: skip
     def tile(code: Instructions, args: SimpleNamespace) -> None:
         builder = code.builder
 
         def of_pixels(pixels: int) -> None:
             sums = code.sums(pixels, 1, neutral)
-            starts = [code.at(args.x, p, args.x_step) for p in range(pixels)]
+            starts = code.pixels(pixels, args.x, args.x_step, args.until, args.x_jump)
             with code.repeated(args.segments) as segment:
                 offset = code.load(code.at(args.offsets, segment, 8), INT)
                 factor = code.load(code.at(args.weights, segment, args.weight_step))
                 for start, (total,) in zip(starts, sums, strict=True):
                     value = code.load(builder.add(start, offset))
                     builder.store(combine(code, builder.load(total), value, factor), total)
-            code.add(sums, args.bias, 0)
-            code.finish(sums, args)
+            code.add(sums, [args.bias] * pixels)
+            y = args.y, args.y_step, args.until, args.y_jump
+            code.finish(sums, args, code.pixels(pixels, *y))
 
         code.by_size(args.pixels, WINDOW_TILES, of_pixels)
 
@@ -166,41 +185,55 @@ _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd
 
 @called
 def convolve(task: SimpleNamespace) -> None:
-    """The rows [H, W, M] of a convolution, a task of `tasks`; see `multiply_tile`."""
+    """A convolution [H, W, M], a task of `tasks`; see `multiply_tile`."""
     inner = task.segments * task.run
     whole = task.columns // LANES * LANES
     left = task.columns - whole
     nothing = np.float32(0)
     # what is left of the channels goes through a vector of its own
     rest = np.zeros((2, task.tile, LANES), np.float32)
+    line = LANES * BYTES
+    pixels = task.height * task.width
+    x_jump = task.line - task.width * task.step
+    y_jump = task.y_line - task.width * task.y_step
+    addend_jump = task.addend_line - task.width * task.addend_step
+    share = (task.tile * CACHE_LINE - 1) // pixels + 1  # of a line of weights, for each tile
     first = 0
     while first < task.columns:
         direct = first < whole
         vectors = vectors_for(task.tile, whole - first)
         panel = task.weights + first * inner * BYTES
         place = first * BYTES
-        for row in range(task.height):
-            done = 0
-            while done < task.width:
-                pixel = min(done, task.width - task.tile)
-                result = task.y + row * task.y_line + pixel * task.y_step + place
-                addend = task.addends + row * task.addend_line + pixel * task.addend_step + place
-                ends = result, task.y_step, addend, task.addend_step
-                if not direct:
-                    ends = address(rest[0]), LANES * BYTES, address(rest[1]), LANES * BYTES
-                    for p in range(task.tile if task.addends else 0):
-                        moved = addend + p * task.addend_step, address(rest[1, p]), left
-                        move(moved, nothing, nothing)
-                numbers = (
-                    task.tile, vectors, task.x + row * task.line + pixel * task.step, task.step,
-                    task.offsets, task.segments, task.run, panel, task.bias + place,
-                    ends[2] if task.addends else 0, ends[3], task.rounds, ends[0], ends[1],
-                )  # fmt: skip
-                multiply_tile(numbers, task.least, task.most)
-                for p in range(0 if direct else task.tile):
-                    moved = address(rest[0, p]), result + p * task.y_step, left
-                    move(moved, nothing, nothing)
-                done = pixel + task.tile
+        done = 0
+        while done < pixels:
+            pixel = min(done, pixels - task.tile)
+            row = pixel // task.width
+            until = (row + 1) * task.width - pixel
+            source = task.x + row * x_jump + pixel * task.step
+            result = task.y + row * y_jump + pixel * task.y_step + place
+            addend = task.addends + row * addend_jump + pixel * task.addend_step + place
+            ends = result, task.y_step, y_jump, addend, task.addend_step, addend_jump
+            ahead = panel + vectors * inner * line + done // task.tile * inner * share
+            ahead_step = share
+            if first == 0 and task.segments == 1:
+                ahead = source + task.tile * task.step
+                ahead_step = task.tile * task.step // max(1, task.run)
+            if not direct:
+                ends = address(rest[0]), line, 0, address(rest[1]), line, 0
+                for p in range(task.tile if task.addends else 0):
+                    added = addend + p * task.addend_step + (addend_jump if p >= until else 0)
+                    move((added, address(rest[1, p]), left), nothing, nothing)
+            numbers = (
+                task.tile, vectors, until, source, task.step, x_jump,
+                task.offsets, task.segments, task.run, panel, ahead, ahead_step,
+                task.bias + place, ends[3] if task.addends else 0, ends[4], ends[5], task.rounds,
+                ends[0], ends[1], ends[2],
+            )  # fmt: skip
+            multiply_tile(numbers, task.least, task.most)
+            for p in range(0 if direct else task.tile):
+                target = result + p * task.y_step + (y_jump if p >= until else 0)
+                move((address(rest[0, p]), target, left), nothing, nothing)
+            done += task.tile
         first += vectors * LANES
 
 
@@ -219,34 +252,38 @@ _squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
 
 @called
 def reduce_windows(task: SimpleNamespace) -> None:
-    """The rows [H, W, C] of a function of windows, a task of `tasks`; see `_window_tile`."""
-    for row in range(task.height):
-        done = 0
-        while done < task.width:
-            pixel = min(done, task.width - task.tile)
-            source = task.x + row * task.line + pixel * task.step
-            target = task.y + row * task.y_line + pixel * task.y_step
-            ready = 0
-            while ready < task.columns:
-                channel = min(ready, task.columns - LANES)
-                place = channel * BYTES
-                numbers = (
-                    task.tile, source + place, task.step, task.offsets, task.segments,
-                    task.weights + place, task.weight_step, task.bias + place, task.rounds,
-                    target + place, task.y_step,
-                )  # fmt: skip
-                if task.function == WEIGHTED:
-                    _weighted_tile(numbers, task.least, task.most)
-                elif task.function == LARGEST:
-                    _largest_tile(numbers, task.least, task.most)
-                elif task.function == SQUARES:
-                    _squared_tile(numbers, task.least, task.most)
-                elif task.function == SCALED:
-                    _scaled_tile(numbers, task.least, task.most)
-                else:
-                    _summed_tile(numbers, task.least, task.most)
-                ready = channel + LANES
-            done = pixel + task.tile
+    """A function of windows [H, W, C], a task of `tasks`; see `_window_tile`."""
+    pixels = task.height * task.width
+    x_jump = task.line - task.width * task.step
+    y_jump = task.y_line - task.width * task.y_step
+    done = 0
+    while done < pixels:
+        pixel = min(done, pixels - task.tile)
+        row = pixel // task.width
+        until = (row + 1) * task.width - pixel
+        source = task.x + row * x_jump + pixel * task.step
+        target = task.y + row * y_jump + pixel * task.y_step
+        ready = 0
+        while ready < task.columns:
+            channel = min(ready, task.columns - LANES)
+            place = channel * BYTES
+            numbers = (
+                task.tile, until, source + place, task.step, x_jump, task.offsets,
+                task.segments, task.weights + place, task.weight_step, task.bias + place,
+                task.rounds, target + place, task.y_step, y_jump,
+            )  # fmt: skip
+            if task.function == WEIGHTED:
+                _weighted_tile(numbers, task.least, task.most)
+            elif task.function == LARGEST:
+                _largest_tile(numbers, task.least, task.most)
+            elif task.function == SQUARES:
+                _squared_tile(numbers, task.least, task.most)
+            elif task.function == SCALED:
+                _scaled_tile(numbers, task.least, task.most)
+            else:
+                _summed_tile(numbers, task.least, task.most)
+            ready = channel + LANES
+        done += task.tile
 
 
 @tile_of("target", "count", reals=("value", "unused"))

@@ -50,9 +50,8 @@ class _Kernel:
         line = 4 * width * (whole.x.shape[2] + count)  # bytes
         work = height * width * count * self.inner
         shares = shares_of(work)
-        fitting = -(-height * line // _CACHE)
         by_columns = 4 * self.inner * count > height * line or height < shares
-        number = fitting if by_columns else max(fitting, shares)
+        number = 1 if by_columns else max(-(-height * line // _CACHE), shares)
         parts = [self.rows(whole, *block) for block in blocks(height, -(-height // number))]
         if by_columns:
             panels = max(1, count // self.panel)
@@ -102,7 +101,8 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
 
     def in_tiles(task: MapTask) -> MapTask:
         task = _flat(task) if window.size == window.stride == (1, 1) else task
-        return replace(task, tile=vectors.tile_for(task.y.shape[1]))
+        height, width, _ = task.y.shape
+        return replace(task, tile=vectors.tile_for(width, height))
 
     kernel = _Kernel(window, inner, _columns_of_product, PANEL, in_tiles)
     if not rest.steps:
@@ -222,7 +222,8 @@ def _windows(
     )  # fmt: skip
 
     def in_tiles(task: MapTask) -> MapTask:
-        return replace(task, tile=vectors.window_tile_for(task.y.shape[1]))
+        height, width, _ = task.y.shape
+        return replace(task, tile=vectors.window_tile_for(width, height))
 
     kernel = _Kernel(window, 4 * offsets.size, _columns_of_windows, vectors.LANES, in_tiles)
     if not rest.steps and divisor is None:

@@ -7,21 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.memory import CACHE_LINE, aligned
+
 Array = NDArray[np.float32]
 Border = tuple[int, int, int, int]  # above, below, left, right
 NO_BORDER: Border = (0, 0, 0, 0)
-_ALIGNMENT = 16  # float32 values: one cache line
+_LINE = CACHE_LINE // 4  # float32 values
 _CHUNK = 1 << 21  # float32 values that a workspace takes at a time; untouched ones cost nothing
-
-
-def aligned(*shape: int, fill: float | None = None) -> Array:
-    """An array that starts at a cache line; without `fill` its values are arbitrary."""
-    size = int(np.prod(shape))
-    whole = np.empty(size + _ALIGNMENT, np.float32)
-    if fill is not None:
-        whole.fill(fill)
-    start = -(whole.ctypes.data // 4) % _ALIGNMENT
-    return whole[start : start + size].reshape(shape)
 
 
 class Workspace:
@@ -41,7 +33,7 @@ class Workspace:
         if self._used + size > self._chunk.size:
             self._chunk, self._used = aligned(max(size, 2 * self._chunk.size)), 0
         buffer = self._chunk[self._used : self._used + size]
-        self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        self._used += -(-size // _LINE) * _LINE
         return buffer.reshape(shape)
 
 

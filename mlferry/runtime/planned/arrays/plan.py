@@ -15,8 +15,9 @@ from mlferry.compiled import arrays as tasks
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.lanes import WORTH_A_THREAD, AwakeSteps, SharingTrial, may_share
+from mlferry.memory import aligned
 from mlferry.numerics import half
-from mlferry.runtime.planned.maps import Array, aligned
+from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
 from mlferry.runtime.threads import Part as Run, run_steps
 
