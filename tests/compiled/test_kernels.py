@@ -47,7 +47,7 @@ class Windowed:
     channels: int = 8
     count: int = 20
     apart: int = 0  # channels of other maps between the pixels of input and result
-    beyond: int = 0  # columns of the input that no window reads
+    beyond: int = 0  # columns of the input that no window reads, and beyond those of the result
 
     @property
     def window(self) -> Window:
@@ -61,8 +61,9 @@ class Windowed:
         ]
         extent[1] += self.beyond
         x = normal(*extent, self.channels + self.apart)[..., : self.channels]
-        y = np.full((*self.result, self.count + self.apart), np.nan, np.float32)
-        return x, y[..., : self.count]
+        height, width = self.result
+        y = np.full((height, width + self.beyond, self.count + self.apart), np.nan, np.float32)
+        return x, y[:, :width, : self.count]
 
     def windows(self, x: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """The place of each result, and the values [kH, kW, C] of its window."""
@@ -75,7 +76,8 @@ class Windowed:
 
 def finishes(y: np.ndarray, steps: tuple[str, ...]) -> tuple[Finish, Callable[[Any], Any]]:
     """What follows a product, and the same as one function."""
-    bias, addend = normal(y.shape[2], seed=1), normal(*y.shape, seed=2)
+    height, width, count = y.shape
+    bias, addend = normal(count, seed=1), normal(height, width + 3, count, seed=2)[:, :width]
     known: dict[str, tuple[Any, Callable[[np.ndarray], np.ndarray]]] = {
         "add": (Combination(np.add, addend, False), lambda v: v + addend),
         "subtract": (Combination(np.subtract, addend, True), lambda v: addend - v),
@@ -110,6 +112,8 @@ WINDOWED = {
     "narrow": Windowed(result=(7, 1)),
     "one channel": Windowed(channels=1, count=1),
     "many blocks": Windowed(result=(61, 40), channels=40, count=24),
+    "tiles over two lines": Windowed(result=(7, 7), stride=(2, 1), beyond=3),
+    "tiles over two lines, apart": Windowed(result=(5, 3), apart=5, beyond=1),
 }
 CHANNELS = [1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES, 5 * LANES - 2]
 STEPS = [
@@ -155,6 +159,21 @@ def test_channels_of_a_result(count: int) -> None:
 def test_pixels_of_a_row(width: int) -> None:
     """Tiles of any size cover a row, the last one perhaps twice."""
     check_convolution(Windowed(result=(2, width), count=LANES), ("add",))
+
+
+LINES = [(3, 4), (7, 7), (4, 7), (5, 14), (9, 6), (2, 15), (6, 2), (8, 1)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3)])
+@pytest.mark.parametrize("apart", [0, 3])
+@pytest.mark.parametrize("count", [LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("result", LINES)
+def test_tiles_reach_into_the_next_line(
+    result: tuple[int, int], count: int, apart: int, size: tuple[int, int]
+) -> None:
+    """Lines of the input, of the result and of what is added lie differently far apart."""
+    case = Windowed(size, (2, 1), (1, 1), result, count=count, apart=apart, beyond=2)
+    check_convolution(case, ("add", "relu"))
 
 
 @pytest.mark.parametrize("steps", STEPS, ids=" ".join)
