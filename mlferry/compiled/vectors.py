@@ -217,7 +217,7 @@ class Instructions:
         return self.builder.load(pointer, align=8 if kind is INT else BYTES)
 
     def prefetch(self, place: Value, *, written: bool = False, nearest: bool = True) -> None:
-        """Ask for the line at an address without waiting, into the nearest cache or the next."""
+        """Read the cache line at an address ahead, into the nearest cache or the one behind it."""
         number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
         signature = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
         name = "llvm.prefetch.p0i8"
@@ -432,7 +432,7 @@ class Instructions:
         return [[self.variable(first) for _ in range(vectors)] for _ in range(pixels)]
 
     def pixels(self, count: int, first: Value, step: Value, until: Value, jump: Value) -> Places:
-        """Where pixels of a map lie: from one line into the next, before which `until` lie."""
+        """Addresses of pixels: `until` in one line of a map, others in the next, a jump further."""
         b, places = self.builder, []
         for p in range(count):
             beyond = b.icmp_signed(">=", self.whole(p), until)

@@ -90,13 +90,13 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     that address is 0, limited to `least` and `most`; if `rounds`, every result is rounded to
     float16. From pixel `until` on, pixels lie a jump further, as in the next line of a map.
 
-    What is written, or read once, is asked for before the sums are taken, and what later tiles
-    read, which lies at `ahead`, with each value: to wait for it takes as long as many sums.
+    The results and addends are prefetched before the sums are taken, and what later tiles read,
+    which lies at `ahead`, while they are: waiting for memory takes as long as many sums.
     """
     builder, vector = code.builder, BYTES * LANES
 
     def tile(pixels: int, vectors: int) -> None:
-        many = pixels > 1  # of one, weights are all that is read, in their order
+        many = pixels > 1  # one reads little but weights, which processors prefetch themselves
         sums = code.sums(pixels, vectors)
         starts = code.pixels(pixels, args.x, args.x_step, args.until, args.x_jump)
         y = code.pixels(pixels, args.y, args.y_step, args.until, args.y_jump)
@@ -184,6 +184,12 @@ _summed_tile = _window_tile(lambda code, total, value, factor: code.builder.fadd
 
 
 @called
+def _first_pixel(task: SimpleNamespace, done: int) -> tuple[int, int]:
+    """Row and column where the next tile starts, earlier where it would reach beyond the map."""
+    return divmod(min(done, task.height * task.width - task.tile), task.width)
+
+
+@called
 def convolve(task: SimpleNamespace) -> None:
     """A convolution [H, W, M], a task of `tasks`; see `multiply_tile`."""
     inner = task.segments * task.run
@@ -197,7 +203,8 @@ def convolve(task: SimpleNamespace) -> None:
     x_jump = task.line - task.width * task.step
     y_jump = task.y_line - task.width * task.y_step
     addend_jump = task.addend_line - task.width * task.addend_step
-    share = (task.tile * CACHE_LINE - 1) // pixels + 1  # of a line of weights, for each tile
+    # of each line of the weights that follow, so many bytes for each tile
+    share = (task.tile * CACHE_LINE - 1) // pixels + 1
     first = 0
     while first < task.columns:
         direct = first < whole
@@ -206,12 +213,11 @@ def convolve(task: SimpleNamespace) -> None:
         place = first * BYTES
         done = 0
         while done < pixels:
-            pixel = min(done, pixels - task.tile)
-            row = pixel // task.width
-            until = (row + 1) * task.width - pixel
-            source = task.x + row * x_jump + pixel * task.step
-            result = task.y + row * y_jump + pixel * task.y_step + place
-            addend = task.addends + row * addend_jump + pixel * task.addend_step + place
+            row, column = _first_pixel(task, done)
+            until = task.width - column
+            source = task.x + row * task.line + column * task.step
+            result = task.y + row * task.y_line + column * task.y_step + place
+            addend = task.addends + row * task.addend_line + column * task.addend_step + place
             ends = result, task.y_step, y_jump, addend, task.addend_step, addend_jump
             ahead = panel + vectors * inner * line + done // task.tile * inner * share
             ahead_step = share
@@ -258,19 +264,17 @@ def reduce_windows(task: SimpleNamespace) -> None:
     y_jump = task.y_line - task.width * task.y_step
     done = 0
     while done < pixels:
-        pixel = min(done, pixels - task.tile)
-        row = pixel // task.width
-        until = (row + 1) * task.width - pixel
-        source = task.x + row * x_jump + pixel * task.step
-        target = task.y + row * y_jump + pixel * task.y_step
+        row, column = _first_pixel(task, done)
+        source = task.x + row * task.line + column * task.step
+        target = task.y + row * task.y_line + column * task.y_step
         ready = 0
         while ready < task.columns:
             channel = min(ready, task.columns - LANES)
             place = channel * BYTES
             numbers = (
-                task.tile, until, source + place, task.step, x_jump, task.offsets,
-                task.segments, task.weights + place, task.weight_step, task.bias + place,
-                task.rounds, target + place, task.y_step, y_jump,
+                task.tile, task.width - column, source + place, task.step, x_jump,
+                task.offsets, task.segments, task.weights + place, task.weight_step,
+                task.bias + place, task.rounds, target + place, task.y_step, y_jump,
             )  # fmt: skip
             if task.function == WEIGHTED:
                 _weighted_tile(numbers, task.least, task.most)
