@@ -33,6 +33,8 @@ from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
 from mlferry.errors import PredictionError
 
 _INFINITE = np.float32(np.inf)
+_CACHE = 1 << 17  # bytes of rows that a task multiplies by one panel of weights after the other
+_LEAST_TILES = 8  # of such rows, as they read all of the weights once
 _PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6, GATHERED: 6}
 """Multiplications that take about as long as one value."""
 
@@ -96,8 +98,10 @@ def product(x: Array, weights: PackedMatrix, bias: Array, y: Array, ends: Ends) 
     panels = max(1, columns // PANEL)
     shares = shares_of(y.size * inner)
     by_columns = columns > count
-    rows = [slice(0, count)] if by_columns else _cut(count, shares)
-    parts = _cut(panels, shares) if by_columns else [slice(0, panels)]
+    tile = tile_for(count)
+    held = max(_LEAST_TILES, _CACHE // (BYTES * max(1, inner) * tile)) * tile
+    rows = _cut(count, max(1 if by_columns else shares, -(-count // held)), tile)
+    parts = _cut(panels, -(-shares // len(rows))) if by_columns else [slice(0, panels)]
     tasks: list[ArrayTask] = []
     for row, part in itertools.product(rows, parts):
         first = part.start * PANEL

@@ -63,7 +63,10 @@ LAYOUTS: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
-SIZES = [(1, 1, 1), (1, 5, L), (3, 4, 2 * L), (7, 9, 2 * L + 3), (40, 8, 5 * L), (13, 2, 6 * L + 1)]
+SIZES = [
+    (1, 1, 1), (1, 5, L), (3, 4, 2 * L), (7, 9, 2 * L + 3), (40, 8, 5 * L),
+    (13, 2, 6 * L + 1), (123, 900, 3 * L + 3), (123, 900, 130),
+]  # fmt: skip
 ENDS: dict[str, dict[str, Any]] = {
     "alone": {},
     "plus addends": {"addends": True},
@@ -78,7 +81,8 @@ ENDS: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("cores")
 def test_product(size: tuple[int, int, int], ends: str) -> None:
     count, inner, columns = size
-    x, matrix, bias = among_others(count, inner), normal(inner, columns), normal(columns, seed=5)
+    x, bias = among_others(count, inner), normal(columns, seed=5)
+    matrix = normal(inner, columns) / np.float32(math.sqrt(inner))
     given = dict(ENDS[ends])
     added = normal(count, columns, seed=6) if given.pop("addends", False) else None
     y = np.full((count, columns + 2), np.nan, np.float32)
