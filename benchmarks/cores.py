@@ -34,6 +34,7 @@ ROUNDS_OF_TWO = 5
 SAMPLES = 16
 LEAST = 0.1  # seconds
 PRODUCT = 256  # rows and columns of matrices that stay in the cache of a core
+RATE = 30e9  # multiplications a second, roughly what one core does
 
 
 def prepared(name: str, threads: int | None) -> tuple[Any, dict[str, Any]]:
@@ -64,7 +65,7 @@ def seconds(work: Callable[[], Any], runs: int) -> list[float]:
 
 
 class Independent:
-    """Products of matrices, as many for each core, that share nothing."""
+    """Products of matrices: the same number for each core, and nothing shared."""
 
     def __init__(self) -> None:
         from mlferry.runtime.threads import one_thread
@@ -76,7 +77,7 @@ class Independent:
         self._matrices = list(values.astype(np.float32))
 
     def _multiply(self, matrix: np.ndarray) -> None:
-        for _ in range(round(LEAST / self._count * 30e9 / PRODUCT**3)):
+        for _ in range(max(1, round(LEAST / self._count * RATE / PRODUCT**3))):
             matrix @ matrix
 
     def ratio(self) -> float:
@@ -109,7 +110,7 @@ class Alone(NamedTuple):
 
 
 def alone(name: str, runs: int) -> Alone:
-    """One thread and all cores by turns."""
+    """One thread and all cores by turns; see `seconds` for `runs`."""
     one, data = prepared(name, 1)
     all_cores, _ = prepared(name, None)
     samples = [data] * SAMPLES

@@ -33,8 +33,8 @@ from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
 from mlferry.errors import PredictionError
 
 _INFINITE = np.float32(np.inf)
-_CACHE = 1 << 17  # bytes of rows that a task multiplies by one panel of weights after the other
-_LEAST_TILES = 8  # of such rows, as they read all of the weights once
+_CACHE = 1 << 17  # bytes of rows that a task multiplies by one panel of weights after another
+_LEAST_TILES = 8  # of such rows at least, as each task reads all of its weights
 _PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6, GATHERED: 6}
 """Multiplications that take about as long as one value."""
 
