@@ -60,8 +60,22 @@ class Machine:
 
     @property
     def most_pixels(self) -> int:
-        """The pixels of the largest tile: two vectors of sums each, beside those being read."""
-        return self.registers // 2 - 2
+        """The pixels of the largest tile: two vectors of sums each, beside what is read.
+
+        With more than twelve, their addresses would not stay in the registers of addresses.
+        """
+        return min(12, self.registers // 2 - 2)
+
+    def most_vectors(self, pixels: int) -> int:
+        """How many vectors of sums a tile has for each of so many pixels, at most.
+
+        As many as stay in registers, with the weights and one value of a pixel, but at least
+        eight sums in all: each waits for the one before, and a processor adds to eight at a time.
+        """
+        for vectors in (8, 4):
+            if pixels * vectors <= 8 or (pixels + 1) * vectors < self.registers:
+                return vectors
+        return 2
 
 
 def _this_machine() -> Machine:
@@ -80,8 +94,10 @@ def _this_machine() -> Machine:
 
 MACHINE = _this_machine()
 LANES = MACHINE.lanes
-TILES = tuple(n for n in (14, 12, 10, 8, 6, 4, 2, 1) if n <= MACHINE.most_pixels)
+TILES = tuple(n for n in (12, 10, 8, 6, 4, 2, 1) if n <= MACHINE.most_pixels)
 WINDOW_TILES = TILES[-5:]
+_WEIGHT = 1.4  # sums that take as long as reading a vector of weights
+_PIXEL = 0.5  # likewise for a value of a pixel
 
 
 def arrays(rank: int, order: Literal["A", "C"] = "A", *, written: bool = False) -> types.Type:
@@ -173,23 +189,27 @@ def memory_at(typing: object, place: types.Type) -> Any:
 
 @functools.lru_cache(4096)
 def tile_for(width: int, height: int = 1) -> int:
-    """The tile that covers the pixels of a map with the fewest sums, the largest of such.
+    """The tile that covers the pixels of a map in the shortest time, the largest of such.
 
     A tile may reach from one line into the next one. The last tile starts earlier, where it would
     reach beyond the map.
     """
-    return _tile_of(TILES, width, height)
+
+    def time(tile: int) -> float:  # of a vector, in sums
+        return tile + _WEIGHT + tile * _PIXEL / MACHINE.most_vectors(tile)
+
+    return _tile_of(TILES, width, height, time)
 
 
 @functools.lru_cache(4096)
 def window_tile_for(width: int, height: int) -> int:
     """Likewise for `reduce_windows`."""
-    return _tile_of(WINDOW_TILES, width, height)
+    return _tile_of(WINDOW_TILES, width, height, lambda tile: tile + 1)
 
 
-def _tile_of(sizes: Sequence[int], width: int, height: int) -> int:
+def _tile_of(sizes: Sequence[int], width: int, height: int, time: Callable[[int], float]) -> int:
     fitting = [tile for tile in sizes if tile <= width]
-    return min(fitting, key=lambda tile: -(-width * height // tile) * (tile + 1))
+    return min(fitting, key=lambda tile: -(-width * height // tile) * time(tile))
 
 
 class Instructions:

@@ -20,6 +20,7 @@ from mlferry.compiled.vectors import (
     FLOAT,
     INT,
     LANES,
+    MACHINE,
     TILES,
     WHOLE,
     WINDOW_TILES,
@@ -67,13 +68,13 @@ def segments_of(x: Array, size: Pair, dilation: Pair) -> tuple[NDArray[np.int64]
     return places.ravel(), channels
 
 
-_SUMS = 8  # that a processor adds to at the same time; each waits for the one before
+_MOST_VECTORS = (0, *map(MACHINE.most_vectors, range(1, TILES[0] + 1)))  # by pixels
 
 
 @kernel(WHOLE, WHOLE, returns=WHOLE)
 def vectors_for(pixels: int, columns: int) -> int:
     """Of how many vectors a tile of `multiply_tile` is, where so many whole columns follow."""
-    most = max(2, _SUMS // pixels)
+    most = _MOST_VECTORS[pixels]
     if columns >= most * LANES:
         return most
     return 2 if columns >= 2 * LANES else 1
@@ -135,7 +136,7 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
         code.finish(sums, args, y)
 
     def of_pixels(pixels: int) -> None:
-        sizes = sorted({1, 2, max(2, _SUMS // pixels)})
+        sizes = sorted({1, 2, _MOST_VECTORS[pixels]})
         code.by_size(args.vectors, sizes, lambda vectors: tile(pixels, vectors))
 
     code.by_size(args.pixels, TILES, of_pixels)
