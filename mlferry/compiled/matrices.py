@@ -4,32 +4,111 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled.vectors import LANES
+from mlferry.compiled.record import CONVOLVE, DOTS
+from mlferry.compiled.vectors import DOT_TILES, LANES, dot_tile_for, tile_for
 from mlferry.errors import PredictionError
 from mlferry.memory import aligned
 
 Array = NDArray[np.float32]
 PANEL = 2 * LANES  # columns that lie side by side
+_FOLDING = 8  # multiplications that take as long as adding up the lanes of a vector
 
 
 @dataclass(frozen=True)
-class PackedMatrix:
-    """Weights in the order in which tiles read them.
+class PackedWeights:
+    """The weights of a product in the order in which compiled code reads them.
 
     Attributes:
-        values: panels of two vectors of columns, then perhaps one of one vector, then what is
-            left of the columns, filled up with 0 to a vector; each row by row.
+        values: the weights.
         inner: the rows of the matrix.
         columns: its columns.
+        function: of `record`, that takes them.
+        unit: the values of a segment of a window are a multiple of it.
     """
 
     values: Array
     inner: int
     columns: int
+    function: ClassVar[int]
+    unit: ClassVar[int] = 1
+
+    def tile_for(self, width: int, height: int) -> int:
+        """Pixels at a time, for a result of such extents."""
+        raise NotImplementedError
+
+    def check(self, inner: int, columns: int, run: int = 0) -> None:
+        """Raise a `PredictionError` unless a product has these extents, and segments fit."""
+        if run % self.unit:
+            raise PredictionError(f"segments of {run} values are no multiple of {self.unit}")
+        if (inner, columns) != (self.inner, self.columns):
+            raise PredictionError(
+                f"a product of {inner} values a row with {columns} results; "
+                f"its weights are {self.inner} x {self.columns}"
+            )
+
+    def padded(self, bias: Array | None) -> Array:
+        """One value for each column, zeros for None, filled up to whole vectors."""
+        padded = self.zeros(self.columns)
+        if bias is not None:
+            padded[: self.columns] = bias
+        return padded
+
+    @staticmethod
+    def zeros(columns: int) -> Array:
+        """No bias for so many columns."""
+        return np.zeros(-(-columns // LANES) * LANES, np.float32)
+
+
+@dataclass(frozen=True)
+class PackedColumns(PackedWeights):
+    """A few columns, one after another."""
+
+    function = DOTS
+    unit = LANES
+
+    @classmethod
+    def of(cls, matrix: Array) -> PackedColumns:
+        """Pack a matrix [inner, columns]."""
+        values = aligned(matrix.size)
+        values.reshape(matrix.shape[::-1])[:] = matrix.T
+        return cls(values, *matrix.shape)
+
+    def tile_for(self, width: int, height: int) -> int:
+        """See `PackedWeights`."""
+        return dot_tile_for(width, height, self.columns)
+
+
+def packed_for_windows(matrix: Array, channels: int) -> PackedWeights:
+    """Pack a matrix [pixels of a window * channels, columns] for a convolution.
+
+    A vector of a few columns would be mostly empty. So vectors of channels are multiplied, where
+    that takes less time, and their lanes added up.
+    """
+    inner, columns = matrix.shape
+    is_possible = columns < LANES and columns in DOT_TILES and channels % LANES == 0
+    if is_possible and columns * (inner // LANES + _FOLDING) < inner:
+        return PackedColumns.of(matrix)
+    return PackedMatrix.of(matrix)
+
+
+@dataclass(frozen=True)
+class PackedMatrix(PackedWeights):
+    """Any number of columns.
+
+    Their values are panels of two vectors of columns, then perhaps one of one vector, then what is
+    left of the columns, filled up with 0 to a vector; each row by row.
+    """
+
+    function = CONVOLVE
+
+    def tile_for(self, width: int, height: int) -> int:
+        """See `PackedWeights`."""
+        return tile_for(width, height)
 
     @classmethod
     def empty(cls, inner: int, columns: int) -> PackedMatrix:
@@ -65,23 +144,3 @@ class PackedMatrix:
                 slice(first, self.columns),
                 self.values[self.inner * first :].reshape(1, self.inner, LANES),
             )
-
-    def check(self, inner: int, columns: int) -> None:
-        """Raise a `PredictionError` unless a product has these extents."""
-        if (inner, columns) != (self.inner, self.columns):
-            raise PredictionError(
-                f"a product of {inner} values a row with {columns} results; "
-                f"its weights are {self.inner} x {self.columns}"
-            )
-
-    def padded(self, bias: Array | None) -> Array:
-        """One value for each column, zeros for None, filled up as the columns are."""
-        padded = self.zeros(self.columns)
-        if bias is not None:
-            padded[: self.columns] = bias
-        return padded
-
-    @staticmethod
-    def zeros(columns: int) -> Array:
-        """No bias for so many columns."""
-        return np.zeros(-(-columns // LANES) * LANES, np.float32)

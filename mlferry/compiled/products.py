@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.compiled.arithmetic import copy_spread
-from mlferry.compiled.matrices import PANEL, PackedMatrix
+from mlferry.compiled.matrices import PANEL, PackedMatrix, packed_for_windows
 from mlferry.compiled.record import AT_ITS_PLACE, CONVOLVE, TABLE, one_task
 from mlferry.compiled.tasks import MapTask, Table
 from mlferry.compiled.vectors import (
@@ -183,17 +183,18 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
         [N, M, H', W'].
     """
     kernel = weights.shape[2:]
-    packed = PackedMatrix.of(weights.transpose(2, 3, 1, 0).reshape(-1, len(weights)))
+    matrix = weights.transpose(2, 3, 1, 0).reshape(-1, len(weights))
+    packed = packed_for_windows(matrix, x.shape[1])
     maps = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     y = np.empty((len(x), *size, len(weights)), np.float32)
-    nothing, tile = packed.padded(None), tile_for(size[1])
+    nothing, tile = packed.padded(None), packed.tile_for(size[1], 1)
     work = y[0].size * packed.inner if len(y) else 0
     for source, target in zip(maps, y, strict=True):
         check_reach(source, kernel, strides, dilations, target)
         offsets, run = segments_of(source, kernel, dilations)
         packed.check(offsets.size * run, target.shape[2])
         whole = MapTask(
-            CONVOLVE, target, source,
+            packed.function, target, source,
             (strides[0] * source.strides[0], strides[1] * source.strides[1]),
             offsets, run, packed.values, bias=nothing, tile=tile,
         )  # fmt: skip

@@ -30,6 +30,7 @@ from mlferry.compiled.record import (
     COMBINED,
     CONVOLVE,
     COPY,
+    DOTS,
     FILL,
     FUNCTION,
     GATHERED,
@@ -246,7 +247,7 @@ def _walk(
                 place = starts[step + 1] - 1 - _take(from_end)
             number += 1
             task = table[place]
-            if task.function == CONVOLVE:
+            if task.function in (CONVOLVE, DOTS):
                 convolve(task)
             elif task.function in (FILL, COPY):
                 copy_pixels(task)

@@ -77,6 +77,14 @@ class Machine:
                 return vectors
         return 2
 
+    def dot_tiles(self, columns: int) -> tuple[int, ...]:
+        """Tiles of a product with so few columns, whose sums have a register each."""
+        most = (self.registers - 1 - columns) // columns
+        return tuple(n for n in _TILES if n <= min(most, self.most_pixels))
+
+
+_TILES = (12, 10, 8, 6, 4, 2, 1)  # numbers of pixels
+
 
 def _this_machine() -> Machine:
     """That of which Numba's settings tell, otherwise the one that this process runs on."""
@@ -94,8 +102,9 @@ def _this_machine() -> Machine:
 
 MACHINE = _this_machine()
 LANES = MACHINE.lanes
-TILES = tuple(n for n in (12, 10, 8, 6, 4, 2, 1) if n <= MACHINE.most_pixels)
+TILES = tuple(n for n in _TILES if n <= MACHINE.most_pixels)
 WINDOW_TILES = TILES[-5:]
+DOT_TILES = {columns: MACHINE.dot_tiles(columns) for columns in (1, 2, 3, 4)}
 _WEIGHT = 1.4  # sums that take as long as reading a vector of weights
 _PIXEL = 0.5  # likewise for a value of a pixel
 
@@ -205,6 +214,12 @@ def tile_for(width: int, height: int = 1) -> int:
 def window_tile_for(width: int, height: int) -> int:
     """Likewise for `reduce_windows`."""
     return _tile_of(WINDOW_TILES, width, height, lambda tile: tile + 1)
+
+
+@functools.lru_cache(4096)
+def dot_tile_for(width: int, height: int, columns: int) -> int:
+    """Likewise for a product with so few columns, as `windows.dot_tile` takes it."""
+    return _tile_of(DOT_TILES[columns], width, height, lambda tile: tile + 1)
 
 
 def _tile_of(sizes: Sequence[int], width: int, height: int, time: Callable[[int], float]) -> int:

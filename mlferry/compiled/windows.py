@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numpy.typing import NDArray
 
-from mlferry.compiled.record import FILL, LARGEST, SCALED, SQUARES, WEIGHTED
+from mlferry.compiled.record import DOTS, FILL, LARGEST, SCALED, SQUARES, WEIGHTED
 from mlferry.compiled.vectors import (
     BYTES,
+    DOT_TILES,
     FLOAT,
     INT,
     LANES,
@@ -26,6 +28,7 @@ from mlferry.compiled.vectors import (
     WINDOW_TILES,
     Array,
     Instructions,
+    Sums,
     Value,
     address,
     called,
@@ -80,9 +83,14 @@ def vectors_for(pixels: int, columns: int) -> int:
     return 2 if columns >= 2 * LANES else 1
 
 
-@tile_of("pixels", "vectors", "until", "x", "x_step", "x_jump", "offsets", "segments", "run",
-       "weights", "ahead", "ahead_step", "bias", "addends", "addend_step", "addend_jump", "rounds",
-       "y", "y_step", "y_jump")  # fmt: skip
+_product_tile = tile_of(
+    "pixels", "vectors", "until", "x", "x_step", "x_jump", "offsets", "segments", "run",
+    "weights", "ahead", "ahead_step", "bias", "addends", "addend_step", "addend_jump", "rounds",
+    "y", "y_step", "y_jump",
+)  # fmt: skip
+
+
+@_product_tile
 def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     """A tile of a product: some pixels, and as many vectors of channels as `vectors_for` says.
 
@@ -129,17 +137,63 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
                     for factor, total in zip(factors, totals, strict=True):
                         added = code.multiply_add(value, factor, builder.load(total))
                         builder.store(added, total)
-        code.add(sums, [args.bias] * pixels)
-        code.round(sums, args.rounds)
-        with builder.if_then(adds):
-            code.add(sums, addends)
-        code.finish(sums, args, y)
+        _end_product(code, args, sums)
 
     def of_pixels(pixels: int) -> None:
         sizes = sorted({1, 2, _MOST_VECTORS[pixels]})
         code.by_size(args.vectors, sizes, lambda vectors: tile(pixels, vectors))
 
     code.by_size(args.pixels, TILES, of_pixels)
+
+
+def _end_product(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
+    """Add the bias and the addends to sums, limit and round them, and write them."""
+    pixels = len(sums)
+    code.add(sums, [args.bias] * pixels)
+    code.round(sums, args.rounds)
+    with code.builder.if_then(code.builder.icmp_signed("!=", args.addends, code.whole(0))):
+        steps = args.addend_step, args.until, args.addend_jump
+        code.add(sums, code.pixels(pixels, args.addends, *steps))
+    code.finish(sums, args, code.pixels(pixels, args.y, args.y_step, args.until, args.y_jump))
+
+
+@_product_tile
+def dot_tile(code: Instructions, args: SimpleNamespace) -> None:
+    """The same of some pixels and a few channels, `vectors`, whose weights lie one after another.
+
+    A vector holds values of the window instead of channels, most of whose lanes would be empty.
+    Every result is written as a vector. `run` is a multiple of `LANES`.
+    """
+    builder, vector = code.builder, BYTES * LANES
+
+    def tile(pixels: int, columns: int) -> None:
+        sums = code.sums(pixels, columns)
+        starts = code.pixels(pixels, args.x, args.x_step, args.until, args.x_jump)
+        column = builder.mul(builder.mul(args.segments, args.run), code.whole(BYTES))
+        with code.repeated(args.segments) as segment:
+            offset = code.load(code.at(args.offsets, segment, 8), INT)
+            places = [builder.add(start, offset) for start in starts]
+            begin = code.at(args.weights, builder.mul(segment, args.run), BYTES)
+            with code.repeated(builder.udiv(args.run, code.whole(LANES))) as t:
+                first = code.at(begin, t, vector)
+                factors = [code.load(code.at(first, m, column)) for m in range(columns)]
+                for place, totals in zip(places, sums, strict=True):
+                    value = code.load(code.at(place, t, vector))
+                    for factor, total in zip(factors, totals, strict=True):
+                        added = code.multiply_add(value, factor, builder.load(total))
+                        builder.store(added, total)
+        results = code.sums(pixels, 1)
+        for (result,), totals in zip(results, sums, strict=True):
+            for m, total in enumerate(totals):
+                one = code.folded(builder.load(total), builder.fadd)
+                place = ir.Constant(ir.IntType(32), m)
+                builder.store(builder.insert_element(builder.load(result), one, place), result)
+        _end_product(code, args, results)
+
+    def of_columns(columns: int) -> None:
+        code.by_size(args.pixels, DOT_TILES[columns], lambda pixels: tile(pixels, columns))
+
+    code.by_size(args.vectors, tuple(DOT_TILES), of_columns)
 
 
 def _window_tile(
@@ -192,7 +246,7 @@ def _first_pixel(task: SimpleNamespace, done: int) -> tuple[int, int]:
 
 @called
 def convolve(task: SimpleNamespace) -> None:
-    """A convolution [H, W, M], a task of `tasks`; see `multiply_tile`."""
+    """A convolution [H, W, M], a task of `tasks`; see `multiply_tile` and `dot_tile`."""
     inner = task.segments * task.run
     whole = task.columns // LANES * LANES
     left = task.columns - whole
@@ -210,6 +264,8 @@ def convolve(task: SimpleNamespace) -> None:
     while first < task.columns:
         direct = first < whole
         vectors = vectors_for(task.tile, whole - first)
+        if task.function == DOTS:
+            vectors = task.columns
         panel = task.weights + first * inner * BYTES
         place = first * BYTES
         done = 0
@@ -236,7 +292,10 @@ def convolve(task: SimpleNamespace) -> None:
                 task.bias + place, ends[3] if task.addends else 0, ends[4], ends[5], task.rounds,
                 ends[0], ends[1], ends[2],
             )  # fmt: skip
-            multiply_tile(numbers, task.least, task.most)
+            if task.function == DOTS:
+                dot_tile(numbers, task.least, task.most)
+            else:
+                multiply_tile(numbers, task.least, task.most)
             for p in range(0 if direct else task.tile):
                 target = result + p * task.y_step + (y_jump if p >= until else 0)
                 move((address(rest[0, p]), target, left), nothing, nothing)

@@ -14,7 +14,7 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry.compiled import using, vectors
 from mlferry.compiled.lstm import PackedLSTM
-from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.matrices import PackedColumns, PackedMatrix, packed_for_windows
 from mlferry.compiled.products import PackedProduct, convolved
 from mlferry.compiled.rows import normalize_rows
 from mlferry.errors import PredictionError
@@ -114,6 +114,10 @@ WINDOWED = {
     "many blocks": Windowed(result=(61, 40), channels=40, count=24),
     "tiles over two lines": Windowed(result=(7, 7), stride=(2, 1), beyond=3),
     "tiles over two lines, apart": Windowed(result=(5, 3), apart=5, beyond=1),
+    "a few channels": Windowed(result=(6, 21), channels=2 * LANES, count=3),
+    "a few channels, apart": Windowed(channels=3 * LANES, apart=5, beyond=1, count=2),
+    "a few channels, steps": Windowed(stride=(2, 3), dilation=(1, 2), channels=2 * LANES, count=3),
+    "a few channels of one pixel": Windowed(size=(1, 1), channels=16 * LANES, count=1),
 }
 CHANNELS = [1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES, 5 * LANES - 2]
 STEPS = [
@@ -135,7 +139,8 @@ def check_convolution(case: Windowed, steps: tuple[str, ...] = ()) -> None:
     weights = normal(*case.size, case.channels, case.count, seed=3)
     matrix = weights.reshape(-1, case.count)
     finish, finished = finishes(y, steps)
-    compiled.convolved(x, PackedMatrix.of(matrix), case.window, y, finish)()
+    packed = packed_for_windows(matrix, case.channels)
+    compiled.convolved(x, packed, case.window, y, finish)()
     right = np.empty(y.shape)
     for place, values in case.windows(x):
         right[place] = np.einsum("ijc,ijcm->m", values, weights)
@@ -176,10 +181,64 @@ def test_tiles_reach_into_the_next_line(
     check_convolution(case, ("add", "relu"))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 3)])
+@pytest.mark.parametrize("apart", [0, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("result", [*LINES, (3, 17), (2, 61)])
+def test_a_few_channels(
+    result: tuple[int, int], count: int, apart: int, size: tuple[int, int]
+) -> None:
+    """Vectors of the input's channels are multiplied, and their lanes added up."""
+    channels = 64 * LANES if size == (1, 1) else 4 * LANES
+    matrix = normal(math.prod(size) * channels, count)
+    kind = PackedColumns if count < LANES else PackedMatrix
+    assert isinstance(packed_for_windows(matrix, channels), kind)
+    case = Windowed(size, (2, 1), (1, 1), result, channels, count, apart=apart, beyond=2)
+    check_convolution(case, ("add", "relu"))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_few_channels_of_what_is_no_number(value: float) -> None:
+    """It shows in the windows that hold it, and nowhere else."""
+    case = Windowed(result=(4, 11), channels=2 * LANES, count=2)
+    x, y = case.maps()
+    x[2, 5, LANES + 1] = value
+    matrix = np.ones((9 * case.channels, 2), np.float32)
+    packed = packed_for_windows(matrix, case.channels)
+    compiled.convolved(x, packed, case.window, y, Finish(bias=np.zeros(2, np.float32)))()
+    for (i, j), values in case.windows(x):
+        np.testing.assert_allclose(y[i, j], np.full(2, values.sum()), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("inner", "columns", "channels", "kind"),
+    [
+        (81 * 2 * LANES, 3, 2 * LANES, PackedColumns),
+        (81 * 2 * LANES, 5, 2 * LANES, PackedMatrix),  # too many columns
+        (81 * 2 * LANES, LANES, 2 * LANES, PackedMatrix),  # a whole vector of columns
+        (9 * (LANES + 1), 3, LANES + 1, PackedMatrix),  # no whole vectors of channels
+        (LANES, 3, LANES, PackedMatrix),  # adding up lanes would take longer
+    ],
+)
+def test_how_weights_are_packed(inner: int, columns: int, channels: int, kind: type) -> None:
+    packed = packed_for_windows(normal(inner, columns), channels)
+    assert isinstance(packed, kind)
+
+
+def test_channels_that_fill_no_vectors_are_refused() -> None:
+    weights = PackedColumns.of(normal(9 * 8 * LANES, 2))
+    x = normal(5, 5, LANES + 1)
+    y = np.empty((3, 3, 2), np.float32)
+    with pytest.raises(PredictionError, match="are no multiple of"):
+        compiled.convolved(x, weights, Window((3, 3), (1, 1), (1, 1)), y, Finish())
+
+
 @pytest.mark.parametrize("steps", STEPS, ids=" ".join)
-@pytest.mark.parametrize("count", [LANES, LANES + 3])
-def test_what_follows_a_convolution(steps: tuple[str, ...], count: int) -> None:
-    check_convolution(Windowed(count=count), steps)
+@pytest.mark.parametrize(
+    ("count", "channels"), [(LANES, 8), (LANES + 3, 8), (3, 8 * LANES), (1, 2 * LANES)]
+)
+def test_what_follows_a_convolution(steps: tuple[str, ...], count: int, channels: int) -> None:
+    check_convolution(Windowed(count=count, channels=channels), steps)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlferry.compiled import record, vectors, windows
-from mlferry.compiled.matrices import PANEL, PackedMatrix
+from mlferry.compiled.matrices import PANEL, PackedWeights
 from mlferry.compiled.tasks import MapTask, Table, shares_of
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
@@ -79,7 +79,7 @@ class _Kernel:
         return by_rows(shared_blocks(height, width, held), lambda: block)
 
 
-def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish: Finish) -> Run:
+def convolved(x: Array, weights: PackedWeights, window: Window, y: Array, finish: Finish) -> Run:
     """A convolution of any kernel.
 
     Args:
@@ -92,17 +92,17 @@ def convolved(x: Array, weights: PackedMatrix, window: Window, y: Array, finish:
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets, run = windows.segments_of(x, window.size, window.dilation)
     inner = offsets.size * run
-    weights.check(inner, y.shape[2])
+    weights.check(inner, y.shape[2], run)
     ends, rest = finish.split_for_tiles()
     whole = MapTask(
-        record.CONVOLVE, y, x, _steps(x, window), offsets, run, weights.values, 0,
+        weights.function, y, x, _steps(x, window), offsets, run, weights.values, 0,
         weights.padded(finish.bias), ends.addend, ends.rounds, ends.limits.least, ends.limits.most,
     )  # fmt: skip
 
     def in_tiles(task: MapTask) -> MapTask:
         task = _flat(task) if window.size == window.stride == (1, 1) else task
         height, width, _ = task.y.shape
-        return replace(task, tile=vectors.tile_for(width, height))
+        return replace(task, tile=weights.tile_for(width, height))
 
     kernel = _Kernel(window, inner, _columns_of_product, PANEL, in_tiles)
     if not rest.steps:

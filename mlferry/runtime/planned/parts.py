@@ -401,7 +401,7 @@ class PlannedConvolution(Part):
         finish: Finish,
     ) -> bool:
         """Add the compiled convolution, unless it takes no such weights."""
-        from mlferry.compiled.matrices import PackedMatrix
+        from mlferry.compiled.matrices import packed_for_windows
         from mlferry.runtime.planned import compiled
 
         f = self.filters
@@ -411,7 +411,7 @@ class PlannedConvolution(Part):
             return True
         if f.groups > 1 or f.stored is not None:
             return False
-        packed = once("packed", lambda: PackedMatrix.of(_matrices(weights(), 1)[0]))
+        packed = once("packed", lambda: packed_for_windows(_matrices(weights(), 1)[0], f.channels))
         plan.add(compiled.convolved(x, packed, f.window, y, finish))
         return True
 
@@ -459,11 +459,11 @@ def _matrices(weights: Array, groups: int) -> list[Array]:
 def _convolving(plan: Plan) -> conv.Convolve:
     """What computes a convolution with a matrix [kH * kW * C, M]."""
     if plan.compiled:
-        from mlferry.compiled.matrices import PackedMatrix
+        from mlferry.compiled.matrices import packed_for_windows
         from mlferry.runtime.planned import compiled
 
         return lambda x, matrix, window, y, finish: compiled.convolved(
-            x, PackedMatrix.of(matrix), window, y, finish
+            x, packed_for_windows(matrix, x.shape[2]), window, y, finish
         )
 
     def unfolded(
