@@ -113,6 +113,13 @@ def squeeze_and_excite(n: Network) -> str:
     return n.conv(n.put("multiplyBroadcastable", a, g), 5)
 
 
+def shared_with_padding(n: Network) -> str:
+    """The map has a border that belongs to the convolution behind it alone."""
+    a = n.put("activation", n.conv("x", 24), linear={"alpha": -1.0, "beta": -40.0})
+    wide = n.conv(a, 24, (5, 5), valid=edges((2, 2), (2, 2)))
+    return n.put("addBroadcastable", wide, n.put("reduceMax", a, axes=(2, 3), keepDims=True))
+
+
 def inverted(n: Network) -> str:
     a = n.put("clip", n.norm(n.conv("x", 12, (1, 1), valid={})), minVal=0.0, maxVal=6.0)
     d = n.put("clip", n.norm(n.conv(a, 12, groups=12)), minVal=0.0, maxVal=6.0)
@@ -186,6 +193,22 @@ NETWORKS: dict[str, Build] = {
     ),
     "global pooling": lambda n: n.put(
         "pooling", n.conv("x", 4), type="AVERAGE", globalPooling=True, valid={}
+    ),
+    **{
+        f"global pooling of many channels, {kind}": lambda n, k=kind: n.relu(
+            n.put("pooling", n.conv("x", 21), type=k, globalPooling=True, valid={})
+        )
+        for kind in ("AVERAGE", "MAX")
+    },
+    "the largest of a map that is padded for others": shared_with_padding,
+    "a few channels of many": lambda n: n.relu(n.conv(n.relu(n.conv("x", 32)), 3, (5, 5))),
+    "a few channels of many, added": lambda n: n.put(
+        "addBroadcastable", n.conv(n.conv("x", 32), 2), n.conv("x", 2)
+    ),
+    "transposed, to a few channels of many": lambda n: n.put(
+        "convolution", n.conv("x", 64), isDeconvolution=True, outputChannels=2,
+        kernelChannels=64, nGroups=1, kernelSize=(4, 4), stride=(2, 2),
+        weights=normal(64, 2, 4, 4), valid={},
     ),
     "transposed in between": lambda n: n.conv(
         n.put("convolution", n.conv("x", 4), isDeconvolution=True, outputChannels=3,

@@ -154,6 +154,15 @@ def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | No
     return _windows(function, x, window, nothing[None], nothing, y, finish, divisor)
 
 
+def over_space(x: Array, y: Array, *, largest: bool) -> Run:
+    """The largest value, or the sum, of each channel of a map [H, W, C], into [1, 1, C]."""
+    function = record.LARGEST if largest else record.SUM
+    height, width, channels = x.shape
+    nothing = np.zeros(channels, np.float32)
+    window = Window((height, width), (1, 1), (1, 1))
+    return _windows(function, x, window, nothing[None], nothing, y, Finish(), None)
+
+
 def instance_normalized(
     x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array, finish: Finish
 ) -> Sequence[Run]:

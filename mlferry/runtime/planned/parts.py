@@ -580,12 +580,30 @@ class OverSpace(Part):
     def plan(self, plan: Plan, step: PlannedStep) -> None:
         finish, name = plan.finish(step, Finish())
         x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
+        if plan.compiled:
+            from mlferry.runtime.planned import compiled
+
+            if compiled.takes_windows(y.shape[2]):
+                self._add_compiled(plan, x, y, finish)
+                return
 
         def run() -> None:
             y[0, 0] = self.reduce(x, axis=(0, 1))
             finish(y, y, 0)
 
         plan.add(run)
+
+    def _add_compiled(self, plan: Plan, x: Array, y: Array, finish: Finish) -> None:
+        from mlferry.runtime.planned import compiled
+
+        count = x.shape[0] * x.shape[1] if self.reduce is np.mean else 1
+
+        def end() -> None:
+            np.divide(y, np.float32(count), out=y)
+            finish(y, y, 0)
+
+        plan.add(compiled.over_space(x, y, largest=self.reduce is np.max))
+        plan.add(end)
 
 
 class Repeated(Part):
