@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,7 +21,7 @@ _FOLDING = 8  # multiplications that take as long as adding up the lanes of a ve
 
 
 @dataclass(frozen=True)
-class PackedWeights:
+class PackedWeights(ABC):
     """The weights of a product in the order in which compiled code reads them.
 
     Attributes:
@@ -37,9 +38,9 @@ class PackedWeights:
     function: ClassVar[int]
     unit: ClassVar[int] = 1
 
+    @abstractmethod
     def tile_for(self, width: int, height: int) -> int:
         """Pixels at a time, for a result of such extents."""
-        raise NotImplementedError
 
     def check(self, inner: int, columns: int, run: int = 0) -> None:
         """Raise a `PredictionError` unless a product has these extents, and segments fit."""

@@ -192,7 +192,7 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
     for source, target in zip(maps, y, strict=True):
         check_reach(source, kernel, strides, dilations, target)
         offsets, run = segments_of(source, kernel, dilations)
-        packed.check(offsets.size * run, target.shape[2])
+        packed.check(offsets.size * run, target.shape[2], run)
         whole = MapTask(
             packed.function, target, source,
             (strides[0] * source.strides[0], strides[1] * source.strides[1]),
