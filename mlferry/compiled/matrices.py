@@ -87,8 +87,8 @@ class PackedColumns(PackedWeights):
 def packed_for_windows(matrix: Array, channels: int) -> PackedWeights:
     """Pack a matrix [pixels of a window * channels, columns] for a convolution.
 
-    A vector of a few columns would be mostly empty. So vectors of channels are multiplied, where
-    that takes less time, and their lanes added up.
+    A vector of a few columns would be mostly empty. Where it takes less time, vectors of channels
+    are multiplied instead, and their lanes added up.
     """
     inner, columns = matrix.shape
     is_possible = columns < LANES and columns in DOT_TILES and channels % LANES == 0

@@ -88,7 +88,7 @@ class MapTask:
         steps: bytes from one row of windows to the next, and from one window to the next.
         offsets: where the segments of a window lie, in bytes.
         run: values of a segment.
-        weights: those of a `PackedMatrix`, or for functions of windows [pixels of a window, C].
+        weights: those of `PackedWeights`, or for functions of windows [pixels of a window, C].
         weight_step: bytes from one row of weights to the next; 0 for one row.
         bias: as many values as the weights have columns.
         addends: [H, W, C] to add, or None.

@@ -62,7 +62,7 @@ class Machine:
     def most_pixels(self) -> int:
         """The pixels of the largest tile: two vectors of sums each, beside what is read.
 
-        With more than twelve, their addresses would not stay in the registers of addresses.
+        With more than twelve, their addresses would not stay in general registers.
         """
         return min(12, self.registers // 2 - 2)
 

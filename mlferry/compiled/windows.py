@@ -159,10 +159,10 @@ def _end_product(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
 
 @_product_tile
 def dot_tile(code: Instructions, args: SimpleNamespace) -> None:
-    """The same of some pixels and a few channels, `vectors`, whose weights lie one after another.
+    """The same for a few channels, as many as `vectors` says, whose weights lie one after another.
 
-    A vector holds values of the window instead of channels, most of whose lanes would be empty.
-    Every result is written as a vector. `run` is a multiple of `LANES`.
+    A vector holds values of the window: one of so few channels would be mostly empty. What is
+    written for a pixel is a whole vector, too. `run` is a multiple of `LANES`.
     """
     builder, vector = code.builder, BYTES * LANES
 

@@ -210,6 +210,18 @@ def test_a_few_channels_of_what_is_no_number(value: float) -> None:
         np.testing.assert_allclose(y[i, j], np.full(2, values.sum()), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("machine", [vectors.Machine(4, 16), vectors.Machine(16, 32)])
+def test_tiles_stay_in_registers(machine: vectors.Machine) -> None:
+    """The sums, and what is read: weights for all pixels, one value at a time."""
+    for pixels in range(1, machine.most_pixels + 1):
+        wide = machine.most_vectors(pixels)
+        assert wide * pixels <= 8 or wide * (pixels + 1) < machine.registers
+    for columns in vectors.DOT_TILES:
+        tiles = machine.dot_tiles(columns)
+        assert tiles[-1] == 1
+        assert max(tiles) * columns + columns + 1 <= machine.registers
+
+
 @pytest.mark.parametrize(
     ("inner", "columns", "channels", "kind"),
     [

@@ -173,6 +173,7 @@ NETWORKS: dict[str, Build] = {
         n.conv("x", 4, (3, 2), stride=(2, 3)), 5, (2, 2), dilationFactor=(2, 1), valid={}
     ),
     "groups": lambda n: n.conv(n.relu(n.conv("x", 8, groups=2)), 4, groups=4),
+    "groups, to a few channels of many": lambda n: n.conv(n.conv("x", 64), 4, groups=2),
     "multiplier": lambda n: n.relu(n.conv("x", 12, groups=6)),
     "depthwise, strided, SAME": lambda n: n.conv(
         n.conv("x", 6, groups=6, stride=(2, 2), **SAME), 3, groups=3

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -305,8 +306,33 @@ def photo_network(size: int) -> mlferry.MLModel:
     return mlferry.MLModel(builder.spec)
 
 
+def picture_network(size: int) -> mlferry.MLModel:
+    """A convolution to a few channels of many, plus what is pooled over the whole map."""
+    rng = np.random.default_rng(4)
+    builder = NeuralNetworkBuilder(
+        [("x", datatypes.Array(1, 8, size, size))], [("y", None)], disable_rank5_shape_mapping=True
+    )
+    for name, source, kernel, channels, out in [
+        ("c", "x", 3, 8, 32), ("few", "c", 5, 32, 3), ("shift", "mean", 1, 32, 3)
+    ]:  # fmt: skip
+        if source == "mean":
+            builder.add_pooling(
+                "mean", 1, 1, 1, 1, "AVERAGE", "VALID", "c", "mean", is_global=True
+            )  # fmt: skip
+        weights = rng.normal(0, 0.2, (kernel, kernel, channels, out)).astype(np.float32)
+        builder.add_convolution(
+            name, channels, out, kernel, kernel, 1, 1, "same", 1, weights, None, False,
+            input_name=source, output_name=name,
+        )  # fmt: skip
+    builder.add_add_broadcastable("y", ["few", "shift"], "y")
+    return mlferry.MLModel(builder.spec)
+
+
+@pytest.mark.parametrize("make", [photo_network, picture_network])
 @pytest.mark.parametrize("size", [3, 12, 31, 64])
-def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bits_on_any_number_of_cores(
+    size: int, make: Callable[[int], mlferry.MLModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = [
         {"x": np.random.default_rng(i).normal(size=(1, 8, size, size)).astype(np.float32)}
         for i in range(5)
@@ -316,7 +342,7 @@ def test_the_same_bits_on_any_number_of_cores(size: int, monkeypatch: pytest.Mon
         monkeypatch.setattr(lanes, "cores", lambda number=number: number)
         monkeypatch.setattr(lanes, "free_cores", lambda awake, number=number: number - 1)
         monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
-        model = photo_network(size)
+        model = make(size)
         alone = [model.predict(sample)["y"] for sample in data]
         listed = [output["y"] for output in model.predict(data)]
         np.testing.assert_array_equal(listed, alone)
