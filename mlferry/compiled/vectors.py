@@ -62,9 +62,9 @@ class Machine:
     def most_pixels(self) -> int:
         """The pixels of the largest tile: two vectors of sums each, beside what is read.
 
-        With more than twelve, their addresses would not stay in general registers.
+        With more than ten, their addresses hardly stay in general registers.
         """
-        return min(12, self.registers // 2 - 2)
+        return min(10, self.registers // 2 - 2)
 
     def most_vectors(self, pixels: int) -> int:
         """How many vectors of sums a tile has for each of so many pixels, at most.
@@ -78,12 +78,15 @@ class Machine:
         return 2
 
     def dot_tiles(self, columns: int) -> tuple[int, ...]:
-        """Tiles of a product with so few columns, whose sums have a register each."""
+        """Tiles of a product with so few columns, whose sums have a register each.
+
+        Only the largest, and one pixel where a map is narrower: each size takes time to compile.
+        """
         most = (self.registers - 1 - columns) // columns
-        return tuple(n for n in _TILES if n <= min(most, self.most_pixels))
+        return next(n for n in _TILES if n <= min(most, self.most_pixels)), 1
 
 
-_TILES = (12, 10, 8, 6, 4, 2, 1)  # numbers of pixels
+_TILES = (10, 8, 6, 4, 2, 1)  # numbers of pixels
 
 
 def _this_machine() -> Machine:
