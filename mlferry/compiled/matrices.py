@@ -125,10 +125,14 @@ class PackedMatrix(PackedWeights):
     def of(cls, matrix: Array) -> PackedMatrix:
         """Pack a matrix [inner, columns]."""
         result = cls.empty(*matrix.shape)
-        for columns, panels in result.parts():
+        result.fill(matrix)
+        return result
+
+    def fill(self, matrix: Array) -> None:
+        """Pack a matrix [inner, columns] into the values; what fills them up stays as it is."""
+        for columns, panels in self.parts():
             part = matrix[:, columns].reshape(len(matrix), len(panels), -1).transpose(1, 0, 2)
             np.copyto(panels[..., : part.shape[2]], part)
-        return result
 
     def parts(self) -> Iterator[tuple[slice, Array]]:
         """Some columns, and the panels [n, inner, width] in which they lie."""

@@ -1,10 +1,11 @@
 """A task of a table, as compiled code reads it; see `tasks`.
 
 What it does with maps: write `least`; copy; a convolution; one to a few channels, as dot products;
-of windows the sum, the largest value, and the sum of values times weights; or with one weight for
-each channel the sum of squared differences from it, or one value times it. What it does with rows:
-normalize; softmax; a function of each value; a function of two values; move values that lie apart;
-gather rows by their indices; and go through a sequence of rows as a recurrent layer does.
+one in Winograd's tiles; of windows the sum, the largest value, and the sum of values times weights;
+or with one weight for each channel the sum of squared differences from it, or one value times it.
+What it does with rows: normalize; softmax; a function of each value; a function of two values; move
+values that lie apart; gather rows by their indices; and go through a sequence of rows as a
+recurrent layer does.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import NDArray
 
-FILL, COPY, CONVOLVE, DOTS, SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(9)
-NORMALIZED, SOFTMAX, FUNCTION, COMBINED, MOVED, GATHERED, RECURRENT = range(9, 16)
+FILL, COPY, CONVOLVE, DOTS, WINOGRAD, SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(10)
+NORMALIZED, SOFTMAX, FUNCTION, COMBINED, MOVED, GATHERED, RECURRENT = range(10, 17)
 
 _NUMBERS = (
     "function", "x", "line", "step", "spread", "offsets", "segments", "run", "weights",
     "weight_step", "bias", "addends", "addend_line", "addend_step", "addend_spread", "rounds", "y",
-    "y_line", "y_step", "height", "width", "columns", "tile",
+    "y_line", "y_step", "height", "width", "columns", "tile", "side", "number",
 )  # fmt: skip
 TASK = np.dtype(
     [*((name, np.int64) for name in _NUMBERS), ("least", np.float32), ("most", np.float32)]

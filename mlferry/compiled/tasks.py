@@ -40,6 +40,7 @@ from mlferry.compiled.record import (
     SOFTMAX,
     TABLE,
     TASK,
+    WINOGRAD,
 )
 from mlferry.compiled.recurrent import walk
 from mlferry.compiled.rows import normalize, softmax
@@ -59,6 +60,7 @@ from mlferry.compiled.vectors import (
     scratch,
 )
 from mlferry.compiled.windows import convolve, copy_pixels, reduce_windows
+from mlferry.compiled.winograd import convolve_in_tiles
 from mlferry.lanes import Part, Walk, lane_count
 
 as_strided = np.lib.stride_tricks.as_strided
@@ -95,7 +97,9 @@ class MapTask:
         rounds: whether every result is rounded to float16.
         least: of the results; what `FILL` writes.
         most: of the results.
-        tile: pixels at a time, at most W.
+        tile: pixels at a time, at most W; with `WINOGRAD`, tiles at a time that are multiplied.
+        side: of Winograd's tiles, of the result.
+        number: of Winograd's tiles that are transformed at a time, at most all.
     """
 
     function: int
@@ -112,6 +116,8 @@ class MapTask:
     least: np.float32 = -_INFINITE
     most: np.float32 = _INFINITE
     tile: int = 1
+    side: int = 0
+    number: int = 0
 
     def row(self) -> tuple[float, ...]:
         """See `TableTask`."""
@@ -123,7 +129,8 @@ class MapTask:
             weight_step=self.weight_step, bias=self.bias, addends=self.addends,
             addend_line=added[0], addend_step=added[1], rounds=int(self.rounds), y=self.y,
             y_line=self.y.strides[0], y_step=self.y.strides[1], height=height, width=width,
-            columns=columns, tile=self.tile, least=self.least, most=self.most,
+            columns=columns, tile=self.tile, side=self.side, number=self.number, least=self.least,
+            most=self.most,
         )  # fmt: skip
 
 
@@ -251,6 +258,8 @@ def _walk(
                 convolve(task)
             elif task.function in (FILL, COPY):
                 copy_pixels(task)
+            elif task.function == WINOGRAD:
+                convolve_in_tiles(task, scratch)
             elif task.function >= NORMALIZED:
                 _work_on_arrays(task, scratch)
             else:

@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from mlferry.compiled.polynomials import ERF
+from mlferry.memory import aligned
 
 _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
@@ -123,12 +124,17 @@ OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
 
 
 SCRATCH = arrays(2, "C", written=True)
-"""What is left of a row, as `scratch`; compiled code that allocates is slower."""
+"""Room of a thread, as `scratch`; compiled code that allocates is slower."""
+SCRATCH_BYTES = 1 << 19
+_rooms = threading.local()
 
 
 def scratch() -> Array:
-    """Room for some vectors, [4, LANES]."""
-    return np.zeros((4, LANES), np.float32)
+    """Room for some vectors, [n, LANES], which each thread has for itself."""
+    if not hasattr(_rooms, "room"):
+        _rooms.room = aligned(SCRATCH_BYTES // BYTES // LANES, LANES)
+    room: Array = _rooms.room
+    return room
 
 
 def kernel(

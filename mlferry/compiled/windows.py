@@ -146,6 +146,12 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.by_size(args.pixels, TILES, of_pixels)
 
 
+@called
+def multiply(numbers: tuple[int, ...], least: np.float32, most: np.float32) -> None:
+    """`multiply_tile`, which is compiled once for all that call this."""
+    multiply_tile(numbers, least, most)
+
+
 def _end_product(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
     """Add the bias and the addends to sums, limit and round them, and write them."""
     pixels = len(sums)
@@ -295,7 +301,7 @@ def convolve(task: SimpleNamespace) -> None:
             if task.function == DOTS:
                 dot_tile(numbers, task.least, task.most)
             else:
-                multiply_tile(numbers, task.least, task.most)
+                multiply(numbers, task.least, task.most)
             for p in range(0 if direct else task.tile):
                 target = result + p * task.y_step + (y_jump if p >= until else 0)
                 move((address(rest[0, p]), target, left), nothing, nothing)

@@ -98,10 +98,10 @@ class MLModel:
             ONNX cannot express, always run on NumPy.
         threads: how many a prediction uses at most; by default one per core.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
-            round two to ten times as much as a plain sum: some 1e-6 of the result's range.
+            round about twice as much as a plain sum: some 1e-6 of the result's range. What is not
+            finite shows in all results of its tile, 4 x 4 at most.
         compiled: whether convolutions and pooling on NumPy go by kernels that Numba compiles, which
-            are faster, and do without Winograd's tiles; by default where Numba is installed (the
-            extra "compiled").
+            are faster; by default where Numba is installed (the extra "compiled").
         widened: of ML Programs on NumPy: whether float16 weights stay in memory as float32 after
             their first use. False widens them in every run, which is slower and takes about half
             the memory. By default they stay if they take at most 64 MB in their file.

@@ -12,7 +12,8 @@ import pytest
 numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 FILES = [
-    Path(__file__).parent / f"test_{name}.py" for name in ("kernels", "planes", "sliding", "tasks")
+    Path(__file__).parent / f"test_{name}.py"
+    for name in ("kernels", "planes", "sliding", "tasks", "winograd")
 ]
 
 

@@ -313,12 +313,18 @@ def test_one_session_in_many_threads() -> None:
         np.testing.assert_allclose(results[index], right, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("size", [(24, 24), (25, 31), (33, 26)])
 @pytest.mark.parametrize("shortcut", [False, True])
 def test_tiles_of_winograd(
-    size: tuple[int, int], shortcut: bool, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], shortcut: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Larger maps, whose convolutions go by tiles: within 1e-5 of the range of a plain sum."""
+    if compiled:
+        pytest.importorskip("numba", reason="Numba is not installed")
+        from mlferry.runtime.planned import compiled_winograd as tiles
+    else:
+        tiles = winograd
     network = Network()
     network.input("big", (1, 32, *size))
     a = network.relu(network.conv("big", 48))
@@ -327,17 +333,17 @@ def test_tiles_of_winograd(
     inputs = {"big": normal(1, 32, *size), "x": normal(1, 6, *SIZE)}
     agree(network.network, inputs, [last])
     tiled = []
-    convolved = winograd.convolved
+    convolved = tiles.convolved
 
     def counted(*arguments: Any) -> Any:
         tiled.append(arguments)
         return convolved(*arguments)
 
-    monkeypatch.setattr(winograd, "convolved", counted)
-    Session(network.network, compiled=False).run(inputs, [last])
+    monkeypatch.setattr(tiles, "convolved", counted)
+    Session(network.network, compiled=compiled).run(inputs, [last])
     assert tiled
     tiled.clear()
-    Session(network.network, winograd=False, compiled=False).run(inputs, [last])
+    Session(network.network, winograd=False, compiled=compiled).run(inputs, [last])
     assert not tiled
 
 

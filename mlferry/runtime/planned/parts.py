@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlferry.compiled.transforms import transformed
 from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
 from mlferry.runtime.planned.finish import Combination, Finish, Pointwise
@@ -352,6 +353,10 @@ class PlannedConvolution(Part):
         ):
             return 0
         height, width, count = plan.size(step.outputs[0])
+        if plan.compiled:
+            from mlferry.compiled.winograd import side_for
+
+            return side_for(height, width, f.channels, count)
         return winograd.tile_for(height, width, f.channels, count)
 
     def plan(self, plan: Plan, step: PlannedStep) -> None:
@@ -371,6 +376,14 @@ class PlannedConvolution(Part):
         def once(purpose: str, make: Callable[[], Any]) -> Any:
             return self.once(f"{purpose} with {finish.folded}", make)
 
+        tile = self._tile(plan, step)
+        if plan.compiled and tile:
+            from mlferry.compiled.winograd import PackedTiles
+            from mlferry.runtime.planned import compiled_winograd
+
+            tiles = once(f"packed tiles of {tile}", lambda: PackedTiles.of(weights(), tile))
+            plan.add(compiled_winograd.convolved(x, tiles, y, finish))
+            return
         if plan.compiled and self._add_compiled(plan, x, weights, once, y, finish):
             return
         if self._depthwise:
@@ -380,9 +393,8 @@ class PlannedConvolution(Part):
         if f.stored is not None and f.groups == 1:
             self._add_widened(plan, f.stored, x, y, finish)
             return
-        tile = self._tile(plan, step)
         if tile:
-            spread = once(f"tiles of {tile}", lambda: winograd.transformed(weights(), tile))
+            spread = once(f"tiles of {tile}", lambda: transformed(weights(), tile))
             plan.add(winograd.convolved(x, spread, tile, y, finish, plan.work))
             return
         matrices = once("matrices", lambda: _matrices(weights(), f.groups))

@@ -118,7 +118,7 @@ class Plan:
         steps: the layers, in an order in which blobs are made before they are read.
         given: shapes [1, C, H, W] of the blobs that come from outside.
         shown: the blobs that are wanted outside.
-        winograd: whether convolutions on NumPy may go by tiles, which round more.
+        winograd: whether convolutions may go by tiles, which round more.
 
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
@@ -133,7 +133,7 @@ class Plan:
     ) -> None:
         self.steps, self.shown = steps, list(outputs)
         self.compiled = is_active()
-        self.winograd = winograd and not self.compiled
+        self.winograd = winograd
         self.shapes = _shapes(steps, inputs)
         self.readers: dict[str, list[PlannedStep]] = {}
         for step in steps:

@@ -1,14 +1,13 @@
-"""Convolutions of three by three pixels by Winograd's minimal filtering.
+"""Convolutions of three by three pixels in Winograd's tiles, on NumPy.
 
-A tile of m x m results needs (m + 2)^2 products a pair of channels, not 9 m^2 (Lavin and Gray,
-"Fast algorithms for convolutional neural networks", 2016). The transforms along both axes are one
-product with a Kronecker product. Rounding errors are two to ten times those of a plain sum.
+The transforms along both axes are one product with a Kronecker product.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from mlferry.compiled.transforms import INPUT, RESULT, TILES
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, Workspace
 from mlferry.runtime.planned.products import Block, Matmul, by_rows, shared_blocks
@@ -16,35 +15,6 @@ from mlferry.runtime.threads import Part
 
 _CACHE = 700_000  # bytes of tiles that are worked on at a time
 _SMALL = 1_000_000  # multiplications: below it OpenBLAS takes a path without packing
-
-# The transforms of input and result, and of the kernel, for tiles of m results.
-_INPUT = {
-    2: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    4: [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-}
-_KERNEL = {
-    2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    4: [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-}
-_RESULT = {
-    2: [[1, 1, 1, 0], [0, 1, -1, -1]],
-    4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-}
-TILES = tuple(_INPUT)
 
 
 def tile_for(height: int, width: int, channels: int, count: int) -> int:
@@ -73,22 +43,9 @@ def tile_for(height: int, width: int, channels: int, count: int) -> int:
     return best
 
 
-_TRANSFORMED = 16  # kernels that are transformed at a time, in double precision
 _LEAST_TILES = 32  # with fewer rows, packing the weights does not pay for BLAS
 # Multiplications and bytes a second on one core; only their ratios matter.
 _RATE, _TRANSFORM_RATE, _BYTES, _MARGIN = 4.5e10, 4.2e10, 1.0e10, 0.95
-
-
-def transformed(weights: Array, m: int) -> Array:
-    """[M, C, 3, 3] as [(m + 2)^2, C, M]."""
-    kernel = np.array(_KERNEL[m])
-    both = np.kron(kernel, kernel)
-    count, channels = weights.shape[:2]
-    result = np.empty((len(both), channels, count), np.float32)
-    for start in range(0, count, _TRANSFORMED):
-        part = weights[start : start + _TRANSFORMED].reshape(-1, channels, 9)
-        result[..., start : start + _TRANSFORMED] = np.einsum("ts,mcs->tcm", both, part)
-    return result
 
 
 def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: Workspace) -> Part:
@@ -105,8 +62,8 @@ def convolved(x: Array, weights: Array, m: int, y: Array, finish: Finish, work: 
     height, width, count = y.shape
     channels, a = x.shape[2], m + 2
     down, across = -(-height // m), -(-width // m)
-    before = np.kron(_INPUT[m], _INPUT[m]).astype(np.float32)
-    behind = np.kron(_RESULT[m], _RESULT[m]).astype(np.float32)
+    before = np.kron(INPUT[m], INPUT[m])
+    behind = np.kron(RESULT[m], RESULT[m])
     rows = _CACHE // (4 * across * a * a * (2 * channels + count))
     even = shared_blocks(down, across, rows)
     most = even[0][1] * across

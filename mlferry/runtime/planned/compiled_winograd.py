@@ -1,0 +1,111 @@
+"""Convolutions of three by three pixels in Winograd's tiles, by the kernels that Numba compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mlferry.compiled import vectors
+from mlferry.compiled.record import WINOGRAD
+from mlferry.compiled.tasks import MapTask, Table, shares_of
+from mlferry.compiled.winograd import GROUP, PackedTiles, number_for
+from mlferry.runtime.planned.finish import Finish
+from mlferry.runtime.planned.maps import Array
+from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
+from mlferry.runtime.threads import Part, lane_count
+
+_CACHE = 500_000  # bytes of input and result that are worked on at a time
+_LEAST_TILES = 12  # of a task: with fewer, weights are read too often
+_LANE_TASKS = 2  # for each core: tasks of columns transform the same input again
+
+
+def convolved(x: Array, weights: PackedTiles, y: Array, finish: Finish) -> Part:
+    """A convolution.
+
+    Args:
+        x: [H, W, C], its border included, large enough for whole tiles.
+        weights: the kernels.
+        y: [H', W', M].
+        finish: what follows.
+    """
+    weights.check(x, y)
+    ends, rest = finish.split_for_tiles()
+    bias = np.zeros(weights.columns, np.float32)
+    if finish.bias is not None:
+        bias[:] = finish.bias
+    whole = MapTask(
+        WINOGRAD, y, x, (x.strides[0], x.strides[1]), run=weights.channels, weights=weights.values,
+        weight_step=weights.values.strides[0], bias=bias, addends=ends.addend, rounds=ends.rounds,
+        least=ends.limits.least, most=ends.limits.most, side=weights.side,
+    )  # fmt: skip
+    if not rest.steps:
+        return Table([[_in_tiles(task) for task in _parts(whole)]])
+    down, across = _extent(whole)
+    held = _CACHE // (4 * y.shape[1] * (weights.channels + weights.columns))
+
+    def block(first: int, number: int) -> Part:
+        part = _rows(whole, first, number)
+        table = Table([[_in_tiles(part)]])
+
+        def run() -> None:
+            table()
+            rest(part.y, part.y, first * weights.side)
+
+        return run
+
+    even = shared_blocks(down, across * weights.side**2, held // weights.side)
+    return by_rows(even, lambda: block)
+
+
+def _extent(task: MapTask) -> tuple[int, int]:
+    """How many tiles cover a result along its height and width."""
+    height, width, _ = task.y.shape
+    return -(-height // task.side), -(-width // task.side)
+
+
+def _in_tiles(task: MapTask) -> MapTask:
+    """A task that is ready to run."""
+    down, across = _extent(task)
+    number = number_for(down * across, task.side, task.run)
+    return replace(task, number=number, tile=vectors.tile_for(number))
+
+
+def _parts(whole: MapTask) -> Sequence[MapTask]:
+    """Tasks of rows, and where these are too few, also of columns.
+
+    Those of the same columns follow each other, as they read the same weights.
+    """
+    down, across = _extent(whole)
+    count, groups = whole.y.shape[2], -(-whole.y.shape[2] // (GROUP * vectors.LANES))
+    work = down * across * (whole.side + 2) ** 2 * whole.run * count
+    rows = blocks(down, max(-(-down // shares_of(work)), -(-_LEAST_TILES // across)))
+    wanted = min(groups, -(-_LANE_TASKS * lane_count(work) // len(rows)))
+    columns = blocks(groups, -(-groups // wanted))
+    return [
+        _columns(_rows(whole, *some), *others) for others in columns for some in rows
+    ]  # fmt: skip
+
+
+def _rows(task: MapTask, first: int, number: int) -> MapTask:
+    """A task for so many rows of tiles."""
+    top = first * task.side
+    places = slice(top, top + number * task.side)
+    addends = None if task.addends is None else task.addends[places]
+    return replace(task, x=task.x[top:], y=task.y[places], addends=addends)
+
+
+def _columns(task: MapTask, first: int, number: int) -> MapTask:
+    """A task for so many groups of channels of the result."""
+    assert task.weights is not None
+    assert task.bias is not None
+    group = GROUP * vectors.LANES
+    place = slice(first * group, (first + number) * group)
+    return replace(
+        task,
+        y=task.y[..., place],
+        addends=None if task.addends is None else task.addends[..., place],
+        weights=task.weights[:, task.run * first * group :],
+        bias=task.bias[place],
+    )
