@@ -296,11 +296,9 @@ class Instructions:
 
     def larger(self, total: Value, value: Value) -> Value:
         """The larger of two; NaN if one is."""
-        taken = self.builder.or_(
-            self.builder.fcmp_ordered("<", total, value),
-            self.builder.fcmp_unordered("uno", value, value),
-        )
-        return self.builder.select(taken, value, total)
+        b = self.builder
+        larger = b.select(b.fcmp_ordered(">", value, total), value, total)
+        return b.select(b.fcmp_unordered("uno", value, value), value, larger)
 
     def _limit(self, sums: Sums, least: Value, most: Value) -> None:
         """Limit every variable on both sides; NaN stays."""
@@ -310,11 +308,9 @@ class Instructions:
 
     def smaller(self, total: Value, value: Value) -> Value:
         """The smaller of two; NaN if one is."""
-        taken = self.builder.or_(
-            self.builder.fcmp_ordered(">", total, value),
-            self.builder.fcmp_unordered("uno", value, value),
-        )
-        return self.builder.select(taken, value, total)
+        b = self.builder
+        smaller = b.select(b.fcmp_ordered("<", value, total), value, total)
+        return b.select(b.fcmp_unordered("uno", value, value), value, smaller)
 
     def truth(self, holds: Value) -> Value:
         """1 in every lane where a comparison holds, and 0 elsewhere."""
