@@ -54,6 +54,8 @@ class NetworkEvaluator(Parallel):
             )
         layers = list(networks.layers_of(network))
         large = any(layer.WhichOneof("layer") in _ONE_BY_ONE for layer in layers)
+        custom = any(layer.WhichOneof("layer") == "custom" for layer in layers)
+        self._lends = type(self.session) is Session and not custom
         self.joins = self.session.rank5 and not large and all(map(_is_apart, layers))
         in_order = any(map(_is_in_order, layers))
         shares = type(self.session) is Session and not in_order
@@ -89,7 +91,12 @@ class NetworkEvaluator(Parallel):
 
     def __call__(self, data: Features) -> dict[str, Any]:
         """The outputs for the features of a sample."""
-        return self._features(self.session.run(self.blobs(data), self._wanted))
+        fixed = self._fixed
+        if not self._lends or fixed is None or not inputs.fit(data, fixed):
+            return self._features(self.session.run(self.blobs(data), self._wanted))
+        lent = {name: _lent(data[name]) for name in fixed}
+        outputs = self.session.run(lent, self._wanted)
+        return self._features({name: _own(x, lent) for name, x in outputs.items()})
 
     def many(self, samples: Sequence[Features]) -> list[dict[str, Any]] | None:
         """The outputs for several samples at once; None where they have to go one by one.
@@ -126,6 +133,18 @@ class NetworkEvaluator(Parallel):
         if not self.session.rank5 or name not in self._types:
             return value
         return value.reshape(features.output_shape(self._types[name], value.shape))
+
+
+def _lent(x: NDArray[Any]) -> Array:
+    """An array as float32: if it is such already, the same memory, to which nothing may write."""
+    result: Array = x.astype(np.float32, order="C", copy=False).view()
+    result.flags.writeable = False
+    return result
+
+
+def _own(x: Array, lent: dict[str, Array]) -> Array:
+    """A result that shares no memory with an input, as the caller may change either."""
+    return x.copy() if any(np.may_share_memory(x, other) for other in lent.values()) else x
 
 
 _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample

@@ -154,13 +154,30 @@ def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | No
     return _windows(function, x, window, nothing[None], nothing, y, finish, divisor)
 
 
-def over_space(x: Array, y: Array, *, largest: bool) -> Run:
-    """The largest value, or the sum, of each channel of a map [H, W, C], into [1, 1, C]."""
-    function = record.LARGEST if largest else record.SUM
+def over_space(
+    x: Array, y: Array, finish: Finish, *, largest: bool = False, divisor: int = 1
+) -> Sequence[Run]:
+    """The largest value, or a part of the sum, of each channel of a map [H, W, C], in some steps.
+
+    Args:
+        x: the map.
+        y: [1, 1, C].
+        finish: what follows.
+        largest: whether it is the largest value.
+        divisor: of the sum.
+    """
     height, width, channels = x.shape
     nothing = np.zeros(channels, np.float32)
     window = Window((height, width), (1, 1), (1, 1))
-    return _windows(function, x, window, nothing[None], nothing, y, Finish(), None)
+    if largest or divisor == 1:
+        function = record.LARGEST if largest else record.SUM
+        return [_windows(function, x, window, nothing[None], nothing, y, finish, None)]
+    factor = np.full((1, channels), 1 / divisor, np.float32)
+    total = np.empty((1, 1, channels), np.float32)  # not `y`: the last vectors may be written twice
+    return [
+        _windows(record.SUM, x, window, nothing[None], nothing, total, Finish(), None),
+        _windows(record.SCALED, total, _PIXEL, factor, nothing, y, finish, None),
+    ]
 
 
 def instance_normalized(

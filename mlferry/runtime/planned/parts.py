@@ -596,7 +596,9 @@ class OverSpace(Part):
             from mlferry.runtime.planned import compiled
 
             if compiled.takes_windows(y.shape[2]):
-                self._add_compiled(plan, x, y, finish)
+                count = x.shape[0] * x.shape[1] if self.reduce is np.mean else 1
+                largest = self.reduce is np.max
+                plan.add(*compiled.over_space(x, y, finish, largest=largest, divisor=count))
                 return
 
         def run() -> None:
@@ -604,18 +606,6 @@ class OverSpace(Part):
             finish(y, y, 0)
 
         plan.add(run)
-
-    def _add_compiled(self, plan: Plan, x: Array, y: Array, finish: Finish) -> None:
-        from mlferry.runtime.planned import compiled
-
-        count = x.shape[0] * x.shape[1] if self.reduce is np.mean else 1
-
-        def end() -> None:
-            np.divide(y, np.float32(count), out=y)
-            finish(y, y, 0)
-
-        plan.add(compiled.over_space(x, y, largest=self.reduce is np.max))
-        plan.add(end)
 
 
 class Repeated(Part):
