@@ -87,9 +87,12 @@ class MapRegion(Region):
         """Run one of `count` samples, in the memory of a plan that no other thread uses."""
         plan = self.pool.take(key, self._planned)
         assert plan is not None  # one was made for these shapes
-        for name, x in zip(self.reads, maps, strict=True):
-            plan.read(name, x[index if len(x) == count else 0])
-        plan.run()
+
+        def read() -> None:
+            for name, x in zip(self.reads, maps, strict=True):
+                plan.read(name, x[index if len(x) == count else 0])
+
+        plan.run(read)
         for name, result in outputs.items():
             plan.write(name, result[index])
         self.pool.give_back(key, plan)

@@ -169,9 +169,13 @@ class Plan:
         """Give an output, as [C, H, W]."""
         moves.to_planes(self.outputs[name], planes, self.compiled)
 
-    def run(self) -> None:
-        """Compute the outputs of what `inputs` hold."""
-        run_steps(self._runs)
+    def run(self, read: Run) -> None:
+        """Compute the outputs of what `inputs` hold.
+
+        Args:
+            read: takes the inputs, while other threads wake.
+        """
+        run_steps([read, *self._runs])
 
     # ---- what planners use -------------------------------------------------------------
 
