@@ -333,3 +333,46 @@ def test_tiles_of_winograd_can_be_left_out(winograd: bool, compiled: bool) -> No
     without = session.run({"x": x}, ["y"])["y"]
     assert np.array_equal(y, without) is not winograd
     assert np.abs(y - without).max() < 3e-6 * np.ptp(without)
+
+
+VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "of the same shape": ("activation", {"linear": {"alpha": 1.0}}),
+    "reshaped": ("reshapeStatic", {"targetShape": (3, 2)}),
+    "transposed": ("transpose", {"axes": (1, 0)}),
+    "sliced": ("sliceStatic", {
+        "beginIds": (0, 0), "endIds": (1, 3), "strides": (1, 1),
+        "beginMasks": (False, False), "endMasks": (False, False), "squeezeMasks": (False, False),
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_results_share_no_memory_with_inputs(name: str) -> None:
+    """An array of float32 is taken as it is, but the caller may change it, and the results."""
+    kind, fields = VIEWS[name]
+    builder = Builder()
+    builder.input("x", (2, 3))
+    builder.layer(kind, "view", ["x"], ["y"], **fields)
+    builder.output("y")
+    model = mlferry.MLModel(builder.model())
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    given = x.copy()
+    y = model.predict({"x": given})["y"]
+    kept = y.copy()
+    assert not np.shares_memory(y, given)
+    y[...] = -1
+    np.testing.assert_array_equal(given, x)
+    np.testing.assert_array_equal(model.predict({"x": given})["y"], kept)
+
+
+def test_a_custom_layer_that_changes_its_input_changes_that_of_nobody() -> None:
+    class Doubled(mlferry.CustomLayer):
+        def evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+            inputs[0] *= 2
+            return inputs
+
+    model = mlferry.MLModel(custom("Doubled"), custom_layers={"Doubled": Doubled})
+    x = np.ones((1, 3), np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict({"x": x})["Doubled_out"], 2 * np.ones((1, 3)))
+    np.testing.assert_array_equal(x, np.ones((1, 3)))
