@@ -2,15 +2,15 @@
 
 A tile of m x m results needs (m + 2)^2 products a pair of channels, not 9 m^2 (Lavin and Gray,
 "Fast algorithms for convolutional neural networks", 2016). Input and kernel are polynomials, which
-are multiplied at some points and at infinity (Toom and Cook). The points determine what is lost by
-rounding (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for
-deep neural networks", 2018): with these, the error is about twice that of a plain sum, and with the
-common 1, -1, 2 and -2 four times.
+are multiplied at some points and at infinity. The points determine what is lost by rounding
+(Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural
+networks", 2018): with these, the error is about twice that of a plain sum, and with the common 1,
+-1, 2 and -2 four times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
 
@@ -27,7 +27,7 @@ TILES = tuple(_POINTS)
 _AT_ONCE = 16  # kernels that are transformed at a time, in double precision
 
 
-def _with_zeros(zeros: Iterator[Fraction] | tuple[Fraction, ...], size: int) -> list[Fraction]:
+def _with_zeros(zeros: Sequence[Fraction], size: int) -> list[Fraction]:
     """The coefficients of the polynomial with these zeros, the constant one first."""
     result = [Fraction(1)]
     for zero in zeros:
@@ -36,10 +36,13 @@ def _with_zeros(zeros: Iterator[Fraction] | tuple[Fraction, ...], size: int) -> 
     return result + [Fraction(0)] * (size - len(result))
 
 
-def _transforms(m: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Those of input, kernel and result, for tiles of m results; each row of the first is monic."""
-    points = tuple(map(Fraction, _POINTS[m]))
-    size = m + _KERNEL - 1
+def transforms_at(points: Sequence[Fraction]) -> tuple[Matrix, Matrix, Matrix]:
+    """Those of input, kernel and result, at some points and infinity.
+
+    Tiles have one result for each point but one. Each row of the transform of the input has a 1.
+    """
+    points, size = tuple(points), len(points) + 1
+    m = size - _KERNEL + 1
     others = [tuple(q for q in points if q != p) for p in points]
     before = [_with_zeros(zeros, size) for zeros in (*others, points)]
     kernel = [
@@ -50,7 +53,7 @@ def _transforms(m: int) -> tuple[Matrix, Matrix, Matrix]:
     return before, [*kernel, [Fraction(0), Fraction(0), Fraction(1)]], behind
 
 
-_ALL = {m: _transforms(m) for m in TILES}
+_ALL = {m: transforms_at(tuple(map(Fraction, points))) for m, points in _POINTS.items()}
 INPUT = {m: np.array(before, np.float32) for m, (before, _, _) in _ALL.items()}
 """By tile, the transform of the input along an axis, [m + 2, m + 2]."""
 RESULT = {m: np.array(behind, np.float32) for m, (_, _, behind) in _ALL.items()}

@@ -143,7 +143,7 @@ def test_the_same_bits_on_any_number_of_cores(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("side", transforms.TILES)
 def test_transforms_are_exact(side: int) -> None:
     """In fractions, they give the definition of a convolution along an axis."""
-    before, kernel, behind = transforms._transforms(side)
+    before, kernel, behind = transforms._ALL[side]
     x = [Fraction(n) for n in (3, -1, 4, 1, -5, 9)[: side + 2]]
     weights = [Fraction(2), Fraction(-7), Fraction(1, 3)]
 
@@ -169,6 +169,23 @@ def test_errors_are_about_twice_those_of_a_plain_sum(channels: int, side: int, m
     right = case.convolved(x)
     errors = [np.sqrt(np.mean((result - right) ** 2)) for result in (y, plain)]
     assert errors[0] < most * errors[1]
+
+
+def test_other_points_round_more() -> None:
+    """Those of which tiles of four are commonly made; along one axis, in float32."""
+    x, weights = normal(4000, 6, 64), normal(3, 64)
+    right = np.stack([(x[:, k : k + 3] * weights.astype(np.float64)).sum((1, 2)) for k in range(4)])
+    errors = []
+    for points in (transforms._POINTS[4], (0, 1, -1, 2, -2)):
+        fractions = transforms.transforms_at([Fraction(point) for point in points])
+        before, kernel, behind = (np.array(matrix, np.float64) for matrix in fractions)
+        spread = np.einsum("ij,njc->inc", before.astype(np.float32), x)
+        kernels = (kernel @ weights).astype(np.float32)
+        products = np.zeros((6, len(x)), np.float32)
+        for c in range(64):
+            products += spread[..., c] * kernels[:, None, c]
+        errors.append(np.std(behind.astype(np.float32) @ products - right))
+    assert errors[1] > 1.2 * errors[0], errors
 
 
 def test_what_is_no_number_spreads_over_its_tiles() -> None:
