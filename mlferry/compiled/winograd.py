@@ -269,7 +269,7 @@ def number_for(tiles: int, side: int, channels: int) -> int:
 
 # What takes how long, in sums of vectors: transforming a vector of a tile of an input or a result,
 # and reading a byte of weights that no cache holds. What surrounds the sums comes on top.
-_TRANSFORM, _RESULT, _BYTE = {2: 290, 4: 650}, {2: 110, 4: 250}, 0.17
+_TRANSFORM, _RESULT, _BYTE = {2: 290, 4: 650}, {2: 110, 4: 250}, 0.25
 _OVERHEAD, _MARGIN = 1.15, 0.8
 
 

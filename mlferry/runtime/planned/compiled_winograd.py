@@ -80,7 +80,8 @@ def _parts(whole: MapTask) -> Sequence[MapTask]:
     down, across = _extent(whole)
     count, groups = whole.y.shape[2], -(-whole.y.shape[2] // (GROUP * vectors.LANES))
     work = down * across * (whole.side + 2) ** 2 * whole.run * count
-    rows = blocks(down, max(-(-down // shares_of(work)), -(-_LEAST_TILES // across)))
+    fitting = max(1, down * across // _LEAST_TILES)
+    rows = blocks(down, -(-down // min(fitting, shares_of(work))))
     wanted = min(groups, -(-_LANE_TASKS * lane_count(work) // len(rows)))
     columns = blocks(groups, -(-groups // wanted))
     return [
