@@ -45,8 +45,9 @@ def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]
     from mlferry.compiled.tasks import Table
 
     names = {
-        record.CONVOLVE: product, record.DOTS: product, record.WEIGHTED: "depthwise convolutions",
-        record.LARGEST: "pooling", record.SUM: "sums of windows",
+        record.CONVOLVE: product, record.DOTS: product, record.WINOGRAD: product,
+        record.WEIGHTED: "depthwise convolutions", record.LARGEST: "pooling",
+        record.SUM: "sums of windows",
         record.SQUARES: "instance normalization", record.SCALED: "instance normalization",
         record.FILL: "borders", record.COPY: "copies", record.NORMALIZED: "layer normalization",
         record.SOFTMAX: "softmax", record.FUNCTION: "value by value",

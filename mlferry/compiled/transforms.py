@@ -67,6 +67,7 @@ def transformed(weights: Array, m: int) -> Array:
     count, channels = weights.shape[:2]
     result = np.empty((len(both), channels, count), np.float32)
     for start in range(0, count, _AT_ONCE):
-        part = weights[start : start + _AT_ONCE].reshape(-1, channels, 9)
-        result[..., start : start + _AT_ONCE] = np.einsum("ts,mcs->tcm", both, part)
+        part = weights[start : start + _AT_ONCE].reshape(-1, channels, 9).transpose(2, 1, 0)
+        product = both @ part.reshape(9, -1)
+        result[..., start : start + _AT_ONCE] = product.reshape(len(both), channels, -1)
     return result
