@@ -99,7 +99,8 @@ class MLModel:
         threads: how many a prediction uses at most; by default one per core.
         winograd: whether convolutions on NumPy may go by Winograd's tiles, which are faster and
             round about twice as much as a plain sum: some 1e-6 of the result's range. What is not
-            finite shows in all results of its tile, 4 x 4 at most.
+            finite shows in all results of its tile, 4 x 4 at most, and values far larger than
+            those beside them cost these their digits.
         compiled: whether convolutions and pooling on NumPy go by kernels that Numba compiles, which
             are faster; by default where Numba is installed (the extra "compiled").
         widened: of ML Programs on NumPy: whether float16 weights stay in memory as float32 after

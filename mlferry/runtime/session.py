@@ -72,7 +72,8 @@ class Session:
             layer runs on its own, which is slower and takes less memory.
         winograd: whether planned convolutions of 3 x 3 pixels may go by Winograd's tiles, which
             take up to a third of the time, and round about twice as much as a plain sum: some
-            1e-6 of the result's range. What is not finite shows in all of its tile of 4 x 4.
+            1e-6 of the result's range. What is not finite shows in all of its tile of 4 x 4,
+            and values far larger than those beside them cost these their digits.
         compiled: whether planned parts run on kernels that Numba compiles, which are faster; by
             default where Numba is installed.
         threads: how many it uses at most; by default one per core, up to eight.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,13 +15,10 @@ from mlferry.compiled import transforms, vectors
 from mlferry.compiled.winograd import PackedTiles, number_for, side_for
 from mlferry.errors import PredictionError
 from mlferry.runtime.planned import compiled_winograd
-from mlferry.runtime.planned.finish import Clipping, Combination, Finish, Rounding
+from mlferry.runtime.planned.finish import Combination, Finish, Rounding
+from tests.compiled.references import finishes, normal
 
 LANES = vectors.LANES
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).normal(0, 1, shape).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -75,16 +72,15 @@ CASES = {
 }
 
 
-def check(case: Case, finish: Finish, finished: object = None) -> None:
+def check(case: Case, steps: tuple[str, ...] = ()) -> None:
     x, y = case.maps()
     outside = y.base[-1].copy(), y.base[:, -1].copy()
+    finish, finished = finishes(y, steps)
     run(case, finish, x, y)
     right = case.convolved(x)
-    span = np.ptp(right)
-    right = right if finished is None else finished(right)  # type: ignore[operator]
     rounding = any(isinstance(step, Rounding) for step in finish.steps)
-    error = np.abs(y - right).max()
-    assert error <= (1e-3 if rounding else 5e-6) * max(span, 1.0)
+    error = np.abs(y - finished(right)).max()
+    assert error <= (1e-3 if rounding else 5e-6) * max(np.ptp(right), 1.0)
     np.testing.assert_array_equal(y.base[-1], outside[0])  # what lies beyond stays as it was
     np.testing.assert_array_equal(y.base[:, -1], outside[1])
     np.testing.assert_array_equal(y.base[..., case.count :], np.nan)
@@ -94,37 +90,26 @@ def check(case: Case, finish: Finish, finished: object = None) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_convolution(name: str, side: int) -> None:
     case = CASES[name]
-    check(Case(case.result, case.channels, case.count, side, case.apart), Finish())
+    check(replace(case, side=side))
 
 
-STEPS = ["", "relu", "add", "add clip", "round", "round add round relu", "double add", "subtract"]
+STEPS = [
+    ("relu",),
+    ("add",),
+    ("add", "clip"),
+    ("round",),
+    ("round", "add", "round", "relu"),
+    ("double", "add"),
+    ("subtract",),
+]
 
 
 @pytest.mark.parametrize("side", transforms.TILES)
-@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("steps", STEPS, ids=" ".join)
 @pytest.mark.parametrize("result", [(9, 14), (40, 31)])
-def test_what_follows(result: tuple[int, int], steps: str, side: int) -> None:
+def test_what_follows(result: tuple[int, int], steps: tuple[str, ...], side: int) -> None:
     """In the kernel itself, or what it does not know, by NumPy behind it."""
-    case = Case(result, LANES, 64 + LANES, side)
-    height, width = result
-    bias = normal(case.count, seed=1)
-    addend = normal(height, width + 3, case.count, seed=2)[:, :width]
-    known = {
-        "add": (Combination(np.add, addend, False), lambda v: v + addend),
-        "subtract": (Combination(np.subtract, addend, True), lambda v: addend - v),
-        "relu": (Clipping(np.float32(0)), lambda v: np.maximum(v, 0)),
-        "clip": (Clipping(np.float32(-0.5), np.float32(0.7)), lambda v: np.clip(v, -0.5, 0.7)),
-        "round": (Rounding(), lambda v: v.astype(np.float16).astype(np.float64)),
-        "double": (lambda x, out: np.multiply(x, 2, out=out), lambda v: 2 * v),
-    }
-
-    def finished(values: np.ndarray) -> np.ndarray:
-        values = values + bias
-        for step in steps.split():
-            values = known[step][1](values)
-        return values
-
-    check(case, Finish(bias=bias, steps=[known[step][0] for step in steps.split()]), finished)
+    check(Case(result, LANES, 64 + LANES, side), steps)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -334,6 +334,29 @@ def test_other_shapes() -> None:
         np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_compiled_tiles_of_winograd(
+    shortcut: bool, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Larger maps, whose convolutions go by tiles, and round to float16 where the program does."""
+    pytest.importorskip("numba", reason="Numba is not installed")
+    from mlferry.runtime.planned import compiled_winograd
+
+    net = Net(half)
+    net.input("big", (1, 32, 25, 30))
+    a = net.relu(net.conv("big", 48))
+    b = net.norm(net.conv(a, 48))
+    last = net.relu(net.op("add", x=b, y=a) if shortcut else b)
+    tiled = []
+    convolved = compiled_winograd.convolved
+    monkeypatch.setattr(
+        compiled_winograd, "convolved", lambda *given: tiled.append(given) or convolved(*given)
+    )
+    assert agree(net, {"x": normal(1, 6, *SIZE), "big": normal(1, 32, 25, 30)}, [last])
+    assert tiled
+
+
 def test_one_session_in_many_threads() -> None:
     net = Net(half=True)
     last = inverted(net)

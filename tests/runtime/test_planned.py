@@ -347,6 +347,79 @@ def test_tiles_of_winograd(
     assert not tiled
 
 
+def wide_fire(n: Network) -> str:
+    s = n.relu(n.conv("big", 32, (1, 1), valid={}))
+    both = n.put("concatND", n.relu(n.conv(s, 48, (1, 1), valid={})), n.relu(n.conv(s, 32)), axis=1)
+    return n.conv(both, 64)
+
+
+def wide_paddings(n: Network) -> str:
+    """Two convolutions in tiles, a wider one and pooling read the same map."""
+    a = n.relu(n.conv("big", 32))
+    parts = [
+        n.conv(a, 32), n.conv(a, 32, valid={}), n.conv(a, 32, (5, 5), valid=edges((1, 1), (1, 1))),
+        n.put("pooling", a, type="MAX", kernelSize=(3, 3), stride=(1, 1), valid={}),
+    ]  # fmt: skip
+    amounts = edges((1, 1), (1, 1))["paddingAmounts"]
+    return n.put("concatND", n.put("crop", parts[0], cropAmounts=amounts), *parts[1:], axis=1)
+
+
+def wide_same_twice(n: Network) -> str:
+    a = n.conv("big", 32)
+    return n.conv(n.put("concatND", a, a, axis=1), 32)
+
+
+TILED: dict[str, Build] = {
+    "fire": wide_fire,
+    "paddings that differ": wide_paddings,
+    "a norm and a shortcut": lambda n: n.relu(
+        n.put("addBroadcastable", n.norm(n.conv("big", 32)), "big")
+    ),
+    "a function that NumPy applies": lambda n: n.conv(
+        n.put("activation", n.conv("big", 32), sigmoid={}), 32
+    ),
+    "both operands in tiles": lambda n: n.put("add", n.conv("big", 32), n.relu(n.conv("big", 32))),
+    "the same one twice": wide_same_twice,
+    "pooling over the map": lambda n: n.put(
+        "pooling", n.relu(n.conv("big", 32)), type="AVERAGE", globalPooling=True, valid={}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(24, 25), (31, 22)])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", TILED)
+def test_compiled_tiles_and_what_is_around_them(
+    name: str, batch: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything shown or only the end; bits do not depend on threads; then other shapes."""
+    pytest.importorskip("numba", reason="Numba is not installed")
+    from mlferry.runtime.planned import compiled_winograd
+
+    network = Network()
+    network.input("big", (batch, 32, *size))
+    last = TILED[name](network)
+    inputs = {"big": normal(batch, 32, *size), "x": normal(1, 6, *SIZE)}
+    tiled = []
+    convolved = compiled_winograd.convolved
+    monkeypatch.setattr(
+        compiled_winograd, "convolved", lambda *given: tiled.append(given) or convolved(*given)
+    )
+    agree(network.network, inputs, [last])
+    assert tiled
+    agree(network.network, inputs, [layer.output[0] for layer in network.network.layers])
+    sessions = [Session(network.network, threads=threads) for threads in (1, None)]
+    one, several = (session.run(inputs, [last])[last] for session in sessions)
+    np.testing.assert_array_equal(one, several)
+    plain = Session(network.network, planned=False)
+    for shape in ((1, 32, 17, 40), (2, 32, 4, 5), (1, 32, *size)):
+        given = inputs | {"big": normal(*shape)}
+        right = plain.run(given, [last])[last]
+        for session in sessions:
+            actual = session.run(given, [last])[last]
+            assert np.abs(actual - right).max() <= 1e-5 * max(float(np.ptp(right)), 1e-3)
+
+
 @pytest.mark.parametrize("reader", ["shown", "read later", "alone"])
 def test_a_part_outlives_what_follows_its_concatenation(reader: str) -> None:
     """An activation behind a concatenation may not work in place where a part is still needed."""
