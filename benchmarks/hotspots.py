@@ -41,20 +41,27 @@ SHOWN = {
 
 def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]]:
     """The steps of a table, one by one, with what they are; `product` is what multiplies."""
-    from mlferry.compiled import record
+    from mlferry.compiled import arithmetic, functions, recurrent, rows, windows, winograd
     from mlferry.compiled.tasks import Table
 
     names = {
-        record.CONVOLVE: product, record.DOTS: product, record.WINOGRAD: product,
-        record.WEIGHTED: "depthwise convolutions", record.LARGEST: "pooling",
-        record.SUM: "sums of windows",
-        record.SQUARES: "instance normalization", record.SCALED: "instance normalization",
-        record.FILL: "borders", record.COPY: "copies", record.NORMALIZED: "layer normalization",
-        record.SOFTMAX: "softmax", record.FUNCTION: "value by value",
-        record.COMBINED: "value by value", record.MOVED: "copies",
-        record.GATHERED: "copies", record.RECURRENT: "LSTM steps",
+        windows.convolve: product, winograd.convolve_in_tiles: product,
+        windows.fill_pixels: "borders", windows.copy_pixels: "copies",
+        rows.normalize: "layer normalization", rows.softmax: "softmax",
+        functions.apply: "value by value", arithmetic.combine: "value by value",
+        arithmetic.move_apart: "copies", arithmetic.gather_rows: "copies",
+        recurrent.walk: "LSTM steps",
     }  # fmt: skip
-    return [(names[int(step[0].row()[0])], Table([step])) for step in run.steps]
+    of_windows = {
+        windows.WEIGHTED: "depthwise convolutions", windows.LARGEST: "pooling",
+        windows.SUM: "sums of windows", windows.SQUARES: "instance normalization",
+        windows.SCALED: "instance normalization",
+    }  # fmt: skip
+
+    def name_of(task: Any) -> str:
+        return names[task.kind] if task.kind in names else of_windows[task.function]
+
+    return [(name_of(step[0]), Table([step])) for step in run.steps]
 
 
 def in_turn(works: Sequence[Callable[[], Any]], runs: int) -> list[float]:

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 from numba.np.numpy_support import carray
 
+from mlferry.compiled.kinds import Kind
+from mlferry.compiled.record import TASK
 from mlferry.compiled.vectors import (
     BYTES,
     FLOAT,
     LANES,
-    Array,
+    SCRATCH_SHAPE,
     Instructions,
     Value,
     address,
@@ -77,9 +79,10 @@ def copy_spread(source: int, spread: int, target: int, count: int) -> None:
         _spread_tile((source, spread, target, count), nothing, nothing)
 
 
-@called
-def move_apart(task: SimpleNamespace) -> None:
+@Kind
+def move_apart(place: int, room: int) -> None:
     """Move rows [height, width, columns], whose values lie `spread` bytes apart."""
+    task = carray(memory_at(place), 1, TASK)[0]
     for row in range(task.height):
         for pixel in range(task.width):
             source = task.x + row * task.line + pixel * task.step
@@ -87,37 +90,39 @@ def move_apart(task: SimpleNamespace) -> None:
             copy_spread(source, task.spread, target, task.columns)
 
 
-@called
-def gather_rows(task: SimpleNamespace) -> None:
+@Kind
+def gather_rows(place: int, room: int) -> None:
     """Copy the rows of `columns` values at `x` that `width` indices at `addends` name.
 
     There are `height` rows; negative indices count from the end. Fractions are cut off. Where an
     index names no row, 1 is written to the whole number at `bias`, and no row.
     """
+    task = carray(memory_at(place), 1, TASK)[0]
     indices = carray(memory_at(task.addends), task.width, np.float32)
     nothing = np.float32(0)
-    for place in range(task.width):
-        index = indices[place]
+    for number in range(task.width):
+        index = indices[number]
         if index > -task.height - 1 and index < task.height:
             row = int(index)
             row += task.height if row < 0 else 0
-            source, target = task.x + row * task.step, task.y + place * task.y_step
+            source, target = task.x + row * task.step, task.y + number * task.y_step
             move((source, target, task.columns), nothing, nothing)
         else:
             carray(memory_at(task.bias), 1, np.int64)[0] = 1
 
 
-@called
-def combine(task: SimpleNamespace, scratch: Array) -> None:
-    """A function, `segments`, of rows [height, width, columns] and their `addends`.
+@Kind
+def combine(place: int, room: int) -> None:
+    """A function of rows [height, width, columns] and their `addends`.
 
-    The values of either lie side by side, or are one for a row, whose spread is 0. There is room
-    for four vectors in `scratch`.
+    The values of either lie side by side, or are one for a row, whose spread is 0.
     """
+    task = carray(memory_at(place), 1, TASK)[0]
+    scratch = carray(memory_at(room), SCRATCH_SHAPE, np.float32)
     count = task.columns // LANES
     left = task.columns - count * LANES
-    place = count * LANES
-    held, rest = scratch[:2], scratch[2:]  # operands with one value, and what is left of a row
+    done = count * LANES
+    held, rest = scratch[:2], scratch[2:4]  # operands with one value, and what is left of a row
     for row in range(task.height):
         for pixel in range(task.width):
             x = task.x + row * task.line + pixel * task.step
@@ -131,16 +136,16 @@ def combine(task: SimpleNamespace, scratch: Array) -> None:
                 copy_spread(other, 0, address(held[1]), LANES)
                 other_vectors, other_step = address(held[1]), 0
             numbers = (
-                task.segments, x_vectors, x_step, other_vectors, other_step, y, count, task.rounds,
+                task.function, x_vectors, x_step, other_vectors, other_step, y, count, task.rounds,
             )  # fmt: skip
             _tile(numbers, task.least, task.most)
             if left:
-                copy_spread(x + place * task.spread, task.spread, address(rest[0]), left)
-                after = other + place * task.addend_spread
+                copy_spread(x + done * task.spread, task.spread, address(rest[0]), left)
+                after = other + done * task.addend_spread
                 copy_spread(after, task.addend_spread, address(rest[1]), left)
                 result = address(rest[0])
                 numbers = (
-                    task.segments, result, 0, address(rest[1]), 0, result, 1, task.rounds,
+                    task.function, result, 0, address(rest[1]), 0, result, 1, task.rounds,
                 )  # fmt: skip
                 _tile(numbers, task.least, task.most)
-                copy_spread(result, BYTES, y + place * BYTES, left)
+                copy_spread(result, BYTES, y + done * BYTES, left)

@@ -15,27 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled import arithmetic, functions
+from mlferry.compiled import arithmetic, functions, recurrent, rows as rowwise
+from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PANEL, PackedMatrix
-from mlferry.compiled.record import (
-    AT_ITS_PLACE,
-    COMBINED,
-    CONVOLVE,
-    FUNCTION,
-    GATHERED,
-    MOVED,
-    NORMALIZED,
-    RECURRENT,
-    SOFTMAX,
-)
+from mlferry.compiled.record import AT_ITS_PLACE
 from mlferry.compiled.tasks import Number, numbers_of, shares_of
 from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
+from mlferry.compiled.windows import convolve
 from mlferry.errors import PredictionError
 
 _INFINITE = np.float32(np.inf)
 _CACHE = 1 << 17  # bytes of rows that a task multiplies by one panel of weights after another
 _LEAST_TILES = 8  # of such rows at least, as each task reads all of its weights
-_PASSES = {FUNCTION: 32, SOFTMAX: 32, NORMALIZED: 12, COMBINED: 6, MOVED: 6, GATHERED: 6}
+_PASSES = {
+    functions.apply: 32, rowwise.softmax: 32, rowwise.normalize: 12, arithmetic.combine: 6,
+    arithmetic.move_apart: 6, arithmetic.gather_rows: 6,
+}  # fmt: skip
 """Multiplications that take about as long as one value."""
 
 
@@ -44,11 +39,13 @@ class ArrayTask:
     """A task whose numbers are known.
 
     Attributes:
+        kind: what it does.
         numbers: see `numbers_of`.
         arrays: what they are the addresses of.
         work: the multiplications that take as long.
     """
 
+    kind: Kind
     numbers: tuple[float, ...]
     arrays: tuple[NDArray[Any], ...]
     work: int
@@ -58,9 +55,9 @@ class ArrayTask:
         return self.numbers
 
 
-def _task(work: int, **values: Number) -> ArrayTask:
+def _task(kind: Kind, work: int, **values: Number) -> ArrayTask:
     arrays = tuple(value for value in values.values() if isinstance(value, np.ndarray))
-    return ArrayTask(numbers_of(**values), arrays, work)
+    return ArrayTask(kind, numbers_of(code=kind.address, **values), arrays, work)
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def product(x: Array, weights: PackedMatrix, bias: Array, y: Array, ends: Ends) 
         added = None if ends.addends is None else ends.addends[row, place]
         tasks.append(
             _task(
-                y[row, place].size * inner, function=CONVOLVE, x=x[row], step=x.strides[0],
+                convolve, y[row, place].size * inner, x=x[row], step=x.strides[0],
                 offsets=AT_ITS_PLACE, segments=1,
                 run=inner, weights=weights.values[first * inner :], bias=bias[first:],
                 addends=added, addend_step=0 if added is None else added.strides[0],
@@ -137,7 +134,7 @@ def normalized(x: Array, gamma: Array, beta: Array, epsilon: float, y: Array) ->
     _check_rows(x, y)
     if not x.shape == y.shape == (len(x), gamma.size) == (len(x), beta.size):
         raise PredictionError(f"{gamma.size} factors for rows {x.shape}")
-    return _over_rows(NORMALIZED, x, y, weights=gamma, bias=beta, least=epsilon)
+    return _over_rows(rowwise.normalize, x, y, weights=gamma, bias=beta, least=epsilon)
 
 
 def softmax(x: Array, y: Array) -> list[ArrayTask]:
@@ -145,17 +142,17 @@ def softmax(x: Array, y: Array) -> list[ArrayTask]:
     _check_rows(x, y)
     if x.shape != y.shape:
         raise PredictionError(f"softmax of {x.shape} gives no {y.shape}")
-    return _over_rows(SOFTMAX, x, y)
+    return _over_rows(rowwise.softmax, x, y)
 
 
-def _over_rows(function: int, x: Array, y: Array, **others: Array | float) -> list[ArrayTask]:
+def _over_rows(kind: Kind, x: Array, y: Array, **others: Array | float) -> list[ArrayTask]:
     return [
         _task(
-            x[part].size * _PASSES[function], function=function, x=x[part], step=x.strides[0],
+            kind, x[part].size * _PASSES[kind], x=x[part], step=x.strides[0],
             y=y[part], y_step=y.strides[0],
             width=part.stop - part.start, columns=x.shape[1], **others,
         )
-        for part in _cut(len(x), shares_of(x.size * _PASSES[function]))
+        for part in _cut(len(x), shares_of(x.size * _PASSES[kind]))
     ]  # fmt: skip
 
 
@@ -175,11 +172,11 @@ def applied(
     source, target = x.reshape(-1), y.reshape(-1)
     return [
         _task(
-            target[part].size * _PASSES[FUNCTION], function=FUNCTION,
-            segments=functions.PLACES[name], x=source[part], y=target[part],
+            functions.apply, target[part].size * _PASSES[functions.apply],
+            function=functions.PLACES[name], x=source[part], y=target[part],
             columns=part.stop - part.start, least=least, most=most,
         )
-        for part in _cut(x.size, shares_of(x.size * _PASSES[FUNCTION]), LANES)
+        for part in _cut(x.size, shares_of(x.size * _PASSES[functions.apply]), LANES)
     ]  # fmt: skip
 
 
@@ -193,12 +190,12 @@ def combined(name: str, x: Array, other: Array, y: Array, ends: Ends) -> list[Ar
     for one, two, result in _in_three_axes(x, other, y):
         if one.strides[2] not in (0, BYTES) or two.strides[2] not in (0, BYTES):
             raise PredictionError("the values of a row lie apart")
-        for part in _parts(result.shape, COMBINED):
+        for part in _parts(result.shape, arithmetic.combine):
             a, b, c = one[part], two[part], result[part]
             tasks.append(
                 _task(
-                    c.size * _PASSES[COMBINED], function=COMBINED,
-                    segments=arithmetic.PLACES[name], x=a, line=a.strides[0],
+                    arithmetic.combine, c.size * _PASSES[arithmetic.combine],
+                    function=arithmetic.PLACES[name], x=a, line=a.strides[0],
                     step=a.strides[1], spread=a.strides[2], addends=b, addend_line=b.strides[0],
                     addend_step=b.strides[1], addend_spread=b.strides[2], y=c,
                     rounds=int(ends.rounds), least=ends.least, most=ends.most, **_extents(c),
@@ -211,12 +208,12 @@ def moved(x: Array, y: Array) -> list[ArrayTask]:
     """Copies an array that lies in any order to one whose last axis lies in one piece."""
     tasks: list[ArrayTask] = []
     for source, target in _in_three_axes(np.broadcast_to(x, y.shape), y):
-        for part in _parts(target.shape, MOVED):
+        for part in _parts(target.shape, arithmetic.move_apart):
             a, b = source[part], target[part]
             tasks.append(
                 _task(
-                    b.size * _PASSES[MOVED], function=MOVED, x=a, line=a.strides[0],
-                    step=a.strides[1], spread=a.strides[2],
+                    arithmetic.move_apart, b.size * _PASSES[arithmetic.move_apart], x=a,
+                    line=a.strides[0], step=a.strides[1], spread=a.strides[2],
                     y=b, **_extents(b),
                 )
             )  # fmt: skip
@@ -237,11 +234,11 @@ def gathered(x: Array, indices: Array, y: Array, wrong: NDArray[np.int64]) -> li
         raise PredictionError(f"{indices.shape} rows of {x.shape} give no {y.shape}")
     return [
         _task(
-            y[part].size * _PASSES[GATHERED], function=GATHERED, x=x, step=x.strides[0],
-            height=len(x), addends=indices[part], bias=wrong, y=y[part], y_step=y.strides[0],
-            width=part.stop - part.start, columns=x.shape[1],
+            arithmetic.gather_rows, y[part].size * _PASSES[arithmetic.gather_rows], x=x,
+            step=x.strides[0], height=len(x), addends=indices[part], bias=wrong, y=y[part],
+            y_step=y.strides[0], width=part.stop - part.start, columns=x.shape[1],
         )
-        for part in _cut(indices.size, shares_of(y.size * _PASSES[GATHERED]))
+        for part in _cut(indices.size, shares_of(y.size * _PASSES[arithmetic.gather_rows]))
     ]  # fmt: skip
 
 
@@ -260,7 +257,7 @@ def walked(
         outputs: [Seq, Batch, units], in the order of the walk.
     """
     return _task(
-        outputs.shape[0] * outputs.shape[1] * recursion.size, function=RECURRENT, x=entries,
+        recurrent.walk, outputs.shape[0] * outputs.shape[1] * recursion.size, x=entries,
         line=entries.strides[0], step=entries.strides[1],
         weights=recursion, bias=before, addends=cell, most=limit, y=outputs,
         tile=tile_for(outputs.shape[1]), **_extents(outputs),
@@ -288,9 +285,9 @@ def _cut(extent: int, shares: int, least: int = 1) -> list[slice]:
     return [slice(first, min(extent, first + step)) for first in range(0, extent, step)]
 
 
-def _parts(shape: Sequence[int], function: int) -> Iterator[tuple[slice, ...]]:
+def _parts(shape: Sequence[int], kind: Kind) -> Iterator[tuple[slice, ...]]:
     """Even parts of arrays in three axes, of the first that is long enough."""
-    shares = shares_of(math.prod(shape) * _PASSES[function])
+    shares = shares_of(math.prod(shape) * _PASSES[kind])
     axis = next((axis for axis in (0, 1) if shape[axis] >= shares), int(np.argmax(shape)))
     for part in _cut(shape[axis], shares, LANES if axis == 2 else 1):
         yield (*(slice(None),) * axis, part)

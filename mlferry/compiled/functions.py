@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from mlferry.compiled.record import TABLE, one_task
+from mlferry.compiled.kinds import Kind, work
+from mlferry.compiled.record import TABLE, TASK, one_task
 from mlferry.compiled.vectors import (
     BYTES,
     LANES,
@@ -20,8 +22,8 @@ from mlferry.compiled.vectors import (
     Value,
     address,
     arrays,
-    called,
     kernel,
+    memory_at,
     move,
     scratch,
     tile_of,
@@ -56,29 +58,29 @@ def _tile(code: Instructions, args: SimpleNamespace) -> None:
     code.by_size(args.function, range(len(functions)), of_function)
 
 
-@called
-def apply(task: SimpleNamespace, rest: Array) -> None:
-    """A function, `segments`, of each of `columns` values that lie side by side.
-
-    There is room for a vector in `rest`.
-    """
+@Kind
+def apply(place: int, room: int) -> None:
+    """A function of each of `columns` values that lie side by side."""
+    task = carray(memory_at(place), 1, TASK)[0]
     count = task.columns // LANES
     left = task.columns - count * LANES
-    place = count * LANES * BYTES
-    _tile((task.segments, task.x, task.y, count), task.least, task.most)
+    done, rest = count * LANES * BYTES, room
+    _tile((task.function, task.x, task.y, count), task.least, task.most)
     if left:
         nothing = np.float32(0)
-        move((task.x + place, address(rest), left), nothing, nothing)
-        _tile((task.segments, address(rest), address(rest), 1), task.least, task.most)
-        move((address(rest), task.y + place, left), nothing, nothing)
+        move((task.x + done, rest, left), nothing, nothing)
+        _tile((task.function, rest, rest, 1), task.least, task.most)
+        move((rest, task.y + done, left), nothing, nothing)
 
 
-@kernel(WHOLE, arrays(1, "C"), arrays(1, "C", written=True), TABLE, SCRATCH)
-def _apply(function: int, x: Array, y: Array, table: NDArray[np.void], scratch: Array) -> None:
+@kernel(WHOLE, WHOLE, arrays(1, "C"), arrays(1, "C", written=True), TABLE, SCRATCH)
+def _apply(
+    code: int, function: int, x: Array, y: Array, table: NDArray[np.void], scratch: Array
+) -> None:
     task = table[0]
-    task.segments, task.x, task.y, task.columns = function, address(x), address(y), x.size
+    task.function, task.x, task.y, task.columns = function, address(x), address(y), x.size
     task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
-    apply(task, scratch)
+    work(code, address(table), address(scratch))
 
 
 def applied(name: str, x: Array, out: Array | None = None) -> Array:
@@ -92,6 +94,10 @@ def applied(name: str, x: Array, out: Array | None = None) -> Array:
     rows = np.ascontiguousarray(x)
     y: Any = np.empty(x.shape, np.float32) if out is None else out
     source, target = rows.reshape(-1), y.reshape(-1)
-    place = PLACES[name]
-    in_rows(lambda part: _apply(place, source[part], target[part], one_task(), scratch()), source)
+    code, function = apply.address, PLACES[name]
+
+    def some(part: slice) -> None:
+        _apply(code, function, source[part], target[part], one_task(), scratch())
+
+    in_rows(some, source)
     return y

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled.record import CONVOLVE, DOTS
 from mlferry.compiled.vectors import DOT_TILES, LANES, dot_tile_for, tile_for
+from mlferry.compiled.windows import DOTS, PANELS
 from mlferry.errors import PredictionError
 from mlferry.memory import aligned
 
@@ -28,7 +28,7 @@ class PackedWeights(ABC):
         values: the weights.
         inner: the rows of the matrix.
         columns: its columns.
-        function: of `record`, that takes them.
+        function: of `windows.convolve`, that takes them.
         unit: the values of a segment of a window are a multiple of it.
     """
 
@@ -105,7 +105,7 @@ class PackedMatrix(PackedWeights):
     left of the columns, filled up with 0 to a vector; each row by row.
     """
 
-    function = CONVOLVE
+    function = PANELS
 
     def tile_for(self, width: int, height: int) -> int:
         """See `PackedWeights`."""

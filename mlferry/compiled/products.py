@@ -9,26 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlferry.compiled.arithmetic import copy_spread
+from mlferry.compiled.kinds import work
 from mlferry.compiled.matrices import PANEL, PackedMatrix, packed_for_windows
-from mlferry.compiled.record import AT_ITS_PLACE, CONVOLVE, TABLE, one_task
+from mlferry.compiled.record import AT_ITS_PLACE, TABLE, one_task
 from mlferry.compiled.tasks import MapTask, Table
 from mlferry.compiled.vectors import (
     BYTES,
     LANES,
     OFFSETS,
+    SCRATCH,
     WHOLE,
     Array,
     address,
     arrays,
     kernel,
+    scratch,
     tile_for,
 )
-from mlferry.compiled.windows import Pair, check_reach, convolve, segments_of
+from mlferry.compiled.windows import PANELS, Pair, check_reach, convolve, segments_of
 from mlferry.lanes import WORTH_A_THREAD, in_parts
 
 
-@kernel(arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, written=True), TABLE, OFFSETS)
+@kernel(
+    WHOLE, arrays(2), arrays(1), arrays(1), WHOLE, arrays(2, written=True), TABLE, OFFSETS, SCRATCH
+)  # fmt: skip
 def _multiply(
+    code: int,
     rows: Array,
     weights: Array,
     bias: Array,
@@ -36,21 +42,32 @@ def _multiply(
     y: Array,
     table: NDArray[np.void],
     at_its_place: NDArray[np.int64],
+    scratch: Array,
 ) -> None:
     task = table[0]
-    task.function, task.tile = CONVOLVE, tile
+    task.function, task.tile = PANELS, tile
     task.x, task.step = address(rows), rows.strides[0]
     task.offsets, task.segments, task.run = address(at_its_place), 1, rows.shape[1]
     task.weights, task.bias = address(weights), address(bias)
     task.y, task.y_step = address(y), y.strides[0]
     task.height, task.width, task.columns = 1, y.shape[0], y.shape[1]
     task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
-    convolve(task)
+    work(code, address(table), address(scratch))
 
 
 def _product(rows: Array, weights: Array, bias: Array, y: Array) -> None:
     """A product of rows [n, inputs]: [n, outputs]."""
-    _multiply(rows, weights, bias, tile_for(len(y)), y, one_task(), AT_ITS_PLACE)
+    _multiply(
+        convolve.address,
+        rows,
+        weights,
+        bias,
+        tile_for(len(y)),
+        y,
+        one_task(),
+        AT_ITS_PLACE,
+        scratch(),
+    )
 
 
 @dataclass(frozen=True)
@@ -100,10 +117,11 @@ class PackedProduct:
 
 
 @kernel(
-    arrays(3), arrays(3), arrays(1, "C", written=True), arrays(1, "C"), WHOLE,
-    arrays(3, written=True), TABLE, OFFSETS,
+    WHOLE, arrays(3), arrays(3), arrays(1, "C", written=True), arrays(1, "C"), WHOLE,
+    arrays(3, written=True), TABLE, OFFSETS, SCRATCH,
 )  # fmt: skip
 def _multiply_each(
+    code: int,
     left: Array,
     right: Array,
     packed: Array,
@@ -112,11 +130,12 @@ def _multiply_each(
     y: Array,
     table: NDArray[np.void],
     at_its_place: NDArray[np.int64],
+    scratch: Array,
 ) -> None:
     """Matrix by matrix; those on the right are packed one after another."""
     inner, columns = right.shape[1], right.shape[2]
     task = table[0]
-    task.function, task.tile, task.step, task.y_step = CONVOLVE, tile, left.strides[1], y.strides[1]
+    task.function, task.tile, task.step, task.y_step = PANELS, tile, left.strides[1], y.strides[1]
     task.offsets, task.segments, task.run = address(at_its_place), 1, inner
     task.weights, task.bias = address(packed), address(nothing)
     task.height, task.width, task.columns = 1, y.shape[1], columns
@@ -132,7 +151,7 @@ def _multiply_each(
                 copy_spread(source, right.strides[2], target, count)
             first += width
         task.x, task.y = address(left[number]), address(y[number])
-        convolve(task)
+        work(code, address(table), address(scratch))
 
 
 def multiplied(left: Array, right: Array) -> Array:
@@ -161,8 +180,8 @@ def multiplied(left: Array, right: Array) -> Array:
 
     def some(part: slice) -> None:
         _multiply_each(
-            lefts[part], rights[part], np.zeros(size, np.float32), nothing, tile_for(y.shape[-2]),
-            results[part], one_task(), AT_ITS_PLACE,
+            convolve.address, lefts[part], rights[part], np.zeros(size, np.float32), nothing,
+            tile_for(y.shape[-2]), results[part], one_task(), AT_ITS_PLACE, scratch(),
         )  # fmt: skip
 
     in_parts(some, len(results), y.size * left.shape[-1])
@@ -194,9 +213,10 @@ def convolved(x: Array, weights: Array, strides: Pair, dilations: Pair, size: Pa
         offsets, run = segments_of(source, kernel, dilations)
         packed.check(offsets.size * run, target.shape[2], run)
         whole = MapTask(
-            packed.function, target, source,
+            convolve, target, source,
             (strides[0] * source.strides[0], strides[1] * source.strides[1]),
             offsets, run, packed.values, bias=nothing, tile=tile,
+            function=packed.function,
         )  # fmt: skip
 
         def convolve_rows(rows: slice, whole: MapTask = whole) -> None:

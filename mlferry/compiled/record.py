@@ -1,11 +1,6 @@
 """A task of a table, as compiled code reads it; see `tasks`.
 
-What it does with maps: write `least`; copy; a convolution; one to a few channels, as dot products;
-one in Winograd's tiles; of windows the sum, the largest value, and the sum of values times weights;
-or with one weight for each channel the sum of squared differences from it, or one value times it.
-What it does with rows: normalize; softmax; a function of each value; a function of two values; move
-values that lie apart; gather rows by their indices; and go through a sequence of rows as a
-recurrent layer does.
+`code` is the address of a `kinds.Kind`; `function` says which function, where a kind has several.
 """
 
 from __future__ import annotations
@@ -14,11 +9,8 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import NDArray
 
-FILL, COPY, CONVOLVE, DOTS, WINOGRAD, SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(10)
-NORMALIZED, SOFTMAX, FUNCTION, COMBINED, MOVED, GATHERED, RECURRENT = range(10, 17)
-
 _NUMBERS = (
-    "function", "x", "line", "step", "spread", "offsets", "segments", "run", "weights",
+    "code", "function", "x", "line", "step", "spread", "offsets", "segments", "run", "weights",
     "weight_step", "bias", "addends", "addend_line", "addend_step", "addend_spread", "rounds", "y",
     "y_line", "y_step", "height", "width", "columns", "tile", "side", "number",
 )  # fmt: skip

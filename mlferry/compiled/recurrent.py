@@ -5,8 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+from numba.np.numpy_support import carray
 
-from mlferry.compiled.vectors import BYTES, LANES, Instructions, address, called, tile_of
+from mlferry.compiled.kinds import Kind
+from mlferry.compiled.record import TASK
+from mlferry.compiled.vectors import BYTES, LANES, Instructions, address, memory_at, tile_of
 from mlferry.compiled.windows import multiply_tile, vectors_for
 
 GATES = 4  # input, forget and output gate, and block input, in this order
@@ -30,8 +33,8 @@ def _cell_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.store(builder.fmul(code.tanh(cell), shown), args.output)
 
 
-@called
-def walk(task: SimpleNamespace) -> None:
+@Kind
+def walk(place: int, room: int) -> None:
     """All steps of a long short-term memory in one direction.
 
     At `x` lies what the input adds to the sums, [height, width, gates * columns], in the order of
@@ -40,11 +43,12 @@ def walk(task: SimpleNamespace) -> None:
     ones afterwards. `most` limits the magnitude of a cell. The outputs are [height, width,
     columns]; columns are units, filled up to whole vectors.
     """
+    task = carray(memory_at(place), 1, TASK)[0]
     units = task.columns
     columns = GATES * units
     sums = np.empty((task.width, columns), np.float32)
     zeros = np.zeros(columns, np.float32)
-    place = np.zeros(1, np.int64)
+    at_its_place = np.zeros(1, np.int64)
     infinite = np.float32(np.inf)
     state, line = task.bias, units * BYTES
     for step in range(task.height):
@@ -58,7 +62,7 @@ def walk(task: SimpleNamespace) -> None:
                 row = min(done, task.width - task.tile)
                 numbers = (
                     task.tile, vectors, task.tile, state + row * line, line, 0,
-                    address(place), 1, units, panel, panel, 0, address(zeros),
+                    address(at_its_place), 1, units, panel, panel, 0, address(zeros),
                     entry + row * task.step + first * BYTES, task.step, 0, 0,
                     address(sums[row, first:]), columns * BYTES, 0,
                 )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from mlferry.compiled.vectors import REAL, WHOLE, Array, arrays, kernel
+from mlferry.compiled.vectors import REAL, WHOLE, Array, arrays, kernel, subroutine
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -34,7 +34,7 @@ _PLACES = types.Array(types.uint64, 1, "C")  # numbers without a sign are none f
 _ENDS = types.Array(types.float64, 2, "C", readonly=True)
 
 
-@kernel(_ENDS, _ROW, WHOLE, _PLACES)
+@subroutine(_ENDS, _ROW, WHOLE, _PLACES)
 def _find_values(limits: Floats, values: Floats, count: int, places: Places) -> None:
     """The nearest entries of tables of single values.
 
@@ -54,7 +54,7 @@ def _find_values(limits: Floats, values: Floats, count: int, places: Places) -> 
         half >>= one
 
 
-@kernel(_ENTRIES, _ENDS, WHOLE, _ROW, _WRITTEN_ROW, returns=WHOLE)
+@subroutine(_ENTRIES, _ENDS, WHOLE, _ROW, _WRITTEN_ROW, returns=WHOLE)
 def _nearest_vector(
     entries: Floats, limits: Floats, table: int, vector: Floats, scores: Floats
 ) -> int:
@@ -72,7 +72,7 @@ def _nearest_vector(
     return found
 
 
-@kernel(
+@subroutine(
     _ENTRIES, _ENDS, _INDICES, WHOLE, WHOLE, WHOLE, WHOLE, _ROW,
     _PLACES, _WRITTEN_ROW,
 )  # fmt: skip
@@ -129,7 +129,7 @@ def _find_places(
                     places[group, row, first // length + vector] = np.intp(found[vector])
 
 
-@kernel(
+@subroutine(
     _ENTRIES, _WRITTEN, _WRITTEN, WHOLE, WHOLE, WHOLE, types.float64, returns=types.boolean
 )  # fmt: skip
 def _set_weight(

@@ -7,22 +7,26 @@ from types import SimpleNamespace
 
 import numpy as np
 from llvmlite import ir
+from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from mlferry.compiled.record import TABLE, one_task
+from mlferry.compiled.kinds import Kind, work
+from mlferry.compiled.record import TABLE, TASK, one_task
 from mlferry.compiled.vectors import (
     BYTES,
     FLOAT,
     LANES,
     REAL,
     SCRATCH,
+    SCRATCH_SHAPE,
+    WHOLE,
     Array,
     Instructions,
     Value,
     address,
     arrays,
-    called,
     kernel,
+    memory_at,
     move,
     scratch,
     tile_of,
@@ -91,25 +95,26 @@ def _normalize_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.store(normalized(rest, gamma, beta), args.rest)
 
 
-@called
-def normalize(task: SimpleNamespace, rest: Array) -> None:
+@Kind
+def normalize(place: int, room: int) -> None:
     """Rows [width, columns], each with mean 0 and variance 1, times factors and plus shifts.
 
-    The factors are `weights`, the shifts `bias`; `least` is added to variances. There is room for
-    three vectors in `rest`.
+    The factors are `weights`, the shifts `bias`; `least` is added to variances.
     """
+    task = carray(memory_at(place), 1, TASK)[0]
+    rest = carray(memory_at(room), SCRATCH_SHAPE, np.float32)
     count = task.columns // LANES
     left = task.columns - count * LANES
-    place = count * LANES * BYTES
+    done = count * LANES * BYTES
     nothing = np.float32(0)
-    move((task.weights + place, address(rest[1]), left), nothing, nothing)
-    move((task.bias + place, address(rest[2]), left), nothing, nothing)
+    move((task.weights + done, address(rest[1]), left), nothing, nothing)
+    move((task.bias + done, address(rest[2]), left), nothing, nothing)
     for row in range(task.width):
         source, target = task.x + row * task.step, task.y + row * task.y_step
-        move((source + place, address(rest[0]), left), nothing, nothing)
+        move((source + done, address(rest[0]), left), nothing, nothing)
         numbers = source, count, left, address(rest[0]), task.weights, task.bias, target
         _normalize_tile(numbers, task.least, nothing)
-        move((address(rest[0]), target + place, left), nothing, nothing)
+        move((address(rest[0]), target + done, left), nothing, nothing)
 
 
 @tile_of("x", "count", "rest", "y", reals=("unused", "unused_too"))
@@ -148,26 +153,29 @@ def _softmax_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.store(builder.fmul(rest, part), args.rest)
 
 
-@called
-def softmax(task: SimpleNamespace, rest: Array) -> None:
-    """Of rows [width, columns] e**x over its sum in each; there is room for a vector in `rest`."""
+@Kind
+def softmax(place: int, room: int) -> None:
+    """Of rows [width, columns] e**x over its sum in each."""
+    task = carray(memory_at(place), 1, TASK)[0]
+    rest = carray(memory_at(room), SCRATCH_SHAPE, np.float32)
     count = task.columns // LANES
     left = task.columns - count * LANES
-    place = count * LANES * BYTES
+    done = count * LANES * BYTES
     nothing = np.float32(0)
     for row in range(task.width):
         source, target = task.x + row * task.step, task.y + row * task.y_step
         rest[0] = -np.inf
-        move((source + place, address(rest[0]), left), nothing, nothing)
+        move((source + done, address(rest[0]), left), nothing, nothing)
         _softmax_tile((source, count, address(rest[0]), target), nothing, nothing)
-        move((address(rest[0]), target + place, left), nothing, nothing)
+        move((address(rest[0]), target + done, left), nothing, nothing)
 
 
 @kernel(
-    arrays(2, "C"), arrays(1, "C"), arrays(1, "C"), REAL, arrays(2, "C", written=True), TABLE,
-    SCRATCH,
+    WHOLE, arrays(2, "C"), arrays(1, "C"), arrays(1, "C"), REAL, arrays(2, "C", written=True),
+    TABLE, SCRATCH,
 )  # fmt: skip
 def _normalize(
+    code: int,
     x: Array,
     gamma: Array,
     beta: Array,
@@ -180,7 +188,7 @@ def _normalize(
     task.x, task.step, task.y, task.y_step = address(x), x.strides[0], address(y), y.strides[0]
     task.width, task.columns = x.shape
     task.weights, task.bias, task.least = address(gamma), address(beta), epsilon
-    normalize(task, scratch)
+    work(code, address(table), address(scratch))
 
 
 def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: Array) -> None:
@@ -193,15 +201,15 @@ def normalize_rows(x: Array, gamma: Array, beta: Array, epsilon: np.float32, y: 
         epsilon: what is added to variances.
         y: the result, [n, m].
     """
-    _normalize(x, gamma, beta, epsilon, y, one_task(), scratch())
+    _normalize(normalize.address, x, gamma, beta, epsilon, y, one_task(), scratch())
 
 
-@kernel(arrays(2, "C"), arrays(2, "C", written=True), TABLE, SCRATCH)
-def _softmax(x: Array, y: Array, table: NDArray[np.void], scratch: Array) -> None:
+@kernel(WHOLE, arrays(2, "C"), arrays(2, "C", written=True), TABLE, SCRATCH)
+def _softmax(code: int, x: Array, y: Array, table: NDArray[np.void], scratch: Array) -> None:
     task = table[0]
     task.x, task.step, task.y, task.y_step = address(x), x.strides[0], address(y), y.strides[0]
     task.width, task.columns = x.shape
-    softmax(task, scratch)
+    work(code, address(table), address(scratch))
 
 
 def softmax_rows(x: Array, y: Array) -> None:
@@ -211,4 +219,4 @@ def softmax_rows(x: Array, y: Array) -> None:
         x: [n, m].
         y: the result, [n, m].
     """
-    _softmax(x, y, one_task(), scratch())
+    _softmax(softmax.address, x, y, one_task(), scratch())

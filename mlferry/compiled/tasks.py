@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -23,27 +22,8 @@ from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
 from mlferry import lanes
-from mlferry.compiled.arithmetic import combine, gather_rows, move_apart
-from mlferry.compiled.functions import apply
-from mlferry.compiled.record import (
-    AT_ITS_PLACE,
-    COMBINED,
-    CONVOLVE,
-    COPY,
-    DOTS,
-    FILL,
-    FUNCTION,
-    GATHERED,
-    MOVED,
-    NORMALIZED,
-    RECURRENT,
-    SOFTMAX,
-    TABLE,
-    TASK,
-    WINOGRAD,
-)
-from mlferry.compiled.recurrent import walk
-from mlferry.compiled.rows import normalize, softmax
+from mlferry.compiled.kinds import Kind, work
+from mlferry.compiled.record import AT_ITS_PLACE, TABLE, TASK
 from mlferry.compiled.vectors import (
     BYTES,
     INT,
@@ -59,8 +39,7 @@ from mlferry.compiled.vectors import (
     memory_at,
     scratch,
 )
-from mlferry.compiled.windows import convolve, copy_pixels, reduce_windows
-from mlferry.compiled.winograd import convolve_in_tiles
+from mlferry.compiled.windows import copy_pixels, fill_pixels
 from mlferry.lanes import Part, Walk, lane_count
 
 as_strided = np.lib.stride_tricks.as_strided
@@ -75,16 +54,20 @@ _PATIENCE = 1_000_000  # how often a thread asks whether others have ended: unde
 class TableTask(Protocol):
     """Something that compiled code does, on one thread."""
 
+    @property
+    def kind(self) -> Kind:
+        """What it does."""
+
     def row(self) -> tuple[float, ...]:
         """The row of a table; see `numbers_of`."""
 
 
 @dataclass(frozen=True)
 class MapTask:
-    """What a function of `windows` does for some rows of a map.
+    """What compiled code does for some rows of a map.
 
     Attributes:
-        function: which one.
+        kind: which one; see `windows` and `winograd`.
         y: the result, [H, W, C].
         x: [H', W', C'], which starts where the windows of the first pixel start.
         steps: bytes from one row of windows to the next, and from one window to the next.
@@ -95,14 +78,15 @@ class MapTask:
         bias: as many values as the weights have columns.
         addends: [H, W, C] to add, or None.
         rounds: whether every result is rounded to float16.
-        least: of the results; what `FILL` writes.
+        least: of the results; what `fill_pixels` writes.
         most: of the results.
-        tile: pixels at a time, at most W; with `WINOGRAD`, tiles at a time that are multiplied.
+        tile: pixels at a time, at most W; in Winograd's tiles, tiles at a time that are multiplied.
         side: of Winograd's tiles, of the result.
         number: of Winograd's tiles that are transformed at a time, at most all.
+        function: which of a kind that has several.
     """
 
-    function: int
+    kind: Kind
     y: Array
     x: Array
     steps: tuple[int, int] = (0, 0)
@@ -118,18 +102,20 @@ class MapTask:
     tile: int = 1
     side: int = 0
     number: int = 0
+    function: int = 0
 
     def row(self) -> tuple[float, ...]:
         """See `TableTask`."""
         added = (0, 0) if self.addends is None else self.addends.strides[:2]
         height, width, columns = self.y.shape
         return numbers_of(
-            function=self.function, x=self.x, line=self.steps[0], step=self.steps[1],
-            offsets=self.offsets, segments=self.offsets.size, run=self.run, weights=self.weights,
-            weight_step=self.weight_step, bias=self.bias, addends=self.addends,
-            addend_line=added[0], addend_step=added[1], rounds=int(self.rounds), y=self.y,
-            y_line=self.y.strides[0], y_step=self.y.strides[1], height=height, width=width,
-            columns=columns, tile=self.tile, side=self.side, number=self.number, least=self.least,
+            code=self.kind.address, function=self.function, x=self.x, line=self.steps[0],
+            step=self.steps[1], offsets=self.offsets, segments=self.offsets.size, run=self.run,
+            weights=self.weights, weight_step=self.weight_step, bias=self.bias,
+            addends=self.addends, addend_line=added[0], addend_step=added[1],
+            rounds=int(self.rounds), y=self.y, y_line=self.y.strides[0],
+            y_step=self.y.strides[1], height=height, width=width, columns=columns, tile=self.tile,
+            side=self.side, number=self.number, least=self.least,
             most=self.most,
         )  # fmt: skip
 
@@ -214,25 +200,6 @@ def _pause(typing: object) -> Any:
 
 
 @called
-def _work_on_arrays(task: SimpleNamespace, scratch: Array) -> None:
-    """What `record` names of rows."""
-    if task.function == NORMALIZED:
-        normalize(task, scratch)
-    elif task.function == SOFTMAX:
-        softmax(task, scratch)
-    elif task.function == FUNCTION:
-        apply(task, scratch)
-    elif task.function == COMBINED:
-        combine(task, scratch)
-    elif task.function == MOVED:
-        move_apart(task)
-    elif task.function == GATHERED:
-        gather_rows(task)
-    elif task.function == RECURRENT:
-        walk(task)
-
-
-@called
 def _walk(
     table: NDArray[Any],
     starts: NDArray[np.int64],
@@ -240,7 +207,7 @@ def _walk(
     step: int,
     patience: int,
     backward: int,
-    scratch: Array,
+    scratch: int,
 ) -> int:
     """One thread's way through the steps; see `_go_through`."""
     while step < starts.size - 1:
@@ -253,17 +220,7 @@ def _walk(
             if backward:
                 place = starts[step + 1] - 1 - _take(from_end)
             number += 1
-            task = table[place]
-            if task.function in (CONVOLVE, DOTS):
-                convolve(task)
-            elif task.function in (FILL, COPY):
-                copy_pixels(task)
-            elif task.function == WINOGRAD:
-                convolve_in_tiles(task, scratch)
-            elif task.function >= NORMALIZED:
-                _work_on_arrays(task, scratch)
-            else:
-                reduce_windows(task)
+            work(table[place].code, address(table[place:]), scratch)
             _take(ended)
         asked = 0
         while _look(ended) < count:
@@ -309,7 +266,7 @@ def _go_through(
         step: where to start.
         patience: how often to ask whether others have ended.
         backward: whether it is not the one thread that takes the first tasks.
-        scratch: room for what is left of a row.
+        scratch: see `vectors.scratch`.
         mailboxes: where those of helpers are that may take part.
 
     Returns:
@@ -321,7 +278,7 @@ def _go_through(
         mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
         mailbox[_TASKS] = table.size
         _change(place, _WAITS, _POSTED)
-    step = _walk(table, starts, counts, step, patience, backward, scratch)
+    step = _walk(table, starts, counts, step, patience, backward, address(scratch))
     for place in mailboxes:
         _change(place, _POSTED, _WAITS)
     return step
@@ -339,7 +296,7 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
                 carray(memory_at(mailbox[_TABLE]), mailbox[_TASKS], TASK),
                 carray(memory_at(mailbox[_STARTS]), steps + 1, np.int64),
                 carray(memory_at(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
-                0, patience, 1, scratch,
+                0, patience, 1, address(scratch),
             )  # fmt: skip
             _change(place, _WORKS, _WAITS)
             asked = 0
@@ -436,15 +393,15 @@ def joined(runs: Iterable[Part]) -> Iterator[Part]:
 
 def filled(maps: Sequence[Array], value: float) -> Table:
     """Writes a value to maps [H, W, C]."""
-    return Table([[task for y in maps for task in _moving(FILL, y, y, np.float32(value))]])
+    return Table([[task for y in maps for task in _moving(fill_pixels, y, y, np.float32(value))]])
 
 
 def copied(x: Array, y: Array) -> Table:
     """Copies a map [H, W, C]."""
-    return Table([_moving(COPY, x, y)])
+    return Table([_moving(copy_pixels, x, y)])
 
 
-def _moving(function: int, x: Array, y: Array, value: np.float32 = _INFINITE) -> list[MapTask]:
+def _moving(kind: Kind, x: Array, y: Array, value: np.float32 = _INFINITE) -> list[MapTask]:
     """Tasks for some rows each; lines whose pixels lie side by side are one pixel."""
     height, width, channels = y.shape
     if all(pixels.strides[1] == channels * BYTES for pixels in (x, y)):
@@ -453,6 +410,6 @@ def _moving(function: int, x: Array, y: Array, value: np.float32 = _INFINITE) ->
         )
     number = -(-height // lane_count(max(1, y.size // _MOVED)))
     return [
-        MapTask(function, y[top : top + number], x[top:], (x.strides[0], x.strides[1]), least=value)
+        MapTask(kind, y[top : top + number], x[top:], (x.strides[0], x.strides[1]), least=value)
         for top in range(0, height, number)
     ]

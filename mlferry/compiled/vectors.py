@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from mlferry.compiled.polynomials import ERF
 from mlferry.memory import aligned
 
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
 _LN2 = math.log(2)
@@ -123,43 +125,76 @@ FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
 
 
-SCRATCH = arrays(2, "C", written=True)
-"""Room of a thread, as `scratch`; compiled code that allocates is slower."""
 SCRATCH_BYTES = 1 << 19
+SCRATCH_SHAPE = SCRATCH_BYTES // BYTES // LANES, LANES
+SCRATCH = arrays(2, "C", written=True)
+"""The type of `scratch`."""
 _rooms = threading.local()
 
 
 def scratch() -> Array:
-    """Room for some vectors, [n, LANES], which each thread has for itself."""
+    """Room for vectors, which each thread has for itself; compiled code that allocates is slower.
+
+    Returns:
+        [n, LANES].
+    """
     if not hasattr(_rooms, "room"):
-        _rooms.room = aligned(SCRATCH_BYTES // BYTES // LANES, LANES)
+        _rooms.room = aligned(*SCRATCH_SHAPE)
     room: Array = _rooms.room
     return room
 
 
+class Kernel:
+    """Code for Python to call, compiled at the first call.
+
+    Args:
+        compiled: gives what Numba makes of it.
+    """
+
+    def __init__(self, compiled: Callable[[], Callable[..., Any]]) -> None:
+        self._compile = compiled
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return self._compile()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it."""
+        return self._compiled(*arguments)
+
+
 def kernel(
     *parameters: types.Type, returns: types.Type = types.void, any_order: bool = False
-) -> Callable[[Callable[..., Any]], Any]:
-    """Compiles a function for arguments of these types; what was compiled is kept on disk.
+) -> Callable[[Callable[..., Any]], Kernel]:
+    """Makes a kernel of a function, for arguments of these types.
 
     With `any_order`, sums may be taken in any order, several at a time.
     """
+    compiled = subroutine(*parameters, returns=returns, any_order=any_order)
+    return lambda function: Kernel(lambda: compiled(function))
+
+
+def subroutine(
+    *parameters: types.Type, returns: types.Type = types.void, any_order: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
+    """Compiles a function for compiled code that calls it, at once; see `kernel`."""
     signature = returns(*parameters)
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     options["fastmath"] = {"reassoc"} if any_order else False
+    return lambda function: kept(lambda cache: njit(signature, cache=cache, **options)(function))
 
-    def compiled(function: Callable[..., Any]) -> Any:
-        with _LOCK:
-            former = _config.CACHE_DIR
-            _config.CACHE_DIR = former or str(_kept_in())
-            try:
-                return njit(signature, cache=True, **options)(function)
-            except RuntimeError:  # no folder that it may write to
-                return njit(signature, **options)(function)
-            finally:
-                _config.CACHE_DIR = former
 
-    return compiled
+def kept(compiled: Callable[[bool], T]) -> T:
+    """What Numba compiles; the argument says whether it is kept on disk."""
+    with _LOCK:
+        former = _config.CACHE_DIR
+        _config.CACHE_DIR = former or str(_kept_in())
+        try:
+            return compiled(True)
+        except RuntimeError:  # no folder that it may write to
+            return compiled(False)
+        finally:
+            _config.CACHE_DIR = former
 
 
 _LOCK = threading.Lock()
@@ -173,16 +208,14 @@ def _kept_in() -> Path:
     return folder / "__pycache__" / hashlib.sha256(sources).hexdigest()[:16]
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
 def called(function: F) -> F:
-    """Compiles a function for compiled code that calls it.
+    """Makes a function part of the compiled code that calls it.
 
     An array lives until its name is used for the last time, also where its address is still used.
     So compiled code takes addresses of what it was given, or of what it uses again.
     """
-    result: F = njit(function)
+    inlined: Any = njit(inline="always")(function)
+    result: F = inlined
     return result
 
 

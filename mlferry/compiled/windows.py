@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from mlferry.compiled.record import DOTS, FILL, LARGEST, SCALED, SQUARES, WEIGHTED
+from mlferry.compiled.kinds import Kind
+from mlferry.compiled.record import TASK
 from mlferry.compiled.vectors import (
     BYTES,
     DOT_TILES,
@@ -24,15 +26,13 @@ from mlferry.compiled.vectors import (
     LANES,
     MACHINE,
     TILES,
-    WHOLE,
     WINDOW_TILES,
     Array,
     Instructions,
     Sums,
     Value,
-    address,
     called,
-    kernel,
+    memory_at,
     move,
     tile_of,
 )
@@ -40,6 +40,11 @@ from mlferry.errors import PredictionError
 from mlferry.memory import CACHE_LINE
 
 Pair = Sequence[int]  # of height and width
+PANELS, DOTS = range(2)
+"""The functions of `convolve`, by how weights lie: in panels of columns, or a few columns."""
+SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(5)
+"""Those of `reduce_windows`: the sum, the largest value, and the sum of values times weights; with
+one weight for each channel, the sum of squared differences from it, or one value times it."""
 
 
 def check_reach(x: Array, size: Pair, stride: Pair, dilation: Pair, y: Array) -> None:
@@ -74,7 +79,7 @@ def segments_of(x: Array, size: Pair, dilation: Pair) -> tuple[NDArray[np.int64]
 _MOST_VECTORS = (0, *map(MACHINE.most_vectors, range(1, TILES[0] + 1)))  # by pixels
 
 
-@kernel(WHOLE, WHOLE, returns=WHOLE)
+@called
 def vectors_for(pixels: int, columns: int) -> int:
     """Of how many vectors a tile of `multiply_tile` is, where so many whole columns follow."""
     most = _MOST_VECTORS[pixels]
@@ -144,12 +149,6 @@ def multiply_tile(code: Instructions, args: SimpleNamespace) -> None:
         code.by_size(args.vectors, sizes, lambda vectors: tile(pixels, vectors))
 
     code.by_size(args.pixels, TILES, of_pixels)
-
-
-@called
-def multiply(numbers: tuple[int, ...], least: np.float32, most: np.float32) -> None:
-    """`multiply_tile`, which is compiled once for all that call this."""
-    multiply_tile(numbers, least, most)
 
 
 def _end_product(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
@@ -260,15 +259,16 @@ def _first_pixel(task: SimpleNamespace, done: int) -> tuple[int, int]:
     return divmod(min(done, task.height * task.width - task.tile), task.width)
 
 
-@called
-def convolve(task: SimpleNamespace) -> None:
-    """A convolution [H, W, M], a task of `tasks`; see `multiply_tile` and `dot_tile`."""
+@Kind
+def convolve(place: int, room: int) -> None:
+    """A convolution [H, W, M]; see `multiply_tile`, and for the function `DOTS` `dot_tile`."""
+    task = carray(memory_at(place), 1, TASK)[0]
     inner = task.segments * task.run
     whole = task.columns // LANES * LANES
     left = task.columns - whole
     nothing = np.float32(0)
-    # what is left of the channels goes through a vector of its own
-    rest = np.zeros((2, task.tile, LANES), np.float32)
+    # what is left of the channels goes through vectors of its own: results, and addends
+    rest, added_rest = room, room + TILES[0] * LANES * BYTES
     line = LANES * BYTES
     pixels = task.height * task.width
     x_jump = task.line - task.width * task.step
@@ -283,14 +283,14 @@ def convolve(task: SimpleNamespace) -> None:
         if task.function == DOTS:
             vectors = task.columns
         panel = task.weights + first * inner * BYTES
-        place = first * BYTES
+        offset = first * BYTES
         done = 0
         while done < pixels:
             row, column = _first_pixel(task, done)
             until = task.width - column
             source = task.x + row * task.line + column * task.step
-            result = task.y + row * task.y_line + column * task.y_step + place
-            addend = task.addends + row * task.addend_line + column * task.addend_step + place
+            result = task.y + row * task.y_line + column * task.y_step + offset
+            addend = task.addends + row * task.addend_line + column * task.addend_step + offset
             ends = result, task.y_step, y_jump, addend, task.addend_step, addend_jump
             ahead = panel + vectors * inner * line + done // task.tile * inner * share
             ahead_step = share
@@ -298,23 +298,23 @@ def convolve(task: SimpleNamespace) -> None:
                 ahead = source + task.tile * task.step
                 ahead_step = task.tile * task.step // max(1, task.run)
             if not direct:
-                ends = address(rest[0]), line, 0, address(rest[1]), line, 0
+                ends = rest, line, 0, added_rest, line, 0
                 for p in range(task.tile if task.addends else 0):
                     added = addend + p * task.addend_step + (addend_jump if p >= until else 0)
-                    move((added, address(rest[1, p]), left), nothing, nothing)
+                    move((added, added_rest + p * line, left), nothing, nothing)
             numbers = (
                 task.tile, vectors, until, source, task.step, x_jump,
                 task.offsets, task.segments, task.run, panel, ahead, ahead_step,
-                task.bias + place, ends[3] if task.addends else 0, ends[4], ends[5], task.rounds,
+                task.bias + offset, ends[3] if task.addends else 0, ends[4], ends[5], task.rounds,
                 ends[0], ends[1], ends[2],
             )  # fmt: skip
             if task.function == DOTS:
                 dot_tile(numbers, task.least, task.most)
             else:
-                multiply(numbers, task.least, task.most)
+                multiply_tile(numbers, task.least, task.most)
             for p in range(0 if direct else task.tile):
                 target = result + p * task.y_step + (y_jump if p >= until else 0)
-                move((address(rest[0, p]), target, left), nothing, nothing)
+                move((rest + p * line, target, left), nothing, nothing)
             done += task.tile
         first += vectors * LANES
 
@@ -332,9 +332,10 @@ def _scaled(code: Instructions, total: Value, value: Value, factor: Value) -> Va
 _squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
 
 
-@called
-def reduce_windows(task: SimpleNamespace) -> None:
-    """A function of windows [H, W, C], a task of `tasks`; see `_window_tile`."""
+@Kind
+def reduce_windows(place: int, room: int) -> None:
+    """A function of windows [H, W, C]; see `_window_tile`."""
+    task = carray(memory_at(place), 1, TASK)[0]
     pixels = task.height * task.width
     x_jump = task.line - task.width * task.step
     y_jump = task.y_line - task.width * task.y_step
@@ -346,11 +347,11 @@ def reduce_windows(task: SimpleNamespace) -> None:
         ready = 0
         while ready < task.columns:
             channel = min(ready, task.columns - LANES)
-            place = channel * BYTES
+            offset = channel * BYTES
             numbers = (
-                task.tile, task.width - column, source + place, task.step, x_jump,
-                task.offsets, task.segments, task.weights + place, task.weight_step,
-                task.bias + place, task.rounds, target + place, task.y_step, y_jump,
+                task.tile, task.width - column, source + offset, task.step, x_jump,
+                task.offsets, task.segments, task.weights + offset, task.weight_step,
+                task.bias + offset, task.rounds, target + offset, task.y_step, y_jump,
             )  # fmt: skip
             if task.function == WEIGHTED:
                 _weighted_tile(numbers, task.least, task.most)
@@ -373,14 +374,22 @@ def _fill_tile(code: Instructions, args: SimpleNamespace) -> None:
         code.store(args.value, code.at(args.target, index, BYTES))
 
 
-@called
-def copy_pixels(task: SimpleNamespace) -> None:
-    """Copy the pixels [H, W, C] of a map, or with `FILL` write `least` to them."""
+@Kind
+def fill_pixels(place: int, room: int) -> None:
+    """Write `least` to the pixels [H, W, C] of a map."""
+    task = carray(memory_at(place), 1, TASK)[0]
     for row in range(task.height):
         for pixel in range(task.width):
             target = task.y + row * task.y_line + pixel * task.y_step
-            if task.function == FILL:
-                _fill_tile((target, task.columns), task.least, task.most)
-            else:
-                source = task.x + row * task.line + pixel * task.step
-                move((source, target, task.columns), task.least, task.most)
+            _fill_tile((target, task.columns), task.least, task.most)
+
+
+@Kind
+def copy_pixels(place: int, room: int) -> None:
+    """Copy the pixels [H, W, C] of a map."""
+    task = carray(memory_at(place), 1, TASK)[0]
+    for row in range(task.height):
+        for pixel in range(task.width):
+            target = task.y + row * task.y_line + pixel * task.y_step
+            source = task.x + row * task.line + pixel * task.step
+            move((source, target, task.columns), task.least, task.most)

@@ -10,21 +10,26 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+from numba.np.numpy_support import carray
 
+from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PackedMatrix
+from mlferry.compiled.record import TASK
 from mlferry.compiled.transforms import INPUT, RESULT, TILES, transformed
 from mlferry.compiled.vectors import (
     BYTES,
     LANES,
     SCRATCH_BYTES,
+    SCRATCH_SHAPE,
     Array,
     Instructions,
     Value,
     address,
     called,
+    memory_at,
     tile_of,
 )
-from mlferry.compiled.windows import multiply, vectors_for
+from mlferry.compiled.windows import multiply_tile, vectors_for
 from mlferry.errors import PredictionError
 from mlferry.memory import aligned
 
@@ -132,9 +137,11 @@ def _result_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.by_size(args.side, TILES, of_side)
 
 
-@called
-def convolve_in_tiles(task: SimpleNamespace, scratch: Array) -> None:
-    """A convolution [H, W, M], a task of `tasks`, in tiles of `side` x `side` results."""
+@Kind
+def convolve_in_tiles(place: int, room: int) -> None:
+    """A convolution [H, W, M] in tiles of `side` x `side` results."""
+    task = carray(memory_at(place), 1, TASK)[0]
+    scratch = carray(memory_at(room), SCRATCH_SHAPE, np.float32)
     side, number, channels = task.side, task.number, task.run
     across = -(-task.width // side)
     count = -(-task.height // side) * across
@@ -152,9 +159,9 @@ def convolve_in_tiles(task: SimpleNamespace, scratch: Array) -> None:
         first = min(done, count - number)
         for t in range(number):
             row, column = divmod(first + t, across)
-            place = task.x + row * side * task.line + column * side * task.step
+            source = task.x + row * side * task.line + column * side * task.step
             numbers = (
-                side, channels // LANES, place, task.line, task.step, spread + t * pixel, apart
+                side, channels // LANES, source, task.line, task.step, spread + t * pixel, apart
             )  # fmt: skip
             _transform_tile(numbers, nothing, nothing)
         ready = 0
@@ -165,14 +172,14 @@ def convolve_in_tiles(task: SimpleNamespace, scratch: Array) -> None:
             for t in range(number):
                 row, column = divmod(first + t, across)
                 top, left = row * side, column * side
-                place = ready * BYTES
+                offset = ready * BYTES
                 addends = task.addends
                 if addends:
-                    addends += top * task.addend_line + left * task.addend_step + place
+                    addends += top * task.addend_line + left * task.addend_step + offset
                 ends = (
                     side, columns // LANES, products + t * product, number * product + _VECTOR,
-                    task.bias + place, addends, task.addend_line, task.addend_step, task.rounds,
-                    task.y + top * task.y_line + left * task.y_step + place, task.y_line,
+                    task.bias + offset, addends, task.addend_line, task.addend_step, task.rounds,
+                    task.y + top * task.y_line + left * task.y_step + offset, task.y_line,
                     task.y_step, task.height - top, task.width - left, spare,
                 )  # fmt: skip
                 _result_tile(ends, task.least, task.most)
@@ -206,7 +213,7 @@ def _multiply_tiles(
                     y + k * (number * product + _VECTOR) + start * product + ready * BYTES,
                     product, 0,
                 )  # fmt: skip
-                multiply(numbers, -_INFINITE, _INFINITE)
+                multiply_tile(numbers, -_INFINITE, _INFINITE)
                 done += task.tile
             ready += vectors * LANES
 

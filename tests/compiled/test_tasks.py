@@ -14,8 +14,8 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 from mlferry import lanes
 from mlferry.compiled import tasks
-from mlferry.compiled.record import COPY, FILL
 from mlferry.compiled.tasks import MapTask, Table
+from mlferry.compiled.windows import copy_pixels
 from mlferry.errors import PredictionError
 
 
@@ -40,7 +40,7 @@ def relayed(source: np.ndarray, count: int, parts: int) -> tuple[Table, list[np.
     def copies(x: np.ndarray, y: np.ndarray) -> list[MapTask]:
         """Each takes the rows that another thread has probably written."""
         return [
-            MapTask(COPY, y[a:b], x[::-1][a:b], (-x.strides[0], x.strides[1]))
+            MapTask(copy_pixels, y[a:b], x[::-1][a:b], (-x.strides[0], x.strides[1]))
             for a, b in itertools.pairwise(cuts)
         ]
 
@@ -250,9 +250,9 @@ def test_tables_next_to_each_other_become_one() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5), (7, 1, 3), (200, 30, 7)])
 @pytest.mark.parametrize("place", ["whole", "part of the channels", "part of the pixels"])
-@pytest.mark.parametrize("function", [FILL, COPY])
+@pytest.mark.parametrize("filled", [True, False])
 @pytest.mark.usefixtures("three_threads")
-def test_filled_and_copied(shape: tuple[int, int, int], place: str, function: int) -> None:
+def test_filled_and_copied(shape: tuple[int, int, int], place: str, filled: bool) -> None:
     height, width, channels = shape
     beyond = {
         "whole": (0, 0, 0),
@@ -262,7 +262,7 @@ def test_filled_and_copied(shape: tuple[int, int, int], place: str, function: in
     outer = np.zeros([n + m for n, m in zip(shape, beyond[place], strict=True)], np.float32)
     y = outer[:height, :width, :channels]
     right = np.zeros_like(outer)
-    x = np.full(shape, 7, np.float32) if function == FILL else normal(*shape)
+    x = np.full(shape, 7, np.float32) if filled else normal(*shape)
     right[:height, :width, :channels] = x
-    (tasks.filled([y], 7) if function == FILL else tasks.copied(x, y))()
+    (tasks.filled([y], 7) if filled else tasks.copied(x, y))()
     np.testing.assert_array_equal(outer, right)

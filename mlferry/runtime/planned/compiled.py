@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlferry.compiled import record, vectors, windows
+from mlferry.compiled import vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
 from mlferry.compiled.tasks import MapTask, Table, shares_of
 from mlferry.runtime.planned.convolution import Run, Window
@@ -95,8 +95,9 @@ def convolved(x: Array, weights: PackedWeights, window: Window, y: Array, finish
     weights.check(inner, y.shape[2], run)
     ends, rest = finish.split_for_tiles()
     whole = MapTask(
-        weights.function, y, x, _steps(x, window), offsets, run, weights.values, 0,
+        windows.convolve, y, x, _steps(x, window), offsets, run, weights.values, 0,
         weights.padded(finish.bias), ends.addend, ends.rounds, ends.limits.least, ends.limits.most,
+        function=weights.function,
     )  # fmt: skip
 
     def in_tiles(task: MapTask) -> MapTask:
@@ -143,13 +144,13 @@ def depthwise(x: Array, weights: Array, window: Window, y: Array, finish: Finish
     channels = y.shape[2]
     bias = np.zeros(channels, np.float32) if finish.bias is None else finish.bias
     matrix = np.ascontiguousarray(weights.reshape(-1, channels))
-    return _windows(record.WEIGHTED, x, window, matrix, bias, y, finish, None)
+    return _windows(windows.WEIGHTED, x, window, matrix, bias, y, finish, None)
 
 
 def pool(x: Array, window: Window, y: Array, finish: Finish, divisor: Array | None) -> Run:
     """The largest value of windows, or with a divisor, [H', W', 1], their mean."""
     channels = y.shape[2]
-    function = record.LARGEST if divisor is None else record.SUM
+    function = windows.LARGEST if divisor is None else windows.SUM
     nothing = np.zeros(channels, np.float32)
     return _windows(function, x, window, nothing[None], nothing, y, finish, divisor)
 
@@ -170,13 +171,13 @@ def over_space(
     nothing = np.zeros(channels, np.float32)
     window = Window((height, width), (1, 1), (1, 1))
     if largest or divisor == 1:
-        function = record.LARGEST if largest else record.SUM
+        function = windows.LARGEST if largest else windows.SUM
         return [_windows(function, x, window, nothing[None], nothing, y, finish, None)]
     factor = np.full((1, channels), 1 / divisor, np.float32)
     total = np.empty((1, 1, channels), np.float32)  # not `y`: the last vectors may be written twice
     return [
-        _windows(record.SUM, x, window, nothing[None], nothing, total, Finish(), None),
-        _windows(record.SCALED, total, _PIXEL, factor, nothing, y, finish, None),
+        _windows(windows.SUM, x, window, nothing[None], nothing, total, Finish(), None),
+        _windows(windows.SCALED, total, _PIXEL, factor, nothing, y, finish, None),
     ]
 
 
@@ -213,11 +214,11 @@ def instance_normalized(
         shift[:] = beta - mean * factor
 
     return [
-        over_rows(record.SUM, nothing),
+        over_rows(windows.SUM, nothing),
         take_mean,
-        over_rows(record.SQUARES, mean),
+        over_rows(windows.SQUARES, mean),
         take_variance,
-        _windows(record.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
+        _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
     ]
 
 
@@ -241,10 +242,10 @@ def _windows(
         ends, rest = type(ends)(), Finish(steps=finish.steps)
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets = windows.pixels_of(x, window.size, window.dilation).ravel()
-    step = weights.strides[0] if function == record.WEIGHTED else 0
+    step = weights.strides[0] if function == windows.WEIGHTED else 0
     whole = MapTask(
-        function, y, x, _steps(x, window), offsets, 1, weights, step, bias,
-        rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most,
+        windows.reduce_windows, y, x, _steps(x, window), offsets, 1, weights, step, bias,
+        rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most, function=function,
     )  # fmt: skip
 
     def in_tiles(task: MapTask) -> MapTask:

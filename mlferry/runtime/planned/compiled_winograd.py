@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mlferry.compiled import vectors
-from mlferry.compiled.record import WINOGRAD
 from mlferry.compiled.tasks import MapTask, Table, shares_of
-from mlferry.compiled.winograd import GROUP, PackedTiles, number_for
+from mlferry.compiled.winograd import GROUP, PackedTiles, convolve_in_tiles, number_for
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
@@ -36,9 +35,10 @@ def convolved(x: Array, weights: PackedTiles, y: Array, finish: Finish) -> Part:
     if finish.bias is not None:
         bias[:] = finish.bias
     whole = MapTask(
-        WINOGRAD, y, x, (x.strides[0], x.strides[1]), run=weights.channels, weights=weights.values,
-        weight_step=weights.values.strides[0], bias=bias, addends=ends.addend, rounds=ends.rounds,
-        least=ends.limits.least, most=ends.limits.most, side=weights.side,
+        convolve_in_tiles, y, x, (x.strides[0], x.strides[1]), run=weights.channels,
+        weights=weights.values, weight_step=weights.values.strides[0], bias=bias,
+        addends=ends.addend, rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most,
+        side=weights.side,
     )  # fmt: skip
     if not rest.steps:
         return Table([[_in_tiles(task) for task in _parts(whole)]])
