@@ -41,7 +41,7 @@ SHOWN = {
 
 def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]]:
     """The steps of a table, one by one, with what they are; `product` is what multiplies."""
-    from mlferry.compiled import arithmetic, functions, recurrent, rows, windows, winograd
+    from mlferry.compiled import arithmetic, functions, moments, recurrent, rows, windows, winograd
     from mlferry.compiled.tasks import Table
 
     names = {
@@ -50,12 +50,12 @@ def compiled_steps(run: Any, product: str) -> list[tuple[str, Callable[[], Any]]
         rows.normalize: "layer normalization", rows.softmax: "softmax",
         functions.apply: "value by value", arithmetic.combine: "value by value",
         arithmetic.move_apart: "copies", arithmetic.gather_rows: "copies",
-        recurrent.walk: "LSTM steps",
+        recurrent.walk: "LSTM steps", moments.describe_lines: "instance normalization",
+        moments.find_factors: "instance normalization",
     }  # fmt: skip
     of_windows = {
         windows.WEIGHTED: "depthwise convolutions", windows.LARGEST: "pooling",
-        windows.SUM: "sums of windows", windows.SQUARES: "instance normalization",
-        windows.SCALED: "instance normalization",
+        windows.SUM: "sums of windows", windows.SCALED: "instance normalization",
     }  # fmt: skip
 
     def name_of(task: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled import arithmetic, functions, recurrent, rows as rowwise
+from mlferry.compiled import arithmetic, functions, moments, recurrent, rows as rowwise
 from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.record import AT_ITS_PLACE
@@ -29,7 +29,7 @@ _CACHE = 1 << 17  # bytes of rows that a task multiplies by one panel of weights
 _LEAST_TILES = 8  # of such rows at least, as each task reads all of its weights
 _PASSES = {
     functions.apply: 32, rowwise.softmax: 32, rowwise.normalize: 12, arithmetic.combine: 6,
-    arithmetic.move_apart: 6, arithmetic.gather_rows: 6,
+    arithmetic.move_apart: 6, arithmetic.gather_rows: 6, moments.describe_lines: 6,
 }  # fmt: skip
 """Multiplications that take about as long as one value."""
 
@@ -143,6 +143,62 @@ def softmax(x: Array, y: Array) -> list[ArrayTask]:
     if x.shape != y.shape:
         raise PredictionError(f"softmax of {x.shape} gives no {y.shape}")
     return _over_rows(rowwise.softmax, x, y)
+
+
+def described(x: Array, lines: Array) -> list[ArrayTask]:
+    """Of each line and channel of a map the mean, and the sum of squared deviations from it.
+
+    Args:
+        x: [H, W, C]; C is at least as much as a vector has lanes.
+        lines: the result, [H, 2, C].
+    """
+    height, width, channels = x.shape
+    if lines.shape != (height, 2, channels) or channels < LANES or x.strides[2] != BYTES:
+        raise PredictionError(f"lines of {x.shape} give no {lines.shape}")
+    kind = moments.describe_lines
+    return [
+        _task(
+            kind, x[part].size * _PASSES[kind], x=x[part], line=x.strides[0], step=x.strides[1],
+            y=lines[part], y_line=lines.strides[0], y_step=lines.strides[1],
+            height=part.stop - part.start, width=width, columns=channels,
+        )
+        for part in _cut(height, shares_of(x.size * _PASSES[kind]))
+    ]  # fmt: skip
+
+
+def factors(
+    lines: Array, pixels: int, gamma: Array, beta: Array, epsilon: float, y: Array
+) -> list[ArrayTask]:
+    """What to multiply channels by, and to add, to normalize them.
+
+    Args:
+        lines: the results of `described`, [H, 2, n * C]: n times the same channels.
+        pixels: of a line, for each of these.
+        gamma: the deviations that the channels get, [C].
+        beta: their means, [C].
+        epsilon: what is added to variances.
+        y: the factors and what to add, n times, [2, n * C].
+    """
+    height, _, columns = lines.shape
+    channels = gamma.size
+    if y.shape != (2, columns) or columns % channels or beta.size != channels:
+        raise PredictionError(f"{channels} factors of {lines.shape} for {y.shape}")
+    if channels < columns and channels > moments.MOST_COLUMNS:
+        raise PredictionError(f"{channels} channels are too many")
+    parts = (
+        [slice(0, channels)]
+        if channels < columns
+        else _cut(channels, -(-channels // moments.MOST_COLUMNS))
+    )
+    return [
+        _task(
+            moments.find_factors, lines[..., part].size, x=lines[..., part],
+            line=lines.strides[0], step=lines.strides[1], number=pixels, weights=gamma[part],
+            bias=beta[part], least=epsilon, y=y[:, part], y_line=y.strides[0], height=height,
+            width=columns // channels, columns=part.stop - part.start,
+        )
+        for part in parts
+    ]  # fmt: skip
 
 
 def _over_rows(kind: Kind, x: Array, y: Array, **others: Array | float) -> list[ArrayTask]:

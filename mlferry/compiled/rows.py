@@ -33,27 +33,6 @@ from mlferry.compiled.vectors import (
 )
 
 _VECTOR = BYTES * LANES
-_SUMS = 4  # that are added to at the same time; each waits for the addition before
-
-
-def _added(code: Instructions, count: Value, value_at: Callable[[Value], Value]) -> Value:
-    """The sum, in every lane apart, of the vectors that lie at so many places."""
-    b = code.builder
-    sums = [code.variable(code.constant(0.0)) for _ in range(_SUMS)]
-
-    def add(total: Value, index: Value) -> None:
-        b.store(b.fadd(b.load(total), value_at(index)), total)
-
-    whole = b.udiv(count, code.whole(_SUMS))
-    with code.repeated(whole) as block:
-        first = b.mul(block, code.whole(_SUMS))
-        for number, total in enumerate(sums):
-            add(total, b.add(first, code.whole(number)))
-    done = b.mul(whole, code.whole(_SUMS))
-    with code.repeated(b.sub(count, done)) as index:
-        add(sums[0], b.add(done, index))
-    one, two, three, four = map(b.load, sums)
-    return b.fadd(b.fadd(one, two), b.fadd(three, four))
 
 
 @tile_of("x", "count", "left", "rest", "gamma", "beta", "y", reals=("epsilon", "unused"))
@@ -73,7 +52,9 @@ def _normalize_tile(code: Instructions, args: SimpleNamespace) -> None:
     rest = b.select(valid, code.load(args.rest), code.constant(0.0))
 
     def average(of: Callable[[Value], Value], last: Value) -> Value:
-        total = _added(code, args.count, lambda i: of(code.load(code.at(args.x, i, _VECTOR))))
+        (total,) = code.totals(
+            args.count, 1, lambda i: [of(code.load(code.at(args.x, i, _VECTOR)))]
+        )
         return b.fdiv(code.splat(code.folded(b.fadd(total, last), b.fadd)), size)
 
     def squared(value: Value) -> Value:

@@ -160,4 +160,8 @@ def slide(
     if not fitting or strides[1] not in STRIDES or min(start) < 0:
         raise PredictionError(f"windows {tuple(kernel)} of {x.shape} do not give {y.shape}")
     if y.size:
-        _slide(function, x, factors, *kernel, *strides, *dilations, *start, y)
+        (tall, wide), (down, across), (apart_y, apart_x) = kernel, strides, dilations
+        above, left = start
+        _slide(
+            function, x, factors, tall, wide, down, across, apart_y, apart_x, above, left, y
+        )  # fmt: skip

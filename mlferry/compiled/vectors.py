@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from llvmlite import binding, ir
@@ -32,6 +32,7 @@ from mlferry.compiled.polynomials import ERF
 from mlferry.memory import aligned
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 T = TypeVar("T")
 _config: Any = config  # whose variables are made when it is imported
 Array = NDArray[np.float32]
@@ -111,6 +112,7 @@ LANES = MACHINE.lanes
 TILES = tuple(n for n in _TILES if n <= MACHINE.most_pixels)
 WINDOW_TILES = TILES[-5:]
 DOT_TILES = {columns: MACHINE.dot_tiles(columns) for columns in (1, 2, 3, 4)}
+_SUMS = 4  # that are added to at the same time; each waits for the addition before
 _WEIGHT = 1.4  # sums that take as long as reading a vector of weights
 _PIXEL = 0.5  # likewise for a value of a pixel
 
@@ -144,28 +146,28 @@ def scratch() -> Array:
     return room
 
 
-class Kernel:
+class Kernel(Generic[P, T]):
     """Code for Python to call, compiled at the first call.
 
     Args:
         compiled: gives what Numba makes of it.
     """
 
-    def __init__(self, compiled: Callable[[], Callable[..., Any]]) -> None:
+    def __init__(self, compiled: Callable[[], Callable[P, T]]) -> None:
         self._compile = compiled
 
     @functools.cached_property
-    def _compiled(self) -> Callable[..., Any]:
+    def _compiled(self) -> Callable[P, T]:
         return self._compile()
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> T:
         """Run it."""
-        return self._compiled(*arguments)
+        return self._compiled(*arguments, **named)
 
 
 def kernel(
     *parameters: types.Type, returns: types.Type = types.void, any_order: bool = False
-) -> Callable[[Callable[..., Any]], Kernel]:
+) -> Callable[[Callable[P, T]], Kernel[P, T]]:
     """Makes a kernel of a function, for arguments of these types.
 
     With `any_order`, sums may be taken in any order, several at a time.
@@ -503,6 +505,28 @@ class Instructions:
         """Variables [pixels][vectors] that start with a number."""
         first = self.constant(initial)
         return [[self.variable(first) for _ in range(vectors)] for _ in range(pixels)]
+
+    def totals(
+        self, count: Value, vectors: int, values_at: Callable[[Value], Sequence[Value]]
+    ) -> list[Value]:
+        """The sums, in every lane apart, of some vectors that lie at each of so many places."""
+        b = self.builder
+        sums = self.sums(_SUMS, vectors)
+
+        def add(totals: Sequence[Value], index: Value) -> None:
+            for total, value in zip(totals, values_at(index), strict=True):
+                b.store(b.fadd(b.load(total), value), total)
+
+        whole = b.udiv(count, self.whole(_SUMS))
+        with self.repeated(whole) as block:
+            first = b.mul(block, self.whole(_SUMS))
+            for number, totals in enumerate(sums):
+                add(totals, b.add(first, self.whole(number)))
+        done = b.mul(whole, self.whole(_SUMS))
+        with self.repeated(b.sub(count, done)) as index:
+            add(sums[0], b.add(done, index))
+        one, two, three, four = ([b.load(total) for total in totals] for totals in sums)
+        return [b.fadd(b.fadd(one[v], two[v]), b.fadd(three[v], four[v])) for v in range(vectors)]
 
     def pixels(self, count: int, first: Value, step: Value, until: Value, jump: Value) -> Places:
         """Addresses of pixels: `until` in one line of a map, others in the next, a jump further."""

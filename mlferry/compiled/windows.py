@@ -42,9 +42,9 @@ from mlferry.memory import CACHE_LINE
 Pair = Sequence[int]  # of height and width
 PANELS, DOTS = range(2)
 """The functions of `convolve`, by how weights lie: in panels of columns, or a few columns."""
-SUM, LARGEST, WEIGHTED, SQUARES, SCALED = range(5)
-"""Those of `reduce_windows`: the sum, the largest value, and the sum of values times weights; with
-one weight for each channel, the sum of squared differences from it, or one value times it."""
+SUM, LARGEST, WEIGHTED, SCALED = range(4)
+"""Those of `reduce_windows`: the sum, the largest value, and the sum of values times weights; or
+one value times the weight of its channel, to which a map may be added."""
 
 
 def check_reach(x: Array, size: Pair, stride: Pair, dilation: Pair, y: Array) -> None:
@@ -155,11 +155,16 @@ def _end_product(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
     """Add the bias and the addends to sums, limit and round them, and write them."""
     pixels = len(sums)
     code.add(sums, [args.bias] * pixels)
+    _add_map(code, args, sums)
+    code.finish(sums, args, code.pixels(pixels, args.y, args.y_step, args.until, args.y_jump))
+
+
+def _add_map(code: Instructions, args: SimpleNamespace, sums: Sums) -> None:
+    """Add the map at `addends` unless that is 0, to sums that are rounded before if `rounds`."""
     code.round(sums, args.rounds)
     with code.builder.if_then(code.builder.icmp_signed("!=", args.addends, code.whole(0))):
         steps = args.addend_step, args.until, args.addend_jump
-        code.add(sums, code.pixels(pixels, args.addends, *steps))
-    code.finish(sums, args, code.pixels(pixels, args.y, args.y_step, args.until, args.y_jump))
+        code.add(sums, code.pixels(len(sums), args.addends, *steps))
 
 
 @_product_tile
@@ -206,17 +211,20 @@ def _window_tile(
     neutral: float = 0.0,
     *,
     ahead: bool = False,
+    adds: bool = False,
 ) -> Any:
     """A tile of a function of windows, channel by channel: pixels, and one vector of channels.
 
     For pixel p, y[p] starts with `neutral` and takes x[p, offsets[s]] in, segment by segment, with
     weights[s]; then `bias` is added, and it is limited to `least` and `most`, and rounded to
     float16 if `rounds`. Pixels lie as those of `multiply_tile` do. With `ahead`, what the next tile
-    reads is prefetched, which pays where little is computed.
+    reads is prefetched, which pays where little is computed. With `adds`, a map may be added, as by
+    `multiply_tile`.
     """
 
     @tile_of("pixels", "until", "x", "x_step", "x_jump", "offsets", "segments", "weights",
-           "weight_step", "bias", "rounds", "y", "y_step", "y_jump")  # fmt: skip
+           "weight_step", "bias", "addends", "addend_step", "addend_jump", "rounds", "y", "y_step",
+           "y_jump")  # fmt: skip
     def tile(code: Instructions, args: SimpleNamespace) -> None:
         builder = code.builder
 
@@ -234,6 +242,8 @@ def _window_tile(
                         code.prefetch(builder.add(place, distance))
                     builder.store(combine(code, builder.load(total), value, factor), total)
             code.add(sums, [args.bias] * pixels)
+            if adds:
+                _add_map(code, args, sums)
             y = args.y, args.y_step, args.until, args.y_jump
             code.finish(sums, args, code.pixels(pixels, *y))
 
@@ -319,17 +329,12 @@ def convolve(place: int, room: int) -> None:
         first += vectors * LANES
 
 
-def _squared(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
-    deviation = code.builder.fsub(value, factor)
-    return code.multiply_add(deviation, deviation, total)
-
-
 def _scaled(code: Instructions, total: Value, value: Value, factor: Value) -> Value:
     """Rounded twice, so that a mean that was multiplied likewise cancels out."""
     return code.builder.fadd(code.builder.fmul(value, factor), total)
 
 
-_squared_tile, _scaled_tile = _window_tile(_squared), _window_tile(_scaled)
+_scaled_tile = _window_tile(_scaled, ahead=True, adds=True)
 
 
 @Kind
@@ -339,11 +344,13 @@ def reduce_windows(place: int, room: int) -> None:
     pixels = task.height * task.width
     x_jump = task.line - task.width * task.step
     y_jump = task.y_line - task.width * task.y_step
+    addend_jump = task.addend_line - task.width * task.addend_step
     done = 0
     while done < pixels:
         row, column = _first_pixel(task, done)
         source = task.x + row * task.line + column * task.step
         target = task.y + row * task.y_line + column * task.y_step
+        added = task.addends + row * task.addend_line + column * task.addend_step
         ready = 0
         while ready < task.columns:
             channel = min(ready, task.columns - LANES)
@@ -351,14 +358,13 @@ def reduce_windows(place: int, room: int) -> None:
             numbers = (
                 task.tile, task.width - column, source + offset, task.step, x_jump,
                 task.offsets, task.segments, task.weights + offset, task.weight_step,
-                task.bias + offset, task.rounds, target + offset, task.y_step, y_jump,
+                task.bias + offset, added + offset if task.addends else 0, task.addend_step,
+                addend_jump, task.rounds, target + offset, task.y_step, y_jump,
             )  # fmt: skip
             if task.function == WEIGHTED:
                 _weighted_tile(numbers, task.least, task.most)
             elif task.function == LARGEST:
                 _largest_tile(numbers, task.least, task.most)
-            elif task.function == SQUARES:
-                _squared_tile(numbers, task.least, task.most)
             elif task.function == SCALED:
                 _scaled_tile(numbers, task.least, task.most)
             else:

@@ -272,19 +272,41 @@ def test_pooling(name: str, average: bool) -> None:
     np.testing.assert_allclose(y, np.maximum(right, -1), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 12), (70, 30)])
-def test_instance_normalization(size: tuple[int, int]) -> None:
-    channels = LANES + 5
+@pytest.mark.parametrize("steps", [(), ("relu",), ("add", "relu"), ("round", "add"), ("double",)])
+@pytest.mark.parametrize("channels", [1, 3, LANES, 2 * LANES + 5, 4 * LANES])
+@pytest.mark.parametrize("size", [(1, 16), (9, 48), (70, 32)])
+def test_instance_normalization(
+    size: tuple[int, int], channels: int, steps: tuple[str, ...]
+) -> None:
+    """With few channels, a vector holds several pixels."""
     x = normal(*size, channels) * 3 + 40
     gamma, beta = normal(channels, seed=1), normal(channels, seed=2)
     y = np.empty_like(x)
-    finish = Finish(steps=[Clipping(np.float32(0))])
+    finish, finished = finishes(y, steps)
+    finish.bias = None
+    assert compiled.takes_channels(x, y)
     for run in compiled.instance_normalized(x, gamma, beta, np.float32(1e-3), y, finish):
         run()
     wide = x.astype(np.float64)
     mean, variance = wide.mean((0, 1)), wide.var((0, 1))
-    right = np.maximum((wide - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
-    np.testing.assert_allclose(y, right, rtol=1e-4, atol=2e-4)
+    right = (wide - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    right = finished(right - normal(channels, seed=1))  # it adds this bias
+    tolerance = 2e-3 if "round" in steps else 2e-4
+    np.testing.assert_allclose(y, right, rtol=tolerance, atol=tolerance)
+
+
+def test_a_large_mean_costs_no_digits_of_a_variance() -> None:
+    x = normal(64, 60, LANES) + 5000
+    y, one, zero = np.empty_like(x), np.ones(LANES, np.float32), np.zeros(LANES, np.float32)
+    for run in compiled.instance_normalized(x, one, zero, np.float32(0), y, Finish()):
+        run()
+    np.testing.assert_allclose(y.astype(np.float64).std((0, 1)), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, LANES - 1, LANES, 4 * LANES + 1])
+def test_few_channels_go_together_where_a_line_fills_a_vector(width: int) -> None:
+    x = normal(4, width + 2, 1)[:, :width]
+    assert compiled.takes_channels(x, x) == (width >= LANES)
 
 
 def test_windows_beyond_a_map_are_refused() -> None:

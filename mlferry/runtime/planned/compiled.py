@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlferry.compiled import vectors, windows
+from mlferry.compiled import arrays, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
 from mlferry.compiled.tasks import MapTask, Table, shares_of
 from mlferry.runtime.planned.convolution import Run, Window
@@ -187,39 +187,66 @@ def instance_normalized(
     """Each channel with mean 0 and variance 1, times a factor and plus a shift, in several steps.
 
     Args:
-        x: [H, W, C]; C is at least as much as a vector has lanes.
+        x: [H, W, C]; see `takes_channels`.
         gamma: the factors, [C].
         beta: the shifts, [C].
         epsilon: what is added to variances.
         y: [H, W, C].
         finish: what follows.
     """
-    height, width, channels = x.shape
-    lines = np.empty((height, 1, channels), np.float32)
-    nothing, mean, factor, shift = np.zeros((4, 1, channels), np.float32)
-    row = Window((1, width), (1, 1), (1, 1))
-
-    def over_rows(function: int, weights: Array) -> Run:
-        return _windows(function, x, row, weights, nothing[0], lines, Finish(), None)
-
-    def average() -> Array:
-        total: Array = lines.sum(axis=0, dtype=np.float64) / (height * width)
-        return total.astype(np.float32)
-
-    def take_mean() -> None:
-        mean[:] = average()
-
-    def take_variance() -> None:
-        factor[:] = gamma / np.sqrt(average() + epsilon)
-        shift[:] = beta - mean * factor
-
-    return [
-        over_rows(windows.SUM, nothing),
-        take_mean,
-        over_rows(windows.SQUARES, mean),
-        take_variance,
-        _windows(windows.SCALED, x, _PIXEL, factor, shift[0], y, finish, None),
+    together = _pixels_together(x, y)
+    wide_x, wide_y = (_in_wider_pixels(z, together) for z in (x, y))
+    height, width, columns = wide_x.shape
+    lines = np.empty((height, 2, columns), np.float32)
+    ends = np.empty((2, columns), np.float32)
+    gamma, beta = (np.ascontiguousarray(z, np.float32) for z in (gamma, beta))
+    runs: list[Run] = [
+        Table(
+            [
+                arrays.described(wide_x, lines),
+                arrays.factors(lines, width, gamma, beta, float(epsilon), ends),
+            ]
+        )
     ]
+
+    def scaled(finish: Finish) -> Run:
+        return _windows(windows.SCALED, wide_x, _PIXEL, ends[:1], ends[1], wide_y, finish, None)
+
+    if together == 1:
+        return [*runs, scaled(finish)]
+
+    def block(top: int, number: int) -> Run:
+        rows = y[top : top + number]
+        return lambda: finish.from_map(rows, rows, top)
+
+    even = shared_blocks(height, y.shape[1], _CACHE // (4 * width * columns))
+    rest = [by_rows(even, lambda: block)] if finish.steps else []
+    return [*runs, scaled(Finish()), *rest]
+
+
+def takes_channels(x: Array, y: Array) -> bool:
+    """Whether `instance_normalized` takes such maps: with many channels, or with even lines."""
+    return _pixels_together(x, y) > 0
+
+
+def _pixels_together(x: Array, y: Array) -> int:
+    """How many pixels of a line fill a vector; 0 where these do not lie side by side."""
+    _, width, channels = x.shape
+    if channels >= vectors.LANES:
+        return 1
+    if any(z.strides[1] != channels * vectors.BYTES for z in (x, y)):
+        return 0
+    divisors = (n for n in range(2, width + 1) if width % n == 0)
+    return next((n for n in divisors if n * channels >= vectors.LANES), 0)
+
+
+def _in_wider_pixels(x: Array, together: int) -> Array:
+    """A map [H, W, C] as one of [H, W / n, n * C]."""
+    height, width, channels = x.shape
+    down, across, value = x.strides
+    return np.lib.stride_tricks.as_strided(
+        x, (height, width // together, together * channels), (down, together * across, value)
+    )
 
 
 def takes_windows(channels: int) -> bool:
@@ -238,14 +265,15 @@ def _windows(
     divisor: Array | None,
 ) -> Run:
     ends, rest = finish.split_for_tiles()
-    if ends.addend is not None or divisor is not None:
+    adds = ends.addend is not None and function != windows.SCALED
+    if adds or divisor is not None:
         ends, rest = type(ends)(), Finish(steps=finish.steps)
     windows.check_reach(x, window.size, window.stride, window.dilation, y)
     offsets = windows.pixels_of(x, window.size, window.dilation).ravel()
     step = weights.strides[0] if function == windows.WEIGHTED else 0
     whole = MapTask(
         windows.reduce_windows, y, x, _steps(x, window), offsets, 1, weights, step, bias,
-        rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most, function=function,
+        ends.addend, ends.rounds, least=ends.limits.least, most=ends.limits.most, function=function,
     )  # fmt: skip
 
     def in_tiles(task: MapTask) -> MapTask:
@@ -271,6 +299,7 @@ def _columns_of_windows(task: MapTask, place: slice) -> MapTask:
         task,
         x=task.x[..., place],
         y=task.y[..., place],
+        addends=None if task.addends is None else task.addends[..., place],
         weights=task.weights[:, place],
         bias=task.bias[place],
     )

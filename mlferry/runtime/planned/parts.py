@@ -133,7 +133,7 @@ class InstanceNormalization(Part):
         if plan.compiled:
             from mlferry.runtime.planned import compiled
 
-            if compiled.takes_windows(channels):
+            if compiled.takes_channels(x, y):
                 arguments = x, gamma, beta, self.epsilon, y, finish
                 plan.add(*compiled.instance_normalized(*arguments))
                 return
