@@ -127,7 +127,7 @@ FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 OFFSETS = types.Array(types.int64, 1, "A", readonly=True)
 
 
-SCRATCH_BYTES = 1 << 19
+SCRATCH_BYTES = 1 << 22  # of which most tasks use little
 SCRATCH_SHAPE = SCRATCH_BYTES // BYTES // LANES, LANES
 SCRATCH = arrays(2, "C", written=True)
 """The type of `scratch`."""

@@ -37,6 +37,7 @@ _VECTOR = LANES * BYTES
 GROUP = max(1, 64 // LANES)
 """Vectors of the result that are computed at a time."""
 _ZEROS, _SPARE, _USED = 0, GROUP, 2 * GROUP  # rows of the scratch
+_ROOM, _LARGE = 1 << 19, 3 << 19  # bytes
 _INFINITE = np.float32(np.inf)
 
 
@@ -266,12 +267,22 @@ class PackedTiles:
             raise PredictionError("the channels of a map do not lie side by side")
 
 
-def number_for(tiles: int, side: int, channels: int) -> int:
-    """How many tiles are transformed at a time, of so many: even parts that fit the scratch."""
-    room = SCRATCH_BYTES - _USED * _VECTOR
+def number_for(tiles: int, side: int, channels: int, columns: int) -> int:
+    """How many tiles are transformed at a time, of so many: even parts that fit the scratch.
+
+    What is transformed stays in the nearest cache but one. Where weights do not, either, and would
+    be read again for each part, it may take more room.
+    """
     span = (side + 2) ** 2
-    most = (room // span - 2 * _VECTOR) // (BYTES * (channels + GROUP * LANES))
+    is_large = weight_bytes(side, channels, columns) > _LARGE
+    room = SCRATCH_BYTES if is_large else _ROOM
+    most = ((room - _USED * _VECTOR) // span - 2 * _VECTOR) // (BYTES * (channels + GROUP * LANES))
     return -(-tiles // -(-tiles // most)) if most > 0 else 0
+
+
+def weight_bytes(side: int, channels: int, columns: int) -> int:
+    """How much memory the transformed kernels take."""
+    return (side + 2) ** 2 * channels * columns * BYTES
 
 
 # What takes how long, in sums of vectors: transforming a vector of a tile of an input or a result,
@@ -295,7 +306,7 @@ def side_for(height: int, width: int, channels: int, columns: int) -> int:
     best, least = 0, 9 * weights * (height * width / LANES + _BYTE * BYTES) * _MARGIN
     for side in TILES:
         span, tiles = (side + 2) ** 2, -(-height // side) * -(-width // side)
-        if tiles < _LEAST_TILES or number_for(tiles, side, channels) < _LEAST_TILES:
+        if tiles < _LEAST_TILES or number_for(tiles, side, channels, columns) < _LEAST_TILES:
             continue
         transforms = tiles * (channels * _TRANSFORM[side] + columns * _RESULT[side]) / LANES
         products = span * weights * (tiles / LANES * _OVERHEAD + _BYTE * BYTES)

@@ -69,6 +69,7 @@ CASES = {
     "several groups": Case((6, 6), channels=3 * LANES, count=256),
     "more tiles than are transformed at a time": Case((61, 70), channels=4 * LANES, count=LANES),
     "many channels": Case((7, 7), channels=512, count=128),
+    "weights that no near cache holds": Case((30, 27), channels=512, count=192),
 }
 
 
@@ -235,9 +236,10 @@ def test_when_tiles_are_used(
 @pytest.mark.parametrize("side", transforms.TILES)
 @pytest.mark.parametrize("channels", [LANES, 128, 512, 2048])
 @pytest.mark.parametrize("tiles", [1, 5, 49, 1000])
-def test_tiles_fit_the_scratch(tiles: int, channels: int, side: int) -> None:
+@pytest.mark.parametrize("columns", [LANES, 512])
+def test_tiles_fit_the_scratch(columns: int, tiles: int, channels: int, side: int) -> None:
     """What they are transformed to, and the products, with a vector between matrices."""
-    number = number_for(tiles, side, channels)
+    number = number_for(tiles, side, channels, columns)
     assert 0 < number <= tiles
     group = max(LANES, 64)
     taken = (side + 2) ** 2 * 4 * (number * (channels + group) + 2 * LANES)

@@ -9,14 +9,21 @@ import numpy as np
 
 from mlferry.compiled import vectors
 from mlferry.compiled.tasks import MapTask, Table, shares_of
-from mlferry.compiled.winograd import GROUP, PackedTiles, convolve_in_tiles, number_for
+from mlferry.compiled.winograd import (
+    GROUP,
+    PackedTiles,
+    convolve_in_tiles,
+    number_for,
+    weight_bytes,
+)
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
 from mlferry.runtime.threads import Part, lane_count
 
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
-_LEAST_TILES = 12  # of a task: with fewer, weights are read too often
+_LEAST_TILES = 12  # of a task: with fewer, weights are read too often; for each so many bytes:
+_WEIGHTS = 4 << 20
 _LANE_TASKS = 2  # for each core: tasks of columns transform the same input again
 
 
@@ -68,7 +75,7 @@ def _extent(task: MapTask) -> tuple[int, int]:
 def _in_tiles(task: MapTask) -> MapTask:
     """A task that is ready to run."""
     down, across = _extent(task)
-    number = number_for(down * across, task.side, task.run)
+    number = number_for(down * across, task.side, task.run, task.y.shape[2])
     return replace(task, number=number, tile=vectors.tile_for(number))
 
 
@@ -80,7 +87,8 @@ def _parts(whole: MapTask) -> Sequence[MapTask]:
     down, across = _extent(whole)
     count, groups = whole.y.shape[2], -(-whole.y.shape[2] // (GROUP * vectors.LANES))
     work = down * across * (whole.side + 2) ** 2 * whole.run * count
-    fitting = max(1, down * across // _LEAST_TILES)
+    weights = weight_bytes(whole.side, whole.run, count)
+    fitting = max(1, down * across // (_LEAST_TILES * max(1, weights // _WEIGHTS)))
     rows = blocks(down, -(-down // min(fitting, shares_of(work))))
     wanted = min(groups, -(-_LANE_TASKS * lane_count(work) // len(rows)))
     columns = blocks(groups, -(-groups // wanted))
