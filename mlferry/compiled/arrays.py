@@ -221,19 +221,26 @@ def applied(
 ) -> list[ArrayTask]:
     """A function of each value; see `functions.PLACES`. Then limits.
 
-    Both arrays lie in one piece, in the same order.
+    Raises:
+        PredictionError: the shapes differ, or the values of a row lie apart.
     """
-    if x.shape != y.shape or not (x.flags.c_contiguous and y.flags.c_contiguous):
+    if x.shape != y.shape:
         raise PredictionError(f"a function of {x.shape} gives no {y.shape}")
-    source, target = x.reshape(-1), y.reshape(-1)
-    return [
-        _task(
-            functions.apply, target[part].size * _PASSES[functions.apply],
-            function=functions.PLACES[name], x=source[part], y=target[part],
-            columns=part.stop - part.start, least=least, most=most,
-        )
-        for part in _cut(x.size, shares_of(x.size * _PASSES[functions.apply]), LANES)
-    ]  # fmt: skip
+    kind = functions.apply
+    tasks: list[ArrayTask] = []
+    for source, target in _in_three_axes(x, y):
+        if source.strides[2] != BYTES and source.shape[2] > 1:
+            raise PredictionError("the values of a row lie apart")
+        for part in _parts(target.shape, kind):
+            a, b = source[part], target[part]
+            tasks.append(
+                _task(
+                    kind, b.size * _PASSES[kind], function=functions.PLACES[name], x=a,
+                    line=a.strides[0], step=a.strides[1], y=b, least=least, most=most,
+                    **_extents(b),
+                )
+            )  # fmt: skip
+    return tasks
 
 
 def combined(name: str, x: Array, other: Array, y: Array, ends: Ends) -> list[ArrayTask]:

@@ -60,17 +60,21 @@ def _tile(code: Instructions, args: SimpleNamespace) -> None:
 
 @Kind
 def apply(place: int, room: int) -> None:
-    """A function of each of `columns` values that lie side by side."""
+    """A function of each value of rows [height, width, columns]."""
     task = carray(memory_at(place), 1, TASK)[0]
     count = task.columns // LANES
     left = task.columns - count * LANES
-    done, rest = count * LANES * BYTES, room
-    _tile((task.function, task.x, task.y, count), task.least, task.most)
-    if left:
-        nothing = np.float32(0)
-        move((task.x + done, rest, left), nothing, nothing)
-        _tile((task.function, rest, rest, 1), task.least, task.most)
-        move((rest, task.y + done, left), nothing, nothing)
+    done = count * LANES * BYTES
+    nothing = np.float32(0)
+    for row in range(task.height):
+        for pixel in range(task.width):
+            source = task.x + row * task.line + pixel * task.step
+            target = task.y + row * task.y_line + pixel * task.y_step
+            _tile((task.function, source, target, count), task.least, task.most)
+            if left:
+                move((source + done, room, left), nothing, nothing)
+                _tile((task.function, room, room, 1), task.least, task.most)
+                move((room, target + done, left), nothing, nothing)
 
 
 @kernel(WHOLE, WHOLE, arrays(1, "C"), arrays(1, "C", written=True), TABLE, SCRATCH)
@@ -79,6 +83,7 @@ def _apply(
 ) -> None:
     task = table[0]
     task.function, task.x, task.y, task.columns = function, address(x), address(y), x.size
+    task.height, task.width = 1, 1
     task.least, task.most = -np.float32(np.inf), np.float32(np.inf)
     work(code, address(table), address(scratch))
 

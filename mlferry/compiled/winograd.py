@@ -287,8 +287,8 @@ def weight_bytes(side: int, channels: int, columns: int) -> int:
 
 # What takes how long, in sums of vectors: transforming a vector of a tile of an input or a result,
 # and reading a byte of weights that no cache holds. What surrounds the sums comes on top.
-_TRANSFORM, _RESULT, _BYTE = {2: 290, 4: 650}, {2: 110, 4: 250}, 0.25
-_OVERHEAD, _MARGIN = 1.15, 0.8
+_TRANSFORM, _RESULT, _BYTE = {2: 290, 4: 650}, {2: 110, 4: 250}, 0.13
+_OVERHEAD, _MARGIN = 1.15, 0.9
 
 
 def side_for(height: int, width: int, channels: int, columns: int) -> int:

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mlferry.runtime.planned.finish import Clipping, Combination, Finish, Rounding
+from mlferry.runtime.planned.finish import (
+    Affine,
+    Clipping,
+    Combination,
+    Finish,
+    NamedFunction,
+    Rounding,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -18,12 +25,15 @@ def finishes(y: np.ndarray, steps: tuple[str, ...]) -> tuple[Finish, Callable[[A
     """What follows a product, and the same as one function."""
     height, width, count = y.shape
     bias, addend = normal(count, seed=1), normal(height, width + 3, count, seed=2)[:, :width]
+    factor, shift = normal(count, seed=3), normal(count, seed=4)
     known: dict[str, tuple[Any, Callable[[np.ndarray], np.ndarray]]] = {
         "add": (Combination(np.add, addend, False), lambda v: v + addend),
         "subtract": (Combination(np.subtract, addend, True), lambda v: addend - v),
         "relu": (Clipping(np.float32(0)), lambda v: np.maximum(v, 0)),
         "clip": (Clipping(np.float32(-0.5), np.float32(0.7)), lambda v: np.clip(v, -0.5, 0.7)),
         "round": (Rounding(), lambda v: v.astype(np.float16).astype(np.float64)),
+        "tanh": (NamedFunction("tanh", lambda x, out: np.tanh(x, out=out)), np.tanh),
+        "affine": (Affine(factor, shift), lambda v: v * factor + shift),
         "double": (lambda x, out: np.multiply(x, 2, out=out), lambda v: 2 * v),
     }
 

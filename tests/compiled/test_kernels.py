@@ -101,6 +101,9 @@ STEPS = [
     ("round", "add", "round", "clip"),
     ("add", "round"),
     ("round", "add"),
+    ("tanh",),
+    ("round", "tanh", "round"),
+    ("clip", "affine", "subtract", "relu"),
 ]
 
 
@@ -272,7 +275,9 @@ def test_pooling(name: str, average: bool) -> None:
     np.testing.assert_allclose(y, np.maximum(right, -1), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [(), ("relu",), ("add", "relu"), ("round", "add"), ("double",)])
+@pytest.mark.parametrize(
+    "steps", [(), ("relu",), ("add", "relu"), ("round", "add"), ("double",), ("affine", "tanh")]
+)
 @pytest.mark.parametrize("channels", [1, 3, LANES, 2 * LANES + 5, 4 * LANES])
 @pytest.mark.parametrize("size", [(1, 16), (9, 48), (70, 32)])
 def test_instance_normalization(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mlferry
+from mlferry.compiled import using
 from mlferry.layers.builder import Builder
 from mlferry.runtime.planned import winograd
 from mlferry.runtime.planned.map_region import MapRegion
@@ -105,11 +106,11 @@ def same_twice(n: Network) -> str:
     return n.conv(n.put("concatND", a, a, axis=1), 4)
 
 
-def squeeze_and_excite(n: Network) -> str:
-    a = n.conv("x", 8, SAME and (3, 3), stride=(2, 2), **SAME)
+def squeeze_and_excite(n: Network, count: int = 8) -> str:
+    a = n.conv("x", count, (3, 3), stride=(2, 2), **SAME)
     g = n.put("reduceMean", a, axes=(2, 3), keepDims=True)
     g = n.relu(n.conv(g, 4, (1, 1), valid={}))
-    g = n.put("activation", n.conv(g, 8, (1, 1), valid={}), sigmoid={})
+    g = n.put("activation", n.conv(g, count, (1, 1), valid={}), sigmoid={})
     return n.conv(n.put("multiplyBroadcastable", a, g), 5)
 
 
@@ -158,6 +159,20 @@ def every_function(n: Network) -> str:
     return n.conv(x, 4)
 
 
+def joined_functions(n: Network) -> str:
+    one = n.put("activation", n.relu(n.conv("x", 18)), tanh={})
+    other = n.put("activation", n.conv("x", 5), sigmoid={})
+    scaled = n.put("scale", other, shapeScale=(5, 1, 1), scale=normal(5))
+    return n.conv(n.put("concat", one, scaled), 4)
+
+
+def joined_upsampling(n: Network) -> str:
+    one, other = (
+        n.put("upsample", n.conv("x", count), mode="NN", scalingFactor=(2, 3)) for count in (6, 20)
+    )
+    return n.conv(n.put("concat", one, n.put("activation", other, sigmoid={})), 4)
+
+
 NETWORKS: dict[str, Build] = {
     "residual": residual,
     "late shortcut": late_shortcut,
@@ -165,6 +180,7 @@ NETWORKS: dict[str, Build] = {
     "nested concatenations": nested_concat,
     "a part that stands twice": same_twice,
     "squeeze and excite": squeeze_and_excite,
+    "squeeze and excite many channels": lambda n: squeeze_and_excite(n, 32),
     "inverted": inverted,
     "paddings that differ": paddings_that_differ,
     "constants": constants,
@@ -186,6 +202,15 @@ NETWORKS: dict[str, Build] = {
     "instance normalization": lambda n: n.relu(
         n.norm(n.conv("x", 4), computeMeanVar=True, instanceNormalization=True, epsilon=1e-3)
     ),
+    "instance normalization of many channels": lambda n: n.put("activation", n.put(
+        "add", n.norm(n.conv("x", 24), computeMeanVar=True, instanceNormalization=True,
+                      epsilon=1e-3), n.conv("x", 24),
+    ), tanh={}),
+    "a function inside of a border": lambda n: n.conv(
+        n.put("activation", n.conv("x", 20), sigmoid={}), 5
+    ),
+    "functions that a concatenation joins": joined_functions,
+    "upsampling that a concatenation joins": joined_upsampling,
     "upsampling": lambda n: n.conv(
         n.put("upsample", n.conv("x", 4), mode="NN", scalingFactor=(2, 3)), 3
     ),
@@ -418,6 +443,31 @@ def test_compiled_tiles_and_what_is_around_them(
         for session in sessions:
             actual = session.run(given, [last])[last]
             assert np.abs(actual - right).max() <= 1e-5 * max(float(np.ptp(right)), 1e-3)
+
+
+TABLES = (
+    "residual", "instance normalization", "instance normalization of many channels",
+    "a function inside of a border", "functions that a concatenation joins", "upsampling",
+    "upsampling that a concatenation joins", "scale and bias", "squeeze and excite many channels",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_compiled_code_goes_through_all_of_it(name: str) -> None:
+    """Threads wait for each other at what Python does in between."""
+    pytest.importorskip("numba", reason="Numba is not installed")
+    from mlferry.compiled.tasks import Table
+
+    network = Network()
+    last = NETWORKS[name](network)
+    with using(True):
+        session = Session(network.network)
+        session.run({"x": normal(1, 6, *SIZE)}, [last])
+        parts = session._program(frozenset([last])).parts
+        (region,) = [part.region for part in parts if part.region is not None]
+        assert isinstance(region, MapRegion)
+        ((plan,),) = region.pool.plans.values()
+        assert [type(run) for run in plan._runs] == [Table]
 
 
 @pytest.mark.parametrize("reader", ["shown", "read later", "alone"])

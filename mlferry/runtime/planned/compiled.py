@@ -10,6 +10,7 @@ import numpy as np
 from mlferry.compiled import arrays, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
 from mlferry.compiled.tasks import MapTask, Table, shares_of
+from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, rows_of
@@ -61,6 +62,13 @@ class _Kernel:
             parts = [self.columns(part, place) for part in parts for place in places]
         return Table([[self.in_tiles(part) for part in parts]])
 
+    def finished(self, whole: MapTask, rest: Finish) -> Run:
+        """The same, and what follows; Python does what compiled code does not know."""
+        known = following(whole.y, whole.y, rest.steps)
+        if known is not None:
+            return Table([*self.cut(whole).steps, *known])
+        return self.then(whole, lambda rows, top: rest(rows, rows, top))
+
     def then(self, whole: MapTask, rest: Callable[[Array, int], None]) -> Run:
         """Tasks of rows, and what Python does to each when it is computed."""
         height, width, count = whole.y.shape
@@ -106,9 +114,7 @@ def convolved(x: Array, weights: PackedWeights, window: Window, y: Array, finish
         return replace(task, tile=weights.tile_for(width, height))
 
     kernel = _Kernel(window, inner, _columns_of_product, PANEL, in_tiles)
-    if not rest.steps:
-        return kernel.cut(whole)
-    return kernel.then(whole, lambda rows, top: rest(rows, rows, top))
+    return kernel.finished(whole, rest)
 
 
 def _steps(x: Array, window: Window) -> tuple[int, int]:
@@ -215,13 +221,16 @@ def instance_normalized(
     if together == 1:
         return [*runs, scaled(finish)]
 
+    known = following(y, y, finish.steps)
+    if known is not None:
+        return [*runs, scaled(Finish()), Table(known)]
+
     def block(top: int, number: int) -> Run:
         rows = y[top : top + number]
         return lambda: finish.from_map(rows, rows, top)
 
     even = shared_blocks(height, y.shape[1], _CACHE // (4 * width * columns))
-    rest = [by_rows(even, lambda: block)] if finish.steps else []
-    return [*runs, scaled(Finish()), *rest]
+    return [*runs, scaled(Finish()), by_rows(even, lambda: block)]
 
 
 def takes_channels(x: Array, y: Array) -> bool:
@@ -281,12 +290,11 @@ def _windows(
         return replace(task, tile=vectors.window_tile_for(width, height))
 
     kernel = _Kernel(window, 4 * offsets.size, _columns_of_windows, vectors.LANES, in_tiles)
-    if not rest.steps and divisor is None:
-        return kernel.cut(whole)
+    if divisor is None:
+        return kernel.finished(whole, rest)
 
     def finished(rows: Array, top: int) -> None:
-        if divisor is not None:
-            np.divide(rows, divisor[top : top + len(rows)], out=rows)
+        np.divide(rows, divisor[top : top + len(rows)], out=rows)
         rest(rows, rows, top)
 
     return kernel.then(whole, finished)

@@ -16,6 +16,7 @@ from mlferry.compiled.winograd import (
     number_for,
     weight_bytes,
 )
+from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
@@ -47,8 +48,9 @@ def convolved(x: Array, weights: PackedTiles, y: Array, finish: Finish) -> Part:
         addends=ends.addend, rounds=ends.rounds, least=ends.limits.least, most=ends.limits.most,
         side=weights.side,
     )  # fmt: skip
-    if not rest.steps:
-        return Table([[_in_tiles(task) for task in _parts(whole)]])
+    known = following(y, y, rest.steps)
+    if known is not None:
+        return Table([[_in_tiles(task) for task in _parts(whole)], *known])
     down, across = _extent(whole)
     held = _CACHE // (4 * y.shape[1] * (weights.channels + weights.columns))
 

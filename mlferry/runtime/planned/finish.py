@@ -44,6 +44,41 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class NamedFunction:
+    """A function of each value that has a name.
+
+    Attributes:
+        name: as `mlferry.compiled.functions` has it.
+        function: from its first argument into the second.
+    """
+
+    name: str
+    function: Pointwise
+
+    def __call__(self, x: Array, out: Array) -> None:
+        """From the first argument into the second."""
+        self.function(x, out)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A factor and a shift for each channel.
+
+    Attributes:
+        factor: [C].
+        shift: [C].
+    """
+
+    factor: Array
+    shift: Array
+
+    def __call__(self, x: Array, out: Array) -> None:
+        """From the first argument into the second."""
+        np.multiply(x, self.factor, out=out)
+        np.add(out, self.shift, out=out)
+
+
+@dataclass(frozen=True)
 class Combination:
     """A function of each value and that of another map.
 

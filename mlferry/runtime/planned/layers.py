@@ -14,7 +14,7 @@ from mlferry.layers.params import Params
 from mlferry.registry import Registry
 from mlferry.runtime.planned import parts
 from mlferry.runtime.planned.convolution import Window
-from mlferry.runtime.planned.finish import Clipping, Pointwise
+from mlferry.runtime.planned.finish import Clipping, NamedFunction, Pointwise
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Part, Shape
 
@@ -52,7 +52,7 @@ def _function(params: Params) -> Pointwise | None:
     if kind in ("PReLU", "parametricSoftplus", None):
         return None
     kernel = KERNELS.find(params.kind).value  # type: ignore[union-attr] # `Session` checked it
-    return lambda x, out: np.copyto(out, kernel(params, x))
+    return NamedFunction(kind, lambda x, out: np.copyto(out, kernel(params, x)))
 
 
 @planned("batchnorm", "scale", "bias")

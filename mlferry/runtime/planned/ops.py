@@ -22,7 +22,7 @@ from mlferry.programs.types import FLOATS, TensorType
 from mlferry.registry import Registry
 from mlferry.runtime.planned import parts
 from mlferry.runtime.planned.convolution import Window
-from mlferry.runtime.planned.finish import Clipping
+from mlferry.runtime.planned.finish import Clipping, NamedFunction
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Part, Shape
 
@@ -108,7 +108,8 @@ def valuewise(operation: Given) -> Part:
     def function(x: Array, out: Array) -> None:
         np.copyto(out, operation.kernel(operation.call, x=x, **fixed))
 
-    return parts.Valuewise(function)
+    is_exact = fixed.get("mode", "EXACT") == "EXACT"
+    return parts.Valuewise(NamedFunction(operation.call.op, function) if is_exact else function)
 
 
 @planned("cast", "identity")

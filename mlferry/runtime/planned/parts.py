@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlferry.compiled.transforms import transformed
 from mlferry.numerics import half
 from mlferry.runtime.planned import convolution as conv, transposed, winograd
-from mlferry.runtime.planned.finish import Combination, Finish, Pointwise
+from mlferry.runtime.planned.finish import Affine, Combination, Finish, Pointwise
 from mlferry.runtime.planned.maps import Array, Border, borders_of
 from mlferry.runtime.planned.plan import NotPlannedError, Part, Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pooling import pool
@@ -34,6 +34,14 @@ def _alone(plan: Plan, step: PlannedStep, finish: Finish) -> None:
     """A layer that follows nothing: it and what follows, some rows at a time."""
     finish, name = plan.finish(step, finish)
     x, y = plan.map(step.inputs[0]).inner, plan.map(name).inner
+    if plan.compiled:
+        from mlferry.compiled.tasks import Table
+        from mlferry.runtime.planned.compiled_finish import following
+
+        known = following(x, y, finish.steps)
+        if known is not None:
+            plan.add(Table(known))
+            return
     height, width, channels = y.shape
 
     def block(top: int, number: int) -> conv.Run:
@@ -84,7 +92,7 @@ class ByChannel(Part):
         if vectors is None:
             raise NotPlannedError(str(step))
         finish = Finish()
-        finish.steps.append(_scaled(*vectors))
+        finish.steps.append(Affine(*vectors))
         _alone(plan, step, finish)
 
     def follow(self, plan: Plan, name: str, step: PlannedStep, finish: Finish) -> bool:
@@ -94,20 +102,12 @@ class ByChannel(Part):
             return False
         factor, shift = vectors
         if finish.factor is None or finish.steps:
-            finish.steps.append(_scaled(factor, shift))
+            finish.steps.append(Affine(factor, shift))
             return True
         finish.factor = finish.factor * factor
         finish.bias = shift if finish.bias is None else finish.bias * factor + shift
         finish.folded = (*finish.folded, str(step))
         return True
-
-
-def _scaled(factor: Array, shift: Array) -> Pointwise:
-    def apply(x: Array, out: Array) -> None:
-        np.multiply(x, factor, out=out)
-        np.add(out, shift, out=out)
-
-    return apply
 
 
 class InstanceNormalization(Part):
@@ -232,6 +232,15 @@ class Joined(Part):
         height, width, channels = y.shape
         # those that broadcast along the height have one row for all
         maps = [np.broadcast_to(x, (height, *x.shape[1:])) for x in (first, *others)]
+        if plan.compiled and others:
+            from mlferry.compiled.tasks import Table
+            from mlferry.runtime.planned.compiled_finish import following, joined
+
+            whole = [np.broadcast_to(x, y.shape) for x in maps]
+            known, after = joined(self.combine, whole, y), following(y, y, finish.steps)
+            if known is not None and after is not None:
+                plan.add(Table([*known, *after]))
+                return
 
         def block(top: int, number: int) -> conv.Run:
             target = y[top : top + number]
@@ -624,6 +633,10 @@ class Repeated(Part):
         (source,), (name,) = step.inputs, step.outputs
         height, width, channels = plan.size(source)
         x, y = plan.map(source).inner, plan.map(name).inner
+        if plan.compiled:
+            for i, j in np.ndindex(down, across):
+                plan.copy(y[i::down, j::across], x)
+            return
         target = np.lib.stride_tricks.as_strided(
             y,
             (height, down, width, across, channels),
