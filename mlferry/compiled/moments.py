@@ -118,6 +118,7 @@ def find_factors(place: int, room: int) -> None:
         factors = carray(memory_at(target), columns, np.float32)
         shifts = carray(memory_at(target + task.y_line), columns, np.float32)
         for column in range(columns):
-            factor = gamma[column] / math.sqrt(squares[column] / pixels + task.least)
+            factor = np.float32(gamma[column] / math.sqrt(squares[column] / pixels + task.least))
             factors[column] = factor
-            shifts[column] = beta[column] - means[column] * factor
+            # rounded as the products of values are, so that a value that is the mean cancels out
+            shifts[column] = beta[column] - np.float32(means[column]) * factor

@@ -308,6 +308,18 @@ def test_a_large_mean_costs_no_digits_of_a_variance() -> None:
     np.testing.assert_allclose(y.astype(np.float64).std((0, 1)), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 7)])
+def test_values_without_variance_become_the_shift(size: tuple[int, int]) -> None:
+    """As near as the product of a mean with the large factor is rounded."""
+    x = np.broadcast_to(normal(LANES) * 3, (*size, LANES)).copy()
+    one, shift = np.ones(LANES, np.float32), normal(LANES, seed=1)
+    y = np.empty_like(x)
+    for run in compiled.instance_normalized(x, one, shift, np.float32(1e-5), y, Finish()):
+        run()
+    most = np.spacing(np.abs(x).max() / np.float32(np.sqrt(1e-5)))
+    np.testing.assert_allclose(y, np.broadcast_to(shift, y.shape), rtol=0, atol=most)
+
+
 @pytest.mark.parametrize("width", [1, LANES - 1, LANES, 4 * LANES + 1])
 def test_few_channels_go_together_where_a_line_fills_a_vector(width: int) -> None:
     x = normal(4, width + 2, 1)[:, :width]
