@@ -20,7 +20,7 @@ from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.record import AT_ITS_PLACE
 from mlferry.compiled.tasks import Number, numbers_of, shares_of
-from mlferry.compiled.vectors import BYTES, LANES, Array, tile_for
+from mlferry.compiled.vectors import BYTES, LANES, SCRATCH_BYTES, Array, tile_for
 from mlferry.compiled.windows import convolve
 from mlferry.errors import PredictionError
 
@@ -183,13 +183,9 @@ def factors(
     channels = gamma.size
     if y.shape != (2, columns) or columns % channels or beta.size != channels:
         raise PredictionError(f"{channels} factors of {lines.shape} for {y.shape}")
-    if channels < columns and channels > moments.MOST_COLUMNS:
-        raise PredictionError(f"{channels} channels are too many")
-    parts = (
-        [slice(0, channels)]
-        if channels < columns
-        else _cut(channels, -(-channels // moments.MOST_COLUMNS))
-    )
+    parts = _cut(channels, -(-channels // moments.MOST_COLUMNS))
+    if len(parts) > 1 and channels < columns:
+        raise PredictionError(f"{channels} channels are too many to stand side by side")
     return [
         _task(
             moments.find_factors, lines[..., part].size, x=lines[..., part],
@@ -229,7 +225,7 @@ def applied(
     kind = functions.apply
     tasks: list[ArrayTask] = []
     for source, target in _in_three_axes(x, y):
-        if source.strides[2] != BYTES and source.shape[2] > 1:
+        if not _lies_in_rows(source, repeats=False):
             raise PredictionError("the values of a row lie apart")
         for part in _parts(target.shape, kind):
             a, b = source[part], target[part]
@@ -243,6 +239,21 @@ def applied(
     return tasks
 
 
+def applies(x: Array, y: Array) -> bool:
+    """Whether `applied` takes these arrays of one shape."""
+    return all(_lies_in_rows(source, repeats=False) for source, _ in _in_three_axes(x, y))
+
+
+def combines(x: Array, other: Array, y: Array) -> bool:
+    """Whether `combined` takes these arrays of one shape."""
+    return all(_lies_in_rows(z) for *given, _ in _in_three_axes(x, other, y) for z in given)
+
+
+def _lies_in_rows(x: Array, *, repeats: bool = True) -> bool:
+    """Whether the values of a row lie side by side; if it `repeats`, also whether they are one."""
+    return x.shape[2] == 1 or x.strides[2] == BYTES or (repeats and x.strides[2] == 0)
+
+
 def combined(name: str, x: Array, other: Array, y: Array, ends: Ends) -> list[ArrayTask]:
     """A function of two values, of arrays of one shape; see `arithmetic.PLACES`.
 
@@ -251,7 +262,7 @@ def combined(name: str, x: Array, other: Array, y: Array, ends: Ends) -> list[Ar
     """
     tasks: list[ArrayTask] = []
     for one, two, result in _in_three_axes(x, other, y):
-        if one.strides[2] not in (0, BYTES) or two.strides[2] not in (0, BYTES):
+        if not (_lies_in_rows(one) and _lies_in_rows(two)):
             raise PredictionError("the values of a row lie apart")
         for part in _parts(result.shape, arithmetic.combine):
             a, b, c = one[part], two[part], result[part]
@@ -319,10 +330,13 @@ def walked(
         limit: of the magnitude of a cell.
         outputs: [Seq, Batch, units], in the order of the walk.
     """
+    room = recurrent.scratch_bytes(outputs.shape[1], outputs.shape[2])
+    if room > SCRATCH_BYTES:
+        raise PredictionError(f"a step of {outputs.shape[1]} rows takes {room} bytes")
     return _task(
         recurrent.walk, outputs.shape[0] * outputs.shape[1] * recursion.size, x=entries,
         line=entries.strides[0], step=entries.strides[1],
-        weights=recursion, bias=before, addends=cell, most=limit, y=outputs,
+        offsets=AT_ITS_PLACE, weights=recursion, bias=before, addends=cell, most=limit, y=outputs,
         tile=tile_for(outputs.shape[1]), **_extents(outputs),
     )  # fmt: skip
 

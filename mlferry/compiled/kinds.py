@@ -24,7 +24,8 @@ class Kind:
 
     Args:
         work: what is compiled. It takes the addresses of a task, as `record.TASK`, and of the
-            scratch of a thread, as `vectors.scratch`.
+            scratch of a thread, as `vectors.scratch`. It allocates nothing, as nobody would learn
+            that there is no memory.
     """
 
     def __init__(self, work: Callable[[int, int], None]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from mlferry.compiled import arrays
 from mlferry.compiled.matrices import PackedMatrix
 from mlferry.compiled.products import PackedProduct
+from mlferry.compiled.recurrent import scratch_bytes
 from mlferry.compiled.tasks import Table
-from mlferry.compiled.vectors import LANES, Array
+from mlferry.compiled.vectors import LANES, SCRATCH_BYTES, Array
 from mlferry.lanes import WORTH_A_THREAD, run_steps
 
 _ROWS = 8  # of a batch that go together, so that weights are read once for several
@@ -119,12 +120,14 @@ class PackedLSTM:
             backward: whether each direction walks from the end.
             outputs: [Seq, directions, Batch, units], in the order of the walk.
         """
-        blocks = range(0, outputs.shape[2], _ROWS)
+        most = SCRATCH_BYTES // scratch_bytes(0, outputs.shape[3]) - 1
+        rows = max(1, min(_ROWS, most))
+        blocks = range(0, outputs.shape[2], rows)
         return [
             arrays.walked(
-                (x[::-1] if back else x)[:, first : first + _ROWS], recursion,
-                before[direction, first : first + _ROWS], cell[direction, first : first + _ROWS],
-                limit, outputs[:, direction, first : first + _ROWS],
+                (x[::-1] if back else x)[:, first : first + rows], recursion,
+                before[direction, first : first + rows], cell[direction, first : first + rows],
+                limit, outputs[:, direction, first : first + rows],
             )
             for direction, (x, recursion, back) in enumerate(
                 zip(entries, self.recursions, backward, strict=True)

@@ -33,6 +33,11 @@ def _cell_tile(code: Instructions, args: SimpleNamespace) -> None:
     code.store(builder.fmul(code.tanh(cell), shown), args.output)
 
 
+def scratch_bytes(rows: int, units: int) -> int:
+    """How much of the scratch `walk` takes: no bias, and the sums of some rows of a batch."""
+    return (1 + rows) * GATES * units * BYTES
+
+
 @Kind
 def walk(place: int, room: int) -> None:
     """All steps of a long short-term memory in one direction.
@@ -46,9 +51,9 @@ def walk(place: int, room: int) -> None:
     task = carray(memory_at(place), 1, TASK)[0]
     units = task.columns
     columns = GATES * units
-    sums = np.empty((task.width, columns), np.float32)
-    zeros = np.zeros(columns, np.float32)
-    at_its_place = np.zeros(1, np.int64)
+    zeros = carray(memory_at(room), columns, np.float32)
+    sums = carray(memory_at(room + columns * BYTES), (task.width, columns), np.float32)
+    zeros[:] = 0
     infinite = np.float32(np.inf)
     state, line = task.bias, units * BYTES
     for step in range(task.height):
@@ -62,7 +67,7 @@ def walk(place: int, room: int) -> None:
                 row = min(done, task.width - task.tile)
                 numbers = (
                     task.tile, vectors, task.tile, state + row * line, line, 0,
-                    address(at_its_place), 1, units, panel, panel, 0, address(zeros),
+                    task.offsets, 1, units, panel, panel, 0, address(zeros),
                     entry + row * task.step + first * BYTES, task.step, 0, 0,
                     address(sums[row, first:]), columns * BYTES, 0,
                 )  # fmt: skip

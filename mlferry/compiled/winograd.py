@@ -270,8 +270,8 @@ class PackedTiles:
 def number_for(tiles: int, side: int, channels: int, columns: int) -> int:
     """How many tiles are transformed at a time, of so many: even parts that fit the scratch.
 
-    What is transformed stays in the nearest cache but one. Where weights do not, either, and would
-    be read again for each part, it may take more room.
+    What is transformed stays in the second nearest cache. Where the weights are too large for it,
+    and would be read again for each part, tiles may take more room.
     """
     span = (side + 2) ** 2
     is_large = weight_bytes(side, channels, columns) > _LARGE

@@ -308,6 +308,15 @@ def test_a_large_mean_costs_no_digits_of_a_variance() -> None:
     np.testing.assert_allclose(y.astype(np.float64).std((0, 1)), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, LANES // 2])
+def test_factors_for_other_channels_are_refused(count: int) -> None:
+    """Though their number divides that of the channels, as if these stood there several times."""
+    x = normal(4, 5, LANES)
+    given = normal(count), normal(count)
+    with pytest.raises(PredictionError, match="factors and"):
+        compiled.instance_normalized(x, *given, np.float32(0), np.empty_like(x), Finish())
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 7)])
 def test_values_without_variance_become_the_shift(size: tuple[int, int]) -> None:
     """As near as a mean, and its product with the large factor, are rounded."""

@@ -173,7 +173,41 @@ def joined_upsampling(n: Network) -> str:
     return n.conv(n.put("concat", one, n.put("activation", other, sigmoid={})), 4)
 
 
+def alone_in_a_concatenation(then: Callable[[Network, str], str]) -> Build:
+    """What reads a map of one channel whose values lie apart, between those of others."""
+
+    def build(n: Network) -> str:
+        one, others = n.conv("x", 1), n.conv("x", 3)
+        result = then(n, one)
+        height, width = n.shapes[result][2:]
+        both = n.put("concat", one, others)
+        if (height, width) != SIZE:
+            both = n.put("upsample", both, mode="NN", scalingFactor=(2, 2))
+        return n.conv(n.put("concat", both, n.conv(result, 2)), 4)
+
+    return build
+
+
+APART: dict[str, Callable[[Network, str], str]] = {
+    "a function": lambda n, x: n.put("activation", x, sigmoid={}),
+    "limits": lambda n, x: n.relu(x),
+    "several functions": lambda n, x: n.relu(n.put("activation", x, tanh={})),
+    "a factor": lambda n, x: n.put("scale", x, shapeScale=(1, 1, 1), scale=normal(1)),
+    "a sum": lambda n, x: n.put("addBroadcastable", x, n.conv("x", 1)),
+    "a sum, the other way": lambda n, x: n.put("addBroadcastable", n.conv("x", 1), x),
+    "a product with more channels": lambda n, x: n.put("multiplyBroadcastable", x, n.conv("x", 5)),
+    "the larger value": lambda n, x: n.put("max", x, n.conv("x", 1)),
+    "upsampling": lambda n, x: n.put("upsample", x, mode="NN", scalingFactor=(2, 2)),
+    "a normalization": lambda n, x: n.norm(
+        x, computeMeanVar=True, instanceNormalization=True, epsilon=1e-3
+    ),
+}
+
 NETWORKS: dict[str, Build] = {
+    **{
+        f"{name} of a channel of a concatenation": alone_in_a_concatenation(then)
+        for name, then in APART.items()
+    },
     "residual": residual,
     "late shortcut": late_shortcut,
     "fire": fire,

@@ -10,6 +10,7 @@ import numpy as np
 from mlferry.compiled import arrays, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
 from mlferry.compiled.tasks import MapTask, Table, shares_of
+from mlferry.errors import PredictionError
 from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
@@ -205,6 +206,8 @@ def instance_normalized(
     height, width, columns = wide_x.shape
     lines = np.empty((height, 2, columns), np.float32)
     ends = np.empty((2, columns), np.float32)
+    if gamma.shape != (x.shape[2],) or beta.shape != gamma.shape:
+        raise PredictionError(f"{gamma.shape} factors and {beta.shape} shifts for {x.shape}")
     gamma, beta = (np.ascontiguousarray(z, np.float32) for z in (gamma, beta))
     runs: list[Run] = [
         Table(
