@@ -192,6 +192,13 @@ def functions(n: Net) -> str:
     return n.conv(x, 4)
 
 
+def channel_of_a_concatenation(n: Net) -> str:
+    one = n.conv("x", 1)
+    both = n.op("concat", values=[one, n.conv("x", 3)], axis=1, interleave=False)
+    y = n.op("add", x=n.op("sigmoid", x=one), y=n.op("maximum", x=n.conv("x", 1), y=one))
+    return n.conv(n.op("mul", x=both, y=n.relu(y)), 2)
+
+
 NETS: dict[str, Callable[[Net], str]] = {
     "residual": residual,
     "difference": difference,
@@ -212,6 +219,7 @@ NETS: dict[str, Callable[[Net], str]] = {
     "instance normalization": lambda n: n.relu(
         n.op("instance_norm", x=n.conv("x", 4), gamma=normal(4), beta=normal(4), epsilon=1e-3)
     ),
+    "functions of a channel of a concatenation": channel_of_a_concatenation,
     "upsampling": lambda n: n.conv(
         n.op("upsample_nearest_neighbor", x=n.conv("x", 4), scale_factor_height=2,
              scale_factor_width=3), 3
@@ -276,7 +284,10 @@ def test_whole_nets_are_one_region(name: str) -> None:
     assert not item.region.pool.refused
 
 
-@pytest.mark.parametrize("seed", range(60))
+COUNTS = (1, 2, 3, 6, 17, 33)  # channels: fewer than a vector has lanes, and more
+
+
+@pytest.mark.parametrize("seed", range(90))
 def test_programs_put_together_at_random(seed: int) -> None:
     rng = np.random.default_rng(seed)
     net = Net(half=bool(seed % 2), batch=int(rng.integers(1, 3)))
@@ -295,8 +306,15 @@ def test_programs_put_together_at_random(seed: int) -> None:
                                kernel_sizes=[3, 3], pad_type="same"),
             lambda x=x, c=count: net.conv(x, c, groups=c),
             lambda x=x: net.op("mul", x=x, y=0.5),
-            lambda x=x: net.conv(x, int(rng.integers(2, 7)), (1, 1)),
-            lambda x=x: net.conv(x, int(rng.integers(2, 7))),
+            lambda x=x: net.conv(x, int(rng.choice(COUNTS)), (1, 1)),
+            lambda x=x: net.conv(x, int(rng.choice(COUNTS))),
+            lambda x=x: net.op(str(rng.choice(["sigmoid", "tanh"])), x=x),
+            lambda x=x: net.op("mul", x=x, y=net.op("sigmoid", x=net.conv(x, 1, (1, 1)))),
+            lambda x=x, c=count: net.op(
+                "instance_norm", x=x, gamma=normal(c), beta=normal(c), epsilon=1e-1
+            ),
+            lambda x=x: net.op("upsample_nearest_neighbor", x=x, scale_factor_height=2,
+                               scale_factor_width=1) if net.shapes[x][2] < 20 else net.relu(x),
         ]  # fmt: skip
         names.append(makers[int(rng.integers(len(makers)))]())
     expected = sorted({names[-1], *map(str, rng.choice(names[1:], 2))})

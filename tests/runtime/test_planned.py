@@ -521,6 +521,9 @@ def test_a_part_outlives_what_follows_its_concatenation(reader: str) -> None:
 NOTHING_TO_PLAN = {5, 34, 149}  # seeds whose outputs need no convolution or pooling
 
 
+COUNTS = (1, 2, 3, 6, 17, 33)  # channels: fewer than a vector has lanes, and more
+
+
 @pytest.mark.parametrize("classic", [False, True])
 @pytest.mark.parametrize("seed", range(150))
 def test_networks_put_together_at_random(seed: int, classic: bool) -> None:
@@ -538,7 +541,7 @@ def test_networks_put_together_at_random(seed: int, classic: bool) -> None:
     for _ in range(int(rng.integers(4, 14))):
         x = pick()
         alike = [b for b in blobs if network.shapes[b] == network.shapes[x]]
-        choice = int(rng.integers(0, 8))
+        choice = int(rng.integers(0, 12))
         if choice == 0:
             actual = network.relu(x)
         elif choice == 1:
@@ -558,10 +561,16 @@ def test_networks_put_together_at_random(seed: int, classic: bool) -> None:
         elif choice == 5:
             count = (network.shapes[x] or ())[1] or 0
             actual = network.conv(x, count, groups=count)
+        elif choice == 6:
+            actual = network.put("activation", x, **{str(rng.choice(["sigmoid", "tanh"])): {}})
+        elif choice == 7:
+            actual = network.norm(x, computeMeanVar=True, instanceNormalization=True, epsilon=1e-1)
+        elif choice == 8 and (network.shapes[x] or ())[2] < 20:
+            actual = network.put("upsample", x, mode="NN", scalingFactor=(2, 1))
         else:
             size = (1, 1) if rng.integers(0, 2) else (3, 3)
             padding = {} if size == (1, 1) else edges((1, 1), (1, 1))
-            actual = network.conv(x, int(rng.integers(2, 7)), size, valid=padding)
+            actual = network.conv(x, int(rng.choice(COUNTS)), size, valid=padding)
         blobs.append(actual)
     chosen = {blobs[-1], *map(str, rng.choice(blobs[1:], 2))}
     inputs = {"x": normal(*(n or 0 for n in network.shapes["x"] or ()))}
