@@ -317,7 +317,12 @@ def _follow(
 
 def may_share() -> bool:
     """Whether several threads may share anything now."""
-    return min(cores(), _allowed.get()) > 1
+    return allowed_lanes(2) > 1
+
+
+def allowed_lanes(parts: int) -> int:
+    """The most threads that so many parts may run on now; see `at_most`."""
+    return min(lane_count(parts), _allowed.get())
 
 
 def run_steps(steps: Sequence[Part]) -> None:

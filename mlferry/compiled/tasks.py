@@ -123,10 +123,16 @@ class MapTask:
 Number: TypeAlias = NDArray[Any] | np.float32 | float | None
 
 
+def place_of(array: NDArray[Any]) -> int:
+    """Where an array starts."""
+    place: int = array.__array_interface__["data"][0]  # faster than its `ctypes`
+    return place
+
+
 def _number(value: Number) -> float:
     """A number, or where an array starts; 0 for None."""
     if isinstance(value, np.ndarray):
-        return value.__array_interface__["data"][0]  # faster than its `ctypes`
+        return place_of(value)
     return 0 if value is None else float(value) if isinstance(value, np.float32) else value
 
 
@@ -173,7 +179,7 @@ def _look(typing: object, place: types.Type) -> Any:
 
 
 @instruction
-def _change(typing: object, place: types.Type, old: types.Type, new: types.Type) -> Any:
+def change(typing: object, place: types.Type, old: types.Type, new: types.Type) -> Any:
     """Write a number at an address where another one is; gives whether that was so."""
 
     def emit(_: BaseContext, code: ir.IRBuilder, __: object, arguments: Sequence[Value]) -> Value:
@@ -277,10 +283,10 @@ def _go_through(
         mailbox[_TABLE], mailbox[_STARTS] = address(table), address(starts)
         mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
         mailbox[_TASKS] = table.size
-        _change(place, _WAITS, _POSTED)
+        change(place, _WAITS, _POSTED)
     step = _walk(table, starts, counts, step, patience, backward, address(scratch))
     for place in mailboxes:
-        _change(place, _POSTED, _WAITS)
+        change(place, _POSTED, _WAITS)
     return step
 
 
@@ -290,7 +296,7 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
     place, asked = address(mailbox), 0
     state = _look(place)
     while state != _AWAY:
-        if state == _POSTED and _change(place, _POSTED, _WORKS):
+        if state == _POSTED and change(place, _POSTED, _WORKS):
             steps = mailbox[_STEPS]
             _walk(
                 carray(memory_at(mailbox[_TABLE]), mailbox[_TASKS], TASK),
@@ -298,11 +304,11 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
                 carray(memory_at(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
                 0, patience, 1, address(scratch),
             )  # fmt: skip
-            _change(place, _WORKS, _WAITS)
+            change(place, _WORKS, _WAITS)
             asked = 0
         asked += 1
         if asked > moment:
-            _change(place, _WAITS, _AWAY)
+            change(place, _WAITS, _AWAY)
         _pause()
         state = _look(place)
 
@@ -345,21 +351,25 @@ class TableMailbox(lanes.Mailbox):
     def keep(self, *posted: object) -> int:
         """Keep what is about to be posted, in place of what was; returns where the numbers are."""
         self._kept = posted
-        return self._numbers.__array_interface__["data"][0]
+        return place_of(self._numbers)
 
 
-class Table(Walk):
-    """Steps of tasks.
+class Rows(Walk):
+    """Steps of tasks as compiled code reads them.
 
     Args:
-        steps: tasks that may run at the same time; the next ones start when all have ended.
+        rows: the tasks of all steps, [n] of `record.TASK`.
+        counts: how many each step has. They may run at the same time; those of the next step start
+            when all have ended.
+
+    Attributes:
+        rows: see above.
     """
 
-    def __init__(self, steps: Sequence[Sequence[TableTask]]) -> None:
-        self.steps = list(steps)  # whose arrays the addresses are of
-        self._table = np.array([task.row() for task in chain(*steps)], TASK)
-        self._starts = np.array([0, *accumulate(map(len, steps))], np.int64)
-        super().__init__(len(steps), lane_count(max(map(len, steps), default=0)))
+    def __init__(self, rows: NDArray[Any], counts: Sequence[int]) -> None:
+        self.rows = rows
+        self._starts = np.array([0, *accumulate(counts)], np.int64)
+        super().__init__(len(counts), lane_count(max(counts, default=0)))
 
     def begin(self, mailboxes: Sequence[lanes.Mailbox] = ()) -> lanes.Way:
         """See `Walk`."""
@@ -368,12 +378,25 @@ class Table(Walk):
         if mailboxes:
             posted = np.array([each.keep(self, counts) for each in mailboxes], np.int64)
         return lambda step, thread: _go_through(
-            self._table, self._starts, counts, step, _PATIENCE, thread > 0, scratch(), posted
+            self.rows, self._starts, counts, step, _PATIENCE, thread > 0, scratch(), posted
         )
 
     def mailbox(self) -> lanes.Mailbox:
         """See `Walk`."""
         return TableMailbox()
+
+
+class Table(Rows):
+    """Steps of tasks.
+
+    Args:
+        steps: tasks that may run at the same time; the next ones start when all have ended.
+    """
+
+    def __init__(self, steps: Sequence[Sequence[TableTask]]) -> None:
+        self.steps = list(steps)  # whose arrays the addresses are of
+        rows = np.array([task.row() for task in chain(*steps)], TASK)
+        super().__init__(rows, list(map(len, steps)))
 
 
 def joined(runs: Iterable[Part]) -> Iterator[Part]:

@@ -165,6 +165,8 @@ class MLModel:
         images: str = "pil",
     ) -> None:
         self._spec, self._classes, self._images = spec, classes, images
+        shown = spec.description.output if images == "pil" else ()
+        self._image_outputs = pictures.names_of(shown)
         self._evaluator: Evaluator | None = None
         self._tape: Tape | None = None
         self._known_problems = list(problems)
@@ -454,9 +456,9 @@ class MLModel:
 
     def _shown(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Results with images of the kind asked for."""
-        if self._images == "array":
-            return outputs
-        return pictures.as_pictures(outputs, self._spec.description.output)
+        return (
+            pictures.as_pictures(outputs, self._image_outputs) if self._image_outputs else outputs
+        )
 
     def intermediate(self, data: Mapping[str, Any], blobs: Sequence[str]) -> dict[str, Any]:
         """The blobs of a network, or the values of a program, for one sample, by name.
@@ -575,7 +577,7 @@ class MLModel:
         if isinstance(data, Iterator):
             return self._each(data, executor)
         if isinstance(data, list):
-            return list(self._each(iter(data), executor))
+            return list(self._each(iter(data), executor, len(data)))
         return self._shown(evaluate(data))
 
     def gradient(
@@ -674,15 +676,16 @@ class MLModel:
         return self._shown(evaluate(data, state))
 
     def _each(
-        self, data: Iterator[Mapping[str, Any]], executor: Executors | None
+        self, data: Iterator[Mapping[str, Any]], executor: Executors | None, held: int = 0
     ) -> Iterator[dict[str, Any]]:
-        """The results of samples, side by side if the network allows it."""
+        """The results of samples, side by side if the network allows it; `held` are in memory."""
         evaluate = self._prepared()
         several = _several(evaluate) if executor is None else None
         if several is None:
             yield from in_order(_predicted, self, data, executor)
             return
-        while samples := list(itertools.islice(data, several.count())):
+        while samples := list(itertools.islice(data, several.count(held))):
+            held = max(0, held - len(samples))
             try:
                 results = several.evaluate(samples)
             except MlferryError:  # one sample is wrong: those before it have results
@@ -711,17 +714,17 @@ class _Several:
 
     Attributes:
         evaluate: gives their outputs, or None if they have to run one by one.
-        count: says how many come next.
+        count: says how many come next, where so many are in memory anyway.
     """
 
     evaluate: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]] | None]
-    count: Callable[[], int]
+    count: Callable[[int], int]
 
 
 def _several(evaluate: Evaluator) -> _Several | None:
     """None if samples have to run one by one."""
     if isinstance(evaluate, NetworkEvaluator) and evaluate.joins:
-        return _Several(evaluate.many, lambda: _SIDE_BY_SIDE)
+        return _Several(evaluate.many, lambda _: _SIDE_BY_SIDE)
     if isinstance(evaluate, Parallel):
         return _Several(evaluate.several, evaluate.next_count)
     return None

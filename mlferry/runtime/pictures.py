@@ -20,12 +20,19 @@ def check_kind(images: str) -> None:
         raise RegistrationError(f"images={images!r}: {' and '.join(map(repr, KINDS))} are possible")
 
 
-def as_pictures(
-    values: dict[str, Any], outputs: Iterable[model_pb2.FeatureDescription]
-) -> dict[str, Any]:
-    """Results with Pillow's images instead of arrays; unchanged if Pillow is not installed."""
-    names = [output.name for output in outputs if output.type.WhichOneof("Type") == "imageType"]
-    pillow = _pillow() if names else None
+def names_of(outputs: Iterable[model_pb2.FeatureDescription]) -> list[str]:
+    """The names of the outputs that are images."""
+    return [output.name for output in outputs if output.type.WhichOneof("Type") == "imageType"]
+
+
+def as_pictures(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Results with Pillow's images instead of arrays; unchanged if Pillow is not installed.
+
+    Args:
+        values: the results.
+        names: those of images.
+    """
+    pillow = _pillow()
     if pillow is None:
         return values
     images = {name: pillow.fromarray(np.ascontiguousarray(values[name])) for name in names}

@@ -22,6 +22,7 @@ from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
+from mlferry.runtime.planned.region import BlobsOfEach
 from mlferry.runtime.steps import Step
 from mlferry.runtime.threads import computing
 from mlferry.spec import networks
@@ -161,6 +162,25 @@ class Session:
                 for name in planned.frees:
                     blobs.pop(name, None)
         return self.chosen(blobs, outputs)
+
+    def run_each(self, samples: Mapping[str, Array], outputs: Sequence[str]) -> BlobsOfEach | None:
+        """Evaluate several samples in one call, on the threads that are free.
+
+        Args:
+            samples: of each blob those of all samples, float32 [n, ...] in one piece.
+            outputs: the blobs wanted.
+
+        Returns:
+            the outputs of each sample; None where `run` has to evaluate them.
+        """
+        with computing(self.threads, self.compiled):
+            program = self._program(frozenset(outputs))
+            if len(program.parts) != 1:
+                return None
+            region = program.parts[0].region
+            if region is None or set(outputs) != set(region.shown):
+                return None
+            return region.run_each(samples)
 
     def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
         """Raise a `PredictionError` if the network lacks a wanted blob."""

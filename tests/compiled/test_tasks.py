@@ -125,8 +125,8 @@ def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
     mailbox.keep(table, counts)
     for each in maps[1:]:
         each.fill(np.nan)
-    places = [tasks._number(each) for each in (table._table, table._starts, counts)]
-    mailbox._numbers[1:] = *places, table.length, table._table.size
+    places = [tasks._number(each) for each in (table.rows, table._starts, counts)]
+    mailbox._numbers[1:] = *places, table.length, table.rows.size
     mailbox._numbers[tasks._STATE] = tasks._POSTED
     assert is_awake(1)
     np.testing.assert_array_equal(maps[-1], maps[0][::-1])

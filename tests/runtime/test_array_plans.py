@@ -220,6 +220,11 @@ def agree(network: Any, inputs: dict[str, Array], expected: list[str]) -> list[A
             whole = right[name]
             span = max(float(np.ptp(whole) if whole.size > 1 else np.abs(whole).max()), 1e-3)
             assert np.abs(actual[name] - right[name]).max() <= 1e-5 * span, name
+    each = planned.run_each({name: np.stack([0 * x, x, x]) for name, x in inputs.items()}, expected)
+    if each is not None:
+        single = planned.run(inputs, expected)
+        for name, blobs in each.blobs.items():
+            np.testing.assert_array_equal(blobs[1:], [single[name]] * 2, name)
     return [part.region for part in planned._program(frozenset(expected)).parts]
 
 
@@ -501,12 +506,154 @@ def test_shapes_that_do_not_fit_are_refused_as_layer_by_layer() -> None:
             session.run({"x": normal(1, STEPS, SIZE + 1)}, [last])
 
 
-def test_lists_share_threads() -> None:
+# ---- several samples in one call -------------------------------------------------------
+
+COMPILED = ("attention", "encoder", "transposed products", "merged ends", "late operand", "joins")
+"""Networks of which no layer is left to NumPy."""
+
+
+@pytest.fixture
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "cores", lambda: 3)
+    monkeypatch.setattr(lanes, "free_cores", lambda awake=0: 2)
+    monkeypatch.setattr(lanes, "_helpers", lanes._Helpers())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.usefixtures("three_cores")
+def test_samples_in_one_call_have_the_bits_of_single_ones(name: str, threads: int) -> None:
     network = Network()
-    last = encoder(network)
+    last = NETWORKS[name](network)
+    session, single = (Session(network.network, threads=n) for n in (threads, 1))
+    samples = normal(11, 1, STEPS, SIZE)
+    right = [single.run({"x": x}, [last])[last] for x in samples]
+    for count in (1, 2, 11, 11):
+        x = np.asfortranarray(samples[:count]) if count == 2 else samples[:count]
+        found = session.run_each({"x": x}, [last])
+        assert found is not None
+        assert found.fails == [False] * count
+        np.testing.assert_array_equal(found.blobs[last], right[:count])
+    (region,) = (part.region for part in session._program(frozenset([last])).parts)
+    assert isinstance(region, ArrayRegion)
+    ((plans),) = region.pool.plans.values()
+    assert len(plans) == threads
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {*COMPILED, "twice"}))
+@pytest.mark.usefixtures("three_cores")
+def test_layers_that_are_left_to_numpy_run_for_each_sample(name: str) -> None:
+    network = Network()
+    last = NETWORKS[name](network)
+    session = Session(network.network)
+    assert session.run_each({"x": normal(4, 1, STEPS, SIZE)}, [last]) is None
     network.output(last)
     model = mlferry.MLModel(network.model())
     samples = [{"x": normal(1, STEPS, SIZE, seed=seed)} for seed in range(40)]
-    together = model.predict(samples)
-    for sample, actual in zip(samples, together, strict=True):
-        np.testing.assert_array_equal(actual[last], model.predict(sample)[last])
+    for sample, found in zip(samples, model.predict(samples), strict=True):
+        np.testing.assert_array_equal(found[last], session.run(sample, [last])[last])
+
+
+def test_results_that_are_views() -> None:
+    network = Network()
+    dense = network.dense("x", SIZE)
+    views = [
+        network.put("transpose", dense, axes=(2, 1, 0)),
+        network.put(
+            "sliceStatic", dense, beginIds=[0, 1, 3], endIds=[1, STEPS, SIZE], strides=[1, 2, 5],
+            beginMasks=[False] * 3, endMasks=[False] * 3,
+        ),
+        dense,
+    ]  # fmt: skip
+    session = Session(network.network)
+    samples = normal(7, 1, STEPS, SIZE)
+    found = session.run_each({"x": samples}, views)
+    assert found is not None
+    for number, sample in enumerate(samples):
+        for name, right in session.run({"x": sample}, views).items():
+            np.testing.assert_array_equal(found.blobs[name][number], right)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 40])
+@pytest.mark.usefixtures("three_cores")
+def test_what_single_runs_refuse_is_refused_in_a_list(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before it have results, and those after it, too, once it is left out."""
+    monkeypatch.setattr("mlferry.runtime.planned.arrays.region._AT_ONCE", at_once)
+    network = Network((1, 4))
+    table = network.constant(7, SIZE)
+    network.layer("gather", "look up", [table, "x"], ["rows"], axis=0)
+    last = network.norm(network.dense("rows", SIZE))
+    network.output(last)
+    model = mlferry.MLModel(network.model())
+    indices = np.random.default_rng(1).integers(0, 7, (40, 1, 4)).astype(np.float32)
+    right = [model.predict({"x": x})[last] for x in indices]
+    for place, index in ((0, 7), (21, -8), (39, 1e9)):
+        wrong = indices.copy()
+        wrong[place, 0, 3] = index
+        before = []
+        with pytest.raises(PredictionError, match=r"running gather 'look up'"):  # noqa: PT012
+            for result in model.predict(iter([{"x": x} for x in wrong])):
+                before.append(result[last])
+        np.testing.assert_array_equal(before, right[:place] if place else [])
+        with pytest.raises(PredictionError, match=r"running gather 'look up'"):
+            model.predict([{"x": x} for x in wrong])
+        after = model.predict([{"x": x} for x in np.delete(wrong, place, axis=0)])
+        kept = [x for number, x in enumerate(right) if number != place]
+        np.testing.assert_array_equal([each[last] for each in after], kept)
+
+
+GIVEN: dict[str, Callable[[Array], Any]] = {
+    "float32": lambda x: x,
+    "float64": lambda x: x.astype(np.float64),
+    "float16": lambda x: x.astype(np.float16),
+    "integers": lambda x: (x * 9).astype(np.int64),
+    "lists of lists": lambda x: x.tolist(),
+    "parts of others": lambda x: np.repeat(x, 2, axis=2)[..., ::2],
+    "transposed": np.asfortranarray,
+    "nothing may write to it": lambda x: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape),
+}
+
+
+@pytest.mark.parametrize("threads", [1, None])
+@pytest.mark.parametrize("given", list(GIVEN))
+@pytest.mark.usefixtures("three_cores")
+def test_lists_of_anything_that_single_runs_take(given: str, threads: int | None) -> None:
+    network = Network()
+    last = encoder(network)
+    network.output(last)
+    model = mlferry.MLModel(network.model(), threads=threads)
+    samples = [{"x": GIVEN[given](normal(1, STEPS, SIZE, seed=seed))} for seed in range(40)]
+    right = [model.predict(sample)[last] for sample in samples]
+    for found in (model.predict(samples), list(model.predict(iter(samples)))):
+        np.testing.assert_array_equal([each[last] for each in found], right)
+        assert {each[last].dtype for each in found} == {right[0].dtype}
+    mixed = [*samples, {"x": normal(1, STEPS, SIZE + 1)}]
+    with pytest.raises(PredictionError, match=f"{SIZE + 1}"):
+        model.predict(mixed)
+    found[0][last][:] = 0  # nobody else's
+    for each, expected in zip(found[1:], right[1:], strict=True):
+        np.testing.assert_array_equal(each[last], expected)
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_lists_of_several_shapes() -> None:
+    network = Network()
+    x = "x"
+    for _ in range(4):
+        x = network.norm(network.put("tanh", network.dense(x, SIZE)))
+    last = x
+    session = Session(network.network)
+    network.output(last)
+    spec = network.model()
+    kind = spec.description.input[0].type.multiArrayType
+    for low, high in ((1, 1), (2, 40), (SIZE, SIZE)):
+        kind.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
+    model = mlferry.MLModel(spec)
+    lengths = [9] * 20 + [STEPS, 9, 33] * 6 + [9] * 20
+    samples = [{"x": normal(1, n, SIZE, seed=number)} for number, n in enumerate(lengths)]
+    for chosen in (samples[:20], samples, samples[-20:]):
+        for sample, found in zip(chosen, model.predict(chosen), strict=True):
+            right = session.run(sample, [last])[last]
+            np.testing.assert_array_equal(found[last], right)

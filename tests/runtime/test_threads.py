@@ -407,11 +407,11 @@ class Timed(Parallel):
     def inside(self, data: Any, names: Any) -> dict[str, Any]:
         return {}
 
-    def counts(self, rounds: int) -> list[int]:
+    def counts(self, rounds: int, held: int = 0) -> list[int]:
         """How many samples are evaluated at a time, and what follows from it."""
         found = []
         for _ in range(rounds):
-            found.append(self.next_count())
+            found.append(self.next_count(held))
             way = "alone" if found[-1] == 1 else "together"
             self.several([{"way": way}] * found[-1])
         return found
@@ -434,6 +434,23 @@ def test_samples_share_threads_where_that_is_faster(
     timed.seconds = {"alone": together, "together": alone}  # as other samples take
     timed.counts(rounds)
     assert timed.counts(3) == [slower] * 3
+
+
+@pytest.mark.parametrize(("held", "counts"), [(3, [8, 8]), (16, [16, 16]), (500, [64, 1])])
+@pytest.mark.usefixtures("three_threads")
+def test_what_is_in_memory_goes_together_where_threads_share(
+    held: int, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until both ways are timed again."""
+    timed = Timed(1.0, 0.6)
+    monkeypatch.setattr(parallel.time, "perf_counter", lambda: timed.now)
+    assert timed.counts(4, held) == [1, 1, 8, 8]
+    timed.counts(1)  # they count from the last time that one ran alone
+    timed._since = 0
+    assert timed.counts(2, held) == counts
+    slower = Timed(1.0, 1.2)
+    monkeypatch.setattr(parallel.time, "perf_counter", lambda: slower.now)
+    assert slower.counts(6, held) == [1, 1, 8, 8, 1, 1]
 
 
 @pytest.mark.usefixtures("three_threads")

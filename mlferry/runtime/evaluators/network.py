@@ -33,6 +33,8 @@ class NetworkEvaluator(Parallel):
             such axis.
     """
 
+    has_one_call = True
+
     def __init__(self, model: model_pb2.Model, classes: CustomClasses) -> None:
         network = networks.network_of(model)
         assert network is not None
@@ -98,6 +100,27 @@ class NetworkEvaluator(Parallel):
         outputs = self.session.run(lent, self._wanted)
         return self._features({name: _own(x, lent) for name, x in outputs.items()})
 
+    def in_one_call(self, samples: Sequence[Features]) -> list[dict[str, Any]] | None:
+        """See `Parallel`."""
+        if not self._lends:
+            return None
+        fixed = self._fixed
+        blobs: Sequence[Features] = samples
+        if fixed is None or not all(inputs.fit(sample, fixed) for sample in samples):
+            blobs = [self.blobs(sample) for sample in samples]
+        names = [name for name, _ in self._inputs]
+        if any(len({each[name].shape for each in blobs}) != 1 for name in names):
+            return None
+        joined = {name: _joined([each[name] for each in blobs]) for name in names}
+        each = self.session.run_each(joined, self._wanted)
+        if each is None:
+            return None
+        results = self._features_of_each(each.blobs)
+        return [
+            self(sample) if fails else result
+            for sample, fails, result in zip(samples, each.fails, results, strict=True)
+        ]
+
     def many(self, samples: Sequence[Features]) -> list[dict[str, Any]] | None:
         """The outputs for several samples at once; None where they have to go one by one.
 
@@ -114,6 +137,20 @@ class NetworkEvaluator(Parallel):
             return None
         apart = ({name: x[:, i : i + 1] for name, x in outputs.items()} for i in range(len(inputs)))
         return [self._features(blobs) for blobs in apart]
+
+    def _features_of_each(self, outputs: dict[str, Array]) -> list[dict[str, Any]]:
+        """The outputs [n, ...] of n samples as the features of each have them."""
+        kinds = {kind.WhichOneof("Type") for _, kind in self._outputs}
+        if kinds == {"multiArrayType"} and not self.session.rank5:
+            outputs = {
+                name: inputs.to_user(name, outputs[name], kind) for name, kind in self._outputs
+            }
+            return [
+                dict(zip(outputs, values, strict=True))
+                for values in zip(*outputs.values(), strict=True)
+            ]
+        each = zip(*outputs.values(), strict=True)
+        return [self._features(dict(zip(outputs, values, strict=True))) for values in each]
 
     def _features(self, outputs: dict[str, Array]) -> dict[str, Any]:
         """The outputs as their features have them."""
@@ -139,6 +176,15 @@ def _lent(x: NDArray[Any]) -> Array:
     """An array as float32: if it is such already, the same memory, to which nothing may write."""
     result: Array = x.astype(np.float32, order="C", copy=False).view()
     result.flags.writeable = False
+    return result
+
+
+def _joined(values: Sequence[NDArray[Any]]) -> Array:
+    """Arrays of one shape as float32, [n, ...], in one piece."""
+    result = np.empty((len(values), *values[0].shape), np.float32)
+    np.stack(
+        values, out=result, casting="unsafe"
+    )  # by itself it keeps the order of transposed ones
     return result
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlferry.compiled import using
-from mlferry.lanes import Part, Shared, at_most, cores, lane_count, run_steps, share
+from mlferry.lanes import Part, Shared, allowed_lanes, at_most, cores, lane_count, run_steps, share
 from mlferry.runtime.threads.blas import one_thread
 
 __all__ = [
     "Part",
     "Shared",
+    "allowed_lanes",
     "at_most",
     "computing",
     "cores",

@@ -12,6 +12,7 @@ import numpy as np
 
 from mlferry import limits
 from mlferry.compiled import arrays as tasks
+from mlferry.compiled.samples import SamplePlan
 from mlferry.compiled.tasks import Table, TableTask, joined
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.lanes import WORTH_A_THREAD, AwakeSteps, SharingTrial, may_share
@@ -87,6 +88,7 @@ class ArrayPlan:
 
     Attributes:
         wrong: where tasks write a 1 for an index that names nothing.
+        alone: the same for one thread without Python; None where that is not possible.
 
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
@@ -134,6 +136,7 @@ class ArrayPlan:
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
         self._awake = AwakeSteps(self._runs)
+        self.alone = self._for_samples()
         self._trial = SharingTrial()
 
     def run(self) -> bool:
@@ -150,6 +153,25 @@ class ArrayPlan:
         else:
             run_steps(self._runs)
         return not self.wrong[0]
+
+    @property
+    def work(self) -> int:
+        """The multiplications that take as long as the tasks."""
+        return self._work
+
+    def _for_samples(self) -> SamplePlan | None:
+        """What `alone` is; views among the outputs are copied."""
+        if len(self._runs) != 1 or not isinstance(self._runs[0], Table):
+            return None
+        table, copies = self._runs[0], []
+        outputs = dict(self.outputs)
+        for name, x in self.outputs.items():
+            if not x.flags.c_contiguous:
+                outputs[name] = np.empty(x.shape, np.float32)
+                copies += tasks.moved(x, outputs[name])
+        if copies:
+            table = Table([*table.steps, copies])
+        return SamplePlan(table, list(self.inputs.values()), list(outputs.values()), self.wrong)
 
     def _run_alone(self) -> None:
         for run in self._runs:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlferry.compiled import is_active
+from mlferry.compiled.samples import SampleTable
+from mlferry.lanes import AwakeSteps, allowed_lanes
 from mlferry.runtime.planned import worth
 from mlferry.runtime.planned.arrays.plan import ArrayPlan, ArrayStep, part_of
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.pool import Pool, Shapes
-from mlferry.runtime.planned.region import Region
+from mlferry.runtime.planned.region import BlobsOfEach, Region
 from mlferry.runtime.planned.worth import Visits
 
 
@@ -40,13 +42,11 @@ class ArrayRegion(Region):
 
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
-        if not is_active() or any(name not in blobs for name in self.reads):
+        inputs = self._inputs(blobs)
+        if inputs is None:
             return None
-        inputs = [blobs[name] for name in self.reads]
         shapes = tuple(x.shape for x in inputs)
-        if self.pool.would_displace(shapes) and not self._visits.are_many(shapes):
-            return None
-        plan = self.pool.take(shapes, self._planned)
+        plan = self._taken(shapes)
         if plan is None:
             return None
         try:
@@ -58,9 +58,66 @@ class ArrayRegion(Region):
         finally:
             self.pool.give_back(shapes, plan)
 
+    def run_each(self, samples: Mapping[str, Array]) -> BlobsOfEach | None:
+        """See `Region`."""
+        given = self._inputs(samples)
+        if not given:
+            return None
+        inputs = [np.ascontiguousarray(x, np.float32) for x in given]
+        shapes, count = tuple(x.shape[1:] for x in inputs), len(inputs[0])
+        plans = self._several(shapes, count)
+        try:
+            alone = [plan.alone for plan in plans if plan.alone is not None]
+            if not alone:
+                return None
+            at_once = max(_LEAST_AT_ONCE * len(alone), _AT_ONCE // plans[0].work)
+            groups = [
+                SampleTable(alone, [x[first : first + at_once] for x in inputs])
+                for first in range(0, count, at_once)
+            ]
+            for group in groups:
+                AwakeSteps([group])()
+        finally:
+            for plan in plans:
+                self.pool.give_back(shapes, plan)
+        outputs = zip(*(group.outputs for group in groups), strict=True)
+        return BlobsOfEach(
+            {name: _whole(parts) for name, parts in zip(self.shown, outputs, strict=True)},
+            [bool(wrong) for group in groups for wrong in group.wrong],
+        )
+
+    def _inputs(self, blobs: Mapping[str, Array]) -> list[Array] | None:
+        """What it reads; None where no plan can."""
+        if not is_active() or any(name not in blobs for name in self.reads):
+            return None
+        return [blobs[name] for name in self.reads]
+
+    def _taken(self, shapes: Shapes) -> ArrayPlan | None:
+        if self.pool.would_displace(shapes) and not self._visits.are_many(shapes):
+            return None
+        return self.pool.take(shapes, self._planned)
+
+    def _several(self, shapes: Shapes, samples: int) -> list[ArrayPlan]:
+        """A plan for each thread that may take part; none where no plan takes these shapes."""
+        plan = self._taken(shapes)
+        if plan is None:
+            return []
+        if plan.alone is None:
+            return [plan]
+        more = [self.pool.take(shapes, self._planned) for _ in range(1, allowed_lanes(samples))]
+        return [plan, *(each for each in more if each is not None)]
+
     def _planned(self, shapes: Shapes) -> ArrayPlan:
         inputs = dict(zip(self.reads, shapes, strict=True))
         return ArrayPlan(self.steps, inputs, self._constants, self.shown)
+
+
+def _whole(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+_LEAST_AT_ONCE = 4  # samples of a thread
+_AT_ONCE = 1 << 31  # multiplications, after which Python may stop the rest
 
 
 def is_worth(steps: Sequence[ArrayStep]) -> bool:
