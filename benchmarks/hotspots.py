@@ -96,11 +96,13 @@ def shares(name: str, runs: int) -> tuple[float, Counter[str]]:
     with np.errstate(all="ignore"), at_most(1):
         for part in program.parts:
             made = part.region.run(blobs) if part.region else None
+            if made == {}:  # it ran with the part before
+                continue
             if made is not None and part.region:
                 blobs |= made
                 product = "products" if isinstance(part.region, ArrayRegion) else "convolutions"
                 for plans in part.region.pool.plans.values():
-                    for run in plans[0]._runs:
+                    for run in plans[0].runs:
                         if hasattr(run, "steps"):
                             works += compiled_steps(run, product)
                         else:

@@ -289,7 +289,7 @@ class Session:
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             parts = regions.scheduled(
-                left, outputs, constants, planned=self.planned, winograd=self.winograd
+                left, outputs, constants, planned=self.planned, winograd=self.winograd, chains=True
             )
             self._programs[outputs] = Program(constants, parts)
         return self._programs[outputs]

@@ -501,7 +501,7 @@ def test_compiled_code_goes_through_all_of_it(name: str) -> None:
         (region,) = [part.region for part in parts if part.region is not None]
         assert isinstance(region, MapRegion)
         ((plan,),) = region.pool.plans.values()
-        assert [type(run) for run in plan._runs] == [Table]
+        assert [type(run) for run in plan.runs] == [Table]
 
 
 @pytest.mark.parametrize("reader", ["shown", "read later", "alone"])

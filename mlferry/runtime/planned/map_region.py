@@ -38,6 +38,16 @@ class MapRegion(Region):
 
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
+        given = self.given(blobs)
+        return None if given is None else self._computed(*given)
+
+    def given(self, blobs: Mapping[str, Array]) -> tuple[list[Array], Shape] | None:
+        """What it reads, as maps [N, C, H, W], and the axes that N stands for.
+
+        Returns:
+            None where the layers have to run one by one. A map that is the same for all samples
+            has an N of 1.
+        """
         if any(name not in blobs for name in self.reads):
             return None
         inputs = [blobs[name] for name in self.reads]
@@ -55,13 +65,13 @@ class MapRegion(Region):
                 math.prod(x.shape[:-3]) > 1 or name not in self._broadcast
             ):
                 return None  # made of one sample, it has one
-        return self._computed([x.reshape(-1, *x.shape[-3:]) for x in wide], outer)
+        return [x.reshape(-1, *x.shape[-3:]) for x in wide], outer
 
     def _computed(self, maps: Sequence[Array], outer: Shape) -> dict[str, Array] | None:
         """All samples [N, C, H, W], one after another; `outer` are the axes that N stands for."""
         count = math.prod(outer)
         key = tuple(x.shape[1:] for x in maps)
-        plan = self.pool.take(key, self._planned)
+        plan = self.pool.take(key, self.planned)
         if plan is None:
             return None
         outputs = {
@@ -85,7 +95,7 @@ class MapRegion(Region):
         outputs: Mapping[str, Array],
     ) -> None:
         """Run one of `count` samples, in the memory of a plan that no other thread uses."""
-        plan = self.pool.take(key, self._planned)
+        plan = self.pool.take(key, self.planned)
         assert plan is not None  # one was made for these shapes
 
         def read() -> None:
@@ -97,7 +107,12 @@ class MapRegion(Region):
             plan.write(name, result[index])
         self.pool.give_back(key, plan)
 
-    def _planned(self, key: tuple[Shape, ...]) -> Plan:
+    def planned(self, key: tuple[Shape, ...]) -> Plan:
+        """A plan for the shapes [C, H, W] of what it reads.
+
+        Raises:
+            NotPlannedError: no plan takes them.
+        """
         shapes = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
         return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
 

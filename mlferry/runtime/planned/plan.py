@@ -120,6 +120,9 @@ class Plan:
         shown: the blobs that are wanted outside.
         winograd: whether convolutions may go by tiles, which round more.
 
+    Attributes:
+        runs: what makes the outputs of the inputs.
+
     Raises:
         NotPlannedError: a layer cannot be planned for these shapes.
     """
@@ -159,7 +162,7 @@ class Plan:
                 self.made.update(step.outputs)
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
-        self._runs = moves.joined(self._runs, self.compiled)
+        self.runs = moves.joined(self._runs, self.compiled)
 
     def read(self, name: str, planes: Array) -> None:
         """Take an input [C, H, W]."""
@@ -175,7 +178,7 @@ class Plan:
         Args:
             read: takes the inputs, while other threads wake.
         """
-        run_steps([read, *self._runs])
+        run_steps([read, *self.runs])
 
     # ---- what planners use -------------------------------------------------------------
 

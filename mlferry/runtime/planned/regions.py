@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from mlferry.compiled import is_active
@@ -47,6 +48,7 @@ def scheduled(
     *,
     planned: bool,
     winograd: bool,
+    chains: bool = False,
 ) -> list[PlannedRegion[S]]:
     """What to run for the wanted blobs, each with the blobs that it uses last.
 
@@ -56,12 +58,14 @@ def scheduled(
         constants: blobs that are the same in every run.
         planned: whether some may run as one.
         winograd: whether convolutions may go by tiles, which round more.
+        chains: whether the results of one part may come with those of the part before; see
+            `arrays.chain`.
     """
     groups: Groups[S] = [(None, [step]) for step in steps]
     if planned:
         groups = _with_maps(steps, outputs, winograd)
     if planned and is_active():
-        groups = _with_arrays(groups, outputs, constants)
+        groups = _with_arrays(groups, outputs, constants, chains)
     last_use = set(outputs)
     plan: list[PlannedRegion[S]] = []
     for region, inner in reversed(groups):
@@ -77,31 +81,57 @@ def _with_maps(steps: Sequence[S], outputs: frozenset[str], winograd: bool) -> G
         [(None, [step]) for step in steps],
         outputs,
         lambda step: step.part is not None,
-        _is_worth,
+        lambda inner, before: _is_worth(inner),
         lambda inner, shown: MapRegion(inner, shown, winograd),
     )
 
 
 def _with_arrays(
-    groups: Groups[S], outputs: frozenset[str], constants: Mapping[str, Array]
+    groups: Groups[S], outputs: frozenset[str], constants: Mapping[str, Array], chains: bool
 ) -> Groups[S]:
     """The same with parts on arrays as regions, of steps that are in none."""
     from mlferry.runtime.planned.arrays.region import ArrayRegion, is_worth
 
-    return _grouped(
+    def follows(inner: Sequence[S], before: Region | None) -> bool:
+        written = {name for step in inner for name in step.outputs}
+        read = {name for step in inner for name in step.inputs} - written - constants.keys()
+        return chains and isinstance(before, MapRegion) and bool(read) and read <= {*before.shown}
+
+    result = _grouped(
         groups,
         outputs,
         lambda step: step.array_part is not None,
-        is_worth,
+        lambda inner, before: follows(inner, before) or is_worth(inner),
         lambda inner, shown: ArrayRegion(inner, shown, constants),
     )
+    return _chained(result, outputs) if chains else result
+
+
+def _chained(groups: Groups[S], outputs: frozenset[str]) -> Groups[S]:
+    """The same with parts on arrays as the ends of what makes all that they read."""
+    from mlferry.runtime.planned.arrays.chain import ChainEnd, ChainRegion
+    from mlferry.runtime.planned.arrays.region import ArrayRegion
+
+    result = list(groups)
+    for place, (before, after) in enumerate(pairwise(groups)):
+        maps, arrays = before[0], after[0]
+        if not isinstance(maps, MapRegion) or not isinstance(arrays, ArrayRegion):
+            continue
+        if arrays.reads and {*arrays.reads} <= {*maps.shown}:
+            later = {
+                name for _, inner in groups[place + 2 :] for step in inner for name in step.reads
+            }
+            kept = [name for name in maps.shown if name in later | outputs]
+            result[place] = ChainRegion(maps, arrays, kept), before[1]
+            result[place + 1] = ChainEnd(arrays), after[1]
+    return result
 
 
 def _grouped(
     groups: Groups[S],
     outputs: frozenset[str],
     takes: Callable[[S], bool],
-    is_worth: Callable[[Sequence[S]], bool],
+    is_worth: Callable[[Sequence[S], Region | None], bool],
     region_of: Callable[[Sequence[S], Sequence[str]], Region],
 ) -> Groups[S]:
     """Groups reordered so that single steps that a plan takes are one region."""
@@ -114,7 +144,7 @@ def _grouped(
             return
         written = {name for step in waiting for name in step.outputs}
         later = {name for _, inner in rest for step in inner for name in step.reads} | outputs
-        if is_worth(waiting):
+        if is_worth(waiting, result[-1][0] if result else None):
             region = region_of(list(waiting), sorted(written & later))
             result.append((region, region.steps))
         else:

@@ -87,6 +87,7 @@ class ArrayPlan:
         shown: the blobs that are wanted outside.
 
     Attributes:
+        runs: what makes the outputs of the inputs.
         wrong: where tasks write a 1 for an index that names nothing.
         alone: the same for one thread without Python; None where that is not possible.
 
@@ -132,10 +133,10 @@ class ArrayPlan:
                     part_of(step).plan(self, step)
             self._release(step)
         self.outputs = {name: self._arrays[name] for name in shown}
-        self._runs = list(
+        self.runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
-        self._awake = AwakeSteps(self._runs)
+        self._awake = AwakeSteps(self.runs)
         self.alone = self._for_samples()
         self._trial = SharingTrial()
 
@@ -151,7 +152,7 @@ class ArrayPlan:
         elif self._work < _LONG:
             self._trial.run(self._run_alone, self._awake)
         else:
-            run_steps(self._runs)
+            run_steps(self.runs)
         return not self.wrong[0]
 
     @property
@@ -161,9 +162,9 @@ class ArrayPlan:
 
     def _for_samples(self) -> SamplePlan | None:
         """What `alone` is; views among the outputs are copied."""
-        if len(self._runs) != 1 or not isinstance(self._runs[0], Table):
+        if len(self.runs) != 1 or not isinstance(self.runs[0], Table):
             return None
-        table, copies = self._runs[0], []
+        table, copies = self.runs[0], []
         outputs = dict(self.outputs)
         for name, x in self.outputs.items():
             if not x.flags.c_contiguous:
@@ -174,7 +175,7 @@ class ArrayPlan:
         return SamplePlan(table, list(self.inputs.values()), list(outputs.values()), self.wrong)
 
     def _run_alone(self) -> None:
-        for run in self._runs:
+        for run in self.runs:
             run()
 
     # ---- what parts use ----------------------------------------------------------------

@@ -95,7 +95,7 @@ class ArrayRegion(Region):
     def _taken(self, shapes: Shapes) -> ArrayPlan | None:
         if self.pool.would_displace(shapes) and not self._visits.are_many(shapes):
             return None
-        return self.pool.take(shapes, self._planned)
+        return self.pool.take(shapes, self.planned)
 
     def _several(self, shapes: Shapes, samples: int) -> list[ArrayPlan]:
         """A plan for each thread that may take part; none where no plan takes these shapes."""
@@ -104,10 +104,15 @@ class ArrayRegion(Region):
             return []
         if plan.alone is None:
             return [plan]
-        more = [self.pool.take(shapes, self._planned) for _ in range(1, allowed_lanes(samples))]
+        more = [self.pool.take(shapes, self.planned) for _ in range(1, allowed_lanes(samples))]
         return [plan, *(each for each in more if each is not None)]
 
-    def _planned(self, shapes: Shapes) -> ArrayPlan:
+    def planned(self, shapes: Shapes) -> ArrayPlan:
+        """A plan for the shapes of what it reads.
+
+        Raises:
+            NotPlannedError: no plan takes them.
+        """
         inputs = dict(zip(self.reads, shapes, strict=True))
         return ArrayPlan(self.steps, inputs, self._constants, self.shown)
 
