@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from mlferry.compiled import vectors
+from mlferry.compiled.matrices import PANEL
 from mlferry.compiled.tasks import MapTask, Table, shares_of
 from mlferry.compiled.winograd import (
-    GROUP,
     PackedTiles,
     convolve_in_tiles,
     number_for,
@@ -25,7 +26,8 @@ from mlferry.runtime.threads import Part, lane_count
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
 _LEAST_TILES = 12  # of a task: with fewer, weights are read too often; for each so many bytes:
 _WEIGHTS = 4 << 20
-_LANE_TASKS = 2  # for each core: tasks of columns transform the same input again
+_LANE_TASKS = 2  # for each core, at most
+_TRANSFORM = 1 / 3  # how long a task transforms its input, in the time of a panel of columns
 
 
 def convolved(x: Array, weights: PackedTiles, y: Array, finish: Finish) -> Part:
@@ -87,16 +89,33 @@ def _parts(whole: MapTask) -> Sequence[MapTask]:
     Those of the same columns follow each other, as they read the same weights.
     """
     down, across = _extent(whole)
-    count, groups = whole.y.shape[2], -(-whole.y.shape[2] // (GROUP * vectors.LANES))
+    count = whole.y.shape[2]
     work = down * across * (whole.side + 2) ** 2 * whole.run * count
     weights = weight_bytes(whole.side, whole.run, count)
     fitting = max(1, down * across // (_LEAST_TILES * max(1, weights // _WEIGHTS)))
     rows = blocks(down, -(-down // min(fitting, shares_of(work))))
-    wanted = min(groups, -(-_LANE_TASKS * lane_count(work) // len(rows)))
-    columns = blocks(groups, -(-groups // wanted))
+    columns = _even_columns(count, len(rows), lane_count(work))
     return [
-        _columns(_rows(whole, *some), *others) for others in columns for some in rows
+        _columns(_rows(whole, *some), *others) for others in pairwise(columns) for some in rows
     ]  # fmt: skip
+
+
+def _even_columns(count: int, rows: int, lanes: int) -> Sequence[int]:
+    """Where the columns of tasks start and end, so that threads end as early as possible.
+
+    Args:
+        count: of all columns.
+        rows: how many tasks there are for the same columns.
+        lanes: how many threads share them.
+    """
+    panels = -(-count // PANEL)
+    most = min(panels, -(-_LANE_TASKS * lanes // rows))
+
+    def seconds(tasks: int) -> float:
+        return -(-tasks * rows // lanes) * (-(-panels // tasks) + _TRANSFORM)
+
+    tasks = min(range(1, most + 1), key=seconds)
+    return [min(count, panels * number // tasks * PANEL) for number in range(tasks + 1)]
 
 
 def _rows(task: MapTask, first: int, number: int) -> MapTask:
@@ -107,16 +126,15 @@ def _rows(task: MapTask, first: int, number: int) -> MapTask:
     return replace(task, x=task.x[top:], y=task.y[places], addends=addends)
 
 
-def _columns(task: MapTask, first: int, number: int) -> MapTask:
-    """A task for so many groups of channels of the result."""
+def _columns(task: MapTask, first: int, end: int) -> MapTask:
+    """A task for some channels of the result, in whole panels."""
     assert task.weights is not None
     assert task.bias is not None
-    group = GROUP * vectors.LANES
-    place = slice(first * group, (first + number) * group)
+    place = slice(first, end)
     return replace(
         task,
         y=task.y[..., place],
         addends=None if task.addends is None else task.addends[..., place],
-        weights=task.weights[:, task.run * first * group :],
+        weights=task.weights[:, task.run * first :],
         bias=task.bias[place],
     )
