@@ -32,7 +32,7 @@ _AT_ONCE = 1 << 16  # elements
 WORTH_A_THREAD = 1 << 22  # multiplications: to wake a thread takes about as long
 _MOST_PARTS = 16
 _PASSES = 32  # multiplications that take as long as a function such as an exponential
-_TRIES, _TRIED_AGAIN = 3, 64  # how often each way is timed, in so many runs
+_TRIES, _TRIED_AGAIN = 3, 128  # how often each way is timed, in so many runs
 _EAGER, _PAUSE = 300, 5e-5  # how often a thread asks without a pause, and seconds of one
 
 
@@ -106,6 +106,10 @@ class Mailbox(ABC):
     @abstractmethod
     def is_in_use(self) -> bool:
         """Whether the helper takes part in what was posted."""
+
+    @abstractmethod
+    def times(self) -> int:
+        """How often the helper has taken part."""
 
     @abstractmethod
     def close(self) -> None:
@@ -360,8 +364,11 @@ class AwakeSteps:
         self._walks = [walk for _, walk in self._steps if walk is not None]
         self._helpers = max((walk.threads for walk in self._walks), default=1) - 1
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         """Do all of it.
+
+        Returns:
+            whether another thread took part. None does where none is free, or before it is awake.
 
         Raises:
             Exception: what a step raises; later ones do not run.
@@ -372,7 +379,10 @@ class AwakeSteps:
             helpers.append(helper)
         try:
             made = [helper.attending(self._walks[0].mailbox) for helper in helpers]
-            self._go([mailbox for mailbox in made if mailbox is not None])
+            mailboxes = [mailbox for mailbox in made if mailbox is not None]
+            before = sum(mailbox.times() for mailbox in mailboxes)
+            self._go(mailboxes)
+            return sum(mailbox.times() for mailbox in mailboxes) > before
         finally:
             for helper in helpers:
                 _helpers.give_back(helper)
@@ -450,30 +460,39 @@ class SharingTrial:
     """Does something short on several threads or on one, whichever takes less time.
 
     A core that sleeps takes up to half a millisecond to wake, and begins with empty caches. So both
-    ways are timed by turns, a few times each, and again now and then.
+    ways are timed, a few times each, and again now and then.
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._seconds = {False: math.inf, True: math.inf}  # the least, by whether threads share
+        self._count = _TRIED_AGAIN  # of runs since it began to time
+        self._start()
 
-    def run(self, alone: Part, shared: Part) -> None:
+    def _start(self) -> None:
+        self._seconds = {True: math.inf, False: math.inf}  # the least, by whether threads share
+        self._left = {True: _TRIES, False: _TRIES}
+
+    def run(self, alone: Part, shared: Callable[[], bool]) -> None:
         """Do it in one of two ways that give the same.
 
         Args:
             alone: on this thread.
-            shared: on all that are free.
+            shared: on all that are free; gives whether there was one.
         """
-        place = self._count % _TRIED_AGAIN
+        if self._count >= _TRIED_AGAIN:
+            self._count = 0
+            self._start()
         self._count += 1
-        if place == 0:
-            self._seconds = {False: math.inf, True: math.inf}
-        tries = place < 2 * _TRIES
-        shares = place < _TRIES if tries else self._seconds[True] < self._seconds[False]
+        timed = max(self._left.values()) > 0
+        faster = self._seconds[True] < self._seconds[False]
+        shares = self._left[True] > 0 if timed else faster
         start = time.perf_counter()
-        (shared if shares else alone)()
-        if tries:
+        if shares:
+            shares = shared()
+        else:
+            alone()
+        if timed:
             self._seconds[shares] = min(self._seconds[shares], time.perf_counter() - start)
+            self._left[shares] -= 1
 
 
 def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:

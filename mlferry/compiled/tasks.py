@@ -238,10 +238,11 @@ def _walk(
 
 
 _NUMBERS, _PAIRS = (types.Array(types.int64, rank, "C") for rank in (1, 2))
-# What a mailbox holds: the state of its helper, and where the table is that is posted. A helper
-# goes to and comes from work, and goes away; who leads it posts, and withdraws at the end.
-_STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS = range(6)
-_FIELDS = 6
+# What a mailbox holds: the state of its helper, where the table is that is posted, and how often
+# the helper took part. A helper goes to and comes from work, and goes away; who leads it posts, and
+# withdraws at the end.
+_STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS, _TIMES = range(7)
+_FIELDS = 7
 _AWAY, _WAITS, _POSTED, _WORKS = range(4)
 _TAKEN, _FROM_END, _ENDED = range(3)  # what is counted of the tasks of a step
 _COUNTED = 3
@@ -297,6 +298,7 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
     state = _look(place)
     while state != _AWAY:
         if state == _POSTED and change(place, _POSTED, _WORKS):
+            mailbox[_TIMES] += 1
             steps = mailbox[_STEPS]
             _walk(
                 carray(memory_at(mailbox[_TABLE]), mailbox[_TASKS], TASK),
@@ -343,6 +345,10 @@ class TableMailbox(lanes.Mailbox):
     def is_in_use(self) -> bool:
         """See `lanes.Mailbox`."""
         return bool(self._numbers[_STATE] == _WORKS)
+
+    def times(self) -> int:
+        """See `lanes.Mailbox`."""
+        return int(self._numbers[_TIMES])
 
     def close(self) -> None:
         """See `lanes.Mailbox`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import threading
@@ -485,19 +486,46 @@ def test_a_trial_takes_the_faster_way_and_asks_again(
 ) -> None:
     clock, ways = 0.0, []
 
-    def work(shares: bool) -> None:
+    def work(shares: bool) -> bool:
         nonlocal clock
         ways.append(shares)
         clock += 1.0 if shares == is_faster else 2.0
+        return True
 
     monkeypatch.setattr(lanes.time, "perf_counter", lambda: clock)
     trial = lanes.SharingTrial()
     for _ in range(lanes._TRIED_AGAIN):
-        trial.run(lambda: work(False), lambda: work(True))
+        trial.run(functools.partial(work, False), functools.partial(work, True))
     tries = 2 * lanes._TRIES
     assert Counter(ways[:tries]) == {False: lanes._TRIES, True: lanes._TRIES}
     assert set(ways[tries:]) == {is_faster}
     is_faster = not is_faster  # what else runs on the machine has changed
     for _ in range(lanes._TRIED_AGAIN):
-        trial.run(lambda: work(False), lambda: work(True))
+        trial.run(functools.partial(work, False), functools.partial(work, True))
     assert ways[-1] == is_faster
+
+
+def test_a_trial_asks_until_a_thread_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs for which none was do not say how long it takes to share."""
+    clock, free, ways = 0.0, False, []
+
+    def alone() -> None:
+        nonlocal clock
+        ways.append("alone")
+        clock += 2.0
+
+    def shared() -> bool:
+        nonlocal clock
+        ways.append("shared" if free else "asked")
+        clock += 1.0 if free else 2.0
+        return free
+
+    monkeypatch.setattr(lanes.time, "perf_counter", lambda: clock)
+    trial = lanes.SharingTrial()
+    for _ in range(10):
+        trial.run(alone, shared)
+    assert ways == ["asked"] * 10
+    free = True
+    for _ in range(20):
+        trial.run(alone, shared)
+    assert ways[10:] == ["shared"] * 20
