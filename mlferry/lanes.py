@@ -277,9 +277,9 @@ class Shared:
 
 
 Way = Callable[[int, int], int]
-"""What a thread calls with the step from which it goes on, 0 at first, and its number; only one is
-0. It returns the step of which others have not ended their parts for a while, or the number of
-steps."""
+"""What a thread calls with the step from which it goes on, 0 at first, and its number, which no
+other has. It returns the step of which others have not ended their parts for a while, or the number
+of steps."""
 
 
 class Walk(ABC):
@@ -298,16 +298,18 @@ class Walk(ABC):
         """Makes one for such steps."""
 
     @abstractmethod
-    def begin(self, mailboxes: Sequence[Mailbox] = ()) -> Way:
+    def begin(self, threads: int, mailboxes: Sequence[Mailbox] = ()) -> Way:
         """A new way through them.
 
         Args:
-            mailboxes: of helpers that take part, if they are still there.
+            threads: how many may take part, at least 1. Those that do not come leave their share
+                to the others.
+            mailboxes: of helpers that are asked here, the threads from 1 on.
         """
 
     def __call__(self) -> None:
         """Go through them on this thread."""
-        _follow(self.begin(), self.length)
+        _follow(self.begin(1), self.length)
 
 
 def _follow(
@@ -394,7 +396,7 @@ class AwakeSteps:
                     step()
                     continue
                 opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
-                _follow(walk.begin(opened), walk.length)
+                _follow(walk.begin(1 + len(opened), opened), walk.length)
         except BaseException:
             # a helper may still write to what the caller uses again
             while any(mailbox.is_in_use() for mailbox in mailboxes):
@@ -423,7 +425,7 @@ class _Together:
 
     def __init__(self, steps: Sequence[Part], threads: int) -> None:
         self._ways = [
-            (step.begin(), step.length) if isinstance(step, Walk) else None for step in steps
+            (step.begin(threads), step.length) if isinstance(step, Walk) else None for step in steps
         ]
         self._lanes = [step.lanes if isinstance(step, Shared) else [[step]] for step in steps]
         self._claims = [iter(range(len(lanes[0]))) for lanes in self._lanes]

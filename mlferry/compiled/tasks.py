@@ -41,6 +41,7 @@ from mlferry.compiled.vectors import (
 )
 from mlferry.compiled.windows import copy_pixels, fill_pixels
 from mlferry.lanes import Part, Walk, lane_count
+from mlferry.memory import CACHE_LINE
 
 as_strided = np.lib.stride_tricks.as_strided
 _INFINITE = np.float32(np.inf)
@@ -206,30 +207,45 @@ def _pause(typing: object) -> Any:
 
 
 @called
+def _share(count: int, lane: int, lanes: int) -> int:
+    """Where the share of a thread starts, of so many tasks; there is a last one that ends them."""
+    return (count * lane + lanes - 1) // lanes
+
+
+@called
+def _all_ended(counts: NDArray[np.int64], step: int) -> int:
+    total = 0
+    for lane in range(counts.shape[0]):
+        total += _look(address(counts[lane, step, _ENDED:]))
+    return total
+
+
+@called
 def _walk(
     table: NDArray[Any],
     starts: NDArray[np.int64],
     counts: NDArray[np.int64],
     step: int,
     patience: int,
-    backward: int,
+    lane: int,
     scratch: int,
 ) -> int:
     """One thread's way through the steps; see `_go_through`."""
+    lanes = counts.shape[0]
     while step < starts.size - 1:
         count = starts[step + 1] - starts[step]
-        taken, ended = address(counts[_TAKEN, step:]), address(counts[_ENDED, step:])
-        from_end = address(counts[_FROM_END, step:])
-        number = 0
-        while _take(taken) < count:
-            place = starts[step] + number
-            if backward:
-                place = starts[step + 1] - 1 - _take(from_end)
-            number += 1
-            work(table[place].code, address(table[place:]), scratch)
-            _take(ended)
+        ended = address(counts[lane, step, _ENDED:])
+        for turn in range(lanes):
+            owner = (lane + turn) % lanes
+            first, end = _share(count, owner, lanes), _share(count, owner + 1, lanes)
+            taken = address(counts[owner, step, _TAKEN:])
+            while _look(taken) < end - first:
+                place = starts[step] + first + _take(taken)
+                if place < starts[step] + end:
+                    work(table[place].code, address(table[place:]), scratch)
+                    _take(ended)
         asked = 0
-        while _look(ended) < count:
+        while _all_ended(counts, step) < count:
             asked += 1
             if asked > patience:
                 return step
@@ -237,55 +253,59 @@ def _walk(
     return step
 
 
-_NUMBERS, _PAIRS = (types.Array(types.int64, rank, "C") for rank in (1, 2))
-# What a mailbox holds: the state of its helper, where the table is that is posted, and how often
-# the helper took part. A helper goes to and comes from work, and goes away; who leads it posts, and
-# withdraws at the end.
-_STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS, _TIMES = range(7)
-_FIELDS = 7
+_NUMBERS, _RECORDS = (types.Array(types.int64, rank, "C") for rank in (1, 3))
+# What a mailbox holds: the state of its helper, where the table is that is posted, which of the
+# threads it is then, and how often it took part. A helper goes to and comes from work, and goes
+# away; who leads it posts, and withdraws at the end.
+_STATE, _TABLE, _STARTS, _COUNTS, _STEPS, _TASKS, _LANE, _LANES, _TIMES = range(9)
+_FIELDS = 9
 _AWAY, _WAITS, _POSTED, _WORKS = range(4)
-_TAKEN, _FROM_END, _ENDED = range(3)  # what is counted of the tasks of a step
-_COUNTED = 3
+# What is counted for each thread and step: how many of its tasks are taken, by whomever, and how
+# many tasks it has ended. Each record fills a line of a cache, as others wait for one that changes.
+_TAKEN, _ENDED = range(2)
+_RECORD = CACHE_LINE // 8
 _NOBODY = np.zeros(0, np.int64)
 
 
-@kernel(TABLE, _NUMBERS, _PAIRS, WHOLE, WHOLE, WHOLE, SCRATCH, _NUMBERS, returns=WHOLE)
+@kernel(TABLE, _NUMBERS, _RECORDS, WHOLE, WHOLE, WHOLE, SCRATCH, _NUMBERS, returns=WHOLE)
 def _go_through(
     table: NDArray[Any],
     starts: NDArray[np.int64],
     counts: NDArray[np.int64],
     step: int,
     patience: int,
-    backward: int,
+    lane: int,
     scratch: Array,
     mailboxes: NDArray[np.int64],
 ) -> int:
     """One thread's way through the steps.
 
-    One thread takes the first tasks of each step, and others the last ones. So a thread mostly
-    reads what it has written, and the weights that it has read before, which are in its cache.
+    Each takes its share of the tasks of a step, and then what is left of those of others. So a
+    thread mostly reads what it has written, and the weights that it has read before, which are in
+    its cache, and counts by itself: a number that another core has changed takes as long to reach
+    as a short task.
 
     Args:
         table: the tasks of all steps.
         starts: the first task of each step, and the number of all.
-        counts: [3, steps], how many tasks threads have taken, from the end and in all, and how many
-            have ended.
+        counts: [threads, steps, ...], a record for each.
         step: where to start.
         patience: how often to ask whether others have ended.
-        backward: whether it is not the one thread that takes the first tasks.
+        lane: which of the threads it is.
         scratch: see `vectors.scratch`.
         mailboxes: where those of helpers are that may take part.
 
     Returns:
         the step of which others have not ended their tasks; at the end, the number of steps.
     """
-    for place in mailboxes:
+    for number, place in enumerate(mailboxes):
         mailbox = carray(memory_at(place), _FIELDS, np.int64)
         mailbox[_TABLE], mailbox[_STARTS] = address(table), address(starts)
         mailbox[_COUNTS], mailbox[_STEPS] = address(counts), starts.size - 1
         mailbox[_TASKS] = table.size
+        mailbox[_LANE], mailbox[_LANES] = number + 1, counts.shape[0]
         change(place, _WAITS, _POSTED)
-    step = _walk(table, starts, counts, step, patience, backward, address(scratch))
+    step = _walk(table, starts, counts, step, patience, lane, address(scratch))
     for place in mailboxes:
         change(place, _POSTED, _WAITS)
     return step
@@ -299,12 +319,12 @@ def _attend(mailbox: NDArray[np.int64], moment: int, patience: int, scratch: Arr
     while state != _AWAY:
         if state == _POSTED and change(place, _POSTED, _WORKS):
             mailbox[_TIMES] += 1
-            steps = mailbox[_STEPS]
+            lanes, steps = mailbox[_LANES], mailbox[_STEPS]
             _walk(
                 carray(memory_at(mailbox[_TABLE]), mailbox[_TASKS], TASK),
                 carray(memory_at(mailbox[_STARTS]), steps + 1, np.int64),
-                carray(memory_at(mailbox[_COUNTS]), (_COUNTED, steps), np.int64),
-                0, patience, 1, address(scratch),
+                carray(memory_at(mailbox[_COUNTS]), (lanes, steps, _RECORD), np.int64),
+                0, patience, mailbox[_LANE], address(scratch),
             )  # fmt: skip
             change(place, _WORKS, _WAITS)
             asked = 0
@@ -377,14 +397,14 @@ class Rows(Walk):
         self._starts = np.array([0, *accumulate(counts)], np.int64)
         super().__init__(len(counts), lane_count(max(counts, default=0)))
 
-    def begin(self, mailboxes: Sequence[lanes.Mailbox] = ()) -> lanes.Way:
+    def begin(self, threads: int, mailboxes: Sequence[lanes.Mailbox] = ()) -> lanes.Way:
         """See `Walk`."""
-        counts = np.zeros((_COUNTED, self.length), np.int64)
+        counts = np.zeros((threads, self.length, _RECORD), np.int64)
         posted = _NOBODY
         if mailboxes:
             posted = np.array([each.keep(self, counts) for each in mailboxes], np.int64)
         return lambda step, thread: _go_through(
-            self.rows, self._starts, counts, step, _PATIENCE, thread > 0, scratch(), posted
+            self.rows, self._starts, counts, step, _PATIENCE, thread, scratch(), posted
         )
 
     def mailbox(self) -> lanes.Mailbox:

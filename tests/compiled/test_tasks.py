@@ -121,17 +121,17 @@ def test_a_helper_does_all_of_what_is_posted_where_nobody_else_does() -> None:
     assert is_awake(1)
     (helper,) = lanes._helpers._idle
     before = helper.mailbox.times()
-    mailbox, counts = helper.mailbox, np.zeros((tasks._COUNTED, table.length), np.int64)
+    mailbox, counts = helper.mailbox, np.zeros((2, table.length, tasks._RECORD), np.int64)
     assert isinstance(mailbox, tasks.TableMailbox)
     mailbox.keep(table, counts)
     for each in maps[1:]:
         each.fill(np.nan)
     places = [tasks._number(each) for each in (table.rows, table._starts, counts)]
-    mailbox._numbers[1 : tasks._TIMES] = *places, table.length, table.rows.size
+    mailbox._numbers[1 : tasks._TIMES] = *places, table.length, table.rows.size, 1, 2
     mailbox._numbers[tasks._STATE] = tasks._POSTED
     assert is_awake(1)
     np.testing.assert_array_equal(maps[-1], maps[0][::-1])
-    np.testing.assert_array_equal(counts[tasks._ENDED], [2, 2, 2])
+    np.testing.assert_array_equal(counts[:, :, tasks._ENDED], [[0, 0, 0], [2, 2, 2]])
     assert mailbox.times() == before + 1
     mailbox.close()
 
