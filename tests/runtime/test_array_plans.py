@@ -637,6 +637,28 @@ def test_lists_of_anything_that_single_runs_take(given: str, threads: int | None
         np.testing.assert_array_equal(each[last], expected)
 
 
+@pytest.mark.parametrize("most", [40 * STEPS * SIZE, 40 * STEPS * SIZE - 1])
+def test_large_inputs_are_not_copied_for_one_call(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlferry.runtime.evaluators.network._JOINED_MOST", most)
+    run_each, found = Session.run_each, []
+
+    def noted(session: Session, samples: Any, outputs: Any) -> Any:
+        found.append(len(samples["x"]))
+        return run_each(session, samples, outputs)
+
+    monkeypatch.setattr(Session, "run_each", noted)
+    network = Network()
+    last = encoder(network)
+    network.output(last)
+    model = mlferry.MLModel(network.model())
+    samples = [{"x": normal(1, STEPS, SIZE, seed=seed)} for seed in range(40)]
+    right = [model.predict(sample)[last] for sample in samples]
+    np.testing.assert_array_equal([each[last] for each in model.predict(samples)], right)
+    assert found == ([40] if most == 40 * STEPS * SIZE else [])
+
+
 @pytest.mark.usefixtures("three_cores")
 def test_lists_of_several_shapes() -> None:
     network = Network()

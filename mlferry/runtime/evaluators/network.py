@@ -111,6 +111,9 @@ class NetworkEvaluator(Parallel):
         names = [name for name, _ in self._inputs]
         if any(len({each[name].shape for each in blobs}) != 1 for name in names):
             return None
+        size = sum(blobs[0][name].size for name in names)
+        if size * len(blobs) > _JOINED_MOST:  # copies of large inputs save nothing
+            return None
         joined = {name: _joined([each[name] for each in blobs]) for name in names}
         each = self.session.run_each(joined, self._wanted)
         if each is None:
@@ -193,6 +196,7 @@ def _own(x: Array, lent: dict[str, Array]) -> Array:
     return x.copy() if any(np.may_share_memory(x, other) for other in lent.values()) else x
 
 
+_JOINED_MOST = 1 << 24  # values of all samples that go in one call
 _ONE_BY_ONE = ("convolution", "pooling")  # the planned runtime takes sample after sample
 
 
