@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mlferry.compiled.kinds import Kind, work
 from mlferry.compiled.record import TASK
 from mlferry.compiled.tasks import Rows, Table, change, place_of
-from mlferry.compiled.vectors import Array, memory_at
+from mlferry.compiled.vectors import Array, called, memory_at
 
 # What is written of a plan, followed by the address and the size of each input and output.
 _STATE, _ROWS, _COUNT, _WRONG = range(4)
@@ -51,14 +51,24 @@ class SamplePlan:
         return [_FREE, place_of(rows.view(np.byte)), rows.size, place_of(self.wrong), *sizes]
 
 
+@called
+def _copy(source: int, target: int, count: int) -> None:
+    x, y = (
+        carray(memory_at(source), count, np.float32),
+        carray(memory_at(target), count, np.float32),
+    )
+    for index in range(count):
+        y[index] = x[index]
+
+
 @Kind
 def run_sample(place: int, room: int) -> None:
     """One sample, by a plan that no other thread uses.
 
     At `x` lie the addresses of its inputs, of its results, and of a place for what its tasks write
-    of wrong indices. At `weights` lie the numbers of plans, of which there are as many
-    as threads at least, and `weight_step` bytes from one to the next; they have `width` inputs and
-    `height` outputs.
+    of wrong indices. At `weights` lie the numbers of `segments` plans, at least as many as threads,
+    `weight_step` bytes from one to the next; they have `width` inputs and `height` outputs. `step`
+    is the size of a row of their tables.
     """
     task = carray(memory_at(place), 1, TASK)[0]
     values = carray(memory_at(task.x), task.width + task.height + 1, np.int64)
@@ -72,21 +82,14 @@ def run_sample(place: int, room: int) -> None:
     wrong = carray(memory_at(plan[_WRONG]), 1, np.int64)
     wrong[0] = 0
     for each in range(task.width):
-        size = plan[_FIELDS + 2 * each + 1]
-        source = carray(memory_at(values[each]), size, np.float32)
-        target = carray(memory_at(plan[_FIELDS + 2 * each]), size, np.float32)
-        for index in range(size):
-            target[index] = source[index]
+        at = _FIELDS + 2 * each
+        _copy(values[each], plan[at], plan[at + 1])
     rows = carray(memory_at(plan[_ROWS]), plan[_COUNT], TASK)
     for index in range(rows.size):
         work(rows[index].code, plan[_ROWS] + index * task.step, room)
-    for each in range(task.height):
-        at = _FIELDS + 2 * (task.width + each)
-        size = plan[at + 1]
-        source = carray(memory_at(plan[at]), size, np.float32)
-        target = carray(memory_at(values[task.width + each]), size, np.float32)
-        for index in range(size):
-            target[index] = source[index]
+    for each in range(task.width, task.width + task.height):
+        at = _FIELDS + 2 * each
+        _copy(plan[at], values[each], plan[at + 1])
     carray(memory_at(values[task.width + task.height]), 1, np.int64)[0] = wrong[0]
     change(number, _IN_USE, _FREE)
 

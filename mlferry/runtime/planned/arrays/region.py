@@ -70,7 +70,7 @@ class ArrayRegion(Region):
             alone = [plan.alone for plan in plans if plan.alone is not None]
             if not alone:
                 return None
-            at_once = max(_LEAST_AT_ONCE * len(alone), _AT_ONCE // plans[0].work)
+            at_once = max(_LEAST_AT_ONCE * len(alone), _AT_ONCE // max(1, plans[0].work))
             groups = [
                 SampleTable(alone, [x[first : first + at_once] for x in inputs])
                 for first in range(0, count, at_once)
