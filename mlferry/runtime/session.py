@@ -102,7 +102,8 @@ class Session:
         classes = resolve(custom, custom_layers)
         self._steps = [self._step(layer, classes, False) for layer in network.layers]
         self.blobs = {blob for step in self._steps for blob in step.reads | step.writes}
-        self._programs: dict[frozenset[str], Program] = {}
+        self._written = {blob for step in self._steps for blob in step.writes}
+        self._programs: dict[tuple[frozenset[str], bool], Program] = {}
         self._checked: set[tuple[int, tuple[tuple[int, ...], ...]]] = set()
 
     def _step(
@@ -151,7 +152,8 @@ class Session:
         """
         self.check_names(inputs, outputs)
         with computing(self.threads, self.compiled):
-            program = self._program(frozenset(outputs))
+            # the end of a chain looks whether its blobs are there: none may be an input
+            program = self._program(frozenset(outputs), self._written.isdisjoint(inputs))
             blobs = Blobs({**inputs, **program.constants})
             for planned in program.parts:
                 computed = planned.region.run(blobs) if planned.region is not None else None
@@ -282,17 +284,23 @@ class Session:
                 params += self.layer_params(body)
         return params
 
-    def _program(self, outputs: frozenset[str]) -> Program:
+    def _program(self, outputs: frozenset[str], chains: bool = True) -> Program:
         """The steps that the wanted blobs need, each with the blobs that it is the last to use."""
-        if outputs not in self._programs:
+        key = outputs, chains
+        if key not in self._programs:
             steps = self.needed(outputs)
             constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             parts = regions.scheduled(
-                left, outputs, constants, planned=self.planned, winograd=self.winograd, chains=True
+                left,
+                outputs,
+                constants,
+                planned=self.planned,
+                winograd=self.winograd,
+                chains=chains,
             )
-            self._programs[outputs] = Program(constants, parts)
-        return self._programs[outputs]
+            self._programs[key] = Program(constants, parts)
+        return self._programs[key]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
         """The outputs of layers that depend on constants only, computed once.

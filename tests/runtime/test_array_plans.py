@@ -592,10 +592,10 @@ def test_what_single_runs_refuse_is_refused_in_a_list(
     for place, index in ((0, 7), (21, -8), (39, 1e9)):
         wrong = indices.copy()
         wrong[place, 0, 3] = index
-        before = []
-        with pytest.raises(PredictionError, match=r"running gather 'look up'"):  # noqa: PT012
-            for result in model.predict(iter([{"x": x} for x in wrong])):
-                before.append(result[last])
+        before: list[Array] = []
+        results = model.predict(iter([{"x": x} for x in wrong]))
+        with pytest.raises(PredictionError, match=r"running gather 'look up'"):
+            before.extend(result[last] for result in results)
         np.testing.assert_array_equal(before, right[:place] if place else [])
         with pytest.raises(PredictionError, match=r"running gather 'look up'"):
             model.predict([{"x": x} for x in wrong])

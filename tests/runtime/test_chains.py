@@ -199,6 +199,19 @@ def test_several_samples_at_once_go_part_by_part(name: str) -> None:
             np.testing.assert_allclose(found, right[blob], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_end_may_make_a_blob_of_the_name_of_an_input(batch: int) -> None:
+    """Whether both parts have run is not told by the names that are there."""
+    network = Network(batch)
+    network.softmax(network.flat(network.mean(network.conv())))
+    network.network.layers[-1].output[0] = "x"  # as a builder refuses
+    session, plain = Session(network.network), Session(network.network, planned=False)
+    x = normal(batch, 20, *SIZE)
+    for _ in range(2):
+        found, right = (each.run({"x": x}, ["x"])["x"] for each in (session, plain))
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-5)
+
+
 def test_other_shapes_of_the_input() -> None:
     network = Network()
     outputs = pixels_first(network)
