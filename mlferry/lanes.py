@@ -188,9 +188,8 @@ class _Helpers:
         self._idle: list[_Helper] = []
         self._count = 0
         self._looked = -1.0
-        self._free = deque(
-            [0], maxlen=2
-        )  # the last two looks, so that a short-lived process does not count
+        # the last two looks, so that a short-lived process does not count
+        self._free = deque([0], maxlen=2)
 
     def take(self) -> _Helper | None:
         """An idle helper; None if all of them work, or other processes use the cores."""
@@ -322,8 +321,8 @@ def _follow(
 
 
 def may_share() -> bool:
-    """Whether several threads may share anything now."""
-    return allowed_lanes(2) > 1
+    """Whether several threads may share anything here; see `at_most`."""
+    return _allowed.get() > 1
 
 
 def allowed_lanes(parts: int) -> int:
@@ -377,25 +376,28 @@ class AwakeSteps:
         """
         most = min(self._helpers, _allowed.get() - 1)
         helpers: list[_Helper] = []
-        while len(helpers) < most and (helper := _helpers.take()) is not None:
-            helpers.append(helper)
+        mailboxes: list[Mailbox] = []
         try:
-            made = [helper.attending(self._walks[0].mailbox) for helper in helpers]
-            mailboxes = [mailbox for mailbox in made if mailbox is not None]
-            before = sum(mailbox.times() for mailbox in mailboxes)
+            while len(helpers) < most and (helper := _helpers.take()) is not None:
+                helpers.append(helper)
+                mailbox = helper.attending(self._walks[0].mailbox)
+                if mailbox is not None:
+                    mailboxes.append(mailbox)
+            before = [mailbox.times() for mailbox in mailboxes]
             self._go(mailboxes)
-            return sum(mailbox.times() for mailbox in mailboxes) > before
+            return before != [mailbox.times() for mailbox in mailboxes]
         finally:
             for helper in helpers:
                 _helpers.give_back(helper)
 
     def _go(self, mailboxes: Sequence[Mailbox]) -> None:
+        opened = mailboxes
         try:
             for step, walk in self._steps:
                 if walk is None:
                     step()
+                    opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
                     continue
-                opened = [mailbox for mailbox in mailboxes if mailbox.is_open()]
                 _follow(walk.begin(1 + len(opened), opened), walk.length)
         except BaseException:
             # a helper may still write to what the caller uses again
@@ -472,6 +474,7 @@ class SharingTrial:
     def _start(self) -> None:
         self._seconds = {True: math.inf, False: math.inf}  # the least, by whether threads share
         self._left = {True: _TRIES, False: _TRIES}
+        self._is_timing = True
 
     def run(self, alone: Part, shared: Callable[[], bool]) -> None:
         """Do it in one of two ways that give the same.
@@ -484,17 +487,21 @@ class SharingTrial:
             self._count = 0
             self._start()
         self._count += 1
-        timed = max(self._left.values()) > 0
-        faster = self._seconds[True] < self._seconds[False]
-        shares = self._left[True] > 0 if timed else faster
+        if not self._is_timing:
+            if self._seconds[True] < self._seconds[False]:
+                shared()
+            else:
+                alone()
+            return
         start = time.perf_counter()
+        shares = self._left[True] > 0
         if shares:
             shares = shared()
         else:
             alone()
-        if timed:
-            self._seconds[shares] = min(self._seconds[shares], time.perf_counter() - start)
-            self._left[shares] -= 1
+        self._seconds[shares] = min(self._seconds[shares], time.perf_counter() - start)
+        self._left[shares] -= 1
+        self._is_timing = max(self._left.values()) > 0
 
 
 def in_slices(work: Callable[[slice], R], array: NDArray[Any]) -> list[R]:

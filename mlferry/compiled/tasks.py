@@ -340,6 +340,7 @@ class TableMailbox(lanes.Mailbox):
 
     def __init__(self) -> None:
         self._numbers = np.zeros(_FIELDS, np.int64)
+        self._fields = self._numbers.data  # the same; reading one makes no number of NumPy's
         self._kept: object = None
         self._is_attended = False  # until `attend` has ended, whatever the state is
 
@@ -360,15 +361,15 @@ class TableMailbox(lanes.Mailbox):
 
     def is_open(self) -> bool:
         """See `lanes.Mailbox`."""
-        return bool(self._numbers[_STATE] == _WAITS)
+        return self._fields[_STATE] == _WAITS
 
     def is_in_use(self) -> bool:
         """See `lanes.Mailbox`."""
-        return bool(self._numbers[_STATE] == _WORKS)
+        return self._fields[_STATE] == _WORKS
 
     def times(self) -> int:
         """See `lanes.Mailbox`."""
-        return int(self._numbers[_TIMES])
+        return self._fields[_TIMES]
 
     def close(self) -> None:
         """See `lanes.Mailbox`."""

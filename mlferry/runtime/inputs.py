@@ -118,11 +118,15 @@ def to_user(name: str, value: Any, feature: ft.FeatureType) -> Any:
     if kind == "imageType":
         return images.from_blob(name, value, feature.imageType)
     if kind == "multiArrayType":
-        dtype = features.DTYPES.get(feature.multiArrayType.dataType, "float32")
-        return np.asarray(value).astype(dtype, copy=False)
+        return np.asarray(value).astype(dtype_of(feature), copy=False)
     if kind == "int64Type" and np.size(value) == 1 and not isinstance(value, str):
         return round(float(np.reshape(value, -1)[0]))
     return values.to_feature(name, value, feature)
+
+
+def dtype_of(feature: ft.FeatureType) -> np.dtype[Any]:
+    """The type of the values that a multi-array comes with."""
+    return np.dtype(features.DTYPES.get(feature.multiArrayType.dataType, "float32"))
 
 
 def _numbers(name: str, value: object) -> Array:

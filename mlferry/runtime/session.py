@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 
 from mlferry import limits
-from mlferry.compiled import checked
+from mlferry.compiled import checked, using
 from mlferry.custom import CustomLayer, Instance
 from mlferry.errors import MlferryError, PredictionError, SpecError
 from mlferry.layers import versions
@@ -22,9 +22,9 @@ from mlferry.layers.params import Params
 from mlferry.registry import did_you_mean
 from mlferry.runtime.custom import CustomClasses, resolve
 from mlferry.runtime.planned import regions
-from mlferry.runtime.planned.region import BlobsOfEach
+from mlferry.runtime.planned.region import BlobsOfEach, Region
 from mlferry.runtime.steps import Step
-from mlferry.runtime.threads import computing
+from mlferry.runtime.threads import at_most, computing, on_numpy
 from mlferry.spec import networks
 from mlferry.spec.proto import neural_network_pb2 as nn
 
@@ -48,10 +48,12 @@ class Program:
     Attributes:
         constants: blobs that are the same in every run, computed already.
         parts: what runs, in order.
+        whole: the part that makes all of them of what the network is given, if one does.
     """
 
     constants: Mapping[str, Array]
     parts: list[regions.PlannedRegion[Step]]
+    whole: Region | None
 
 
 class Ending(Enum):
@@ -151,19 +153,32 @@ class Session:
             PredictionError: a blob does not exist, or shapes do not fit a layer.
         """
         self.check_names(inputs, outputs)
-        with computing(self.threads, self.compiled):
+        with at_most(self.threads), using(self.compiled):
             # the end of a chain looks whether its blobs are there: none may be an input
             program = self._program(frozenset(outputs), self._written.isdisjoint(inputs))
-            blobs = Blobs({**inputs, **program.constants})
-            for planned in program.parts:
-                computed = planned.region.run(blobs) if planned.region is not None else None
-                if computed is not None:
-                    blobs |= computed
-                else:
-                    self.run_body(planned.steps, blobs)
-                for name in planned.frees:
-                    blobs.pop(name, None)
-        return self.chosen(blobs, outputs)
+            if program.whole is not None:
+                made = program.whole.run(inputs)
+                if made is not None:
+                    return {name: made[name] for name in outputs}
+            with on_numpy():
+                return self.chosen(self._run_parts(program, inputs), outputs)
+
+    def _run_parts(self, program: Program, inputs: Mapping[str, Array]) -> Blobs:
+        """The blobs that a program makes of its inputs, and has not freed.
+
+        What is `whole` has been tried: its layers run one by one.
+        """
+        blobs = Blobs({**inputs, **program.constants})
+        for planned in program.parts:
+            region = planned.region if planned.region is not program.whole else None
+            computed = region.run(blobs) if region is not None else None
+            if computed is not None:
+                blobs |= computed
+            else:
+                self.run_body(planned.steps, blobs)
+            for name in planned.frees:
+                blobs.pop(name, None)
+        return blobs
 
     def run_each(self, samples: Mapping[str, Array], outputs: Sequence[str]) -> BlobsOfEach | None:
         """Evaluate several samples in one call, on the threads that are free.
@@ -175,14 +190,9 @@ class Session:
         Returns:
             the outputs of each sample; None where `run` has to evaluate them.
         """
-        with computing(self.threads, self.compiled):
-            program = self._program(frozenset(outputs))
-            if len(program.parts) != 1:
-                return None
-            region = program.parts[0].region
-            if region is None or set(outputs) != set(region.shown):
-                return None
-            return region.run_each(samples)
+        with at_most(self.threads), using(self.compiled):
+            whole = self._program(frozenset(outputs)).whole
+            return None if whole is None else whole.run_each(samples)
 
     def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
         """Raise a `PredictionError` if the network lacks a wanted blob."""
@@ -289,7 +299,8 @@ class Session:
         key = outputs, chains
         if key not in self._programs:
             steps = self.needed(outputs)
-            constants = self._folded(steps) if self.planned else {}
+            with on_numpy():
+                constants = self._folded(steps) if self.planned else {}
             left = [step for step in steps if not (step.outputs and step.writes <= set(constants))]
             parts = regions.scheduled(
                 left,
@@ -299,7 +310,7 @@ class Session:
                 winograd=self.winograd,
                 chains=chains,
             )
-            self._programs[key] = Program(constants, parts)
+            self._programs[key] = Program(constants, parts, _whole(parts, outputs, constants))
         return self._programs[key]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
@@ -320,6 +331,22 @@ class Session:
                     folded = blobs
             seen |= step.reads
         return folded
+
+
+def _whole(
+    parts: Sequence[regions.PlannedRegion[Step]],
+    outputs: frozenset[str],
+    constants: Mapping[str, Array],
+) -> Region | None:
+    """See `Program`."""
+    region = parts[0].region if len(parts) == 1 else None
+    if (
+        region is None
+        or outputs != {*region.shown}
+        or not constants.keys().isdisjoint(region.reads)
+    ):
+        return None
+    return region
 
 
 def _is_constant(step: Step) -> bool:

@@ -17,8 +17,10 @@ from mlferry.errors import PredictionError, SpecError
 from mlferry.layers.builder import Builder
 from mlferry.runtime.planned import worth
 from mlferry.runtime.planned.arrays import parts
+from mlferry.runtime.planned.arrays.plan import ArrayPlan
 from mlferry.runtime.planned.arrays.region import ArrayRegion
 from mlferry.runtime.session import Session
+from mlferry.runtime.threads import blas
 
 STEPS, SIZE = 18, 20
 Array = np.ndarray
@@ -481,6 +483,54 @@ def test_the_bits_are_the_same_on_any_number_of_cores(
         session = Session(network.network)
         for _ in range(20):
             np.testing.assert_array_equal(session.run(sample, [last])[last], right)
+
+
+def test_layers_that_are_left_to_numpy_multiply_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And never warn, whether the plan is all of the network or a part of it."""
+    seen, number = [], [4]
+    monkeypatch.setattr(
+        blas, "control", lambda: blas.Control(lambda: number[0], lambda n: number.__setitem__(0, n))
+    )
+    evaluate = ArrayPlan.evaluate
+
+    def watched(plan: ArrayPlan, step: Any, kernel: Any) -> None:
+        def seeing(*operands: Array) -> Any:
+            seen.append((number[0], {*np.geterr().values()}))
+            return kernel(*operands)
+
+        evaluate(plan, step, seeing)
+
+    monkeypatch.setattr(ArrayPlan, "evaluate", watched)
+    network = Network()
+    last = functions(network)
+    alone = Session(network.network)
+    alone.run({"x": normal(1, STEPS, SIZE)}, [last])
+    assert alone._program(frozenset([last])).whole is not None
+    count = len(seen)
+    partly = Session(network.network)
+    partly.run({"x": normal(1, STEPS, SIZE)}, [last, "x"])
+    assert partly._program(frozenset([last, "x"])).whole is None
+    assert seen == [(1, {"ignore"})] * 2 * count
+    assert count
+    assert number == [4]
+
+
+def test_a_plan_that_cannot_run_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network((1, 4))
+    table = network.constant(7, SIZE)
+    network.layer("gather", "look up", [table, "x"], ["rows"], axis=0)
+    last = network.norm(network.dense("rows", SIZE))
+    tried: list[object] = []
+    run = ArrayRegion.run
+    monkeypatch.setattr(ArrayRegion, "run", lambda self, x: tried.append(x) or run(self, x))
+    session = Session(network.network)
+    with pytest.raises(PredictionError, match=r"running gather 'look up'"):
+        session.run({"x": np.array([[0, 1, 2, 7]], np.float32)}, [last])
+    assert len(tried) == 1
+    session.run({"x": np.array([[0, 1, 2, 6]], np.float32)}, [last])
+    assert len(tried) == 2
 
 
 def test_an_error_of_a_layer_names_it_and_leaves_the_plan_usable() -> None:

@@ -14,7 +14,9 @@ from mlferry.compiled import using
 from mlferry.layers.builder import Builder
 from mlferry.runtime.planned import winograd
 from mlferry.runtime.planned.map_region import MapRegion
+from mlferry.runtime.planned.plan import Plan
 from mlferry.runtime.session import Session
+from mlferry.runtime.threads import blas
 from mlferry.spec.proto import neural_network_pb2 as nn
 
 RNG = np.random.default_rng(17)
@@ -337,6 +339,28 @@ def test_regions_are_used() -> None:
         (item,) = session._program(frozenset([last])).parts
         assert isinstance(item.region, MapRegion)
         assert item.region.run({"x": normal(1, 6, *SIZE)}) is not None, name
+
+
+def test_a_planned_part_multiplies_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is all of the network."""
+    seen, number = [], [4]
+    monkeypatch.setattr(
+        blas, "control", lambda: blas.Control(lambda: number[0], lambda n: number.__setitem__(0, n))
+    )
+    run = Plan.run
+
+    def watched(plan: Plan, read: Callable[[], None]) -> None:
+        seen.append((number[0], {*np.geterr().values()}))
+        run(plan, read)
+
+    monkeypatch.setattr(Plan, "run", watched)
+    network = Network()
+    last = fire(network)
+    session = Session(network.network, compiled=False)
+    session.run({"x": normal(1, 6, *SIZE)}, [last])
+    assert session._program(frozenset([last])).whole is not None
+    assert seen == [(1, {"ignore"})]
+    assert number == [4]
 
 
 def test_other_shapes_and_other_ranks() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mlferry.errors import PredictionError
 from mlferry.layers.kernels import Array
@@ -64,6 +64,11 @@ class NetworkEvaluator(Parallel):
         super().__init__(self.session.threads, shares=shares)
         plain = [name for name, _ in self._outputs if name not in special]
         self._wanted = list(dict.fromkeys([*plain, *([self._chances] if special else [])]))
+        kinds = {kind.WhichOneof("Type") for _, kind in self._outputs}
+        as_they_are = kinds == {"multiArrayType"} and not self.session.rank5
+        self._dtypes = (
+            {name: inputs.dtype_of(kind) for name, kind in self._outputs} if as_they_are else None
+        )
 
     def blobs(self, data: Features) -> dict[str, Array]:
         """The blobs that the network gets for the features of a sample."""
@@ -143,20 +148,18 @@ class NetworkEvaluator(Parallel):
 
     def _features_of_each(self, outputs: dict[str, Array]) -> list[dict[str, Any]]:
         """The outputs [n, ...] of n samples as the features of each have them."""
-        kinds = {kind.WhichOneof("Type") for _, kind in self._outputs}
-        if kinds == {"multiArrayType"} and not self.session.rank5:
-            outputs = {
-                name: inputs.to_user(name, outputs[name], kind) for name, kind in self._outputs
-            }
-            return [
-                dict(zip(outputs, values, strict=True))
-                for values in zip(*outputs.values(), strict=True)
-            ]
-        each = zip(*outputs.values(), strict=True)
-        return [self._features(dict(zip(outputs, values, strict=True))) for values in each]
+        if self._dtypes is not None:
+            outputs = _converted(outputs, self._dtypes)
+        each = [
+            dict(zip(outputs, values, strict=True))
+            for values in zip(*outputs.values(), strict=True)
+        ]
+        return each if self._dtypes is not None else list(map(self._features, each))
 
     def _features(self, outputs: dict[str, Array]) -> dict[str, Any]:
         """The outputs as their features have them."""
+        if self._dtypes is not None:
+            return _converted(outputs, self._dtypes)
         named: dict[str, Any] = {}
         if isinstance(self.network, nn.NeuralNetworkClassifier):
             labels = networks.class_labels(self.network)
@@ -193,7 +196,14 @@ def _joined(values: Sequence[NDArray[Any]]) -> Array:
 
 def _own(x: Array, lent: dict[str, Array]) -> Array:
     """A result that shares no memory with an input, as the caller may change either."""
+    if x.base is None:  # its memory is its own
+        return x
     return x.copy() if any(np.may_share_memory(x, other) for other in lent.values()) else x
+
+
+def _converted(outputs: Mapping[str, Array], dtypes: Mapping[str, DTypeLike]) -> dict[str, Any]:
+    """Multi-arrays in their described types, in the order of the description."""
+    return {name: outputs[name].astype(dtype, copy=False) for name, dtype in dtypes.items()}
 
 
 _JOINED_MOST = 1 << 24  # values of all samples that go in one call

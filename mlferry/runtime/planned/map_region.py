@@ -11,7 +11,7 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Plan, PlannedStep, Shape
 from mlferry.runtime.planned.pool import Pool
 from mlferry.runtime.planned.region import Region
-from mlferry.runtime.threads import Part, lane_count, share
+from mlferry.runtime.threads import Part, lane_count, on_numpy, share
 
 
 class MapRegion(Region):
@@ -39,7 +39,10 @@ class MapRegion(Region):
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
         given = self.given(blobs)
-        return None if given is None else self._computed(*given)
+        if given is None:
+            return None
+        with on_numpy():
+            return self._computed(*given)
 
     def given(self, blobs: Mapping[str, Array]) -> tuple[list[Array], Shape] | None:
         """What it reads, as maps [N, C, H, W], and the axes that N stands for.

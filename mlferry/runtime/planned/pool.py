@@ -36,12 +36,12 @@ class Pool(Generic[P]):
             shapes: of the inputs.
             make: gives a plan for them, or raises a `NotPlannedError`.
         """
-        if shapes in self.refused:
-            return None
         try:
             return self.plans[shapes].pop()
         except LookupError:  # none is there, or threads raced for the last one
             pass
+        if shapes in self.refused:
+            return None
         try:
             return make(shapes)
         except NotPlannedError:

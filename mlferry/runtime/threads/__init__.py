@@ -19,6 +19,7 @@ __all__ = [
     "computing",
     "cores",
     "lane_count",
+    "on_numpy",
     "one_thread",
     "run_steps",
     "share",
@@ -28,5 +29,12 @@ __all__ = [
 @contextlib.contextmanager
 def computing(threads: int | None, compiled: bool | None) -> Iterator[None]:
     """Inside, kernels run on so many threads at most, compiled or not, and never warn."""
-    with np.errstate(all="ignore"), one_thread(), at_most(threads), using(compiled):
+    with at_most(threads), using(compiled), on_numpy():
+        yield
+
+
+@contextlib.contextmanager
+def on_numpy() -> Iterator[None]:
+    """Inside, NumPy multiplies on one BLAS thread, and never warns."""
+    with np.errstate(all="ignore"), one_thread():
         yield

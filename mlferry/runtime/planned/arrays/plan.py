@@ -20,7 +20,7 @@ from mlferry.memory import aligned
 from mlferry.numerics import half
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
-from mlferry.runtime.threads import Part as Run, run_steps
+from mlferry.runtime.threads import Part as Run, on_numpy, run_steps
 
 Shape = tuple[int, ...]
 Kernel = Callable[..., Any]
@@ -136,6 +136,7 @@ class ArrayPlan:
         self.runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
+        self._is_compiled = all(isinstance(run, Table) for run in self.runs)
         self._awake = AwakeSteps(self.runs)
         self.alone = self._for_samples()
         self._trial = SharingTrial()
@@ -147,12 +148,11 @@ class ArrayPlan:
             false where an index is wrong: the layer that reads it says which.
         """
         self.wrong[0] = 0
-        if self._work < WORTH_A_THREAD or not may_share():
-            self._run_alone()
-        elif self._work < _LONG:
-            self._trial.run(self._run_alone, self._awake)
+        if self._is_compiled:
+            self._run()
         else:
-            run_steps(self.runs)
+            with on_numpy():
+                self._run()
         return not self.wrong[0]
 
     @property
@@ -173,6 +173,14 @@ class ArrayPlan:
         if copies:
             table = Table([*table.steps, copies])
         return SamplePlan(table, list(self.inputs.values()), list(outputs.values()), self.wrong)
+
+    def _run(self) -> None:
+        if self._work < WORTH_A_THREAD or not may_share():
+            self._run_alone()
+        elif self._work < _LONG:
+            self._trial.run(self._run_alone, self._awake)
+        else:
+            run_steps(self.runs)
 
     def _run_alone(self) -> None:
         for run in self.runs:

@@ -15,6 +15,7 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.pool import Pool, Shapes
 from mlferry.runtime.planned.region import BlobsOfEach, Region
 from mlferry.runtime.planned.worth import Visits
+from mlferry.runtime.threads import on_numpy
 
 
 class ArrayRegion(Region):
@@ -37,6 +38,7 @@ class ArrayRegion(Region):
         read = dict.fromkeys(name for step in steps for name in step.inputs)
         self._constants = {name: constants[name] for name in read if name in constants}
         self.reads = [name for name in read if name not in written and name not in constants]
+        self._read = frozenset(self.reads)
         self.pool: Pool[ArrayPlan] = Pool()
         self._visits = Visits()
 
@@ -45,13 +47,13 @@ class ArrayRegion(Region):
         inputs = self._inputs(blobs)
         if inputs is None:
             return None
-        shapes = tuple(x.shape for x in inputs)
+        shapes = tuple([x.shape for x in inputs])
         plan = self._taken(shapes)
         if plan is None:
             return None
         try:
             for name, x in zip(self.reads, inputs, strict=True):
-                np.copyto(plan.inputs[name], x)
+                plan.inputs[name][...] = x
             if not plan.run():
                 return None
             return {name: x.copy("K") for name, x in plan.outputs.items()}
@@ -88,7 +90,7 @@ class ArrayRegion(Region):
 
     def _inputs(self, blobs: Mapping[str, Array]) -> list[Array] | None:
         """What it reads; None where no plan can."""
-        if not is_active() or any(name not in blobs for name in self.reads):
+        if not is_active() or not blobs.keys() >= self._read:
             return None
         return [blobs[name] for name in self.reads]
 
@@ -114,7 +116,8 @@ class ArrayRegion(Region):
             NotPlannedError: no plan takes them.
         """
         inputs = dict(zip(self.reads, shapes, strict=True))
-        return ArrayPlan(self.steps, inputs, self._constants, self.shown)
+        with on_numpy():
+            return ArrayPlan(self.steps, inputs, self._constants, self.shown)
 
 
 def _whole(parts: Sequence[Array]) -> Array:
