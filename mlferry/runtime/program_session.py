@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mlferry.compiled import checked
+from mlferry.compiled import checked, using
 from mlferry.errors import MlferryError, PredictionError, SpecError, context
 from mlferry.numerics import half
 from mlferry.numerics.copies import by_columns
@@ -33,7 +34,7 @@ from mlferry.programs.types import (
 from mlferry.programs.values import Weights, value_of
 from mlferry.runtime.planned import ops, regions
 from mlferry.runtime.planned.plan import Part
-from mlferry.runtime.threads import computing
+from mlferry.runtime.threads import at_most, on_numpy
 from mlferry.spec.mapped import Scratch
 from mlferry.spec.proto import mil_pb2 as mil
 
@@ -371,8 +372,12 @@ class ProgramSession:
         self._weights.check()
         scope = self._started(values, state)
         names = tuple(self.outputs if outputs is None else outputs)
-        with computing(self.threads, self.compiled):
-            results = self._run(self._plan, scope, None, frozenset(names))
+        shown = frozenset(names)
+        with at_most(self.threads), using(self.compiled):
+            parts = self._scheduled(self._plan, shown)
+            planned = all(part.region is not None for part in parts)
+            with contextlib.nullcontext() if planned else on_numpy():
+                results = self._run(self._plan, scope, None, shown)
         if not self._used:
             self._used = True
             self._weights.release()
@@ -426,11 +431,13 @@ class ProgramSession:
         chain = Scope(scope, outer)
         for planned in self._scheduled(plan, shown):
             outputs = self._of_region(planned, chain) if planned.region is not None else None
-            if outputs is None:
-                for operation in planned.steps:
-                    self._operate(operation, chain)
-            else:
+            if outputs is not None:
                 scope.update(outputs)
+            elif planned.region is None:
+                self._operate_each(planned.steps, chain)
+            else:
+                with on_numpy():
+                    self._operate_each(planned.steps, chain)
             for name in planned.frees:
                 scope.pop(name, None)
         return scope
@@ -472,6 +479,10 @@ class ProgramSession:
                 if self._half and kind.dtype == "fp16":
                     values[name] = Rounded(outputs[name])
         return values
+
+    def _operate_each(self, operations: Sequence[PlannedOperation], scope: Scope) -> None:
+        for operation in operations:
+            self._operate(operation, scope)
 
     def _operate(self, operation: PlannedOperation, scope: Scope) -> None:
         arguments = dict(operation.arguments())

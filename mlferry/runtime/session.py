@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -48,12 +49,15 @@ class Program:
     Attributes:
         constants: blobs that are the same in every run, computed already.
         parts: what runs, in order.
-        whole: the part that makes all of them of what the network is given, if one does.
     """
 
     constants: Mapping[str, Array]
     parts: list[regions.PlannedRegion[Step]]
-    whole: Region | None
+
+    @cached_property
+    def first(self) -> Region | None:
+        """The part that runs first, if it is planned; often it makes all that is wanted."""
+        return self.parts[0].region if self.parts else None
 
 
 class Ending(Enum):
@@ -156,24 +160,29 @@ class Session:
         with at_most(self.threads), using(self.compiled):
             # the end of a chain looks whether its blobs are there: none may be an input
             program = self._program(frozenset(outputs), self._written.isdisjoint(inputs))
-            if program.whole is not None:
-                made = program.whole.run(inputs)
-                if made is not None:
-                    return {name: made[name] for name in outputs}
+            given = {**inputs, **program.constants} if program.constants else inputs
+            made = program.first.run(given) if program.first is not None else None
+            if made is not None and made.keys() >= {*outputs}:
+                return {name: made[name] for name in outputs}
             with on_numpy():
-                return self.chosen(self._run_parts(program, inputs), outputs)
+                return self.chosen(self._run_parts(program, given, made), outputs)
 
-    def _run_parts(self, program: Program, inputs: Mapping[str, Array]) -> Blobs:
-        """The blobs that a program makes of its inputs, and has not freed.
+    def _run_parts(
+        self, program: Program, given: Mapping[str, Array], made: Mapping[str, Array] | None
+    ) -> Blobs:
+        """The blobs that a program makes of what it is given, and has not freed.
 
-        What is `whole` has been tried: its layers run one by one.
+        Args:
+            program: what to run.
+            given: inputs and constants.
+            made: what its `first` part has made; None where its layers have to run one by one.
         """
-        blobs = Blobs({**inputs, **program.constants})
-        for planned in program.parts:
-            region = planned.region if planned.region is not program.whole else None
-            computed = region.run(blobs) if region is not None else None
-            if computed is not None:
-                blobs |= computed
+        blobs = Blobs(given)
+        for number, planned in enumerate(program.parts):
+            if number > 0:
+                made = planned.region.run(blobs) if planned.region is not None else None
+            if made is not None:
+                blobs.update(made)
             else:
                 self.run_body(planned.steps, blobs)
             for name in planned.frees:
@@ -191,8 +200,10 @@ class Session:
             the outputs of each sample; None where `run` has to evaluate them.
         """
         with at_most(self.threads), using(self.compiled):
-            whole = self._program(frozenset(outputs)).whole
-            return None if whole is None else whole.run_each(samples)
+            first = self._program(frozenset(outputs)).first
+            if first is None or set(outputs) != {*first.shown}:
+                return None
+            return first.run_each(samples)
 
     def check_names(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> None:
         """Raise a `PredictionError` if the network lacks a wanted blob."""
@@ -310,7 +321,7 @@ class Session:
                 winograd=self.winograd,
                 chains=chains,
             )
-            self._programs[key] = Program(constants, parts, _whole(parts, outputs, constants))
+            self._programs[key] = Program(constants, parts)
         return self._programs[key]
 
     def _folded(self, steps: Sequence[Step]) -> dict[str, Array]:
@@ -331,22 +342,6 @@ class Session:
                     folded = blobs
             seen |= step.reads
         return folded
-
-
-def _whole(
-    parts: Sequence[regions.PlannedRegion[Step]],
-    outputs: frozenset[str],
-    constants: Mapping[str, Array],
-) -> Region | None:
-    """See `Program`."""
-    region = parts[0].region if len(parts) == 1 else None
-    if (
-        region is None
-        or outputs != {*region.shown}
-        or not constants.keys().isdisjoint(region.reads)
-    ):
-        return None
-    return region
 
 
 def _is_constant(step: Step) -> bool:

@@ -16,7 +16,9 @@ from mlferry.errors import RegistrationError
 from mlferry.programs.definitions import Operand, Operands, definition_of
 from mlferry.programs.types import TensorType
 from mlferry.programs.values import Weights
+from mlferry.runtime.planned.map_region import MapRegion
 from mlferry.runtime.program_session import ProgramSession
+from mlferry.runtime.threads import blas
 from mlferry.spec.proto import mil_pb2 as mil
 from tests.programs import by_hand
 
@@ -373,6 +375,32 @@ def test_compiled_tiles_of_winograd(
     )
     assert agree(net, {"x": normal(1, 6, *SIZE), "big": normal(1, 32, 25, 30)}, [last])
     assert tiled
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_operations_multiply_on_one_thread(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And never warn: those beside a planned part, and those of one that cannot run."""
+    seen, number = [], [4]
+    monkeypatch.setattr(
+        blas, "control", lambda: blas.Control(lambda: number[0], lambda n: number.__setitem__(0, n))
+    )
+    operate = ProgramSession._operate
+
+    def watched(session: ProgramSession, operation: Any, scope: Any) -> None:
+        seen.append((number[0], {*np.geterr().values()}))
+        operate(session, operation, scope)
+
+    monkeypatch.setattr(ProgramSession, "_operate", watched)
+    net = Net(half=False)
+    last = fire(net)
+    if refused:
+        monkeypatch.setattr(MapRegion, "run", lambda self, blobs: None)
+    else:
+        last = net.op("cumsum", x=last, axis=1, exclusive=False, reverse=False)
+    net.session([last]).run({"x": normal(1, 6, *SIZE)})
+    assert seen
+    assert all(each == (1, {"ignore"}) for each in seen)
+    assert number == [4]
 
 
 def test_one_session_in_many_threads() -> None:

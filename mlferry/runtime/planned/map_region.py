@@ -39,10 +39,7 @@ class MapRegion(Region):
     def run(self, blobs: Mapping[str, Array]) -> dict[str, Array] | None:
         """What is shown; None where the layers have to run one by one."""
         given = self.given(blobs)
-        if given is None:
-            return None
-        with on_numpy():
-            return self._computed(*given)
+        return None if given is None else self._computed(*given)
 
     def given(self, blobs: Mapping[str, Array]) -> tuple[list[Array], Shape] | None:
         """What it reads, as maps [N, C, H, W], and the axes that N stands for.
@@ -117,7 +114,8 @@ class MapRegion(Region):
             NotPlannedError: no plan takes them.
         """
         shapes = {name: (1, *shape) for name, shape in zip(self.reads, key, strict=True)}
-        return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
+        with on_numpy():
+            return Plan(self.steps, shapes, self.shown, winograd=self.winograd)
 
 
 def _broadcast_only(steps: Sequence[PlannedStep], reads: Sequence[str]) -> set[str]:

@@ -13,7 +13,7 @@ from mlferry.numerics.shapes import Shape as OpenShape
 from mlferry.runtime.planned import moves
 from mlferry.runtime.planned.finish import Finish, Rounding
 from mlferry.runtime.planned.maps import NO_BORDER, Array, Border, Map, Workspace, size_of
-from mlferry.runtime.threads import Part as Run, run_steps
+from mlferry.runtime.threads import Part as Run, as_needed, run_steps
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -163,6 +163,7 @@ class Plan:
             self._release(step)
         self.outputs = {name: self.map(name).inner for name in self.shown}
         self.runs = moves.joined(self._runs, self.compiled)
+        self._surroundings = as_needed(self.runs)
 
     def read(self, name: str, planes: Array) -> None:
         """Take an input [C, H, W]."""
@@ -178,7 +179,8 @@ class Plan:
         Args:
             read: takes the inputs, while other threads wake.
         """
-        run_steps([read, *self.runs])
+        with self._surroundings():
+            run_steps([read, *self.runs])
 
     # ---- what planners use -------------------------------------------------------------
 

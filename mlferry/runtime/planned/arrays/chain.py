@@ -16,7 +16,7 @@ from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import Plan
 from mlferry.runtime.planned.pool import Pool, Shapes
 from mlferry.runtime.planned.region import Region
-from mlferry.runtime.threads import run_steps
+from mlferry.runtime.threads import as_needed, run_steps
 
 
 class ChainPlan:
@@ -38,6 +38,7 @@ class ChainPlan:
             for task in tasks.moved(first.outputs[name].transpose(2, 0, 1), _planes_of(x))
         ]
         self.runs = list(joined([*first.runs, Table([handed]), *second.runs]))
+        self._surroundings = as_needed(self.runs)
 
     def run(self, inputs: Mapping[str, Array]) -> bool:
         """Compute what the outputs of both hold.
@@ -54,7 +55,8 @@ class ChainPlan:
                 self.first.read(name, x)
 
         self.second.wrong[0] = 0
-        run_steps([read, *self.runs])
+        with self._surroundings():
+            run_steps([read, *self.runs])
         return not self.second.wrong[0]
 
 

@@ -20,7 +20,7 @@ from mlferry.memory import aligned
 from mlferry.numerics import half
 from mlferry.runtime.planned.maps import Array
 from mlferry.runtime.planned.plan import AnyStep, NotPlannedError
-from mlferry.runtime.threads import Part as Run, on_numpy, run_steps
+from mlferry.runtime.threads import Part as Run, as_needed, run_steps
 
 Shape = tuple[int, ...]
 Kernel = Callable[..., Any]
@@ -136,7 +136,7 @@ class ArrayPlan:
         self.runs = list(
             joined(Table([step]) if isinstance(step, list) else step for step in self._steps)
         )
-        self._is_compiled = all(isinstance(run, Table) for run in self.runs)
+        self._surroundings = as_needed(self.runs)
         self._awake = AwakeSteps(self.runs)
         self.alone = self._for_samples()
         self._trial = SharingTrial()
@@ -148,11 +148,8 @@ class ArrayPlan:
             false where an index is wrong: the layer that reads it says which.
         """
         self.wrong[0] = 0
-        if self._is_compiled:
+        with self._surroundings():
             self._run()
-        else:
-            with on_numpy():
-                self._run()
         return not self.wrong[0]
 
     @property
