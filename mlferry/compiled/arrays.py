@@ -19,7 +19,7 @@ from mlferry.compiled import arithmetic, functions, moments, recurrent, rows as 
 from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.record import AT_ITS_PLACE
-from mlferry.compiled.tasks import Number, numbers_of, shares_of
+from mlferry.compiled.tasks import Number, evenly, numbers_of, shares_of
 from mlferry.compiled.vectors import BYTES, LANES, SCRATCH_BYTES, Array, tile_for
 from mlferry.compiled.windows import convolve
 from mlferry.errors import PredictionError
@@ -97,8 +97,8 @@ def product(x: Array, weights: PackedMatrix, bias: Array, y: Array, ends: Ends) 
     by_columns = columns > count
     tile = tile_for(count)
     held = max(_LEAST_TILES, _CACHE // (BYTES * max(1, inner) * tile)) * tile
-    rows = _cut(count, max(1 if by_columns else shares, -(-count // held)), tile)
-    parts = _cut(panels, -(-shares // len(rows))) if by_columns else [slice(0, panels)]
+    rows = evenly(count, max(1 if by_columns else shares, -(-count // held)), tile)
+    parts = evenly(panels, -(-shares // len(rows))) if by_columns else [slice(0, panels)]
     tasks: list[ArrayTask] = []
     for row, part in itertools.product(rows, parts):
         first = part.start * PANEL
@@ -162,7 +162,7 @@ def described(x: Array, lines: Array) -> list[ArrayTask]:
             y=lines[part], y_line=lines.strides[0], y_step=lines.strides[1],
             height=part.stop - part.start, width=width, columns=channels,
         )
-        for part in _cut(height, shares_of(x.size * _PASSES[kind]))
+        for part in evenly(height, shares_of(x.size * _PASSES[kind]))
     ]  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def factors(
     channels = gamma.size
     if y.shape != (2, columns) or columns % channels or beta.size != channels:
         raise PredictionError(f"{channels} factors of {lines.shape} for {y.shape}")
-    parts = _cut(channels, -(-channels // moments.MOST_COLUMNS))
+    parts = evenly(channels, -(-channels // moments.MOST_COLUMNS))
     if len(parts) > 1 and channels < columns:
         raise PredictionError(f"{channels} channels are too many to stand side by side")
     return [
@@ -204,7 +204,7 @@ def _over_rows(kind: Kind, x: Array, y: Array, **others: Array | float) -> list[
             y=y[part], y_step=y.strides[0],
             width=part.stop - part.start, columns=x.shape[1], **others,
         )
-        for part in _cut(len(x), shares_of(x.size * _PASSES[kind]))
+        for part in evenly(len(x), shares_of(x.size * _PASSES[kind]))
     ]  # fmt: skip
 
 
@@ -312,7 +312,7 @@ def gathered(x: Array, indices: Array, y: Array, wrong: NDArray[np.int64]) -> li
             step=x.strides[0], height=len(x), addends=indices[part], bias=wrong, y=y[part],
             y_step=y.strides[0], width=part.stop - part.start, columns=x.shape[1],
         )
-        for part in _cut(indices.size, shares_of(y.size * _PASSES[arithmetic.gather_rows]))
+        for part in evenly(indices.size, shares_of(y.size * _PASSES[arithmetic.gather_rows]))
     ]  # fmt: skip
 
 
@@ -356,17 +356,11 @@ def _check_rows(*matrices: Array) -> None:
             raise PredictionError(f"rows {x.shape} do not lie in one piece")
 
 
-def _cut(extent: int, shares: int, least: int = 1) -> list[slice]:
-    """Even parts of an axis, whole multiples of a number but the last."""
-    step = max(1, -(-extent // (shares * least))) * least
-    return [slice(first, min(extent, first + step)) for first in range(0, extent, step)]
-
-
 def _parts(shape: Sequence[int], kind: Kind) -> Iterator[tuple[slice, ...]]:
     """Even parts of arrays in three axes, of the first that is long enough."""
     shares = shares_of(math.prod(shape) * _PASSES[kind])
     axis = next((axis for axis in (0, 1) if shape[axis] >= shares), int(np.argmax(shape)))
-    for part in _cut(shape[axis], shares, LANES if axis == 2 else 1):
+    for part in evenly(shape[axis], shares, LANES if axis == 2 else 1):
         yield (*(slice(None),) * axis, part)
 
 

@@ -149,8 +149,27 @@ def numbers_of(**values: Number) -> tuple[float, ...]:
 
 
 def shares_of(multiplications: int) -> int:
-    """How many tasks are worth it for work that takes as long as so many multiplications."""
-    return max(1, min(_SPARE * lane_count(multiplications), multiplications // _LEAST))
+    """How many tasks are worth it for work that takes as long as so many multiplications.
+
+    As many for each core, where there are enough.
+    """
+    lanes = lane_count(multiplications)
+    shares = max(1, min(_SPARE * lanes, multiplications // _LEAST))
+    return shares - shares % lanes if shares > lanes else shares
+
+
+def evenly(extent: int, shares: int, unit: int = 1) -> list[slice]:
+    """Parts of an axis that differ by a unit at most, and so do those of threads that share them.
+
+    Args:
+        extent: of the axis.
+        shares: how many parts, if there are as many units.
+        unit: what no part divides; the last one may be shorter.
+    """
+    units = -(-extent // unit)
+    count = max(1, min(shares, units))
+    starts = [unit * (units * number // count) for number in range(count)]
+    return list(map(slice, starts, [*starts[1:], extent]))
 
 
 def _pointer(code: ir.IRBuilder, place: Value) -> Value:

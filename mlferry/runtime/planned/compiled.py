@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from mlferry.compiled import arrays, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
-from mlferry.compiled.tasks import MapTask, Table, shares_of
+from mlferry.compiled.tasks import MapTask, Table, evenly, shares_of
 from mlferry.errors import PredictionError
 from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.convolution import Run, Window
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array, rows_of
-from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
+from mlferry.runtime.planned.products import by_rows, shared_blocks
+from mlferry.runtime.threads import lane_count
 
 _PIXEL = Window((1, 1), (1, 1), (1, 1))
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
@@ -39,11 +41,10 @@ class _Kernel:
     panel: int
     in_tiles: Callable[[MapTask], MapTask]
 
-    def rows(self, task: MapTask, top: int, number: int) -> MapTask:
+    def rows(self, task: MapTask, rows: slice) -> MapTask:
         """The task for some rows of the result."""
-        rows = slice(top, top + number)
         addends = None if task.addends is None else task.addends[rows]
-        start = top * self.window.stride[0]
+        start = rows.start * self.window.stride[0]
         return replace(task, x=task.x[start:], y=task.y[rows], addends=addends)
 
     def cut(self, whole: MapTask) -> Table:
@@ -51,17 +52,37 @@ class _Kernel:
         height, width, count = whole.y.shape
         line = 4 * width * (whole.x.shape[2] + count)  # bytes
         work = height * width * count * self.inner
-        shares = shares_of(work)
-        by_columns = 4 * self.inner * count > height * line or height < shares
-        number = 1 if by_columns else max(-(-height * line // _CACHE), shares)
-        parts = [self.rows(whole, *block) for block in blocks(height, -(-height // number))]
-        if by_columns:
-            panels = max(1, count // self.panel)
-            firsts = [top for top, _ in blocks(panels, -(-panels // shares))]
-            ends = [*(self.panel * first for first in firsts[1:]), count]
-            places = [slice(self.panel * a, b) for a, b in zip(firsts, ends, strict=True)]
-            parts = [self.columns(part, place) for part in parts for place in places]
-        return Table([[self.in_tiles(part) for part in parts]])
+        shares, lanes = shares_of(work), lane_count(work)
+        if 4 * self.inner * count > height * line or height < shares:
+            tasks = self.by_columns(whole, shares, lanes)
+        else:
+            number = max(-(-height * line // _CACHE), shares)
+            tasks = [self.rows(whole, part) for part in evenly(height, number + -number % lanes)]
+        return Table([[self.in_tiles(task) for task in tasks]])
+
+    def by_columns(self, whole: MapTask, shares: int, lanes: int) -> list[MapTask]:
+        """Tasks of columns; those that two threads would share are cut by rows, too.
+
+        Args:
+            whole: what they do together.
+            shares: how many are worth it.
+            lanes: how many threads share them.
+        """
+        height, _, count = whole.y.shape
+        panels = max(1, count // self.panel)
+        places = evenly(panels, shares)
+        ends = [len(places) * lane / lanes for lane in range(1, lanes)]
+        tasks: list[MapTask] = []
+        for number, place in enumerate(places):
+            last = count if place.stop == panels else place.stop * self.panel
+            part = self.columns(whole, slice(place.start * self.panel, last))
+            cuts = [round(height * (end - number)) for end in ends if number < end < number + 1]
+            tasks += [
+                self.rows(part, slice(top, end))
+                for top, end in pairwise([0, *cuts, height])
+                if top < end
+            ]
+        return tasks
 
     def finished(self, whole: MapTask, rest: Finish) -> Run:
         """The same, and what follows; Python does what compiled code does not know."""
@@ -75,7 +96,7 @@ class _Kernel:
         height, width, count = whole.y.shape
 
         def block(top: int, number: int) -> Run:
-            part = self.rows(whole, top, number)
+            part = self.rows(whole, slice(top, top + number))
             table = Table([[self.in_tiles(part)]])
 
             def run() -> None:

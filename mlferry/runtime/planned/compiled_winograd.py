@@ -10,7 +10,7 @@ import numpy as np
 
 from mlferry.compiled import vectors
 from mlferry.compiled.matrices import PANEL
-from mlferry.compiled.tasks import MapTask, Table, shares_of
+from mlferry.compiled.tasks import MapTask, Table, evenly, shares_of
 from mlferry.compiled.winograd import (
     PackedTiles,
     convolve_in_tiles,
@@ -20,7 +20,7 @@ from mlferry.compiled.winograd import (
 from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.finish import Finish
 from mlferry.runtime.planned.maps import Array
-from mlferry.runtime.planned.products import blocks, by_rows, shared_blocks
+from mlferry.runtime.planned.products import by_rows, shared_blocks
 from mlferry.runtime.threads import Part, lane_count
 
 _CACHE = 500_000  # bytes of input and result that are worked on at a time
@@ -93,10 +93,12 @@ def _parts(whole: MapTask) -> Sequence[MapTask]:
     work = down * across * (whole.side + 2) ** 2 * whole.run * count
     weights = weight_bytes(whole.side, whole.run, count)
     fitting = max(1, down * across // (_LEAST_TILES * max(1, weights // _WEIGHTS)))
-    rows = blocks(down, -(-down // min(fitting, shares_of(work))))
+    rows = evenly(down, min(fitting, shares_of(work)))
     columns = _even_columns(count, len(rows), lane_count(work))
     return [
-        _columns(_rows(whole, *some), *others) for others in pairwise(columns) for some in rows
+        _columns(_rows(whole, some.start, some.stop - some.start), *others)
+        for others in pairwise(columns)
+        for some in rows
     ]  # fmt: skip
 
 
