@@ -19,7 +19,7 @@ from mlferry.compiled import arithmetic, functions, moments, recurrent, rows as 
 from mlferry.compiled.kinds import Kind
 from mlferry.compiled.matrices import PANEL, PackedMatrix
 from mlferry.compiled.record import AT_ITS_PLACE
-from mlferry.compiled.tasks import Number, evenly, numbers_of, shares_of
+from mlferry.compiled.tasks import Number, columns_evenly, evenly, numbers_of, shares_of
 from mlferry.compiled.vectors import BYTES, LANES, SCRATCH_BYTES, Array, tile_for
 from mlferry.compiled.windows import convolve
 from mlferry.errors import PredictionError
@@ -92,23 +92,20 @@ def product(x: Array, weights: PackedMatrix, bias: Array, y: Array, ends: Ends) 
     if len(x) != len(y) or (ends.addends is not None and ends.addends.shape != y.shape):
         raise PredictionError(f"a product of {x.shape} gives no {y.shape}")
     inner, (count, columns) = x.shape[1], y.shape
-    panels = max(1, columns // PANEL)
     shares = shares_of(y.size * inner)
     by_columns = columns > count
     tile = tile_for(count)
     held = max(_LEAST_TILES, _CACHE // (BYTES * max(1, inner) * tile)) * tile
     rows = evenly(count, max(1 if by_columns else shares, -(-count // held)), tile)
-    parts = evenly(panels, -(-shares // len(rows))) if by_columns else [slice(0, panels)]
+    parts = -(-shares // len(rows)) if by_columns else 1
     tasks: list[ArrayTask] = []
-    for row, part in itertools.product(rows, parts):
-        first = part.start * PANEL
-        place = slice(first, columns if part.stop == panels else part.stop * PANEL)
+    for row, place in itertools.product(rows, columns_evenly(columns, parts, PANEL)):
         added = None if ends.addends is None else ends.addends[row, place]
         tasks.append(
             _task(
                 convolve, y[row, place].size * inner, x=x[row], step=x.strides[0],
                 offsets=AT_ITS_PLACE, segments=1,
-                run=inner, weights=weights.values[first * inner :], bias=bias[first:],
+                run=inner, weights=weights.values[place.start * inner :], bias=bias[place.start :],
                 addends=added, addend_step=0 if added is None else added.strides[0],
                 rounds=int(ends.rounds), y=y[row, place], y_step=y.strides[0], height=1,
                 width=row.stop - row.start, columns=place.stop - place.start,

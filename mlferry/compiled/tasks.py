@@ -27,6 +27,7 @@ from mlferry.compiled.record import AT_ITS_PLACE, TABLE, TASK
 from mlferry.compiled.vectors import (
     BYTES,
     INT,
+    LANES,
     MACHINE,
     SCRATCH,
     WHOLE,
@@ -153,7 +154,7 @@ def shares_of(multiplications: int) -> int:
 
     As many for each core, where there are enough.
     """
-    lanes = lane_count(multiplications)
+    lanes = max(1, lane_count(multiplications))
     shares = max(1, min(_SPARE * lanes, multiplications // _LEAST))
     return shares - shares % lanes if shares > lanes else shares
 
@@ -170,6 +171,15 @@ def evenly(extent: int, shares: int, unit: int = 1) -> list[slice]:
     count = max(1, min(shares, units))
     starts = [unit * (units * number // count) for number in range(count)]
     return list(map(slice, starts, [*starts[1:], extent]))
+
+
+def columns_evenly(count: int, shares: int, panel: int) -> list[slice]:
+    """As `evenly`, in whole panels of columns but the last, which has a vector at least."""
+    panels = max(1, (count + panel - LANES) // panel)
+    return [
+        slice(part.start * panel, count if part.stop == panels else part.stop * panel)
+        for part in evenly(panels, shares)
+    ]
 
 
 def _pointer(code: ir.IRBuilder, place: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ import pytest
 
 numba = pytest.importorskip("numba", reason="Numba is not installed")
 
+from mlferry import lanes
 from mlferry.compiled import using, vectors
 from mlferry.compiled.lstm import PackedLSTM
 from mlferry.compiled.matrices import PackedColumns, PackedMatrix, packed_for_windows
 from mlferry.compiled.products import PackedProduct, convolved
 from mlferry.compiled.rows import normalize_rows
+from mlferry.compiled.tasks import Table
 from mlferry.errors import PredictionError
 from mlferry.numerics import functions
 from mlferry.numerics.functions import softmax_along
@@ -224,6 +227,34 @@ def test_channels_that_fill_no_vectors_are_refused() -> None:
 )
 def test_what_follows_a_convolution(steps: tuple[str, ...], count: int, channels: int) -> None:
     check_convolution(Windowed(count=count, channels=channels), steps)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("size", "channels", "count"),
+    [
+        ((7, 7), 20 * LANES, 20 * LANES),  # five panels
+        ((7, 7), 10 * LANES, 12 * LANES + 3),
+        ((14, 14), 4 * LANES, 6 * LANES),
+        ((13, 13), 32 * LANES, 62 * LANES + 8),
+    ],
+)
+def test_threads_have_as_much_to_do(
+    size: tuple[int, int], channels: int, count: int, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows and of columns alike: no thread waits for another for more than a row and panel."""
+    monkeypatch.setattr(lanes, "cores", lambda: cores)
+    x, y = (np.zeros((*size, n), np.float32) for n in (channels, count))
+    weights = PackedMatrix.of(np.zeros((channels, count), np.float32))
+    table = compiled.convolved(x, weights, Window((1, 1), (1, 1), (1, 1)), y, Finish())
+    assert isinstance(table, Table)
+    (step,) = table.steps
+    bounds = [-(-len(step) * core // cores) for core in range(cores + 1)]
+    shares = [
+        sum(task.y.size for task in step[first:end]) for first, end in itertools.pairwise(bounds)
+    ]
+    assert sum(shares) == y.size
+    assert max(shares) - min(shares) <= max(size[1] * count, size[0] * size[1] * 2 * LANES)
 
 
 @pytest.mark.parametrize(

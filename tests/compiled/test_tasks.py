@@ -15,6 +15,7 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 from mlferry import lanes
 from mlferry.compiled import tasks
 from mlferry.compiled.tasks import MapTask, Table
+from mlferry.compiled.vectors import LANES
 from mlferry.compiled.windows import copy_pixels
 from mlferry.errors import PredictionError
 
@@ -268,3 +269,42 @@ def test_filled_and_copied(shape: tuple[int, int, int], place: str, filled: bool
     right[:height, :width, :channels] = x
     (tasks.filled([y], 7) if filled else tasks.copied(x, y))()
     np.testing.assert_array_equal(outer, right)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4])
+@pytest.mark.parametrize("extent", [1, 5, 7, 13, 14, 27, 56, 1000])
+def test_even_parts_are_even_for_threads_that_share_them(extent: int, cores: int) -> None:
+    for shares in range(1, 3 * cores):
+        parts = tasks.evenly(extent, shares * cores)
+        assert [index for part in parts for index in range(part.start, part.stop)] == [
+            *range(extent)
+        ]
+        assert len(parts) == min(extent, shares * cores)
+        sizes = [part.stop - part.start for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        if len(parts) % cores == 0:
+            each = len(parts) // cores
+            of_threads = [sum(sizes[first : first + each]) for first in range(0, len(parts), each)]
+            assert max(of_threads) - min(of_threads) <= 1
+
+
+@pytest.mark.parametrize("panel", [LANES, 4 * LANES])
+@pytest.mark.parametrize("count", [1, LANES, LANES + 1, 2 * LANES - 1, 72, 320, 1000])
+def test_parts_of_columns_are_whole_panels(count: int, panel: int) -> None:
+    for shares in range(1, 9):
+        parts = tasks.columns_evenly(count, shares, panel)
+        assert [index for part in parts for index in range(part.start, part.stop)] == [
+            *range(count)
+        ]
+        assert all(part.start % panel == 0 for part in parts)
+        assert len(parts) <= shares
+        assert len(parts) == 1 or parts[-1].stop - parts[-1].start >= LANES
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_as_many_tasks_for_each_core(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "cores", lambda: number)
+    for work in [0, 1, 10**5, 2 * 10**5, 3 * 10**5, 10**6, 10**7, 10**9]:
+        shares = tasks.shares_of(work)
+        assert shares >= 1
+        assert shares < number or shares % number == 0

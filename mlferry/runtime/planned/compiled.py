@@ -10,7 +10,7 @@ import numpy as np
 
 from mlferry.compiled import arrays, vectors, windows
 from mlferry.compiled.matrices import PANEL, PackedWeights
-from mlferry.compiled.tasks import MapTask, Table, evenly, shares_of
+from mlferry.compiled.tasks import MapTask, Table, columns_evenly, evenly, shares_of
 from mlferry.errors import PredictionError
 from mlferry.runtime.planned.compiled_finish import following
 from mlferry.runtime.planned.convolution import Run, Window
@@ -69,13 +69,11 @@ class _Kernel:
             lanes: how many threads share them.
         """
         height, _, count = whole.y.shape
-        panels = max(1, count // self.panel)
-        places = evenly(panels, shares)
+        places = columns_evenly(count, shares, self.panel)
         ends = [len(places) * lane / lanes for lane in range(1, lanes)]
         tasks: list[MapTask] = []
         for number, place in enumerate(places):
-            last = count if place.stop == panels else place.stop * self.panel
-            part = self.columns(whole, slice(place.start * self.panel, last))
+            part = self.columns(whole, place)
             cuts = [round(height * (end - number)) for end in ends if number < end < number + 1]
             tasks += [
                 self.rows(part, slice(top, end))
