@@ -19,6 +19,10 @@ import tempfile
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mlferry
 
 os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -41,12 +45,12 @@ def pictures(folder: Path, count: int) -> None:
         Image.fromarray(coarse).resize((640, 480)).save(folder / f"{index:03}.jpg", quality=90)
 
 
-def handed_out(folder: Path, model: object) -> tuple[float, float]:
+def handed_out(folder: Path, model: mlferry.MLModel) -> tuple[float, float]:
     """Seconds and bytes a picture in the process that hands out the work."""
     from mlferry.models.samples import samples_for
     from mlferry.models.workers import CHUNK, dumped
 
-    parcels = samples_for(model, folder).parcels()  # type: ignore[arg-type] # an MLModel
+    parcels = samples_for(model.get_spec(), folder).parcels()
     start, size, count = time.perf_counter(), 0, 0
     while part := [parcel for parcel, _ in zip(parcels, range(CHUNK), strict=False)]:
         size += len(pickle.dumps(dumped(part, "a sample")))
